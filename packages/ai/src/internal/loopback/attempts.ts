@@ -1,0 +1,34 @@
+import type { IncomingHttpHeaders } from "node:http"
+
+/** How many prompts are remembered. Beyond it the oldest are forgotten and would begin anew at attempt 1. */
+const capacity = 100_000
+
+/** Tells which attempt at its prompt a request is. */
+export class Attempts {
+  private readonly seen = new Map<string, number>()
+
+  next(digest: string, headers: IncomingHttpHeaders): number {
+    const before = this.seen.get(digest) ?? 0
+    // Inserted anew, so that the map's order is that of their last use.
+    this.seen.delete(digest)
+    this.seen.set(digest, before + 1)
+    if (this.seen.size > capacity) {
+      for (const oldest of this.seen.keys()) {
+        this.seen.delete(oldest)
+        break
+      }
+    }
+    const retries = read(headers["x-stainless-retry-count"], 0)
+    return retries === undefined ? read(headers["x-sluice-attempt"], 1) ?? before + 1 : retries + 1
+  }
+
+  clear(): void {
+    this.seen.clear()
+  }
+}
+
+const read = (header: string | ReadonlyArray<string> | undefined, minimum: number): number | undefined => {
+  if (typeof header !== "string" || !/^\d{1,6}$/.test(header)) return undefined
+  const number = Number(header)
+  return number >= minimum ? number : undefined
+}

@@ -1,0 +1,44 @@
+import * as Effect from "effect/Effect"
+import type * as HttpClientError from "effect/http/HttpClientError"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Stream from "effect/Stream"
+
+/** A body of more bytes than were allowed. */
+export interface TooLarge {
+  readonly _tag: "TooLarge"
+}
+
+/** Reads a body as text, and stops reading as soon as it is larger than `maxBytes`. */
+export const text = (
+  response: HttpClientResponse.HttpClientResponse,
+  maxBytes: number
+): Effect.Effect<string, HttpClientError.HttpClientError | TooLarge> =>
+  Effect.suspend(() => {
+    const decoder = new TextDecoder()
+    let size = 0
+    let text = ""
+    return Stream.runForEachArray(response.stream, (chunks) => {
+      for (const chunk of chunks) {
+        size += chunk.length
+        if (size > maxBytes) return Effect.fail<TooLarge>({ _tag: "TooLarge" })
+        text += decoder.decode(chunk, { stream: true })
+      }
+      return Effect.void
+    }).pipe(Effect.map(() => text + decoder.decode()))
+  })
+
+/** The beginning of a body, for an error: whatever of it can be had. */
+export const beginning = (response: HttpClientResponse.HttpClientResponse, maxBytes: number): Effect.Effect<string> =>
+  Effect.suspend(() => {
+    const decoder = new TextDecoder()
+    let size = 0
+    let text = ""
+    return Stream.runForEachArray(response.stream, (chunks) => {
+      for (const chunk of chunks) {
+        text += decoder.decode(chunk.subarray(0, maxBytes - size), { stream: true })
+        size += chunk.length
+        if (size >= maxBytes) return Effect.fail("enough")
+      }
+      return Effect.void
+    }).pipe(Effect.ignore, Effect.map(() => text))
+  })

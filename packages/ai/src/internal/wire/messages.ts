@@ -1,0 +1,116 @@
+import * as AiError from "effect/ai/AiError"
+import * as Prompt from "effect/ai/Prompt"
+import * as Base64 from "effect/encoding/Base64"
+
+// The conversation as this wire writes it. A prompt part that the wire has no form for is refused rather than left out:
+// an answer to half a question is worse than none.
+
+type Message =
+  | { readonly role: "system"; readonly content: string }
+  | { readonly role: "user"; readonly content: string | ReadonlyArray<Content> }
+  | { readonly role: "assistant"; readonly content: string | null; readonly tool_calls?: ReadonlyArray<ToolCall> }
+  | { readonly role: "tool"; readonly tool_call_id: string; readonly content: string }
+
+type Content =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "image_url"; readonly image_url: { readonly url: string } }
+  | { readonly type: "input_audio"; readonly input_audio: { readonly data: string; readonly format: string } }
+  | { readonly type: "file"; readonly file: { readonly filename: string; readonly file_data: string } }
+
+interface ToolCall {
+  readonly id: string
+  readonly type: "function"
+  readonly function: { readonly name: string; readonly arguments: string }
+}
+
+/** The messages of a prompt, after the system message if there is one. Throws an AiError reason for what cannot be written. */
+export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): ReadonlyArray<Message> => {
+  const messages: Array<Message> = system === undefined ? [] : [{ role: "system", content: system }]
+  for (const message of prompt.content) {
+    switch (message.role) {
+      case "system":
+        messages.push({ role: "system", content: message.content })
+        break
+      case "user":
+        messages.push({ role: "user", content: userContent(message.content) })
+        break
+      case "assistant":
+        messages.push(assistantMessage(message.content))
+        break
+      case "tool":
+        messages.push(...toolMessages(message.content))
+        break
+    }
+  }
+  return messages
+}
+
+// One text goes as a plain string: every server takes that, and not all take a list.
+const userContent = (parts: ReadonlyArray<Prompt.UserMessagePart>): string | ReadonlyArray<Content> => {
+  const [only] = parts
+  if (parts.length === 1 && only?.type === "text") return only.text
+  return parts.map((part) => part.type === "text" ? { type: "text", text: part.text } : file(part))
+}
+
+const audioFormats = new Map([["audio/wav", "wav"], ["audio/mp3", "mp3"], ["audio/mpeg", "mp3"]])
+
+const file = (part: Prompt.FilePart): Content => {
+  const { data, mediaType } = part
+  if (mediaType.startsWith("image/")) {
+    const type = mediaType === "image/*" ? "image/png" : mediaType
+    return { type: "image_url", image_url: { url: data instanceof URL ? data.href : dataUrl(type, data) } }
+  }
+  if (!(data instanceof URL)) {
+    const format = audioFormats.get(mediaType)
+    if (format !== undefined) return { type: "input_audio", input_audio: { data: base64(data), format } }
+    if (mediaType === "application/pdf") {
+      return { type: "file", file: { filename: part.fileName ?? "file.pdf", file_data: dataUrl(mediaType, data) } }
+    }
+  }
+  throw unsupported(`files of type ${mediaType}${data instanceof URL ? " by URL" : ""}`)
+}
+
+const dataUrl = (mediaType: string, data: string | Uint8Array): string => `data:${mediaType};base64,${base64(data)}`
+
+const base64 = (data: string | Uint8Array): string => typeof data === "string" ? data : Base64.encode(data)
+
+const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Message => {
+  let text = ""
+  const toolCalls: Array<ToolCall> = []
+  for (const part of parts) {
+    switch (part.type) {
+      case "text":
+        text += part.text
+        break
+      case "tool-call":
+        toolCalls.push({
+          id: part.id,
+          type: "function",
+          function: { name: part.name, arguments: JSON.stringify(part.params ?? {}) }
+        })
+        break
+      case "file":
+        throw unsupported("files in an answer of the model")
+      case "reasoning": // The wire takes thoughts but never takes them back.
+      case "tool-result": // Of a tool that the provider ran by itself: no part of this wire.
+      case "tool-approval-request":
+        break
+    }
+  }
+  return toolCalls.length === 0
+    ? { role: "assistant", content: text }
+    : { role: "assistant", content: text === "" ? null : text, tool_calls: toolCalls }
+}
+
+const toolMessages = (parts: ReadonlyArray<Prompt.ToolMessagePart>): ReadonlyArray<Message> =>
+  parts.flatMap((part): ReadonlyArray<Message> =>
+    part.type === "tool-result" ? [{ role: "tool", tool_call_id: part.id, content: toolContent(part) }] : []
+  )
+
+const toolContent = (part: Prompt.ToolResultPart): string => {
+  if (part.modelOutput !== undefined) return Prompt.toolModelOutputToText(part.modelOutput)
+  return typeof part.result === "string" ? part.result : JSON.stringify(part.result ?? null)
+}
+
+const unsupported = (what: string) =>
+  new AiError.InvalidUserInputError({ description: `chat completions have no form for ${what}` })

@@ -1,0 +1,31 @@
+import type * as Response from "effect/ai/Response"
+import * as Telemetry from "effect/ai/Telemetry"
+import type { Span } from "effect/Tracer"
+import type { RequestConfig } from "../../OpenAiCompatible.ts"
+
+// The attributes by which OpenTelemetry's conventions know a call to a model. No prompts and no answers.
+
+/** Notes on the span what is asked of whom. */
+export const request = (span: Span, provider: string, model: string, config: RequestConfig): void =>
+  Telemetry.addGenAIAnnotations(span, {
+    provider: { name: provider },
+    operation: { name: "chat" },
+    request: { model, temperature: config.temperature, maxTokens: config.maxTokens }
+  })
+
+/** Notes on the span what the provider said of its answer. */
+export const parts = (
+  span: Span,
+  parts: ReadonlyArray<Response.PartEncoded | Response.StreamPartEncoded>
+): void => {
+  for (const part of parts) {
+    if (part.type === "response-metadata") {
+      Telemetry.addGenAIAnnotations(span, { response: { id: part.id, model: part.modelId } })
+    } else if (part.type === "finish") {
+      Telemetry.addGenAIAnnotations(span, {
+        response: { finishReasons: [part.reason] },
+        usage: { inputTokens: part.usage.inputTokens.total, outputTokens: part.usage.outputTokens.total }
+      })
+    }
+  }
+}

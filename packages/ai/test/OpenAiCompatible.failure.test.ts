@@ -1,0 +1,401 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Redacted, Schema, Stream } from "effect"
+import { AiError } from "effect/ai"
+import * as AiOutcome from "@sluice/ai/AiOutcome"
+import type * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
+import * as RetryAfter from "@sluice/ai/RetryAfter"
+import type * as Http from "node:http"
+import * as Zlib from "node:zlib"
+import { generate, modelAt, stream, streamedText } from "./support/model.ts"
+import { completion, delta, done, finish, json, rawServer, sse } from "./support/rawServer.ts"
+
+type Answer = Parameters<typeof rawServer>[0]
+
+const aiError = (error: unknown): AiError.AiError => {
+  if (!AiError.isAiError(error)) assert.fail("expected an AiError")
+  return error
+}
+
+/** How a whole and a streamed answer fail. */
+const failures = (answer: Answer, options?: Partial<OpenAiCompatible.Options>) =>
+  Effect.gen(function*() {
+    const server = yield* rawServer(answer)
+    return yield* Effect.forEach(
+      [generate(), Stream.runDrain(stream())],
+      (ask) => Effect.map(Effect.flip(Effect.provide(Effect.asVoid(ask), modelAt(server.url, options))), aiError)
+    )
+  })
+
+const failure = (answer: Answer, options?: Partial<OpenAiCompatible.Options>) =>
+  Effect.map(failures(answer, options), ([whole, streamed]) => {
+    assert.strictEqual(whole?.reason._tag, streamed?.reason._tag)
+    return whole!
+  })
+
+const refusal = (status: number, error: object = {}, headers: Http.OutgoingHttpHeaders = {}) =>
+  failure((response) => json(response, status, { error: { message: "why", ...error } }, headers))
+
+const httpOf = (error: AiError.AiError) => "http" in error.reason ? error.reason.http : undefined
+
+describe("a status other than success", () => {
+  const table: ReadonlyArray<readonly [number, object, AiError.AiErrorReason["_tag"]]> = [
+    [400, {}, "InvalidRequestError"],
+    [400, { code: "content_filter" }, "ContentPolicyError"],
+    [401, {}, "AuthenticationError"],
+    [402, {}, "QuotaExhaustedError"],
+    [403, {}, "AuthenticationError"],
+    [404, {}, "InvalidRequestError"],
+    [408, {}, "InternalProviderError"],
+    [409, {}, "InternalProviderError"],
+    [413, {}, "InvalidRequestError"],
+    [422, {}, "InvalidRequestError"],
+    [429, {}, "RateLimitError"],
+    [429, { type: "insufficient_quota" }, "QuotaExhaustedError"],
+    [429, { code: "insufficient_quota" }, "QuotaExhaustedError"],
+    [500, {}, "InternalProviderError"],
+    [503, {}, "InternalProviderError"],
+    [529, {}, "InternalProviderError"]
+  ]
+  for (const [status, error, tag] of table) {
+    it.live(`${status}${"type" in error || "code" in error ? ` (${Object.values(error)})` : ""} is a ${tag}`, () =>
+      Effect.gen(function*() {
+        const failed = yield* refusal(status, error)
+        assert.strictEqual(failed.reason._tag, tag)
+        assert.strictEqual(httpOf(failed)?.response?.status, status)
+      }))
+  }
+
+  it.live("keeps its headers, and the beginning of its body", () =>
+    Effect.gen(function*() {
+      const failed = yield* refusal(500, {}, { "x-request-id": "req-1", "set-cookie": "session=secret" })
+      const http = httpOf(failed)
+      assert.strictEqual(http?.response?.headers["x-request-id"], "req-1")
+      assert.isTrue(Redacted.isRedacted(http?.response?.headers["set-cookie"]))
+      assert.strictEqual(http?.body, "{\"error\":{\"message\":\"why\"}}")
+
+      const long = yield* failure((response) => json(response, 500, "x".repeat(1_000_000)))
+      assert.strictEqual(httpOf(long)?.body?.length, 2048)
+      assert.isBelow(long.message.length, 500)
+    }))
+
+  it.live("names the model that was not found, and the parameter that was wrong", () =>
+    Effect.gen(function*() {
+      const notFound = yield* refusal(404, { message: "no such model" })
+      assert.include(notFound.message, "model \"m1\"")
+      assert.include(notFound.message, "no such model")
+      const wrong = yield* refusal(400, { param: "temperature", message: "too hot" })
+      assert.strictEqual(wrong.reason._tag === "InvalidRequestError" && wrong.reason.parameter, "temperature")
+    }))
+
+  it.live("tells a missing key from a wrong one", () =>
+    Effect.gen(function*() {
+      const kind = (options?: Partial<OpenAiCompatible.Options>) =>
+        Effect.map(
+          failure((response) => json(response, 401, {}), options),
+          ({ reason }) => reason._tag === "AuthenticationError" ? reason.kind : undefined
+        )
+      assert.strictEqual(yield* kind(), "MissingKey")
+      assert.strictEqual(yield* kind({ apiKey: Redacted.make("sk-test-key") }), "InvalidKey")
+    }))
+
+  it.live("carries how long to stay away, for a 429 and for a 503, by every kind of header", () =>
+    Effect.gen(function*() {
+      const date = new Date(Date.now() + 3_600_000).toUTCString()
+      for (const status of [429, 503]) {
+        const wait = (headers: Http.OutgoingHttpHeaders) =>
+          Effect.map(refusal(status, {}, headers), (error) => RetryAfter.fromAiError(error))
+        assert.deepStrictEqual(yield* wait({ "retry-after": "7" }), Duration.seconds(7))
+        assert.deepStrictEqual(yield* wait({ "retry-after-ms": "70", "retry-after": "7" }), Duration.millis(70))
+        const until = yield* wait({ "retry-after": date })
+        assert.closeTo(until === undefined ? 0 : Duration.toMinutes(until), 60, 1)
+        assert.isUndefined(yield* wait({}))
+        assert.deepStrictEqual(yield* wait({ "retry-after": "99999999" }), Duration.days(1))
+      }
+    }))
+
+  it.live("is understood whatever its body looks like", () =>
+    Effect.gen(function*() {
+      const bodies = [
+        "",
+        "<html>bad gateway</html>",
+        "{\"error\":\"text\"}",
+        "{\"detail\":\"text\"}",
+        "{\"message\":\"text\"}",
+        "[1]",
+        "{\"error\":{\"message\":{\"a\":1},\"code\":[]}}",
+        "[".repeat(50_000)
+      ]
+      for (const body of bodies) {
+        const failed = yield* failure((response) => json(response, 502, body))
+        assert.strictEqual(failed.reason._tag, "InternalProviderError")
+        if (body.includes("text")) assert.include(failed.message, "HTTP 502: text")
+      }
+    }))
+
+  it.live("survives the way through its schema", () =>
+    Effect.gen(function*() {
+      const wire = Schema.toCodecJson(AiError.AiError)
+      const failed = yield* refusal(503, {}, { "retry-after": "7" })
+      const back = Schema.decodeUnknownSync(wire)(JSON.parse(JSON.stringify(Schema.encodeSync(wire)(failed))))
+      assert.deepStrictEqual(RetryAfter.fromAiError(back), Duration.seconds(7))
+      assert.deepStrictEqual(AiOutcome.fromAiError(back), AiOutcome.fromAiError(failed))
+    }))
+})
+
+describe("a redirect", () => {
+  it.live("is not followed, and says where it leads", () =>
+    Effect.gen(function*() {
+      for (const status of [301, 302, 307, 308]) {
+        const target = yield* rawServer((response) => json(response, 200, completion({ content: "stolen" })))
+        const failed = yield* failure((response) => {
+          response.writeHead(status, { location: `${target.origin}/elsewhere?token=secret` })
+          response.end()
+        }, { apiKey: Redacted.make("sk-test-key") })
+        assert.strictEqual(failed.reason._tag, "InvalidRequestError")
+        assert.include(failed.message, `redirects to ${target.origin}/elsewhere`)
+        assert.notInclude(failed.message, "token")
+        assert.strictEqual(target.requests.length, 0)
+      }
+    }))
+})
+
+describe("a secret", () => {
+  it.live("is masked wherever a provider repeats it", () =>
+    Effect.gen(function*() {
+      const key = "topsecret/key+1"
+      const echo = `bad key ${key} (${encodeURIComponent(key)}), sk-proj-abcdefgh12345678 neither`
+      const answers: ReadonlyArray<Answer> = [
+        (response) => json(response, 401, { error: { message: echo, param: echo, code: echo } }, { "x-echo": echo }),
+        (response) => json(response, 500, echo),
+        (response) => json(response, 400, { error: { message: echo, param: echo } }),
+        (response) => json(response, 200, { error: { message: echo } }),
+        (response) => json(response, 200, echo),
+        (response) => sse(response, `data: ${echo}\n\n`),
+        (response) => sse(response, `data: {"choices":"${echo}"}\n\n`)
+      ]
+      for (const answer of answers) {
+        for (const failed of yield* failures(answer, { apiKey: Redacted.make(key) })) {
+          const text = JSON.stringify(Schema.encodeSync(Schema.toCodecJson(AiError.AiError))(failed)) +
+            String(failed.stack)
+          assert.include(text, "[masked]")
+          assert.notInclude(text, key)
+          assert.notInclude(text, encodeURIComponent(key))
+          assert.notInclude(text, "sk-proj-abcdefgh12345678")
+        }
+      }
+    }))
+
+  it.live("in the URL's query goes to the provider and nowhere else", () =>
+    Effect.gen(function*() {
+      const server = yield* rawServer((response) => response.destroy())
+      const failed = yield* generate().pipe(
+        Effect.provide(modelAt(`${server.url}?key=hunter22`)),
+        Effect.flip,
+        Effect.map(aiError)
+      )
+      assert.strictEqual(server.requests[0]?.path, "/v1/chat/completions?key=hunter22")
+      assert.notInclude(JSON.stringify(failed) + String(failed.stack), "hunter22")
+    }))
+})
+
+describe("no answer", () => {
+  it.live("is a network error that says why", () =>
+    Effect.gen(function*() {
+      const { origin } = yield* Effect.scoped(rawServer(() => undefined))
+      const refused = yield* Effect.flip(Effect.provide(generate(), modelAt(`${origin}/v1`)))
+      assert.strictEqual(aiError(refused).reason._tag, "NetworkError")
+      assert.include(refused.message, "ECONNREFUSED")
+      assert.deepInclude(AiOutcome.fromAiError(aiError(refused)), { _tag: "Failure", retryable: true })
+
+      const reset = yield* failure((response) => response.destroy())
+      assert.strictEqual(reset.reason._tag, "NetworkError")
+    }))
+
+  it.live("after the head of one is a network error too", () =>
+    Effect.gen(function*() {
+      const server = yield* rawServer((response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        response.write(delta("half"))
+        setTimeout(() => response.destroy(), 10)
+      })
+      const parts: Array<string> = []
+      const failed = yield* stream().pipe(
+        Stream.runForEach((part) => Effect.sync(() => parts.push(part.type))),
+        Effect.provide(modelAt(server.url)),
+        Effect.flip
+      )
+      assert.include(parts, "text-delta")
+      assert.strictEqual(aiError(failed).reason._tag, "NetworkError")
+      assert.include(failed.message, "connection lost within the answer")
+    }))
+
+  it.live("after a finish reason is a whole answer", () =>
+    Effect.gen(function*() {
+      const server = yield* rawServer((response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        response.write(delta("whole") + finish())
+        setTimeout(() => response.destroy(), 10)
+      })
+      assert.strictEqual(yield* Effect.provide(streamedText(), modelAt(server.url)), "whole")
+    }))
+})
+
+describe("an answer that is none", () => {
+  it.live("is malformed if it says that it is JSON, and of another server if it says that", () =>
+    Effect.gen(function*() {
+      const malformed = yield* failure((response) => json(response, 200, "{\"choices\": [<<<"))
+      assert.strictEqual(malformed.reason._tag, "InternalProviderError")
+      assert.include(malformed.message, "malformed answer: \"{\\\"choices\\\": [<<<\"")
+
+      const page = yield* failure((response) => {
+        response.writeHead(200, { "content-type": "text/html" })
+        response.end("<!doctype html><title>Sign in</title>")
+      })
+      assert.strictEqual(page.reason._tag, "InvalidResponseError")
+      assert.include(page.message, "text/html instead of JSON: \"<!doctype html>")
+    }))
+
+  it.live("is an error if it says so", () =>
+    Effect.gen(function*() {
+      const failed = yield* failure((response) => json(response, 200, { error: { message: "slow down", code: 429 } }))
+      assert.strictEqual(failed.reason._tag, "RateLimitError")
+    }))
+
+  it.live("is what the model declined to do, or the provider to finish", () =>
+    Effect.gen(function*() {
+      const whole = (choice: object) =>
+        Effect.gen(function*() {
+          const server = yield* rawServer((response) => json(response, 200, { choices: [choice] }))
+          return aiError(yield* Effect.flip(Effect.provide(generate(), modelAt(server.url))))
+        })
+      const declined = yield* whole({ message: { content: null, refusal: "I cannot." }, finish_reason: "stop" })
+      assert.strictEqual(declined.reason._tag, "ContentPolicyError")
+      assert.include(declined.message, "I cannot.")
+      const unfinished = yield* whole({ message: { content: "a" }, finish_reason: "error" })
+      assert.strictEqual(unfinished.reason._tag, "InternalProviderError")
+    }))
+
+  it.live("is refused without choices, and if it came whole where a stream was asked for", () =>
+    Effect.gen(function*() {
+      const none = yield* failure((response) => json(response, 200, { choices: [] }))
+      assert.strictEqual(none.reason._tag, "InvalidResponseError")
+      const server = yield* rawServer((response) => json(response, 200, completion({ content: "whole" })))
+      const whole = yield* Effect.flip(Effect.provide(streamedText(), modelAt(server.url)))
+      assert.include(whole.message, "a whole answer, where a stream was asked for")
+    }))
+
+  it.live("is refused if it is too large, compressed or not, and read no further", () =>
+    Effect.gen(function*() {
+      const large = JSON.stringify(completion({ content: "x".repeat(8 * 2 ** 20) }))
+      const gzip = Zlib.gzipSync(large)
+      assert.isBelow(gzip.length, 10_000)
+      const answers: ReadonlyArray<Answer> = [
+        (response) => json(response, 200, large),
+        (response) => {
+          response.writeHead(200, { "content-type": "application/json", "content-encoding": "gzip" })
+          response.end(gzip)
+        }
+      ]
+      for (const answer of answers) {
+        const server = yield* rawServer(answer)
+        const failed = yield* generate().pipe(
+          Effect.provide(modelAt(server.url, { maxAnswerSize: 2 ** 20 })),
+          Effect.flip
+        )
+        assert.strictEqual(aiError(failed).reason._tag, "InvalidResponseError")
+        assert.include(failed.message, "more than 1048576 bytes")
+      }
+    }))
+
+  it.live("is refused if it is nested too deep", () =>
+    Effect.gen(function*() {
+      const failed = yield* failure((response) => json(response, 200, "[".repeat(100_000)))
+      assert.include(failed.message, "deeper than 64")
+    }))
+})
+
+describe("a server that keeps the connection after [DONE]", () => {
+  it.live("does not keep the consumer", () =>
+    Effect.gen(function*() {
+      const server = yield* rawServer((response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        response.write(delta("whole") + finish() + done)
+      })
+      assert.strictEqual(
+        yield* streamedText().pipe(Effect.provide(modelAt(server.url)), Effect.timeout("2 seconds")),
+        "whole"
+      )
+    }))
+})
+
+describe("options", () => {
+  const issues = (options: Partial<OpenAiCompatible.Options>) =>
+    generate().pipe(
+      Effect.provide(modelAt(options.url ?? "https://api.example.com/v1", options)),
+      Effect.catchTag("InvalidOptions", (invalid) => Effect.succeed(invalid)),
+      Effect.map((invalid) => {
+        if (!("issues" in invalid)) return assert.fail("the options were taken")
+        return { message: invalid.message, options: invalid.issues.map(({ option }) => option) }
+      })
+    )
+
+  it.effect("are refused before anything is built, all at once", () =>
+    Effect.gen(function*() {
+      const refused = yield* issues({
+        url: "ftp://example.com",
+        model: "",
+        maxAnswerSize: 0,
+        maxEventSize: 0.5,
+        maxJsonDepth: 0,
+        maxErrorExcerpt: -1,
+        maxRetryAfter: Duration.infinity
+      })
+      assert.deepStrictEqual(refused.options, [
+        "url",
+        "model",
+        "maxAnswerSize",
+        "maxEventSize",
+        "maxJsonDepth",
+        "maxErrorExcerpt",
+        "maxRetryAfter"
+      ])
+    }))
+
+  it.effect("refuse a URL that is none, or holds a password, and show none of it", () =>
+    Effect.gen(function*() {
+      for (const url of ["", "api.openai.com/v1", "/v1"]) {
+        assert.deepStrictEqual((yield* issues({ url })).options, ["url"])
+      }
+      const { message, options } = yield* issues({ url: "https://user:hunter22@example.com/v1" })
+      assert.deepStrictEqual(options, ["url"])
+      assert.notInclude(message, "hunter22")
+    }))
+
+  it.effect("refuse a key that is none, and show nothing of it", () =>
+    Effect.gen(function*() {
+      for (const key of ["", "topsecret\n", "top secret", "töpsecret"]) {
+        const { message, options } = yield* issues({ apiKey: Redacted.make(key) })
+        assert.deepStrictEqual(options, ["apiKey"])
+        assert.notInclude(message, "secret\n")
+        assert.notInclude(message, "psecret")
+      }
+    }))
+
+  it.effect("refuse to send a key unencrypted to another machine, unless told to", () =>
+    Effect.gen(function*() {
+      const apiKey = Redacted.make("sk-test-key")
+      for (const url of ["http://example.com/v1", "http://10.0.0.1/v1", "http://127.0.0.1.example.com/v1"]) {
+        assert.deepStrictEqual((yield* issues({ url, apiKey })).options, ["url"])
+      }
+      const accepted = [
+        { url: "http://example.com/v1", apiKey, allowInsecureKey: true },
+        { url: "http://example.com/v1" },
+        { url: "https://example.com/v1", apiKey },
+        { url: "http://127.0.0.2:1/v1", apiKey },
+        { url: "http://localhost:1/v1", apiKey },
+        { url: "http://[::1]:1/v1", apiKey },
+        { url: "http://0x7f.1:1/v1", apiKey }
+      ]
+      for (const options of accepted) yield* Effect.void.pipe(Effect.provide(modelAt(options.url, options)))
+    }))
+})

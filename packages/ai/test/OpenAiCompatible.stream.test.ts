@@ -1,0 +1,269 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { type Read, read } from "./support/bytes.ts"
+import { delta, done, event, finish } from "./support/rawServer.ts"
+
+const bytes = (text: string) => new TextEncoder().encode(text)
+
+const message = ({ failure }: Read): string => failure?.message ?? "no failure"
+
+const reason = (chunks: string) => Effect.map(read([chunks]), ({ failure }) => failure?.reason._tag)
+
+const last = (chunks: string) => Effect.map(read([chunks]), ({ parts }) => parts.at(-1))
+
+describe("a streamed answer", () => {
+  it.effect("is the same wherever its bytes are split", () =>
+    Effect.gen(function*() {
+      const whole = bytes(delta("naïve 😀 日本") + delta("…") + finish() + done)
+      for (let at = 0; at <= whole.length; at++) {
+        const { failure, text } = yield* read([whole.subarray(0, at), whole.subarray(at)])
+        assert.isUndefined(failure)
+        assert.strictEqual(text, "naïve 😀 日本…", `split at byte ${at}`)
+      }
+    }))
+
+  it.effect("is the same if every byte comes by itself", () =>
+    Effect.gen(function*() {
+      const whole = bytes(delta("naïve 😀") + finish() + done)
+      assert.strictEqual((yield* read([...whole].map((byte) => Uint8Array.of(byte)))).text, "naïve 😀")
+    }))
+
+  it.effect("may use any line ending, comments, other fields, and data over several lines", () =>
+    Effect.gen(function*() {
+      const json = JSON.stringify({ choices: [{ index: 0, delta: { content: "a b" } }] }, null, 1)
+      const multiline = json.split("\n").map((line) => `data: ${line}`).join("\n") + "\n\n"
+      const text = `\uFEFF: keep-alive\n\nevent: message\nid: 1\nretry: 10\n${multiline}:ping\n` +
+        `data:${JSON.stringify({ choices: [{ delta: { content: "c" } }] })}\n\n` + finish() + done
+      for (const ending of ["\n", "\r\n", "\r"]) {
+        const answer = yield* read([text.replaceAll("\n", ending)])
+        assert.isUndefined(answer.failure)
+        assert.strictEqual(answer.text, "a bc")
+      }
+    }))
+
+  it.effect("succeeds with a finish reason, with and without [DONE], whatever comes after it", () =>
+    Effect.gen(function*() {
+      const after = [delta("not for us"), "data: {broken\n\n", event({ error: "overloaded" }), "data: [1]\n\n"]
+      for (const end of [done, "", ...after.map((text) => done + text), ...after.slice(1)]) {
+        const answer = yield* read([delta("a") + finish() + end])
+        assert.isUndefined(answer.failure)
+        assert.strictEqual(answer.text, "a")
+        assert.strictEqual(answer.parts.at(-1)?.type, "finish")
+      }
+    }))
+
+  it.effect("fails as truncated without a finish reason, with and without [DONE]", () =>
+    Effect.gen(function*() {
+      for (const end of [done, "", "data: {\"choices\":[]"]) {
+        const answer = yield* read([delta("a") + delta("b") + end])
+        assert.strictEqual(answer.text, "ab")
+        assert.strictEqual(answer.failure?.reason._tag, "InternalProviderError")
+        assert.include(message(answer), "truncated")
+        assert.include(message(answer), "after 2 events")
+      }
+      assert.include(message(yield* read([])), "after 0 events")
+    }))
+
+  it.effect("fails with the beginning of what is no JSON", () =>
+    Effect.gen(function*() {
+      const answer = yield* read([delta("a") + `data: {"choices": <<<${"x".repeat(200)}\n\n` + finish()])
+      assert.strictEqual(answer.text, "a")
+      assert.strictEqual(answer.failure?.reason._tag, "InternalProviderError")
+      assert.include(message(answer), `malformed answer: "{\\"choices\\": <<<xxx`)
+      assert.notInclude(message(answer), "x".repeat(80))
+    }))
+
+  it.effect("fails with an error that comes within it, by what the error says of itself", () =>
+    Effect.gen(function*() {
+      const failed = (error: unknown) => reason(delta("a") + event({ error }) + done)
+      assert.strictEqual(yield* failed({ message: "overloaded", type: "server_error" }), "InternalProviderError")
+      assert.strictEqual(yield* failed("overloaded"), "InternalProviderError")
+      assert.strictEqual(yield* failed({ message: "bad gateway", code: 502 }), "InternalProviderError")
+      assert.strictEqual(yield* failed({ message: "slow down", code: "rate_limit_exceeded" }), "RateLimitError")
+      assert.strictEqual(yield* failed({ message: "slow down", code: 429 }), "RateLimitError")
+      assert.strictEqual(yield* failed({ message: "pay", code: "insufficient_quota" }), "QuotaExhaustedError")
+      assert.strictEqual(yield* failed({ message: "no", type: "invalid_request_error" }), "InvalidRequestError")
+      assert.strictEqual(yield* failed({ message: "no", code: "content_filter" }), "ContentPolicyError")
+    }))
+
+  it.effect("fails with what the model declined to do", () =>
+    Effect.gen(function*() {
+      const refusal = (text: string) => event({ choices: [{ index: 0, delta: { refusal: text } }] })
+      const answer = yield* read([refusal("I cannot ") + refusal("help.") + finish() + done])
+      assert.strictEqual(answer.failure?.reason._tag, "ContentPolicyError")
+      assert.include(message(answer), "I cannot help.")
+    }))
+
+  it.effect("fails with well-formed JSON that is no part of an answer", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* reason("data: [1,2]\n\n"), "InvalidResponseError")
+      assert.strictEqual(yield* reason(event({ choices: "none" })), "InvalidResponseError")
+    }))
+
+  it.effect("is bounded in its size, its events and their depth", () =>
+    Effect.gen(function*() {
+      const long = delta("x".repeat(200))
+      assert.include(message(yield* read([long + finish()], { maxAnswerSize: 199 })), "more than 199 characters")
+      assert.include(message(yield* read([long + finish()], { maxEventSize: 100 })), "an event of more than 100")
+      assert.include(
+        message(yield* read([`data: ${"x".repeat(200)}`], { maxEventSize: 100 })),
+        "an event of more than 100"
+      )
+      const deep = `data: {"x":${"[".repeat(20)}${"]".repeat(20)}}\n\n`
+      assert.include(message(yield* read([deep + finish()], { maxJsonDepth: 16 })), "deeper than 16")
+    }))
+
+  it.effect("is bounded by what a consumer keeps of it, not by how that is wrapped", () =>
+    Effect.gen(function*() {
+      const many = Array.from({ length: 100 }, () => delta("12345")).join("")
+      assert.isUndefined((yield* read([many + finish()], { maxAnswerSize: 500 })).failure)
+      const brackets = event({ x: "[".repeat(500) })
+      assert.isUndefined((yield* read([brackets + finish()], { maxJsonDepth: 16 })).failure)
+    }))
+
+  it.effect("takes fields called __proto__ and constructor as fields", () =>
+    Effect.gen(function*() {
+      const hostile = `"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}`
+      const answer = yield* read([`data: {${hostile},"choices":[{"delta":{"content":"a",${hostile}}}]}\n\n`, finish()])
+      assert.strictEqual(answer.text, "a")
+      assert.isUndefined(({} as { polluted?: number }).polluted)
+    }))
+
+  it.effect("keeps thoughts and text apart, under either name for thoughts", () =>
+    Effect.gen(function*() {
+      for (const name of ["reasoning", "reasoning_content"]) {
+        const thought = event({ choices: [{ index: 0, delta: { [name]: "hm" } }] })
+        const { parts } = yield* read([thought + thought + delta("a") + finish() + done])
+        assert.deepStrictEqual(parts.map(({ type }) => type), [
+          "response-metadata",
+          "reasoning-start",
+          "reasoning-delta",
+          "reasoning-delta",
+          "reasoning-end",
+          "text-start",
+          "text-delta",
+          "text-end",
+          "finish"
+        ])
+      }
+    }))
+
+  it.effect("has no other choice in it", () =>
+    Effect.gen(function*() {
+      const other = event({ choices: [{ index: 1, delta: { content: "other" }, finish_reason: "length" }] })
+      const answer = yield* read([delta("a") + other + finish()])
+      assert.strictEqual(answer.text, "a")
+      assert.deepInclude(answer.parts.at(-1), { type: "finish", reason: "stop" })
+    }))
+
+  it.effect("tells why it ended, in Effect's words", () =>
+    Effect.gen(function*() {
+      const words = [
+        ["stop", "stop"],
+        ["length", "length"],
+        ["content_filter", "content-filter"],
+        ["tool_calls", "tool-calls"],
+        ["function_call", "tool-calls"],
+        ["eos", "other"]
+      ] as const
+      for (const [sent, told] of words) {
+        assert.deepInclude(yield* last(delta("a") + finish(sent)), { type: "finish", reason: told })
+      }
+      assert.strictEqual(yield* reason(delta("a") + finish("error")), "InternalProviderError")
+    }))
+
+  it.effect("has the token counts that make sense, and none otherwise", () =>
+    Effect.gen(function*() {
+      const usage = (sent: unknown) =>
+        Effect.map(
+          last(delta("a") + finish() + event({ choices: [], usage: sent }) + done),
+          (part) => part?.type === "finish" ? [part.usage.inputTokens, part.usage.outputTokens] : undefined
+        )
+      assert.deepStrictEqual(
+        yield* usage({
+          prompt_tokens: 10,
+          completion_tokens: 7,
+          prompt_tokens_details: { cached_tokens: 4 },
+          completion_tokens_details: { reasoning_tokens: 5 }
+        }),
+        [
+          { total: 10, uncached: 6, cacheRead: 4, cacheWrite: undefined },
+          { total: 7, text: 2, reasoning: 5 }
+        ]
+      )
+      const none = [
+        { total: undefined, uncached: undefined, cacheRead: undefined, cacheWrite: undefined },
+        { total: undefined, text: undefined, reasoning: undefined }
+      ]
+      for (
+        const sent of [null, undefined, 5, {}, { prompt_tokens: -1, completion_tokens: "7" }, { prompt_tokens: 1.5 }]
+      ) {
+        assert.deepStrictEqual(yield* usage(sent), none)
+      }
+    }))
+})
+
+describe("tool calls in a streamed answer", () => {
+  const call = (fragment: object) => event({ choices: [{ index: 0, delta: { tool_calls: [fragment] } }] })
+  const answerWith = (chunks: string, why = "tool_calls") => read([chunks + finish(why) + done])
+  const callsOf = ({ parts }: Read) =>
+    parts.flatMap((part) => part.type === "tool-call" ? [{ id: part.id, name: part.name, params: part.params }] : [])
+
+  it.effect("are put together from their fragments, also when these are mixed", () =>
+    Effect.gen(function*() {
+      const answer = yield* answerWith(
+        call({ index: 0, id: "a", function: { name: "add", arguments: "" } }) +
+          call({ index: 1, id: "b", function: { name: "multiply", arguments: "{\"x\"" } }) +
+          call({ index: 0, function: { arguments: "{\"x\":" } }) +
+          call({ index: 1, id: "", function: { arguments: ":2}" } }) +
+          call({ index: 0, id: "a", function: { name: "add", arguments: "1}" } })
+      )
+      assert.deepStrictEqual(callsOf(answer), [
+        { id: "a", name: "add", params: { x: 1 } },
+        { id: "b", name: "multiply", params: { x: 2 } }
+      ])
+      assert.deepStrictEqual(
+        answer.parts.filter((part) => "id" in part && part.id === "a").map(({ type }) => type),
+        ["tool-params-start", "tool-params-delta", "tool-params-delta", "tool-params-end", "tool-call"]
+      )
+    }))
+
+  it.effect("are told apart by id where the index is missing or always the same", () =>
+    Effect.gen(function*() {
+      for (const index of [{}, { index: 0 }]) {
+        const answer = yield* answerWith(
+          call({ ...index, id: "a", function: { name: "add", arguments: "{}" } }) +
+            call({ ...index, id: "b", function: { name: "multiply", arguments: "{}" } })
+        )
+        assert.deepStrictEqual(callsOf(answer).map(({ id }) => id), ["a", "b"])
+      }
+    }))
+
+  it.effect("get an id of their own if they have none, and no arguments are empty arguments", () =>
+    Effect.gen(function*() {
+      const calls = callsOf(
+        yield* answerWith(call({ index: 0, function: { name: "now" } }) + call({ index: 1, function: { name: "now" } }))
+      )
+      assert.deepStrictEqual(calls.map(({ name, params }) => [name, params]), [["now", {}], ["now", {}]])
+      assert.notStrictEqual(calls[0]?.id, calls[1]?.id)
+    }))
+
+  it.effect("fail if their arguments are no JSON, unless the answer says that it was cut off", () =>
+    Effect.gen(function*() {
+      const broken = call({ index: 0, id: "a", function: { name: "add", arguments: "{\"x\":" } })
+      assert.strictEqual((yield* answerWith(broken)).failure?.reason._tag, "ToolParameterValidationError")
+      const cutOff = yield* answerWith(broken, "length")
+      assert.isUndefined(cutOff.failure)
+      assert.deepStrictEqual(callsOf(cutOff), [])
+      assert.deepInclude(cutOff.parts.at(-1), { type: "finish", reason: "length" })
+    }))
+
+  it.effect("fail without a name, and with arguments nested too deep", () =>
+    Effect.gen(function*() {
+      const nameless = yield* answerWith(call({ index: 0, id: "a", function: { arguments: "{}" } }))
+      assert.strictEqual(nameless.failure?.reason._tag, "ToolParameterValidationError")
+      const deep = "[".repeat(80) + "]".repeat(80)
+      const answer = yield* answerWith(call({ index: 0, id: "a", function: { name: "add", arguments: deep } }))
+      assert.include(message(answer), "nested deeper than 64")
+    }))
+})

@@ -1,0 +1,21 @@
+// A certificate for `provider.test`, a name that exists nowhere, signed by itself, valid to the year 2120 and trusted by
+// nobody but the test that uses it. It is no secret.
+
+export const providerCertificate = `-----BEGIN CERTIFICATE-----
+MIIBbjCCAROgAwIBAgIBATAKBggqhkjOPQQDAjAYMRYwFAYDVQQDDA1wcm92aWRl
+ci50ZXN0MCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAYMRYwFAYD
+VQQDDA1wcm92aWRlci50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGjs/
+hNQmA2Hs6uxOQNk89Et5OEscmMk0esJ1BcG/CGI70lBsyUvoLRO0YfznxNMXi5LJ
+lNqVgDzjJzt18SoYKaNMMEowGAYDVR0RBBEwD4INcHJvdmlkZXIudGVzdDAPBgNV
+HRMBAf8EBTADAQH/MB0GA1UdDgQWBBR5W4y+MUfSIcqF4D1/951/EJSNCDAKBggq
+hkjOPQQDAgNJADBGAiEAx8d/8A8TWK6aVRcswz3GpW1Y3+0WM2ZLNnqME7/L7RkC
+IQCKJmfW7FNMDP1dhDq1QdZwE2L2nlOSQUFz96z43N5t5Q==
+-----END CERTIFICATE-----
+`
+
+export const providerKey = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/VNnaF6QJCZTjz9i
+UT+r6E8phPudTYP1CqyZvHx0pmahRANCAAQaOz+E1CYDYezq7E5A2Tz0S3k4SxyY
+yTR6wnUFwb8IYjvSUGzJS+gtE7Rh/OfE0xeLksmU2pWAPOMnO3XxKhgp
+-----END PRIVATE KEY-----
+`

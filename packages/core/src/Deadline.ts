@@ -1,0 +1,163 @@
+/**
+ * The moment by which an answer is of use, known to every policy below it.
+ *
+ * A deadline is set once, where the call comes in. Retry does not sleep past it, an attempt is not given more time than is
+ * left of it, and a queue does not keep who has none left. Nested deadlines never extend: the earlier one counts.
+ *
+ * **When to use**
+ *
+ * Around a call as a whole, with all its attempts and waits. To bound a single attempt, use the attempt timeout of
+ * `Sluice`, or `Effect.timeout` inside the breaker.
+ *
+ * **Gotchas**
+ *
+ * - `within` interrupts what it runs. A body that is uninterruptible delays it, as it delays `Effect.timeout`.
+ * - The deadline is a reference: a fiber forked inside inherits it, a daemon included.
+ *
+ * **Example** (An answer that comes too late)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Deadline from "@sluice/core/Deadline"
+ *
+ * const program = Effect.never.pipe(
+ *   Deadline.within("20 millis"),
+ *   Effect.catchTag("DeadlineExceeded", (exceeded) => Effect.succeed(exceeded.message))
+ * )
+ *
+ * console.log(await Effect.runPromise(program)) // => no answer within 20ms (Attempt)
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { RefusalTypeId } from "./internal/refusal.ts"
+import { stackless } from "./internal/stackless.ts"
+
+/**
+ * The deadline passed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/core/DeadlineExceeded")({
+  _tag: Schema.tag("DeadlineExceeded"),
+  /** What the call was doing: waiting for a permit, sleeping between attempts, or being tried. */
+  at: Schema.Literals(["Queue", "Backoff", "Attempt"]),
+  /** The time that the call was given as a whole. */
+  budget: Schema.DurationFromMillis
+}) {
+  get [RefusalTypeId](): true {
+    return true
+  }
+  override get message(): string {
+    return `no answer within ${Duration.format(this.budget)} (${this.at})`
+  }
+}
+
+/**
+ * A moment, and the budget that led to it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Deadline {
+  /** Epoch milliseconds of the `Clock`. Read it anew each time: a shared flight's moves as callers join and leave. */
+  readonly at: number
+  readonly budgetMillis: number
+}
+
+/**
+ * The deadline of the running fiber; `undefined` where none was set.
+ *
+ * @since 0.1.0
+ * @category references
+ */
+export const Deadline: Context.Reference<Deadline | undefined> = Context.Reference<Deadline | undefined>(
+  "@sluice/core/Deadline",
+  { defaultValue: () => undefined }
+)
+
+/**
+ * The time that is left, never below zero; `undefined` where no deadline was set.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const remaining: Effect.Effect<Duration.Duration | undefined> = Effect.withFiber((fiber) => {
+  const deadline = fiber.getRef(Deadline)
+  if (deadline === undefined) return Effect.undefined
+  return Effect.succeed(Duration.millis(Math.max(0, deadline.at - fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())))
+})
+
+/** The error for the deadline that is given. */
+export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"]): DeadlineExceeded =>
+  stackless(() => new DeadlineExceeded({ at, budget: Duration.millis(deadline.budgetMillis) }))
+
+// The earlier of what stands and what is asked for.
+const nested = (outer: Deadline | undefined, now: number, budget: Duration.Input): Deadline => {
+  const budgetMillis = Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(budget)))
+  const inner = { at: now + budgetMillis, budgetMillis }
+  return outer !== undefined && outer.at <= inner.at ? outer : inner
+}
+
+/**
+ * Runs an effect with a deadline, and fails with `DeadlineExceeded` when it passes.
+ *
+ * **Details**
+ *
+ * The effect is interrupted, and its finalizers are waited for, before the failure is handed on.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const within: {
+  (budget: Duration.Input): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E | DeadlineExceeded, R>
+} = dual(
+  2,
+  <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E | DeadlineExceeded, R> =>
+    Effect.withFiber((fiber) => {
+      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+      const deadline = nested(fiber.getRef(Deadline), now, budget)
+      return Effect.provideService(self, Deadline, deadline).pipe(
+        Effect.timeoutOrElse({
+          duration: Duration.millis(Math.max(0, deadline.at - now)),
+          orElse: () => Effect.fail(exceeded(deadline, "Attempt"))
+        })
+      )
+    })
+)
+
+/**
+ * Runs a stream with a deadline for the whole of it, and fails with `DeadlineExceeded` when it passes.
+ *
+ * **Gotchas**
+ *
+ * The clock also runs while the consumer is busy with what it was handed: the deadline is for the answer as a whole.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withinStream: {
+  (budget: Duration.Input): <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | DeadlineExceeded, R>
+  <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E | DeadlineExceeded, R>
+} = dual(
+  2,
+  <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E | DeadlineExceeded, R> =>
+    Stream.unwrap(Effect.withFiber((fiber) => {
+      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+      const deadline = nested(fiber.getRef(Deadline), now, budget)
+      return Effect.succeed(Stream.provideService(self, Deadline, deadline).pipe(
+        Stream.interruptWhen(
+          Effect.delay(Effect.fail(exceeded(deadline, "Attempt")), Duration.millis(Math.max(0, deadline.at - now)))
+        )
+      ))
+    }))
+)

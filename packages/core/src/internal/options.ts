@@ -1,0 +1,66 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { InvalidOptions } from "../InvalidOptions.ts"
+
+type Issue = InvalidOptions["issues"][number]
+
+/** Reads options one by one and remembers every one that is out of range, so that all of them are told at once. */
+export class Options {
+  private readonly module: string
+  private readonly issues: Array<Issue> = []
+
+  constructor(module: string) {
+    this.module = module
+  }
+
+  refuse(option: string, actual: unknown, allowed: string): void {
+    this.issues.push({ option, actual, allowed })
+  }
+
+  integer(option: string, actual: number, minimum: number, maximum: number = Number.MAX_SAFE_INTEGER): number {
+    if (!Number.isInteger(actual) || actual < minimum || actual > maximum) {
+      const upper = maximum === Number.MAX_SAFE_INTEGER ? "" : ` to ${maximum}`
+      this.refuse(option, actual, `a whole number from ${minimum}${upper}`)
+    }
+    return actual
+  }
+
+  number(option: string, actual: number, minimum: number, maximum: number): number {
+    if (!(actual >= minimum && actual <= maximum)) this.refuse(option, actual, `a number from ${minimum} to ${maximum}`)
+    return actual
+  }
+
+  /** Milliseconds of a finite duration of at least `minimumMillis`. */
+  millis(option: string, input: Duration.Input, minimumMillis: number): number {
+    const millis = toMillis(input)
+    if (!Number.isFinite(millis) || millis < minimumMillis) {
+      const minimum = minimumMillis === 0 ? "zero" : Duration.format(Duration.millis(minimumMillis))
+      this.refuse(option, describeInput(input), `a finite duration of at least ${minimum}`)
+    }
+    return millis
+  }
+
+  oneOf<const A extends string>(option: string, actual: A, allowed: ReadonlyArray<A>): A {
+    if (!allowed.includes(actual)) this.refuse(option, actual, allowed.join(" | "))
+    return actual
+  }
+
+  /** Fails with all issues, or succeeds with what was read. */
+  check<A>(read: A): Effect.Effect<A, InvalidOptions> {
+    const [first, ...rest] = this.issues
+    return first === undefined
+      ? Effect.succeed(read)
+      : Effect.fail(new InvalidOptions({ module: this.module, issues: [first, ...rest] }))
+  }
+}
+
+// NaN for what is no duration: `fromInputUnsafe` throws on it, and an option is refused, never thrown.
+const toMillis = (input: Duration.Input): number => {
+  try {
+    return Duration.toMillis(Duration.fromInputUnsafe(input))
+  } catch {
+    return Number.NaN
+  }
+}
+
+const describeInput = (input: Duration.Input): unknown => Duration.isDuration(input) ? Duration.format(input) : input

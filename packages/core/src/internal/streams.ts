@@ -1,0 +1,49 @@
+import type * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+
+type Chunk<A> = readonly [A, ...Array<A>]
+
+/**
+ * A stream that may be opened several times before its first element. Each attempt lives in a scope of its own, which is
+ * closed before its failure is looked at; the first element commits to the attempt that it came from.
+ */
+export const reopenUntilFirst = <A, E, R>(options: {
+  readonly open: (attempt: number) => Stream.Stream<A, E, R>
+  /** Succeeds when it is time for another attempt, or fails with what the stream is to fail with. */
+  readonly onFailure: (cause: Cause.Cause<E>, attempt: number) => Effect.Effect<void, E, R>
+}): Stream.Stream<A, E, R> =>
+  Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) => {
+    let committed: Pull.Pull<Chunk<A>, E, void, R> | undefined
+
+    const attemptFrom = (attempt: number): Pull.Pull<Chunk<A>, E, void, R> =>
+      Effect.suspend(() => {
+        const own = Scope.forkUnsafe(scope)
+        return Effect.flatMap(
+          Channel.toPullScoped(Stream.toChannel(options.open(attempt)), own),
+          (pull) =>
+            Effect.matchCauseEffect(pull, {
+              onSuccess: (chunk) => {
+                committed = pull
+                return Effect.succeed(chunk)
+              },
+              onFailure: (cause): Pull.Pull<Chunk<A>, E, void, R> =>
+                Pull.isDoneCause(cause)
+                  ? Effect.failCause(cause)
+                  : Effect.andThen(Scope.close(own, Exit.failCause(cause)), again(withoutDone(cause), attempt))
+            })
+        )
+      })
+
+    const again = (cause: Cause.Cause<E>, attempt: number): Pull.Pull<Chunk<A>, E, void, R> =>
+      Effect.andThen(options.onFailure(cause, attempt), Effect.suspend(() => attemptFrom(attempt + 1)))
+
+    return Effect.succeed(Effect.suspend(() => committed ?? attemptFrom(1)))
+  }))
+
+// A cause that is no end of stream holds no `Done`: the check before it said so, the type cannot.
+const withoutDone = <E>(cause: Cause.Cause<E | Cause.Done<void>>): Cause.Cause<E> => cause as Cause.Cause<E>

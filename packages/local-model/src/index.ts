@@ -1,0 +1,1 @@
+export * as LocalModel from "./LocalModel.ts"

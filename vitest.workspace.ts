@@ -1,0 +1,25 @@
+import { fileURLToPath } from "node:url"
+import { defineConfig } from "vitest/config"
+
+const root = fileURLToPath(new URL(".", import.meta.url))
+
+// Tests run on the sources: no build stands between a change and its test. Both places are needed, since tests resolve
+// through `ssr`.
+const conditions = ["@sluice/source"]
+
+// The package name of a project is its folder's; `npm test -- --project core` runs one.
+const projects = ["core", "ai", "local-model", "testing", "cli", "bench"]
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    include: ["test/**/*.test.ts"],
+    setupFiles: [`${root}vitest.setup.ts`],
+    projects: projects.map((name) => ({
+      extends: true as const,
+      root: `${root}packages/${name}`,
+      test: { name, passWithNoTests: true }
+    }))
+  }
+})
