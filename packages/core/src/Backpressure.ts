@@ -193,9 +193,11 @@ export const make = Effect.fnUntraced(function*(options?: BackpressureOptions) {
     )
 
   const withPermitStream = <A, E, R>(self: Stream.Stream<A, E, R>): Stream.Stream<A, E | BackpressureShed, R> =>
-    Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) =>
-      Effect.andThen(acquireInScope(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
-    ))
+    Stream.fromChannel(
+      Channel.fromTransformBracket((_, __, scope) =>
+        Effect.andThen(acquireInScope(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
+      )
+    )
 
   const tryAcquire = Effect.flatMap(
     Effect.scope,

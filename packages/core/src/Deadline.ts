@@ -154,10 +154,12 @@ export const withinStream: {
     Stream.unwrap(Effect.withFiber((fiber) => {
       const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
       const deadline = nested(fiber.getRef(Deadline), now, budget)
-      return Effect.succeed(Stream.provideService(self, Deadline, deadline).pipe(
-        Stream.interruptWhen(
-          Effect.delay(Effect.fail(exceeded(deadline, "Attempt")), Duration.millis(Math.max(0, deadline.at - now)))
+      return Effect.succeed(
+        Stream.provideService(self, Deadline, deadline).pipe(
+          Stream.interruptWhen(
+            Effect.delay(Effect.fail(exceeded(deadline, "Attempt")), Duration.millis(Math.max(0, deadline.at - now)))
+          )
         )
-      ))
+      )
     }))
 )

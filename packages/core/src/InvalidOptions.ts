@@ -52,7 +52,9 @@ export class InvalidOptions extends Schema.Error<InvalidOptions>("@sluice/core/I
   issues: Schema.NonEmptyArray(Issue)
 }) {
   override get message(): string {
-    const issues = this.issues.map(({ actual, allowed, option }) => `${option} is ${String(actual)}; allowed: ${allowed}`)
+    const issues = this.issues.map(({ actual, allowed, option }) =>
+      `${option} is ${String(actual)}; allowed: ${allowed}`
+    )
     return `${this.module}: ${issues.join(" | ")}`
   }
 }

@@ -58,7 +58,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -185,7 +185,8 @@ export const check = (options: Options, self: RetryPolicy, path: string): void =
  * @since 0.1.0
  * @category accessors
  */
-export const delayFor = (self: RetryPolicy, attempt: number): Duration.Duration => Duration.millis(backoffMillis(self, attempt))
+export const delayFor = (self: RetryPolicy, attempt: number): Duration.Duration =>
+  Duration.millis(backoffMillis(self, attempt))
 
 const backoffMillis = (self: RetryPolicy, attempt: number): number => {
   const base = Duration.toMillis(self.baseDelay)

@@ -46,4 +46,4 @@ export const reopenUntilFirst = <A, E, R>(options: {
   }))
 
 // A cause that is no end of stream holds no `Done`: the check before it said so, the type cannot.
-const withoutDone = <E>(cause: Cause.Cause<E | Cause.Done<void>>): Cause.Cause<E> => cause as Cause.Cause<E>
+export const withoutDone = <E>(cause: Cause.Cause<E | Cause.Done<void>>): Cause.Cause<E> => cause as Cause.Cause<E>
