@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL(".", import.meta.url))
 const conditions = ["@sluice/source"]
 
 // The package name of a project is its folder's; `npm test -- --project core` runs one.
-const projects = ["core", "ai", "local-model", "testing", "cli", "bench"]
+const packages = ["core", "ai", "local-model", "testing", "cli", "bench"]
 
 export default defineConfig({
   resolve: { conditions },
@@ -16,10 +16,14 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     setupFiles: [`${root}vitest.setup.ts`],
-    projects: projects.map((name) => ({
-      extends: true as const,
-      root: `${root}packages/${name}`,
-      test: { name, passWithNoTests: true }
-    }))
+    projects: [
+      ...packages.map((name) => ({
+        extends: true as const,
+        root: `${root}packages/${name}`,
+        test: { name, passWithNoTests: true }
+      })),
+      // What holds for the repository as a whole: its documentation, and its packages as others install them.
+      { extends: true as const, root, test: { name: "repository" } }
+    ]
   }
 })

@@ -44,7 +44,6 @@
  *
  * @since 0.1.0
  */
-import * as Channel from "effect/Channel"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -57,6 +56,7 @@ import { Options } from "./internal/options.ts"
 import { granted, Permits } from "./internal/permits.ts"
 import { RefusalTypeId } from "./internal/refusal.ts"
 import { stackless } from "./internal/stackless.ts"
+import { bracketed } from "./internal/streams.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 
 /**
@@ -193,11 +193,7 @@ export const make = Effect.fnUntraced(function*(options?: BackpressureOptions) {
     )
 
   const withPermitStream = <A, E, R>(self: Stream.Stream<A, E, R>): Stream.Stream<A, E | BackpressureShed, R> =>
-    Stream.fromChannel(
-      Channel.fromTransformBracket((_, __, scope) =>
-        Effect.andThen(acquireInScope(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
-      )
-    )
+    bracketed(self, acquireInScope)
 
   const tryAcquire = Effect.flatMap(
     Effect.scope,
@@ -235,8 +231,12 @@ const readOptions = (input: BackpressureOptions = {}) => {
   return options.check({ capacity, queue, softLimit, name: input.name ?? "backpressure" })
 }
 
-/** The refusal of a call that finds these permits taken. */
-const shedError = (policy: string, permits: Permits): BackpressureShed =>
+/**
+ * The refusal of a call that finds these permits taken.
+ *
+ * @internal
+ */
+export const shedError = (policy: string, permits: Permits): BackpressureShed =>
   stackless(() =>
     new BackpressureShed({ policy, depth: permits.running, queued: permits.queued, capacity: permits.capacity })
   )

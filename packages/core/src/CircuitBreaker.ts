@@ -247,6 +247,8 @@ export class CircuitBreaker extends Context.Service<CircuitBreaker, {
       options?: GuardStreamOptions<A, E>
     ): Stream.Stream<A, E | CircuitOpen, R>
   }
+  /** Fails with `CircuitOpen` if a call would be refused now. A look: it moves nothing and takes no place. */
+  readonly check: (key?: string) => Effect.Effect<void, CircuitOpen>
   /** How the circuit stands. A look: it moves nothing. */
   readonly state: (key?: string) => Effect.Effect<State, Store.StoreError>
   /** Failures in a row while closed; while open, those that opened it. */
@@ -309,7 +311,10 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
       Effect.flatMap((snapshot): Effect.Effect<Admitted, CircuitOpen | Store.StoreError> => {
         const answer = admission(snapshot, policy)
         if (answer._tag === "Admitted") return admittedNow(key, snapshot.generation, undefined)
-        return answer._tag === "Probe" ? admitProbe(snapshot) : refuse(snapshot, answer.retryAfterMillis)
+        if (answer._tag === "Refused") return refuse(snapshot, answer.retryAfterMillis)
+        // Whoever had the probe before may have recorded its outcome and then died or lost the store.
+        const left = decide(policy, snapshot, undefined)
+        return left === undefined ? admitProbe(snapshot) : Effect.andThen(move(snapshot, left), admit(key))
       }),
       Effect.catchTag("StoreError", (error) => Effect.andThen(warn(error), admittedNow(key, 0, undefined)))
     )
@@ -338,19 +343,24 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
     const open = outcome._tag === "Failure" && outcome.open !== undefined ? Duration.toMillis(outcome.open) : undefined
     const { generation, key, lease } = admitted
     return store.record({ key, window, generation, lease, samples }).pipe(
-      Effect.flatMap(({ ok, snapshot }) => move(snapshot, decide(policy, snapshot, ok ? open : undefined))),
+      Effect.flatMap(({ ok, snapshot }) => {
+        const to = decide(policy, snapshot, ok ? open : undefined)
+        return to === undefined ? Effect.void : Effect.asVoid(move(snapshot, to))
+      }),
       Effect.catchTag("StoreError", warn)
     )
   }
 
-  const move = (snapshot: Store.Snapshot, to: Store.Target | undefined): Effect.Effect<void, Store.StoreError> => {
-    if (to === undefined) return Effect.void
+  /** Whether the circuit was moved: it was not if it has moved on since the snapshot was taken. */
+  const move = (snapshot: Store.Snapshot, to: Store.Target): Effect.Effect<boolean, Store.StoreError> => {
     const { generation, key } = snapshot
-    return Effect.map(store.transition({ key, window, generation, by: nextId(), to }), (answer) => {
-      if (!answer.ok) return
+    return Effect.flatMap(store.transition({ key, window, generation, by: nextId(), to }), (answer) => {
+      if (!answer.ok) return Effect.succeed(false)
       const from: State["_tag"] = isHalfOpen(snapshot) ? "HalfOpen" : snapshot.control._tag
-      const evidence = tally(snapshot.evidence.ring)
-      PubSub.publishUnsafe(transitions, { key, from, to: to._tag, evidence, at: answer.snapshot.now })
+      if (from === to._tag && from === "Closed") return Effect.succeed(true)
+      const evidence = to._tag === "Open" ? to.because : tally(snapshot.evidence.ring)
+      // `publishUnsafe` would drop the newest of a full hub, not the oldest.
+      return Effect.as(PubSub.publish(transitions, { key, from, to: to._tag, evidence, at: answer.snapshot.now }), true)
     })
   }
 
@@ -424,21 +434,23 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
 
   const read = (key: string | undefined) => store.read({ key: key ?? defaultKey, window })
 
+  const check = (key: string | undefined): Effect.Effect<void, CircuitOpen> =>
+    read(key).pipe(
+      Effect.flatMap((snapshot): Effect.Effect<void, CircuitOpen> => {
+        const answer = admission(snapshot, policy)
+        return answer._tag === "Refused" ? refuse(snapshot, answer.retryAfterMillis) : Effect.void
+      }),
+      Effect.catchTag("StoreError", warn)
+    )
+
   const reset = (key: string | undefined): Effect.Effect<void, Store.StoreError> =>
-    Effect.flatMap(read(key), (snapshot) => {
-      const closed = {
-        key: snapshot.key,
-        window,
-        generation: snapshot.generation,
-        by: nextId(),
-        to: { _tag: "Closed" }
-      } as const
-      return Effect.flatMap(store.transition(closed), (answer) => answer.ok ? Effect.void : reset(key))
-    })
+    Effect.flatMap(read(key), (snapshot) =>
+      Effect.flatMap(move(snapshot, { _tag: "Closed" }), (moved) => moved ? Effect.void : reset(key)))
 
   return CircuitBreaker.of({
     guard: dual((args) => Effect.isEffect(args[0]), guard),
     guardStream: dual((args) => Stream.isStream(args[0]), guardStream),
+    check,
     state: (key) => Effect.map(read(key), stateOf),
     failureCount: (key) => Effect.map(read(key), failuresOf),
     transitions: Stream.fromPubSub(transitions),
@@ -521,19 +533,25 @@ export const layerMemory = (options?: CircuitBreakerOptions): Layer.Layer<Circui
   Layer.provide(layer(options), Layer.fresh(Store.layerMemory))
 
 /**
+ * A breaker that lets everything through.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const noop: CircuitBreaker["Service"] = CircuitBreaker.of({
+  guard: dual((args) => Effect.isEffect(args[0]), <A, E, R>(self: Effect.Effect<A, E, R>) => self),
+  guardStream: dual((args) => Stream.isStream(args[0]), <A, E, R>(self: Stream.Stream<A, E, R>) => self),
+  check: () => Effect.void,
+  state: () => Effect.succeed({ _tag: "Closed", generation: 0, failures: 0 }),
+  failureCount: () => Effect.succeed(0),
+  transitions: Stream.empty,
+  reset: () => Effect.void
+})
+
+/**
  * Lets everything through, for tests and for switching the policy off.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layerNoop: Layer.Layer<CircuitBreaker> = Layer.succeed(
-  CircuitBreaker,
-  CircuitBreaker.of({
-    guard: dual((args) => Effect.isEffect(args[0]), <A, E, R>(self: Effect.Effect<A, E, R>) => self),
-    guardStream: dual((args) => Stream.isStream(args[0]), <A, E, R>(self: Stream.Stream<A, E, R>) => self),
-    state: () => Effect.succeed({ _tag: "Closed", generation: 0, failures: 0 }),
-    failureCount: () => Effect.succeed(0),
-    transitions: Stream.empty,
-    reset: () => Effect.void
-  })
-)
+export const layerNoop: Layer.Layer<CircuitBreaker> = Layer.succeed(CircuitBreaker, noop)

@@ -203,7 +203,7 @@ export const makeMemory = (
     const circuits = new MemoryCircuits(options?.capacity ?? 10_000)
     const now = () => clock.currentTimeMillisUnsafe()
     return CircuitBreakerStore.of({
-      read: ({ key }) => Effect.sync(() => circuits.read(key, now())),
+      read: ({ key, window }) => Effect.sync(() => circuits.read(key, window, now())),
       lease: (asked) => Effect.sync(() => circuits.lease(asked, now())),
       record: (samples) => Effect.sync(() => circuits.record(samples, now())),
       transition: (wish) => Effect.sync(() => circuits.transition(wish, now())),

@@ -163,3 +163,25 @@ export const withinStream: {
       )
     }))
 )
+
+/**
+ * Sets the deadline without enforcing it: for whoever honours it in every wait of its own.
+ *
+ * @internal
+ */
+export const provide = <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    return Effect.provideService(self, Deadline, nested(fiber.getRef(Deadline), now, budget))
+  })
+
+/**
+ * Sets the deadline of a stream without enforcing it.
+ *
+ * @internal
+ */
+export const provideStream = <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E, R> =>
+  Stream.unwrap(Effect.withFiber((fiber) => {
+    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    return Effect.succeed(Stream.provideService(self, Deadline, nested(fiber.getRef(Deadline), now, budget)))
+  }))

@@ -57,7 +57,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { dual } from "effect/Function"
+import { dual, identity } from "effect/Function"
 import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
@@ -190,9 +190,11 @@ export const delayFor = (self: RetryPolicy, attempt: number): Duration.Duration 
 
 const backoffMillis = (self: RetryPolicy, attempt: number): number => {
   const base = Duration.toMillis(self.baseDelay)
-  // A power that overflows is Infinity, and the cap takes it from there; 0 * Infinity alone would not be a number.
-  const raw = base === 0 ? 0 : base * self.factor ** (Math.max(1, attempt) - 1)
-  return Math.min(raw, Duration.toMillis(self.maxDelay))
+  const maximum = Duration.toMillis(self.maxDelay)
+  // A power that overflows is Infinity, and one of numbers that nobody validated may be NaN, which `Math.min` would hand on
+  // as no wait at all: the cap takes both. 0 * Infinity alone is NaN and means 0.
+  const raw = base === 0 ? 0 : base * self.factor ** (attempt > 1 ? attempt - 1 : 0)
+  return raw < maximum ? raw : maximum
 }
 
 /**
@@ -350,7 +352,8 @@ export const retryStream: {
 export const retryWith = <A, E, R>(
   attemptAt: (attempt: number) => Effect.Effect<A, E, R>,
   policy: RetryPolicy,
-  classify: Classify<A, E> | undefined
+  classify: Classify<A, E> | undefined,
+  pause: (sleep: Effect.Effect<void>) => Effect.Effect<void> = identity
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     const attempts = new Attempts(policy, classify, fiber)
@@ -361,7 +364,7 @@ export const retryWith = <A, E, R>(
         (exit): Effect.Effect<A, E, R> => {
           const decision = attempts.end(attempt, exit)
           if (decision._tag === "Done") return decision.exit
-          return Effect.andThen(Effect.sleep(decision.delay), Effect.suspend(() => next(attempt + 1)))
+          return Effect.andThen(pause(Effect.sleep(decision.delay)), Effect.suspend(() => next(attempt + 1)))
         }
       )
     }
@@ -376,7 +379,8 @@ export const retryWith = <A, E, R>(
 export const retryStreamWith = <A, E, R>(
   attemptAt: (attempt: number) => Stream.Stream<A, E, R>,
   policy: RetryPolicy,
-  classify: Classify<void, E> | undefined
+  classify: Classify<void, E> | undefined,
+  pause: (sleep: Effect.Effect<void>) => Effect.Effect<void> = identity
 ): Stream.Stream<A, E, R> =>
   Stream.unwrap(Effect.withFiber((fiber) => {
     const attempts = new Attempts<void, E>(policy, classify, fiber)
@@ -387,7 +391,7 @@ export const retryStreamWith = <A, E, R>(
       },
       onFailure: (cause, attempt) => {
         const decision = attempts.end(attempt, Exit.failCause(cause))
-        return decision._tag === "Wait" ? Effect.sleep(decision.delay) : Effect.asVoid(decision.exit)
+        return decision._tag === "Wait" ? pause(Effect.sleep(decision.delay)) : Effect.asVoid(decision.exit)
       }
     }))
   }))
@@ -448,7 +452,8 @@ const decide = (
   fiber: Fiber.Fiber<unknown, unknown>
 ): number | RetryStopped["Service"]["why"] => {
   if (outcome._tag !== "Throttled" && !(outcome._tag === "Failure" && outcome.retryable)) return "Final"
-  if (attempt >= policy.maxAttempts) return "Attempts"
+  // Not `>=`: a maximum of NaN would never be reached.
+  if (!(attempt < policy.maxAttempts)) return "Attempts"
   const hint = outcome.retryAfter === undefined ? 0 : Math.max(0, Duration.toMillis(outcome.retryAfter))
   if (hint > Duration.toMillis(policy.maxRetryAfter)) return "RetryAfterTooLong"
   const backoff = backoffMillis(policy, attempt)

@@ -28,7 +28,8 @@
  *   Effect.map((answer) => answer.text),
  *   Effect.provide(LocalModel.layer)
  * )
- * // => "I was charged twice on 12 March 2026. Please refund $49.99."
+ *
+ * console.log(await Effect.runPromise(program)) // => I was charged twice on 12 March 2026. Please refund $49.99.
  * ```
  *
  * @since 0.1.0

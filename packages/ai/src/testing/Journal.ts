@@ -24,7 +24,17 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import * as Hash from "../internal/hash.ts"
 import { Fault } from "./Script.ts"
+
+/**
+ * The name that a journal gives to a text: an answer that a client reports is the one that was sent if their names are the
+ * same.
+ *
+ * @since 0.1.0
+ * @category counting
+ */
+export const digest: (text: string) => string = Hash.digest
 
 /**
  * A moment: by the calendar, and on a clock that never goes back, for differences. Both in milliseconds.

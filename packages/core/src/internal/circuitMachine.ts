@@ -36,26 +36,30 @@ export const probeResultMillis = ({ leaseMillis }: Snapshot, policy: Policy): nu
 /** One sample of the evidence: failure weight 0 to 1, in twentieths. */
 export const sample = (weight: number): string => String.fromCharCode(48 + 2 * Math.round(weight * 20))
 
-const weightAt = (ring: string, index: number): number => (ring.charCodeAt(index) - 48) / 40
-
-/** The failures at the end of the evidence that no success interrupts. */
-export const streak = (ring: string): number => {
-  let sum = 0
-  for (let i = ring.length - 1; i >= 0 && weightAt(ring, i) > 0; i--) sum += weightAt(ring, i)
-  return sum
-}
+// In fortieths, so that sums stay whole numbers: ten times 0.1 is not 1.
+const fortiethsAt = (ring: string, index: number): number => ring.charCodeAt(index) - 48
 
 const failuresOf = (ring: string): number => {
   let sum = 0
-  for (let i = 0; i < ring.length; i++) sum += weightAt(ring, i)
-  return sum
+  for (let i = 0; i < ring.length; i++) sum += fortiethsAt(ring, i)
+  return sum / 40
 }
+
+/** The end of the evidence that no success interrupts. */
+const unbroken = (ring: string): string => {
+  let from = ring.length
+  while (from > 0 && fortiethsAt(ring, from - 1) > 0) from--
+  return ring.slice(from)
+}
+
+/** The failures at the end of the evidence that no success interrupts. */
+export const streak = (ring: string): number => failuresOf(unbroken(ring))
 
 export const tally = (ring: string): Tally => ({ calls: ring.length, failures: Math.round(failuresOf(ring)) })
 
-/** How many outcomes the policies look back on. */
+/** How many outcomes the policies look back on. A streak may be of failures that weigh a twentieth each. */
 export const windowOf = (trip: ReadonlyArray<TripPolicy>): number =>
-  Math.max(1, ...trip.map((policy) => policy._tag === "Consecutive" ? policy.failures : policy.calls))
+  Math.max(...trip.map((policy) => policy._tag === "Consecutive" ? Math.min(1_000, policy.failures * 20) : policy.calls))
 
 /**
  * Whether the circuit must move, on any snapshot that arrives: whoever died between a record and its transition is so
@@ -64,17 +68,23 @@ export const windowOf = (trip: ReadonlyArray<TripPolicy>): number =>
 export const decide = (policy: Policy, snapshot: Snapshot, open: number | undefined): Target | undefined => {
   const { control, evidence: { ring } } = snapshot
   if (control._tag === "Closed") {
-    if (open === undefined && !policy.trip.some((trip) => holds(trip, ring))) return undefined
-    return { _tag: "Open", forMillis: open ?? policy.openMillis, openings: 1, because: tally(ring) }
+    const tripped = policy.trip.find((trip) => holds(trip, ring))
+    if (open === undefined && tripped === undefined) return undefined
+    const because = tally(tripped === undefined ? ring : lookedAt(tripped, ring))
+    return { _tag: "Open", forMillis: open ?? policy.openMillis, openings: 1, because }
   }
   if (ring === "" || !isHalfOpen(snapshot)) return undefined
-  return streak(ring) > 0
+  return open !== undefined || streak(ring) > 0
     ? { _tag: "Open", forMillis: open ?? policy.openMillis, openings: control.openings + 1, because: tally(ring) }
     : { _tag: "Closed" }
 }
 
+/** The part of the evidence that a policy decides on. */
+const lookedAt = (trip: TripPolicy, ring: string): string =>
+  trip._tag === "Consecutive" ? unbroken(ring) : ring.slice(-trip.calls)
+
 const holds = (trip: TripPolicy, ring: string): boolean => {
-  if (trip._tag === "Consecutive") return streak(ring) >= trip.failures
-  const recent = ring.slice(-trip.calls)
+  const recent = lookedAt(trip, ring)
+  if (trip._tag === "Consecutive") return failuresOf(recent) >= trip.failures
   return recent.length >= trip.minimum && failuresOf(recent) / recent.length >= trip.rate
 }

@@ -4,10 +4,13 @@ interface Circuit {
   generation: number
   control: Control
   ring: string
+  /** How much evidence is kept: as much as the breaker that looks back the furthest wants. */
+  calls: number
   /** Lease id to the time at which it lapses. */
   readonly leases: Map<string, number>
 }
 
+const allOfIt: Window = { calls: Infinity }
 const untouched: Control = { _tag: "Closed", since: 0, by: "" }
 
 /** The store's contract in memory: every verb runs in one go, so that nothing comes between its look and its change. */
@@ -20,13 +23,14 @@ export class MemoryCircuits {
     this.capacity = capacity
   }
 
-  read(key: string, now: number): Snapshot {
-    return snapshot(key, this.circuits.get(key), now)
+  read(key: string, window: Window, now: number): Snapshot {
+    return snapshot(key, this.circuits.get(key), window, now)
   }
 
   lease(
     asked: {
       readonly key: string
+      readonly window: Window
       readonly generation: number
       readonly id: string
       readonly limit: number
@@ -35,14 +39,14 @@ export class MemoryCircuits {
     now: number
   ): Answer {
     const circuit = this.circuits.get(asked.key)
-    if (circuit === undefined) return { ok: false, snapshot: snapshot(asked.key, undefined, now) }
+    if (circuit === undefined) return { ok: false, snapshot: snapshot(asked.key, undefined, asked.window, now) }
     lapse(circuit, now)
     const ready = circuit.generation === asked.generation && circuit.control._tag === "Open" &&
       now >= circuit.control.until
     // Outcomes already counted keep their place, so that no more than `limit` decide a round.
     const ok = ready && (circuit.leases.has(asked.id) || circuit.leases.size + circuit.ring.length < asked.limit)
     if (ok) circuit.leases.set(asked.id, now + asked.ttlMillis)
-    return { ok, snapshot: snapshot(asked.key, circuit, now) }
+    return { ok, snapshot: snapshot(asked.key, circuit, asked.window, now) }
   }
 
   record(
@@ -57,35 +61,44 @@ export class MemoryCircuits {
   ): Answer {
     const known = this.circuits.has(given.key)
     const circuit = this.use(given.key, given.lease === undefined, given.generation, now)
-    if (circuit === undefined) return { ok: false, snapshot: snapshot(given.key, undefined, now) }
+    if (circuit === undefined) return { ok: false, snapshot: snapshot(given.key, undefined, given.window, now) }
     lapse(circuit, now)
     // A circuit that was forgotten begins anew with this outcome: the first failure after a pause is not lost.
     const stands = circuit.generation === given.generation || !known
     const ok = given.lease === undefined
       ? circuit.control._tag === "Closed" && (stands || (given.generation === 0 && circuit.control === untouched))
       : circuit.leases.delete(given.lease) && stands
-    if (ok) circuit.ring = (circuit.ring + given.samples).slice(-given.window.calls)
-    return { ok, snapshot: snapshot(given.key, circuit, now) }
+    if (ok) {
+      circuit.calls = Math.max(circuit.calls, given.window.calls)
+      circuit.ring = (circuit.ring + given.samples).slice(-circuit.calls)
+    }
+    return { ok, snapshot: snapshot(given.key, circuit, given.window, now) }
   }
 
   transition(
-    wish: { readonly key: string; readonly generation: number; readonly by: string; readonly to: Target },
+    wish: {
+      readonly key: string
+      readonly window: Window
+      readonly generation: number
+      readonly by: string
+      readonly to: Target
+    },
     now: number
   ): Answer {
     const circuit = this.use(wish.key, wish.generation === 0, 0, now)
-    if (circuit === undefined) return { ok: false, snapshot: snapshot(wish.key, undefined, now) }
+    if (circuit === undefined) return { ok: false, snapshot: snapshot(wish.key, undefined, wish.window, now) }
     const stands = circuit.generation === wish.generation || (wish.generation === 0 && circuit.control === untouched)
     if (stands) {
       circuit.generation = nextGeneration(circuit.generation, now)
       circuit.control = control(wish.to, wish.by, now)
       circuit.ring = ""
     }
-    return { ok: stands || circuit.control.by === wish.by, snapshot: snapshot(wish.key, circuit, now) }
+    return { ok: stands || circuit.control.by === wish.by, snapshot: snapshot(wish.key, circuit, wish.window, now) }
   }
 
   list(after: string | undefined, limit: number, now: number): ReadonlyArray<Snapshot> {
     const keys = [...this.circuits.keys()].filter((key) => after === undefined || key > after).sort()
-    return keys.slice(0, limit).map((key) => this.read(key, now))
+    return keys.slice(0, limit).map((key) => this.read(key, allOfIt, now))
   }
 
   private use(key: string, create: boolean, generation: number, now: number): Circuit | undefined {
@@ -94,7 +107,7 @@ export class MemoryCircuits {
     else if (!create) return undefined
     else {
       this.forgetOldest(now)
-      circuit = { generation: nextGeneration(generation, now), control: untouched, ring: "", leases: new Map() }
+      circuit = { generation: nextGeneration(generation, now), control: untouched, ring: "", calls: 0, leases: new Map() }
     }
     this.circuits.set(key, circuit)
     return circuit
@@ -117,7 +130,7 @@ const lapse = (circuit: Circuit, now: number): void => {
   for (const [id, at] of circuit.leases) if (at <= now) circuit.leases.delete(id)
 }
 
-const snapshot = (key: string, circuit: Circuit | undefined, now: number): Snapshot => {
+const snapshot = (key: string, circuit: Circuit | undefined, window: Window, now: number): Snapshot => {
   if (circuit === undefined) {
     return { key, generation: 0, control: untouched, evidence: { ring: "" }, probing: 0, leaseMillis: 0, now }
   }
@@ -129,7 +142,7 @@ const snapshot = (key: string, circuit: Circuit | undefined, now: number): Snaps
     probing++
   }
   const { control, generation, ring } = circuit
-  return { key, generation, control, evidence: { ring }, probing, leaseMillis, now }
+  return { key, generation, control, evidence: { ring: ring.slice(-window.calls) }, probing, leaseMillis, now }
 }
 
 const control = (to: Target, by: string, now: number): Control =>

@@ -47,3 +47,12 @@ export const reopenUntilFirst = <A, E, R>(options: {
 
 // A cause that is no end of stream holds no `Done`: the check before it said so, the type cannot.
 export const withoutDone = <E>(cause: Cause.Cause<E | Cause.Done<void>>): Cause.Cause<E> => cause as Cause.Cause<E>
+
+/** Opens something before the stream, in a scope that is closed before the stream's end or failure is handed on. */
+export const bracketed = <A, E, R, E2, R2>(
+  self: Stream.Stream<A, E, R>,
+  open: (scope: Scope.Scope) => Effect.Effect<void, E2, R2>
+): Stream.Stream<A, E | E2, R | R2> =>
+  Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) =>
+    Effect.andThen(open(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
+  ))

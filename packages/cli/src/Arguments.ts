@@ -1,0 +1,92 @@
+import { parseArgs } from "node:util"
+import type { Flag, Flags, Values } from "./Flag.ts"
+import * as Nearest from "./Nearest.ts"
+import type { Command } from "./options.ts"
+import * as Terminal from "./Terminal.ts"
+
+/** What the arguments of a command say, or the one line that says what is wrong with them. */
+export type Parsed<F extends Flags> =
+  | { readonly _tag: "Parsed"; readonly values: Values<F>; readonly inputs: ReadonlyArray<string> }
+  | { readonly _tag: "Help" }
+  | { readonly _tag: "Wrong"; readonly message: string }
+
+/** Reads the arguments after the command's name by its table of flags. */
+export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>): Parsed<F> => {
+  const flags = Object.values(command.flags)
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: Object.fromEntries(flags.map(toNode)),
+    strict: false,
+    allowPositionals: true,
+    tokens: true
+  })
+  const given = new Map<Flag<unknown>, Array<string>>()
+  const inputs: Array<string> = []
+  for (const token of tokens) {
+    if (token.kind === "positional") inputs.push(token.value)
+    if (token.kind !== "option") continue
+    const flag = flags.find(({ name }) => name === token.name)
+    if (flag === undefined) return wrong(unknown(token.rawName, flags))
+    if (flag.name === "help") return { _tag: "Help" }
+    const problem = problemOf(flag, token.value, given)
+    if (problem !== undefined) return wrong(problem)
+    given.set(flag, [...given.get(flag) ?? [], token.value ?? ""])
+  }
+  return countProblem(command.inputs, inputs) ?? readAll(command.flags, given, inputs)
+}
+
+const wrong = (message: string): { readonly _tag: "Wrong"; readonly message: string } => ({ _tag: "Wrong", message })
+
+const toNode = (flag: Flag<unknown>) =>
+  [flag.name, {
+    type: flag.argument === undefined ? "boolean" as const : "string" as const,
+    multiple: flag.repeats ?? false,
+    ...(flag.short === undefined ? {} : { short: flag.short })
+  }] as const
+
+const unknown = (rawName: string, flags: ReadonlyArray<Flag<unknown>>): string => {
+  const nearest = Nearest.find(rawName.replace(/^-+/, ""), flags.map(({ name }) => name))
+  const suggestion = nearest === undefined ? "" : `; did you mean --${nearest}?`
+  return `unknown flag ${Terminal.clip(Terminal.escape(rawName), 40)}${suggestion}`
+}
+
+const problemOf = (
+  flag: Flag<unknown>,
+  value: string | undefined,
+  given: ReadonlyMap<Flag<unknown>, unknown>
+): string | undefined => {
+  if (flag.argument === undefined) return value === undefined ? undefined : `--${flag.name} takes no value`
+  // A flag in the place of a value: the value was forgotten, and taking the flag for it would hide that.
+  if (value === undefined || /^--[a-z]/.test(value)) {
+    return `--${flag.name} needs a value: --${flag.name} ${flag.argument}`
+  }
+  return given.has(flag) && flag.repeats !== true ? `--${flag.name} is given twice` : undefined
+}
+
+const countProblem = (wanted: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
+  const missing = wanted[inputs.length]
+  if (missing !== undefined) return wrong(`${missing} is missing`)
+  const tooMany = inputs[wanted.length]
+  return tooMany === undefined
+    ? undefined
+    : wrong(`"${Terminal.clip(Terminal.escape(tooMany), 40)}" is one argument too many`)
+}
+
+const readAll = <F extends Flags>(
+  flags: F,
+  given: ReadonlyMap<Flag<unknown>, ReadonlyArray<string>>,
+  inputs: ReadonlyArray<string>
+): Parsed<F> => {
+  const values: { [key: string]: unknown } = {}
+  for (const [key, flag] of Object.entries(flags)) {
+    const texts = given.get(flag) ?? []
+    const read = flag.read(texts)
+    if (!read.ok) {
+      const shown = Terminal.clip(Terminal.escape(texts.join(" ")), 40)
+      return wrong(`--${flag.name} is "${shown}"; it has to be ${read.wanted}`)
+    }
+    values[key] = read.value
+  }
+  // The loop has put under each key what its flag reads, which is what `Values` says and TypeScript cannot follow.
+  return { _tag: "Parsed", values: values as Values<F>, inputs }
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+/**
+ * The `sluice` command.
+ *
+ * Nothing of Effect is loaded before the arguments are understood, so that help and mistakes answer at once.
+ */
+import { readFileSync } from "node:fs"
+import * as Arguments from "./Arguments.ts"
+import * as ExitCode from "./ExitCode.ts"
+import type { Flags } from "./Flag.ts"
+import * as Help from "./Help.ts"
+import * as Nearest from "./Nearest.ts"
+import type { Command } from "./options.ts"
+import * as Options from "./options.ts"
+import * as Terminal from "./Terminal.ts"
+
+const main = async (args: ReadonlyArray<string>): Promise<number> => {
+  const [name, ...rest] = args
+  switch (name) {
+    case undefined:
+      return complain("a command is missing", "sluice --help lists them")
+    case "--version":
+      return print(`${version()}\n`)
+    case "--help":
+    case "-h":
+    case "help":
+      return printHelp(rest[0])
+    case "run": {
+      const parsed = read(Options.run, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./run/RunCommand.ts")
+      return execute(parsed.inputs[0] ?? "-", parsed.values)
+    }
+    case "provider": {
+      const parsed = read(Options.provider, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./provider/ProviderCommand.ts")
+      return execute(parsed.values)
+    }
+    default:
+      return unknownCommand(name)
+  }
+}
+
+/** The arguments as read; or, if there is nothing to be done with them, the exit code after saying so. */
+const read = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>) => {
+  const parsed = Arguments.parse(command, args)
+  switch (parsed._tag) {
+    case "Help":
+      return print(Help.ofCommand(command))
+    case "Wrong":
+      return complain(parsed.message, `see sluice ${command.name} --help`)
+    case "Parsed":
+      return parsed
+  }
+}
+
+const printHelp = (name: string | undefined): number => {
+  if (name === undefined) return print(Help.ofProgram(Options.commands))
+  const command = Options.commands.find((command) => command.name === name)
+  return command === undefined ? unknownCommand(name) : print(Help.ofCommand(command))
+}
+
+const unknownCommand = (name: string): number => {
+  const nearest = Nearest.find(name, Options.commands.map((command) => command.name))
+  const suggestion = nearest === undefined ? "" : `; did you mean ${nearest}?`
+  return complain(
+    `unknown command ${Terminal.clip(Terminal.escape(name), 40)}${suggestion}`,
+    "sluice --help lists them"
+  )
+}
+
+const print = (text: string): number => {
+  process.stdout.write(text)
+  return ExitCode.ok
+}
+
+const complain = (problem: string, hint: string): number => {
+  process.stderr.write(`sluice: ${problem} (${hint})\n`)
+  return ExitCode.unusable
+}
+
+const version = (): string => {
+  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
+  return typeof manifest === "object" && manifest !== null && "version" in manifest
+    ? String(manifest.version)
+    : "unknown"
+}
+
+// Not process.exit: what is still on its way to a pipe would be lost.
+process.exitCode = await main(process.argv.slice(2))

@@ -1,0 +1,164 @@
+/** What is said about errors: in the results, in the table, and to a person when a whole run has to end. */
+import * as RetryAfter from "@sluice/ai/RetryAfter"
+import * as AiError from "effect/ai/AiError"
+import * as Duration from "effect/Duration"
+import type { Failure } from "./Result.ts"
+import * as Words from "./Words.ts"
+
+/** The error as it stands in the results. */
+export const describe = (error: unknown): Failure => {
+  if (AiError.isAiError(error)) {
+    return {
+      tag: error.reason._tag,
+      message: oneLine(aiMessage(error.reason)),
+      retryAfter: millis(RetryAfter.fromAiError(error))
+    }
+  }
+  const inner = unwrap(error)
+  return { tag: tagOf(inner), message: oneLine(messageOf(inner)), retryAfter: millis(field(inner, "retryAfter")) }
+}
+
+/** Why a try failed, in a word or two for the table: from a short list, whatever the provider says. */
+export const reasonOf = (error: unknown): string => {
+  if (!AiError.isAiError(error)) return otherReasons.get(tagOf(unwrap(error))) ?? "other"
+  const { reason } = error
+  switch (reason._tag) {
+    case "RateLimitError":
+      return "rate limit"
+    case "NetworkError":
+      return "network"
+    case "InternalProviderError":
+      return providerReason(reason)
+    default:
+      return reason._tag.replace(/Error$/, "").replaceAll(/\B[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+  }
+}
+
+const otherReasons = new Map([
+  ["AttemptTimeout", "timeout"],
+  ["TimeoutError", "timeout"],
+  ["CircuitOpen", "circuit open"],
+  ["BackpressureShed", "shed"],
+  ["DeadlineExceeded", "deadline"]
+])
+
+const providerReason = (reason: AiError.InternalProviderError): string => {
+  const status = reason.http?.response?.status
+  if (status !== undefined && status >= 400) return `HTTP ${status}`
+  return reason.description.startsWith("answer truncated") ? "cut short" : "unreadable"
+}
+
+const aiMessage = (reason: AiError.AiErrorReason): string => {
+  switch (reason._tag) {
+    case "RateLimitError":
+      return "the provider asks for fewer requests (HTTP 429)"
+    case "QuotaExhaustedError":
+      return "the account has no quota or credit left"
+    case "AuthenticationError":
+      return reason.description ?? reason.message
+    case "InternalProviderError":
+    case "ContentPolicyError":
+    case "InvalidResponseError":
+      return reason.description
+    case "NetworkError":
+    case "InvalidRequestError":
+      return reason.description ?? reason.message
+    default:
+      return reason.message
+  }
+}
+
+// ---------- what ends a run before it has begun
+
+/** What a run asks for, in the words of its flags. */
+export interface Asked {
+  readonly url: string
+  readonly model: string | undefined
+  readonly keySource: string
+  readonly hasKey: boolean
+  /** Whether the line names its own model, in which case a wrong one is that line's fault. */
+  readonly isOwnModel: boolean
+}
+
+/**
+ * One line for a person, if this error means that no prompt of the file could ever be answered; else `undefined`. To be
+ * asked only as long as nothing has been answered: later the same error is the fault of a line or of the hour.
+ */
+export const fatal = (error: unknown, asked: Asked): string | undefined => {
+  if (!AiError.isAiError(error)) return undefined
+  const { reason } = error
+  switch (reason._tag) {
+    case "AuthenticationError":
+      return asked.hasKey
+        ? `the key from ${asked.keySource} was refused: ${said(reason)}`
+        : `${asked.url} wants a key: set ${asked.keySource}, or see --key-env and --key-file`
+    case "QuotaExhaustedError":
+      return `the account of the key from ${asked.keySource} has no quota or credit left`
+    case "NetworkError":
+      return isUnreachable(reason) ? `cannot reach ${asked.url}: ${said(reason)}` : undefined
+    case "InvalidResponseError":
+      return `${asked.url} does not answer like an OpenAI-compatible API: ${said(reason)}`
+    case "InvalidRequestError":
+      return refusedRequest(reason, asked)
+    default:
+      return undefined
+  }
+}
+
+const said = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
+
+// Nobody listens there, or it is not who it should be. A connection that was made and lost is another matter: it passes.
+const unreachable =
+  /\b(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|\w*CERT_\w+|\w*SELF_SIGNED\w*|UNABLE_TO_\w+)\b/
+
+const isUnreachable = (reason: AiError.NetworkError): boolean =>
+  reason.reason === "InvalidUrlError" || unreachable.test(reason.description ?? "")
+
+/** Parameters that the flags set for every prompt alike. */
+const ofAllPrompts = new Set([
+  "model",
+  "temperature",
+  "max_tokens",
+  "max_completion_tokens",
+  "stream",
+  "stream_options"
+])
+
+const refusedRequest = (reason: AiError.InvalidRequestError, asked: Asked): string | undefined => {
+  const status = reason.http?.response?.status ?? 0
+  if (status >= 300 && status < 400) return `${asked.url}: ${said(reason)}`
+  if (asked.isOwnModel) return undefined
+  if (status === 404) return `${asked.url} has no such model, or is no such API: ${said(reason)}`
+  return ofAllPrompts.has(reason.parameter ?? "")
+    ? `the provider refuses ${reason.parameter}: ${said(reason)}`
+    : undefined
+}
+
+// ---------- any error
+
+/** The reason within a refusal of a policy: it says more than that there was one. */
+const unwrap = (error: unknown): unknown => tagOf(error) === "Rejected" ? field(error, "reason") ?? error : error
+
+const tagOf = (error: unknown): string => {
+  const tag = field(error, "_tag")
+  if (typeof tag === "string") return tag
+  return error instanceof Error ? error.name : "Unknown"
+}
+
+const messageOf = (error: unknown): string => {
+  if (tagOf(error) === "AttemptTimeout") {
+    const after = millis(field(error, "after"))
+    return `no whole answer within ${
+      after === undefined ? "the time of a try" : Words.time(after)
+    }; --timeout allows more`
+  }
+  const message = field(error, "message")
+  return typeof message === "string" && message !== "" ? message : "it failed, and nothing is known about it"
+}
+
+const field = (value: unknown, name: string): unknown =>
+  typeof value === "object" && value !== null && name in value ? Reflect.get(value, name) : undefined
+
+const millis = (value: unknown): number | undefined => Duration.isDuration(value) ? Duration.toMillis(value) : undefined
+
+const oneLine = (text: string): string => text.replaceAll(/\s+/g, " ").trim().slice(0, 500)

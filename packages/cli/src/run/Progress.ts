@@ -1,0 +1,76 @@
+import * as Terminal from "../Terminal.ts"
+import * as Words from "./Words.ts"
+
+/** The state of the circuit before the provider. */
+export type Circuit =
+  | { readonly state: "closed" }
+  | { readonly state: "open"; readonly probeAt: number }
+  | { readonly state: "probing" }
+
+/** A run at one moment. */
+export interface View {
+  /** Epoch milliseconds. */
+  readonly now: number
+  readonly done: number
+  readonly failed: number
+  /** How many lines there are; `undefined` while nobody knows. */
+  readonly total: number | undefined
+  readonly running: number
+  /** Tries that failed. */
+  readonly retried: number
+  /** Lines that needed no call of their own. */
+  readonly shared: number
+  /** Lines done per second, lately. */
+  readonly rate: number
+  readonly circuit: Circuit
+}
+
+/** The live line, cut to the width. */
+export const render = (view: View, columns: number): string => {
+  const { done, failed, now, rate, retried, running, shared, total } = view
+  const all = total === undefined ? Words.count(done) : `${Words.count(done)}/${Words.count(total)}`
+  const parts = [
+    `${all} done`,
+    ...(failed === 0 ? [] : [`${Words.count(failed)} failed`]),
+    `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
+    `${Words.count(running)} running`,
+    ...(retried === 0 ? [] : [`${Words.count(retried)} retried`]),
+    ...(shared === 0 ? [] : [`${Words.count(shared)} shared`]),
+    ...circuitWords(view.circuit, now),
+    ...leftWords(total, done, rate)
+  ]
+  return Terminal.clip(parts.join(" · "), columns)
+}
+
+const circuitWords = (circuit: Circuit, now: number): ReadonlyArray<string> => {
+  switch (circuit.state) {
+    case "closed":
+      return []
+    case "open":
+      return [`provider down, probe in ${Words.time(Math.max(0, circuit.probeAt - now))}`]
+    case "probing":
+      return ["provider down, probing"]
+  }
+}
+
+const leftWords = (total: number | undefined, done: number, rate: number): ReadonlyArray<string> =>
+  total === undefined || rate <= 0 || done >= total ? [] : [`${Words.time((total - done) / rate * 1000)} left`]
+
+const windowMillis = 10_000
+
+/** How fast it goes, over the last ten seconds: the average since the start would hide an outage. */
+export class Pace {
+  private readonly samples: Array<{ readonly at: number; readonly done: number }>
+
+  constructor(startedAt: number) {
+    this.samples = [{ at: startedAt, done: 0 }]
+  }
+
+  /** Lines done per second, with this as the latest that is known. */
+  rate(at: number, done: number): number {
+    this.samples.push({ at, done })
+    while ((this.samples[1]?.at ?? at) <= at - windowMillis) this.samples.shift()
+    const first = this.samples[0] ?? { at, done }
+    return at > first.at ? (done - first.done) * 1000 / (at - first.at) : 0
+  }
+}

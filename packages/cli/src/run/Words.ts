@@ -1,0 +1,17 @@
+/** Numbers and times as the live line and the table show them. */
+
+/** A whole number with a comma at every thousand. */
+export const count = (value: number): string => String(Math.round(value)).replaceAll(/\B(?=(?:\d{3})+$)/g, ",")
+
+/** A duration in its two largest units: `850ms`, `3.2s`, `2m 24s`, `1h 05m`. */
+export const time = (millis: number): string => {
+  if (millis < 1000) return `${Math.round(millis)}ms`
+  if (millis < 9950) return `${(millis / 1000).toFixed(1)}s`
+  const seconds = Math.round(millis / 1000)
+  if (seconds < 60) return `${seconds}s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes}m ${twoDigits(seconds % 60)}s`
+  return `${Math.floor(minutes / 60)}h ${twoDigits(minutes % 60)}m`
+}
+
+const twoDigits = (value: number): string => String(value).padStart(2, "0")

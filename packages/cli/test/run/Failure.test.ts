@@ -1,0 +1,126 @@
+import * as Deadline from "@sluice/core/Deadline"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import { AiError } from "effect/ai"
+import * as Failure from "../../src/run/Failure.ts"
+
+const ai = (reason: AiError.AiErrorReason) => AiError.make({ module: "Test", method: "streamText", reason })
+const http = (status: number) => ({ response: { status, headers: {} } })
+
+const asked: Failure.Asked = {
+  url: "http://localhost:1/v1",
+  model: "m",
+  keySource: "OPENAI_API_KEY",
+  hasKey: true,
+  isOwnModel: false
+}
+
+describe("Failure", () => {
+  it("keeps tag, message and retryAfter of a provider's error", () => {
+    assert.deepStrictEqual(Failure.describe(ai(new AiError.RateLimitError({ retryAfter: Duration.seconds(2) }))), {
+      tag: "RateLimitError",
+      message: "the provider asks for fewer requests (HTTP 429)",
+      retryAfter: 2000
+    })
+  })
+
+  it("tells the reason within a refusal, and how long a try was given", () => {
+    const deadline = new Deadline.DeadlineExceeded({ at: "Queue", budget: Duration.seconds(1) })
+    assert.strictEqual(Failure.describe({ _tag: "Rejected", reason: deadline }).tag, "DeadlineExceeded")
+    const open = { _tag: "CircuitOpen", message: "open", retryAfter: Duration.seconds(3) }
+    assert.deepStrictEqual(Failure.describe({ _tag: "Rejected", reason: open }), {
+      tag: "CircuitOpen",
+      message: "open",
+      retryAfter: 3000
+    })
+    const timeout = { _tag: "AttemptTimeout", after: Duration.seconds(60) }
+    assert.strictEqual(
+      Failure.describe(timeout).message,
+      "no whole answer within 1m 00s; --timeout allows more"
+    )
+  })
+
+  it("makes one line of any message, and says something about anything", () => {
+    assert.strictEqual(Failure.describe(new Error("a\n  b")).message, "a b")
+    assert.deepStrictEqual(Failure.describe(undefined), {
+      tag: "Unknown",
+      message: "it failed, and nothing is known about it",
+      retryAfter: undefined
+    })
+  })
+
+  it("names reasons from a list of ours, and never in the provider's words", () => {
+    const internal = (description: string, status: number) =>
+      ai(new AiError.InternalProviderError({ description, http: http(status) }))
+    const reasons = [
+      ai(new AiError.RateLimitError({})),
+      internal("overloaded", 503),
+      internal("answer truncated: the stream ended", 200),
+      internal("malformed answer: <secret>", 200),
+      ai(new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "http://x" })),
+      { _tag: "AttemptTimeout" },
+      { _tag: "Rejected", reason: { _tag: "CircuitOpen" } },
+      ai(new AiError.ContentPolicyError({ description: "no" })),
+      new Error("whatever")
+    ].map(Failure.reasonOf)
+    assert.deepStrictEqual(reasons, [
+      "rate limit",
+      "HTTP 503",
+      "cut short",
+      "unreadable",
+      "network",
+      "timeout",
+      "circuit open",
+      "content policy",
+      "other"
+    ])
+  })
+})
+
+describe("Failure.fatal", () => {
+  const network = (description: string) =>
+    ai(new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "http://x", description }))
+  const refused = (status: number, parameter?: string) =>
+    ai(new AiError.InvalidRequestError({ description: "said so", parameter, http: http(status) }))
+
+  it("ends the run for a key that is refused, and names where it comes from", () => {
+    const error = ai(new AiError.AuthenticationError({ kind: "InvalidKey", description: "HTTP 401" }))
+    assert.strictEqual(Failure.fatal(error, asked), "the key from OPENAI_API_KEY was refused: HTTP 401")
+    assert.include(Failure.fatal(error, { ...asked, hasKey: false }) ?? "", "wants a key: set OPENAI_API_KEY")
+  })
+
+  it("ends the run for a URL where nobody listens, but not for a connection that was lost", () => {
+    for (const code of ["ECONNREFUSED", "ENOTFOUND", "CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT"]) {
+      assert.include(Failure.fatal(network(`${code}: no`), asked) ?? "", "cannot reach http://localhost:1/v1")
+    }
+    assert.isUndefined(Failure.fatal(network("read ECONNRESET"), asked))
+  })
+
+  it("ends the run for a model that nobody knows, unless the line named it", () => {
+    assert.include(Failure.fatal(refused(404), asked) ?? "", "no such model")
+    assert.isUndefined(Failure.fatal(refused(404), { ...asked, isOwnModel: true }))
+  })
+
+  it("ends the run for a parameter of all prompts, not for a bad prompt", () => {
+    assert.include(Failure.fatal(refused(400, "temperature"), asked) ?? "", "refuses temperature")
+    assert.isUndefined(Failure.fatal(refused(400, "messages"), asked))
+    assert.isUndefined(Failure.fatal(refused(400), asked))
+  })
+
+  it("ends the run for a redirect, an empty account, and what is no API", () => {
+    assert.isString(Failure.fatal(refused(302), { ...asked, isOwnModel: true }))
+    assert.isString(Failure.fatal(ai(new AiError.QuotaExhaustedError({})), asked))
+    assert.isString(Failure.fatal(ai(new AiError.InvalidResponseError({ description: "text/html" })), asked))
+  })
+
+  it("lets pass what passes: limits, overload, timeouts, refusals", () => {
+    const passing = [
+      ai(new AiError.RateLimitError({})),
+      ai(new AiError.InternalProviderError({ description: "x", http: http(503) })),
+      ai(new AiError.ContentPolicyError({ description: "x" })),
+      { _tag: "AttemptTimeout" },
+      { _tag: "Rejected" }
+    ]
+    for (const error of passing) assert.isUndefined(Failure.fatal(error, asked))
+  })
+})

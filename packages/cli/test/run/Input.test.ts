@@ -1,0 +1,80 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Readable } from "node:stream"
+import * as Input from "../../src/run/Input.ts"
+
+const directory = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-input-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+const fileOf = (name: string, content: string) =>
+  Effect.map(directory, (path) => {
+    const file = join(path, name)
+    writeFileSync(file, content)
+    return file
+  })
+
+describe("Input", () => {
+  it.live("reads a file, and counts what it reads", () =>
+    Effect.gen(function*() {
+      const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n\noops\n{"prompt":"b"}`)
+      const input = yield* Input.make({ path })
+      const items = yield* Stream.runCollect(input.items)
+      assert.deepStrictEqual(items.map(({ _tag, line }) => [_tag, line]), [
+        ["Prompt", 1],
+        ["Malformed", 3],
+        ["Prompt", 4]
+      ])
+      assert.strictEqual(yield* input.count ?? Effect.succeed(0), 3)
+    }))
+
+  it.live("stops at the limit, and counts no more", () =>
+    Effect.gen(function*() {
+      const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n{"prompt":"b"}\n{"prompt":"c"}\n`)
+      const input = yield* Input.make({ path, limit: 2 })
+      assert.strictEqual((yield* Stream.runCollect(input.items)).length, 2)
+      assert.strictEqual(yield* input.count ?? Effect.succeed(0), 2)
+    }))
+
+  it.live("takes a .txt file for one prompt a line", () =>
+    Effect.gen(function*() {
+      const path = yield* fileOf("Prompts.TXT", "a\nb\n")
+      const input = yield* Input.make({ path })
+      const items = yield* Stream.runCollect(input.items)
+      assert.deepStrictEqual(items.map((item) => item._tag === "Prompt" && item.messages[0]?.content), ["a", "b"])
+    }))
+
+  it.live("says that a file is missing, or a directory", () =>
+    Effect.gen(function*() {
+      const path = yield* directory
+      assert.include((yield* Effect.flip(Input.make({ path: join(path, "no") }))).message, "no such file")
+      assert.include((yield* Effect.flip(Input.make({ path }))).message, "it is a directory")
+    }))
+
+  it.live("reads no further than it is asked", () =>
+    Effect.gen(function*() {
+      let lines = 0
+      const endless = Readable.from((function*() {
+        for (;;) yield Buffer.from(`{"prompt":"${lines++}"}\n`)
+      })())
+      const input = Input.fromReadable({ path: "-" }, endless)
+      assert.strictEqual((yield* Stream.runCollect(Stream.take(input.items, 3))).length, 3)
+      assert.isBelow(lines, 1000)
+      assert.isTrue(endless.destroyed)
+    }))
+
+  it.live("fails when its source breaks off", () =>
+    Effect.gen(function*() {
+      const broken = new Readable({
+        read() {
+          this.destroy(new Error("gone"))
+        }
+      })
+      const error = yield* Effect.flip(Stream.runDrain(Input.fromReadable({ path: "-" }, broken).items))
+      assert.strictEqual(error._tag, "InputError")
+    }))
+})

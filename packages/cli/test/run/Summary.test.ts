@@ -1,0 +1,51 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Summary from "../../src/run/Summary.ts"
+import { Tally } from "../../src/run/Tally.ts"
+import * as Terminal from "../../src/Terminal.ts"
+import { answered, failed } from "../support/results.ts"
+
+const finish = (tally: Tally, ...results: ReadonlyArray<ReturnType<typeof answered> | ReturnType<typeof failed>>) => {
+  for (const result of results) {
+    tally.started()
+    tally.finished(result)
+  }
+}
+
+describe("Summary", () => {
+  it("shows what was counted", () => {
+    const tally = new Tally()
+    for (let call = 0; call < 1234; call++) tally.called()
+    tally.attemptFailed("HTTP 503")
+    tally.attemptFailed("rate limit")
+    tally.attemptFailed("rate limit")
+    finish(tally, answered(), answered({ how: "joined" }), answered({ how: "cached" }), failed())
+    tally.failedUnread()
+    assert.strictEqual(
+      Summary.render(tally, 75_000),
+      [
+        "  answered    3",
+        "  failed      2",
+        "  calls       1,234",
+        "  shared      1 with a running call, 1 from memory",
+        "  retried     rate limit 2, HTTP 503 1",
+        "  per answer  p50 100ms   p95 100ms   p99 100ms",
+        "  tokens      10 in, 5 out",
+        "  saved       20 in, 10 out",
+        "  time        1m 15s",
+        ""
+      ].join("\n")
+    )
+  })
+
+  it("shows an empty run without numbers that it does not have", () => {
+    assert.include(Summary.render(new Tally(), 0), "p50 -   p95 -   p99 -")
+  })
+
+  it("fits on 80 columns with many reasons, and names them all", () => {
+    const tally = new Tally()
+    for (let status = 500; status < 530; status++) tally.attemptFailed(`HTTP ${status}`)
+    const table = Summary.render(tally, 0)
+    for (const line of table.split("\n")) assert.isAtMost(Terminal.width(line), 80)
+    for (let status = 500; status < 530; status++) assert.include(table, `HTTP ${status} 1`)
+  })
+})

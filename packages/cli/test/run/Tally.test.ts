@@ -1,0 +1,62 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Histogram } from "../../src/run/Histogram.ts"
+import { Tally } from "../../src/run/Tally.ts"
+import { answered, failed } from "../support/results.ts"
+
+describe("Tally", () => {
+  it("counts who runs and who is done", () => {
+    const tally = new Tally()
+    tally.started()
+    tally.started()
+    tally.started()
+    tally.finished(answered())
+    tally.finished(failed())
+    tally.failedUnread()
+    assert.deepStrictEqual([tally.running, tally.answered, tally.failed, tally.done], [1, 1, 2, 3])
+  })
+
+  it("tells tokens that were paid from those that were saved", () => {
+    const tally = new Tally()
+    for (const how of ["led", "joined", "cached", "cached"] as const) {
+      tally.started()
+      tally.finished(answered({ how }))
+    }
+    assert.deepStrictEqual([tally.spent, tally.saved], [
+      { inputTokens: 10, outputTokens: 5 },
+      { inputTokens: 30, outputTokens: 15 }
+    ])
+    assert.deepStrictEqual([tally.joined, tally.cached], [1, 2])
+  })
+
+  it("orders reasons by how often they came", () => {
+    const tally = new Tally()
+    for (const reason of ["a", "b", "b"]) tally.attemptFailed(reason)
+    assert.deepStrictEqual(tally.failures, [["b", 2], ["a", 1]])
+  })
+})
+
+describe("Histogram", () => {
+  it("has quantiles within 2.5 % of the exact ones", () => {
+    const histogram = new Histogram()
+    for (let millis = 1; millis <= 10_000; millis++) histogram.add(millis)
+    for (const share of [0.5, 0.95, 0.99]) {
+      const exact = share * 10_000
+      assert.closeTo(histogram.quantile(share) ?? 0, exact, exact * 0.0251)
+    }
+  })
+
+  it("never names a time longer than the longest, also beyond its last bucket", () => {
+    const histogram = new Histogram()
+    histogram.add(101)
+    assert.strictEqual(histogram.quantile(0.99), 101)
+    histogram.add(1e12)
+    assert.isAtMost(histogram.quantile(1) ?? Number.NaN, 1e12)
+  })
+
+  it("has none when it is empty, and 0 is a time", () => {
+    const histogram = new Histogram()
+    assert.isUndefined(histogram.quantile(0.5))
+    histogram.add(0)
+    assert.strictEqual(histogram.quantile(0.5), 0)
+  })
+})

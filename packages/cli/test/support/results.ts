@@ -1,0 +1,28 @@
+import type { Answered, Failed } from "../../src/run/Result.ts"
+
+/** A result of a call, with these differences from the ordinary. */
+export const answered = (changes: Partial<Answered> = {}): Answered => ({
+  line: 1,
+  id: undefined,
+  status: "ok",
+  text: "fine",
+  model: "m",
+  usage: { inputTokens: 10, outputTokens: 5 },
+  attempts: 1,
+  how: "led",
+  milliseconds: 100,
+  ...changes
+})
+
+/** A failure, with these differences from the ordinary. */
+export const failed = (changes: Partial<Failed> = {}, message = "it is down"): Failed => ({
+  line: 1,
+  id: undefined,
+  status: "failed",
+  model: "m",
+  attempts: 5,
+  how: "led",
+  milliseconds: 100,
+  error: { tag: "InternalProviderError", message, retryAfter: undefined },
+  ...changes
+})

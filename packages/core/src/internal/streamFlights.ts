@@ -1,0 +1,255 @@
+import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Deadline } from "../Deadline.ts"
+import type { Counters } from "./flights.ts"
+import { waitsForItself } from "./flights.ts"
+import type { Waiter } from "./launch.ts"
+import { isPartOf, launch, SharedDeadline } from "./launch.ts"
+import type { RequestKey } from "./requestKey.ts"
+import { KeyTypeId } from "./requestKey.ts"
+
+type Chunk<A> = readonly [A, ...Array<A>]
+
+/** A fiber that waits for the flight to move on. */
+interface Parked {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly resume: (effect: Effect.Effect<void>) => void
+}
+
+// Never resumed here and now: upstream would run its readers on its own stack, and they it on theirs.
+const unpark = (parked: Parked): void =>
+  parked.fiber.currentDispatcher.scheduleTask(() => parked.resume(Effect.void), 0)
+
+/** One reader of a shared stream. */
+interface Reader extends Waiter {
+  /** How many parts it was handed. */
+  at: number
+  /** It was handed everything, and waits for more. */
+  asking: Parked | undefined
+}
+
+/**
+ * One upstream, and the parts that it has brought, read by everybody from the beginning and at their own pace.
+ *
+ * Upstream goes on when a reader has read everything and asks for more: it is never ahead of the fastest. Once more parts
+ * have come than are kept for those who come later, nobody joins any more, parts that all have read are let go, and
+ * upstream also waits for the slowest as soon as that one is a whole `maxReplay` behind.
+ */
+class StreamFlight<A, E> {
+  readonly readers = new Set<Reader>()
+  readonly deadline = new SharedDeadline(this.readers)
+  fiber: Fiber.Fiber<void, E> | undefined
+  exit: Exit.Exit<void, E> | undefined
+  private readonly maxReplay: number
+  private readonly parts: Array<A> = []
+  /** How many parts were let go. */
+  private base = 0
+  /** How many readers ask for more. */
+  private asking = 0
+  private upstream: Parked | undefined
+
+  constructor(maxReplay: number) {
+    this.maxReplay = maxReplay
+  }
+
+  private get end(): number {
+    return this.base + this.parts.length
+  }
+
+  /** More has come than is kept: who comes now would miss the beginning. */
+  get isSealed(): boolean {
+    return this.end > this.maxReplay
+  }
+
+  /** Takes in what upstream brought, and waits until more is wanted. */
+  produce(chunk: ReadonlyArray<A>): Effect.Effect<void> {
+    for (const part of chunk) this.parts.push(part)
+    this.wakeReaders()
+    return this.wanted
+  }
+
+  finish(exit: Exit.Exit<void, E>): void {
+    this.exit = exit
+    this.wakeReaders()
+  }
+
+  leave(reader: Reader): void {
+    this.readers.delete(reader)
+    this.answer(reader)
+    this.wakeUpstream()
+  }
+
+  pull(reader: Reader): Pull.Pull<Chunk<A>, E> {
+    return Effect.suspend((): Pull.Pull<Chunk<A>, E> => {
+      if (reader.at < this.end) return Effect.succeed(this.take(reader))
+      if (this.exit === undefined) return Effect.andThen(this.more(reader), this.pull(reader))
+      return Exit.isSuccess(this.exit) ? Cause.done() : Effect.failCause(this.exit.cause)
+    })
+  }
+
+  private take(reader: Reader): Chunk<A> {
+    const taken = this.parts.slice(reader.at - this.base)
+    reader.at = this.end
+    if (this.isSealed) this.letGo()
+    this.wakeUpstream()
+    return taken as ReadonlyArray<A> as Chunk<A> // not empty: the reader was not at the end
+  }
+
+  // By half of what is held at a time, so that a part is moved once on average.
+  private letGo(): void {
+    const read = this.slowest() - this.base
+    if (read * 2 < this.parts.length) return
+    this.parts.splice(0, read)
+    this.base += read
+  }
+
+  private slowest(): number {
+    let slowest = this.end
+    for (const { at } of this.readers) slowest = Math.min(slowest, at)
+    return slowest
+  }
+
+  private isWanted(): boolean {
+    return this.asking > 0 && (!this.isSealed || this.end - this.slowest() < this.maxReplay)
+  }
+
+  private more(reader: Reader): Effect.Effect<void> {
+    return Effect.withFiber((fiber) =>
+      Effect.callback<void>((resume) => {
+        if (reader.at < this.end || this.exit !== undefined) return resume(Effect.void)
+        reader.asking = { fiber, resume }
+        this.asking++
+        this.wakeUpstream()
+        return Effect.sync(() => {
+          this.answer(reader)
+        })
+      })
+    )
+  }
+
+  private readonly wanted: Effect.Effect<void> = Effect.withFiber((fiber) =>
+    Effect.callback<void>((resume) => {
+      if (this.isWanted()) return resume(Effect.void)
+      this.upstream = { fiber, resume }
+      return Effect.sync(() => {
+        this.upstream = undefined
+      })
+    })
+  )
+
+  private wakeReaders(): void {
+    for (const reader of this.readers) {
+      const asking = this.answer(reader)
+      if (asking !== undefined) unpark(asking)
+    }
+  }
+
+  /** The reader asks no more. */
+  private answer(reader: Reader): Parked | undefined {
+    const { asking } = reader
+    if (asking === undefined) return undefined
+    reader.asking = undefined
+    this.asking--
+    return asking
+  }
+
+  private wakeUpstream(): void {
+    if (this.upstream === undefined || !this.isWanted()) return
+    const { upstream } = this
+    this.upstream = undefined
+    unpark(upstream)
+  }
+}
+
+interface StreamFlightsOptions {
+  readonly maxReplay: number
+  /** Where flights end at the latest. */
+  readonly scope: Scope.Scope
+}
+
+/** From key to the stream that runs for it and may be joined. */
+export class StreamFlights {
+  private readonly options: StreamFlightsOptions
+  private readonly counters: Counters
+  private readonly flights = new Map<string, StreamFlight<unknown, unknown>>()
+
+  constructor(options: StreamFlightsOptions, counters: Counters) {
+    this.options = options
+    this.counters = counters
+  }
+
+  /** The stream, read from the flight that runs for its key, or from one that starts now. */
+  share<A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    key: RequestKey<A, E>,
+    onServed: (served: "Led" | "Joined") => void
+  ): Stream.Stream<A, E> {
+    return Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) =>
+      Effect.uninterruptible(Effect.withFiber((fiber) => {
+        const { defect } = key[KeyTypeId]
+        if (defect !== undefined) return Effect.die(defect.error)
+        const running = this.find(key)
+        if (running !== undefined && isPartOf(fiber, running)) return waitsForItself(key.operation)
+        onServed(running === undefined ? "Led" : "Joined")
+        const flight = running ?? new StreamFlight<A, E>(this.options.maxReplay)
+        const reader: Reader = { deadline: fiber.getRef(Deadline), at: 0, asking: undefined }
+        flight.readers.add(reader)
+        if (running === undefined) this.start(flight, self, key, fiber)
+        else this.counters.joined++
+        return Effect.as(Scope.addFinalizer(scope, this.leaving(flight, reader, key)), flight.pull(reader))
+      }))
+    ))
+  }
+
+  invalidate(key: RequestKey<never, never>): void {
+    this.flights.delete(key.id)
+  }
+
+  private find<A, E>(key: RequestKey<A, E>): StreamFlight<A, E> | undefined {
+    // A flight has the types of the key that it was made by: its id is the hash of the operation's name and input.
+    return this.flights.get(key.id) as StreamFlight<A, E> | undefined
+  }
+
+  private start<A, E, R>(
+    flight: StreamFlight<A, E>,
+    self: Stream.Stream<A, E, R>,
+    key: RequestKey<A, E>,
+    leader: Fiber.Fiber<unknown, unknown>
+  ): void {
+    this.flights.set(key.id, flight as StreamFlight<never, never> as StreamFlight<unknown, unknown>)
+    this.counters.flights++
+    this.counters.led++
+    const run = Stream.runForEachArray(self, (chunk) =>
+      Effect.suspend(() => {
+        const wanted = flight.produce(chunk)
+        if (flight.isSealed) this.forget(flight, key)
+        return wanted
+      }))
+    flight.fiber = launch(flight, run, leader, this.options.scope)
+    flight.fiber.addObserver((exit) => {
+      this.counters.flights--
+      this.forget(flight, key)
+      flight.finish(exit)
+    })
+  }
+
+  /** Whoever leaves last stops upstream, and its own end is handed on when that has stopped. */
+  private leaving<A, E>(flight: StreamFlight<A, E>, reader: Reader, key: RequestKey<A, E>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      flight.leave(reader)
+      if (flight.exit !== undefined || flight.readers.size > 0 || flight.fiber === undefined) return Effect.void
+      this.forget(flight, key)
+      return Fiber.interrupt(flight.fiber)
+    })
+  }
+
+  private forget<A, E>(flight: StreamFlight<A, E>, key: RequestKey<A, E>): void {
+    if (this.flights.get(key.id) === (flight as unknown)) this.flights.delete(key.id)
+  }
+}

@@ -1,0 +1,503 @@
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Option, Schema, Stream, Tracer } from "effect"
+import { TestClock } from "effect/testing"
+import * as Pipeline from "../src/Pipeline.ts"
+import * as RetryPolicy from "../src/RetryPolicy.ts"
+import { yields } from "./support/probe.ts"
+
+class Db extends Context.Service<Db, { readonly ask: (text: string) => Effect.Effect<string, "db"> }>()("test/Db") {}
+
+const trim = Pipeline.stage("trim", (text: string) => Effect.succeed(text.trim()))
+const upper = Pipeline.stage("upper", (text: string) => Effect.succeed(text.toUpperCase()))
+const failing = Pipeline.stage("fail", (_: string) => Effect.fail("boom" as const))
+
+const failedStage = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.exit(self), (exit) => Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Pipeline.failedStage)))
+
+/** The exits of four inputs, of which the second fails and the fourth dies. */
+const fickle = Pipeline.make<number>("fickle").pipe(
+  Pipeline.stage("look", (n) => n === 2 ? Effect.fail("two" as const) : n === 4 ? Effect.die("four") : Effect.succeed(n * 10))
+)
+
+describe("Pipeline", () => {
+  describe("running", () => {
+    it.effect("runs its stages in order, each on the answer of the one before", () =>
+      Effect.gen(function*() {
+        const shout = Pipeline.make<string>("shout").pipe(
+          trim,
+          upper,
+          Pipeline.stage("length", (text) => Effect.succeed([text, text.length] as const))
+        )
+        assert.deepStrictEqual(yield* shout("  hello "), ["HELLO", 5])
+        assert.deepStrictEqual(yield* Pipeline.run(shout, "  hello "), ["HELLO", 5])
+        assert.deepStrictEqual(yield* shout.pipe(Pipeline.run("  hello ")), ["HELLO", 5])
+      }))
+
+    it.effect("without stages returns its input as it is", () =>
+      Effect.gen(function*() {
+        const input = { text: "hello" }
+        assert.strictEqual(yield* Pipeline.make<typeof input>("empty")(input), input)
+      }))
+
+    it.effect("stops at the stage that fails", () =>
+      Effect.gen(function*() {
+        let later = 0
+        const pipeline = Pipeline.make<string>("short").pipe(
+          trim,
+          failing,
+          Pipeline.stage("later", () => Effect.sync(() => later++))
+        )
+        assert.strictEqual(yield* Effect.flip(pipeline("x")), "boom")
+        assert.strictEqual(later, 0)
+      }))
+
+    it.effect("calls nothing until it is run, and its functions anew each time", () =>
+      Effect.gen(function*() {
+        let calls = 0
+        const call = Pipeline.make<string>("lazy").pipe(
+          Pipeline.stage("count", () => {
+            calls++
+            return Effect.void
+          })
+        )("x")
+        assert.strictEqual(calls, 0)
+        yield* call
+        yield* call
+        assert.strictEqual(calls, 2)
+      }))
+
+    it.effect("leaves the pipeline that it extends as it was", () =>
+      Effect.gen(function*() {
+        const short = Pipeline.make<string>("base").pipe(trim)
+        const long = short.pipe(upper)
+        assert.strictEqual(yield* short(" a "), "a")
+        assert.strictEqual(yield* long(" a "), "A")
+      }))
+
+    it.effect("needs what its stages need, and gets it from the caller", () =>
+      Effect.gen(function*() {
+        const pipeline = Pipeline.make<string>("needy").pipe(
+          Pipeline.stage("ask", (text) => Db.use((db) => db.ask(text))),
+          upper
+        )
+        const answer = yield* pipeline("why").pipe(
+          Effect.provideService(Db, { ask: (text) => Effect.succeed(`${text}?`) })
+        )
+        assert.strictEqual(answer, "WHY?")
+      }))
+
+    it.effect("runs a thousand stages, a thousand pipelines deep, without running out of stack", () =>
+      Effect.gen(function*() {
+        let pipeline = Pipeline.make<number>("long")
+        for (let n = 0; n < 1_000; n++) {
+          pipeline = pipeline.pipe(Pipeline.stage(`add ${n}`, (value: number) => Effect.succeed(value + 1)))
+        }
+        for (let depth = 0; depth < 1_000; depth++) {
+          pipeline = Pipeline.make<number>(`depth ${depth}`).pipe(Pipeline.stage("inner", pipeline))
+        }
+        assert.strictEqual(yield* pipeline(0), 1_000)
+      }))
+
+    it.effect("opens no span, so that no input gets into a trace", () =>
+      Effect.gen(function*() {
+        const spans: Array<string> = []
+        const tracer = Tracer.make({
+          span: (options) => {
+            spans.push(options.name)
+            return new Tracer.NativeSpan(options)
+          }
+        })
+        const pipeline = Pipeline.make<string>("traceless").pipe(
+          trim,
+          Pipeline.stage("upper", (text) => Effect.succeed(text.toUpperCase()), {
+            timeout: "1 second",
+            retry: RetryPolicy.exponential()
+          })
+        )
+        yield* Effect.provideService(Effect.andThen(Effect.withSpan(Effect.void, "seen"), pipeline("secret")), Tracer.Tracer, tracer)
+        assert.deepStrictEqual(spans, ["seen"])
+      }))
+  })
+
+  describe("nesting", () => {
+    it.effect("runs a pipeline as a stage", () =>
+      Effect.gen(function*() {
+        const inner = Pipeline.make<string>("inner").pipe(trim, upper)
+        const outer = Pipeline.make<number>("outer").pipe(
+          Pipeline.stage("text", (n) => Effect.succeed(` n${n} `)),
+          Pipeline.stage("inner", inner)
+        )
+        assert.strictEqual(yield* outer(7), "N7")
+      }))
+
+    it("counts a nested pipeline as one stage", () => {
+      const inner = Pipeline.make<string>("inner").pipe(trim, upper)
+      const outer = Pipeline.make<string>("outer").pipe(Pipeline.stage("inner", inner), trim)
+      assert.strictEqual(Pipeline.stageCount(Pipeline.make<string>("empty")), 0)
+      assert.strictEqual(Pipeline.stageCount(inner), 2)
+      assert.strictEqual(Pipeline.stageCount(outer), 2)
+    })
+
+    it("describes itself: names, timeouts, attempts, and what is nested", () => {
+      const inner = Pipeline.make<string>("inner").pipe(trim, upper)
+      const outer = Pipeline.make<string>("outer").pipe(
+        trim,
+        Pipeline.stage("clean", inner, { timeout: "30 seconds" }),
+        Pipeline.stage("ask", Effect.succeed<string>, { timeout: "1 second", retry: RetryPolicy.exponential() }),
+        Pipeline.stage("store", Effect.succeed<string>, { retry: RetryPolicy.constant({ maxAttempts: 5 }) })
+      )
+      assert.deepStrictEqual(Pipeline.describe(outer), [
+        "outer",
+        "  1. trim",
+        "  2. clean (30s)",
+        "    1. trim",
+        "    2. upper",
+        "  3. ask (1s, 3 attempts)",
+        "  4. store (5 attempts)"
+      ])
+      assert.strictEqual(outer.name, "outer")
+    })
+
+    it("is told from a function", () => {
+      assert.isTrue(Pipeline.isPipeline(Pipeline.make<string>("p").pipe(trim)))
+      assert.isFalse(Pipeline.isPipeline((text: string) => Effect.succeed(text)))
+      assert.isFalse(Pipeline.isPipeline(undefined))
+    })
+
+    it.effect("keeps stages of the same name apart", () =>
+      Effect.gen(function*() {
+        const ask = Pipeline.stage("ask", (text: string) => Effect.succeed(text))
+        const taken = Pipeline.stage("ask#3", (text: string) => Effect.succeed(text))
+        const last = Pipeline.stage("ask", (_: string) => Effect.fail("last"))
+        const pipeline = Pipeline.make<string>("twice").pipe(ask, ask, taken, last)
+        assert.deepStrictEqual(pipeline.stages.map((stage) => stage.name), ["ask", "ask#2", "ask#3", "ask#4"])
+        assert.deepStrictEqual(yield* failedStage(pipeline("x")), { pipeline: "twice", stage: "ask#4", index: 3 })
+      }))
+  })
+
+  describe("failedStage", () => {
+    for (const [index, name] of ["a", "b", "c"].entries()) {
+      it.effect(`names stage ${name} when it fails`, () =>
+        Effect.gen(function*() {
+          const at = (position: number) => (text: string) => position === index ? Effect.fail("boom") : Effect.succeed(text)
+          const pipeline = Pipeline.make<string>("p").pipe(
+            Pipeline.stage("a", at(0)),
+            Pipeline.stage("b", at(1)),
+            Pipeline.stage("c", at(2))
+          )
+          assert.deepStrictEqual(yield* failedStage(pipeline("x")), {
+            pipeline: "p",
+            stage: name,
+            index
+          })
+        }))
+    }
+
+    it.effect("names the innermost of nested pipelines", () =>
+      Effect.gen(function*() {
+        const inner = Pipeline.make<string>("inner").pipe(trim, failing)
+        const outer = Pipeline.make<string>("outer").pipe(upper, upper, Pipeline.stage("nested", inner))
+        assert.deepStrictEqual(yield* failedStage(outer("x")), { pipeline: "inner", stage: "fail", index: 1 })
+      }))
+
+    it.effect("keeps the error itself and the other annotations of the cause", () =>
+      Effect.gen(function*() {
+        const error = new Error("the very same")
+        const pipeline = Pipeline.make<string>("p").pipe(
+          Pipeline.stage("ask", () => Effect.fail(error), {
+            retry: RetryPolicy.constant({ maxAttempts: 1 })
+          })
+        )
+        const cause = yield* Effect.flip(Effect.sandbox(pipeline("x")))
+        assert.strictEqual(Option.getOrUndefined(Cause.findErrorOption(cause)), error)
+        assert.deepStrictEqual(Option.getOrUndefined(RetryPolicy.stopped(cause)), { why: "Attempts", attempts: 1 })
+        assert.strictEqual(Option.getOrUndefined(Pipeline.failedStage(cause))?.stage, "ask")
+      }))
+
+    it.effect("does not mark the error for other runs that fail with it", () =>
+      Effect.gen(function*() {
+        const error = new Error("shared")
+        const fails = (name: string) =>
+          Pipeline.make<string>(name).pipe(Pipeline.stage("ask", () => Effect.fail(error)))
+        assert.strictEqual((yield* failedStage(fails("a")("x")))?.pipeline, "a")
+        assert.strictEqual((yield* failedStage(fails("b")("x")))?.pipeline, "b")
+        assert.isUndefined(yield* failedStage(Effect.fail(error)))
+      }))
+
+    it.effect("leaves a defect a defect, and names its stage", () =>
+      Effect.gen(function*() {
+        const dies = Pipeline.make<string>("p").pipe(trim, Pipeline.stage("die", () => Effect.die("bug")))
+        const exit = yield* Effect.exit(dies("x"))
+        assert.isTrue(Exit.hasDies(exit) && !Exit.hasFails(exit))
+        assert.deepStrictEqual(yield* failedStage(dies("x")), { pipeline: "p", stage: "die", index: 1 })
+      }))
+
+    for (const position of ["first", "last"] as const) {
+      it.effect(`takes a throw of its ${position} function for a defect of that stage`, () =>
+        Effect.gen(function*() {
+          const throws = Pipeline.stage("throw", (_: string): Effect.Effect<string> => {
+            throw new Error("bug")
+          })
+          const base = Pipeline.make<string>("p")
+          const pipeline = position === "first" ? base.pipe(throws, trim) : base.pipe(trim, throws)
+          const exit = yield* Effect.exit(pipeline("x"))
+          assert.isTrue(Exit.hasDies(exit))
+          assert.strictEqual((yield* failedStage(pipeline("x")))?.stage, "throw")
+        }))
+    }
+
+    it.effect("says nothing about an interruption", () =>
+      Effect.gen(function*() {
+        const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("wait", () => Effect.never))
+        const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
+        yield* Fiber.interrupt(fiber)
+        const exit = yield* Fiber.await(fiber)
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+        assert.isUndefined(yield* failedStage(exit))
+
+        const own = Pipeline.make<string>("p").pipe(Pipeline.stage("stop", () => Effect.interrupt))
+        assert.isUndefined(yield* failedStage(own("x")))
+      }))
+
+    it.effect("knows nothing of a cause that a catch has replaced", () =>
+      Effect.gen(function*() {
+        const pipeline = Pipeline.make<string>("p").pipe(failing)
+        assert.strictEqual((yield* failedStage(pipeline("x")))?.stage, "fail")
+        assert.isUndefined(yield* failedStage(Effect.catch(pipeline("x"), () => Effect.fail("another"))))
+      }))
+  })
+
+  describe("timeout and retry of a stage", () => {
+    it.effect("interrupts an attempt when its time is over, and says which stage and which time", () =>
+      Effect.gen(function*() {
+        let interrupted = false
+        const pipeline = Pipeline.make<string>("p").pipe(
+          trim,
+          Pipeline.stage(
+            "ask",
+            () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => { interrupted = true })),
+            { timeout: "2 seconds" }
+          )
+        )
+        const fiber = yield* Effect.forkChild(Effect.exit(pipeline("x")), { startImmediately: true })
+        yield* TestClock.adjust("1999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        const exit = yield* Fiber.join(fiber)
+        assert.isTrue(interrupted)
+        const cause = Option.getOrThrow(Exit.getCause(exit))
+        const error = Option.getOrThrow(Cause.findErrorOption(cause))
+        assert.strictEqual(error._tag, "StageTimeout")
+        assert.deepStrictEqual([error.pipeline, error.stage, Duration.toMillis(error.after)], ["p", "ask", 2_000])
+        assert.strictEqual(error.message, "stage ask of p gave no answer within 2s")
+        assert.deepStrictEqual(Option.getOrUndefined(Pipeline.failedStage(cause)), {
+          pipeline: "p",
+          stage: "ask",
+          index: 1
+        })
+      }))
+
+    it.effect("lets through a stage that answers in time", () =>
+      Effect.gen(function*() {
+        const pipeline = Pipeline.make<string>("p").pipe(
+          Pipeline.stage("ask", (text) => Effect.delay(Effect.succeed(text), "1 second"), { timeout: "2 seconds" })
+        )
+        const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(fiber), "x")
+      }))
+
+    it.effect("gives each attempt the whole time, and tries again after a timeout", () =>
+      Effect.gen(function*() {
+        let calls = 0
+        const pipeline = Pipeline.make<string>("p").pipe(
+          Pipeline.stage("ask", (text) => ++calls < 3 ? Effect.never : Effect.succeed(text), {
+            timeout: "2 seconds",
+            retry: RetryPolicy.constant({ baseDelay: "1 second", jitter: "none" })
+          })
+        )
+        const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
+        yield* TestClock.adjust("5999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* Fiber.join(fiber), "x")
+        assert.strictEqual(calls, 3)
+      }))
+
+    it.effect("retries the stage that has a retry, and none before it", () =>
+      Effect.gen(function*() {
+        const calls: Array<string> = []
+        const pipeline = Pipeline.make<string>("p").pipe(
+          Pipeline.stage("before", (text) => Effect.sync(() => (calls.push("before"), text))),
+          Pipeline.stage("ask", (text) => (calls.push("ask"), calls.length < 4 ? Effect.fail("busy") : Effect.succeed(text)), {
+            retry: RetryPolicy.constant({ baseDelay: "1 second", jitter: "none" })
+          })
+        )
+        const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), "x")
+        assert.deepStrictEqual(calls, ["before", "ask", "ask", "ask"])
+      }))
+
+    it.effect("carries StageTimeout across a wire", () =>
+      Effect.gen(function*() {
+        const error = new Pipeline.StageTimeout({ pipeline: "p", stage: "ask", after: Duration.seconds(2) })
+        const json = yield* Schema.encodeEffect(Pipeline.StageTimeout)(error)
+        assert.deepStrictEqual(json, { _tag: "StageTimeout", pipeline: "p", stage: "ask", after: 2_000 })
+        const back = yield* Schema.decodeEffect(Pipeline.StageTimeout)(json)
+        assert.strictEqual(back.message, error.message)
+      }))
+  })
+
+  describe("runStream", () => {
+    it.effect("answers every input, in order, whatever runs at once", () =>
+      Effect.gen(function*() {
+        // The later the input, the sooner its answer.
+        const slow = Pipeline.make<number>("slow").pipe(
+          Pipeline.stage("wait", (n) => Effect.delay(Effect.succeed(n), Duration.millis(100 - n)))
+        )
+        const ordered = yield* Effect.forkChild(
+          Stream.runCollect(Stream.range(1, 4).pipe(Pipeline.runStream(slow, { concurrency: 4 })))
+        )
+        const unordered = yield* Effect.forkChild(
+          Stream.runCollect(Pipeline.runStream(Stream.range(1, 4), slow, { concurrency: "unbounded", unordered: true }))
+        )
+        yield* yields(20)
+        yield* TestClock.adjust("99 millis")
+        assert.deepStrictEqual(yield* Fiber.join(ordered), [1, 2, 3, 4])
+        assert.deepStrictEqual(yield* Fiber.join(unordered), [4, 3, 2, 1])
+      }))
+
+    it.effect("runs one input at a time unless told otherwise, and never more than told", () =>
+      Effect.gen(function*() {
+        let running = 0
+        let most = 0
+        const counting = Pipeline.make<number>("counting").pipe(
+          Pipeline.stage("count", () =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => { most = Math.max(most, ++running) }),
+              () => Effect.sleep("1 second"),
+              () => Effect.sync(() => { running-- })
+            ))
+        )
+        const mostWith = (options?: Pipeline.StreamOptions) =>
+          Effect.gen(function*() {
+            most = 0
+            const fiber = yield* Effect.forkChild(Stream.runDrain(Pipeline.runStream(Stream.range(1, 20), counting, options)))
+            yield* TestClock.adjust("20 seconds")
+            yield* Fiber.join(fiber)
+            return most
+          })
+        assert.strictEqual(yield* mostWith(), 1)
+        assert.strictEqual(yield* mostWith({ concurrency: 5 }), 5)
+      }))
+
+    for (const concurrency of [1, 3]) {
+      it.effect(`fails on the first input that fails, and still knows the stage (${concurrency} at once)`, () =>
+        Effect.gen(function*() {
+          const seen: Array<number> = []
+          const exit = yield* Stream.make(1, 2, 3).pipe(
+            Pipeline.runStream(fickle, { concurrency }),
+            Stream.runForEach((n) => Effect.sync(() => seen.push(n))),
+            Effect.exit
+          )
+          if (concurrency === 1) assert.deepStrictEqual(seen, [10])
+          assert.isTrue(Exit.hasFails(exit))
+          assert.strictEqual((yield* failedStage(exit))?.stage, "look")
+        }))
+
+      it.effect(`tells how each input ended, and goes on (${concurrency} at once)`, () =>
+        Effect.gen(function*() {
+          const exits = yield* Stream.range(1, 5).pipe(Pipeline.runStreamExit(fickle, { concurrency }), Stream.runCollect)
+          assert.deepStrictEqual(
+            exits.map((exit) => Exit.isSuccess(exit) ? exit.value : Exit.hasDies(exit) ? "died" : "failed"),
+            [10, "failed", 30, "died", 50]
+          )
+          const [, second] = exits
+          assert.deepStrictEqual(second && (yield* failedStage(second)), { pipeline: "fickle", stage: "look", index: 0 })
+        }))
+    }
+
+    it.effect("ends with the error of the inputs, also when it collects exits", () =>
+      Effect.gen(function*() {
+        const inputs = Stream.concat(Stream.make(1), Stream.fail("no more" as const))
+        assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStream(inputs, fickle))), "no more")
+        assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStreamExit(inputs, fickle))), "no more")
+      }))
+
+    it.effect("interrupts what runs when its consumer leaves", () =>
+      Effect.gen(function*() {
+        let open = 0
+        const waiting = Pipeline.make<number>("waiting").pipe(
+          Pipeline.stage("wait", () =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => { open++ }),
+              () => Effect.never,
+              () => Effect.sync(() => { open-- })
+            ))
+        )
+        for (const stream of [
+          Pipeline.runStream(Stream.range(1, 3), waiting, { concurrency: 3 }),
+          Pipeline.runStreamExit(Stream.range(1, 3), waiting, { concurrency: 3 })
+        ]) {
+          const fiber = yield* Effect.forkChild(Stream.runDrain(stream))
+          yield* yields(20)
+          assert.strictEqual(open, 3)
+          yield* Fiber.interrupt(fiber)
+          assert.strictEqual(open, 0)
+        }
+      }))
+  })
+
+  describe("types", () => {
+    it("adds up errors and requirements, StageTimeout only with a timeout", () => {
+      const plain = Pipeline.make<string>("p").pipe(
+        Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
+        Pipeline.stage("ask", (text) => Db.use((db) => db.ask(text)))
+      )
+      expectTypeOf(plain).toEqualTypeOf<Pipeline.Pipeline<string, string, "db", Db>>()
+
+      const timed = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), { timeout: "1 second" }))
+      expectTypeOf(timed).toEqualTypeOf<Pipeline.Pipeline<string, number, "db" | Pipeline.StageTimeout, Db>>()
+      expectTypeOf(timed("x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
+      expectTypeOf(Pipeline.run(timed, "x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
+
+      const retried = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), { retry: RetryPolicy.none }))
+      expectTypeOf(retried).toEqualTypeOf<Pipeline.Pipeline<string, number, "db", Db>>()
+
+      const options: Pipeline.StageOptions = {}
+      const perhaps = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), options))
+      expectTypeOf(perhaps).toEqualTypeOf<Pipeline.Pipeline<string, number, "db" | Pipeline.StageTimeout, Db>>()
+
+      const nested = Pipeline.make<string>("q").pipe(
+        Pipeline.stage("inner", timed),
+        Pipeline.stage("format", (n) => Effect.succeed(`${n}`))
+      )
+      expectTypeOf(nested).toEqualTypeOf<Pipeline.Pipeline<string, string, "db" | Pipeline.StageTimeout, Db>>()
+      expectTypeOf(Pipeline.make<string>("empty")).toEqualTypeOf<Pipeline.Pipeline<string, string>>()
+    })
+
+    it("adds the errors of the inputs to a stream, and keeps them out of the exits", () => {
+      const inputs: Stream.Stream<number, "input", Db> = Stream.empty
+      expectTypeOf(inputs.pipe(Pipeline.runStream(fickle))).toEqualTypeOf<Stream.Stream<number, "two" | "input", Db>>()
+      expectTypeOf(Pipeline.runStreamExit(inputs, fickle)).toEqualTypeOf<
+        Stream.Stream<Exit.Exit<number, "two">, "input", Db>
+      >()
+    })
+
+    it("refuses a stage that does not fit the one before, and an input of another type", () => {
+      const base = Pipeline.make<string>("p")
+      // @ts-expect-error a stage for numbers after a string
+      base.pipe(Pipeline.stage("add", (n: number) => Effect.succeed(n + 1)))
+      // @ts-expect-error a number is no input
+      base(1)
+      assert.strictEqual(Pipeline.stageCount(base), 0)
+    })
+
+    it("accepts a wider input and hands on a narrower output", () => {
+      const wide = Pipeline.make<unknown>("wide").pipe(Pipeline.stage("text", () => Effect.succeed("text" as const)))
+      const narrow: Pipeline.Pipeline<number, string> = wide
+      assert.strictEqual(narrow.name, "wide")
+    })
+  })
+})

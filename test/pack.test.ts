@@ -1,0 +1,170 @@
+import { assert, beforeAll, describe, it, onTestFinished } from "@effect/vitest"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join, posix } from "node:path"
+import { afterAll } from "vitest"
+import { execute, makeProject, publish, type Published, tsc } from "./support/published.ts"
+
+// The packages as others get them: built from nothing, packed, unpacked elsewhere, and used with no condition of ours.
+let workshop = ""
+let packages: ReadonlyArray<Published> = []
+beforeAll(async () => {
+  workshop = mkdtempSync(join(tmpdir(), "sluice pack "))
+  packages = await publish(workshop)
+}, 180_000)
+afterAll(() => rmSync(workshop, { recursive: true, force: true }))
+
+const named = (name: string): Published => {
+  const found = packages.find(({ manifest }) => manifest.name === name)
+  assert.isDefined(found, `${name} was not packed`)
+  return found
+}
+
+const read = (one: Published, file: string): string => readFileSync(join(one.folder, file), "utf8")
+
+/** Every module that may be imported, as others write it. */
+const modulesOf = ({ files, manifest }: Published): ReadonlyArray<string> =>
+  "." in manifest.exports
+    ? files
+      .filter((file) => /^dist\/.*\.js$/.test(file) && !file.startsWith("dist/internal/"))
+      .map((file) => posix.join(manifest.name, file.slice("dist/".length, -".js".length).replace(/(^|\/)index$/, "")))
+      .map((specifier) => specifier.replace(/\/$/, ""))
+    : []
+
+describe("what is in the tarballs", () => {
+  it("is the build, its sources, the manifest, the README and the licence", () => {
+    for (const { files, manifest } of packages) {
+      for (const file of ["package.json", "README.md", "LICENSE"]) assert.include(files, file, manifest.name)
+      const others = files.filter((file) =>
+        !/^(package\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts)$/.test(file)
+      )
+      assert.deepStrictEqual(others, [], manifest.name)
+      assert.deepStrictEqual(files.filter((file) => /\.test\./.test(file)), [], manifest.name)
+    }
+  })
+
+  it("has every source that a source map leads to", () => {
+    for (const one of packages) {
+      for (const file of one.files.filter((file) => file.endsWith(".map"))) {
+        const { sources } = JSON.parse(read(one, file)) as { readonly sources: ReadonlyArray<string> }
+        for (const source of sources) assert.include(one.files, posix.join(posix.dirname(file), source), file)
+      }
+    }
+  })
+
+  it("runs nothing when it is installed", () => {
+    for (const { manifest } of packages) assert.deepStrictEqual(manifest.scripts ?? {}, {}, manifest.name)
+  })
+
+  it("brings, for core, nothing but its peer", () => {
+    const { dependencies, optionalDependencies, peerDependencies } = named("@sluice/core").manifest
+    assert.deepStrictEqual({ ...dependencies, ...optionalDependencies }, {})
+    assert.deepStrictEqual(Object.keys(peerDependencies ?? {}), ["effect"])
+  })
+
+  it("imports no barrel", () => {
+    const barrel = /\b(?:from|import)\s*\(?\s*["'](?:effect|@effect\/platform-node)["']/
+    for (const one of packages) {
+      for (const file of one.files.filter((file) => /^(dist\/.+\.(js|d\.ts)|src\/.+\.ts)$/.test(file))) {
+        // An example in a comment is for applications, which may.
+        const lines = read(one, file).split("\n").filter((line) => !/^\s*(\*|\/\/)/.test(line))
+        assert.deepStrictEqual(lines.filter((line) => barrel.test(line)), [], `${one.manifest.name}/${file}`)
+      }
+    }
+  })
+})
+
+describe("a project that installs them", () => {
+  const fresh = (name: string): string => {
+    const folder = join(workshop, name)
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    return folder
+  }
+
+  it("compiles strictly and runs, with core and effect alone", { timeout: 120_000 }, async () => {
+    const folder = fresh("core alone")
+    makeProject(folder, [named("@sluice/core")], ["effect"], {
+      "main.ts": `
+        import { Effect } from "effect"
+        import * as RetryPolicy from "@sluice/core/RetryPolicy"
+        import * as Sluice from "@sluice/core/Sluice"
+
+        class Gpt extends Sluice.Service<Gpt>()("app/Gpt", {
+          name: "gpt",
+          retry: RetryPolicy.exponential({ baseDelay: "1 millis" }),
+          breaker: {},
+          backpressure: { capacity: 4 }
+        }) {}
+
+        let calls = 0
+        const ask = Effect.suspend(() => ++calls < 3 ? Effect.fail("503" as const) : Effect.succeed("an answer"))
+        const program: Effect.Effect<string, "503" | Sluice.Rejected | Sluice.AttemptTimeout, Gpt> = Gpt.use((gpt) =>
+          gpt.protect(ask)
+        )
+        console.log(await Effect.runPromise(program.pipe(Effect.provide(Gpt.layerMemory))), "after", calls)
+      `
+    })
+    await tsc(["-p", "."], folder)
+    assert.strictEqual(await execute(process.execPath, [join("out", "main.js")], folder), "an answer after 3\n")
+  })
+
+  it("compiles strictly and runs, with all of them", { timeout: 120_000 }, async () => {
+    const folder = fresh("all")
+    makeProject(folder, packages, ["effect", "@types/node"], {
+      "main.ts": `
+        import { Effect, Layer } from "effect"
+        import { LanguageModel } from "effect/ai"
+        import { OpenAiCompatible } from "@sluice/ai"
+        import * as HttpTransport from "@sluice/ai/HttpTransport"
+        import { LoopbackProvider } from "@sluice/ai/testing"
+        import * as Deadline from "@sluice/core/Deadline"
+        import * as LocalModel from "@sluice/local-model/LocalModel"
+        import "@sluice/testing"
+
+        const program = Effect.gen(function*() {
+          const { apiKey, url } = yield* LoopbackProvider.LoopbackProvider
+          const Model = OpenAiCompatible.layer({ url, apiKey, model: "any" }).pipe(Layer.provide(HttpTransport.layer()))
+          const response = yield* LanguageModel.generateText({ prompt: "Good morning" }).pipe(Effect.provide(Model))
+          const answer = yield* LocalModel.LocalModel.use((model) => model.answer("Summarise: The lamp is broken."))
+          return [response.text, answer.text]
+        }).pipe(
+          Deadline.within("20 seconds"),
+          Effect.provide([LoopbackProvider.layer(), LocalModel.layer])
+        )
+        console.log((await Effect.runPromise(program)).join("; "))
+      `
+    })
+    await tsc(["-p", "."], folder)
+    const printed = await execute(process.execPath, [join("out", "main.js")], folder)
+    assert.match(printed, /^Loopback echo: Good morning; .*lamp is broken/)
+  })
+
+  it("finds every module that the manifests offer, as a program and as types, and none that they do not", {
+    timeout: 120_000
+  }, async () => {
+    const folder = fresh("every module")
+    const specifiers = packages.flatMap(modulesOf)
+    assert.includeMembers([...specifiers], ["@sluice/core", "@sluice/core/Sluice", "@sluice/ai/testing/Script"])
+    const imports = specifiers.map((specifier, index) => `import * as m${index} from ${JSON.stringify(specifier)}`)
+    const used = specifiers.map((_, index) => `m${index}`).join(", ")
+    makeProject(folder, packages, ["effect", "@types/node"], {
+      "main.ts": `${imports.join("\n")}\nconsole.log([${used}].length)\n`
+    })
+    await tsc(["-p", "."], folder)
+    assert.strictEqual(await execute(process.execPath, [join("out", "main.js")], folder), `${specifiers.length}\n`)
+
+    writeFileSync(join(folder, "hidden.js"), `await import("@sluice/core/internal/options")`)
+    const refused = await execute(process.execPath, ["hidden.js"], folder).then(() => "", String)
+    assert.include(refused, "ERR_PACKAGE_PATH_NOT_EXPORTED")
+  })
+
+  it("has the command", { timeout: 60_000 }, async () => {
+    const { folder, manifest } = named("sluice")
+    const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
+      readonly bin: { readonly sluice: string }
+    }
+    assert.strictEqual(manifest.name, "sluice")
+    const help = await execute(process.execPath, [join(folder, bin.sluice), "--help"], dirname(folder))
+    assert.include(help, "sluice run")
+  })
+})
