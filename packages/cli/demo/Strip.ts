@@ -1,22 +1,14 @@
 import type { Change } from "./throughSluice.ts"
 
 /** A circuit over time: `-` closed, `O` open, `?` a probe. */
-export const render = (
-  changes: ReadonlyArray<Change>,
-  calls: ReadonlyArray<number>,
-  millis: number,
-  columns: number
-): string => {
+export const render = (changes: ReadonlyArray<Change>, millis: number, columns: number): string => {
   const cell = millis / columns
+  // A circuit that was open moves when its probe has told: it opens again, or closes.
+  const probes = changes.filter((_, index) => changes[index - 1]?.circuit.state === "open").map(({ at }) => at)
   return Array.from({ length: columns }, (_, index) => {
-    const until = (index + 1) * cell
-    const current = changes.findLast(({ at }) => at < until)
-    if (current === undefined || current.circuit.state === "closed") return "-"
-    // While it is open, every call that the provider saw after the first moment was a probe.
-    const isProbe = calls.some((at) => at >= index * cell && at < until && at > current.at + probeMargin)
-    return isProbe ? "?" : "O"
+    const from = index * cell
+    if (probes.some((at) => at >= from && at < from + cell)) return "?"
+    const current = changes.findLast(({ at }) => at < from + cell)
+    return current?.circuit.state === "open" ? "O" : "-"
   }).join("")
 }
-
-// Calls that were on their way when the circuit opened arrive within this time.
-const probeMargin = 500

@@ -1,7 +1,7 @@
 import type * as Script from "@sluice/ai/testing/Script"
 
-/** How many calls the two clients make at once. */
-export const concurrency = 17
+/** How many calls the two clients make at once: the default of `sluice run`. */
+export const concurrency = 16
 
 /** The outage begins with the sixth batch of the official client, so that the same tickets meet it on every run. */
 const callsBeforeOutage = 5 * concurrency
@@ -12,13 +12,13 @@ const callsBeforeOutage = 5 * concurrency
  */
 const requestsInOutage = 3 * concurrency + concurrency
 
-/** What goes wrong: a fifth of the prompts at first, and an outage. */
+/** What goes wrong: a sixth of the prompts at their first tries, in fast motion, and an outage. */
 export const badDay = (seed: number): Script.Encoded => ({
   seed,
-  faults: { rateLimit: 0.05, unavailable: 0.05, reset: 0.03, hang: 0.01, slowStart: 0.02, cut: 0.05 },
+  faults: { rateLimit: 0.04, unavailable: 0.03, reset: 0.02, hang: 0.01, slowStart: 0.01, cut: 0.06 },
   faultyAttempts: 3,
-  retryAfterSeconds: 1,
-  hangMillis: 1_500,
-  slowStartMillis: 800,
-  outage: { afterCalls: callsBeforeOutage, requests: requestsInOutage, atMostMillis: 4_000 }
+  retryAfterSeconds: 0.4,
+  hangMillis: 600,
+  slowStartMillis: 500,
+  outage: { afterCalls: callsBeforeOutage, requests: requestsInOutage, atMostMillis: 3_000 }
 })

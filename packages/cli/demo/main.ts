@@ -45,8 +45,9 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const tickets = Tickets.read()
   const different = new Set(tickets.map(({ prompt }) => prompt)).size
   yield* Console.log(
-    `\nA provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short,\n` +
-      `and an outage. ${tickets.length} tickets, ${different} of them different, ${concurrency} at a time, twice:\n`
+    `\nA provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short, and\n` +
+      `an outage. ${tickets.length} support tickets, ${different} of them different, are sent through it twice,\n` +
+      `${concurrency} at a time: in batches by the official openai client, and by Sluice.\n`
   )
   const provider = yield* Provider.start(seed)
 
@@ -71,10 +72,9 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
 
   yield* Console.log(["Counted by the provider, in one way for both:", "", ...Comparison.table(them, us)].join("\n"))
   yield* Console.log(verdict(them, us))
-  const calls = ourJournal.map(({ received }) => received.epoch - run.startedAt)
   yield* Console.log(
     `\nThe circuit in front of the provider, ${Words.time(run.millis)}: - closed, O open, ? probe\n` +
-      `  ${Strip.render(run.circuit, calls, run.millis, columns - 4)}`
+      `  ${Strip.render(run.circuit, run.millis, columns - 4)}`
   )
   yield* Console.log(details(run))
   yield* Console.log(samples(run.results, prompts))

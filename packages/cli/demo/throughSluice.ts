@@ -21,7 +21,6 @@ export interface Run {
   readonly results: ReadonlyArray<Result>
   readonly tally: Tally
   readonly circuit: ReadonlyArray<Change>
-  readonly startedAt: number
   readonly millis: number
 }
 
@@ -70,7 +69,7 @@ export const run = Effect.fnUntraced(function*(
     Stream.mapEffect(([ticket, index]) => ask(ticket, index), { concurrency: engine.places, unordered: true }),
     Stream.runCollect
   )
-  return { results, tally, circuit, startedAt, millis: clock.currentTimeMillisUnsafe() - startedAt } satisfies Run
+  return { results, tally, circuit, millis: clock.currentTimeMillisUnsafe() - startedAt } satisfies Run
 })
 
 const promptOf = (id: string, line: number, prompt: string): Prompt => ({

@@ -18,8 +18,8 @@ const program = Effect.gen(function*() {
   const provider = yield* LoopbackProvider.make({
     script: badDay(workerData),
     models: ["rules"],
-    // As fast as a small model: a first token after 40 ms, then some 500 tokens a second.
-    pace: { firstTokenMillis: 40, tokenMillis: 2, tokensPerChunk: 8 },
+    // As fast as a small model: a first token after 40 ms, then some 1,000 tokens a second.
+    pace: { firstTokenMillis: 40, tokenMillis: 1, tokensPerChunk: 8 },
     answer: ({ prompt }) =>
       Effect.mapError(local.answer(prompt), (error) => new LoopbackProvider.AnswerError({ status: 400, message: error.message }))
   })

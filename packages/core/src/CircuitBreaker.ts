@@ -41,10 +41,10 @@
  *   const broken = Effect.fail("503" as const).pipe(breaker.guard({ key: "openai" }), Effect.flip)
  *   const first = yield* broken
  *   const second = yield* broken
- *   return [first, second].map((error) => typeof error === "string" ? error : error.message)
+ *   return [first, second].map((error) => typeof error === "string" ? error : error._tag)
  * }).pipe(Effect.provide(CircuitBreaker.layerMemory({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" })))
  *
- * console.log((await Effect.runPromise(program)).join(", ")) // => 503, circuit open: 1 of 1 failed; retry in 30s
+ * console.log((await Effect.runPromise(program)).join(", ")) // => 503, CircuitOpen
  * ```
  *
  * @since 0.1.0
@@ -444,8 +444,10 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
     )
 
   const reset = (key: string | undefined): Effect.Effect<void, Store.StoreError> =>
-    Effect.flatMap(read(key), (snapshot) =>
-      Effect.flatMap(move(snapshot, { _tag: "Closed" }), (moved) => moved ? Effect.void : reset(key)))
+    Effect.flatMap(
+      read(key),
+      (snapshot) => Effect.flatMap(move(snapshot, { _tag: "Closed" }), (moved) => moved ? Effect.void : reset(key))
+    )
 
   return CircuitBreaker.of({
     guard: dual((args) => Effect.isEffect(args[0]), guard),

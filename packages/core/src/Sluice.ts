@@ -92,12 +92,12 @@ import * as RetryPolicy from "./RetryPolicy.ts"
  *   const gpt = yield* Sluice.make({ name: "gpt", breaker: { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } })
  *   yield* Effect.exit(gpt.protect(Effect.fail("503")))
  *   return yield* gpt.protect(Effect.succeed("an answer")).pipe(
- *     Effect.catchReason("Rejected", "CircuitOpen", (open) => Effect.succeed(`in ${Duration.format(open.retryAfter)}`))
+ *     Effect.catchReason("Rejected", "CircuitOpen", (open) => Effect.succeed(`in ${Math.ceil(Duration.toSeconds(open.retryAfter))} s`))
  *   )
  * })
  *
  * console.log(await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Sluice.layerStoresMemory))))
- * // => in 30s
+ * // => in 30 s
  * ```
  *
  * @since 0.1.0

@@ -11,7 +11,10 @@ const leaseMillis = 250
 /** What a caller and the passing time can do to a breaker. `nth` picks one of the calls that run. */
 const Command = Schema.Union([
   Schema.Struct({ do: Schema.Literal("start") }),
-  Schema.Struct({ do: Schema.Literals(["succeed", "fail", "interrupt"]), nth: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 })) }),
+  Schema.Struct({
+    do: Schema.Literals(["succeed", "fail", "interrupt"]),
+    nth: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))
+  }),
   // 0, a part of the open time, exactly the open time, and beyond the lease.
   Schema.Struct({ do: Schema.Literal("wait"), millis: Schema.Literals([0, 1, 40, 99, 100, 250]) }),
   Schema.Struct({ do: Schema.Literal("reset") })
@@ -121,7 +124,11 @@ it.effect.prop(
         yield* run(command)
         const state = yield* breaker.state()
         assert.deepStrictEqual(
-          { state: state._tag, failures: state.failures, probing: state._tag === "HalfOpen" ? state.probing : undefined },
+          {
+            state: state._tag,
+            failures: state.failures,
+            probing: state._tag === "HalfOpen" ? state.probing : undefined
+          },
           {
             state: model.state,
             failures: model.streak,

@@ -45,7 +45,8 @@ describe("CircuitBreaker.guardStream", () => {
           Effect.exit
         )
         assert.deepStrictEqual([parts, exit], [["half an ", "ans"], Exit.fail("connection reset")])
-      })))
+      })
+    ))
 
   it.effect("refuses without opening the stream", () =>
     withBreaker((breaker) =>
@@ -59,7 +60,8 @@ describe("CircuitBreaker.guardStream", () => {
         const refused = yield* Effect.flip(Stream.runDrain(breaker.guardStream(stream)))
         assert.strictEqual(refused._tag, "CircuitOpen")
         assert.isFalse(opened)
-      })))
+      })
+    ))
 
   it.effect("holds the probe's place as long as it runs", () =>
     withBreaker((breaker) =>
@@ -73,7 +75,8 @@ describe("CircuitBreaker.guardStream", () => {
         assert.isFalse((yield* startCall(breaker)).ran())
         yield* Fiber.interrupt(fiber)
         assert.isTrue((yield* startCall(breaker)).ran())
-      })))
+      })
+    ))
 
   it.effect("failed midway is a failure", () =>
     Effect.gen(function*() {
@@ -122,7 +125,8 @@ describe("CircuitBreaker.guardStream", () => {
         })
         yield* Fiber.interrupt(fiber)
         assert.deepInclude(yield* breaker.state(), { _tag: "HalfOpen", probing: 0 })
-      })))
+      })
+    ))
 
   it.effect("with the part that completes the answer it is a success, whatever its consumer does then", () =>
     Effect.gen(function*() {
@@ -136,7 +140,9 @@ describe("CircuitBreaker.guardStream", () => {
 
   it.effect("a failure after the complete answer does not count, and neither does a second complete part", () =>
     Effect.gen(function*() {
-      const answer = Stream.concat(Stream.make("finish", "finish"), Stream.fail("connection reset")).pipe(Stream.rechunk(1))
+      const answer = Stream.concat(Stream.make("finish", "finish"), Stream.fail("connection reset")).pipe(
+        Stream.rechunk(1)
+      )
       assert.strictEqual(yield* verdict(answer, Stream.runDrain, { isComplete: (part) => part === "finish" }), "Closed")
     }))
 
@@ -153,7 +159,8 @@ describe("CircuitBreaker.guardStream", () => {
         yield* Effect.exit(Stream.runDrain(guarded))
         assert.deepStrictEqual(seen, [Exit.fail("connection reset")])
         assert.strictEqual(yield* stateTag(breaker), "Closed")
-      })))
+      })
+    ))
 
   it.effect("an `isComplete` that throws frees the probe's place, and its throw is a defect", () =>
     withBreaker((breaker) =>
@@ -166,7 +173,8 @@ describe("CircuitBreaker.guardStream", () => {
         })
         assert.isTrue(Exit.hasDies(yield* Effect.exit(Stream.runDrain(guarded))))
         assert.deepInclude(yield* breaker.state(), { _tag: "HalfOpen", probing: 0 })
-      })))
+      })
+    ))
 
   it.effect("each run of one guarded stream is a call of its own", () =>
     withBreaker((breaker) =>
@@ -181,5 +189,6 @@ describe("CircuitBreaker.guardStream", () => {
         assert.strictEqual(yield* stateTag(breaker), "Open")
         assert.instanceOf(yield* Effect.flip(Stream.runDrain(guarded)), CircuitBreaker.CircuitOpen)
         assert.strictEqual(runs, 2)
-      })))
+      })
+    ))
 })

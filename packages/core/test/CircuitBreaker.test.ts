@@ -183,7 +183,12 @@ describe("CircuitBreaker", () => {
           yield* failCalls(breaker, 1)
           yield* TestClock.adjust("30 seconds")
           yield* startCall(breaker)
-          assert.deepStrictEqual(yield* refusalOf(breaker), { state: "HalfOpen", retryAfter: 30_000, calls: 1, failures: 1 })
+          assert.deepStrictEqual(yield* refusalOf(breaker), {
+            state: "HalfOpen",
+            retryAfter: 30_000,
+            calls: 1,
+            failures: 1
+          })
           yield* TestClock.adjust("25 seconds")
           assert.strictEqual((yield* refusalOf(breaker)).retryAfter, 15_000)
         })))
@@ -205,7 +210,12 @@ describe("CircuitBreaker", () => {
           yield* failCalls(breaker, 3)
           yield* TestClock.adjust("31 seconds")
           yield* failCalls(breaker, 1)
-          assert.deepStrictEqual(yield* refusalOf(breaker), { state: "Open", retryAfter: 30_000, calls: 1, failures: 1 })
+          assert.deepStrictEqual(yield* refusalOf(breaker), {
+            state: "Open",
+            retryAfter: 30_000,
+            calls: 1,
+            failures: 1
+          })
         })))
 
     it.effect("a probe that dies opens the circuit again", () =>
@@ -359,12 +369,17 @@ describe("CircuitBreaker", () => {
           asked.push(who)
           return outcome
         }
-        const guarded = withBreaker({ ...oneFailure, classify: saying("breaker", undefined) }, (breaker) =>
-          Effect.gen(function*() {
-            yield* Effect.exit(breaker.guard(Effect.fail("503"), { classify: saying("call", undefined) }))
-            yield* Effect.exit(breaker.guard(Effect.fail("503"), { classify: saying("only the call", Outcome.ignored) }))
-            return yield* stateTag(breaker)
-          }))
+        const guarded = withBreaker(
+          { ...oneFailure, classify: saying("breaker", undefined) },
+          (breaker) =>
+            Effect.gen(function*() {
+              yield* Effect.exit(breaker.guard(Effect.fail("503"), { classify: saying("call", undefined) }))
+              yield* Effect.exit(
+                breaker.guard(Effect.fail("503"), { classify: saying("only the call", Outcome.ignored) })
+              )
+              return yield* stateTag(breaker)
+            })
+        )
         const reference = () => {
           asked.push("reference")
           return Outcome.throttled()
@@ -440,7 +455,12 @@ describe("CircuitBreaker", () => {
             classify: () => Outcome.failure({ open: Duration.minutes(10) })
           })
           yield* Effect.exit(maintenance)
-          assert.deepStrictEqual(yield* refusalOf(breaker), { state: "Open", retryAfter: 600_000, calls: 1, failures: 1 })
+          assert.deepStrictEqual(yield* refusalOf(breaker), {
+            state: "Open",
+            retryAfter: 600_000,
+            calls: 1,
+            failures: 1
+          })
         })))
 
     it.effect("a probe's outcome can open the circuit for a time of its own, even if it weighs nothing", () =>
@@ -485,19 +505,22 @@ describe("CircuitBreaker", () => {
       }))
 
     it.effect("of several policies any opens the circuit", () =>
-      withBreaker({ trip: [consecutive(3), failureRate({ rate: 0.5, calls: 10, minimum: 10 })] }, (breaker) =>
-        Effect.gen(function*() {
-          for (const key of ["in a row", "every other"]) yield* succeedCall(breaker, key)
-          yield* failCalls(breaker, 3, "in a row")
-          assert.strictEqual(yield* stateTag(breaker, "in a row"), "Open")
-          for (let i = 0; i < 4; i++) {
+      withBreaker(
+        { trip: [consecutive(3), failureRate({ rate: 0.5, calls: 10, minimum: 10 })] },
+        (breaker) =>
+          Effect.gen(function*() {
+            for (const key of ["in a row", "every other"]) yield* succeedCall(breaker, key)
+            yield* failCalls(breaker, 3, "in a row")
+            assert.strictEqual(yield* stateTag(breaker, "in a row"), "Open")
+            for (let i = 0; i < 4; i++) {
+              yield* failCalls(breaker, 1, "every other")
+              yield* succeedCall(breaker, "every other")
+            }
+            assert.strictEqual(yield* stateTag(breaker, "every other"), "Closed")
             yield* failCalls(breaker, 1, "every other")
-            yield* succeedCall(breaker, "every other")
-          }
-          assert.strictEqual(yield* stateTag(breaker, "every other"), "Closed")
-          yield* failCalls(breaker, 1, "every other")
-          assert.strictEqual(yield* stateTag(breaker, "every other"), "Open")
-        })))
+            assert.strictEqual(yield* stateTag(breaker, "every other"), "Open")
+          })
+      ))
   })
 
   describe("reset", () => {
@@ -642,8 +665,10 @@ describe("CircuitBreaker", () => {
 
   describe("stores", () => {
     const breakerOn = (store: Layer.Layer<CircuitBreakerStore.CircuitBreakerStore>) =>
-      Effect.map(Layer.build(CircuitBreaker.layer(oneFailure).pipe(Layer.provide(store))), (context) =>
-        Context.get(context, CircuitBreaker.CircuitBreaker))
+      Effect.map(
+        Layer.build(CircuitBreaker.layer(oneFailure).pipe(Layer.provide(store))),
+        (context) => Context.get(context, CircuitBreaker.CircuitBreaker)
+      )
 
     it.effect("two breakers on one store share their circuits", () =>
       Effect.gen(function*() {

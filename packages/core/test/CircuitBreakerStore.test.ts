@@ -50,7 +50,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           now: 7_000
         })
         assert.deepStrictEqual(yield* store.list({ limit: 10 }), [], "a look leaves nothing behind")
-      })))
+      })
+    ))
 
   describe("record", () => {
     it.effect("keeps the last outcomes of the window, oldest first", () =>
@@ -60,16 +61,17 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.isTrue(first.ok)
           const { snapshot } = yield* record(store, "X0XD", first.snapshot.generation)
           assert.strictEqual(snapshot.evidence.ring, "XX0XD")
-        })))
+        })
+      ))
 
     it.effect("under generation 0 counts as long as the circuit has never moved", () =>
       withStore((store) =>
         Effect.gen(function*() {
           yield* record(store, failure, 0)
           assert.isTrue((yield* record(store, failure, 0)).ok)
-          const { snapshot } = yield* store.read({ key: "a", window }).pipe(Effect.flatMap(({ generation }) =>
-            open(store, generation)
-          ))
+          const { snapshot } = yield* store.read({ key: "a", window }).pipe(
+            Effect.flatMap(({ generation }) => open(store, generation))
+          )
           const closed = yield* store.transition({
             key: "a",
             window,
@@ -80,7 +82,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.isTrue(closed.ok)
           const late = yield* record(store, failure, 0)
           assert.deepStrictEqual([late.ok, late.snapshot.evidence.ring], [false, ""])
-        })))
+        })
+      ))
 
     it.effect("does not count under an older generation, nor in an open circuit", () =>
       withStore((store) =>
@@ -92,7 +95,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
             const answer = yield* record(store, success, generation)
             assert.deepStrictEqual([answer.ok, answer.snapshot.evidence.ring], [false, ""])
           }
-        })))
+        })
+      ))
 
     it.effect("with a lease counts once, while it lives, and frees it", () =>
       withStore((store) =>
@@ -104,7 +108,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.deepStrictEqual([first.ok, first.snapshot.evidence.ring, first.snapshot.probing], [true, "0", 0])
           const repeated = yield* store.record(probe)
           assert.deepStrictEqual([repeated.ok, repeated.snapshot.evidence.ring], [false, "0"])
-        })))
+        })
+      ))
 
     it.effect("without samples only frees the lease", () =>
       withStore((store) =>
@@ -113,7 +118,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           yield* lease(store, generation, "probe")
           const { snapshot } = yield* store.record({ key: "a", window, generation, lease: "probe", samples: "" })
           assert.deepStrictEqual([snapshot.evidence.ring, snapshot.probing], ["", 0])
-        })))
+        })
+      ))
 
     it.effect("does not count a lease that has lapsed", () =>
       withStore((store) =>
@@ -122,7 +128,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           yield* lease(store, generation, "probe")
           yield* TestClock.adjust("500 millis")
           assert.isFalse((yield* store.record({ key: "a", window, generation, lease: "probe", samples: success })).ok)
-        })))
+        })
+      ))
   })
 
   describe("lease", () => {
@@ -136,7 +143,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           yield* TestClock.adjust("1 millis")
           const granted = yield* lease(store, snapshot.generation, "probe")
           assert.deepStrictEqual([granted.ok, granted.snapshot.probing, granted.snapshot.leaseMillis], [true, 1, 500])
-        })))
+        })
+      ))
 
     it.effect("is for as many as the limit says, those that have answered included", () =>
       withStore((store) =>
@@ -149,7 +157,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.isFalse((yield* lease(store, generation, "three", "a", 2)).ok)
           yield* store.record({ key: "a", window, generation, lease: "two", samples: "" })
           assert.isTrue((yield* lease(store, generation, "three", "a", 2)).ok)
-        })))
+        })
+      ))
 
     it.effect("renews one that lives, and hands out the place of one that lapsed", () =>
       withStore((store) =>
@@ -162,7 +171,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.isFalse((yield* lease(store, generation, "two")).ok)
           yield* TestClock.adjust("1 millis")
           assert.isTrue((yield* lease(store, generation, "two")).ok)
-        })))
+        })
+      ))
 
     it.effect("of the round before keeps its place in the next one", () =>
       withStore((store) =>
@@ -172,7 +182,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           const { snapshot } = yield* open(store, generation, "again")
           yield* TestClock.adjust("1 second")
           assert.isFalse((yield* lease(store, snapshot.generation, "next")).ok)
-        })))
+        })
+      ))
   })
 
   describe("transition", () => {
@@ -184,7 +195,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           const lost = yield* open(store, snapshot.generation, "other")
           assert.deepStrictEqual([won.ok, lost.ok], [true, false])
           assert.deepStrictEqual(lost.snapshot, won.snapshot)
-        })))
+        })
+      ))
 
     it.effect("is ok when its winner asks again", () =>
       withStore((store) =>
@@ -192,7 +204,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
           const { snapshot } = yield* record(store, failure, 0)
           const won = yield* open(store, snapshot.generation, "one")
           assert.deepStrictEqual(yield* open(store, snapshot.generation, "one"), won)
-        })))
+        })
+      ))
 
     it.effect("makes the end of the open time by its own clock, and drops the evidence", () =>
       withStore((store) =>
@@ -209,7 +222,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
             because: { calls: 3, failures: 2 },
             by: "me"
           })
-        })))
+        })
+      ))
   })
 
   it.effect("lists circuits in the order of their keys, page by page", () =>
@@ -219,7 +233,8 @@ describe("CircuitBreakerStore.makeMemory", () => {
         const keys = (after: string | undefined) =>
           Effect.map(store.list({ after, limit: 3 }), (page) => page.map((circuit) => circuit.key))
         assert.deepStrictEqual([yield* keys(undefined), yield* keys("c")], [["a", "b", "c"], ["d"]])
-      })))
+      })
+    ))
 
   describe("capacity", () => {
     const keysOf = (store: Store) =>

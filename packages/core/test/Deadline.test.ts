@@ -9,7 +9,8 @@ const remainingMillis = Effect.map(
   (remaining) => remaining === undefined ? undefined : Duration.toMillis(remaining)
 )
 
-const start = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(Effect.result(self), { startImmediately: true })
+const start = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+  Effect.forkChild(Effect.result(self), { startImmediately: true })
 
 describe("Deadline", () => {
   describe("within", () => {
@@ -37,7 +38,13 @@ describe("Deadline", () => {
         let finalized = false
         const body = Effect.onInterrupt(
           Effect.never,
-          () => Effect.delay(Effect.sync(() => { finalized = true }), "1 second")
+          () =>
+            Effect.delay(
+              Effect.sync(() => {
+                finalized = true
+              }),
+              "1 second"
+            )
         )
         const fiber = yield* start(Deadline.within(body, "1 second"))
         yield* TestClock.adjust("1500 millis")
@@ -125,7 +132,10 @@ describe("Deadline", () => {
   })
 
   describe("withinStream", () => {
-    const ticks = Stream.concat(Stream.make("first"), Stream.fromEffect(Effect.delay(Effect.succeed("second"), "1 second")))
+    const ticks = Stream.concat(
+      Stream.make("first"),
+      Stream.fromEffect(Effect.delay(Effect.succeed("second"), "1 second"))
+    )
 
     it.effect("hands on a stream that ends in time", () =>
       Effect.gen(function*() {
@@ -141,7 +151,9 @@ describe("Deadline", () => {
         let closed = 0
         const fiber = yield* ticks.pipe(
           Stream.concat(Stream.never),
-          Stream.ensuring(Effect.sync(() => { closed++ })),
+          Stream.ensuring(Effect.sync(() => {
+            closed++
+          })),
           Deadline.withinStream("3 seconds"),
           Stream.runForEach((tick) => Effect.sync(() => seen.push(tick))),
           start
@@ -169,6 +181,9 @@ describe("Deadline", () => {
       const error = new Deadline.DeadlineExceeded({ at: "Backoff", budget: Duration.seconds(2) })
       const json = yield* Schema.encodeEffect(Deadline.DeadlineExceeded)(error)
       assert.deepStrictEqual(json, { _tag: "DeadlineExceeded", at: "Backoff", budget: 2_000 })
-      assert.strictEqual((yield* Schema.decodeEffect(Deadline.DeadlineExceeded)(json)).message, "no answer within 2s (Backoff)")
+      assert.strictEqual(
+        (yield* Schema.decodeEffect(Deadline.DeadlineExceeded)(json)).message,
+        "no answer within 2s (Backoff)"
+      )
     }))
 })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Equal, Exit, PrimaryKey, Redacted, Schema } from "effect"
-import { Arbitrary } from "effect"
+import { Arbitrary, Cause, Duration, Effect, Equal, Exit, PrimaryKey, Redacted, Schema } from "effect"
 import { createHash } from "node:crypto"
+import { inspect } from "node:util"
 import * as Deduplicator from "../src/Deduplicator.ts"
 import { canonical } from "../src/internal/canonical.ts"
 import { InvalidKey, KeyHash, sha256 } from "../src/KeyHash.ts"
@@ -50,7 +50,9 @@ describe("sha256", () => {
 
 describe("the canonical form", () => {
   it("holds a string as UTF-8", () => {
-    for (const text of ["", "a", "é", "日本語", "👩‍🚀", "\u0000", "\u07ff\u0800\uffff\u{10000}\u{10ffff}", "x".repeat(5000)]) {
+    for (
+      const text of ["", "a", "é", "日本語", "👩‍🚀", "\u0000", "\u07ff\u0800\uffff\u{10000}\u{10ffff}", "x".repeat(5000)]
+    ) {
       assert.isTrue(form(text).endsWith(Buffer.from(text, "utf8").toString("hex")))
       assert.strictEqual(canonical(text).length, 5 + bytesOf(text).length)
     }
@@ -148,7 +150,7 @@ describe("the canonical form", () => {
     const seen = new Map<string, unknown>()
     for (const value of values) {
       const bytes = form(value)
-      assert.isFalse(seen.has(bytes), `${String(value)} has the form of ${String(seen.get(bytes))}`)
+      assert.isFalse(seen.has(bytes), `${inspect(value)} has the form of ${inspect(seen.get(bytes))}`)
       seen.set(bytes, value)
     }
   })
@@ -194,7 +196,12 @@ describe("a key", () => {
     ["a symbol", [Symbol("x")], "[0]", "a symbol"],
     ["a field named by a symbol", { a: { [Symbol("x")]: 1 } }, ".a", "a field that is named by a symbol"],
     ["a cycle", cyclic, ".inner.deep", "a value that contains itself"],
-    ["a cycle through a map", ((map) => map.set("a", map))(new Map<string, unknown>()), "[0]", "a value that contains itself"],
+    [
+      "a cycle through a map",
+      ((map) => map.set("a", map))(new Map<string, unknown>()),
+      "[0]",
+      "a value that contains itself"
+    ],
     ["too deep a nesting", deep, "[0]".repeat(512), "more than 512 levels"],
     ["private state", { session: new Session("a", "secret") }, ".session", "an instance of a class"],
     ["a redacted value", Redacted.make("secret"), "", "an instance of a class"],

@@ -24,6 +24,7 @@ describe("Outcome", () => {
       ["a failure that is a string", Exit.fail("busy"), retryable],
       ["a failure that is null", Exit.fail(null), retryable],
       ["a failure without a word on retrying", Exit.fail(new HttpError({})), retryable],
+      ["a failure whose word on retrying is missing", Exit.fail({ isRetryable: undefined }), retryable],
       ["a failure that says that it passes", Exit.fail(new HttpError({ isRetryable: true })), retryable],
       ["a failure that says that it is final", Exit.fail(new HttpError({ isRetryable: false })), final],
       [

@@ -12,11 +12,17 @@ const upper = Pipeline.stage("upper", (text: string) => Effect.succeed(text.toUp
 const failing = Pipeline.stage("fail", (_: string) => Effect.fail("boom" as const))
 
 const failedStage = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.exit(self), (exit) => Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Pipeline.failedStage)))
+  Effect.map(
+    Effect.exit(self),
+    (exit) => Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Pipeline.failedStage))
+  )
 
 /** The exits of four inputs, of which the second fails and the fourth dies. */
 const fickle = Pipeline.make<number>("fickle").pipe(
-  Pipeline.stage("look", (n) => n === 2 ? Effect.fail("two" as const) : n === 4 ? Effect.die("four") : Effect.succeed(n * 10))
+  Pipeline.stage(
+    "look",
+    (n) => n === 2 ? Effect.fail("two" as const) : n === 4 ? Effect.die("four") : Effect.succeed(n * 10)
+  )
 )
 
 describe("Pipeline", () => {
@@ -114,7 +120,11 @@ describe("Pipeline", () => {
             retry: RetryPolicy.exponential()
           })
         )
-        yield* Effect.provideService(Effect.andThen(Effect.withSpan(Effect.void, "seen"), pipeline("secret")), Tracer.Tracer, tracer)
+        yield* Effect.provideService(
+          Effect.andThen(Effect.withSpan(Effect.void, "seen"), pipeline("secret")),
+          Tracer.Tracer,
+          tracer
+        )
         assert.deepStrictEqual(spans, ["seen"])
       }))
   })
@@ -179,7 +189,8 @@ describe("Pipeline", () => {
     for (const [index, name] of ["a", "b", "c"].entries()) {
       it.effect(`names stage ${name} when it fails`, () =>
         Effect.gen(function*() {
-          const at = (position: number) => (text: string) => position === index ? Effect.fail("boom") : Effect.succeed(text)
+          const at = (position: number) => (text: string) =>
+            position === index ? Effect.fail("boom") : Effect.succeed(text)
           const pipeline = Pipeline.make<string>("p").pipe(
             Pipeline.stage("a", at(0)),
             Pipeline.stage("b", at(1)),
@@ -263,7 +274,7 @@ describe("Pipeline", () => {
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(failing)
         assert.strictEqual((yield* failedStage(pipeline("x")))?.stage, "fail")
-        assert.isUndefined(yield* failedStage(Effect.catch(pipeline("x"), () => Effect.fail("another"))))
+        assert.isUndefined(yield* failedStage(pipeline("x").pipe(Effect.catch(() => Effect.fail("another")))))
       }))
   })
 
@@ -275,7 +286,11 @@ describe("Pipeline", () => {
           trim,
           Pipeline.stage(
             "ask",
-            () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => { interrupted = true })),
+            () =>
+              Effect.onInterrupt(Effect.never, () =>
+                Effect.sync(() => {
+                  interrupted = true
+                })),
             { timeout: "2 seconds" }
           )
         )
@@ -329,9 +344,13 @@ describe("Pipeline", () => {
         const calls: Array<string> = []
         const pipeline = Pipeline.make<string>("p").pipe(
           Pipeline.stage("before", (text) => Effect.sync(() => (calls.push("before"), text))),
-          Pipeline.stage("ask", (text) => (calls.push("ask"), calls.length < 4 ? Effect.fail("busy") : Effect.succeed(text)), {
-            retry: RetryPolicy.constant({ baseDelay: "1 second", jitter: "none" })
-          })
+          Pipeline.stage(
+            "ask",
+            (text) => (calls.push("ask"), calls.length < 4 ? Effect.fail("busy") : Effect.succeed(text)),
+            {
+              retry: RetryPolicy.constant({ baseDelay: "1 second", jitter: "none" })
+            }
+          )
         )
         const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
         yield* TestClock.adjust("2 seconds")
@@ -375,15 +394,22 @@ describe("Pipeline", () => {
         const counting = Pipeline.make<number>("counting").pipe(
           Pipeline.stage("count", () =>
             Effect.acquireUseRelease(
-              Effect.sync(() => { most = Math.max(most, ++running) }),
+              Effect.sync(() => {
+                most = Math.max(most, ++running)
+              }),
               () => Effect.sleep("1 second"),
-              () => Effect.sync(() => { running-- })
+              () =>
+                Effect.sync(() => {
+                  running--
+                })
             ))
         )
         const mostWith = (options?: Pipeline.StreamOptions) =>
           Effect.gen(function*() {
             most = 0
-            const fiber = yield* Effect.forkChild(Stream.runDrain(Pipeline.runStream(Stream.range(1, 20), counting, options)))
+            const fiber = yield* Effect.forkChild(
+              Stream.runDrain(Pipeline.runStream(Stream.range(1, 20), counting, options))
+            )
             yield* TestClock.adjust("20 seconds")
             yield* Fiber.join(fiber)
             return most
@@ -408,13 +434,20 @@ describe("Pipeline", () => {
 
       it.effect(`tells how each input ended, and goes on (${concurrency} at once)`, () =>
         Effect.gen(function*() {
-          const exits = yield* Stream.range(1, 5).pipe(Pipeline.runStreamExit(fickle, { concurrency }), Stream.runCollect)
+          const exits = yield* Stream.range(1, 5).pipe(
+            Pipeline.runStreamExit(fickle, { concurrency }),
+            Stream.runCollect
+          )
           assert.deepStrictEqual(
             exits.map((exit) => Exit.isSuccess(exit) ? exit.value : Exit.hasDies(exit) ? "died" : "failed"),
             [10, "failed", 30, "died", 50]
           )
           const [, second] = exits
-          assert.deepStrictEqual(second && (yield* failedStage(second)), { pipeline: "fickle", stage: "look", index: 0 })
+          assert.deepStrictEqual(second && (yield* failedStage(second)), {
+            pipeline: "fickle",
+            stage: "look",
+            index: 0
+          })
         }))
     }
 
@@ -431,15 +464,22 @@ describe("Pipeline", () => {
         const waiting = Pipeline.make<number>("waiting").pipe(
           Pipeline.stage("wait", () =>
             Effect.acquireUseRelease(
-              Effect.sync(() => { open++ }),
+              Effect.sync(() => {
+                open++
+              }),
               () => Effect.never,
-              () => Effect.sync(() => { open-- })
+              () =>
+                Effect.sync(() => {
+                  open--
+                })
             ))
         )
-        for (const stream of [
-          Pipeline.runStream(Stream.range(1, 3), waiting, { concurrency: 3 }),
-          Pipeline.runStreamExit(Stream.range(1, 3), waiting, { concurrency: 3 })
-        ]) {
+        for (
+          const stream of [
+            Pipeline.runStream(Stream.range(1, 3), waiting, { concurrency: 3 }),
+            Pipeline.runStreamExit(Stream.range(1, 3), waiting, { concurrency: 3 })
+          ]
+        ) {
           const fiber = yield* Effect.forkChild(Stream.runDrain(stream))
           yield* yields(20)
           assert.strictEqual(open, 3)
@@ -462,7 +502,9 @@ describe("Pipeline", () => {
       expectTypeOf(timed("x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
       expectTypeOf(Pipeline.run(timed, "x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
 
-      const retried = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), { retry: RetryPolicy.none }))
+      const retried = plain.pipe(
+        Pipeline.stage("length", (text) => Effect.succeed(text.length), { retry: RetryPolicy.none })
+      )
       expectTypeOf(retried).toEqualTypeOf<Pipeline.Pipeline<string, number, "db", Db>>()
 
       const options: Pipeline.StageOptions = {}

@@ -327,12 +327,16 @@ describe("RetryPolicy", () => {
         assert.deepStrictEqual(at, [0, 60_000])
       }))
 
-    it.effect("in the past is no wait at all", () =>
+    it.effect("in the past is a floor of zero, and shortens no back-off", () =>
       Effect.gen(function*() {
-        const { at, call } = flaky(1, busy(Duration.millis(-5_000)))
+        const past = busy(Duration.millis(-5_000))
+        const { at, call } = flaky(1, past)
         yield* during(RetryPolicy.retry(call, plain()), "1 second")
         assert.deepStrictEqual(at, [0, 1_000])
-      }))
+        const jittered = flaky(1, past)
+        yield* during(RetryPolicy.retry(jittered.call, plain({ jitter: "full" })), "1 second")
+        assert.isAbove(jittered.at[1] ?? NaN, 1_000)
+      }).pipe(Random.withSeed("past")))
 
     it.effect("of 30 days is 30 days", () =>
       Effect.gen(function*() {
@@ -404,7 +408,10 @@ describe("RetryPolicy", () => {
         let finalized = 0
         const call = Effect.suspend(() => {
           calls++
-          return Effect.onInterrupt(Effect.never, () => Effect.sync(() => { finalized++ }))
+          return Effect.onInterrupt(Effect.never, () =>
+            Effect.sync(() => {
+              finalized++
+            }))
         })
         const fiber = yield* Effect.forkChild(RetryPolicy.retry(call, plain()), { startImmediately: true })
         yield* Fiber.interrupt(fiber)
@@ -474,7 +481,13 @@ describe("RetryPolicy", () => {
   describe("toSchedule", () => {
     it.effect("makes as many attempts as the policy, with the delays of delayFor", () =>
       Effect.gen(function*() {
-        for (const policy of [plain(), plain({ maxAttempts: 9, maxDelay: "5 seconds" }), RetryPolicy.constant({ jitter: "none" })]) {
+        for (
+          const policy of [
+            plain(),
+            plain({ maxAttempts: 9, maxDelay: "5 seconds" }),
+            RetryPolicy.constant({ jitter: "none" })
+          ]
+        ) {
           const { at, call } = flaky(99, "busy")
           yield* during(Effect.retry(call, RetryPolicy.toSchedule(policy)), "1 hour")
           const delays = at.slice(1).map((time, index) => time - (at[index] ?? NaN))
@@ -515,7 +528,10 @@ describe("RetryPolicy", () => {
             counts.mostOpen = Math.max(counts.mostOpen, ++counts.open)
             return ++counts.opened
           }),
-          () => Effect.sync(() => { counts.open-- })
+          () =>
+            Effect.sync(() => {
+              counts.open--
+            })
         ),
         attempts
       ))
@@ -579,7 +595,9 @@ describe("RetryPolicy", () => {
         assert.deepStrictEqual(patient.at, [0, 5_000])
         const { at, call } = flaky(9, busy("5 seconds"))
         const exit = yield* during(
-          Stream.runDrain(RetryPolicy.retryStream(Stream.fromEffect(call), plain()).pipe(Deadline.withinStream("4 seconds"))),
+          Stream.runDrain(
+            RetryPolicy.retryStream(Stream.fromEffect(call), plain()).pipe(Deadline.withinStream("4 seconds"))
+          ),
           "0 seconds"
         )
         assert.deepStrictEqual([at.length, stoppedBy(exit)], [1, { why: "Deadline", attempts: 1 }])
@@ -617,7 +635,9 @@ describe("RetryPolicy", () => {
       interruptEverywhere({
         make: Effect.sync(() =>
           source<string, string>((attempt) =>
-            attempt < 2 ? Stream.fail("busy") : Stream.concat(Stream.make("first"), Stream.fromEffect(Effect.as(yields(20), "last")))
+            attempt < 2
+              ? Stream.fail("busy")
+              : Stream.concat(Stream.make("first"), Stream.fromEffect(Effect.as(yields(20), "last")))
           )
         ),
         run: ({ stream }) => Stream.runDrain(RetryPolicy.retryStream(stream, plain({ baseDelay: 0 }))),

@@ -119,7 +119,12 @@ const policy = (options: Options, places: number): Sluice.SluiceOptions => ({
     maxRetryAfter: Duration.millis(options.maxOutageMillis)
   }),
   breaker: {
-    trip: CircuitBreaker.consecutive(5),
+    // In a row alone would not do: while answers that were on their way still arrive, a provider that is down can refuse
+    // dozens in between. And refusals come back sooner than answers, so a few at the start of a run are no outage.
+    trip: [
+      CircuitBreaker.consecutive(Math.min(1_000, Math.max(5, options.concurrency))),
+      CircuitBreaker.failureRate({ rate: 0.5, calls: 20, minimum: 20 })
+    ],
     openFor: Duration.millis(openMillis),
     // Longer than any try, so that a slow probe's answer counts.
     probeLease: Duration.millis(options.timeoutMillis + 1_000)

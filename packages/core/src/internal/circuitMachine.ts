@@ -59,7 +59,9 @@ export const tally = (ring: string): Tally => ({ calls: ring.length, failures: M
 
 /** How many outcomes the policies look back on. A streak may be of failures that weigh a twentieth each. */
 export const windowOf = (trip: ReadonlyArray<TripPolicy>): number =>
-  Math.max(...trip.map((policy) => policy._tag === "Consecutive" ? Math.min(1_000, policy.failures * 20) : policy.calls))
+  Math.max(
+    ...trip.map((policy) => policy._tag === "Consecutive" ? Math.min(1_000, policy.failures * 20) : policy.calls)
+  )
 
 /**
  * Whether the circuit must move, on any snapshot that arrives: whoever died between a record and its transition is so

@@ -107,7 +107,13 @@ export class MemoryCircuits {
     else if (!create) return undefined
     else {
       this.forgetOldest(now)
-      circuit = { generation: nextGeneration(generation, now), control: untouched, ring: "", calls: 0, leases: new Map() }
+      circuit = {
+        generation: nextGeneration(generation, now),
+        control: untouched,
+        ring: "",
+        calls: 0,
+        leases: new Map()
+      }
     }
     this.circuits.set(key, circuit)
     return circuit

@@ -109,10 +109,15 @@ export class Permits {
   }
 }
 
-/** Waits until the request is granted. Needs no finalizer of its own: whoever made the request settles it. */
+/**
+ * Waits as long as the request is queued. Needs no finalizer of its own: whoever made the request settles it. A request may
+ * be settled before it is waited for, where the scope that holds it is closed already.
+ */
 export const granted = (request: Request): Effect.Effect<void> =>
   Effect.suspend(() =>
-    request.state === "Granted" ? Effect.void : Effect.callback<void>((resume) => {
-      request.resume = resume
-    })
+    request.state === "Queued"
+      ? Effect.callback<void>((resume) => {
+        request.resume = resume
+      })
+      : Effect.void
   )

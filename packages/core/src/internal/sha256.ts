@@ -44,7 +44,8 @@ const rotate = (word: number, bits: number): number => (word >>> bits) | (word <
 
 const compress = (state: Int32Array, w: Int32Array, block: Uint8Array, offset: number): void => {
   for (let i = 0, byte = offset; i < 16; i++, byte += 4) {
-    w[i] = (read(block, byte) << 24) | (read(block, byte + 1) << 16) | (read(block, byte + 2) << 8) | read(block, byte + 3)
+    w[i] = (read(block, byte) << 24) | (read(block, byte + 1) << 16) | (read(block, byte + 2) << 8) |
+      read(block, byte + 3)
   }
   for (let i = 16; i < 64; i++) {
     const w15 = read(w, i - 15)

@@ -190,21 +190,23 @@ export class StreamFlights {
     key: RequestKey<A, E>,
     onServed: (served: "Led" | "Joined") => void
   ): Stream.Stream<A, E> {
-    return Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) =>
-      Effect.uninterruptible(Effect.withFiber((fiber) => {
-        const { defect } = key[KeyTypeId]
-        if (defect !== undefined) return Effect.die(defect.error)
-        const running = this.find(key)
-        if (running !== undefined && isPartOf(fiber, running)) return waitsForItself(key.operation)
-        onServed(running === undefined ? "Led" : "Joined")
-        const flight = running ?? new StreamFlight<A, E>(this.options.maxReplay)
-        const reader: Reader = { deadline: fiber.getRef(Deadline), at: 0, asking: undefined }
-        flight.readers.add(reader)
-        if (running === undefined) this.start(flight, self, key, fiber)
-        else this.counters.joined++
-        return Effect.as(Scope.addFinalizer(scope, this.leaving(flight, reader, key)), flight.pull(reader))
-      }))
-    ))
+    return Stream.fromChannel(
+      Channel.fromTransformBracket((_, __, scope) =>
+        Effect.uninterruptible(Effect.withFiber((fiber) => {
+          const { defect } = key[KeyTypeId]
+          if (defect !== undefined) return Effect.die(defect.error)
+          const running = this.find(key)
+          if (running !== undefined && isPartOf(fiber, running)) return waitsForItself(key.operation)
+          onServed(running === undefined ? "Led" : "Joined")
+          const flight = running ?? new StreamFlight<A, E>(this.options.maxReplay)
+          const reader: Reader = { deadline: fiber.getRef(Deadline), at: 0, asking: undefined }
+          flight.readers.add(reader)
+          if (running === undefined) this.start(flight, self, key, fiber)
+          else this.counters.joined++
+          return Effect.as(Scope.addFinalizer(scope, this.leaving(flight, reader, key)), flight.pull(reader))
+        }))
+      )
+    )
   }
 
   invalidate(key: RequestKey<never, never>): void {

@@ -49,10 +49,11 @@ export class SeedRetryPolicy {
 /** How the seed's users retry, by hand: every error, after the bare delay, until the attempts are used. */
 export const seedRetryLoop = <A, E>(policy: SeedRetryPolicy, call: Effect.Effect<A, E>): Effect.Effect<A, E> => {
   const from = (attempt: number): Effect.Effect<A, E> =>
-    Effect.catch(call, (error) =>
+    call.pipe(Effect.catch((error) =>
       attempt < policy.maxAttempts
         ? Effect.andThen(Effect.sleep(policy.delayFor(attempt)), from(attempt + 1))
-        : Effect.fail(error))
+        : Effect.fail(error)
+    ))
   return from(1)
 }
 
@@ -235,7 +236,12 @@ export class SeedBackpressureGuard {
   private readonly softCapacity: number | undefined
   private readonly inner: { depth: number }
 
-  private constructor(capacity: number, softCapacity: number | undefined, inner: { depth: number }, log: Array<string>) {
+  private constructor(
+    capacity: number,
+    softCapacity: number | undefined,
+    inner: { depth: number },
+    log: Array<string>
+  ) {
     this.capacity = capacity
     this.softCapacity = softCapacity
     this.inner = inner
@@ -260,7 +266,9 @@ export class SeedBackpressureGuard {
       return err({ _tag: "BackpressureShed", depth: this.inner.depth, capacity: this.capacity })
     }
     this.inner.depth++
-    if (this.softCapacity !== undefined && this.inner.depth >= this.softCapacity) this.log.push("approaching hard limit")
+    if (this.softCapacity !== undefined && this.inner.depth >= this.softCapacity) {
+      this.log.push("approaching hard limit")
+    }
     return ok(undefined)
   }
 
@@ -329,4 +337,3 @@ export class SeedPipeline {
 
 export const seedOk = ok
 export const seedFailure = orchestration
-

@@ -1,0 +1,753 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Clock, Context, Deferred, Effect, Exit, Fiber, Option, References, Stream, Tracer } from "effect"
+import { TestClock } from "effect/testing"
+import * as Deadline from "../src/Deadline.ts"
+import * as Deduplicator from "../src/Deduplicator.ts"
+
+const Ask = Deduplicator.operation<string, "busy">()("ask", { key: (text: string) => text })
+const Kept = Deduplicator.operation<string, "busy">()("kept", { key: (text: string) => text, timeToLive: "1 minute" })
+const key = Ask("a prompt")
+
+/** A call that takes a second, and what became of each time it was run. */
+const makeCall = () => {
+  const runs = { started: 0, ended: 0, interrupted: 0 }
+  const call = Effect.suspend(() => {
+    const answer = `answer ${++runs.started}`
+    return Effect.as(Effect.sleep("1 second"), answer)
+  }).pipe(Effect.onExit((exit) =>
+    Effect.sync(() => {
+      runs.ended++
+      if (Exit.hasInterrupts(exit)) runs.interrupted++
+    })
+  ))
+  return { runs, call }
+}
+
+const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+const many = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, i) => i)
+
+const live = Effect.map(
+  Deduplicator.Deduplicator.use((deduplicator) => deduplicator.stats),
+  ({ cached, flights }) => ({ cached, flights })
+)
+const nothing = { cached: 0, flights: 0 }
+const provide = (options?: Deduplicator.DeduplicatorOptions) => Effect.provide(Deduplicator.layer(options))
+
+describe("dedupe", () => {
+  it.effect("runs 500 identical concurrent calls once", () =>
+    Effect.gen(function*() {
+      const { dedupe, stats } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      const fibers = yield* Effect.forEach(many(500), () => fork(dedupe(call, key)))
+      yield* TestClock.adjust("1 second")
+      const answers = yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual([...new Set(answers)], ["answer 1"])
+      assert.strictEqual(runs.started, 1)
+      const { joined, led } = yield* stats
+      assert.deepStrictEqual([led, joined, yield* live], [1, 499, nothing])
+    }).pipe(provide()))
+
+  it.effect("goes on for the others when the caller who came first is interrupted", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      const leader = yield* fork(dedupe(call, key))
+      const fibers = yield* Effect.forEach(many(499), () => fork(dedupe(call, key)))
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.interrupt(leader)
+      yield* TestClock.adjust("500 millis")
+      assert.strictEqual(new Set(yield* Fiber.joinAll(fibers)).size, 1)
+      assert.deepStrictEqual([runs.started, runs.interrupted], [1, 0])
+    }).pipe(provide()))
+
+  it.effect("stops the work when the last one leaves, and not before", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      const fibers = yield* Effect.forEach(many(500), () => fork(dedupe(call, key)))
+      for (const fiber of fibers.slice(1)) yield* Fiber.interrupt(fiber)
+      assert.strictEqual(runs.ended, 0)
+      yield* Fiber.interrupt(fibers[0]!)
+      assert.deepStrictEqual([runs.started, runs.interrupted, yield* live], [1, 1, nothing])
+    }).pipe(provide()))
+
+  it.effect("waits for the finalizers of what it stops, while a new caller starts anew", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const call = Effect.onInterrupt(Effect.as(Effect.sleep("1 hour"), "late"), () => Effect.sleep("5 seconds"))
+      const leaver = yield* fork(dedupe(call, key))
+      const leaving = yield* fork(Fiber.interrupt(leaver))
+      const anew = yield* fork(dedupe(Effect.succeed("anew"), key))
+      assert.strictEqual(yield* Fiber.join(anew), "anew")
+      assert.isUndefined(leaving.pollUnsafe())
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1 })
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(leaving)
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it.effect("shares a typed failure and a defect like an answer", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      let runs = 0
+      const after = (effect: Effect.Effect<string, "busy">) =>
+        Effect.suspend(() => {
+          runs++
+          return Effect.andThen(Effect.sleep("1 second"), effect)
+        })
+      const failure: Exit.Exit<string, "busy"> = Exit.fail("busy")
+      const failing = yield* Effect.forEach(many(3), () => fork(dedupe(after(failure), Ask("fails"))))
+      const dying = yield* Effect.forEach(many(3), () => fork(dedupe(after(Effect.die("bug")), Ask("dies"))))
+      yield* TestClock.adjust("1 second")
+      for (const fiber of failing) assert.deepStrictEqual(yield* Fiber.await(fiber), failure)
+      for (const fiber of dying) assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.die("bug"))
+      assert.strictEqual(runs, 2)
+    }).pipe(provide()))
+
+  it.effect("keeps keys apart", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      const fibers = yield* Effect.forEach(["a", "b", "a"], (text) => fork(dedupe(call, Ask(text))))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), ["answer 1", "answer 2", "answer 1"])
+      assert.strictEqual(runs.started, 2)
+    }).pipe(provide()))
+
+  it.effect("shares no answer between tenants, where the operation tells them apart", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const Tenanted = Deduplicator.operation<string>()("tenanted", {
+        key: (input: { readonly tenant: string }) => "the same prompt" + input.tenant.slice(9),
+        tenant: (input) => input.tenant,
+        timeToLive: "1 hour"
+      })
+      const ask = (tenant: string) => dedupe(Effect.succeed(`for ${tenant}`), Tenanted({ tenant }))
+      assert.deepStrictEqual([yield* ask("a"), yield* ask("b"), yield* ask("a")], ["for a", "for b", "for a"])
+    }).pipe(provide()))
+
+  it.effect("says how each caller is served before it waits", () =>
+    Effect.gen(function*() {
+      const { dedupeWith } = yield* Deduplicator.Deduplicator
+      const { call } = makeCall()
+      const served: Array<Deduplicator.Served> = []
+      const ask = dedupeWith(call, Kept("x"), (how) => served.push(how))
+      yield* fork(ask)
+      yield* fork(ask)
+      assert.deepStrictEqual(served, ["Led", "Joined"])
+      yield* TestClock.adjust("1 second")
+      yield* ask
+      assert.deepStrictEqual(served, ["Led", "Joined", "Cached"])
+    }).pipe(provide()))
+
+  it.effect("releases what the effect acquired when the flight ends, whatever becomes of its caller's scope", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const log: Array<string> = []
+      const call = Effect.acquireRelease(Effect.succeed("a"), () => Effect.sync(() => log.push("released"))).pipe(
+        Effect.tap(Effect.sleep("1 second"))
+      )
+      const inner: Effect.Effect<string, "busy"> = dedupe(call, key)
+      const leader = yield* fork(Effect.scoped(inner))
+      const joiner = yield* fork(Effect.scoped(inner))
+      yield* Fiber.interrupt(leader)
+      assert.deepStrictEqual(log, [])
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(joiner)
+      assert.deepStrictEqual(log, ["released"])
+    }).pipe(provide()))
+
+  it.effect("runs with its leader's services, and without its span", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      class Model extends Context.Service<Model, string>()("Model") {}
+      const call = Effect.gen(function*() {
+        const span = yield* Effect.serviceOption(Tracer.ParentSpan)
+        return `${yield* Model}, ${Option.isSome(span) ? "span" : "no span"}`
+      })
+      const answer = yield* dedupe(call, key).pipe(
+        Effect.provideService(Model, "gpt"),
+        Effect.withSpan("caller")
+      )
+      assert.strictEqual(answer, "gpt, no span")
+    }).pipe(provide()))
+
+  it.effect("is under the latest deadline of those who wait at the time", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const seen: Array<number | undefined> = []
+      const look = Effect.withFiber((fiber) => Effect.sync(() => seen.push(fiber.getRef(Deadline.Deadline)?.at)))
+      const call = Effect.as(Effect.repeat(Effect.delay(look, "1 second"), { times: 3 }), "late")
+      const ask = dedupe(call, key)
+      yield* fork(Effect.exit(Deadline.within(ask, "10 seconds")))
+      yield* TestClock.adjust("1 second")
+      const longer = yield* fork(Deadline.within(ask, "29 seconds"))
+      yield* TestClock.adjust("1 second")
+      const endless = yield* fork(ask)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.interrupt(endless)
+      yield* Fiber.interrupt(longer)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(seen, [10_000, 30_000, Number.POSITIVE_INFINITY, 10_000])
+    }).pipe(provide()))
+
+  it.effect("lets each caller go at its own deadline, and stops the work with the last", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      const ask = dedupe(Effect.delay(call, "1 minute"), key)
+      const short = yield* fork(Effect.flip(Deadline.within(ask, "2 seconds")))
+      const long = yield* fork(Effect.flip(Deadline.within(ask, "4 seconds")))
+      yield* TestClock.adjust("2 seconds")
+      assert.instanceOf(yield* Fiber.join(short), Deadline.DeadlineExceeded)
+      assert.strictEqual((yield* live).flights, 1)
+      yield* TestClock.adjust("2 seconds")
+      yield* Fiber.join(long)
+      assert.deepStrictEqual([runs.started, yield* live], [0, nothing])
+    }).pipe(provide()))
+
+  it.effect(
+    "wakes 10,000 who wait, each of whom lands another flight, without a deep stack",
+    () =>
+      Effect.gen(function*() {
+        const { dedupe } = yield* Deduplicator.Deduplicator
+        // Each flight waits for the one before it: the end of the first lands all of them, one after the other.
+        const { call } = makeCall()
+        const fibers = yield* Effect.forEach(many(10_000), (i) => {
+          const before = i === 0 ? call : dedupe(Effect.die("it runs already"), Ask(`chain ${i - 1}`))
+          return fork(dedupe(before, Ask(`chain ${i}`)))
+        })
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([...new Set(yield* Fiber.joinAll(fibers))], ["answer 1"])
+        const crowd = yield* Effect.forEach(many(10_000), () => fork(dedupe(call, key)))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(new Set(yield* Fiber.joinAll(crowd)).size, 1)
+      }).pipe(provide()),
+    20_000
+  )
+
+  it.effect("leads calls inside calls as deep as a recursion goes", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const count = (n: number): Effect.Effect<string, "busy"> =>
+        dedupe(n === 0 ? Effect.succeed("bottom") : Effect.suspend(() => count(n - 1)), Ask(`level ${n}`))
+      assert.strictEqual(yield* count(3000), "bottom")
+    }).pipe(provide()))
+
+  it.effect("dies instead of waiting for itself for ever", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const exit = yield* Effect.exit(dedupe(Effect.suspend(() => dedupe(Effect.succeed("inner"), key)), key))
+      assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "operation ask asks for its own key")
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it("answers a synchronous program", () => {
+    const program = Deduplicator.Deduplicator.use(({ dedupe }) => dedupe(Effect.succeed("now"), key))
+    assert.strictEqual(Effect.runSync(Effect.provide(program, Deduplicator.layer())), "now")
+  })
+
+  it.effect("interrupts its flights when its layer is closed", () =>
+    Effect.gen(function*() {
+      const { call, runs } = makeCall()
+      const exit = yield* Deduplicator.Deduplicator.use(({ dedupe }) =>
+        Effect.map(Effect.forkDetach(dedupe(call, key), { startImmediately: true }), (fiber) => fiber)
+      ).pipe(provide(), Effect.flatMap(Fiber.await))
+      assert.isTrue(Exit.hasInterrupts(exit))
+      assert.deepStrictEqual([runs.started, runs.interrupted], [1, 1])
+    }))
+
+  it.effect("leaves nothing behind, wherever its callers are interrupted", () =>
+    Effect.gen(function*() {
+      const { dedupe, stats } = yield* Deduplicator.Deduplicator
+      let open = 0
+      const call = Effect.acquireUseRelease(
+        Effect.sync(() => ++open),
+        () => Effect.as(Effect.repeat(Effect.yieldNow, { times: 10 }), "answer"),
+        () => Effect.sync(() => --open)
+      )
+      let interrupted = 0
+      for (const budget of [3, 4, 5, 6, 7, 8, 9]) {
+        for (const yields of many(41)) {
+          const ask = Effect.provideService(
+            dedupe(call, Ask(`${budget} ${yields}`)),
+            References.MaxOpsBeforeYield,
+            budget
+          )
+          const first = yield* Effect.forkChild(ask)
+          const second = yield* Effect.forkChild(ask)
+          for (const _ of many(yields)) yield* Effect.yieldNow
+          yield* Fiber.interrupt(first)
+          if (yields % 2 === 0) yield* Fiber.interrupt(second)
+          const [one, other] = [yield* Fiber.await(first), yield* Fiber.await(second)]
+          for (const exit of [one, other]) {
+            if (Exit.isSuccess(exit)) assert.strictEqual(exit.value, "answer")
+            else interrupted++
+          }
+          if (yields % 2 === 1) assert.isTrue(Exit.isSuccess(other))
+          assert.deepStrictEqual(
+            [open, (yield* stats).flights, (yield* stats).cached],
+            [0, 0, 0],
+            `${budget}, ${yields}`
+          )
+        }
+      }
+      assert.isAbove(interrupted, 100)
+    }).pipe(provide()), 20_000)
+})
+
+describe("time to live", () => {
+  it.effect("serves a kept result until its time is exactly over", () =>
+    Effect.gen(function*() {
+      const { dedupe, stats } = yield* Deduplicator.Deduplicator
+      let runs = 0
+      const ask = dedupe(Effect.sync(() => `answer ${++runs}`), Kept("x"))
+      yield* ask
+      yield* TestClock.adjust("59999 millis")
+      assert.strictEqual(yield* ask, "answer 1")
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* ask, "answer 2")
+      assert.strictEqual((yield* stats).hits, 1)
+    }).pipe(provide()))
+
+  it.effect("keeps nothing by default, and what the service says where the operation says nothing", () =>
+    Effect.gen(function*() {
+      let runs = 0
+      const twice = Deduplicator.Deduplicator.use(({ dedupe }) => {
+        const ask = dedupe(Effect.sync(() => `answer ${++runs}`), key)
+        return Effect.andThen(ask, ask)
+      })
+      assert.strictEqual(yield* twice.pipe(provide()), "answer 2")
+      assert.strictEqual(yield* twice.pipe(provide({ timeToLive: "1 second" })), "answer 3")
+    }))
+
+  it.effect("keeps a failure only if the operation's function says so", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const ByExit = Deduplicator.operation<string, "busy">()("by exit", {
+        key: (text: string) => text,
+        timeToLive: (exit) => Exit.isSuccess(exit) ? 0 : "10 seconds"
+      })
+      let runs = 0
+      const fail = Effect.suspend(() => {
+        runs++
+        return Effect.fail("busy" as const)
+      })
+      const runsOf = (key: Deduplicator.Key<string, "busy">) =>
+        Effect.gen(function*() {
+          runs = 0
+          yield* Effect.exit(dedupe(fail, key))
+          yield* Effect.exit(dedupe(fail, key))
+          return runs
+        })
+      assert.strictEqual(yield* runsOf(Kept("fails")), 2)
+      assert.strictEqual(yield* runsOf(ByExit("fails")), 1)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* runsOf(ByExit("fails")), 1)
+    }).pipe(provide({ timeToLive: "1 hour" })))
+
+  it.effect("never keeps an interruption or a policy's refusal", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const Always = Deduplicator.operation<string, Deadline.DeadlineExceeded>()("always", {
+        key: (text: string) => text,
+        timeToLive: () => "1 hour"
+      })
+      yield* Effect.exit(dedupe(Deadline.within(Effect.never, 0), Always("refused")))
+      yield* Effect.exit(dedupe(Effect.interrupt, Always("interrupted")))
+      assert.deepStrictEqual(yield* live, nothing)
+      yield* Effect.exit(dedupe(Effect.die("bug"), Always("died")))
+      assert.deepStrictEqual(yield* live, { cached: 1, flights: 0 })
+    }).pipe(provide()))
+
+  it.effect("that its function cannot tell is a defect for all, and one that makes no sense is told before the call", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const Throwing = Deduplicator.operation<string>()("throwing", {
+        key: (text: string) => text,
+        timeToLive: () => {
+          throw new Error("boom")
+        }
+      })
+      let runs = 0
+      const call = Effect.sync(() => `answer ${++runs}`)
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(dedupe(call, Throwing("x")))))
+      // @ts-expect-error no duration
+      const Wrong = Deduplicator.operation<string>()("wrong", { key: (text: string) => text, timeToLive: "soon" })
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(dedupe(call, Wrong("x")))))
+      assert.deepStrictEqual([runs, yield* live], [1, nothing])
+    }).pipe(provide()))
+
+  it.effect("makes room by what was not used for longest, and never at the cost of a flight", () =>
+    Effect.gen(function*() {
+      const { dedupe, stats } = yield* Deduplicator.Deduplicator
+      const runs: Array<string> = []
+      const ask = (text: string) => dedupe(Effect.sync(() => (runs.push(text), text)), Kept(text))
+      const { call, runs: flown } = makeCall()
+      const flying = yield* fork(dedupe(call, Kept("flight")))
+      yield* Effect.forEach(["a", "b", "c", "a", "d"], ask)
+      assert.deepStrictEqual(yield* live, { cached: 3, flights: 1 })
+      yield* Effect.forEach(["a", "c", "d"], ask)
+      assert.deepStrictEqual([runs, (yield* stats).evicted], [["a", "b", "c", "d"], 1])
+      yield* ask("b")
+      assert.deepStrictEqual([runs.at(-1), (yield* stats).evicted], ["b", 2])
+      yield* Effect.forEach(many(100), (i) => ask(`more ${i}`))
+      const joiner = yield* fork(dedupe(call, Kept("flight")))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([yield* Fiber.join(flying), yield* Fiber.join(joiner)], ["answer 1", "answer 1"])
+      assert.strictEqual(flown.started, 1)
+    }).pipe(provide({ capacity: 3 })))
+
+  it.effect("lets go what has expired as new results come, without a call for it", () =>
+    Effect.gen(function*() {
+      const { dedupe, stats } = yield* Deduplicator.Deduplicator
+      const ask = (text: string) => dedupe(Effect.succeed(text), Kept(text))
+      yield* Effect.forEach(many(100), (i) => ask(`old ${i}`))
+      yield* TestClock.adjust("1 minute")
+      yield* Effect.forEach(many(100), (i) => ask(`new ${i}`))
+      assert.deepStrictEqual([yield* live, (yield* stats).evicted], [{ cached: 100, flights: 0 }, 0])
+    }).pipe(provide()))
+
+  it.effect("ends early by invalidation, which what runs does not undo", () =>
+    Effect.gen(function*() {
+      const { dedupe, invalidate } = yield* Deduplicator.Deduplicator
+      const { call } = makeCall()
+      yield* dedupe(Effect.succeed("old"), Kept("x"))
+      yield* invalidate(Kept("x"))
+      const before = yield* fork(dedupe(call, Kept("x")))
+      yield* invalidate(Kept("x"))
+      const after = yield* fork(dedupe(Effect.delay(call, "1 second"), Kept("x")))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(before), "answer 1")
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1 })
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(after), "answer 2")
+      assert.strictEqual(yield* dedupe(call, Kept("x")), "answer 2")
+    }).pipe(provide()))
+})
+
+describe("claim", () => {
+  const claimIn = <A, E>(key: Deduplicator.Key<A, E>) => Deduplicator.Deduplicator.use(({ claim }) => claim(key))
+  const leaseOf = <A, E>(claimed: Deduplicator.Claim<A, E>): Deduplicator.Lease<A, E> => {
+    assert.strictEqual(claimed._tag, "New")
+    if (claimed._tag !== "New") throw new Error(claimed._tag)
+    return claimed.lease
+  }
+  const awaitOf = <A, E>(claimed: Deduplicator.Claim<A, E>) => {
+    if (claimed._tag !== "InProgress") throw new Error(claimed._tag)
+    return claimed.await
+  }
+
+  it.effect("finds a key new, then in progress, then kept", () =>
+    Effect.gen(function*() {
+      const lease = leaseOf(yield* claimIn(Kept("x")))
+      const waiting = yield* fork(awaitOf(yield* claimIn(Kept("x"))))
+      assert.isTrue(yield* lease.complete("answer"))
+      assert.strictEqual(yield* Fiber.join(waiting), "answer")
+      assert.deepStrictEqual(yield* claimIn(Kept("x")), { _tag: "Cached", exit: Exit.succeed("answer") })
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("does not expire by the time to live of results, however long its holder takes", () =>
+    Effect.gen(function*() {
+      const lease = leaseOf(yield* claimIn(Kept("x")))
+      yield* TestClock.adjust("1 day")
+      assert.strictEqual((yield* claimIn(Kept("x")))._tag, "InProgress")
+      assert.isTrue(yield* lease.complete("answer"))
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("fails those who wait by its lease, and is new at once", () =>
+    Effect.gen(function*() {
+      const lease = leaseOf(yield* claimIn(Kept("x")))
+      const waiting = yield* fork(Effect.flip(awaitOf(yield* claimIn(Kept("x")))))
+      assert.isTrue(yield* lease.fail("busy"))
+      assert.strictEqual(yield* Fiber.join(waiting), "busy")
+      assert.strictEqual((yield* claimIn(Kept("x")))._tag, "New")
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("is answered once, and only by the lease that stands", () =>
+    Effect.gen(function*() {
+      const { invalidate } = yield* Deduplicator.Deduplicator
+      const used = leaseOf(yield* claimIn(Kept("x")))
+      assert.isTrue(yield* used.complete("first"))
+      assert.isFalse(yield* used.complete("second"))
+      assert.isFalse(yield* used.fail("busy"))
+      const lapsed = leaseOf(yield* Effect.scoped(claimIn(Kept("y"))))
+      const standing = leaseOf(yield* claimIn(Kept("y")))
+      assert.isFalse(yield* lapsed.complete("late"))
+      assert.isTrue(yield* standing.complete("mine"))
+      const invalidated = leaseOf(yield* claimIn(Kept("z")))
+      yield* invalidate(Kept("z"))
+      assert.isFalse(yield* invalidated.complete("old"))
+      assert.strictEqual((yield* claimIn(Kept("z")))._tag, "New")
+      assert.deepStrictEqual(yield* claimIn(Kept("y")), { _tag: "Cached", exit: Exit.succeed("mine") })
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("tells those who wait when its holder goes away without an answer", () =>
+    Effect.gen(function*() {
+      const holder = yield* fork(Effect.scoped(Effect.andThen(claimIn(Kept("x")), Effect.never)))
+      const waiting = yield* fork(Effect.flip(awaitOf(yield* claimIn(Kept("x")))))
+      yield* Fiber.interrupt(holder)
+      const abandoned = yield* Fiber.join(waiting)
+      assert.isTrue(abandoned instanceof Deduplicator.FlightAbandoned && abandoned.operation === "kept")
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("lets callers of dedupe wait for it, and one of them run when it is abandoned", () =>
+    Effect.gen(function*() {
+      const { dedupeWith } = yield* Deduplicator.Deduplicator
+      const holder = yield* fork(Effect.scoped(Effect.andThen(claimIn(Kept("x")), Effect.never)))
+      const { call, runs } = makeCall()
+      const served: Array<Deduplicator.Served> = []
+      const ask = dedupeWith(call, Kept("x"), (how) => served.push(how))
+      const fibers = yield* Effect.forEach(many(3), () => fork(ask))
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(runs.started, 0)
+      yield* Fiber.interrupt(holder)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), ["answer 1", "answer 1", "answer 1"])
+      assert.deepStrictEqual(served, ["Joined", "Joined", "Joined", "Led", "Joined", "Joined"])
+    }).pipe(provide()))
+
+  it.effect("waits for a flight of dedupe, and keeps it going as long as it waits", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const { call } = makeCall()
+      const leader = yield* fork(dedupe(call, key))
+      const claimed = awaitOf(yield* claimIn(key))
+      const late = awaitOf(yield* claimIn(key))
+      const waiting = yield* fork(claimed)
+      yield* Fiber.interrupt(leader)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(waiting), "answer 1")
+      assert.strictEqual(yield* late, "answer 1")
+      const alone = yield* fork(dedupe(call, key))
+      const abandoned = awaitOf(yield* claimIn(key))
+      yield* Fiber.interrupt(alone)
+      assert.instanceOf(yield* Effect.flip(abandoned), Deduplicator.FlightAbandoned)
+    }).pipe(Effect.scoped, provide()))
+})
+
+describe("options", () => {
+  it.effect("are refused all at once", () =>
+    Effect.gen(function*() {
+      const invalid = yield* Effect.flip(
+        Effect.scoped(Deduplicator.make({ capacity: 0, timeToLive: "Infinity", maxReplay: 0.5 }))
+      )
+      assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), ["capacity", "timeToLive", "maxReplay"])
+    }))
+
+  it.effect("are left out by layerNoop, which runs every call by itself", () =>
+    Effect.gen(function*() {
+      const { claim, dedupe, dedupeStream } = yield* Deduplicator.Deduplicator
+      let runs = 0
+      const call = Effect.delay(Effect.sync(() => `answer ${++runs}`), "1 second")
+      const fibers = yield* Effect.forEach(many(2), () => fork(dedupe(call, Kept("x"))))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), ["answer 1", "answer 2"])
+      assert.deepStrictEqual(yield* Stream.runCollect(dedupeStream(Stream.make("a", "b"), key)), ["a", "b"])
+      const claimed = yield* claim(key)
+      const answered = claimed._tag === "New"
+        ? [yield* claimed.lease.complete("a"), yield* claimed.lease.fail("busy")]
+        : []
+      assert.deepStrictEqual(answered, [true, false])
+    }).pipe(Effect.scoped, Effect.provide(Deduplicator.layerNoop)))
+})
+
+describe("dedupeStream", () => {
+  /** Parts that come one a second, and how often they were asked for. */
+  const makeStream = (count: number) => {
+    const runs = { opened: 0, closed: 0, produced: 0 }
+    const stream = Stream.unwrap(Effect.acquireRelease(
+      Effect.sync(() => {
+        runs.opened++
+        return Stream.range(1, count).pipe(
+          Stream.rechunk(1),
+          Stream.mapEffect((n) => Effect.as(Effect.sleep("1 second"), `part ${n}`)),
+          Stream.tap(() => Effect.sync(() => runs.produced++))
+        )
+      }),
+      () => Effect.sync(() => runs.closed++)
+    ))
+    return { runs, stream }
+  }
+  const parts = (count: number) => many(count).map((n) => `part ${n + 1}`)
+
+  it.effect("has one upstream for all, and gives who comes late everything from the beginning", () =>
+    Effect.gen(function*() {
+      const { dedupeStream, stats } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(10)
+      const read = Stream.runCollect(dedupeStream(stream, key))
+      const early = yield* Effect.forEach(many(3), () => fork(read))
+      yield* TestClock.adjust("5500 millis")
+      const late = yield* fork(read)
+      yield* TestClock.adjust("5 seconds")
+      for (const fiber of [...early, late]) assert.deepStrictEqual(yield* Fiber.join(fiber), parts(10))
+      const { joined, led } = yield* stats
+      assert.deepStrictEqual([runs.opened, runs.closed, led, joined, yield* live], [1, 1, 1, 3, nothing])
+    }).pipe(provide()))
+
+  it.effect("starts anew for who comes after its end: the parts of a stream are not kept", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(2)
+      for (const _ of many(2)) {
+        const reader = yield* fork(Stream.runCollect(dedupeStream(stream, Kept("x"))))
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(yield* Fiber.join(reader), parts(2))
+      }
+      assert.strictEqual(runs.opened, 2)
+    }).pipe(provide()))
+
+  it.effect("goes on when the reader who came first leaves, and ends upstream before the last one's end is handed on", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(10)
+      const slowClose = Stream.ensuring(stream, Effect.sleep("5 seconds"))
+      const leader = yield* fork(Stream.runCollect(dedupeStream(slowClose, key)))
+      const taker = yield* fork(Stream.runCollect(Stream.take(dedupeStream(slowClose, key), 3)))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.interrupt(leader)
+      yield* TestClock.adjust("2 seconds")
+      assert.isUndefined(taker.pollUnsafe())
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(taker), parts(3))
+      assert.deepStrictEqual([runs.opened, runs.closed, yield* live], [1, 1, nothing])
+    }).pipe(provide()))
+
+  it.effect("gives every reader what came before a failure, then the failure", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { stream } = makeStream(3)
+      const seen: Array<string> = []
+      const failing = dedupeStream(Stream.concat(stream, Stream.fail("busy" as const)), key).pipe(
+        Stream.tap((part) => Effect.sync(() => seen.push(part)))
+      )
+      const fibers = yield* Effect.forEach(many(3), () => fork(Effect.flip(Stream.runDrain(failing))))
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), ["busy", "busy", "busy"])
+      assert.strictEqual(seen.length, 9)
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it.effect("shares its end and its failure when nothing came before", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      assert.deepStrictEqual(yield* Stream.runCollect(dedupeStream(Stream.empty, key)), [])
+      assert.strictEqual(yield* Effect.flip(Stream.runDrain(dedupeStream(Stream.fail("busy" as const), key))), "busy")
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it.effect("is joined by nobody once its beginning is no longer kept", () =>
+    Effect.gen(function*() {
+      const { dedupeStreamWith } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(8)
+      const served: Array<Deduplicator.Served> = []
+      const read = Stream.runCollect(dedupeStreamWith(stream, key, (how) => served.push(how)))
+      const first = yield* fork(read)
+      yield* TestClock.adjust("4500 millis")
+      const second = yield* fork(read)
+      yield* TestClock.adjust("1 second")
+      const third = yield* fork(read)
+      yield* TestClock.adjust("20 seconds")
+      for (const fiber of [first, second, third]) assert.deepStrictEqual(yield* Fiber.join(fiber), parts(8))
+      assert.deepStrictEqual([served, runs.opened], [["Led", "Joined", "Led"], 2])
+    }).pipe(provide({ maxReplay: 4 })))
+
+  it.effect("is never ahead of its fastest reader, and not too far ahead of its slowest", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(20)
+      const gate = yield* Deferred.make<void>()
+      const shared = dedupeStream(stream, key)
+      const slow = yield* fork(Stream.runCollect(Stream.tap(shared, () => Deferred.await(gate))))
+      const halted = yield* fork(Stream.runDrain(Stream.tap(shared, () => Effect.never)))
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(runs.produced, 1)
+      const fast = yield* fork(Stream.runCollect(shared))
+      yield* TestClock.adjust("1 minute")
+      // Both slow readers took the first part: upstream stops when they are four behind.
+      assert.strictEqual(runs.produced, 5)
+      yield* Fiber.interrupt(halted)
+      yield* Deferred.succeed(gate, undefined)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* Fiber.join(fast), parts(20))
+      assert.deepStrictEqual(yield* Fiber.join(slow), parts(20))
+      assert.deepStrictEqual([runs.opened, runs.produced], [1, 20])
+    }).pipe(provide({ maxReplay: 4 })))
+
+  it.effect("carries chunks that are larger than what is kept", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const stream = Stream.concat(Stream.fromArray(many(1000)), Stream.fromArray(many(1000)))
+      const Numbers = Deduplicator.operation<number>()("numbers", { key: (n: number) => n })
+      const collected = yield* Effect.forEach(
+        many(3),
+        () => Stream.runCollect(dedupeStream(stream, Numbers(1))),
+        { concurrency: "unbounded" }
+      )
+      for (const read of collected) assert.deepStrictEqual(read, [...many(1000), ...many(1000)])
+    }).pipe(provide({ maxReplay: 4 })))
+
+  it.effect("does not mix with an effect of the same key", () =>
+    Effect.gen(function*() {
+      const { dedupe, dedupeStream } = yield* Deduplicator.Deduplicator
+      const { stream } = makeStream(1)
+      const reader = yield* fork(Stream.runCollect(dedupeStream(stream, key)))
+      assert.strictEqual(yield* dedupe(Effect.succeed("effect"), key), "effect")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(reader), parts(1))
+    }).pipe(provide()))
+
+  it.effect("is under the latest deadline of its readers", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(60)
+      const until = Deadline.remaining.pipe(Effect.map((left) => left === undefined ? "none" : String(left)))
+      const seen: Array<string> = []
+      const shared = dedupeStream(Stream.tap(stream, () => Effect.map(until, (left) => seen.push(left))), key)
+      const short = yield* fork(Effect.exit(Stream.runDrain(Deadline.withinStream(shared, "2500 millis"))))
+      const long = yield* fork(Effect.exit(Stream.runDrain(Deadline.withinStream(shared, "5500 millis"))))
+      yield* TestClock.adjust("3 seconds")
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(short)))
+      assert.strictEqual(runs.closed, 0)
+      yield* TestClock.adjust("3 seconds")
+      yield* Fiber.join(long)
+      assert.strictEqual(seen.length, 5)
+      assert.deepStrictEqual([runs.closed, yield* live], [1, nothing])
+      assert.strictEqual(yield* Clock.currentTimeMillis, 6000)
+    }).pipe(provide()))
+
+  it.effect("leaves nothing behind, wherever its readers are interrupted", () =>
+    Effect.gen(function*() {
+      const { dedupeStream, stats } = yield* Deduplicator.Deduplicator
+      let open = 0
+      const stream = Stream.unwrap(Effect.acquireRelease(
+        Effect.sync(() => {
+          open++
+          return Stream.range(1, 8).pipe(Stream.rechunk(1), Stream.map(String), Stream.tap(() => Effect.yieldNow))
+        }),
+        () => Effect.sync(() => open--)
+      ))
+      let interrupted = 0
+      for (const budget of [3, 4, 5, 6, 7, 8, 9]) {
+        for (const yields of many(41)) {
+          const read = Stream.runCollect(dedupeStream(stream, Ask(`${budget} ${yields}`))).pipe(
+            Effect.provideService(References.MaxOpsBeforeYield, budget)
+          )
+          const first = yield* Effect.forkChild(read)
+          const second = yield* Effect.forkChild(read)
+          for (const _ of many(yields * 3)) yield* Effect.yieldNow
+          yield* Fiber.interrupt(first)
+          if (yields % 2 === 0) yield* Fiber.interrupt(second)
+          const [one, other] = [yield* Fiber.await(first), yield* Fiber.await(second)]
+          for (const exit of [one, other]) {
+            if (Exit.isSuccess(exit)) assert.strictEqual(exit.value.length, 8)
+            else interrupted++
+          }
+          if (yields % 2 === 1) assert.isTrue(Exit.isSuccess(other))
+          assert.deepStrictEqual([open, (yield* stats).flights], [0, 0], `${budget}, ${yields}`)
+        }
+      }
+      assert.isAbove(interrupted, 100)
+    }).pipe(provide()), 20_000)
+})

@@ -1,0 +1,67 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { Scope } from "effect"
+import { Context, Duration, Effect, Exit, Stream } from "effect"
+import * as Deduplicator from "../src/Deduplicator.ts"
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
+const typesAre = <_Same extends true>(): void => {}
+
+class Model
+  extends Context.Service<Model, { readonly ask: (text: string) => Effect.Effect<string, "busy"> }>()("Model")
+{}
+class Refused {
+  readonly _tag = "Refused"
+}
+
+const Summary = Deduplicator.operation<string, "busy">()("summary", {
+  key: (input: { readonly text: string }) => input,
+  timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.length > 0 ? "1 hour" : Duration.zero
+})
+const Count = Deduplicator.operation<number>()("count", { key: (input: string) => input })
+const key = Summary({ text: "x" })
+
+// Compiled, never run: a wrong type is an error of the type check.
+const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Service"]) => {
+  const asked = Model.use((model) => model.ask("x")).pipe(dedupe(key))
+  typesAre<Equal<typeof asked, Effect.Effect<string, "busy", Model>>>()
+
+  const dataFirst = dedupe(Model.use((model) => model.ask("x")), key)
+  typesAre<Equal<typeof dataFirst, Effect.Effect<string, "busy", Model>>>()
+
+  const scoped = dedupe(Effect.as(Effect.acquireRelease(Effect.void, () => Effect.void), "x"), key)
+  typesAre<Equal<typeof scoped, Effect.Effect<string, "busy">>>()
+
+  const read = Stream.make("a", "b").pipe(dedupeStream(key))
+  typesAre<Equal<typeof read, Stream.Stream<string, "busy">>>()
+
+  const claimed = claim(key)
+  typesAre<Equal<typeof claimed, Effect.Effect<Deduplicator.Claim<string, "busy">, never, Scope.Scope>>>()
+
+  const awaited = Effect.flatMap(claimed, (found) => found._tag === "InProgress" ? found.await : Effect.succeed("x"))
+  typesAre<Equal<Effect.Error<typeof awaited>, "busy" | Deduplicator.FlightAbandoned>>()
+
+  return [
+    // @ts-expect-error a number under a key of strings
+    dedupe(Effect.succeed(1), key),
+    // @ts-expect-error the same, data last
+    Effect.succeed(1).pipe(dedupe(key)),
+    // @ts-expect-error a failure that those who join would not expect
+    dedupe(Effect.fail(new Refused()), key),
+    // @ts-expect-error a key that promises less than its operation does
+    (wider: Deduplicator.Key<string | number, "busy"> = key) => wider,
+    // @ts-expect-error a key that promises more
+    (narrower: Deduplicator.Key<"x", "busy"> = key) => narrower,
+    // @ts-expect-error a stream of numbers under a key of strings
+    dedupeStream(Stream.make(1), key),
+    // @ts-expect-error an input that the operation does not take
+    Count(1)
+  ]
+}
+
+describe("the types of a deduplicator", () => {
+  it("infer the input of an operation, and its answer from its key", () => {
+    typesAre<Equal<typeof key, Deduplicator.Key<string, "busy">>>()
+    typesAre<Equal<Parameters<typeof Count>, [input: string]>>()
+    assert.isFunction(compiled)
+  })
+})
