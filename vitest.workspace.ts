@@ -22,8 +22,9 @@ export default defineConfig({
         root: `${root}packages/${name}`,
         test: { name, passWithNoTests: true }
       })),
-      // What holds for the repository as a whole: its documentation, and its packages as others install them.
-      { extends: true as const, root, test: { name: "repository" } }
+      // What holds for the repository as a whole: its documentation, and its packages as others install them. It runs when
+      // the others are done: it compiles a lot, and some of them look at times.
+      { extends: true as const, root, test: { name: "repository", sequence: { groupOrder: 1 } } }
     ]
   }
 })

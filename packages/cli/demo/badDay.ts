@@ -15,9 +15,9 @@ const requestsInOutage = 3 * concurrency + concurrency
 /** What goes wrong: a sixth of the prompts at their first tries, in fast motion, and an outage. */
 export const badDay = (seed: number): Script.Encoded => ({
   seed,
-  faults: { rateLimit: 0.04, unavailable: 0.03, reset: 0.02, hang: 0.01, slowStart: 0.01, cut: 0.06 },
+  faults: { rateLimit: 0.05, unavailable: 0.02, reset: 0.01, hang: 0.01, slowStart: 0.01, cut: 0.06 },
   faultyAttempts: 3,
-  retryAfterSeconds: 0.4,
+  retryAfterSeconds: 0.3,
   hangMillis: 600,
   slowStartMillis: 500,
   outage: { afterCalls: callsBeforeOutage, requests: requestsInOutage, atMostMillis: 3_000 }

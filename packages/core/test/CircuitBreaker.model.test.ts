@@ -4,22 +4,54 @@ import { Arbitrary, Effect, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { type RunningCall, startCall } from "./support/calls.ts"
 
-const failuresToOpen = 3
+const failuresToOpen = 2
 const openMillis = 100
 const leaseMillis = 250
 
-/** What a caller and the passing time can do to a breaker. `nth` picks one of the calls that run. */
-const Command = Schema.Union([
-  Schema.Struct({ do: Schema.Literal("start") }),
-  Schema.Struct({
-    do: Schema.Literals(["succeed", "fail", "interrupt"]),
-    nth: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))
-  }),
-  // 0, a part of the open time, exactly the open time, and beyond the lease.
-  Schema.Struct({ do: Schema.Literal("wait"), millis: Schema.Literals([0, 1, 40, 99, 100, 250]) }),
-  Schema.Struct({ do: Schema.Literal("reset") })
-])
-type Command = typeof Command.Type
+type End = "succeed" | "fail" | "interrupt"
+
+/** What a caller and the passing time can do to a breaker. */
+type Command =
+  | { readonly do: "start" }
+  /** Ends one of the calls that run. */
+  | { readonly do: End; readonly nth: number }
+  /** A call that is over at once. */
+  | { readonly do: "call"; readonly end: End }
+  | { readonly do: "wait"; readonly millis: number }
+  | { readonly do: "reset" }
+
+// The more often a command stands here, the more often it is drawn: a circuit opens by several failures in a row, and is
+// half-open only when the time was waited for. Times are within, just before and exactly at the open time and the lease.
+const commands = (nth: number): ReadonlyArray<Command> => [
+  { do: "start" },
+  { do: "start" },
+  { do: "start" },
+  { do: "start" },
+  { do: "succeed", nth },
+  { do: "fail", nth },
+  { do: "fail", nth },
+  { do: "interrupt", nth },
+  { do: "call", end: "succeed" },
+  { do: "call", end: "fail" },
+  { do: "call", end: "fail" },
+  { do: "call", end: "fail" },
+  { do: "wait", millis: 0 },
+  { do: "wait", millis: 1 },
+  { do: "wait", millis: openMillis - 1 },
+  { do: "wait", millis: openMillis },
+  { do: "wait", millis: openMillis },
+  { do: "wait", millis: leaseMillis },
+  { do: "wait", millis: leaseMillis - openMillis },
+  { do: "reset" }
+]
+
+const command = Arbitrary.map(
+  Arbitrary.schema(Schema.Tuple([
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: commands(0).length - 1 })),
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))
+  ])),
+  ([which, nth]) => commands(nth)[which]!
+)
 
 /** Which right a running call has: that of a round of the closed circuit, or the one probe of an open one. */
 interface Admission {
@@ -57,7 +89,7 @@ class Model {
     return this.probe
   }
 
-  end(call: Admission, how: "succeed" | "fail" | "interrupt"): void {
+  end(call: Admission, how: End): void {
     const live = this.isLive(call)
     if (this.probe === call) this.probe = undefined
     if (how === "interrupt" || call.round !== this.round || !live) return
@@ -87,9 +119,12 @@ class Model {
   }
 }
 
+/** What the sequences have come through, so that they cannot all pass by what they are to show. */
+const visited = new Map<string, number>()
+
 it.effect.prop(
   "does what the model does, whatever is done to it in whatever order",
-  [Arbitrary.array(Arbitrary.schema(Command), { minLength: 1, maxLength: 60 })],
+  [Arbitrary.array(command, { minLength: 40, maxLength: 80 })],
   ([commands]) =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.CircuitBreaker
@@ -103,6 +138,14 @@ it.effect.prop(
               const admission = model.start()
               assert.strictEqual(call.ran(), admission !== undefined, "admitted")
               if (admission !== undefined) running.push([call, admission])
+            })
+          case "call":
+            return Effect.flatMap(startCall(breaker), (call) => {
+              const admission = model.start()
+              assert.strictEqual(call.ran(), admission !== undefined, "admitted")
+              if (admission === undefined) return Effect.void
+              model.end(admission, command.end)
+              return call[command.end]
             })
           case "wait":
             model.now += command.millis
@@ -123,6 +166,8 @@ it.effect.prop(
       for (const [index, command] of commands.entries()) {
         yield* run(command)
         const state = yield* breaker.state()
+        const visit = `${state._tag}, ${command.do}`
+        visited.set(visit, (visited.get(visit) ?? 0) + 1)
         assert.deepStrictEqual(
           {
             state: state._tag,
@@ -145,3 +190,6 @@ it.effect.prop(
     }))),
   { arbitrary: { runs: 400, seed: 20_260_901 } }
 )
+
+import { afterAll } from "vitest"
+afterAll(() => console.log(visited))

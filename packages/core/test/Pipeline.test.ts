@@ -532,7 +532,7 @@ describe("Pipeline", () => {
       // @ts-expect-error a stage for numbers after a string
       base.pipe(Pipeline.stage("add", (n: number) => Effect.succeed(n + 1)))
       // @ts-expect-error a number is no input
-      base(1)
+      void base(1)
       assert.strictEqual(Pipeline.stageCount(base), 0)
     })
 
