@@ -110,7 +110,9 @@ const samples = (results: ReadonlyArray<Result.Result>, prompts: ReadonlyMap<str
     .map((result) => {
       const ticket = Terminal.escape((prompts.get(result.id ?? "") ?? "").replaceAll(/\s+/g, " "))
       const answer = Terminal.escape(result.status === "ok" ? summaryOf(result.text) : "")
-      return `\n${result.id}, answered by try ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${quoted("  = ", answer, 3)}`
+      return `\n${result.id}, answered by try ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${
+        quoted("  = ", answer, 3)
+      }`
     })
     .join("\n")
 

@@ -21,7 +21,10 @@ const program = Effect.gen(function*() {
     // As fast as a small model: a first token after 40 ms, then some 1,000 tokens a second.
     pace: { firstTokenMillis: 40, tokenMillis: 1, tokensPerChunk: 8 },
     answer: ({ prompt }) =>
-      Effect.mapError(local.answer(prompt), (error) => new LoopbackProvider.AnswerError({ status: 400, message: error.message }))
+      Effect.mapError(
+        local.answer(prompt),
+        (error) => new LoopbackProvider.AnswerError({ status: 400, message: error.message })
+      )
   })
   // Wakes the model, so that neither client pays for its start.
   yield* local.answer("Good morning. My parcel has not arrived.")

@@ -267,7 +267,12 @@ export const withReport = <A, E, R>(
     const collector: Collector = { served: "Led", attempts: 0, waitedMillis: 0 }
     return Effect.map(
       Effect.exit(Effect.provideService(self, CurrentCollector, collector)),
-      (exit) => [exit, { ...collector, elapsedMillis: clock.currentTimeMillisUnsafe() - startedAt, stopped: stoppedOf(exit) }] as const
+      (exit) =>
+        [exit, {
+          ...collector,
+          elapsedMillis: clock.currentTimeMillisUnsafe() - startedAt,
+          stopped: stoppedOf(exit)
+        }] as const
     )
   })
 
@@ -376,9 +381,13 @@ class Policy implements Sluice {
     const { permits } = this
     if (permits === undefined) return self
     const enter = (scope: Scope.Scope): Effect.Effect<void, Rejected> =>
-      Effect.uninterruptible(Effect.suspend(() =>
-        permits.enter() ? Scope.addFinalizer(scope, Effect.sync(() => permits.leave())) : Effect.fail(this.shed(permits))
-      ))
+      Effect.uninterruptible(
+        Effect.suspend(() =>
+          permits.enter()
+            ? Scope.addFinalizer(scope, Effect.sync(() => permits.leave()))
+            : Effect.fail(this.shed(permits))
+        )
+      )
     return bracketed(self, enter)
   }
 
@@ -401,8 +410,16 @@ class Policy implements Sluice {
       const guarded = this.settings.breaker === undefined ? body : this.breaker.guard(body, call)
       const permitted = this.permitted(guarded, call, attempt)
       const looked = this.mustWait() ? Effect.andThen(this.breaker.check(call.key), permitted) : permitted
-      return Effect.catchCause(looked, (cause) =>
-        openCircuit(cause, ran, (open) => Effect.andThen(call.refused(open), this.attempt(self, call, attempt)), Effect.failCause))
+      return Effect.catchCause(
+        looked,
+        (cause) =>
+          openCircuit(
+            cause,
+            ran,
+            (open) => Effect.andThen(call.refused(open), this.attempt(self, call, attempt)),
+            Effect.failCause
+          )
+      )
     })
   }
 
@@ -419,7 +436,9 @@ class Policy implements Sluice {
         return Effect.map(call.begin, () => this.limitedStream(self, call))
       }))
       const { classify, key } = call
-      const guarded = this.settings.breaker === undefined ? body : this.breaker.guardStream(body, { key, classify, isComplete })
+      const guarded = this.settings.breaker === undefined
+        ? body
+        : this.breaker.guardStream(body, { key, classify, isComplete })
       const permitted = this.permittedStream(guarded, call, attempt)
       const looked = this.mustWait() ? Stream.unwrap(Effect.as(this.breaker.check(key), permitted)) : permitted
       return Stream.catchCause(looked, (cause) =>
@@ -580,7 +599,9 @@ const until = <E>(at: () => number, then: (now: number) => Effect.Effect<never, 
   Effect.flatMap(Clock.currentTimeMillis, (now): Effect.Effect<never, E> => {
     const left = at() - now
     if (left <= 0) return then(now)
-    return left === Number.POSITIVE_INFINITY ? Effect.never : Effect.andThen(Effect.sleep(Duration.millis(left)), until(at, then))
+    return left === Number.POSITIVE_INFINITY
+      ? Effect.never
+      : Effect.andThen(Effect.sleep(Duration.millis(left)), until(at, then))
   })
 
 const wait = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -617,7 +638,8 @@ const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rej
   key as unknown as Deduplicator.Key<A, E | Rejected | AttemptTimeout>
 
 const isRejected = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isFailure(exit) && exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error instanceof Rejected)
+  Exit.isFailure(exit) &&
+  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error instanceof Rejected)
 
 /** Tells a refusal of the policy's own circuit, which stood before the call ran, from one that the call itself met. */
 const openCircuit = <E, Out>(
@@ -660,7 +682,9 @@ const readOptions = (input: SluiceOptions): Effect.Effect<Settings, InvalidOptio
       capacity: options.integer("backpressure.capacity", backpressure.capacity ?? 16, 1),
       queue: options.integer("backpressure.queue", backpressure.queue ?? 0, 0)
     },
-    attemptTimeoutMillis: attemptTimeout === undefined ? undefined : options.millis("attemptTimeout", attemptTimeout, 1),
+    attemptTimeoutMillis: attemptTimeout === undefined
+      ? undefined
+      : options.millis("attemptTimeout", attemptTimeout, 1),
     minTimeoutMillis: options.millis("minTimeout", input.minTimeout ?? Duration.seconds(1), 0),
     deadline,
     classify: input.classify
@@ -670,7 +694,9 @@ const readOptions = (input: SluiceOptions): Effect.Effect<Settings, InvalidOptio
 const describe = (settings: Settings): ReadonlyArray<string> => {
   const { attemptTimeoutMillis, backpressure, breaker, retry } = settings
   const lines = ["share runs of the same key"]
-  if (backpressure !== undefined) lines.push(`place: ${backpressure.capacity} running and ${backpressure.queue} waiting`)
+  if (backpressure !== undefined) {
+    lines.push(`place: ${backpressure.capacity} running and ${backpressure.queue} waiting`)
+  }
   if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts`)
   if (backpressure !== undefined) lines.push(`permit: ${backpressure.capacity} at once`)
   if (breaker !== undefined) lines.push("circuit: one for each key")

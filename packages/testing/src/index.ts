@@ -1,1 +1,1 @@
-export {}
+export * as InterruptionProbe from "./InterruptionProbe.ts"

@@ -13,18 +13,30 @@ const primes = (count: number): ReadonlyArray<number> => {
 const roundConstants = Int32Array.from(primes(64), (prime) => fraction(Math.cbrt(prime)))
 const initialState = Int32Array.from(primes(8), (prime) => fraction(Math.sqrt(prime)))
 
+// One for all: hashing is synchronous, and a new one would cost as much as a round.
+const schedule = new Int32Array(64)
+
 /** The SHA-256 of the bytes, in lower-case hexadecimal. */
 export const sha256Hex = (bytes: Uint8Array): string => {
-  const state = Int32Array.from(initialState)
-  const schedule = new Int32Array(64)
+  const state = initialState.slice()
   const whole = bytes.length - bytes.length % 64
   for (let at = 0; at < whole; at += 64) compress(state, schedule, bytes, at)
   const tail = padded(bytes.subarray(whole), bytes.length)
   for (let at = 0; at < tail.length; at += 64) compress(state, schedule, tail, at)
-  return Array.from(state, hex).join("")
+  schedule.fill(0) // holds a part of the message
+  return hex(state)
 }
 
-const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, "0")
+// In one piece: a string that is put together letter by letter is kept as a tree of its parts.
+const hex = (words: Int32Array): string => {
+  const codes: Array<number> = []
+  for (const word of words) {
+    for (let shift = 28; shift >= 0; shift -= 4) codes.push(digit((word >>> shift) & 0xf))
+  }
+  return String.fromCharCode(...codes)
+}
+
+const digit = (value: number): number => value < 10 ? 48 + value : 87 + value
 
 /** What is left of the message, a one bit, zeros, and the length of the message in bits. */
 const padded = (rest: Uint8Array, length: number): Uint8Array => {

@@ -53,6 +53,8 @@ export const bracketed = <A, E, R, E2, R2>(
   self: Stream.Stream<A, E, R>,
   open: (scope: Scope.Scope) => Effect.Effect<void, E2, R2>
 ): Stream.Stream<A, E | E2, R | R2> =>
-  Stream.fromChannel(Channel.fromTransformBracket((_, __, scope) =>
-    Effect.andThen(open(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
-  ))
+  Stream.fromChannel(
+    Channel.fromTransformBracket((_, __, scope) =>
+      Effect.andThen(open(scope), Channel.toPullScoped(Stream.toChannel(self), scope))
+    )
+  )
