@@ -44,11 +44,11 @@ const writeResults = (results: ReadonlyArray<Result.Result>): string => {
 const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const tickets = Tickets.read()
   const different = new Set(tickets.map(({ prompt }) => prompt)).size
-  yield* Console.log(
-    `\nA provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short, and\n` +
-      `an outage. ${tickets.length} support tickets, ${different} of them different, are sent through it twice,\n` +
-      `${concurrency} at a time: in batches by the official openai client, and by Sluice.\n`
-  )
+  const story =
+    `A provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short, and an outage. ` +
+    `${tickets.length} support tickets, ${different} of them different, are sent to it twice, ${concurrency} at a time: ` +
+    "in batches by the official openai client, then by Sluice."
+  yield* Console.log(`\n${wrap(story, columns).join("\n")}\n`)
   const provider = yield* Provider.start(seed)
 
   const official = progress("official openai client, at its defaults", tickets.length)

@@ -160,7 +160,8 @@ export const make = Effect.fnUntraced(function*(options?: BackpressureOptions) {
     const now = levelNow()
     if (now === level) return
     level = now
-    PubSub.publishUnsafe(changes, { level, depth: permits.running, at: clock.currentTimeMillisUnsafe() })
+    // On a full sliding hub `publishUnsafe` drops the newest, and a slow reader would end on a level that is long past.
+    Effect.runSync(PubSub.publish(changes, { level, depth: permits.running, at: clock.currentTimeMillisUnsafe() }))
   }
   const permits = new Permits(capacity, queue, onChange)
   const shed = Effect.suspend(() => Effect.fail(shedError(name, permits)))

@@ -454,19 +454,3 @@ export const noop: Deduplicator["Service"] = Deduplicator.of({
  * @category layers
  */
 export const layerNoop: Layer.Layer<Deduplicator> = Layer.succeed(Deduplicator, noop)
-
-/** @internal */
-export const dedupeWith = <A, E, R>(
-  deduplicator: Deduplicator["Service"],
-  self: Effect.Effect<A, E, R>,
-  key: Key<A, E>,
-  onServed: (served: Served) => void
-): Effect.Effect<A, E, Exclude<R, Scope.Scope>> => deduplicator.dedupeWith(self, key, onServed)
-
-/** @internal */
-export const dedupeStreamWith = <A, E, R>(
-  deduplicator: Deduplicator["Service"],
-  self: Stream.Stream<A, E, R>,
-  key: Key<A, E>,
-  onServed: (served: Served) => void
-): Stream.Stream<A, E, Exclude<R, Scope.Scope>> => deduplicator.dedupeStreamWith(self, key, onServed)

@@ -57,7 +57,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { dual, identity } from "effect/Function"
+import { dual } from "effect/Function"
 import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
@@ -353,7 +353,7 @@ export const retryWith = <A, E, R>(
   attemptAt: (attempt: number) => Effect.Effect<A, E, R>,
   policy: RetryPolicy,
   classify: Classify<A, E> | undefined,
-  pause: (sleep: Effect.Effect<void>) => Effect.Effect<void> = identity
+  pause: (delay: Duration.Duration) => Effect.Effect<void, E> = Effect.sleep
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     const attempts = new Attempts(policy, classify, fiber)
@@ -364,7 +364,7 @@ export const retryWith = <A, E, R>(
         (exit): Effect.Effect<A, E, R> => {
           const decision = attempts.end(attempt, exit)
           if (decision._tag === "Done") return decision.exit
-          return Effect.andThen(pause(Effect.sleep(decision.delay)), Effect.suspend(() => next(attempt + 1)))
+          return Effect.andThen(pause(decision.delay), Effect.suspend(() => next(attempt + 1)))
         }
       )
     }
@@ -380,7 +380,7 @@ export const retryStreamWith = <A, E, R>(
   attemptAt: (attempt: number) => Stream.Stream<A, E, R>,
   policy: RetryPolicy,
   classify: Classify<void, E> | undefined,
-  pause: (sleep: Effect.Effect<void>) => Effect.Effect<void> = identity
+  pause: (delay: Duration.Duration) => Effect.Effect<void, E> = Effect.sleep
 ): Stream.Stream<A, E, R> =>
   Stream.unwrap(Effect.withFiber((fiber) => {
     const attempts = new Attempts<void, E>(policy, classify, fiber)
@@ -391,7 +391,7 @@ export const retryStreamWith = <A, E, R>(
       },
       onFailure: (cause, attempt) => {
         const decision = attempts.end(attempt, Exit.failCause(cause))
-        return decision._tag === "Wait" ? pause(Effect.sleep(decision.delay)) : Effect.asVoid(decision.exit)
+        return decision._tag === "Wait" ? pause(decision.delay) : Effect.asVoid(decision.exit)
       }
     }))
   }))

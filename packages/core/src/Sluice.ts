@@ -312,7 +312,7 @@ class Policy implements Sluice {
       const run = this.placed(Effect.suspend(() => {
         const call = new Call<A, E>(this.settings, options)
         const attempt = (n: number) => this.attempt(self, call, n)
-        return RetryPolicy.retryWith(attempt, this.settings.retry, call.classify, wait)
+        return RetryPolicy.retryWith(attempt, this.settings.retry, call.classify, this.pause(call))
       }))
       const shared = options.dedupe === undefined ? run : this.shared(run, options.dedupe)
       const budget = options.deadline ?? this.settings.deadline
@@ -329,7 +329,7 @@ class Policy implements Sluice {
       const run = this.placedStream(Stream.suspend(() => {
         const call = new Call<void, E>(this.settings, options)
         const attempt = (n: number) => this.attemptStream(self, call, n, options.isComplete)
-        return RetryPolicy.retryStreamWith(attempt, this.settings.retry, call.classify, wait)
+        return RetryPolicy.retryStreamWith(attempt, this.settings.retry, call.classify, this.pause(call))
       }))
       const shared = options.dedupe === undefined ? run : this.sharedStream(run, options.dedupe)
       const budget = options.deadline ?? this.settings.deadline
@@ -449,6 +449,17 @@ class Policy implements Sluice {
           Stream.failCause
         ))
     })
+  }
+
+  // A back-off at whose end the circuit is still open is not slept: the call is refused now, or waits for the circuit.
+  private pause(call: Call<never, never>) {
+    return (delay: Duration.Duration): Effect.Effect<void, Rejected> =>
+      this.breaker.check(call.key).pipe(
+        Effect.andThen(wait(Effect.sleep(delay))),
+        Effect.catch((open) =>
+          Duration.isLessThanOrEqualTo(open.retryAfter, delay) ? wait(Effect.sleep(delay)) : call.refused(open)
+        )
+      )
   }
 
   // Who would wait for a permit looks at the circuit first: there is no use in waiting for a call that will be refused.
