@@ -89,10 +89,13 @@ const welcome = (provider: LoopbackProvider.LoopbackProvider["Service"], model: 
     `  export OPENAI_BASE_URL=${url}`,
     ...(apiKey === undefined ? [] : [`  export OPENAI_API_KEY=${Redacted.value(apiKey)}`]),
     `  export SLUICE_MODEL=${shellWord(model)}`,
-    "  sluice run prompts.jsonl -o results.jsonl",
+    `  ${inClone ? "npm run sluice -- run examples/tickets.jsonl" : "sluice run prompts.jsonl"} -o results.jsonl`,
     ""
   ].join("\n")
 }
+
+/** Whether the command was started by the repository's own script: `sluice` is no command there. */
+const inClone = process.env["npm_lifecycle_event"] === "sluice"
 
 const shellWord = (text: string): string =>
   /^[\w.:/@-]+$/.test(text) ? text : `'${Terminal.escape(text).replaceAll("'", `'\\''`)}'`
