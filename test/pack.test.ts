@@ -119,13 +119,14 @@ describe("a project that installs them", () => {
         import { LoopbackProvider } from "@sluice/ai/testing"
         import * as Deadline from "@sluice/core/Deadline"
         import * as LocalModel from "@sluice/local-model/LocalModel"
-        import "@sluice/testing"
+        import * as InterruptionProbe from "@sluice/testing/InterruptionProbe"
 
         const program = Effect.gen(function*() {
           const { apiKey, url } = yield* LoopbackProvider.LoopbackProvider
           const Model = OpenAiCompatible.layer({ url, apiKey, model: "any" }).pipe(Layer.provide(HttpTransport.layer()))
           const response = yield* LanguageModel.generateText({ prompt: "Good morning" }).pipe(Effect.provide(Model))
           const answer = yield* LocalModel.LocalModel.use((model) => model.answer("Summarise: The lamp is broken."))
+          yield* InterruptionProbe.yields(2)
           return [response.text, answer.text]
         }).pipe(
           Deadline.within("20 seconds"),

@@ -65,6 +65,5 @@ const program = Effect.gen(function*() {
 
 await Effect.runPromise(program.pipe(
   Effect.scoped,
-  Effect.provide(CircuitBreakerStore.layerMemory),
-  Effect.provide(EffectCircuitBreaker.layerStoreMemory())
+  Effect.provide([CircuitBreakerStore.layerMemory, EffectCircuitBreaker.layerStoreMemory()])
 ))

@@ -434,7 +434,7 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
 
   const read = (key: string | undefined) => store.read({ key: key ?? defaultKey, window })
 
-  const check = (key: string | undefined): Effect.Effect<void, CircuitOpen> =>
+  const look = (key: string | undefined): Effect.Effect<void, CircuitOpen> =>
     read(key).pipe(
       Effect.flatMap((snapshot): Effect.Effect<void, CircuitOpen> => {
         const answer = admission(snapshot, policy)
@@ -452,7 +452,7 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
   return CircuitBreaker.of({
     guard: dual((args) => Effect.isEffect(args[0]), guard),
     guardStream: dual((args) => Stream.isStream(args[0]), guardStream),
-    check,
+    check: look,
     state: (key) => Effect.map(read(key), stateOf),
     failureCount: (key) => Effect.map(read(key), failuresOf),
     transitions: Stream.fromPubSub(transitions),
@@ -462,30 +462,40 @@ export const make = Effect.fnUntraced(function*(options?: CircuitBreakerOptions)
 
 const readOptions = (input: CircuitBreakerOptions = {}) => {
   const options = new Options("CircuitBreaker")
+  return options.check({
+    name: input.name ?? "circuit breaker",
+    ...check(options, input, ""),
+    classify: input.classify
+  })
+}
+
+/** Reads a breaker's numbers into a list of issues, each option under the path that is given. */
+export const check = (
+  options: Options,
+  input: CircuitBreakerOptions,
+  path: string
+): { readonly policy: Policy; readonly probeLeaseMillis: number } => {
   const trip: ReadonlyArray<TripPolicy> = input.trip === undefined
     ? [consecutive(5)]
     : "_tag" in input.trip
     ? [input.trip]
     : input.trip
-  if (trip.length === 0) options.refuse("trip", "[]", "at least one policy")
-  for (const policy of trip) checkTrip(options, policy)
-  const policy: Policy = { trip, openMillis: options.millis("openFor", input.openFor ?? Duration.seconds(30), 0) }
-  return options.check({
-    name: input.name ?? "circuit breaker",
-    policy,
-    probeLeaseMillis: options.millis("probeLease", input.probeLease ?? Duration.seconds(60), 1),
-    classify: input.classify
-  })
+  if (trip.length === 0) options.refuse(`${path}trip`, "[]", "at least one policy")
+  for (const policy of trip) checkTrip(options, policy, `${path}trip`)
+  return {
+    policy: { trip, openMillis: options.millis(`${path}openFor`, input.openFor ?? Duration.seconds(30), 0) },
+    probeLeaseMillis: options.millis(`${path}probeLease`, input.probeLease ?? Duration.seconds(60), 1)
+  }
 }
 
-const checkTrip = (options: Options, policy: TripPolicy): void => {
+const checkTrip = (options: Options, policy: TripPolicy, path: string): void => {
   if (policy._tag === "Consecutive") {
-    options.integer("trip.failures", policy.failures, 1, 1_000)
+    options.integer(`${path}.failures`, policy.failures, 1, 1_000)
     return
   }
-  options.integer("trip.calls", policy.calls, 1, 1_000)
-  options.integer("trip.minimum", policy.minimum, 1, policy.calls)
-  if (!(policy.rate > 0 && policy.rate <= 1)) options.refuse("trip.rate", policy.rate, "a number above 0, up to 1")
+  options.integer(`${path}.calls`, policy.calls, 1, 1_000)
+  options.integer(`${path}.minimum`, policy.minimum, 1, policy.calls)
+  if (!(policy.rate > 0 && policy.rate <= 1)) options.refuse(`${path}.rate`, policy.rate, "a number above 0, up to 1")
 }
 
 const samplesOf = (outcome: Outcome): string => {

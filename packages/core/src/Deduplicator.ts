@@ -398,12 +398,15 @@ const abandonedError = (operation: string): FlightAbandoned => stackless(() => n
 
 const readOptions = (input: DeduplicatorOptions = {}) => {
   const options = new Options("Deduplicator")
-  return options.check({
-    capacity: options.integer("capacity", input.capacity ?? 10_000, 1),
-    timeToLiveMillis: options.millis("timeToLive", input.timeToLive ?? 0, 0),
-    maxReplay: options.integer("maxReplay", input.maxReplay ?? 4096, 1)
-  })
+  return options.check(check(options, input, ""))
 }
+
+/** Reads a deduplicator's numbers into a list of issues, each option under the path that is given. */
+export const check = (options: Options, input: DeduplicatorOptions, path: string) => ({
+  capacity: options.integer(`${path}capacity`, input.capacity ?? 10_000, 1),
+  timeToLiveMillis: options.millis(`${path}timeToLive`, input.timeToLive ?? 0, 0),
+  maxReplay: options.integer(`${path}maxReplay`, input.maxReplay ?? 4096, 1)
+})
 
 /**
  * Provides `Deduplicator`.

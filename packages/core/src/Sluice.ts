@@ -72,10 +72,11 @@ import * as Deduplicator from "./Deduplicator.ts"
 import { Options } from "./internal/options.ts"
 import { granted, Permits } from "./internal/permits.ts"
 import { RefusalTypeId } from "./internal/refusal.ts"
+import { KeyTypeId } from "./internal/requestKey.ts"
 import { stackless } from "./internal/stackless.ts"
 import { bracketed } from "./internal/streams.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
-import { type Classify, failure, ignored } from "./Outcome.ts"
+import { type Classify, failure, ignored, type Outcome } from "./Outcome.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 
 /**
@@ -309,8 +310,8 @@ class Policy implements Sluice {
       self: Effect.Effect<A, E, R>,
       options: CallOptions<A, E> = {}
     ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> => {
-      const run = this.placed(Effect.suspend(() => {
-        const call = new Call<A, E>(this.settings, options)
+      const run = this.placed(Effect.clockWith((clock) => {
+        const call = new Call<A, E>(this.settings, options, clock)
         const attempt = (n: number) => this.attempt(self, call, n)
         return RetryPolicy.retryWith(attempt, this.settings.retry, call.classify, this.pause(call))
       }))
@@ -326,11 +327,13 @@ class Policy implements Sluice {
       self: Stream.Stream<A, E, R>,
       options: StreamCallOptions<A, E> = {}
     ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> => {
-      const run = this.placedStream(Stream.suspend(() => {
-        const call = new Call<void, E>(this.settings, options)
+      const run = this.placedStream(Stream.unwrap(Effect.clockWith((clock) => {
+        const call = new Call<void, E>(this.settings, options, clock)
         const attempt = (n: number) => this.attemptStream(self, call, n, options.isComplete)
-        return RetryPolicy.retryStreamWith(attempt, this.settings.retry, call.classify, this.pause(call))
-      }))
+        return Effect.succeed(
+          RetryPolicy.retryStreamWith(attempt, this.settings.retry, call.classify, this.pause(call))
+        )
+      })))
       const shared = options.dedupe === undefined ? run : this.sharedStream(run, options.dedupe)
       const budget = options.deadline ?? this.settings.deadline
       return budget === undefined ? shared : Deadline.provideStream(shared, budget)
@@ -506,13 +509,17 @@ class Policy implements Sluice {
     return bracketed(self, acquire)
   }
 
+  // What other policies do inside the call is none of this call's report.
   private limited<A, E, R>(
     self: Effect.Effect<A, E, R>,
     call: Call<never, never>
   ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> {
     return Effect.withFiber((fiber) => {
       const alarm = call.alarm(fiber.getRef(Deadline.Deadline))
-      return alarm === undefined ? self : Effect.raceFirst(self, alarm)
+      const unseen = fiber.getRef(CurrentCollector) === undefined
+        ? self
+        : Effect.provideService(self, CurrentCollector, undefined)
+      return alarm === undefined ? unseen : Effect.raceFirst(unseen, alarm)
     })
   }
 
@@ -522,7 +529,10 @@ class Policy implements Sluice {
   ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
     return Stream.unwrap(Effect.withFiber((fiber) => {
       const alarm = call.alarm(fiber.getRef(Deadline.Deadline))
-      return Effect.succeed(alarm === undefined ? self : Stream.interruptWhen(self, alarm))
+      const unseen = fiber.getRef(CurrentCollector) === undefined
+        ? self
+        : Stream.provideService(self, CurrentCollector, undefined)
+      return Effect.succeed(alarm === undefined ? unseen : Stream.interruptWhen(unseen, alarm))
     }))
   }
 }
@@ -532,35 +542,60 @@ class Call<in A, in E> {
   readonly key: string
   private readonly settings: Settings
   private readonly own: Classify<A, E> | undefined
+  private readonly clock: Clock.Clock
+  // Remembered by identity: what another policy refuses inside the call looks the same.
   private raised: AttemptTimeout | Rejected | undefined
   private startedAt = 0
+  private deadline: Deadline.Deadline | undefined
 
   constructor(
     settings: Settings,
-    options: { readonly key?: string | undefined; readonly classify?: Classify<A, E> | undefined }
+    options: { readonly key?: string | undefined; readonly classify?: Classify<A, E> | undefined },
+    clock: Clock.Clock
   ) {
     this.settings = settings
     this.key = options.key ?? settings.name
     this.own = options.classify
+    this.clock = clock
   }
 
-  /** An attempt reaches the dependency. */
-  readonly begin: Effect.Effect<void> = Effect.withFiber((fiber) => {
-    this.startedAt = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+  /** An attempt reaches the dependency, unless it is too late for that. */
+  readonly begin: Effect.Effect<void, Rejected> = Effect.withFiber((fiber) => {
+    this.startedAt = this.clock.currentTimeMillisUnsafe()
+    const deadline = fiber.getRef(Deadline.Deadline)
+    this.deadline = deadline
+    if (deadline !== undefined && deadline.at <= this.startedAt) return Effect.fail(this.exceeded(deadline, "Queue"))
     const collector = fiber.getRef(CurrentCollector)
     if (collector !== undefined) collector.attempts++
     return Effect.void
   })
 
-  readonly classify: Classify<A, E | Rejected | AttemptTimeout> = (exit, elapsedMillis) => {
-    if (Exit.isFailure(exit) && this.raised !== undefined && failsWith(exit.cause, this.raised)) {
-      if (this.raised._tag === "AttemptTimeout") return failure()
-      // The deadline cut it short: no more attempts, and evidence only if it had enough time to answer.
-      return elapsedMillis >= this.settings.minTimeoutMillis ? failure({ retryable: false }) : ignored
+  /** Breaker and retry both ask, and get the same answer: the time that counts is the attempt's, without its waits. */
+  readonly classify: Classify<A, E | Rejected | AttemptTimeout> = (exit) => {
+    const now = this.clock.currentTimeMillisUnsafe()
+    const elapsedMillis = now - this.startedAt
+    if (Exit.isFailure(exit)) {
+      const { deadline, raised } = this
+      if (raised !== undefined && failsWith(exit.cause, raised)) return this.outcomeOf(raised, elapsedMillis)
+      // Whoever keeps the deadline outside of the policy may have been the first to interrupt.
+      const isLate = deadline !== undefined && now >= deadline.at
+      if (isLate && Cause.hasInterruptsOnly(exit.cause)) return this.cutShort(elapsedMillis)
     }
-    // Every failure of the policy's own making was handled above or is a refusal, which the fallback ignores.
+    // Whatever the policy did not raise is the call's own.
     const own = exit as Exit.Exit<A, E>
-    return isRejected(exit) ? ignored : this.own?.(own, elapsedMillis) ?? this.settings.classify?.(own, elapsedMillis)
+    return this.own?.(own, elapsedMillis) ?? this.settings.classify?.(own, elapsedMillis)
+  }
+
+  private outcomeOf(raised: AttemptTimeout | Rejected, elapsedMillis: number): Outcome {
+    if (raised._tag === "AttemptTimeout") return failure()
+    const { reason } = raised
+    const wasTried = reason._tag === "DeadlineExceeded" && reason.at === "Attempt"
+    return wasTried ? this.cutShort(elapsedMillis) : ignored
+  }
+
+  // By the deadline: no more attempts, and evidence only if this one had enough time to answer.
+  private cutShort(elapsedMillis: number): Outcome {
+    return elapsedMillis >= this.settings.minTimeoutMillis ? failure({ retryable: false }) : ignored
   }
 
   /** Waits for an open circuit, if its time fits before the deadline, or fails with the refusal. */
@@ -568,9 +603,12 @@ class Call<in A, in E> {
     return Effect.withFiber((fiber) => {
       const deadline = fiber.getRef(Deadline.Deadline)
       const waitMillis = Duration.toMillis(open.retryAfter)
-      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-      if (deadline !== undefined && now + waitMillis < deadline.at) return wait(Effect.sleep(open.retryAfter))
-      return Effect.fail(stackless(() => new Rejected({ reason: open })))
+      const due = this.clock.currentTimeMillisUnsafe() + waitMillis
+      // A flight whose callers set no deadline has one that is infinitely far.
+      const at = deadline?.at ?? Number.POSITIVE_INFINITY
+      return due < at && at < Number.POSITIVE_INFINITY
+        ? wait(Effect.sleep(open.retryAfter))
+        : Effect.fail(this.rejected(open))
     })
   }
 
@@ -592,16 +630,22 @@ class Call<in A, in E> {
     return until(
       () => Math.min(due, deadline?.at ?? Number.POSITIVE_INFINITY),
       (now): Effect.Effect<never, AttemptTimeout | Rejected> => {
-        this.raised = now < due && deadline !== undefined
-          ? this.exceeded(deadline, "Attempt")
-          : stackless(() => new AttemptTimeout({ after: Duration.millis(attemptTimeoutMillis ?? 0) }))
-        return Effect.fail(this.raised)
+        if (now < due && deadline !== undefined) return Effect.fail(this.exceeded(deadline, "Attempt"))
+        const timeout = stackless(() => new AttemptTimeout({ after: Duration.millis(attemptTimeoutMillis ?? 0) }))
+        this.raised = timeout
+        return Effect.fail(timeout)
       }
     )
   }
 
   private exceeded(deadline: Deadline.Deadline, at: Deadline.DeadlineExceeded["at"]): Rejected {
-    return stackless(() => new Rejected({ reason: Deadline.exceeded(deadline, at) }))
+    return this.rejected(Deadline.exceeded(deadline, at))
+  }
+
+  private rejected(reason: Rejected["reason"]): Rejected {
+    const rejected = stackless(() => new Rejected({ reason }))
+    this.raised = rejected
+    return rejected
   }
 }
 
@@ -644,13 +688,24 @@ const onServed = (collector: Collector | undefined) => (served: Deduplicator.Ser
   if (collector !== undefined) collector.served = served
 }
 
-// What a policy adds to the errors of a run, every sharer of the run gets: they all came through this policy.
-const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rejected | AttemptTimeout> =>
-  key as unknown as Deduplicator.Key<A, E | Rejected | AttemptTimeout>
+// What a policy adds to the errors of a run, every sharer of the run gets: they all came through this policy. The key's own
+// function is not asked about it, and it is not kept: a run that was cut short says nothing about the next one.
+const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
+  const { defect, timeToLive } = key[KeyTypeId]
+  return {
+    ...key,
+    [KeyTypeId]: {
+      defect,
+      timeToLive: timeToLive === undefined
+        ? undefined
+        : (exit) => isCutShort(exit) ? 0 : timeToLive(exit as Exit.Exit<A, E>)
+    }
+  }
+}
 
-const isRejected = (exit: Exit.Exit<unknown, unknown>): boolean =>
+const isCutShort = (exit: Exit.Exit<unknown, unknown>): boolean =>
   Exit.isFailure(exit) &&
-  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error instanceof Rejected)
+  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error instanceof AttemptTimeout)
 
 /** Tells a refusal of the policy's own circuit, which stood before the call ran, from one that the call itself met. */
 const openCircuit = <E, Out>(
@@ -682,8 +737,10 @@ interface Settings {
 const readOptions = (input: SluiceOptions): Effect.Effect<Settings, InvalidOptions> => {
   const options = new Options("Sluice")
   const retry = input.retry ?? RetryPolicy.none
+  const { attemptTimeout, backpressure, breaker, deadline, deduplicator } = input
   RetryPolicy.check(options, retry, "retry.")
-  const { attemptTimeout, backpressure, breaker, deadline } = input
+  if (breaker !== undefined) CircuitBreaker.check(options, breaker, "breaker.")
+  if (deduplicator !== undefined) Deduplicator.check(options, deduplicator, "deduplicator.")
   if (deadline !== undefined) options.millis("deadline", deadline, 1)
   return options.check({
     name: input.name,
