@@ -468,5 +468,8 @@ const decide = (
   return delay
 }
 
+// Of two retries, one inside the other, the outer one gave up last.
 const annotate = <A, E>(exit: Exit.Exit<A, E>, why: RetryStopped["Service"]): Exit.Exit<A, E> =>
-  Exit.isSuccess(exit) ? exit : Exit.failCause(Cause.annotate(exit.cause, Context.make(RetryStopped, why)))
+  Exit.isSuccess(exit)
+    ? exit
+    : Exit.failCause(Cause.annotate(exit.cause, Context.make(RetryStopped, why), { overwrite: true }))
