@@ -68,22 +68,25 @@ export type Options = Pick<
 export interface Engine {
   /** How many prompts may be asked at once: more than there are calls, since a prompt that waits for its next try makes none. */
   readonly places: number
-  /** What becomes of one prompt. It fails only with what ends the run. */
-  readonly ask: (prompt: Prompt) => Effect.Effect<Result, RunStopped>
+  /** What becomes of one prompt. It fails only with what ends the run. After each of its tries `tried` is run. */
+  readonly ask: (prompt: Prompt, tried?: Effect.Effect<void>) => Effect.Effect<Result, RunStopped>
 }
 
 /** Builds an engine, whose connections are closed with the scope. */
 export const make = Effect.fnUntraced(function*(
   options: Options,
   report: Report
-): Effect.fn.Return<Engine, InvalidOptions, Scope.Scope> {
+): Effect.fn.Return<Engine, InvalidOptions | RunStopped, Scope.Scope> {
   const model = yield* OpenAiCompatible.make({
     url: options.url,
     model: options.model ?? "none",
     apiKey: options.apiKey,
     allowInsecureKey: options.allowInsecureKey,
     config: { temperature: options.temperature, maxTokens: options.maxTokens }
-  }).pipe(Effect.provideServiceEffect(HttpClient.HttpClient, HttpTransport.make()))
+  }).pipe(
+    Effect.mapError((invalid) => new RunStopped({ why: "Unusable", message: Failure.unusable(invalid, options) })),
+    Effect.provideServiceEffect(HttpClient.HttpClient, HttpTransport.make())
+  )
   const places = options.concurrency * placesPerCall
   const sluice = yield* Sluice.make(policy(options, places)).pipe(Effect.provide(Sluice.layerStoresMemory))
   yield* Effect.forkScoped(
@@ -181,19 +184,25 @@ class Calls implements Engine {
     this.share = sharing(Duration.millis(options.dedupeTtlMillis))
   }
 
-  readonly ask = (prompt: Prompt): Effect.Effect<Result, RunStopped> =>
-    Effect.flatMap(Clock.currentTimeMillis, (startedAt) => this.askSince(prompt, startedAt, 0))
+  readonly ask = (prompt: Prompt, tried: Effect.Effect<void> = Effect.void): Effect.Effect<Result, RunStopped> =>
+    Effect.flatMap(
+      Clock.currentTimeMillis,
+      (startedAt) => this.fatal === undefined ? this.askSince(prompt, tried, startedAt, 0) : Effect.fail(this.fatal)
+    )
 
   /** `attemptsBefore`: tries of this prompt in earlier rounds, which an open circuit ended. */
-  private askSince(prompt: Prompt, startedAt: number, attemptsBefore: number): Effect.Effect<Result, RunStopped> {
-    const call = this.attempt(prompt).pipe(
+  private askSince(
+    prompt: Prompt,
+    afterTry: Effect.Effect<void>,
+    startedAt: number,
+    attemptsBefore: number
+  ): Effect.Effect<Result, RunStopped> {
+    const call = Effect.ensuring(this.attempt(prompt, attemptsBefore), afterTry).pipe(
       this.sluice.protect({
         dedupe: this.options.noShare ? undefined : this.share(prompt),
         // Nothing is tried again once it is known that nothing can be answered.
         classify: () => this.fatal === undefined ? undefined : ignored
       }),
-      // Tells the wire the number of every try, the first one's too: a first try inside no other has none.
-      Effect.provideService(RetryPolicy.CurrentAttempt, { attempt: 1, maxAttempts: this.options.maxAttempts }),
       Sluice.withReport
     )
     return Effect.flatMap(Effect.zip(call, this.closedIn), ([[exit, { attempts, served, stopped }], closedIn]) => {
@@ -203,7 +212,10 @@ class Calls implements Engine {
       const lostToOutage = stopped === "Attempts" && closedIn > 0 && tried < rounds * this.options.maxAttempts
       const again = openCircuit(exit)?.retryAfter ?? (lostToOutage ? Duration.millis(closedIn) : undefined)
       if (again !== undefined) {
-        return Effect.andThen(this.waitFor(again), Effect.suspend(() => this.askSince(prompt, startedAt, tried)))
+        return Effect.andThen(
+          this.waitFor(again),
+          Effect.suspend(() => this.askSince(prompt, afterTry, startedAt, tried))
+        )
       }
       return Effect.map(Clock.currentTimeMillis, (now) => {
         const { id, line, model = this.options.model } = prompt
@@ -233,10 +245,16 @@ class Calls implements Engine {
     })
   }
 
-  private attempt(prompt: Prompt): Effect.Effect<Answer, AiError.AiError> {
+  private attempt(prompt: Prompt, attemptsBefore: number): Effect.Effect<Answer, AiError.AiError> {
     const answer = this.model.streamText({ prompt: prompt.messages.map(toWire) }).pipe(
       Stream.runFold(() => nothing, heard),
-      OpenAiCompatible.withConfigOverride(prompt)
+      OpenAiCompatible.withConfigOverride(prompt),
+      // Tells the wire the number of every try of this prompt: one that is in no retry yet has none, and every round
+      // begins anew.
+      Effect.updateService(RetryPolicy.CurrentAttempt, (current) => ({
+        attempt: attemptsBefore + (current?.attempt ?? 1),
+        maxAttempts: attemptsBefore + this.options.maxAttempts
+      }))
     )
     return Effect.suspend((): Effect.Effect<Answer, AiError.AiError> => {
       this.report.called()

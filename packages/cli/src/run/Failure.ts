@@ -1,5 +1,6 @@
 /** What is said about errors: in the results, in the table, and to a person when a whole run has to end. */
 import * as RetryAfter from "@sluice/ai/RetryAfter"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import type { Failure } from "./Result.ts"
@@ -104,6 +105,20 @@ export const fatal = (error: unknown, asked: Asked): string | undefined => {
       return undefined
   }
 }
+
+/** One line for a person who set a key or a URL that no call can be made with, in the words of the flags. */
+export const unusable = ({ issues }: InvalidOptions, { keySource, url }: Pick<Asked, "keySource" | "url">): string =>
+  issues.map(({ allowed, option }) => {
+    switch (option) {
+      case "apiKey":
+        return `the key from ${keySource} may have only ${allowed}`
+      case "url":
+        // Whatever else can be wrong with a URL was refused with the flags.
+        return `${url} would get the key unencrypted; use https://, or --allow-insecure-key if that is meant`
+      default:
+        return `${option}: allowed is ${allowed}`
+    }
+  }).join("; ")
 
 const said = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
 

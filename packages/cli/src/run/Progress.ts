@@ -32,12 +32,13 @@ export const render = (view: View, columns: number): string => {
   const parts = [
     `${all} done`,
     ...(failed === 0 ? [] : [`${Words.count(failed)} failed`]),
+    // Before what a narrow terminal may cut off.
+    ...circuitWords(view.circuit, now),
     `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
     `${Words.count(running)} running`,
     ...(retried === 0 ? [] : [`${Words.count(retried)} retried`]),
     ...(shared === 0 ? [] : [`${Words.count(shared)} shared`]),
-    ...circuitWords(view.circuit, now),
-    ...leftWords(total, done, rate)
+    ...(view.circuit.state === "closed" ? leftWords(total, done, rate) : [])
   ]
   return Terminal.clip(parts.join(" · "), columns)
 }

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as ExitCode from "../ExitCode.ts"
 import * as Mask from "../Mask.ts"
@@ -118,27 +119,48 @@ const answerAll = (
   output: Output.Output,
   tally: Tally
 ) => {
-  const answer = (item: Prompt | Malformed) =>
-    item._tag === "Malformed" ? write(unread(item), () => tally.failedUnread()) : ask(item)
+  // There are as many turns as calls, and a prompt's first try ends its turn: while it waits for its next one, which
+  // can take minutes, another has its turn.
+  const turns = Semaphore.makeUnsafe(settings.concurrency)
+  let isOver = false
 
-  const ask = (prompt: Prompt) =>
-    Effect.suspend(() => {
-      tally.started()
-      return Effect.flatMap(engine.ask(prompt), (result) => write(result, () => tally.finished(result)))
+  const answer = (item: Prompt | Malformed) =>
+    item._tag === "Malformed"
+      ? write(unread(item), () => tally.failedUnread())
+      // It may have waited for its turn until all was over.
+      : Effect.andThen(turns.take(1), Effect.suspend(() => isOver ? turns.release(1) : ask(item)))
+
+  const ask = (prompt: Prompt) => {
+    let hasTurn = true
+    const endTurn = Effect.suspend(() => {
+      if (!hasTurn) return Effect.void
+      hasTurn = false
+      return turns.release(1)
     })
+    tally.started()
+    return engine.ask(prompt, endTurn).pipe(
+      Effect.ensuring(endTurn),
+      Effect.flatMap((result) => write(result, () => tally.finished(result)))
+    )
+  }
 
   // Counted when it stands in the file, and not before: what the table says is there.
   const write = (result: Result, counted: () => void) => Effect.tap(output.write(result), () => Effect.sync(counted))
 
-  return (until: Effect.Effect<unknown>) =>
-    input.items.pipe(
+  return (until: Effect.Effect<unknown>) => {
+    const end = Effect.tap(until, () =>
+      Effect.sync(() => {
+        isOver = true
+      }))
+    return input.items.pipe(
       Stream.tap((item) => hasModel(settings, item)),
       // One at a time, or what was read together would all be asked after the signal.
       Stream.rechunk(1),
-      Stream.interruptWhen(until),
-      Stream.mapEffect(answer, { concurrency: settings.concurrency, unordered: true }),
+      Stream.interruptWhen(end),
+      Stream.mapEffect(answer, { concurrency: engine.places, unordered: true }),
       Stream.runDrain
     )
+  }
 }
 
 const hasModel = (settings: Settings.Settings, item: Prompt | Malformed): Effect.Effect<void, Settings.SettingsError> =>

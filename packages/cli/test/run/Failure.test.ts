@@ -1,4 +1,5 @@
 import * as Deadline from "@sluice/core/Deadline"
+import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import { AiError } from "effect/ai"
@@ -74,6 +75,19 @@ describe("Failure", () => {
       "content policy",
       "other"
     ])
+  })
+})
+
+describe("Failure.unusable", () => {
+  const unusable = (option: string, actual: unknown, allowed: string) =>
+    Failure.unusable(new InvalidOptions({ module: "OpenAiCompatible", issues: [{ option, actual, allowed }] }), asked)
+
+  it("speaks of flags and variables, and tells no key", () => {
+    assert.strictEqual(
+      unusable("apiKey", "two words", "visible ASCII characters"),
+      "the key from OPENAI_API_KEY may have only visible ASCII characters"
+    )
+    assert.match(unusable("url", "http://localhost:1", "https://"), /^http:\/\/localhost:1\/v1 .*--allow-insecure-key/)
   })
 })
 

@@ -33,7 +33,13 @@ describe("Progress", () => {
     assert.include(Progress.render(view({ circuit: { state: "probing" } }), 200), "probing")
   })
 
+  it("shows an outage on 80 columns, with all that it can have to say", () => {
+    const down = view({ done: 1_234_567, total: 9_999_999, failed: 1_234, circuit: { state: "open", probeAt: 10_999 } })
+    assert.include(Progress.render(down, 79), "provider down, probe in 999ms")
+  })
+
   it("promises no end that nobody knows", () => {
+    assert.notInclude(Progress.render(view({ circuit: { state: "open", probeAt: 11_000 } }), 200), "left")
     assert.notInclude(Progress.render(view({ total: undefined }), 200), "left")
     assert.notInclude(Progress.render(view({ rate: 0 }), 200), "left")
   })

@@ -13,7 +13,10 @@ export const folder = Effect.acquireRelease(
 
 /** So many lines, all of them different, unless told how many different ones there are. */
 export const lines = (count: number, different = count): ReadonlyArray<string> =>
-  Array.from({ length: count }, (_, index) => JSON.stringify({ id: `p${index + 1}`, prompt: promptOf(index, different) }))
+  Array.from(
+    { length: count },
+    (_, index) => JSON.stringify({ id: `p${index + 1}`, prompt: promptOf(index, different) })
+  )
 
 const promptOf = (index: number, different: number): string => `Question ${index % different + 1}`
 

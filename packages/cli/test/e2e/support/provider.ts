@@ -1,4 +1,4 @@
-import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect, Redacted } from "effect"
 import type { Command, Ended } from "../../support/command.ts"
 import * as Process from "../../support/command.ts"
@@ -6,7 +6,9 @@ import * as Process from "../../support/command.ts"
 export type Provider = LoopbackProvider.LoopbackProvider["Service"]
 
 /** The environment of a command that is to call this provider. */
-export const environment = ({ apiKey, url }: Pick<Provider, "apiKey" | "url">): { readonly [name: string]: string } => ({
+export const environment = (
+  { apiKey, url }: Pick<Provider, "apiKey" | "url">
+): { readonly [name: string]: string } => ({
   OPENAI_BASE_URL: url,
   SLUICE_MODEL: "rules",
   ...(apiKey === undefined ? {} : { OPENAI_API_KEY: Redacted.value(apiKey) })
@@ -29,4 +31,17 @@ export const start = (args: ReadonlyArray<string>, env: { readonly [name: string
 export const requests = (provider: Provider, count: number): Effect.Effect<void> =>
   Effect.gen(function*() {
     while ((yield* provider.journal).length < count) yield* Effect.sleep(5)
+  })
+
+/** Waits until the command has said this on standard error. */
+export const says = (command: Command, text: string): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    let said = ""
+    const { stderr } = command.process
+    const heard = (data: Buffer): void => {
+      said += data.toString()
+      if (said.includes(text)) resume(Effect.void)
+    }
+    stderr.on("data", heard)
+    return Effect.sync(() => stderr.off("data", heard))
   })

@@ -1,0 +1,80 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Journal from "@sluice/ai/testing/Journal"
+import * as Comparison from "../../demo/Comparison.ts"
+
+/** A request that was answered in full, with these differences. */
+const entry = (changes: Partial<Journal.Entry>): Journal.Entry => ({
+  n: 1,
+  digest: "d",
+  prompt: "a",
+  attempt: 1,
+  model: "rules",
+  down: false,
+  received: { epoch: 0, monotonic: 0 },
+  ended: { epoch: 100, monotonic: 100 },
+  ending: "complete",
+  inputTokens: 10,
+  outputTokens: 5,
+  open: 1,
+  ...changes
+})
+
+describe("Comparison", () => {
+  it("counts an answer only if it was sent whole, for just that prompt", () => {
+    const journal = [
+      entry({ prompt: "a", answer: Journal.digest("whole") }),
+      entry({ prompt: "b", answer: Journal.digest("other") }),
+      entry({ prompt: "c", ending: "cut" })
+    ]
+    const counts = Comparison.counts(
+      [
+        { prompt: "a", text: "whole" },
+        { prompt: "b", text: "whole" },
+        { prompt: "c", text: "wh" },
+        { prompt: "d", text: undefined }
+      ],
+      journal
+    )
+    assert.deepInclude(counts, { answered: 1, cutShort: 2, failed: 1, calls: 3 })
+  })
+
+  it("counts an answer for every ticket that got it, and its calls once", () => {
+    const outcome = { prompt: "a", text: "whole" }
+    const counts = Comparison.counts([outcome, outcome, outcome], [entry({ answer: Journal.digest("whole") })])
+    assert.deepInclude(counts, { answered: 3, calls: 1, tokens: 15 })
+  })
+
+  it("takes an empty answer for one if it was sent", () => {
+    const outcomes = [{ prompt: "a", text: "" }]
+    assert.strictEqual(Comparison.counts(outcomes, [entry({ answer: Journal.digest("") })]).answered, 1)
+    assert.strictEqual(Comparison.counts(outcomes, [entry({ ending: "cut" })]).answered, 0)
+  })
+
+  it("takes calls, outage, haste, tokens and time from the provider", () => {
+    const counts = Comparison.counts([], [
+      entry({ n: 1, attempt: 1, status: 429, ending: "refused", retryAfterMillis: 1_000 }),
+      entry({ n: 2, attempt: 2, received: { epoch: 600, monotonic: 600 }, ended: { epoch: 2500, monotonic: 2500 } }),
+      entry({ n: 3, digest: "e", down: true, inputTokens: 0, outputTokens: 0 })
+    ])
+    assert.deepStrictEqual(counts, {
+      answered: 0,
+      failed: 0,
+      cutShort: 0,
+      calls: 3,
+      whileDown: 1,
+      tooSoon: 1,
+      tokens: 30,
+      millis: 2_500
+    })
+  })
+
+  it("puts both in a table of at most 80 columns, with large numbers too", () => {
+    const counts = Comparison.counts([], [])
+    const many = { ...counts, tokens: 1_234_567_890, millis: 3_600_000, calls: 1_000_000 }
+    const table = Comparison.table(many, { ...counts, answered: 204 })
+    for (const line of table) assert.isAtMost(line.length, 80)
+    assert.match(table[0] ?? "", /^ +official client +Sluice$/)
+    assert.isTrue(table.some((line) => /^ {2}answered in full +0 +204$/.test(line)))
+    assert.isTrue(table.some((line) => /^ {2}calls received +1,000,000 +0$/.test(line)))
+  })
+})

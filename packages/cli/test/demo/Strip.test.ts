@@ -1,0 +1,23 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Strip from "../../demo/Strip.ts"
+
+const opens = (at: number) => ({ at, circuit: { state: "open", probeAt: at + 1_000 } }) as const
+const closes = (at: number) => ({ at, circuit: { state: "closed" } }) as const
+
+describe("Strip", () => {
+  it("shows a circuit that never opened as closed", () => {
+    assert.strictEqual(Strip.render([], 1_000, 10), "----------")
+  })
+
+  it("shows when it opened, when it was probed, and when it closed", () => {
+    assert.strictEqual(Strip.render([opens(2_500), opens(5_500), closes(8_500)], 10_000, 10), "--OOO?OO?-")
+  })
+
+  it("shows a probe also in a cell in which much else happened", () => {
+    assert.strictEqual(Strip.render([opens(10), closes(20), opens(30)], 1_000, 4), "?OOO")
+  })
+
+  it("has as many cells as it has columns", () => {
+    for (const columns of [1, 7, 74]) assert.strictEqual(Strip.render([opens(3)], 100, columns).length, columns)
+  })
+})

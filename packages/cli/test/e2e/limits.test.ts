@@ -1,0 +1,35 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Journal from "@sluice/ai/testing/Journal"
+import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import { Effect } from "effect"
+import { join } from "node:path"
+import { allAnswered, folder, lines, resultsIn, write } from "./support/files.ts"
+import { environment, run } from "./support/provider.ts"
+
+describe("a provider that limits some prompts", () => {
+  it.live(
+    "is asked all the others while those wait, which are asked again no sooner than it wants",
+    () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({ script: { faults: { rateLimit: 0.1 }, retryAfterSeconds: 3 } })
+        const directory = yield* folder
+        const prompts = write(join(directory, "prompts.jsonl"), lines(100))
+        const results = join(directory, "results.jsonl")
+        const args = [prompts, "-o", results, "--concurrency", "4"]
+        const { code, stderr } = yield* run(args, environment(provider))
+
+        assert.strictEqual(code, 0, stderr)
+        allAnswered(resultsIn(results), 100)
+        const journal = yield* provider.journal
+        // More than there are calls at once, or nobody would have been held up.
+        const limited = journal.filter(({ status }) => status === 429).length
+        assert.isAbove(limited, 4)
+        const attempts = journal.map(({ attempt }) => attempt)
+        assert.deepStrictEqual(attempts.slice(0, 100), Array.from({ length: 100 }, () => 1))
+        assert.deepStrictEqual(attempts.slice(100), Array.from({ length: limited }, () => 2))
+        assert.deepStrictEqual(Journal.soonerThanRetryAfter(journal), [])
+        assert.isAtMost(Journal.maxOpen(journal), 4)
+      }),
+    30_000
+  )
+})

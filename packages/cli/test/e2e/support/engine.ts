@@ -1,0 +1,40 @@
+import * as Engine from "../../../src/run/Engine.ts"
+import type { Prompt } from "../../../src/run/Prompt.ts"
+import type { Provider } from "./provider.ts"
+
+/** The engine of a run, for prompts one by one. */
+export const engineFor = (
+  { apiKey, url }: Provider,
+  changes: Partial<Engine.Options> = {}
+) =>
+  Engine.make(
+    {
+      url,
+      model: "rules",
+      apiKey,
+      keySource: "the test",
+      allowInsecureKey: false,
+      temperature: undefined,
+      maxTokens: undefined,
+      concurrency: 16,
+      maxAttempts: 5,
+      timeoutMillis: 60_000,
+      dedupeTtlMillis: 0,
+      noShare: false,
+      maxOutageMillis: 60_000,
+      ...changes
+    },
+    { called: () => {}, attemptFailed: () => {}, circuit: () => {} }
+  )
+
+/** The same question, on some line. */
+export const prompt = (line: number): Prompt => ({
+  _tag: "Prompt",
+  line,
+  id: undefined,
+  messages: [{ role: "user", content: "The same question" }],
+  model: undefined,
+  temperature: undefined,
+  maxTokens: undefined,
+  body: undefined
+})
