@@ -8,7 +8,7 @@ import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Layer, type Scope, Stream } from "effect"
+import { Context, Duration, Effect, Exit, type Layer, type Scope, Stream } from "effect"
 
 /** Exactly equal: `any` is equal to nothing but itself, so none can hide in an inferred type. */
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
@@ -87,9 +87,7 @@ const compiled = (gpt: Sluice.Sluice) => {
     // @ts-expect-error a stream of numbers under a key of strings
     gpt.protectStream(Stream.make(1), { dedupe }),
     // @ts-expect-error a classifier of another answer
-    gpt.protect(Effect.succeed(1), { classify: (_: Exit.Exit<string>) => undefined }),
-    // @ts-expect-error one policy is not the other
-    Effect.provide(both, Layer.mergeAll(Gpt.layerMemory, Gpt.layerNoop)) satisfies Effect.Effect<unknown, unknown, Db>
+    gpt.protect(Effect.succeed(1), { classify: (_: Exit.Exit<string>) => undefined })
   ]
 }
 

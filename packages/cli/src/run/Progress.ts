@@ -5,7 +5,6 @@ import * as Words from "./Words.ts"
 export type Circuit =
   | { readonly state: "closed" }
   | { readonly state: "open"; readonly probeAt: number }
-  | { readonly state: "probing" }
 
 /** A run at one moment. */
 export interface View {
@@ -44,14 +43,10 @@ export const render = (view: View, columns: number): string => {
 }
 
 const circuitWords = (circuit: Circuit, now: number): ReadonlyArray<string> => {
-  switch (circuit.state) {
-    case "closed":
-      return []
-    case "open":
-      return [`provider down, probe in ${Words.time(Math.max(0, circuit.probeAt - now))}`]
-    case "probing":
-      return ["provider down, probing"]
-  }
+  if (circuit.state === "closed") return []
+  // From then on one call is let through, and the circuit moves when it has told.
+  const left = circuit.probeAt - now
+  return [left > 0 ? `provider down, probe in ${Words.time(left)}` : "provider down, probing"]
 }
 
 const leftWords = (total: number | undefined, done: number, rate: number): ReadonlyArray<string> =>
