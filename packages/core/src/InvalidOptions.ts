@@ -23,6 +23,30 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
+
+// What is refused is often what JSON has no word for: NaN, Infinity, nothing at all.
+const plain = (actual: unknown): Schema.Json => {
+  switch (typeof actual) {
+    case "string":
+    case "boolean":
+      return actual
+    case "number":
+      return Number.isFinite(actual) ? actual : String(actual)
+    case "bigint":
+    case "undefined":
+      return String(actual)
+    default:
+      return actual === null ? null : typeof actual === "object" ? "an object" : `a ${typeof actual}`
+  }
+}
+
+const Actual: Schema.decodeTo<Schema.Unknown, Schema.Codec<Schema.Json>> = Schema.Json.pipe(
+  Schema.decodeTo(Schema.Unknown, {
+    decode: SchemaGetter.passthroughSubtype<unknown, Schema.Json>(),
+    encode: SchemaGetter.transform(plain)
+  })
+)
 
 /**
  * One option that is out of range.
@@ -31,11 +55,12 @@ import * as Schema from "effect/Schema"
  * @category models
  */
 export const Issue: Schema.Struct<
-  { readonly option: Schema.String; readonly actual: Schema.Unknown; readonly allowed: Schema.String }
+  { readonly option: Schema.String; readonly actual: typeof Actual; readonly allowed: Schema.String }
 > = Schema.Struct({
   /** The option's path, as in `queue` or `trip.failures`. */
   option: Schema.String,
-  actual: Schema.Unknown,
+  /** What was given. Whatever is not JSON is encoded in words. */
+  actual: Actual,
   /** What is allowed, in words. */
   allowed: Schema.String
 })
@@ -53,7 +78,7 @@ export class InvalidOptions extends Schema.Error<InvalidOptions>("@sluice/core/I
 }) {
   override get message(): string {
     const issues = this.issues.map(({ actual, allowed, option }) =>
-      `${option} is ${String(actual)}; allowed: ${allowed}`
+      `${option} is ${plain(actual)}; allowed: ${allowed}`
     )
     return `${this.module}: ${issues.join(" | ")}`
   }
