@@ -105,8 +105,8 @@ export const make = Effect.fnUntraced(function*(
 
 const placesPerCall = 8
 
-/** How often a prompt may use up its tries, where the circuit opened at the last of them. */
-const rounds = 3
+/** How often a prompt may use up its tries by itself, where the circuit is open and others may be to blame. */
+const rounds = 2
 
 /** There is one provider, and so one circuit. */
 const circuit = "provider"
@@ -187,17 +187,18 @@ class Calls implements Engine {
   readonly ask = (prompt: Prompt, tried: Effect.Effect<void> = Effect.void): Effect.Effect<Result, RunStopped> =>
     Effect.flatMap(
       Clock.currentTimeMillis,
-      (startedAt) => this.fatal === undefined ? this.askSince(prompt, tried, startedAt, 0) : Effect.fail(this.fatal)
+      (startedAt) =>
+        this.fatal === undefined ? this.askInRounds(prompt, tried, startedAt, new Tries()) : Effect.fail(this.fatal)
     )
 
-  /** `attemptsBefore`: tries of this prompt in earlier rounds, which an open circuit ended. */
-  private askSince(
+  /** A round is a call with its tries. Another follows where an open circuit ended it. */
+  private askInRounds(
     prompt: Prompt,
     afterTry: Effect.Effect<void>,
     startedAt: number,
-    attemptsBefore: number
+    tries: Tries
   ): Effect.Effect<Result, RunStopped> {
-    const call = Effect.ensuring(this.attempt(prompt, attemptsBefore), afterTry).pipe(
+    const call = Effect.ensuring(this.attempt(prompt, tries, tries.made), afterTry).pipe(
       this.sluice.protect({
         dedupe: this.options.noShare ? undefined : this.share(prompt),
         // Nothing is tried again once it is known that nothing can be answered.
@@ -207,20 +208,22 @@ class Calls implements Engine {
     )
     return Effect.flatMap(Effect.zip(call, this.closedIn), ([[exit, { attempts, served, stopped }], closedIn]) => {
       if (this.fatal !== undefined) return Effect.fail(this.fatal)
-      const tried = attemptsBefore + attempts
-      // The provider went down, and took the prompt's last tries with it. But a prompt that nothing answers has an end.
-      const lostToOutage = stopped === "Attempts" && closedIn > 0 && tried < rounds * this.options.maxAttempts
+      tries.made += attempts
+      // The provider went down, and took the prompt's last tries with it.
+      const lostToOutage = stopped === "Attempts" && closedIn > 0
       const again = openCircuit(exit)?.retryAfter ?? (lostToOutage ? Duration.millis(closedIn) : undefined)
-      if (again !== undefined) {
+      // But a prompt that fails time and again by itself must not hold the others: each of its tries is a probe lost.
+      const ownError = tries.failedByItself >= rounds * this.options.maxAttempts ? tries.ownError : undefined
+      if (again !== undefined && ownError === undefined) {
         return Effect.andThen(
           this.waitFor(again),
-          Effect.suspend(() => this.askSince(prompt, afterTry, startedAt, tried))
+          Effect.suspend(() => this.askInRounds(prompt, afterTry, startedAt, tries))
         )
       }
       return Effect.map(Clock.currentTimeMillis, (now) => {
         const { id, line, model = this.options.model } = prompt
-        const common = { line, id, model, attempts: tried, how: hows[served], milliseconds: now - startedAt }
-        return resultOf(common, exit)
+        const common = { line, id, model, attempts: tries.made, how: hows[served], milliseconds: now - startedAt }
+        return resultOf(common, again === undefined || ownError === undefined ? exit : Exit.fail(ownError))
       })
     })
   }
@@ -245,7 +248,7 @@ class Calls implements Engine {
     })
   }
 
-  private attempt(prompt: Prompt, attemptsBefore: number): Effect.Effect<Answer, AiError.AiError> {
+  private attempt(prompt: Prompt, tries: Tries, attemptsBefore: number): Effect.Effect<Answer, AiError.AiError> {
     const answer = this.model.streamText({ prompt: prompt.messages.map(toWire) }).pipe(
       Stream.runFold(() => nothing, heard),
       OpenAiCompatible.withConfigOverride(prompt),
@@ -258,11 +261,11 @@ class Calls implements Engine {
     )
     return Effect.suspend((): Effect.Effect<Answer, AiError.AiError> => {
       this.report.called()
-      return Effect.onExit(answer, (exit) => Effect.sync(() => this.attempted(prompt, exit)))
+      return Effect.onExit(answer, (exit) => Effect.sync(() => this.attempted(prompt, tries, exit)))
     })
   }
 
-  private attempted(prompt: Prompt, exit: Exit.Exit<Answer, AiError.AiError>): void {
+  private attempted(prompt: Prompt, tries: Tries, exit: Exit.Exit<Answer, AiError.AiError>): void {
     if (Exit.isSuccess(exit)) {
       this.hasAnswered = true
       this.downSince = undefined
@@ -271,9 +274,23 @@ class Calls implements Engine {
     const error = errorOf(exit)
     // Its timeout interrupts a try, and so does the end of the run, when nobody counts any more.
     this.report.attemptFailed(error === undefined ? "timeout" : Failure.reasonOf(error))
+    if (error !== undefined && !Failure.isOutage(error)) tries.fail(error)
     if (this.hasAnswered || this.fatal !== undefined) return
     const message = Failure.fatal(error, asked(this.options, prompt))
     if (message !== undefined) this.fatal = new RunStopped({ why: "Unusable", message })
+  }
+}
+
+/** The tries of one prompt over all rounds. */
+class Tries {
+  made = 0
+  /** Those whose failure may be the prompt's own doing. */
+  failedByItself = 0
+  ownError: AiError.AiError | undefined
+
+  fail(error: AiError.AiError): void {
+    this.failedByItself++
+    this.ownError = error
   }
 }
 

@@ -35,6 +35,14 @@ export const reasonOf = (error: unknown): string => {
   }
 }
 
+/** Whether the error tells of the provider or the way to it. Any other may be the doing of the prompt that met it. */
+export const isOutage = ({ reason }: AiError.AiError): boolean => {
+  if (reason._tag === "NetworkError" || reason._tag === "RateLimitError") return true
+  return reason._tag === "InternalProviderError" && outageStatuses.has(reason.http?.response?.status ?? 0)
+}
+
+const outageStatuses = new Set([408, 409, 502, 503, 504, 529])
+
 const otherReasons = new Map([
   ["AttemptTimeout", "timeout"],
   ["TimeoutError", "timeout"],

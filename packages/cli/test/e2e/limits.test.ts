@@ -33,3 +33,32 @@ describe("a provider that limits some prompts", () => {
     30_000
   )
 })
+
+describe("a prompt that the provider cannot digest", () => {
+  it.live(
+    "fails with its own error, though the circuit opens at its tries and nobody else is left to close it",
+    () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({
+          answer: ({ prompt }) =>
+            prompt.includes("poison")
+              ? Effect.fail(new LoopbackProvider.AnswerError({ status: 500, message: "no answer to that" }))
+              : Effect.succeed({ text: "an answer" })
+        })
+        const directory = yield* folder
+        const poison = JSON.stringify({ id: "bad", prompt: "poison" })
+        const prompts = write(join(directory, "prompts.jsonl"), [...lines(5), poison])
+        const results = join(directory, "results.jsonl")
+        const { code, stderr } = yield* run([prompts, "-o", results, "--concurrency", "1"], environment(provider))
+
+        assert.strictEqual(code, 1, stderr)
+        const written = resultsIn(results)
+        assert.strictEqual(written.filter(({ status }) => status === "ok").length, 5)
+        const failed = written.find(({ id }) => id === "bad")
+        assert.strictEqual(failed?.status === "failed" && failed.error.tag, "InternalProviderError")
+        // Two rounds of the default of five tries.
+        assert.strictEqual((yield* provider.journal).length, 5 + 10)
+      }),
+    60_000
+  )
+})
