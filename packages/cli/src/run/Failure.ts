@@ -106,7 +106,9 @@ export const fatal = (error: unknown, asked: Asked): string | undefined => {
     case "NetworkError":
       return isUnreachable(reason) ? `cannot reach ${asked.url}: ${said(reason)}` : undefined
     case "InvalidResponseError":
-      return `${asked.url} does not answer like an OpenAI-compatible API: ${said(reason)}`
+      return isOtherApi(reason)
+        ? `${asked.url} does not answer like an OpenAI-compatible API: ${said(reason)}`
+        : undefined
     case "InvalidRequestError":
       return refusedRequest(reason, asked)
     default:
@@ -129,6 +131,10 @@ export const unusable = ({ issues }: InvalidOptions, { keySource, url }: Pick<As
   }).join("; ")
 
 const said = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
+
+// JSON or events that are too large or too deep to be read are one answer's fault: the next may be smaller.
+const isOtherApi = (reason: AiError.InvalidResponseError): boolean =>
+  !/json|event-stream/i.test(String(reason.http?.response?.headers["content-type"] ?? ""))
 
 // Nobody listens there, or it is not who it should be. A connection that was made and lost is another matter: it passes.
 const unreachable =

@@ -128,8 +128,10 @@ describe("Failure.fatal", () => {
   })
 
   it("lets pass what passes: limits, overload, timeouts, refusals", () => {
+    const json = { response: { status: 200, headers: { "content-type": "application/json" } } }
     const passing = [
       ai(new AiError.RateLimitError({})),
+      ai(new AiError.InvalidResponseError({ description: "an event of more than 1048576 characters", http: json })),
       ai(new AiError.InternalProviderError({ description: "x", http: http(503) })),
       ai(new AiError.ContentPolicyError({ description: "x" })),
       { _tag: "AttemptTimeout" },
