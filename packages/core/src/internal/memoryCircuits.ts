@@ -1,4 +1,7 @@
-import type { Answer, Control, Snapshot, Target, Window } from "../CircuitBreakerStore.ts"
+import type { Answer, CircuitBreakerStore, Control, Snapshot, Target, Window } from "../CircuitBreakerStore.ts"
+
+/** What the contract's verb is asked. */
+type Asked<Verb extends "lease" | "record" | "transition"> = Parameters<CircuitBreakerStore["Service"][Verb]>[0]
 
 interface Circuit {
   generation: number
@@ -28,14 +31,7 @@ export class MemoryCircuits {
   }
 
   lease(
-    asked: {
-      readonly key: string
-      readonly window: Window
-      readonly generation: number
-      readonly id: string
-      readonly limit: number
-      readonly ttlMillis: number
-    },
+    asked: Asked<"lease">,
     now: number
   ): Answer {
     const circuit = this.circuits.get(asked.key)
@@ -50,13 +46,7 @@ export class MemoryCircuits {
   }
 
   record(
-    given: {
-      readonly key: string
-      readonly window: Window
-      readonly generation: number
-      readonly lease?: string | undefined
-      readonly samples: string
-    },
+    given: Asked<"record">,
     now: number
   ): Answer {
     const known = this.circuits.has(given.key)
@@ -76,13 +66,7 @@ export class MemoryCircuits {
   }
 
   transition(
-    wish: {
-      readonly key: string
-      readonly window: Window
-      readonly generation: number
-      readonly by: string
-      readonly to: Target
-    },
+    wish: Asked<"transition">,
     now: number
   ): Answer {
     const circuit = this.use(wish.key, wish.generation === 0, 0, now)
