@@ -34,11 +34,13 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { RefusalTypeId } from "./internal/refusal.ts"
 import { stackless } from "./internal/stackless.ts"
+import { alarm, type Limit, start } from "./internal/timeout.ts"
 
 /**
  * The deadline passed.
@@ -100,11 +102,71 @@ export const remaining: Effect.Effect<Duration.Duration | undefined> = Effect.wi
 export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"]): DeadlineExceeded =>
   stackless(() => new DeadlineExceeded({ at, budget: Duration.millis(deadline.budgetMillis) }))
 
-// The earlier of what stands and what is asked for.
-const nested = (outer: Deadline | undefined, now: number, budget: Duration.Input): Deadline => {
-  const budgetMillis = Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(budget)))
-  const inner = { at: now + budgetMillis, budgetMillis }
-  return outer !== undefined && outer.at <= inner.at ? outer : inner
+/**
+ * A deadline that comes nearer at times, and tells: that of a run which several callers share.
+ *
+ * @internal
+ */
+export interface Moving extends Deadline {
+  /** Calls back whenever the moment may have come nearer, until it is told to stop. */
+  watch(nearer: () => void): () => void
+}
+
+/**
+ * Whether a deadline tells when it comes nearer.
+ *
+ * @internal
+ */
+export const isMoving = (deadline: Deadline): deadline is Moving => "watch" in deadline
+
+/** What is asked for inside another deadline: the earlier of the two at the moment of asking, since the outer one may move. */
+class Nested implements Moving {
+  private readonly outer: Deadline
+  private readonly own: Deadline
+
+  constructor(outer: Deadline, own: Deadline) {
+    this.outer = outer
+    this.own = own
+  }
+
+  get at(): number {
+    return Math.min(this.outer.at, this.own.at)
+  }
+
+  get budgetMillis(): number {
+    return this.outer.at <= this.own.at ? this.outer.budgetMillis : this.own.budgetMillis
+  }
+
+  watch(nearer: () => void): () => void {
+    return isMoving(this.outer) ? this.outer.watch(nearer) : () => {}
+  }
+}
+
+const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): Deadline => {
+  const budgetMillis = Math.max(0, Duration.toMillis(budget))
+  const own = { at: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + budgetMillis, budgetMillis }
+  const outer = fiber.getRef(Deadline)
+  return outer === undefined ? own : new Nested(outer, own)
+}
+
+class Expiry implements Limit<DeadlineExceeded> {
+  private readonly deadline: Deadline
+
+  constructor(deadline: Deadline) {
+    this.deadline = deadline
+  }
+
+  at(): number {
+    return this.deadline.at
+  }
+
+  error(): DeadlineExceeded {
+    return exceeded(this.deadline, "Attempt")
+  }
+
+  watch(nearer: () => void): () => void {
+    return isMoving(this.deadline) ? this.deadline.watch(nearer) : () => {}
+  }
 }
 
 /**
@@ -123,15 +185,13 @@ export const within: {
 } = dual(
   2,
   <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E | DeadlineExceeded, R> =>
-    Effect.withFiber((fiber) => {
-      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-      const deadline = nested(fiber.getRef(Deadline), now, budget)
-      return Effect.provideService(self, Deadline, deadline).pipe(
-        Effect.timeoutOrElse({
-          duration: Duration.millis(Math.max(0, deadline.at - now)),
-          orElse: () => Effect.fail(exceeded(deadline, "Attempt"))
-        })
-      )
+    Effect.callback((resume) => {
+      // Whoever runs an effect is a fiber.
+      const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown, unknown>
+      const deadline = begin(fiber, budget)
+      // The fiber's context has what the effect asks for: it is provided where the fiber runs.
+      const context = Context.add(fiber.context as Context.Context<R>, Deadline, deadline)
+      return start(fiber, self, new Expiry(deadline), context, resume)
     })
 )
 
@@ -152,14 +212,9 @@ export const withinStream: {
   2,
   <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E | DeadlineExceeded, R> =>
     Stream.unwrap(Effect.withFiber((fiber) => {
-      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-      const deadline = nested(fiber.getRef(Deadline), now, budget)
+      const deadline = begin(fiber, budget)
       return Effect.succeed(
-        Stream.provideService(self, Deadline, deadline).pipe(
-          Stream.interruptWhen(
-            Effect.delay(Effect.fail(exceeded(deadline, "Attempt")), Duration.millis(Math.max(0, deadline.at - now)))
-          )
-        )
+        Stream.interruptWhen(Stream.provideService(self, Deadline, deadline), alarm(new Expiry(deadline)))
       )
     }))
 )
@@ -170,10 +225,7 @@ export const withinStream: {
  * @internal
  */
 export const provide = <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) => {
-    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-    return Effect.provideService(self, Deadline, nested(fiber.getRef(Deadline), now, budget))
-  })
+  Effect.withFiber((fiber) => Effect.provideService(self, Deadline, begin(fiber, budget)))
 
 /**
  * Sets the deadline of a stream without enforcing it.
@@ -181,7 +233,6 @@ export const provide = <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.
  * @internal
  */
 export const provideStream = <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E, R> =>
-  Stream.unwrap(Effect.withFiber((fiber) => {
-    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-    return Effect.succeed(Stream.provideService(self, Deadline, nested(fiber.getRef(Deadline), now, budget)))
-  }))
+  Stream.unwrap(
+    Effect.withFiber((fiber) => Effect.succeed(Stream.provideService(self, Deadline, begin(fiber, budget))))
+  )

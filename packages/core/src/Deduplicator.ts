@@ -17,7 +17,9 @@
  * |---|---|---|
  * | `capacity` | 10,000 | results kept; at 10 KB an answer that is 100 MB. What was not used for longest goes first. Flights do not count, and none is ever dropped |
  * | `timeToLive` | 0 | only flights are shared: to serve an old answer is a decision, and an operation may take it for itself |
+ * | `maxWaiters` | 10,000 | callers who wait for one flight: a waiting fiber takes about 1 KB. So many for one answer are a loop, not a crowd |
  * | `maxReplay` | 4,096 | parts of a stream kept for those who join late: more than most answers have |
+ * | `name` | `"deduplicator"` | what refusals and metrics call it |
  *
  * Success, typed failure and defect are shared alike. A failure is kept only if the operation's `timeToLive` is a function
  * and says so; an interruption and a refusal of a policy (`CircuitOpen` and the like) never are. A result whose time to
@@ -25,6 +27,12 @@
  *
  * The flight runs with the context of the caller who started it, in a scope of its own, and without a parent span. Its
  * `Deadline` is the latest among those who wait at that moment; each caller leaves when its own passes.
+ *
+ * Who comes when `maxWaiters` wait already is refused with `TooManyWaiters`. To run it by itself would let through the very
+ * stampede that sharing is for.
+ *
+ * Metrics, with the attribute `policy`: `sluice_deduplicator_flights`, `_waiting`, `_cached` (gauges), `_led_total`,
+ * `_joined_total`, `_hits_total`, `_evicted_total`, `_refused_total`, `_undecodable_total` (counters).
  *
  * **Gotchas**
  *
@@ -62,22 +70,24 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Counters, Flight, Landing, Restore } from "./internal/flights.ts"
-import { Flights } from "./internal/flights.ts"
+import type { Counters, Landing, Refuse, Seat } from "./internal/flights.ts"
+import { Deduped, Flight, Flights } from "./internal/flights.ts"
+import { Fleet } from "./internal/launch.ts"
+import * as metrics from "./internal/metrics.ts"
 import { Options } from "./internal/options.ts"
 import { RefusalTypeId } from "./internal/refusal.ts"
 import type { RequestKey } from "./internal/requestKey.ts"
-import { KeyTypeId } from "./internal/requestKey.ts"
+import { hashOf, KeyTypeId, slotOf } from "./internal/requestKey.ts"
 import { stackless } from "./internal/stackless.ts"
 import { StreamFlights } from "./internal/streamFlights.ts"
-import type { InvalidOptions } from "./InvalidOptions.ts"
-import { keyOf } from "./KeyHash.ts"
+import { InvalidOptions } from "./InvalidOptions.ts"
+import { InvalidKey, slotFor } from "./KeyHash.ts"
 
 /**
  * The flight ended without an answer: its claim's scope closed before it was completed, or everybody who waited left.
@@ -98,16 +108,49 @@ export class FlightAbandoned extends Schema.Error<FlightAbandoned>("@sluice/core
 }
 
 /**
+ * As many callers wait for one run as may. Nothing was run for this one.
+ *
+ * **Details**
+ *
+ * It says nothing about the dependency: no retry repeats it and no circuit counts it. Ask again once the run has ended, which
+ * nobody can foretell. If the crowd is real, raise `maxWaiters`; mostly it is one caller who asks in a loop.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TooManyWaiters extends Schema.Error<TooManyWaiters>("@sluice/core/TooManyWaiters")({
+  _tag: Schema.tag("TooManyWaiters"),
+  /** The name of the policy that refused. */
+  policy: Schema.String,
+  operation: Schema.String,
+  /** Callers who were waiting for the run. */
+  waiting: Schema.Int,
+  maxWaiters: Schema.Int
+}) {
+  get [RefusalTypeId](): true {
+    return true
+  }
+  override get message(): string {
+    return `refused: ${this.waiting} of ${this.maxWaiters} callers wait for one run of operation ${this.operation}; ` +
+      "ask again when it has ended, or raise maxWaiters"
+  }
+}
+
+/**
  * What a deduplicator is built from.
  *
  * @since 0.1.0
  * @category models
  */
 export interface DeduplicatorOptions {
+  /** Named in refusals and metrics. Default `"deduplicator"`. */
+  readonly name?: string | undefined
   /** How many results are kept. Default 10,000. */
   readonly capacity?: number | undefined
   /** How long a success is kept whose operation says nothing else. Default 0: only flights are shared. */
   readonly timeToLive?: Duration.Input | undefined
+  /** How many callers may wait for one flight. Default 10,000. */
+  readonly maxWaiters?: number | undefined
   /**
    * How many parts of a stream are kept for those who join it late. Default 4,096. After that nobody joins, and the stream
    * waits for a reader that falls this far behind.
@@ -131,8 +174,24 @@ export type Served = "Led" | "Joined" | "Cached"
  */
 export interface Key<in out A, in out E> extends RequestKey<A, E> {
   readonly operation: string
-  /** The hash of the operation's name, its tenant and its input. */
+  /** The hash of the operation's name, its tenant and its input, as the `KeyHash` gave it. */
   readonly id: string
+}
+
+class HashedKey<A, E> implements Key<A, E> {
+  readonly [KeyTypeId]: Key<A, E>[typeof KeyTypeId]
+  readonly operation: string
+  readonly slot: string
+
+  constructor(of: Key<A, E>[typeof KeyTypeId], operation: string, slot: string) {
+    this[KeyTypeId] = of
+    this.operation = operation
+    this.slot = slot
+  }
+
+  get id(): string {
+    return hashOf(this.slot)
+  }
 }
 
 /**
@@ -147,20 +206,38 @@ export interface Operation<in I, in out A, in out E> {
 }
 
 /**
+ * An operation whose results can be written down and read again: it has a codec for its answer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StorableOperation<in I, in out A, in out E> extends Operation<I, A, E> {
+  /** Between a result and JSON. A failure has a form only where the operation has a codec for it; a defect never has. */
+  readonly codec: Schema.Codec<Exit.Exit<A, E>, Schema.Json>
+}
+
+/**
  * What an operation is made of.
  *
  * @since 0.1.0
  * @category models
  */
-export interface OperationOptions<in I, in A, in E> {
+export interface OperationOptions<in I, in out A, in out E> {
   /** What of the input the answer depends on. Equal keys share an answer; see `KeyHash` for what is equal. */
   readonly key: (input: I) => unknown
   /**
    * How long a success is kept; or, as a function, how long any exit is. Default: the deduplicator's.
    */
   readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input) | undefined
-  /** Whose answer it is: only calls of one tenant share. Default: everybody's. */
+  /** Whose answer it is: only calls of one tenant share. An input that has none is a defect. Default: everybody's. */
   readonly tenant?: ((input: I) => string) | undefined
+  /**
+   * How an answer is written down where it leaves the process, as in `dump`. Default: it never leaves it. In memory an answer
+   * is kept as it is, and needs none.
+   */
+  readonly success?: Schema.Codec<A, unknown> | undefined
+  /** The same for a typed failure. Default: no failure leaves the process. */
+  readonly error?: Schema.Codec<E, unknown> | undefined
 }
 
 /**
@@ -169,7 +246,8 @@ export interface OperationOptions<in I, in A, in E> {
  * **Gotchas**
  *
  * - The name stands for the operation wherever keys meet. Define each operation once.
- * - An operation never throws. A key that cannot be made (`InvalidKey`, or what `key` threw) is a defect where it is used.
+ * - An operation never throws. A key that cannot be made (`InvalidKey`, or what `key` threw) is a defect where it is used, and
+ *   so are options that make no sense (`InvalidOptions`).
  *
  * **Example** (Kept for an hour, per customer; a refusal of the prompt for a minute)
  *
@@ -191,33 +269,128 @@ export interface OperationOptions<in I, in A, in E> {
  * @since 0.1.0
  * @category constructors
  */
-export const operation =
-  <A, E = never>() => <I>(name: string, options: OperationOptions<I, A, E>): Operation<I, A, E> => {
-    const usable = readTimeToLive(options.timeToLive)
+export const operation = <A, E = never>() => {
+  function define<I>(
+    name: string,
+    options: OperationOptions<I, A, E> & { readonly success: Schema.Codec<A, unknown> }
+  ): StorableOperation<I, A, E>
+  function define<I>(name: string, options: OperationOptions<I, A, E>): Operation<I, A, E>
+  function define<I>(name: string, options: OperationOptions<I, A, E>): Operation<I, A, E> {
+    const invalid = invalidOperation(name, options)
+    // Told before a call is made and paid for, by every key of the operation.
+    if (invalid !== undefined) {
+      return Object.assign(() => keyless<A, E>(name, invalid), { operation: name, codec: Schema.Never })
+    }
+    const of = { timeToLive: readTimeToLive(options.timeToLive), defect: undefined }
+    // Without one it would share with everybody.
+    const tenantOf = (input: I): string | undefined => {
+      const tenant: unknown = options.tenant?.(input)
+      if (options.tenant === undefined || typeof tenant === "string") return tenant as string | undefined
+      throw new InvalidKey({ operation: name, path: "", found: "no tenant" })
+    }
     const make = (input: I): Key<A, E> => {
       try {
-        const id = keyOf(name, options.tenant?.(input), options.key(input))
-        return { [KeyTypeId]: usable, operation: name, id }
-      } catch (error) {
-        return { [KeyTypeId]: { ...usable, defect: { error } }, operation: name, id: "" }
+        return new HashedKey(of, name, slotFor(name, tenantOf(input), options.key(input)))
+      } catch (defect) {
+        return keyless(name, defect)
       }
     }
-    return Object.assign(make, { operation: name })
+    const { error = Schema.Never, success } = options
+    return success === undefined
+      ? Object.assign(make, { operation: name })
+      : Object.assign(make, {
+        operation: name,
+        codec: Schema.toCodecJson(Schema.Exit(success, error, Schema.Never))
+      })
   }
+  return define
+}
 
-const readTimeToLive = <A, E>(timeToLive: OperationOptions<never, A, E>["timeToLive"]): Key<A, E>[typeof KeyTypeId] => {
-  if (timeToLive === undefined) return { timeToLive: undefined, defect: undefined }
-  if (typeof timeToLive === "function") return { timeToLive: (exit) => toMillis(timeToLive(exit)), defect: undefined }
-  try {
-    const millis = toMillis(timeToLive)
-    return { timeToLive: (exit) => Exit.isSuccess(exit) ? millis : 0, defect: undefined }
-  } catch (error) {
-    // Told before a call is made and paid for, by every key of the operation.
-    return { timeToLive: undefined, defect: { error } }
-  }
+/** The key of a call that has none: whoever uses it dies of the defect. */
+const keyless = <A, E>(operation: string, error: unknown): Key<A, E> =>
+  new HashedKey({ timeToLive: undefined, defect: { error } }, operation, "")
+
+const readTimeToLive = <A, E>(
+  timeToLive: OperationOptions<never, A, E>["timeToLive"]
+): Key<A, E>[typeof KeyTypeId]["timeToLive"] => {
+  if (timeToLive === undefined) return undefined
+  if (typeof timeToLive === "function") return (exit) => toMillis(timeToLive(exit))
+  const millis = toMillis(timeToLive)
+  return (exit) => Exit.isSuccess(exit) ? millis : 0
 }
 
 const toMillis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
+
+/** What of an operation's options has not even the right type. */
+const invalidOperation = (name: unknown, options: unknown): InvalidOptions | undefined => {
+  const issues: Array<InvalidOptions["issues"][number]> = []
+  const refuse = (option: string, actual: unknown, allowed: string) => issues.push({ option, actual, allowed })
+  if (typeof name !== "string" || name === "") refuse("name", name, "a text that is not empty")
+  if (typeof options !== "object" || options === null) {
+    refuse("options", options, "an object")
+  } else {
+    const { error, key, success, tenant, timeToLive } = options as Partial<Record<keyof AnyOptions, unknown>>
+    if (typeof key !== "function") refuse("key", key, "a function")
+    if (tenant !== undefined && typeof tenant !== "function") refuse("tenant", tenant, "a function")
+    if (typeof timeToLive !== "function" && timeToLive !== undefined && !isDuration(timeToLive)) {
+      refuse("timeToLive", timeToLive, "a duration, or a function from an exit to a duration")
+    }
+    if (success !== undefined && !Schema.isSchema(success)) refuse("success", success, "a schema")
+    if (error !== undefined && !Schema.isSchema(error)) refuse("error", error, "a schema")
+  }
+  const [first, ...rest] = issues
+  return first && new InvalidOptions({ module: "Deduplicator.operation", issues: [first, ...rest] })
+}
+
+type AnyOptions = OperationOptions<never, unknown, unknown>
+
+const isDuration = (input: unknown): boolean => Option.isSome(Duration.fromInput(input as Duration.Input)) // it looks itself
+
+/**
+ * The form in which one kept result leaves the process, and comes back.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const Dumped: Schema.Struct<{
+  readonly operation: Schema.String
+  readonly key: Schema.String
+  readonly expiresAt: Schema.Finite
+  readonly exit: typeof Schema.Json
+}> = Schema.Struct({
+  operation: Schema.String,
+  /** The `id` of its key. */
+  key: Schema.String,
+  /** Epoch milliseconds. */
+  expiresAt: Schema.Finite,
+  /** What the operation's codec made of the result. */
+  exit: Schema.Json
+})
+
+/**
+ * The form in which one kept result leaves the process, and comes back.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Dumped = typeof Dumped.Type
+
+/**
+ * What became of the results that were to be restored.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Restored {
+  /** Kept again. */
+  readonly restored: number
+  /** Left out: there is a run or a result for the key already, and it is newer. */
+  readonly present: number
+  /** Left out: their time is over. */
+  readonly expired: number
+  /** Left out: of another operation, or not what its codec reads. Each is a call that will be made again. */
+  readonly undecodable: number
+}
 
 /**
  * The right to answer for a key, until the scope of its claim closes.
@@ -240,7 +413,7 @@ export interface Lease<in A, in E> {
  */
 export type Claim<A, E> =
   | { readonly _tag: "New"; readonly lease: Lease<A, E> }
-  | { readonly _tag: "InProgress"; readonly await: Effect.Effect<A, E | FlightAbandoned> }
+  | { readonly _tag: "InProgress"; readonly await: Effect.Effect<A, E | FlightAbandoned | TooManyWaiters> }
   | { readonly _tag: "Cached"; readonly exit: Exit.Exit<A, E> }
 
 /**
@@ -252,6 +425,8 @@ export type Claim<A, E> =
 export interface Stats {
   /** Flights that run now. */
   readonly flights: number
+  /** Callers who wait for a flight now. */
+  readonly waiting: number
   /** Results that are held now, those that expired and were not yet swept included. */
   readonly cached: number
   /** Callers who started a flight. */
@@ -262,6 +437,10 @@ export interface Stats {
   readonly hits: number
   /** Results that made room for others before their time was over. */
   readonly evicted: number
+  /** Callers who were refused because too many waited. */
+  readonly refused: number
+  /** Results that could not be restored because they could not be read. */
+  readonly undecodable: number
 }
 
 /**
@@ -273,8 +452,13 @@ export interface Stats {
 export class Deduplicator extends Context.Service<Deduplicator, {
   /** Runs the effect, or waits for the run of another caller with the same key, or hands out its kept result. */
   readonly dedupe: {
-    <A, E>(key: Key<A, E>): <R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, Exclude<R, Scope.Scope>>
-    <A, E, R>(self: Effect.Effect<A, E, R>, key: Key<A, E>): Effect.Effect<A, E, Exclude<R, Scope.Scope>>
+    <A, E>(
+      key: Key<A, E>
+    ): <R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
+    <A, E, R>(
+      self: Effect.Effect<A, E, R>,
+      key: Key<A, E>
+    ): Effect.Effect<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
   }
   /**
    * Reads the stream, or the stream that runs for another caller with the same key, from its beginning. Its elements are
@@ -284,28 +468,57 @@ export class Deduplicator extends Context.Service<Deduplicator, {
    * starts another), and a reader that is `maxReplay` parts behind is waited for by all.
    */
   readonly dedupeStream: {
-    <A, E>(key: Key<A, E>): <R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, Exclude<R, Scope.Scope>>
-    <A, E, R>(self: Stream.Stream<A, E, R>, key: Key<A, E>): Stream.Stream<A, E, Exclude<R, Scope.Scope>>
+    <A, E>(
+      key: Key<A, E>
+    ): <R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
+    <A, E, R>(
+      self: Stream.Stream<A, E, R>,
+      key: Key<A, E>
+    ): Stream.Stream<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
   }
-  /** `dedupe` that says how the caller is served, before it waits; again if the flight it waited for is abandoned. */
-  readonly dedupeWith: <A, E, R>(
+  /**
+   * `dedupe` that says how the caller is served, before it waits; again if the flight it waited for is abandoned. What it
+   * fails with when too many wait is made by `refuse`; without it nobody is refused.
+   */
+  readonly dedupeWith: <A, E, R, E2 = never>(
     self: Effect.Effect<A, E, R>,
     key: Key<A, E>,
-    onServed: (served: Served) => void
-  ) => Effect.Effect<A, E, Exclude<R, Scope.Scope>>
-  /** `dedupeStream` that says how the caller is served, when its stream is opened. */
-  readonly dedupeStreamWith: <A, E, R>(
+    onServed: (served: Served) => void,
+    refuse?: ((refusal: TooManyWaiters) => Effect.Effect<never, E2>) | undefined
+  ) => Effect.Effect<A, E | E2, Exclude<R, Scope.Scope>>
+  /** `dedupeStream` that says how the caller is served, when its stream is opened; and `refuse` as in `dedupeWith`. */
+  readonly dedupeStreamWith: <A, E, R, E2 = never>(
     self: Stream.Stream<A, E, R>,
     key: Key<A, E>,
-    onServed: (served: Served) => void
-  ) => Stream.Stream<A, E, Exclude<R, Scope.Scope>>
+    onServed: (served: Served) => void,
+    refuse?: ((refusal: TooManyWaiters) => Effect.Effect<never, E2>) | undefined
+  ) => Stream.Stream<A, E | E2, Exclude<R, Scope.Scope>>
   /**
    * Looks at the key without running anything. Whoever finds it free gets a lease, and answers through it; if the scope
    * closes first, those who wait get `FlightAbandoned`, and callers of `dedupe` run their own effect. A claim never expires.
+   * Its holder must not wait for its own key, by `dedupe` for instance: nobody else would answer.
    */
   readonly claim: <A, E>(key: Key<A, E>) => Effect.Effect<Claim<A, E>, never, Scope.Scope>
   /** Forgets the key's result. What runs for it goes on for those who wait, is joined by nobody, and is not kept. */
   readonly invalidate: <A, E>(key: Key<A, E>) => Effect.Effect<void>
+  /** The same for all keys of an operation. It looks at everything that is kept: not for every call. */
+  readonly invalidateOperation: <I, A, E>(operation: Operation<I, A, E>) => Effect.Effect<void>
+  /**
+   * What is kept of an operation, to be written to a file and restored by the next process. It holds the answers as they are,
+   * and of their inputs the hash. Left out is what the operation has no codec for, and whatever died. It looks at everything
+   * that is kept.
+   */
+  readonly dump: <I, A, E>(
+    operation: StorableOperation<I, A, E>
+  ) => Effect.Effect<ReadonlyArray<Dumped>>
+  /**
+   * Keeps what `dump` wrote, for the rest of its time to live. Whatever cannot be read is left out and counted: the call is
+   * made again.
+   */
+  readonly restore: <I, A, E>(
+    operation: StorableOperation<I, A, E>,
+    dump: ReadonlyArray<unknown>
+  ) => Effect.Effect<Restored>
   readonly stats: Effect.Effect<Stats>
 }>()("@sluice/core/Deduplicator") {}
 
@@ -316,58 +529,51 @@ export class Deduplicator extends Context.Service<Deduplicator, {
  * @category constructors
  */
 export const make = Effect.fnUntraced(function*(options?: DeduplicatorOptions) {
-  const { capacity, maxReplay, timeToLiveMillis } = yield* readOptions(options)
+  const { capacity, maxReplay, maxWaiters, name, timeToLiveMillis } = yield* readOptions(options)
   const clock = yield* Clock.Clock
-  const scope = yield* Effect.scope
-  const counters: Counters = { flights: 0, led: 0, joined: 0, hits: 0, evicted: 0 }
-  const flights = new Flights({ capacity, timeToLiveMillis, clock, scope }, counters)
-  const streams = new StreamFlights({ maxReplay, scope }, counters)
+  const fleet = new Fleet()
+  yield* Effect.addFinalizer(() => fleet.close)
+  const counters: Counters = { flights: 0, waiting: 0, led: 0, joined: 0, hits: 0, evicted: 0, refused: 0 }
+  let undecodable = 0
+  const refusal = (operation: string, waiting: number): TooManyWaiters =>
+    stackless(() => new TooManyWaiters({ policy: name, operation, waiting, maxWaiters }))
+  const flights = new Flights({ capacity, timeToLiveMillis, maxWaiters, clock, fleet, refusal }, counters)
+  const streams = new StreamFlights({ maxReplay, maxWaiters, fleet, refusal }, counters)
+  const stats = (): Stats => ({ ...counters, cached: flights.cached, undecodable })
+  yield* metrics.show(sources(name, stats))
 
-  const dedupeWith = <A, E, R>(
+  // What the run asks for besides a scope is in the context of whoever leads it.
+  const dedupeWith = <A, E, R, E2 = never>(
     self: Effect.Effect<A, E, R>,
     key: Key<A, E>,
-    onServed: (served: Served) => void
-  ): Effect.Effect<A, E, Exclude<R, Scope.Scope>> => {
-    const call: Effect.Effect<A, E, Exclude<R, Scope.Scope>> = Effect.withFiber((fiber) => {
-      const { defect } = key[KeyTypeId]
-      if (defect !== undefined) return Effect.die(defect.error)
-      const found = flights.find(key)
-      if (found !== undefined && found._tag !== "Flight") {
-        onServed("Cached")
-        return found
-      }
-      // Only who waits needs a mask, and what stands for the key may change on the way into it.
-      return Effect.uninterruptibleMask((restore) => enter(fiber, restore))
-    })
-    const enter = (fiber: Fiber.Fiber<unknown, unknown>, restore: Restore) => {
-      const found = flights.find(key)
-      if (found === undefined) {
-        onServed("Led")
-        return flights.lead(self, key, fiber, restore)
-      }
-      if (found._tag !== "Flight") {
-        onServed("Cached")
-        return found
-      }
-      onServed("Joined")
-      return flights.join(found, fiber, restore, call)
-    }
-    return call
-  }
+    onServed: (served: Served) => void,
+    refuse?: Refuse<E2>
+  ) => new Deduped(flights, self, key, onServed, refuse) as Effect.Effect<A, E | E2, Exclude<R, Scope.Scope>>
 
   const claim = <A, E>(key: Key<A, E>): Effect.Effect<Claim<A, E>, never, Scope.Scope> =>
     Effect.uninterruptible(Effect.flatMap(Effect.scope, (holder): Effect.Effect<Claim<A, E>> => {
       const { defect } = key[KeyTypeId]
       if (defect !== undefined) return Effect.die(defect.error)
       const found = flights.find(key)
-      if (found === undefined) return lease(flights.open(key), holder)
-      if (found._tag !== "Flight") return Effect.succeed({ _tag: "Cached", exit: found })
-      const abandoned = Effect.suspend(() => Effect.fail(abandonedError(key.operation)))
-      const joined = Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber((fiber) => flights.join(found, fiber, restore, abandoned))
+      if (found === undefined) return lease(flights.open(key, undefined), holder)
+      return Effect.succeed(
+        found instanceof Flight
+          ? { _tag: "InProgress", await: awaiting(found) }
+          : { _tag: "Cached", exit: found }
       )
-      return Effect.succeed({ _tag: "InProgress", await: joined })
     }))
+
+  const awaiting = <A, E>(flight: Flight<A, E>): Effect.Effect<A, E | FlightAbandoned | TooManyWaiters> => {
+    const { operation } = flight.key
+    const abandoned = Effect.suspend(() => Effect.fail(stackless(() => new FlightAbandoned({ operation }))))
+    const enter = (seat: Seat) =>
+      flights.isFull(flight) ? Effect.fail(flights.refusal(flight)) : flights.join(flight, seat, abandoned)
+    // It ends as the flight does, or with one of these two.
+    return Effect.withFiber((fiber) => flights.aboard(fiber, { enter })) as Effect.Effect<
+      A,
+      E | FlightAbandoned | TooManyWaiters
+    >
+  }
 
   const lease = <A, E>(flight: Flight<A, E>, holder: Scope.Scope): Effect.Effect<Claim<A, E>> => {
     const settle = (landing: Landing<A, E>) => Effect.sync(() => flights.settle(flight, landing))
@@ -377,36 +583,112 @@ export const make = Effect.fnUntraced(function*(options?: DeduplicatorOptions) {
     })
   }
 
+  const dump = <I, A, E>({ codec, operation }: StorableOperation<I, A, E>) =>
+    Effect.sync(() => {
+      const encode = Schema.encodeUnknownOption(codec)
+      return flights.keptOf(operation).flatMap(({ exit, expiresAt, slot }) =>
+        Option.toArray(Option.map(encode(exit), (exit) => ({ operation, key: hashOf(slot), expiresAt, exit })))
+      )
+    })
+
+  const restore = <I, A, E>({ codec, operation }: StorableOperation<I, A, E>, dump: ReadonlyArray<unknown>) =>
+    Effect.sync((): Restored => {
+      const decode = Schema.decodeUnknownOption(codec)
+      const now = clock.currentTimeMillisUnsafe()
+      const became = { restored: 0, present: 0, expired: 0, undecodable: 0 }
+      const restoreOne = (encoded: unknown): keyof Restored => {
+        const dumped = Option.getOrUndefined(decodeDumped(encoded))
+        // A result under the key of another operation would be handed out with types that it does not have.
+        if (dumped === undefined || dumped.operation !== operation) return "undecodable"
+        const { expiresAt, key } = dumped
+        if (expiresAt <= now) return "expired"
+        return Option.match(decode(dumped.exit), {
+          onNone: () => "undecodable",
+          onSome: (exit) => flights.restore(operation, { slot: slotOf(key), exit, expiresAt }) ? "restored" : "present"
+        })
+      }
+      for (const encoded of dump) became[restoreOne(encoded)]++
+      undecodable += became.undecodable
+      return became
+    })
+
   return Deduplicator.of({
-    dedupe: dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, key: Key<A, E>) => dedupeWith(self, key, ignore)),
-    dedupeStream: dual(2, <A, E, R>(self: Stream.Stream<A, E, R>, key: Key<A, E>) => streams.share(self, key, ignore)),
+    dedupe: dual(
+      2,
+      <A, E, R>(self: Effect.Effect<A, E, R>, key: Key<A, E>) => dedupeWith(self, key, ignore, Effect.fail)
+    ),
+    dedupeStream: dual(
+      2,
+      <A, E, R>(self: Stream.Stream<A, E, R>, key: Key<A, E>) => streams.share(self, key, ignore, Effect.fail)
+    ),
     dedupeWith,
-    dedupeStreamWith: (self, key, onServed) => streams.share(self, key, onServed),
+    dedupeStreamWith: (self, key, onServed, refuse) => streams.share(self, key, onServed, refuse),
     claim,
     invalidate: (key) =>
       Effect.sync(() => {
         flights.invalidate(key)
         streams.invalidate(key)
       }),
-    stats: Effect.sync(() => ({ ...counters, cached: flights.cached }))
+    invalidateOperation: ({ operation }) =>
+      Effect.sync(() => {
+        flights.invalidateOperation(operation)
+        streams.invalidateOperation(operation)
+      }),
+    dump,
+    restore,
+    stats: Effect.sync(stats)
   })
 })
 
 const ignore = (): void => {}
 
-const abandonedError = (operation: string): FlightAbandoned => stackless(() => new FlightAbandoned({ operation }))
+const decodeDumped = Schema.decodeUnknownOption(Dumped)
+
+const sources = (name: string, stats: () => Stats): ReadonlyArray<metrics.Source> => {
+  const source = (kind: metrics.Source["kind"], stat: keyof Stats, description: string): metrics.Source => ({
+    kind,
+    id: `sluice_deduplicator_${stat}${kind === "Counter" ? "_total" : ""}`,
+    description,
+    attributes: { policy: name },
+    read: () => stats()[stat]
+  })
+  return [
+    source("Gauge", "flights", "Flights that run now"),
+    source("Gauge", "waiting", "Callers who wait for a flight now"),
+    source("Gauge", "cached", "Results that are held now"),
+    source("Counter", "led", "Callers who started a flight"),
+    source("Counter", "joined", "Callers who joined a flight"),
+    source("Counter", "hits", "Callers who got a result that was kept"),
+    source("Counter", "evicted", "Results that made room for others before their time was over"),
+    source("Counter", "refused", "Callers who were refused because too many waited"),
+    source("Counter", "undecodable", "Results that could not be restored because they could not be read")
+  ]
+}
 
 const readOptions = (input: DeduplicatorOptions = {}) => {
   const options = new Options("Deduplicator")
   return options.check(check(options, input, ""))
 }
 
-/** Reads a deduplicator's numbers into a list of issues, each option under the path that is given. */
-export const check = (options: Options, input: DeduplicatorOptions, path: string) => ({
-  capacity: options.integer(`${path}capacity`, input.capacity ?? 10_000, 1),
-  timeToLiveMillis: options.millis(`${path}timeToLive`, input.timeToLive ?? 0, 0),
-  maxReplay: options.integer(`${path}maxReplay`, input.maxReplay ?? 4096, 1)
-})
+/** Reads a deduplicator's options into a list of issues, each option under the path that is given. */
+export const check = (options: Options, input: DeduplicatorOptions, path: string) => {
+  const given: unknown = input
+  const isObject = typeof given === "object" && given !== null
+  if (!isObject) options.refuse(path === "" ? "options" : path.slice(0, -1), given, "an object")
+  return checkEach(options, isObject ? input : {}, path)
+}
+
+const checkEach = (options: Options, input: DeduplicatorOptions, path: string) => {
+  const { capacity = 10_000, maxReplay = 4096, maxWaiters = 10_000, name = "deduplicator", timeToLive = 0 } = input
+  if (typeof name !== "string") options.refuse(`${path}name`, name, "a text")
+  return {
+    name,
+    capacity: options.integer(`${path}capacity`, capacity, 1),
+    timeToLiveMillis: options.millis(`${path}timeToLive`, timeToLive, 0),
+    maxWaiters: options.integer(`${path}maxWaiters`, maxWaiters, 1),
+    maxReplay: options.integer(`${path}maxReplay`, maxReplay, 1)
+  }
+}
 
 /**
  * Provides `Deduplicator`.
@@ -447,7 +729,20 @@ export const noop: Deduplicator["Service"] = Deduplicator.of({
       return { _tag: "New", lease: { complete: () => settle, fail: () => settle } }
     }),
   invalidate: () => Effect.void,
-  stats: Effect.succeed({ flights: 0, cached: 0, led: 0, joined: 0, hits: 0, evicted: 0 })
+  invalidateOperation: () => Effect.void,
+  dump: () => Effect.succeed([]),
+  restore: () => Effect.succeed({ restored: 0, present: 0, expired: 0, undecodable: 0 }),
+  stats: Effect.succeed({
+    flights: 0,
+    waiting: 0,
+    cached: 0,
+    led: 0,
+    joined: 0,
+    hits: 0,
+    evicted: 0,
+    refused: 0,
+    undecodable: 0
+  })
 })
 
 /**

@@ -19,6 +19,7 @@
  * | `0` and `-0`; `NaN` and `NaN` | yes |
  * | the fields of an object, the entries of a `Map`, the elements of a `Set`, in another order | yes |
  * | the elements of an array in another order | no |
+ * | letters that look alike, in other characters (`é` as one or as two) | no |
  * | `{ a: undefined }` and `{}`; `null` and `undefined` | no |
  * | a `Buffer` and a `Uint8Array` of the same bytes | yes; typed arrays of different types, no |
  * | instances of a `Schema.Class` with equal fields; of a class with a `PrimaryKey`, with equal primary keys | yes |
@@ -54,8 +55,9 @@
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import { canonical, NoCanonicalForm } from "./internal/canonical.ts"
-import { sha256Hex } from "./internal/sha256.ts"
+import { NoCanonicalForm, withCanonical } from "./internal/canonical.ts"
+import { slotOf } from "./internal/requestKey.ts"
+import { sha256 as sha256Binary, toHex } from "./internal/sha256.ts"
 
 /**
  * The input holds something that no key can be made of. A mistake in the program: it arrives as a defect.
@@ -78,19 +80,20 @@ export class InvalidKey extends Schema.Error<InvalidKey>("@sluice/core/InvalidKe
 }
 
 /**
- * SHA-256 in hexadecimal, computed synchronously.
+ * SHA-256 in hexadecimal, computed synchronously: by the runtime where it can (Node, Deno, Bun), else by ourselves.
  *
  * @since 0.1.0
  * @category hashes
  */
-export const sha256: (bytes: Uint8Array) => string = sha256Hex
+export const sha256: (bytes: Uint8Array) => string = (bytes) => toHex(sha256Binary(bytes))
 
 /**
  * The hash that makes request keys. Default `sha256`.
  *
  * **Gotchas**
  *
- * Two inputs with one hash share one answer: use a cryptographic hash, and all of it.
+ * - Two inputs with one hash share one answer: use a cryptographic hash, and all of it.
+ * - It has to answer at once. One that returns a promise, or no text, is a defect where the key is used.
  *
  * @since 0.1.0
  * @category references
@@ -101,17 +104,29 @@ export const KeyHash: Context.Reference<(canonical: Uint8Array) => string> = Con
 )
 
 /**
- * The key of an operation's call, by the `KeyHash` of the running fiber. Throws `InvalidKey`, and whatever the hash throws.
+ * The slot of an operation's call, by the `KeyHash` of the running fiber. Throws `InvalidKey`, and whatever the hash throws.
  *
  * @internal
  */
-export const keyOf = (operation: string, tenant: string | undefined, value: unknown): string => {
+export const slotFor = (operation: string, tenant: string | undefined, value: unknown): string => {
   const hash = Fiber.getCurrent()?.getRef(KeyHash) ?? sha256
   try {
-    return hash(canonical(operation, tenant, value))
+    // The default hash lets go of the bytes. Another may keep them, so it is given its own.
+    return withCanonical(
+      [operation, tenant, value],
+      (bytes) => hash === sha256 ? sha256Binary(bytes) : slotOf(textOf(hash(bytes.slice())))
+    )
   } catch (error) {
     throw error instanceof NoCanonicalForm
       ? new InvalidKey({ operation, path: error.path, found: error.found })
       : error
   }
+}
+
+// A promise, for one, would be the same text for every input, and so the same key.
+const textOf = (hash: unknown): string => {
+  if (typeof hash !== "string" || hash === "") {
+    throw new TypeError(`KeyHash has to return a text, and gave a ${typeof hash}`)
+  }
+  return hash
 }

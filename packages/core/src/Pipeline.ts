@@ -12,8 +12,14 @@
  *
  * **Details**
  *
- * The error of a stage keeps its type. Which stage it came from is on the cause: `failedStage(cause)`. Nothing but the time
- * and the retry of a stage's own options is added to what it runs; no span is opened, so no input gets into a trace.
+ * A stage may have a time for each attempt, a retry around its attempts, and a recovery when they have all failed.
+ *
+ * The error of a stage keeps its type. Which stage it came from is on the cause: `failedStage(cause)`. How long each stage
+ * took is told by `withTimings`. Where the program has a tracer, each run has a span, and each stage one below it: they
+ * hold names, numbers and words of ours, never an input, an answer or an error's message. Without a tracer none is built.
+ *
+ * A pipeline is inert data: building one throws nothing and refuses nothing. `validate` says what is wrong with its
+ * options; run all the same, it dies with that `InvalidOptions` before its first stage.
  *
  * **Gotchas**
  *
@@ -21,6 +27,8 @@
  *   cause. Look at the cause where it still is the pipeline's own.
  * - `timeout` is for one attempt of the stage. To bound all its attempts, or the pipeline, use `Deadline.within`.
  * - A stage that is interrupted by its own timeout has its finalizers waited for before `StageTimeout` is handed on.
+ * - What a stage logs, and what it says of the current span, is its own doing: Effect puts log lines on the span that they
+ *   are written in.
  *
  * **Example** (Three stages)
  *
@@ -40,16 +48,27 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Pipeable from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { mapConcurrently } from "./internal/mapConcurrently.ts"
+import { Options } from "./internal/options.ts"
+import type { AnyEffect } from "./internal/primitive.ts"
+import { Primitive } from "./internal/primitive.ts"
 import { stackless } from "./internal/stackless.ts"
+import * as Watch from "./internal/stageWatch.ts"
+import { timeout } from "./internal/timeout.ts"
+import type { InvalidOptions } from "./InvalidOptions.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 
 const TypeId = "~@sluice/core/Pipeline"
@@ -102,20 +121,58 @@ export interface Stage {
   /** The time that an attempt of the stage is given. */
   readonly timeout: Duration.Duration | undefined
   readonly retry: RetryPolicy.RetryPolicy | undefined
+  /** Whether it has something to do when all its attempts have failed. */
+  readonly recovers: boolean
 }
 
 /**
  * What a stage may be given beside its function.
  *
+ * **Details**
+ *
+ * Each stands around the one before it: `timeout` around one attempt, `retry` around the attempts, `recover` around it all.
+ *
  * @since 0.1.0
  * @category models
  */
-export interface StageOptions {
-  /** The time for one attempt; past it the attempt is interrupted and fails with `StageTimeout`. Default none. */
+export interface StageOptions<
+  in Input = unknown,
+  in A = unknown,
+  in E = unknown,
+  out B = never,
+  out E2 = never,
+  out R2 = never
+> {
+  /**
+   * The time for one attempt, at least a millisecond; past it the attempt is interrupted and fails with `StageTimeout`.
+   * Default none: how long a stage may take is known to who wrote it, and a deadline can stand around the whole.
+   */
   readonly timeout?: Duration.Input | undefined
-  /** How the stage is tried again. A `StageTimeout` counts as a failure that passes. Default: it is tried once. */
-  readonly retry?: RetryPolicy.RetryPolicy | undefined
+  /**
+   * How the stage is tried again: a policy, or a policy with what `RetryPolicy.retry` may be told beside it. A
+   * `StageTimeout` counts as a failure that passes. Default: it is tried once, since not every stage may be repeated.
+   */
+  readonly retry?: RetryPolicy.RetryPolicy | StageRetry<A, E> | undefined
+  /**
+   * What to do when the stage has failed for good, with its error and its input. What it answers goes on to the next stage
+   * and what it fails with is the stage's failure. It has no time of its own and is not retried. A defect and an
+   * interruption are none of its business. Default none.
+   */
+  readonly recover?: ((error: E, input: Input) => Effect.Effect<B, E2, R2>) | undefined
 }
+
+/**
+ * A retry policy, and what a retry may be told beside it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StageRetry<in A, in E> extends RetryPolicy.RetryCallOptions<A, E> {
+  readonly policy: RetryPolicy.RetryPolicy
+}
+
+// What an option says of types is checked against the stage's function, and never what the function's types come from.
+type Attempts<A, E> = Omit<StageOptions<unknown, NoInfer<A>, NoInfer<E>>, "recover">
 
 /**
  * How a stream of inputs is run.
@@ -124,7 +181,10 @@ export interface StageOptions {
  * @category models
  */
 export interface StreamOptions {
-  /** How many inputs are under way at once. Default 1. */
+  /**
+   * How many inputs are under way at once; no more than that are read ahead of the consumer. Default 1: whether what the
+   * stages call can take more is not known here.
+   */
   readonly concurrency?: number | "unbounded" | undefined
   /** Hands on results as they come instead of in the order of the inputs. Default false. */
   readonly unordered?: boolean | undefined
@@ -137,6 +197,45 @@ export interface StreamOptions {
  * @category constructors
  */
 export const make = <In>(name: string): Pipeline<In, In> => fromStages<In, In, never, never>(name, [])
+
+/**
+ * The pipeline, if the options of its stages make sense, those of nested pipelines included.
+ *
+ * **When to use**
+ *
+ * Where the program starts, for a pipeline whose options come from configuration. A pipeline is not checked when it is
+ * built, as no policy is: building throws nothing.
+ *
+ * **Gotchas**
+ *
+ * - A pipeline that is run though it is invalid dies with the `InvalidOptions` before its first stage. Options are the
+ *   developer's, so that is a defect: no `E` is widened by it, and nothing recovers from it.
+ * - A pipeline that a stage calls inside its function is not seen here. It is checked when it is run.
+ *
+ * **Example** (Every issue, under its stage)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Pipeline from "@sluice/core/Pipeline"
+ * import * as RetryPolicy from "@sluice/core/RetryPolicy"
+ *
+ * const wrong = Pipeline.make<string>("wrong").pipe(
+ *   Pipeline.stage("ask", Effect.succeed<string>, { timeout: -1, retry: RetryPolicy.exponential({ maxAttempts: 0 }) })
+ * )
+ * const program = Pipeline.validate(wrong).pipe(
+ *   Effect.as("fine"),
+ *   Effect.catchTag("InvalidOptions", ({ issues }) => Effect.succeed(issues.map((issue) => issue.option).join()))
+ * )
+ *
+ * console.log(await Effect.runPromise(program)) // => ask.timeout,ask.retry.maxAttempts
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const validate = <In, Out, E, R>(
+  self: Pipeline<In, Out, E, R>
+): Effect.Effect<Pipeline<In, Out, E, R>, InvalidOptions> => Effect.as(checked(self.name, stepsOf(self)), self)
 
 /**
  * Whether a value is a pipeline.
@@ -152,14 +251,19 @@ export const isPipeline = (u: unknown): u is Pipeline<never, unknown, unknown, u
  *
  * **Details**
  *
- * `StageTimeout` is an error of the pipeline only if a timeout is given. A function that throws is a defect of its stage,
- * as is an effect that dies.
+ * `StageTimeout` is an error of the pipeline only if a timeout is given. With `recover`, the stage's own errors and
+ * `StageTimeout` are not: they go to the recovery, and the recovery's are in their place. A function that throws is a
+ * defect of its stage, as is an effect that dies.
+ *
+ * A recovery that fails with the very error that it was given has let it pass: the cause stays as it was, with all that is
+ * noted on it.
  *
  * **Gotchas**
  *
  * - A name that the pipeline already has is not refused: the stage gets the next free number (`ask`, `ask#2`), so that an
  *   error, a timeout and `describe` always tell which of them is meant.
  * - With a `retry`, the function is called anew for each attempt.
+ * - To recover from whatever part of a pipeline fails, make it a stage of another one and give that stage the recovery.
  *
  * **Example** (A pipeline as a stage)
  *
@@ -180,6 +284,22 @@ export const isPipeline = (u: unknown): u is Pipeline<never, unknown, unknown, u
  * console.log(await Effect.runPromise(report("more than one"))) // => 3 words
  * ```
  *
+ * **Example** (A recovery)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Pipeline from "@sluice/core/Pipeline"
+ *
+ * const answer = Pipeline.make<string>("answer").pipe(
+ *   Pipeline.stage("ask", (_question): Effect.Effect<string, "down"> => Effect.fail("down"), {
+ *     timeout: "1 second",
+ *     recover: (error, question) => Effect.succeed(error === "down" ? `nobody knows: ${question}` : "too late")
+ *   })
+ * )
+ *
+ * console.log(await Effect.runPromise(answer("why?"))) // => nobody knows: why?
+ * ```
+ *
  * @since 0.1.0
  * @category combinators
  */
@@ -187,29 +307,37 @@ export const stage: {
   <Out, B, E2, R2>(
     name: string,
     run: (input: Out) => Effect.Effect<B, E2, R2>,
-    options?: StageOptions & { readonly timeout?: undefined }
+    options?: Attempts<B, E2> & { readonly timeout?: undefined; readonly recover?: undefined }
   ): <In, E, R>(self: Pipeline<In, Out, E, R>) => Pipeline<In, B, E | E2, R | R2>
   <Out, B, E2, R2>(
     name: string,
     run: (input: Out) => Effect.Effect<B, E2, R2>,
-    options: StageOptions
+    options: Attempts<B, E2 | StageTimeout> & { readonly recover?: undefined }
   ): <In, E, R>(self: Pipeline<In, Out, E, R>) => Pipeline<In, B, E | E2 | StageTimeout, R | R2>
+  <Out, B, E2, R2, B3, E3, R3>(
+    name: string,
+    run: (input: Out) => Effect.Effect<B, E2, R2>,
+    options: Attempts<B, E2> & {
+      readonly timeout?: undefined
+      readonly recover: (error: NoInfer<E2>, input: NoInfer<Out>) => Effect.Effect<B3, E3, R3>
+    }
+  ): <In, E, R>(self: Pipeline<In, Out, E, R>) => Pipeline<In, B | B3, E | E3, R | R2 | R3>
+  <Out, B, E2, R2, B3, E3, R3>(
+    name: string,
+    run: (input: Out) => Effect.Effect<B, E2, R2>,
+    options: Attempts<B, E2 | StageTimeout> & {
+      readonly recover: (error: NoInfer<E2> | StageTimeout, input: NoInfer<Out>) => Effect.Effect<B3, E3, R3>
+    }
+  ): <In, E, R>(self: Pipeline<In, Out, E, R>) => Pipeline<In, B | B3, E | E3, R | R2 | R3>
+  <Out, B, E2, R2, B3, E3, R3>(
+    name: string,
+    run: (input: Out) => Effect.Effect<B, E2, R2>,
+    options: StageOptions<NoInfer<Out>, NoInfer<B>, NoInfer<E2> | StageTimeout, B3, E3, R3>
+  ): <In, E, R>(self: Pipeline<In, Out, E, R>) => Pipeline<In, B | B3, E | E2 | E3 | StageTimeout, R | R2 | R3>
 } =
-  <Out, B, E2, R2>(name: string, run: (input: Out) => Effect.Effect<B, E2, R2>, options?: StageOptions) =>
-  <In, E, R>(self: Pipeline<In, Out, E, R>): Pipeline<In, B, E | E2, R | R2> =>
-    fromStages(self.name, [...self.stages, {
-      name: unusedName(name, self.stages),
-      run,
-      timeout: options?.timeout === undefined ? undefined : Duration.fromInputUnsafe(options.timeout),
-      retry: options?.retry
-    }])
-
-const unusedName = (name: string, stages: ReadonlyArray<Stage>): string => {
-  const taken = new Set(stages.map((stage) => stage.name))
-  let unused = name
-  for (let nth = 2; taken.has(unused); nth++) unused = `${name}#${nth}`
-  return unused
-}
+  <Out, B, E2, R2>(name: string, run: (input: Out) => Effect.Effect<B, E2, R2>, options?: unknown) =>
+  <In, E, R>(self: Pipeline<In, Out, E, R>): Pipeline<In, never, never, never> =>
+    fromStages(self.name, [...stepsOf(self), new Step(self, name, run, options)])
 
 /**
  * Runs a pipeline on one input: the same as calling it.
@@ -225,10 +353,17 @@ export const run: {
 /**
  * Runs a pipeline on every input of a stream. The first input that fails ends the stream with its error.
  *
+ * **Details**
+ *
+ * Nothing is read or run before the stream is. When its consumer leaves, all that is under way is interrupted at once, and
+ * waited for.
+ *
  * **Gotchas**
  *
  * - With `concurrency`, a failure overtakes the results of earlier inputs that were not handed on yet. To get the result of
  *   every input, use `runStreamExit`.
+ * - In order, one slow input holds back those behind it, and with them what is read: `unordered` does not.
+ * - A `concurrency` that makes no sense is an `InvalidOptions` defect of the stream.
  *
  * **Example** (Two at a time)
  *
@@ -262,7 +397,7 @@ export const runStream: {
     inputs: Stream.Stream<In, E2, R2>,
     pipeline: Pipeline<In, Out, E, R>,
     options?: StreamOptions
-  ): Stream.Stream<Out, E | E2, R | R2> => Stream.mapEffect(inputs, (input) => pipeline(input), options)
+  ): Stream.Stream<Out, E | E2, R | R2> => mapInputs(inputs, pipeline, options)
 )
 
 /**
@@ -271,7 +406,7 @@ export const runStream: {
  * **Gotchas**
  *
  * - A failure of the stream of inputs itself ends it.
- * - With `unordered`, nothing but the result says which input an exit belongs to.
+ * - With `unordered`, nothing but the result says which input an exit belongs to: `runStreamEntries` does.
  *
  * @since 0.1.0
  * @category running
@@ -292,9 +427,207 @@ export const runStreamExit: {
     inputs: Stream.Stream<In, E2, R2>,
     pipeline: Pipeline<In, Out, E, R>,
     options?: StreamOptions
-  ): Stream.Stream<Exit.Exit<Out, E>, E2, R | R2> =>
-    Stream.mapEffect(inputs, (input) => Effect.exit(pipeline(input)), options)
+  ): Stream.Stream<Exit.Exit<Out, E>, E2, R | R2> => mapInputs(inputs, (input) => Effect.exit(pipeline(input)), options)
 )
+
+/**
+ * How one input of a stream ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Entry<out In, out Out, out E> {
+  /** The place of the input in its stream, counted from 0. */
+  readonly index: number
+  readonly input: In
+  readonly exit: Exit.Exit<Out, E>
+}
+
+/**
+ * `runStreamExit`, with the input that each exit belongs to, and its place.
+ *
+ * **When to use**
+ *
+ * With `unordered`, where an exit alone does not say whose it is; and wherever the input is still wanted beside its result.
+ *
+ * **Example** (As they finish)
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import * as Pipeline from "@sluice/core/Pipeline"
+ *
+ * const wait = Pipeline.make<number>("wait").pipe(
+ *   Pipeline.stage("sleep", (millis) => millis > 50 ? Effect.fail("too long") : Effect.sleep(millis))
+ * )
+ *
+ * const lines = Stream.make(30, 60, 10).pipe(
+ *   Pipeline.runStreamEntries(wait, { concurrency: 3, unordered: true }),
+ *   Stream.map(({ exit, index, input }) => `${index}: ${input} ${exit._tag}`),
+ *   Stream.runCollect
+ * )
+ *
+ * console.log(await Effect.runPromise(lines)) // => [ '1: 60 Failure', '2: 10 Success', '0: 30 Success' ]
+ * ```
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const runStreamEntries: {
+  <In, Out, E, R>(
+    pipeline: Pipeline<In, Out, E, R>,
+    options?: StreamOptions
+  ): <E2, R2>(inputs: Stream.Stream<In, E2, R2>) => Stream.Stream<Entry<In, Out, E>, E2, R | R2>
+  <In, E2, R2, Out, E, R>(
+    inputs: Stream.Stream<In, E2, R2>,
+    pipeline: Pipeline<In, Out, E, R>,
+    options?: StreamOptions
+  ): Stream.Stream<Entry<In, Out, E>, E2, R | R2>
+} = dual(
+  (args) => Stream.isStream(args[0]),
+  <In, E2, R2, Out, E, R>(
+    inputs: Stream.Stream<In, E2, R2>,
+    pipeline: Pipeline<In, Out, E, R>,
+    options?: StreamOptions
+  ): Stream.Stream<Entry<In, Out, E>, E2, R | R2> =>
+    mapInputs(
+      inputs,
+      (input, index) => Effect.map(Effect.exit(pipeline(input)), (exit) => ({ index, input, exit })),
+      options
+    )
+)
+
+const mapInputs = <In, E, R, B, E2, R2>(
+  inputs: Stream.Stream<In, E, R>,
+  f: (input: In, index: number) => Effect.Effect<B, E2, R2>,
+  options: StreamOptions | undefined
+): Stream.Stream<B, E | E2, R | R2> =>
+  Stream.unwrap(Effect.map(Effect.orDie(streamOptions(options)), ({ concurrency, unordered }) =>
+    concurrency === 1
+      ? Stream.mapEffect(inputs, f)
+      : mapConcurrently(inputs, f, { concurrency, unordered })))
+
+const streamOptions = (given: unknown = {}) => {
+  const options = new Options("Pipeline")
+  if (!Predicate.isObject(given)) options.refuse("options", given, "an object")
+  const { concurrency = 1, unordered = false } = Predicate.isObject(given) ? given : {}
+  const isWhole = typeof concurrency === "number" && Number.isSafeInteger(concurrency) && concurrency >= 1
+  if (!isWhole && concurrency !== "unbounded") {
+    options.refuse("concurrency", concurrency, "a whole number from 1 | unbounded")
+  }
+  if (typeof unordered !== "boolean") options.refuse("unordered", unordered, "true | false")
+  return options.check({
+    concurrency: isWhole ? concurrency : Number.MAX_SAFE_INTEGER,
+    unordered: unordered === true
+  })
+}
+
+/**
+ * How a run, or a stage of it, ended. `Recovered` is a success that came from the stage's recovery.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Ending = Watch.Ending
+
+/**
+ * What `withTimings` tells of one run.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Timings {
+  readonly pipeline: string
+  readonly ending: Ending
+  /** By the monotonic clock, so that no correction of the time of day shows in it; with fractions. */
+  readonly elapsedMillis: number
+  /** The stages that were begun, in order. The last of them is the one that failed, if one did. */
+  readonly stages: ReadonlyArray<StageTiming>
+}
+
+/**
+ * What `withTimings` tells of one stage.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StageTiming {
+  readonly stage: string
+  /** Counted from 0. */
+  readonly index: number
+  readonly ending: Ending
+  /** All of it: attempts, the waits between them, and the recovery. */
+  readonly elapsedMillis: number
+  /** How often the stage was tried. */
+  readonly attempts: number
+  /** How many of the attempts ended with `StageTimeout`. */
+  readonly timeouts: number
+  /** For a pipeline that is a stage: its own timings, of the last attempt. */
+  readonly nested: Timings | undefined
+}
+
+/**
+ * Runs a pipeline and tells how long each stage took and how often it was tried, also when it failed.
+ *
+ * **Details**
+ *
+ * Timings nest as pipelines do. They hold names and numbers: no input, no answer, no error. A pipeline that is run without
+ * `withTimings` reads no clock and keeps no count.
+ *
+ * **Gotchas**
+ *
+ * - A pipeline that a stage calls inside its function, instead of being the stage, is not looked into.
+ * - If the fiber is interrupted there is nobody to tell: what is interrupted here is the whole, as with `Effect.exit`.
+ *
+ * **Example** (Where the time went)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Pipeline from "@sluice/core/Pipeline"
+ * import * as RetryPolicy from "@sluice/core/RetryPolicy"
+ *
+ * let calls = 0
+ * const pipeline = Pipeline.make<string>("p").pipe(
+ *   Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
+ *   Pipeline.stage("ask", (text) => ++calls < 3 ? Effect.fail("503") : Effect.delay(Effect.succeed(text), 20), {
+ *     retry: RetryPolicy.constant({ baseDelay: "1 millis" })
+ *   })
+ * )
+ *
+ * const [exit, timings] = await Effect.runPromise(Pipeline.withTimings(pipeline)(" x "))
+ * const [trim, ask] = timings.stages
+ * console.log(exit._tag, trim?.attempts, ask?.attempts, (ask?.elapsedMillis ?? 0) > 15) // => Success 1 3 true
+ * ```
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const withTimings = <In, Out, E, R>(
+  self: Pipeline<In, Out, E, R>
+): (input: In) => Effect.Effect<readonly [exit: Exit.Exit<Out, E>, timings: Timings], never, R> => {
+  const plan = new Plan(self.name, stepsOf(self))
+  return (input) =>
+    Effect.suspend(() => {
+      const watch = new Watch.RunWatch(self.name)
+      // The stages of a pipeline give what it says that they give.
+      const run = plan.watch(input, watch) as Effect.Effect<Out, E, R>
+      return Effect.map(Effect.exit(run), (exit) => [exit, timingsOf(watch)] as const)
+    })
+}
+
+const timingsOf = ({ elapsedMillis, ending, pipeline, stages }: Watch.RunWatch): Timings => ({
+  pipeline,
+  ending,
+  elapsedMillis,
+  stages: stages.map(({ attempts, elapsedMillis, ending, index, nested, stage, timeouts }) => ({
+    stage,
+    index,
+    ending,
+    elapsedMillis,
+    attempts,
+    timeouts,
+    nested: nested === undefined ? undefined : timingsOf(nested)
+  }))
+})
 
 /**
  * How many stages a pipeline has. A nested pipeline is one stage.
@@ -305,7 +638,7 @@ export const runStreamExit: {
 export const stageCount = <In, Out, E, R>(self: Pipeline<In, Out, E, R>): number => self.stages.length
 
 /**
- * A pipeline in words: its name, and a line for each stage with its timeout and attempts, nested ones indented below theirs.
+ * A pipeline in words: its name, and a line for each stage with what it was given, nested ones indented below theirs.
  *
  * **Example** (Names and times)
  *
@@ -335,10 +668,11 @@ const describeStages = (stages: ReadonlyArray<Stage>, indent: string): ReadonlyA
     ...(isPipeline(stage.run) ? describeStages(stage.run.stages, `${indent}  `) : [])
   ])
 
-const describeOptions = ({ retry, timeout }: Stage): string => {
+const describeOptions = ({ recovers, retry, timeout }: Stage): string => {
   const parts: Array<string> = []
   if (timeout !== undefined) parts.push(Duration.format(timeout))
   if (retry !== undefined) parts.push(`${retry.maxAttempts} attempts`)
+  if (recovers) parts.push("recovers")
   return parts.length === 0 ? "" : ` (${parts.join(", ")})`
 }
 
@@ -353,6 +687,8 @@ export class FailedStage extends Context.Service<FailedStage, {
   readonly stage: string
   /** Counted from 0. */
   readonly index: number
+  /** What of the stage failed: its function, or its recovery after that. */
+  readonly during: "Run" | "Recovery"
 }>()("@sluice/core/Pipeline/FailedStage") {}
 
 /**
@@ -365,6 +701,7 @@ export class FailedStage extends Context.Service<FailedStage, {
  * **Gotchas**
  *
  * - `Effect.mapError`, or a catch that fails with a new error, makes a new cause, without the annotation.
+ * - The new error of a recovery is the recovery's: the stage that is named has it, not one of a pipeline nested in it.
  *
  * **Example** (Where it failed)
  *
@@ -381,7 +718,7 @@ export class FailedStage extends Context.Service<FailedStage, {
  *   Effect.catchCause((cause) => Effect.succeed(Option.getOrUndefined(Pipeline.failedStage(cause))))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => { pipeline: 'read', stage: 'parse', index: 1 }
+ * console.log(await Effect.runPromise(program)) // => { pipeline: 'read', stage: 'parse', index: 1, during: 'Run' }
  * ```
  *
  * @since 0.1.0
@@ -390,66 +727,309 @@ export class FailedStage extends Context.Service<FailedStage, {
 export const failedStage = (cause: Cause.Cause<unknown>): Option.Option<FailedStage["Service"]> =>
   Context.getOption(Cause.annotations(cause), FailedStage)
 
-/** A stage, and all that follow it. */
-type Step = (input: unknown) => Effect.Effect<unknown, unknown, unknown>
-type OnFailure = (cause: Cause.Cause<unknown>) => Effect.Effect<never, unknown>
-
-const fromStages = <In, Out, E, R>(name: string, stages: ReadonlyArray<Stage>): Pipeline<In, Out, E, R> => {
-  const first = fold(name, stages)
-  const pipeline = (input: In) => Effect.suspend(() => first(input))
+const fromStages = <In, Out, E, R>(name: string, stages: ReadonlyArray<Step>): Pipeline<In, Out, E, R> => {
+  const plan = new Plan(name, stages)
+  const pipeline = (input: In) => new Run(plan, input)
   Object.defineProperty(pipeline, "name", { value: name })
   // `make` and `stage` have checked each stage against the one before it; the list of stages has no room for their types.
   return Object.assign(pipeline, Pipeable.Prototype, { [TypeId]: TypeId, stages }) as unknown as Pipeline<In, Out, E, R>
 }
 
-// From the last stage to the first, once: a run then takes one frame per stage, for what follows it and for its failure.
-const fold = (pipeline: string, stages: ReadonlyArray<Stage>): Step => {
-  let next: Step | undefined
-  for (const [index, stage] of [...stages.entries()].toReversed()) {
-    next = before(attemptsOf(pipeline, stage), annotating({ pipeline, stage: stage.name, index }), next)
+// Only `fromStages` makes pipelines, and of nothing but steps.
+const stepsOf = (self: { readonly stages: ReadonlyArray<Stage> }): ReadonlyArray<Step> =>
+  self.stages as ReadonlyArray<Step>
+
+/** Calls a stage. What it does is noted in the watch, if there is one. */
+type Call = (input: unknown, watch: Watch.StageWatch | undefined) => AnyEffect
+type OnFailure = (cause: Cause.Cause<unknown>) => AnyEffect
+type Recover = (error: unknown, input: unknown) => AnyEffect
+type Place = Omit<FailedStage["Service"], "during">
+
+/** A stage as it was given, and how it runs. */
+class Step implements Stage {
+  readonly name: string
+  readonly run: Stage["run"]
+  readonly timeout: Duration.Duration | undefined
+  readonly retry: RetryPolicy.RetryPolicy | undefined
+  readonly recovers: boolean
+  /** Whether there is nothing around its function. */
+  readonly isBare: boolean
+  readonly call: Call
+  readonly onFailure: OnFailure
+  private readonly given: { readonly name: unknown; readonly options: unknown }
+
+  constructor(
+    pipeline: { readonly name: string; readonly stages: ReadonlyArray<Stage> },
+    name: string,
+    run: Stage["run"],
+    options: unknown
+  ) {
+    const { recover, retry, timeout } = readOptions(options)
+    this.given = { name, options }
+    this.name = unusedName(String(name), pipeline.stages)
+    this.run = run
+    this.timeout = timeout
+    this.retry = retry?.policy
+    this.recovers = recover !== undefined
+    this.isBare = timeout === undefined && retry === undefined && recover === undefined
+    const place = { pipeline: pipeline.name, stage: this.name, index: pipeline.stages.length }
+    this.call = recovering(retrying(bounded(watching(run), this.timeout, place), retry), recover, place)
+    this.onFailure = annotating({ ...place, during: "Run" })
   }
-  return next ?? Effect.succeed
+
+  check(options: Options, path: string): void {
+    const at = `${path}${this.name}`
+    if (typeof this.given.name !== "string") options.refuse(`${at}.name`, this.given.name, "a string")
+    if (typeof this.run !== "function") options.refuse(`${at}.run`, this.run, "a function that returns an Effect")
+    checkOptions(options, at, this.given.options)
+    if (isPipeline(this.run)) { for (const step of stepsOf(this.run)) step.check(options, `${at}.`) }
+  }
 }
 
-const before = (attempts: Step, onFailure: OnFailure, onSuccess: Step | undefined): Step => {
-  const handlers = onSuccess === undefined ? undefined : { onFailure, onSuccess }
-  return (input) => {
-    let answer: Effect.Effect<unknown, unknown, unknown>
-    try {
-      answer = attempts(input)
-    } catch (defect) {
-      // Thrown before there is an effect whose failure could be handled.
-      return onFailure(Cause.die(defect))
-    }
-    return handlers === undefined ? Effect.catchCause(answer, onFailure) : Effect.matchCauseEffect(answer, handlers)
+const unusedName = (name: string, stages: ReadonlyArray<Stage>): string => {
+  const taken = new Set(stages.map((stage) => stage.name))
+  let unused = name
+  for (let nth = 2; taken.has(unused); nth++) unused = `${name}#${nth}`
+  return unused
+}
+
+// Options may be anything, whatever their types say. What cannot be read is left out here, and refused by `checkOptions`
+// before anything runs: so what is read may be taken for what it should be.
+const readOptions = (given: unknown) => {
+  const { recover, retry, timeout } = Predicate.isObject(given) ? given : {}
+  const policy = policyOf(retry)
+  return {
+    timeout: Option.getOrUndefined(Duration.fromInput(timeout as Duration.Input)),
+    retry: policy === undefined ? undefined : { ...(policy === retry ? undefined : retry as object), policy },
+    recover: typeof recover === "function" ? recover as Recover : undefined
   }
 }
 
-/** The stage's function, with its time for each attempt and its retry around them. */
-const attemptsOf = (pipeline: string, stage: Stage): Step => {
-  // A stage is only ever called with what the one before it returns: `stage` has checked that.
-  const run = stage.run as Step
-  const { retry, timeout } = stage
-  if (timeout === undefined && retry === undefined) return run
+const policyOf = (retry: unknown): RetryPolicy.RetryPolicy | undefined => {
+  const policy = Predicate.hasProperty(retry, "policy") ? retry.policy : retry
+  return Predicate.isObject(policy) ? policy as unknown as RetryPolicy.RetryPolicy : undefined
+}
 
-  const bounded = timeout === undefined
-    ? undefined
-    : { duration: timeout, orElse: () => timedOut(pipeline, stage.name, timeout) }
-  return (input) => {
-    const call = Effect.suspend(() => run(input))
-    const attempt = bounded === undefined ? call : Effect.timeoutOrElse(call, bounded)
-    return retry === undefined ? attempt : RetryPolicy.retry(attempt, retry)
+/** Fails with all that is wrong with the options of a pipeline, and of those that are nested in it. */
+const checked = (name: unknown, steps: ReadonlyArray<Step>): Effect.Effect<void, InvalidOptions> => {
+  const options = new Options("Pipeline")
+  if (typeof name !== "string") options.refuse("name", name, "a string")
+  for (const step of steps) step.check(options, "")
+  return options.check(undefined)
+}
+
+const checkOptions = (options: Options, path: string, given: unknown): void => {
+  if (given === undefined) return
+  if (!Predicate.isObject(given)) return options.refuse(`${path}.options`, given, "an object")
+  const { recover, retry, timeout } = given
+  // What is no duration is refused as one that is too short would be.
+  if (timeout !== undefined) options.millis(`${path}.timeout`, timeout as Duration.Input, 1)
+  if (retry !== undefined) checkRetry(options, `${path}.retry`, retry)
+  if (recover !== undefined && typeof recover !== "function") {
+    options.refuse(`${path}.recover`, recover, "a function that returns an Effect")
   }
 }
 
-const timedOut = (pipeline: string, stage: string, after: Duration.Duration): Effect.Effect<never, StageTimeout> =>
-  Effect.fail(stackless(() => new StageTimeout({ pipeline, stage, after })))
+const checkRetry = (options: Options, path: string, retry: unknown): void => {
+  const policy = policyOf(retry)
+  if (policy === undefined) return options.refuse(path, retry, "a RetryPolicy | { policy, ... }")
+  if (policy === retry || !Predicate.isObject(retry)) return RetryPolicy.check(options, policy, `${path}.`)
+  RetryPolicy.check(options, policy, `${path}.policy.`)
+  const { classify, nested, onAttempt } = retry
+  if (classify !== undefined && typeof classify !== "function") {
+    options.refuse(`${path}.classify`, classify, "a function")
+  }
+  if (nested !== undefined && nested !== "share" && nested !== "own") {
+    options.refuse(`${path}.nested`, nested, "share | own")
+  }
+  if (onAttempt !== undefined && typeof onAttempt !== "function") {
+    options.refuse(`${path}.onAttempt`, onAttempt, "a function")
+  }
+}
+
+// A stage is only ever called with what the one before it returns: `stage` has checked that.
+const calling = (run: Stage["run"]): StageFunction => run as StageFunction
+
+const watching = (run: Stage["run"]): Call => {
+  const call = calling(run)
+  return (input, watch) => {
+    if (watch === undefined) return call(input)
+    watch.attempts++
+    if (!isPipeline(run)) return call(input)
+    const nested = watch.nested = new Watch.RunWatch(run.name)
+    return watchRun(nested, watchFrom(stepsOf(run), 0, input, nested))
+  }
+}
+
+const bounded = (call: Call, after: Duration.Duration | undefined, { pipeline, stage }: Place): Call => {
+  if (after === undefined) return call
+  const millis = Duration.toMillis(after)
+  return (input, watch) => {
+    const answer = call(input, watch)
+    // No timer for what has answered.
+    if (isAnswered(answer)) return answer
+    return Effect.withFiber((fiber) => {
+      const at = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis
+      const error = () => {
+        if (watch !== undefined) watch.timeouts++
+        return stackless(() => new StageTimeout({ pipeline, stage, after }))
+      }
+      return timeout(fiber, answer, { at: () => at, error })
+    })
+  }
+}
+
+const retrying = (call: Call, retry: StageRetry<unknown, unknown> | undefined): Call =>
+  retry === undefined
+    ? call
+    : (input, watch) => RetryPolicy.retry(Effect.suspend(() => call(input, watch)), retry.policy, retry)
+
+const recovering = (call: Call, recover: Recover | undefined, place: Place): Call => {
+  if (recover === undefined) return call
+  const onRecoveryFailure = annotating({ ...place, during: "Recovery" })
+  return (input, watch) => {
+    const answer = call(input, watch)
+    if (isAnswered(answer)) return answer
+    return Effect.catchCause(answer, (cause) => {
+      const found = Cause.findError(cause)
+      if (Result.isFailure(found) || Cause.hasDies(cause)) return Effect.failCause(cause)
+      const error = found.success
+      if (watch !== undefined) watch.recoveredFrom = Watch.tagOf(error)
+      return Effect.catchCause(
+        Effect.suspend(() => recover(error, input)),
+        // Who lets an error pass has not made it: what is noted on its cause stays.
+        (failed) => isOnly(failed, error) ? Effect.failCause(cause) : onRecoveryFailure(failed)
+      )
+    })
+  }
+}
+
+const isOnly = ({ reasons: [reason, ...more] }: Cause.Cause<unknown>, error: unknown): boolean =>
+  more.length === 0 && reason !== undefined && Cause.isFailReason(reason) && reason.error === error
+
+// By its prototype, since `Exit.isExit` looks up those of whatever has not answered: 100 ns less for five stages.
+const success: unknown = Object.getPrototypeOf(Exit.void)
+const isAnswered = (answer: AnyEffect): answer is Exit.Success<unknown> => Object.getPrototypeOf(answer) === success
 
 // The annotation of an inner pipeline stands: `annotate` keeps what is there.
-const annotating = (stage: FailedStage["Service"]): OnFailure => {
-  const annotation = Context.make(FailedStage, stage)
+const annotating = (failed: FailedStage["Service"]): OnFailure => {
+  const annotation = Context.make(FailedStage, failed)
   return (cause) =>
     Effect.failCause(Cause.fromReasons(
       cause.reasons.map((reason) => Cause.isInterruptReason(reason) ? reason : reason.annotate(annotation))
     ))
+}
+
+type StageFunction = (input: unknown) => AnyEffect
+
+/** A stage, and all that follow it. */
+interface Frame {
+  readonly call: StageFunction
+  readonly onFailure: OnFailure
+  readonly onSuccess: StageFunction
+  readonly next: Frame | undefined
+}
+
+/** How a pipeline runs. */
+class Plan {
+  private readonly name: string
+  private readonly steps: ReadonlyArray<Step>
+  private isReady = false
+  private first: Frame | undefined
+
+  constructor(name: string, steps: ReadonlyArray<Step>) {
+    this.name = name
+    this.steps = steps
+  }
+
+  run(input: unknown, fiber: Fiber.Fiber<unknown, unknown>): AnyEffect {
+    if (Watch.isTraced(fiber)) return this.watch(input, new Watch.RunWatch(this.name))
+    return this.isReady ? runFrom(this.first, input) : Effect.flatMap(this.ready(), () => runFrom(this.first, input))
+  }
+
+  watch(input: unknown, watch: Watch.RunWatch): AnyEffect {
+    return watchRun(watch, Effect.flatMap(this.ready(), () => watchFrom(this.steps, 0, input, watch)))
+  }
+
+  // When it is run for the first time: most of the pipelines that `pipe` makes on the way never are.
+  private ready(): Effect.Effect<void> {
+    if (this.isReady) return Effect.void
+    return Effect.map(Effect.orDie(checked(this.name, this.steps)), () => {
+      this.first = framesOf(this.steps)
+      this.isReady = true
+    })
+  }
+}
+
+/** A pipeline called with an input. */
+class Run extends Primitive {
+  private readonly plan: Plan
+  private readonly input: unknown
+
+  constructor(plan: Plan, input: unknown) {
+    super()
+    this.plan = plan
+    this.input = input
+  }
+
+  override evaluate(fiber: Fiber.Fiber<unknown, unknown>): AnyEffect {
+    return this.plan.run(this.input, fiber)
+  }
+}
+
+// A nested pipeline with nothing around it is its stages: it costs nothing of its own.
+const framesOf = (steps: ReadonlyArray<Step>): Frame | undefined => {
+  const left = [...steps]
+  let next: Frame | undefined
+  for (let step = left.pop(); step !== undefined; step = left.pop()) {
+    if (step.isBare && isPipeline(step.run)) left.push(...stepsOf(step.run))
+    else next = frameOf(step, next)
+  }
+  return next
+}
+
+const frameOf = ({ call, isBare, onFailure, run }: Step, next: Frame | undefined): Frame => ({
+  call: isBare ? calling(run) : (input) => call(input, undefined),
+  onFailure,
+  onSuccess: (input) => runFrom(next, input),
+  next
+})
+
+// Stages that answer at once are run in place, one after the other; only one that does not takes a frame on the fiber.
+const runFrom = (first: Frame | undefined, input: unknown): AnyEffect => {
+  let value = input
+  for (let frame = first; frame !== undefined; frame = frame.next) {
+    try {
+      const answer = frame.call(value)
+      if (!isAnswered(answer)) return Effect.matchCauseEffect(answer, frame)
+      if (frame.next === undefined) return answer
+      value = answer.value
+    } catch (defect) {
+      // Thrown before there is an effect whose failure could be handled.
+      return frame.onFailure(Cause.die(defect))
+    }
+  }
+  return Effect.succeed(value)
+}
+
+const watchRun = (watch: Watch.RunWatch, stages: AnyEffect): AnyEffect =>
+  Watch.watched(stages, {
+    name: watch.pipeline,
+    attributes: { "sluice.pipeline": watch.pipeline },
+    onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
+  })
+
+/** As `runFrom`, with a watch on each stage. */
+const watchFrom = (steps: ReadonlyArray<Step>, at: number, input: unknown, run: Watch.RunWatch): AnyEffect => {
+  const step = steps[at]
+  if (step === undefined) return Effect.succeed(input)
+  const watch = run.begin(step.name, at)
+  return Effect.matchCauseEffect(
+    Watch.watched(Effect.suspend(() => step.call(input, watch)), {
+      name: `${run.pipeline}/${step.name}`,
+      attributes: { "sluice.pipeline": run.pipeline, "sluice.stage": step.name, "sluice.stage.index": at },
+      onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
+    }),
+    { onFailure: step.onFailure, onSuccess: (answer) => watchFrom(steps, at + 1, answer, run) }
+  )
 }

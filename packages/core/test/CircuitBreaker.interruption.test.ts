@@ -1,56 +1,246 @@
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Scope, Stream } from "effect"
+import { Clock, Effect, Fiber, Layer, Random, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { failCalls, succeedCall } from "./support/calls.ts"
+import { failCalls, startCall, succeedCall } from "./support/calls.ts"
 import { interruptEverywhere, yields } from "./support/probe.ts"
+import { countingClock } from "./support/sleeps.ts"
+import { remoteStore } from "./support/stores.ts"
 
-const bodies = {
-  "a call": (breaker: CircuitBreaker.CircuitBreaker["Service"]) => breaker.guard(yields(12)),
-  "a stream": (breaker: CircuitBreaker.CircuitBreaker["Service"]) =>
-    Stream.runDrain(breaker.guardStream(Stream.mapEffect(Stream.range(1, 3), () => yields(4))))
+type Breaker = CircuitBreaker.CircuitBreaker["Service"]
+type Store = CircuitBreakerStore.CircuitBreakerStore["Service"]
+
+const memory = Layer.effect(CircuitBreakerStore.CircuitBreakerStore, CircuitBreakerStore.makeMemory())
+
+/** A store elsewhere, whose every verb takes so many turns of the scheduler before and after what it does. */
+const turning = (turns: number): Layer.Layer<CircuitBreakerStore.CircuitBreakerStore> =>
+  Layer.effect(
+    CircuitBreakerStore.CircuitBreakerStore,
+    Effect.map(CircuitBreakerStore.makeMemory(), (memory) => {
+      const slow = <A, E>(verb: Effect.Effect<A, E>) =>
+        Effect.andThen(yields(turns), Effect.tap(verb, () => yields(turns)))
+      return CircuitBreakerStore.CircuitBreakerStore.of({
+        read: (options) => slow(memory.read(options)),
+        lease: (options) => slow(memory.lease(options)),
+        record: (options) => slow(memory.record(options)),
+        transition: (options) => slow(memory.transition(options)),
+        list: (options) => slow(memory.list(options))
+      })
+    })
+  )
+
+const stores = {
+  "in this process": memory,
+  "in a store elsewhere that is quick": remoteStore(0),
+  "in a store elsewhere, one turn each way": turning(1),
+  "in a store elsewhere, three turns each way": turning(3)
 }
 
-/** A breaker that lives as long as the test. */
-const makeBreaker = Effect.map(
-  Layer.build(Layer.fresh(CircuitBreaker.layerMemory({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))),
-  (context) => Context.get(context, CircuitBreaker.CircuitBreaker)
-)
+interface Subject {
+  readonly breaker: Breaker
+  readonly store: Store
+  readonly pending: () => number
+}
+
+const make = (
+  store: Layer.Layer<CircuitBreakerStore.CircuitBreakerStore>,
+  options?: CircuitBreaker.CircuitBreakerOptions
+) =>
+  Effect.gen(function*() {
+    const store = yield* CircuitBreakerStore.CircuitBreakerStore
+    const breaker = yield* CircuitBreaker.make({
+      trip: CircuitBreaker.consecutive(1),
+      openFor: "30 seconds",
+      storeTimeout: "10 seconds",
+      ...options
+    })
+    return { breaker, store }
+  }).pipe(Effect.provide(Layer.fresh(store)), Effect.provideService(Random.Random, lucky), Effect.orDie)
+
+/** How the call meets the circuit. */
+const situations: Record<string, (breaker: Breaker) => Effect.Effect<unknown>> = {
+  "that was never called": () => Effect.void,
+  "that is closed": (breaker) => Effect.orDie(succeedCall(breaker)),
+  "that is half-open": (breaker) => Effect.andThen(failCalls(breaker, 1), TestClock.adjust("30 seconds")),
+  "that lets ever more calls through": (breaker) =>
+    failCalls(breaker, 1).pipe(
+      Effect.andThen(TestClock.adjust("30 seconds")),
+      Effect.andThen(Effect.orDie(succeedCall(breaker))),
+      Effect.andThen(TestClock.adjust("5 seconds"))
+    )
+}
+
+/** Of a ramp: whoever comes is let in. */
+const lucky = Random.Random.of({ nextIntUnsafe: () => 7, nextDoubleUnsafe: () => 0 })
+
+const bodies = {
+  "a call that succeeds": (breaker: Breaker) => breaker.guard(yields(12)),
+  "a call that fails": (breaker: Breaker) => Effect.exit(breaker.guard(Effect.andThen(yields(6), Effect.fail("503")))),
+  "a stream": (breaker: Breaker) =>
+    Stream.runDrain(breaker.guardStream(Stream.mapEffect(Stream.range(1, 3), () => yields(3)))),
+  "a stream that is complete before its end": (breaker: Breaker) =>
+    Stream.runDrain(
+      breaker.guardStream(Stream.mapEffect(Stream.range(1, 3), (part) => Effect.as(yields(3), part)), {
+        isComplete: (part) => part === 2
+      })
+    )
+}
+
+/** Whatever came of the call, nothing is held, no timer runs, and the circuit closes with what succeeds next. */
+const leftNothing = ({ breaker, pending, store }: Subject, at: string) =>
+  Effect.gen(function*() {
+    const window = { calls: 100, bucketMillis: 0, buckets: 0 }
+    assert.strictEqual((yield* store.read({ key: "default", window })).probing, 0, `a lease is live, ${at}`)
+    yield* yields(3)
+    assert.strictEqual(pending(), 0, `a timer is left, ${at}`)
+    const before = yield* breaker.state()
+    // What failed before the interruption came has opened it, rightly.
+    if (before._tag === "Open") yield* TestClock.adjust("1 hour")
+    yield* succeedCall(breaker)
+    assert.strictEqual((yield* breaker.state())._tag, "Closed", at)
+    const { outcomes, refused } = yield* breaker.stats
+    assert.strictEqual(refused, 0, at)
+    return outcomes
+  }).pipe(Effect.orDie)
 
 describe("CircuitBreaker under interruption", () => {
-  for (const [what, run] of Object.entries(bodies)) {
-    it.effect(`${what} interrupted anywhere in a closed circuit counts nowhere`, () =>
-      Effect.scopedWith((scope) =>
-        interruptEverywhere({
-          make: Effect.orDie(makeBreaker.pipe(Effect.provideService(Scope.Scope, scope))),
-          run,
-          after: (breaker, at) =>
+  for (const [where, store] of Object.entries(stores)) {
+    describe(where, () => {
+      for (const [what, run] of Object.entries(bodies)) {
+        for (const [situation, bring] of Object.entries(situations)) {
+          it.effect(`${what} interrupted anywhere leaves nothing behind in a circuit ${situation}`, () =>
             Effect.gen(function*() {
-              assert.deepInclude(yield* Effect.orDie(breaker.state()), { _tag: "Closed", failures: 0 }, at)
-              yield* Effect.orDie(succeedCall(breaker))
-            })
-        })
-      ))
+              const points = yield* interruptEverywhere({
+                make: Effect.gen(function*() {
+                  const sleeps = yield* countingClock
+                  const made = yield* Effect.provideService(
+                    make(store, { rampUp: "10 seconds" }),
+                    Clock.Clock,
+                    sleeps.clock
+                  )
+                  yield* bring(made.breaker).pipe(Effect.provideService(Clock.Clock, sleeps.clock))
+                  return { ...made, ...sleeps }
+                }),
+                // Turns after it, so that the shortest is interrupted often enough.
+                run: (subject) =>
+                  Effect.andThen(run(subject.breaker), yields(8)).pipe(
+                    Effect.provideService(Clock.Clock, subject.clock)
+                  ),
+                after: (subject, at) => leftNothing(subject, at).pipe(Effect.provideService(Clock.Clock, subject.clock))
+              })
+              assert.isAtLeast(points, 300)
+            }))
+        }
+      }
 
-    it.effect(`${what} interrupted anywhere as a probe gives its place to the next`, () =>
-      Effect.scopedWith((scope) =>
-        interruptEverywhere({
-          make: Effect.gen(function*() {
-            const breaker = yield* makeBreaker
-            yield* failCalls(breaker, 1)
-            yield* TestClock.adjust("30 seconds")
-            return breaker
-          }).pipe(Effect.orDie, Effect.provideService(Scope.Scope, scope)),
-          run,
-          after: (breaker, at) =>
-            Effect.gen(function*() {
-              const state = yield* Effect.orDie(breaker.state())
-              if (state._tag === "HalfOpen") assert.strictEqual(state.probing, 0, at)
-              else assert.strictEqual(state._tag, "Closed", at)
-              yield* Effect.orDie(succeedCall(breaker))
-              assert.strictEqual((yield* Effect.orDie(breaker.state()))._tag, "Closed", at)
-            })
-        })
-      ))
+      it.effect("looks interrupted anywhere leave nothing behind", () =>
+        Effect.gen(function*() {
+          yield* interruptEverywhere({
+            make: Effect.gen(function*() {
+              const sleeps = yield* countingClock
+              const made = yield* Effect.provideService(
+                make(store, { staleness: "5 seconds" }),
+                Clock.Clock,
+                sleeps.clock
+              )
+              yield* Effect.orDie(succeedCall(made.breaker))
+              return { ...made, ...sleeps }
+            }),
+            run: ({ breaker, clock }) =>
+              Effect.all([breaker.state(), breaker.check(), breaker.failureCount(), breaker.states(), yields(12)]).pipe(
+                Effect.provideService(Clock.Clock, clock)
+              ),
+            after: ({ breaker, pending, store }, at) =>
+              Effect.gen(function*() {
+                yield* yields(10)
+                assert.strictEqual(pending(), 0, at)
+                assert.strictEqual((yield* breaker.stats).storeFailures, 0, at)
+                // It still looks anew at what is old: somebody else has opened the circuit meanwhile.
+                const window = { calls: 100, bucketMillis: 0, buckets: 0 }
+                const { generation } = yield* store.read({ key: "default", window })
+                yield* store.transition({
+                  key: "default",
+                  window,
+                  generation,
+                  by: "another",
+                  to: { _tag: "Forced", forMillis: 0, mode: "ForcedOpen", reason: "another" }
+                })
+                yield* TestClock.adjust("5 seconds")
+                assert.strictEqual((yield* Effect.flip(succeedCall(breaker)))._tag, "CircuitOpen", at)
+              }).pipe(Effect.orDie)
+          })
+        }))
+
+      it.effect("control interrupted anywhere is done or not done, and the next one is done", () =>
+        Effect.gen(function*() {
+          yield* interruptEverywhere({
+            make: Effect.gen(function*() {
+              const sleeps = yield* countingClock
+              const made = yield* Effect.provideService(make(store), Clock.Clock, sleeps.clock)
+              yield* Effect.orDie(succeedCall(made.breaker))
+              return { ...made, ...sleeps }
+            }),
+            run: ({ breaker, clock }) =>
+              Effect.andThen(breaker.control({ mode: "ForcedOpen", reason: "x" }), yields(12)).pipe(
+                Effect.provideService(Clock.Clock, clock)
+              ),
+            after: ({ breaker, pending }, at) =>
+              Effect.gen(function*() {
+                yield* yields(10)
+                assert.strictEqual(pending(), 0, at)
+                assert.include(["Closed", "ForcedOpen"], (yield* breaker.state())._tag, at)
+                yield* breaker.control({ mode: "Auto", reason: "over" })
+                assert.strictEqual(yield* succeedCall(breaker), "an answer", at)
+              }).pipe(Effect.orDie)
+          })
+        }))
+    })
   }
+
+  it.effect("a probe interrupted anywhere while its lease is renewed renews it no more", () =>
+    Effect.gen(function*() {
+      yield* interruptEverywhere({
+        make: Effect.gen(function*() {
+          const sleeps = yield* countingClock
+          const made = yield* Effect.provideService(
+            make(turning(2), { heartbeat: "9 seconds" }),
+            Clock.Clock,
+            sleeps.clock
+          )
+          yield* failCalls(made.breaker, 1)
+          yield* TestClock.adjust("30 seconds")
+          return { ...made, ...sleeps }
+        }),
+        run: ({ breaker, clock }) =>
+          breaker.guard(Effect.andThen(TestClock.adjust("3 seconds"), yields(16))).pipe(
+            Effect.provideService(Clock.Clock, clock)
+          ),
+        after: (subject, at) =>
+          Effect.gen(function*() {
+            yield* yields(10)
+            yield* leftNothing(subject, at)
+          })
+      })
+    }))
+
+  it.effect("no probe of many that are interrupted at once keeps its place", () =>
+    Effect.gen(function*() {
+      const made = yield* make(turning(2), { probes: 5 })
+      yield* failCalls(made.breaker, 1)
+      yield* TestClock.adjust("30 seconds")
+      for (let turns = 0; turns < 40; turns++) {
+        const calls = yield* Effect.forEach(Array.from({ length: 20 }), () =>
+          Effect.forkChild(made.breaker.guard(yields(10))))
+        yield* yields(turns)
+        yield* Effect.forEach(calls, (call) =>
+          Fiber.interrupt(call), { concurrency: "unbounded" })
+        const state = yield* Effect.orDie(made.breaker.state())
+        if (state._tag !== "HalfOpen") break
+        assert.strictEqual(state.probing, 0, `after ${turns} turns`)
+      }
+      const next = yield* startCall(made.breaker)
+      assert.isTrue(next.ran())
+      yield* next.interrupt
+    }))
 })

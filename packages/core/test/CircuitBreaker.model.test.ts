@@ -188,7 +188,7 @@ it.effect.prop(
       openFor: openMillis,
       probeLease: leaseMillis
     }))),
-  { arbitrary: { runs: 400, seed: 20_260_901 } }
+  { arbitrary: { runs: 400, seed: 20_260_901 }, timeout: 60_000 }
 )
 
 afterAll(() => {

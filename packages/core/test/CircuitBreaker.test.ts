@@ -101,7 +101,8 @@ describe("CircuitBreaker", () => {
             state: "Open",
             retryAfter: 17_655,
             calls: 2,
-            failures: 2
+            failures: 2,
+            slow: 0
           })
         })))
 
@@ -500,7 +501,7 @@ describe("CircuitBreaker", () => {
 
     it.effect("looks back on 20 calls and asks for half of them by default", () =>
       Effect.sync(() => {
-        assert.deepStrictEqual(failureRate({ rate: 0.3 }), { _tag: "FailureRate", rate: 0.3, calls: 20, minimum: 10 })
+        assert.deepInclude(failureRate({ rate: 0.3 }), { _tag: "FailureRate", rate: 0.3, calls: 20, minimum: 10 })
         assert.deepInclude(failureRate({ rate: 0.3, calls: 5 }), { minimum: 3 })
       }))
 
@@ -581,10 +582,16 @@ describe("CircuitBreaker", () => {
           yield* TestClock.adjust("30 seconds")
           yield* succeedCall(breaker, "openai")
           yield* TestClock.adjust(0)
+          const two = { calls: 2, failures: 2, slow: 0 }
+          const probe = { calls: 1, failures: 1, slow: 0 }
+          const move = { key: "openai", reason: "", openFor: undefined }
+          const openFor = Duration.seconds(30)
           assert.deepStrictEqual(seen, [
-            { key: "openai", from: "Closed", to: "Open", evidence: { calls: 2, failures: 2 }, at: 0 },
-            { key: "openai", from: "HalfOpen", to: "Open", evidence: { calls: 1, failures: 1 }, at: 30_000 },
-            { key: "openai", from: "HalfOpen", to: "Closed", evidence: { calls: 1, failures: 0 }, at: 60_000 }
+            { ...move, from: "Closed", to: "Open", evidence: two, openings: 1, openFor, at: 0 },
+            { ...move, from: "Open", to: "HalfOpen", evidence: two, openings: 1, at: 30_000 },
+            { ...move, from: "HalfOpen", to: "Open", evidence: probe, openings: 2, openFor, at: 30_000 },
+            { ...move, from: "Open", to: "HalfOpen", evidence: probe, openings: 2, at: 60_000 },
+            { ...move, from: "HalfOpen", to: "Closed", evidence: { ...probe, failures: 0 }, openings: 2, at: 60_000 }
           ])
         }).pipe(Effect.scoped)))
 
@@ -638,7 +645,7 @@ describe("CircuitBreaker", () => {
         assert.strictEqual(invalid.module, "CircuitBreaker")
         assert.deepStrictEqual(
           invalid.issues.map((issue) => issue.option),
-          ["trip.failures", "trip.calls", "trip.minimum", "trip.rate", "openFor", "probeLease"]
+          ["trip.failures", "trip.rate", "trip.calls", "trip.minimum", "openFor", "probeLease"]
         )
       }))
 
@@ -682,19 +689,14 @@ describe("CircuitBreaker", () => {
         assert.strictEqual(yield* succeedCall(other, "openai"), "an answer")
       }).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory)))
 
-    it.effect("breakers of different looks back share a circuit without blinding each other", () =>
+    it.effect("breakers of different looks back share a circuit, and each counts for itself", () =>
       Effect.gen(function*() {
-        const short = yield* CircuitBreaker.make({ trip: consecutive(1) })
+        const short = yield* CircuitBreaker.make({ trip: consecutive(2) })
         const long = yield* CircuitBreaker.make({ trip: failureRate({ rate: 0.34, calls: 50, minimum: 50 }) })
-        for (let i = 0; i < 16; i++) {
-          yield* failCalls(long, 1)
-          yield* succeedCall(short)
-          yield* succeedCall(long)
-        }
-        yield* succeedCall(short)
-        assert.strictEqual(yield* stateTag(long), "Closed", "16 of 49")
+        for (let i = 0; i < 49; i++) yield* failCalls(long, 1)
+        assert.strictEqual(yield* stateTag(short), "Closed", "what another breaker counts by its own window")
         yield* failCalls(long, 1)
-        assert.deepInclude(yield* refusalOf(long), { calls: 50, failures: 17 })
+        assert.deepInclude(yield* refusalOf(short), { calls: 50, failures: 50 })
       }).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory)))
 
     it.effect("every `layerMemory` has circuits of its own", () =>
@@ -746,19 +748,40 @@ describe("CircuitBreaker", () => {
         }
       }).pipe(Effect.scoped))
 
-    it.effect("a store that is down fails no call, and warns", () =>
+    it.effect("while the store is down circuits of this process stand in, beginning where the shared one stood", () =>
       Effect.gen(function*() {
         const { breakDown, recover, store } = yield* faultyStore
         const breaker = yield* breakerOn(Layer.succeed(CircuitBreakerStore.CircuitBreakerStore, store))
         yield* failCalls(breaker, 1)
         breakDown("read", "lease", "record", "transition")
-        assert.strictEqual(yield* succeedCall(breaker), "an answer")
-        assert.deepStrictEqual(yield* Effect.exit(breaker.guard(Effect.fail("503"))), Exit.fail("503"))
-        yield* breaker.check()
-        assert.include((yield* TestConsole.logLines).join("\n"), "store: read failed: connection refused")
+        yield* TestClock.adjust("10 seconds")
+        assert.deepInclude(yield* refusalOf(breaker), { state: "Open", retryAfter: 20_000 })
+        assert.strictEqual(yield* succeedCall(breaker, "unheard of"), "an answer")
+        yield* failCalls(breaker, 1, "unheard of")
+        assert.deepInclude(yield* refusalOf(breaker, "unheard of"), { state: "Open", retryAfter: 30_000 })
+        yield* TestClock.adjust("20 seconds")
+        assert.strictEqual(yield* succeedCall(breaker), "an answer", "a probe")
         assert.strictEqual((yield* Effect.flip(breaker.state()))._tag, "StoreError")
         recover()
-        assert.strictEqual(yield* stateTag(breaker), "Open")
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* stateTag(breaker), "HalfOpen", "of the probe the store has not heard")
+      }).pipe(Effect.scoped))
+
+    it.effect("warns once when the store fails, and tells when it answers again", () =>
+      Effect.gen(function*() {
+        const { breakDown, recover, store } = yield* faultyStore
+        const breaker = yield* breakerOn(Layer.succeed(CircuitBreakerStore.CircuitBreakerStore, store))
+        breakDown("read", "lease", "record", "transition")
+        for (let i = 0; i < 20; i++) {
+          yield* succeedCall(breaker)
+          yield* TestClock.adjust("500 millis")
+        }
+        recover()
+        yield* TestClock.adjust("1 second")
+        yield* succeedCall(breaker)
+        const lines = (yield* TestConsole.logLines).join("\n")
+        assert.strictEqual(lines.split("connection refused").length - 1, 1, lines)
+        assert.include(lines, "answers again, after 11s")
       }).pipe(Effect.scoped))
 
     for (const verb of ["record", "lease"] as const) {
@@ -786,6 +809,7 @@ describe("CircuitBreaker", () => {
         breakDown("transition")
         yield* succeedCall(breaker)
         recover()
+        yield* TestClock.adjust("1 second")
         assert.strictEqual(yield* succeedCall(breaker), "an answer")
         assert.strictEqual(yield* stateTag(breaker), "Closed")
       }).pipe(Effect.scoped))
@@ -799,6 +823,7 @@ describe("CircuitBreaker", () => {
         breakDown("transition")
         yield* failCalls(breaker, 1)
         recover()
+        yield* TestClock.adjust("1 second")
         assert.deepInclude(yield* refusalOf(breaker), { state: "Open", retryAfter: 30_000 })
       }).pipe(Effect.scoped))
   })

@@ -1,5 +1,5 @@
-import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Result, Schema, Stream } from "effect"
+import { assert, describe, it, vi } from "@effect/vitest"
+import { Clock, Duration, Effect, Exit, Fiber, Result, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Deadline from "../src/Deadline.ts"
 import { yields } from "./support/probe.ts"
@@ -74,6 +74,128 @@ describe("Deadline", () => {
         assert.deepStrictEqual(yield* Fiber.join(fiber), Result.succeed("late"))
       }))
 
+    it.effect("runs in place what does not wait: no timer is armed, and no turn of the scheduler taken", () =>
+      Effect.gen(function*() {
+        const order: Array<string> = []
+        yield* Effect.forkChild(Effect.sync(() => order.push("another fiber")))
+        yield* Deadline.within(Effect.sync(() => order.push("body")), 0)
+        order.push("after")
+        assert.deepStrictEqual(order, ["body", "after"])
+      }))
+
+    it.effect("is over when an outer deadline comes nearer, as far as anybody can tell", () =>
+      Effect.gen(function*() {
+        const outer = { at: Number.POSITIVE_INFINITY, budgetMillis: Number.POSITIVE_INFINITY }
+        const body = Effect.gen(function*() {
+          const before = yield* remainingMillis
+          outer.at = 400
+          outer.budgetMillis = 400
+          return [before, yield* remainingMillis]
+        })
+        const seen = yield* Effect.provideService(Deadline.within(body, "1 second"), Deadline.Deadline, outer)
+        assert.deepStrictEqual(seen, [1_000, 400])
+      }))
+
+    /** A deadline as a run has it that several callers share. */
+    const moving = (at: number) => {
+      const watchers = new Set<() => void>()
+      return {
+        at,
+        budgetMillis: at,
+        watch(nearer: () => void) {
+          watchers.add(nearer)
+          return () => watchers.delete(nearer)
+        },
+        watchers,
+        moveTo(at: number) {
+          this.at = at
+          for (const nearer of watchers) nearer()
+        }
+      }
+    }
+
+    it.effect("hears at once of an outer deadline that comes nearer, and then no more", () =>
+      Effect.gen(function*() {
+        for (
+          const hang of [
+            Deadline.within(Effect.never, "1 minute"),
+            Effect.never.pipe(Deadline.within("50 seconds"), Deadline.within("1 minute")),
+            Stream.runDrain(Deadline.withinStream(Stream.never, "1 minute"))
+          ]
+        ) {
+          const now = yield* Clock.currentTimeMillis
+          const outer = moving(Number.POSITIVE_INFINITY)
+          const fiber = yield* start(Effect.provideService(hang, Deadline.Deadline, outer))
+          yield* yields(20)
+          outer.moveTo(now + 2_000)
+          outer.moveTo(now + 1_000)
+          yield* TestClock.adjust("999 millis")
+          assert.isUndefined(fiber.pollUnsafe())
+          yield* TestClock.adjust("1 millis")
+          assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
+          const passed = yield* start(Effect.provideService(hang, Deadline.Deadline, outer))
+          assert.isTrue(Result.isFailure(yield* Fiber.join(passed)))
+          assert.strictEqual(outer.watchers.size, 0)
+        }
+      }))
+
+    it.effect("gives the time by which an outer deadline moved on while it ran", () =>
+      Effect.gen(function*() {
+        const outer = { at: 1_000, budgetMillis: 1_000 }
+        const fiber = yield* Deadline.within(Effect.never, "1 minute").pipe(
+          Effect.provideService(Deadline.Deadline, outer),
+          start
+        )
+        yield* TestClock.adjust("500 millis")
+        outer.at = 3_000
+        yield* TestClock.adjust("2499 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
+        assert.strictEqual(yield* Clock.currentTimeMillis, 3_000)
+      }))
+
+    it.effect("interrupts its body also where nobody can interrupt the caller", () =>
+      Effect.gen(function*() {
+        const fiber = yield* start(Effect.uninterruptible(Deadline.within(Effect.never, "1 second")))
+        yield* TestClock.adjust("1 second")
+        assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
+      }))
+
+    it.effect("that is interrupted interrupts its body, and waits for its finalizers", () =>
+      Effect.gen(function*() {
+        let finalized = false
+        const body = Effect.onInterrupt(Effect.never, () =>
+          Effect.andThen(
+            yields(5),
+            Effect.sync(() => {
+              finalized = true
+            })
+          ))
+        const fiber = yield* Effect.forkChild(Deadline.within(body, "1 second"), { startImmediately: true })
+        yield* Fiber.interrupt(fiber)
+        assert.isTrue(finalized)
+      }))
+
+    it.effect("fails with the deadline though its body ends otherwise when it is interrupted", () =>
+      Effect.gen(function*() {
+        for (const end of [Effect.die("bug"), Effect.fail("own"), Effect.succeed("answer")]) {
+          const body = Effect.uninterruptible(Effect.andThen(Effect.sleep("2 seconds"), end))
+          const fiber = yield* start(Deadline.within(body, "1 second"))
+          yield* TestClock.adjust("2 seconds")
+          const error = yield* Effect.flip(Effect.flatMap(Fiber.join(fiber), Effect.fromResult))
+          assert.isTrue(error instanceof Deadline.DeadlineExceeded)
+        }
+      }))
+
+    it.effect("gives its body the services and the scope of its caller", () =>
+      Effect.gen(function*() {
+        const scope = yield* Effect.scope
+        assert.strictEqual(yield* Deadline.within(Effect.scope, "1 second"), scope)
+        assert.strictEqual(yield* Deadline.within(Effect.andThen(Effect.yieldNow, Effect.scope), "1 second"), scope)
+        assert.strictEqual(scope.state._tag === "Closed", false)
+      }).pipe(Effect.scoped))
+
     for (
       const [which, outer, inner] of [["outer", "1 second", "1 minute"], ["inner", "1 minute", "1 second"]] as const
     ) {
@@ -85,6 +207,76 @@ describe("Deadline", () => {
           assert.strictEqual(Duration.toMillis(error.budget), 1_000)
         }))
     }
+  })
+
+  describe("on the timers of the machine", () => {
+    const fakeTimers = Effect.acquireRelease(
+      Effect.sync(() => vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] })),
+      () => Effect.sync(() => vi.useRealTimers())
+    )
+    const advance = (millis: number) => Effect.promise(() => vi.advanceTimersByTimeAsync(millis))
+
+    it.live("30 days are 30 days, though a timer ends at 24.8", () =>
+      Effect.gen(function*() {
+        yield* fakeTimers
+        const fiber = yield* start(Deadline.within(Effect.never, "30 days"))
+        yield* advance(30 * 86_400_000 - 1)
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* advance(1)
+        assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
+      }))
+
+    it.live("30 days have not gone by after some milliseconds, nor do they keep a call that is done", () =>
+      Effect.gen(function*() {
+        const fiber = yield* start(Effect.never.pipe(Deadline.within("30 days")))
+        yield* Effect.sleep("10 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(yield* Deadline.within(Effect.delay(Effect.succeed("answer"), 1), "30 days"), "answer")
+      }))
+
+    it.live("no timer is left when the body ends, fails, dies, is interrupted or was late", () =>
+      Effect.gen(function*() {
+        yield* fakeTimers
+        const wait = Effect.andThen(Effect.yieldNow, Effect.void)
+        for (const end of [Effect.void, Effect.fail("own"), Effect.die("bug"), Effect.interrupt]) {
+          yield* Effect.exit(Deadline.within(Effect.andThen(wait, end), "1 minute"))
+        }
+        const fiber = yield* Effect.forkChild(Deadline.within(Effect.never, "1 minute"), { startImmediately: true })
+        assert.strictEqual(vi.getTimerCount(), 1)
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(vi.getTimerCount(), 0)
+        const late = yield* start(Deadline.within(Effect.never, "1 second"))
+        yield* advance(1_000)
+        yield* Fiber.join(late)
+        assert.strictEqual(vi.getTimerCount(), 0)
+      }))
+
+    it.live("the time goes by also on a clock that is set back meanwhile, and no sooner on one that is set forward", () =>
+      Effect.gen(function*() {
+        yield* fakeTimers
+        const back = yield* start(Deadline.within(Effect.never, "1 second"))
+        vi.setSystemTime(Date.now() - 3_600_000)
+        yield* advance(1_000)
+        assert.isTrue(Result.isFailure(yield* Fiber.join(back)))
+        const forward = yield* start(Deadline.within(Effect.never, "1 second"))
+        vi.setSystemTime(Date.now() + 3_600_000)
+        yield* advance(999)
+        assert.isUndefined(forward.pollUnsafe())
+        yield* advance(1)
+        assert.isTrue(Result.isFailure(yield* Fiber.join(forward)))
+      }))
+
+    it.live("a timer that is early by a fraction is not too early", () =>
+      Effect.gen(function*() {
+        yield* fakeTimers
+        const fiber = yield* start(Deadline.within(Effect.never, "1 second"))
+        vi.setSystemTime(Date.now() - 1)
+        yield* advance(1_000)
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* advance(1)
+        assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
+      }))
   })
 
   describe("remaining", () => {
@@ -164,6 +356,21 @@ describe("Deadline", () => {
         yield* TestClock.adjust("1 millis")
         const error = yield* Effect.flip(Effect.flatMap(Fiber.join(fiber), Effect.fromResult))
         assert.deepStrictEqual([error._tag, Duration.toMillis(error.budget), closed], ["DeadlineExceeded", 3_000, 1])
+      }))
+
+    it.effect("gives the time by which an outer deadline moved on", () =>
+      Effect.gen(function*() {
+        const outer = { at: 1_000, budgetMillis: 1_000 }
+        const fiber = yield* Stream.runDrain(Deadline.withinStream(Stream.never, "1 minute")).pipe(
+          Effect.provideService(Deadline.Deadline, outer),
+          start
+        )
+        yield* yields(20)
+        outer.at = 2_000
+        yield* TestClock.adjust("1999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
       }))
 
     it.effect("is counted from the moment the stream is opened, and known inside it", () =>

@@ -1,10 +1,31 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Context, Deferred, Effect, Exit, Fiber, Option, References, Stream, Tracer } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Metric,
+  Option,
+  Schema,
+  Scope,
+  Stream,
+  Tracer
+} from "effect"
 import { TestClock } from "effect/testing"
 import * as Deadline from "../src/Deadline.ts"
 import * as Deduplicator from "../src/Deduplicator.ts"
+import { SharedDeadline } from "../src/internal/launch.ts"
+import { InvalidOptions } from "../src/InvalidOptions.ts"
+import { KeyHash, sha256 } from "../src/KeyHash.ts"
+import * as Outcome from "../src/Outcome.ts"
 
-const Ask = Deduplicator.operation<string, "busy">()("ask", { key: (text: string) => text })
+// Some calls make others like themselves, whose refusal is then theirs.
+const Ask = Deduplicator.operation<string, "busy" | Deduplicator.TooManyWaiters>()("ask", {
+  key: (text: string) => text
+})
 const Kept = Deduplicator.operation<string, "busy">()("kept", { key: (text: string) => text, timeToLive: "1 minute" })
 const key = Ask("a prompt")
 
@@ -28,9 +49,9 @@ const many = (count: number): ReadonlyArray<number> => Array.from({ length: coun
 
 const live = Effect.map(
   Deduplicator.Deduplicator.use((deduplicator) => deduplicator.stats),
-  ({ cached, flights }) => ({ cached, flights })
+  ({ cached, flights, waiting }) => ({ cached, flights, waiting })
 )
-const nothing = { cached: 0, flights: 0 }
+const nothing = { cached: 0, flights: 0, waiting: 0 }
 const provide = (options?: Deduplicator.DeduplicatorOptions) => Effect.provide(Deduplicator.layer(options))
 
 describe("dedupe", () => {
@@ -47,7 +68,7 @@ describe("dedupe", () => {
       assert.deepStrictEqual([led, joined, yield* live], [1, 499, nothing])
     }).pipe(provide()))
 
-  it.effect("goes on for the others when the caller who came first is interrupted", () =>
+  it.effect("a leader of 500 joined callers interrupted: 499 answers, one call", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
       const { call, runs } = makeCall()
@@ -55,12 +76,14 @@ describe("dedupe", () => {
       const fibers = yield* Effect.forEach(many(499), () => fork(dedupe(call, key)))
       yield* TestClock.adjust("500 millis")
       yield* Fiber.interrupt(leader)
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1, waiting: 499 })
       yield* TestClock.adjust("500 millis")
-      assert.strictEqual(new Set(yield* Fiber.joinAll(fibers)).size, 1)
-      assert.deepStrictEqual([runs.started, runs.interrupted], [1, 0])
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), many(499).map(() => "answer 1"))
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(leader)))
+      assert.deepStrictEqual([runs.started, runs.interrupted, yield* live], [1, 0, nothing])
     }).pipe(provide()))
 
-  it.effect("stops the work when the last one leaves, and not before", () =>
+  it.effect("500 joined callers all interrupted: the work stops with the last, and not before", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
       const { call, runs } = makeCall()
@@ -71,7 +94,7 @@ describe("dedupe", () => {
       assert.deepStrictEqual([runs.started, runs.interrupted, yield* live], [1, 1, nothing])
     }).pipe(provide()))
 
-  it.effect("waits for the finalizers of what it stops, while a new caller starts anew", () =>
+  it.effect("re-joining a cancelled flight (tailscale #18919): who comes while it stops starts anew", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
       const call = Effect.onInterrupt(Effect.as(Effect.sleep("1 hour"), "late"), () => Effect.sleep("5 seconds"))
@@ -80,7 +103,7 @@ describe("dedupe", () => {
       const anew = yield* fork(dedupe(Effect.succeed("anew"), key))
       assert.strictEqual(yield* Fiber.join(anew), "anew")
       assert.isUndefined(leaving.pollUnsafe())
-      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1 })
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1, waiting: 0 })
       yield* TestClock.adjust("5 seconds")
       yield* Fiber.join(leaving)
       assert.deepStrictEqual(yield* live, nothing)
@@ -147,7 +170,7 @@ describe("dedupe", () => {
       const call = Effect.acquireRelease(Effect.succeed("a"), () => Effect.sync(() => log.push("released"))).pipe(
         Effect.tap(Effect.sleep("1 second"))
       )
-      const inner: Effect.Effect<string, "busy"> = dedupe(call, key)
+      const inner: Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters> = dedupe(call, key)
       const leader = yield* fork(Effect.scoped(inner))
       const joiner = yield* fork(Effect.scoped(inner))
       yield* Fiber.interrupt(leader)
@@ -191,6 +214,55 @@ describe("dedupe", () => {
       assert.deepStrictEqual(seen, [10_000, 30_000, Number.POSITIVE_INFINITY, 10_000])
     }).pipe(provide()))
 
+  it.effect("tells a timer of its deadline when the moment comes nearer, as the one who had longest leaves", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      let deadline: SharedDeadline | undefined
+      const call = Effect.withFiber((fiber) => {
+        const current = fiber.getRef(Deadline.Deadline)
+        if (current instanceof SharedDeadline) deadline = current
+        return Effect.as(Effect.sleep("1 hour"), "late")
+      })
+      const ask = dedupe(call, key)
+      const within = (seconds: number) => fork(Effect.exit(Deadline.within(ask, `${seconds} seconds`)))
+      const [, ten, twenty, forty, another] = yield* Effect.forEach([15, 10, 20, 40, 40], within)
+      const endless = yield* fork(ask)
+      const told: Array<number> = []
+      const stop = deadline?.watch(() => told.push(deadline?.at ?? 0))
+      yield* Fiber.interrupt(endless)
+      yield* Fiber.interrupt(ten!)
+      yield* Fiber.interrupt(another!)
+      yield* Fiber.interrupt(forty!)
+      yield* Fiber.interrupt(twenty!)
+      assert.deepStrictEqual(told, [40_000, 20_000, 15_000])
+      stop?.()
+      const more = yield* within(30)
+      yield* Fiber.interrupt(more)
+      assert.deepStrictEqual([told.length, deadline?.at], [3, 15_000])
+    }).pipe(provide()))
+
+  it.effect("tells that timer also of a caller who is part of another flight", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      let deadline: SharedDeadline | undefined
+      const inner = dedupe(
+        Effect.withFiber((fiber) => {
+          const current = fiber.getRef(Deadline.Deadline)
+          if (current instanceof SharedDeadline) deadline = current
+          return Effect.as(Effect.sleep("1 hour"), "late")
+        }),
+        Ask("inner")
+      )
+      const outer = dedupe(inner, Ask("outer"))
+      yield* fork(Effect.exit(Deadline.within(outer, "10 seconds")))
+      const longer = yield* fork(Effect.exit(Deadline.within(outer, "20 seconds")))
+      const told: Array<number> = []
+      deadline?.watch(() => told.push(deadline?.at ?? 0))
+      assert.strictEqual(deadline?.at, 20_000)
+      yield* Fiber.interrupt(longer)
+      assert.deepStrictEqual(told, [10_000])
+    }).pipe(provide()))
+
   it.effect("lets each caller go at its own deadline, and stops the work with the last", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
@@ -229,7 +301,7 @@ describe("dedupe", () => {
   it.effect("leads calls inside calls as deep as a recursion goes", () =>
     Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
-      const count = (n: number): Effect.Effect<string, "busy"> =>
+      const count = (n: number): Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters> =>
         dedupe(n === 0 ? Effect.succeed("bottom") : Effect.suspend(() => count(n - 1)), Ask(`level ${n}`))
       assert.strictEqual(yield* count(3000), "bottom")
     }).pipe(provide()))
@@ -247,53 +319,134 @@ describe("dedupe", () => {
     assert.strictEqual(Effect.runSync(Effect.provide(program, Deduplicator.layer())), "now")
   })
 
-  it.effect("interrupts its flights when its layer is closed", () =>
+  it.effect("answers when the finalizers of the run are done, and dies with one that dies", () =>
     Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const releasing = (release: Effect.Effect<unknown>) => Effect.as(Effect.addFinalizer(() => release), "answer")
+      const slow = yield* fork(dedupe(releasing(Effect.sleep("5 seconds")), key))
+      yield* TestClock.adjust("4 seconds")
+      const joiner = yield* fork(dedupe(Effect.die("it runs already"), key))
+      assert.deepStrictEqual([slow.pollUnsafe(), yield* live], [undefined, { cached: 0, flights: 1, waiting: 2 }])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([yield* Fiber.join(slow), yield* Fiber.join(joiner)], ["answer", "answer"])
+      const dying = dedupe(releasing(Effect.die("bug")), key)
+      assert.deepStrictEqual(yield* Effect.exit(dying), Exit.die("bug"))
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it.effect("lets the last one go when the finalizers of what it stops are done", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const call = Effect.andThen(Effect.addFinalizer(() => Effect.sleep("5 seconds")), Effect.never)
+      const caller = yield* fork(dedupe(call, key))
+      const leaving = yield* fork(Fiber.interrupt(caller))
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual([leaving.pollUnsafe(), yield* live], [undefined, { cached: 0, flights: 1, waiting: 0 }])
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(leaving)
+      assert.deepStrictEqual(yield* live, nothing)
+    }).pipe(provide()))
+
+  it.effect("stops its flights when it is closed, and waits for their finalizers", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { dedupe } = yield* Scope.provide(Deduplicator.make(), scope)
       const { call, runs } = makeCall()
-      const exit = yield* Deduplicator.Deduplicator.use(({ dedupe }) =>
-        Effect.map(Effect.forkDetach(dedupe(call, key), { startImmediately: true }), (fiber) => fiber)
-      ).pipe(provide(), Effect.flatMap(Fiber.await))
-      assert.isTrue(Exit.hasInterrupts(exit))
-      assert.deepStrictEqual([runs.started, runs.interrupted], [1, 1])
+      const caller = yield* fork(Effect.exit(dedupe(Effect.ensuring(call, Effect.sleep("5 seconds")), key)))
+      const closing = yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual([runs.interrupted, closing.pollUnsafe()], [1, undefined])
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closing)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.join(caller)))
+      const late = yield* Effect.exit(dedupe(call, key))
+      assert.isTrue(Exit.hasInterrupts(late))
     }))
 
-  it.effect("leaves nothing behind, wherever its callers are interrupted", () =>
+  it.effect("does not wait for the run that closes it", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { dedupe } = yield* Scope.provide(Deduplicator.make(), scope)
+      const closes = Effect.as(Effect.andThen(Effect.yieldNow, Scope.close(scope, Exit.void)), "closed")
+      assert.strictEqual(yield* dedupe(closes, key), "closed")
+    }))
+})
+
+describe("maxWaiters", () => {
+  const few = provide({ name: "chat", maxWaiters: 3, timeToLive: "1 hour" })
+  const refusalOf = (exit: Exit.Exit<unknown, unknown>) => {
+    const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+    assert.instanceOf(error, Deduplicator.TooManyWaiters)
+    return error
+  }
+
+  it.effect("refuses who comes when so many wait for one flight, and nobody else", () =>
     Effect.gen(function*() {
       const { dedupe, stats } = yield* Deduplicator.Deduplicator
-      let open = 0
-      const call = Effect.acquireUseRelease(
-        Effect.sync(() => ++open),
-        () => Effect.as(Effect.repeat(Effect.yieldNow, { times: 10 }), "answer"),
-        () => Effect.sync(() => --open)
-      )
-      let interrupted = 0
-      for (const budget of [3, 4, 5, 6, 7, 8, 9]) {
-        for (const [yields, all] of many(41).flatMap((n) => [[n, true], [n, false]] as const)) {
-          const ask = Effect.provideService(
-            dedupe(call, Ask(`${budget} ${yields} ${all}`)),
-            References.MaxOpsBeforeYield,
-            budget
-          )
-          const first = yield* Effect.forkChild(ask)
-          const second = yield* Effect.forkChild(ask)
-          for (const _ of many(yields)) yield* Effect.yieldNow
-          yield* Fiber.interrupt(first)
-          if (all) yield* Fiber.interrupt(second)
-          const [one, other] = [yield* Fiber.await(first), yield* Fiber.await(second)]
-          for (const exit of [one, other]) {
-            if (Exit.isSuccess(exit)) assert.strictEqual(exit.value, "answer")
-            else interrupted++
-          }
-          if (!all) assert.isTrue(Exit.isSuccess(other))
-          assert.deepStrictEqual(
-            [open, (yield* stats).flights, (yield* stats).cached],
-            [0, 0, 0],
-            `${budget}, ${yields}, ${all}`
-          )
-        }
-      }
-      assert.isAbove(interrupted, 100)
-    }).pipe(provide()), 20_000)
+      const { call, runs } = makeCall()
+      const fibers = yield* Effect.forEach(many(3), () => fork(dedupe(call, key)))
+      const refused = refusalOf(yield* Effect.exit(dedupe(call, key)))
+      const { maxWaiters, operation, policy, waiting } = refused
+      assert.deepStrictEqual([policy, operation, waiting, maxWaiters], ["chat", "ask", 3, 3])
+      assert.include(refused.message, "3 of 3 callers wait for one run of operation ask")
+      assert.notInclude(refused.stack ?? "", " at ")
+      assert.strictEqual(Outcome.fromExit(Exit.fail(refused))._tag, "Ignored")
+      // Another key's callers, and one who takes the place of one who left.
+      const other = yield* fork(dedupe(call, Ask("another prompt")))
+      yield* Fiber.interrupt(fibers[0]!)
+      const next = yield* fork(dedupe(call, key))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([yield* Fiber.join(next), yield* Fiber.join(other)], ["answer 1", "answer 2"])
+      const hits = yield* Effect.forEach(many(5), () => dedupe(call, key))
+      assert.deepStrictEqual([hits.length, runs.started, (yield* stats).refused], [5, 2, 1])
+    }).pipe(few))
+
+  it.effect("refuses readers of a stream, and those who await a claim", () =>
+    Effect.gen(function*() {
+      const { claim, dedupeStream, stats } = yield* Deduplicator.Deduplicator
+      const read = Stream.runDrain(dedupeStream(Stream.never, key))
+      const readers = yield* Effect.forEach(many(3), () => fork(read))
+      assert.strictEqual(refusalOf(yield* Effect.exit(read)).waiting, 3)
+      yield* Fiber.interruptAll(readers)
+      const claimed = yield* claim(key)
+      const found = yield* claim(key)
+      assert.deepStrictEqual([claimed._tag, found._tag], ["New", "InProgress"])
+      if (found._tag !== "InProgress") return
+      const waiters = yield* Effect.forEach(many(3), () => fork(found.await))
+      assert.strictEqual(refusalOf(yield* Effect.exit(found.await)).waiting, 3)
+      yield* Fiber.interruptAll(waiters)
+      assert.deepInclude(yield* stats, { refused: 2, waiting: 0 })
+    }).pipe(Effect.scoped, few))
+
+  it.effect("lets its caller say what a refusal is, and refuses nobody where it says nothing", () =>
+    Effect.gen(function*() {
+      const { dedupeStreamWith, dedupeWith } = yield* Deduplicator.Deduplicator
+      const { call } = makeCall()
+      const served: Array<Deduplicator.Served> = []
+      const ask = dedupeWith(call, key, (how) => served.push(how), () => Effect.fail("full" as const))
+      yield* Effect.forEach(many(3), () => fork(ask))
+      assert.strictEqual(yield* Effect.flip(ask), "full")
+      assert.deepStrictEqual(served, ["Led", "Joined", "Joined"])
+      yield* fork(dedupeWith(call, key, (how) => served.push(how)))
+      assert.strictEqual((yield* live).waiting, 4)
+      const read = Stream.runDrain(dedupeStreamWith(Stream.never, key, () => {}))
+      yield* Effect.forEach(many(4), () => fork(read))
+      assert.strictEqual((yield* live).waiting, 8)
+    }).pipe(few))
+
+  it.effect("never keeps a refusal", () =>
+    Effect.gen(function*() {
+      const { dedupe } = yield* Deduplicator.Deduplicator
+      const Always = Deduplicator.operation<string, Deduplicator.TooManyWaiters>()("always", {
+        key: (text: string) => text,
+        timeToLive: () => "1 hour"
+      })
+      const Crowded = Deduplicator.operation<string>()("crowded", { key: (text: string) => text })
+      yield* fork(dedupe(Effect.never, Crowded("x")))
+      const joining = dedupe(Effect.never, Crowded("x"))
+      refusalOf(yield* Effect.exit(dedupe(joining, Always("x"))))
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1, waiting: 1 })
+    }).pipe(provide({ maxWaiters: 1 })))
 })
 
 describe("time to live", () => {
@@ -357,7 +510,7 @@ describe("time to live", () => {
       yield* Effect.exit(dedupe(Effect.interrupt, Always("interrupted")))
       assert.deepStrictEqual(yield* live, nothing)
       yield* Effect.exit(dedupe(Effect.die("bug"), Always("died")))
-      assert.deepStrictEqual(yield* live, { cached: 1, flights: 0 })
+      assert.deepStrictEqual(yield* live, { cached: 1, flights: 0, waiting: 0 })
     }).pipe(provide()))
 
   it.effect("that its function cannot tell is a defect for all, and one that makes no sense is told before the call", () =>
@@ -386,7 +539,7 @@ describe("time to live", () => {
       const { call, runs: flown } = makeCall()
       const flying = yield* fork(dedupe(call, Kept("flight")))
       yield* Effect.forEach(["a", "b", "c", "a", "d"], ask)
-      assert.deepStrictEqual(yield* live, { cached: 3, flights: 1 })
+      assert.deepStrictEqual(yield* live, { cached: 3, flights: 1, waiting: 1 })
       yield* Effect.forEach(["a", "c", "d"], ask)
       assert.deepStrictEqual([runs, (yield* stats).evicted], [["a", "b", "c", "d"], 1])
       yield* ask("b")
@@ -405,7 +558,27 @@ describe("time to live", () => {
       yield* Effect.forEach(many(100), (i) => ask(`old ${i}`))
       yield* TestClock.adjust("1 minute")
       yield* Effect.forEach(many(100), (i) => ask(`new ${i}`))
-      assert.deepStrictEqual([yield* live, (yield* stats).evicted], [{ cached: 100, flights: 0 }, 0])
+      assert.deepStrictEqual([yield* live, (yield* stats).evicted], [{ cached: 100, flights: 0, waiting: 0 }, 0])
+    }).pipe(provide()))
+
+  it.effect("ends early for all keys of an operation, those of its flights included, and for no other's", () =>
+    Effect.gen(function*() {
+      const { dedupe, dedupeStream, invalidateOperation, stats } = yield* Deduplicator.Deduplicator
+      const { call, runs } = makeCall()
+      for (const text of ["a", "b", "c"]) yield* dedupe(Effect.succeed("old"), Kept(text))
+      const Other = Deduplicator.operation<string>()("other", { key: (text: string) => text, timeToLive: "1 minute" })
+      yield* dedupe(Effect.succeed("other"), Other("a"))
+      const before = yield* fork(dedupe(call, Kept("flying")))
+      yield* fork(Stream.runDrain(dedupeStream(Stream.never, Kept("flying"))))
+      yield* invalidateOperation(Kept)
+      assert.deepStrictEqual(yield* live, { cached: 1, flights: 2, waiting: 2 })
+      const after = yield* fork(dedupe(call, Kept("flying")))
+      yield* fork(Stream.runDrain(dedupeStream(Stream.never, Kept("flying"))))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([yield* Fiber.join(before), yield* Fiber.join(after)], ["answer 1", "answer 2"])
+      assert.strictEqual(yield* dedupe(call, Kept("flying")), "answer 2")
+      assert.strictEqual(yield* dedupe(Effect.die("it was kept"), Other("a")), "other")
+      assert.deepStrictEqual([runs.started, (yield* stats).led], [2, 8])
     }).pipe(provide()))
 
   it.effect("ends early by invalidation, which what runs does not undo", () =>
@@ -419,11 +592,184 @@ describe("time to live", () => {
       const after = yield* fork(dedupe(Effect.delay(call, "1 second"), Kept("x")))
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Fiber.join(before), "answer 1")
-      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1 })
+      assert.deepStrictEqual(yield* live, { cached: 0, flights: 1, waiting: 1 })
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Fiber.join(after), "answer 2")
       assert.strictEqual(yield* dedupe(call, Kept("x")), "answer 2")
     }).pipe(provide()))
+})
+
+describe("dump and restore", () => {
+  const Dated = Deduplicator.operation<Date, "busy">()("dated", {
+    key: (text: string) => text,
+    success: Schema.DateFromString,
+    error: Schema.Literal("busy"),
+    timeToLive: () => "1 minute"
+  })
+  const throughJson = (dump: unknown): ReadonlyArray<unknown> => JSON.parse(JSON.stringify(dump))
+  const date = (day: number) => new Date(Date.UTC(2026, 0, day))
+  const neverRun = Effect.die("it was kept")
+
+  it.effect("carry what is kept into the next process, for the rest of its time", () =>
+    Effect.gen(function*() {
+      const first = yield* Deduplicator.make({ name: "first" })
+      yield* first.dedupe(Effect.succeed(date(1)), Dated("a"))
+      yield* Effect.exit(first.dedupe(Effect.fail("busy" as const), Dated("b")))
+      yield* Effect.exit(first.dedupe(Effect.die("bug"), Dated("c")))
+      yield* first.dedupe(Effect.succeed("another operation's"), Kept("d"))
+      yield* fork(first.dedupe(Effect.never, Dated("e")))
+      yield* TestClock.adjust("30 seconds")
+      const dump = throughJson(yield* first.dump(Dated))
+      assert.deepStrictEqual(dump, [
+        {
+          operation: "dated",
+          key: Dated("a").id,
+          expiresAt: 60_000,
+          exit: { _tag: "Success", value: date(1).toISOString() }
+        },
+        {
+          operation: "dated",
+          key: Dated("b").id,
+          expiresAt: 60_000,
+          exit: { _tag: "Failure", cause: [{ _tag: "Fail", error: "busy" }] }
+        }
+      ])
+
+      const second = yield* Deduplicator.make({ name: "second" })
+      assert.deepStrictEqual(yield* second.restore(Dated, dump), {
+        restored: 2,
+        present: 0,
+        expired: 0,
+        undecodable: 0
+      })
+      assert.deepStrictEqual(yield* second.dedupe(neverRun, Dated("a")), date(1))
+      assert.strictEqual(yield* Effect.flip(second.dedupe(neverRun, Dated("b"))), "busy")
+      yield* TestClock.adjust("30 seconds")
+      assert.deepStrictEqual(yield* second.dedupe(Effect.succeed(date(2)), Dated("a")), date(2))
+    }).pipe(Effect.scoped))
+
+  it.effect("leave out what is older than what is there, what is over, and what cannot be read", () =>
+    Effect.gen(function*() {
+      const { dedupe, dump, restore, stats } = yield* Deduplicator.Deduplicator
+      yield* dedupe(Effect.succeed(date(1)), Dated("kept"))
+      yield* fork(dedupe(Effect.never, Dated("flying")))
+      const [good] = yield* dump(Dated)
+      const of = (text: string, overrides?: object) => ({ ...good, key: Dated(text).id, ...overrides })
+      const became = yield* restore(Dated, [
+        of("kept"),
+        of("flying"),
+        of("over", { expiresAt: 0 }),
+        of("another", { operation: "kept" }),
+        of("wrong", { exit: { _tag: "Success", value: 7 } }),
+        of("odd", { exit: { _tag: "__proto__" } }),
+        of("never", { expiresAt: "soon" }),
+        of("keyless", { key: undefined }),
+        null,
+        "junk",
+        of("__proto__"),
+        of("toString", { key: "toString" })
+      ])
+      assert.deepStrictEqual(became, { restored: 2, present: 2, expired: 1, undecodable: 7 })
+      assert.deepInclude(yield* stats, { cached: 3, flights: 1, undecodable: 7 })
+      for (const text of ["over", "another", "wrong", "odd"]) {
+        assert.deepStrictEqual(yield* dedupe(Effect.succeed(date(9)), Dated(text)), date(9))
+      }
+      assert.deepStrictEqual(yield* dedupe(neverRun, Dated("__proto__")), date(1))
+      // What is there, and is over, is in nobody's way.
+      yield* TestClock.adjust("1 minute")
+      const later = of("kept", { expiresAt: 120_000 })
+      assert.deepInclude(yield* restore(Dated, [later, later]), { restored: 1, present: 1 })
+      assert.deepStrictEqual(yield* dedupe(neverRun, Dated("kept")), date(1))
+    }).pipe(provide()))
+
+  it.effect("keep the order of use, and to the capacity", () =>
+    Effect.gen(function*() {
+      const { dedupe, dump } = yield* Deduplicator.Deduplicator
+      for (const text of ["a", "b", "c", "a"]) yield* dedupe(Effect.succeed(date(1)), Dated(text))
+      const written = yield* dump(Dated)
+      assert.deepStrictEqual(written.map(({ key }) => key), ["b", "c", "a"].map((text) => Dated(text).id))
+      const smaller = yield* Deduplicator.make({ capacity: 2 })
+      yield* smaller.restore(Dated, written)
+      assert.deepStrictEqual((yield* smaller.dump(Dated)).map(({ key }) => key), [Dated("c").id, Dated("a").id])
+    }).pipe(Effect.scoped, provide()))
+
+  it.effect("carry keys of any hash", () =>
+    Effect.gen(function*() {
+      const hashes: ReadonlyArray<(bytes: Uint8Array) => string> = [
+        sha256,
+        (bytes) => `v1:${bytes.length}:${sha256(bytes)}`,
+        (bytes) => sha256(bytes).slice(0, 31),
+        (bytes) => sha256(bytes).slice(0, 32),
+        (bytes) => sha256(bytes).slice(0, 33),
+        (bytes) => sha256(bytes).toUpperCase()
+      ]
+      for (const hash of hashes) {
+        const key = yield* Effect.sync(() => Dated("a")).pipe(Effect.provideService(KeyHash, hash))
+        const first = yield* Deduplicator.make()
+        const second = yield* Deduplicator.make()
+        yield* first.dedupe(Effect.succeed(date(1)), key)
+        const dump = yield* first.dump(Dated)
+        assert.deepStrictEqual(dump.map((dumped) => dumped.key), [key.id])
+        yield* second.restore(Dated, throughJson(dump))
+        assert.deepStrictEqual(yield* second.dedupe(neverRun, key), date(1))
+      }
+    }).pipe(Effect.scoped))
+
+  it.effect("leave failures out where the operation has no codec for them", () =>
+    Effect.gen(function*() {
+      const { dedupe, dump } = yield* Deduplicator.Deduplicator
+      const Texts = Deduplicator.operation<string, "busy">()("texts", {
+        key: (text: string) => text,
+        success: Schema.String,
+        timeToLive: () => "1 minute"
+      })
+      yield* Effect.exit(dedupe(Effect.fail("busy" as const), Texts("a")))
+      yield* dedupe(Effect.succeed("an answer"), Texts("b"))
+      assert.deepStrictEqual((yield* dump(Texts)).map(({ key }) => key), [Texts("b").id])
+    }).pipe(provide()))
+})
+
+describe("metrics", () => {
+  const seriesAfter = (keys: number) =>
+    Effect.gen(function*() {
+      const { dedupe, dedupeStream } = yield* Deduplicator.make({ name: "chat", timeToLive: "1 hour", maxWaiters: 2 })
+      for (let i = 0; i < keys; i++) yield* dedupe(Effect.succeed("answer"), Ask(`prompt ${i}`))
+      yield* dedupe(Effect.die("it was kept"), Ask("prompt 0"))
+      for (const _ of many(3)) yield* fork(Effect.exit(dedupe(Effect.never, Ask("flying"))))
+      yield* fork(Stream.runDrain(dedupeStream(Stream.never, Ask("flying"))))
+      const snapshot = yield* Metric.snapshot
+      return snapshot.map(({ attributes, id, state }) => ({
+        id,
+        attributes,
+        value: "count" in state ? Number(state.count) : "value" in state ? Number(state.value) : undefined
+      }))
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
+
+  it.effect("show what is counted, under the policy's name", () =>
+    Effect.gen(function*() {
+      const series = yield* seriesAfter(10)
+      assert.deepStrictEqual(
+        Object.fromEntries(series.map(({ id, value }) => [id.replace("sluice_deduplicator_", ""), value])),
+        {
+          flights: 2,
+          waiting: 3,
+          cached: 10,
+          led_total: 12,
+          joined_total: 1,
+          hits_total: 1,
+          evicted_total: 0,
+          refused_total: 1,
+          undecodable_total: 0
+        }
+      )
+      for (const { attributes } of series) assert.deepStrictEqual(attributes, { policy: "chat" })
+    }))
+
+  it.effect("are as many for 10,000 keys as for 10", () =>
+    Effect.gen(function*() {
+      const ids = (series: ReadonlyArray<{ readonly id: string }>) => series.map(({ id }) => id)
+      assert.deepStrictEqual(ids(yield* seriesAfter(10_000)), ids(yield* seriesAfter(10)))
+    }))
 })
 
 describe("claim", () => {
@@ -531,10 +877,75 @@ describe("options", () => {
   it.effect("are refused all at once", () =>
     Effect.gen(function*() {
       const invalid = yield* Effect.flip(
-        Effect.scoped(Deduplicator.make({ capacity: 0, timeToLive: "Infinity", maxReplay: 0.5 }))
+        Effect.scoped(Deduplicator.make({ capacity: 0, timeToLive: "Infinity", maxWaiters: 0, maxReplay: 0.5 }))
       )
-      assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), ["capacity", "timeToLive", "maxReplay"])
+      assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), [
+        "capacity",
+        "timeToLive",
+        "maxWaiters",
+        "maxReplay"
+      ])
     }))
+
+  const wrong: ReadonlyArray<readonly [option: string, options: unknown]> = [
+    ["options", null],
+    ["options", "many"],
+    ["name", { name: 7 }],
+    ["name", { name: null }],
+    ["capacity", { capacity: "10" }],
+    ["capacity", { capacity: null }],
+    ["capacity", { capacity: Number.NaN }],
+    ["timeToLive", { timeToLive: "soon" }],
+    ["timeToLive", { timeToLive: {} }],
+    ["timeToLive", { timeToLive: null }],
+    ["timeToLive", { timeToLive: -1 }],
+    ["maxWaiters", { maxWaiters: "all" }],
+    ["maxReplay", { maxReplay: [] }]
+  ]
+  it.effect.each(wrong)("that are of a wrong type are refused: %s", ([option, options]) =>
+    Effect.gen(function*() {
+      const given = options as Deduplicator.DeduplicatorOptions // as a caller in JavaScript may
+      const invalid = yield* Effect.flip(Effect.scoped(Deduplicator.make(given)))
+      assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), [option])
+    }))
+
+  const wrongOperations: ReadonlyArray<readonly [option: string, name: unknown, options: unknown]> = [
+    ["options", "x", undefined],
+    ["options", "x", null],
+    ["options", "x", "text"],
+    ["name", "", { key: String }],
+    ["name", undefined, { key: String }],
+    ["key", "x", {}],
+    ["key", "x", { key: "text" }],
+    ["tenant", "x", { key: String, tenant: "a" }],
+    ["timeToLive", "x", { key: String, timeToLive: "soon" }],
+    ["timeToLive", "x", { key: String, timeToLive: null }],
+    ["success", "x", { key: String, success: "text" }],
+    ["error", "x", { key: String, success: Schema.String, error: {} }]
+  ]
+  it.effect.each(wrongOperations)(
+    "of an operation that make no sense are a defect where it is used: %s",
+    (wrong) =>
+      Effect.gen(function*() {
+        const [option, name, options] = wrong
+        const { claim, dedupe, dedupeStream } = yield* Deduplicator.Deduplicator
+        // As a caller in JavaScript may.
+        const Wrong = Deduplicator.operation<string>()(
+          name as string,
+          options as { readonly key: (text: string) => string }
+        )
+        let runs = 0
+        const call = Effect.sync(() => `answer ${++runs}`)
+        const uses = [dedupe(call, Wrong("x")), Stream.runDrain(dedupeStream(Stream.fromEffect(call), Wrong("x")))]
+        for (const use of [...uses, claim(Wrong("x"))]) {
+          const exit: Exit.Exit<unknown, unknown> = yield* Effect.exit(Effect.scoped(use))
+          const defect = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Cause.squash(exit.cause) : undefined
+          assert.instanceOf(defect, InvalidOptions)
+          assert.deepStrictEqual(defect.issues.map((issue) => issue.option), [option])
+        }
+        assert.strictEqual(runs, 0)
+      }).pipe(provide())
+  )
 
   it.effect("are left out by layerNoop, which runs every call by itself", () =>
     Effect.gen(function*() {
@@ -677,6 +1088,27 @@ describe("dedupeStream", () => {
       assert.deepStrictEqual([runs.opened, runs.produced], [1, 20])
     }).pipe(provide({ maxReplay: 4 })))
 
+  it.effect("waits for who joined and has not begun to read, and keeps the beginning for him", () =>
+    Effect.gen(function*() {
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
+      const { runs, stream } = makeStream(20)
+      const shared = dedupeStream(stream, key)
+      const halting = Stream.tap(shared, (part) => part === "part 3" ? Effect.never : Effect.void)
+      const halted = yield* fork(Stream.runDrain(halting))
+      const fast = yield* fork(Stream.runCollect(shared))
+      yield* TestClock.adjust("3500 millis")
+      const pull = yield* Stream.toPull(shared)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(runs.produced, 5)
+      yield* Fiber.interrupt(halted)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual([runs.produced, yield* pull], [5, parts(5)])
+      const rest = yield* fork(Effect.exit(Effect.forever(pull)))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(rest)
+      assert.deepStrictEqual(yield* Fiber.join(fast), parts(20))
+    }).pipe(Effect.scoped, provide({ maxReplay: 4 })))
+
   it.effect("carries chunks that are larger than what is kept", () =>
     Effect.gen(function*() {
       const { dedupeStream } = yield* Deduplicator.Deduplicator
@@ -718,38 +1150,4 @@ describe("dedupeStream", () => {
       assert.deepStrictEqual([runs.closed, yield* live], [1, nothing])
       assert.strictEqual(yield* Clock.currentTimeMillis, 6000)
     }).pipe(provide()))
-
-  it.effect("leaves nothing behind, wherever its readers are interrupted", () =>
-    Effect.gen(function*() {
-      const { dedupeStream, stats } = yield* Deduplicator.Deduplicator
-      let open = 0
-      const stream = Stream.unwrap(Effect.acquireRelease(
-        Effect.sync(() => {
-          open++
-          return Stream.range(1, 8).pipe(Stream.rechunk(1), Stream.map(String), Stream.tap(() => Effect.yieldNow))
-        }),
-        () => Effect.sync(() => open--)
-      ))
-      let interrupted = 0
-      for (const budget of [3, 4, 5, 6, 7, 8, 9]) {
-        for (const [yields, all] of many(41).flatMap((n) => [[n, true], [n, false]] as const)) {
-          const read = Stream.runCollect(dedupeStream(stream, Ask(`${budget} ${yields} ${all}`))).pipe(
-            Effect.provideService(References.MaxOpsBeforeYield, budget)
-          )
-          const first = yield* Effect.forkChild(read)
-          const second = yield* Effect.forkChild(read)
-          for (const _ of many(yields * 3)) yield* Effect.yieldNow
-          yield* Fiber.interrupt(first)
-          if (all) yield* Fiber.interrupt(second)
-          const [one, other] = [yield* Fiber.await(first), yield* Fiber.await(second)]
-          for (const exit of [one, other]) {
-            if (Exit.isSuccess(exit)) assert.strictEqual(exit.value.length, 8)
-            else interrupted++
-          }
-          if (!all) assert.isTrue(Exit.isSuccess(other))
-          assert.deepStrictEqual([open, (yield* stats).flights], [0, 0], `${budget}, ${yields}, ${all}`)
-        }
-      }
-      assert.isAbove(interrupted, 100)
-    }).pipe(provide()), 20_000)
 })

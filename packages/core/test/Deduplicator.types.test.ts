@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Context, Duration, Effect, Exit, Stream } from "effect"
+import { Context, Duration, Effect, Exit, Schema, Stream } from "effect"
 import * as Deduplicator from "../src/Deduplicator.ts"
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
@@ -17,28 +17,33 @@ const Summary = Deduplicator.operation<string, "busy">()("summary", {
   key: (input: { readonly text: string }) => input,
   timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.length > 0 ? "1 hour" : Duration.zero
 })
+const Dated = Deduplicator.operation<Date, "busy">()("dated", {
+  key: (input: { readonly text: string }) => input,
+  success: Schema.DateFromString,
+  error: Schema.Literal("busy")
+})
 const Count = Deduplicator.operation<number>()("count", { key: (input: string) => input })
 const key = Summary({ text: "x" })
 
 // Compiled, never run: a wrong type is an error of the type check.
 const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Service"]) => {
   const asked = Model.use((model) => model.ask("x")).pipe(dedupe(key))
-  typesAre<Equal<typeof asked, Effect.Effect<string, "busy", Model>>>()
+  typesAre<Equal<typeof asked, Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters, Model>>>()
 
   const dataFirst = dedupe(Model.use((model) => model.ask("x")), key)
-  typesAre<Equal<typeof dataFirst, Effect.Effect<string, "busy", Model>>>()
+  typesAre<Equal<typeof dataFirst, Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters, Model>>>()
 
   const scoped = dedupe(Effect.as(Effect.acquireRelease(Effect.void, () => Effect.void), "x"), key)
-  typesAre<Equal<typeof scoped, Effect.Effect<string, "busy">>>()
+  typesAre<Equal<typeof scoped, Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters>>>()
 
   const read = Stream.make("a", "b").pipe(dedupeStream(key))
-  typesAre<Equal<typeof read, Stream.Stream<string, "busy">>>()
+  typesAre<Equal<typeof read, Stream.Stream<string, "busy" | Deduplicator.TooManyWaiters>>>()
 
   const claimed = claim(key)
   typesAre<Equal<typeof claimed, Effect.Effect<Deduplicator.Claim<string, "busy">, never, Scope.Scope>>>()
 
   const awaited = Effect.flatMap(claimed, (found) => found._tag === "InProgress" ? found.await : Effect.succeed("x"))
-  typesAre<Equal<Effect.Error<typeof awaited>, "busy" | Deduplicator.FlightAbandoned>>()
+  typesAre<Equal<Effect.Error<typeof awaited>, "busy" | Deduplicator.FlightAbandoned | Deduplicator.TooManyWaiters>>()
 
   return [
     // @ts-expect-error a number under a key of strings
@@ -54,7 +59,16 @@ const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Se
     // @ts-expect-error a stream of numbers under a key of strings
     dedupeStream(Stream.make(1), key),
     // @ts-expect-error an input that the operation does not take
-    Count(1)
+    Count(1),
+    // @ts-expect-error an operation that has no codec for its answer
+    dump(Summary),
+    // @ts-expect-error the same
+    restore(Count, []),
+    Deduplicator.operation<number>()("wrong codec", {
+      key: (input: string) => input,
+      // @ts-expect-error a codec of another type
+      success: Schema.String
+    })
   ]
 }
 
@@ -62,6 +76,8 @@ describe("the types of a deduplicator", () => {
   it("infer the input of an operation, and its answer from its key", () => {
     typesAre<Equal<typeof key, Deduplicator.Key<string, "busy">>>()
     typesAre<Equal<Parameters<typeof Count>, [input: string]>>()
+    typesAre<Equal<Parameters<typeof Dated>, [input: { readonly text: string }]>>()
+    typesAre<Equal<ReturnType<typeof Dated>, Deduplicator.Key<Date, "busy">>>()
     assert.isFunction(compiled)
   })
 })

@@ -3,7 +3,8 @@ import { Arbitrary, Cause, Duration, Effect, Equal, Exit, PrimaryKey, Redacted, 
 import { createHash } from "node:crypto"
 import { inspect } from "node:util"
 import * as Deduplicator from "../src/Deduplicator.ts"
-import { canonical } from "../src/internal/canonical.ts"
+import { canonical, withCanonical } from "../src/internal/canonical.ts"
+import { portableDigest, toHex } from "../src/internal/sha256.ts"
 import { InvalidKey, KeyHash, sha256 } from "../src/KeyHash.ts"
 
 const bytesOf = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "utf8"))
@@ -33,18 +34,220 @@ class Session {
   }
 }
 
+/** What the input of a call may consist of. */
+type Value =
+  | undefined
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Date
+  | Uint8Array
+  | ReadonlyArray<Value>
+  | ReadonlyMap<Value, Value>
+  | ReadonlySet<Value>
+  | { readonly [name: string]: Value }
+
+const names = ["a", "b", "ab", "A", "0", "1", "-1", "model", "content", "__proto__x", "", "é", "e\u0301"]
+const texts = [
+  "",
+  "0",
+  "1",
+  "-0",
+  "1n",
+  "null",
+  "undefined",
+  "true",
+  "NaN",
+  "[]",
+  "{}",
+  "a",
+  "ab",
+  "é",
+  "e\u0301",
+  "日本"
+]
+const numbers = [0, 1, -1, 0.1, 10, 256, 2 ** 31, 2 ** 53, 1e308, Number.NaN, Number.POSITIVE_INFINITY]
+
+/** Chance that comes out the same each time. */
+class Chance {
+  private state: number
+
+  constructor(seed: number) {
+    this.state = seed
+  }
+
+  /** A whole number from zero, below the bound. */
+  below(bound: number): number {
+    this.state = (Math.imul(this.state, 1_664_525) + 1_013_904_223) >>> 0
+    // The low bits of such a generator repeat soon.
+    return Math.floor(this.state / 2 ** 32 * bound)
+  }
+
+  of<A>(choices: ReadonlyArray<A>): A {
+    return choices[this.below(choices.length)]!
+  }
+
+  value(depth: number): Value {
+    switch (this.below(depth > 0 ? 14 : 8)) {
+      case 0:
+        return this.of([undefined, null, true, false])
+      case 1:
+      case 2:
+        return this.of(numbers)
+      case 3:
+        return BigInt(this.of([0, 1, -1, 16, 255]))
+      case 4:
+      case 5:
+        return this.of(texts) + this.of(["", "", "x".repeat(this.below(60))])
+      case 6:
+        return new Date(this.below(3))
+      case 7:
+        return Uint8Array.from({ length: this.below(4) }, () => this.below(2))
+      case 8:
+      case 9:
+        return this.several(() => this.value(depth - 1))
+      case 10:
+        return new Map(this.several(() => [this.value(depth - 2), this.value(depth - 1)] as const))
+      case 11:
+        return new Set(this.several(() => this.value(depth - 1)))
+      default:
+        return this.request(depth)
+    }
+  }
+
+  /** What most calls take: an object, with anything in its fields. */
+  request(depth: number): Value {
+    return Object.fromEntries(this.several(() => [this.of(names), this.value(depth - 1)] as const))
+  }
+
+  shuffled<A>(items: Iterable<A>): Array<A> {
+    const left = [...items]
+    return Array.from({ length: left.length }, () => left.splice(this.below(left.length), 1)[0]!)
+  }
+
+  private several<A>(make: () => A): Array<A> {
+    return Array.from({ length: this.below(5) }, make)
+  }
+}
+
+const isRecord = (value: Value): value is { readonly [name: string]: Value } =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
+
+/** The same value, with whatever has no order put in another. */
+const reordered = (value: Value, chance: Chance): Value => {
+  const again = (value: Value) => reordered(value, chance)
+  if (Array.isArray(value)) return value.map(again)
+  if (value instanceof Map) {
+    return new Map(chance.shuffled(value as ReadonlyMap<Value, Value>).map(([key, item]) => [again(key), again(item)]))
+  }
+  if (value instanceof Set) return new Set(chance.shuffled(value as ReadonlySet<Value>).map(again))
+  if (isRecord(value)) {
+    return Object.fromEntries(chance.shuffled(Object.entries(value)).map(([name, item]) => [name, again(item)]))
+  }
+  return Object.is(value, 0) ? -0 : value
+}
+
+interface Changed {
+  readonly change: string
+  readonly changed: Value
+}
+
+/** The value with one change, somewhere in it. */
+const nearlyTheSame = (value: Value, chance: Chance): Changed => {
+  const inner = isRecord(value) && chance.below(4) > 0 ? Object.keys(value) : []
+  if (inner.length > 0) {
+    const name = chance.of(inner)
+    const { change, changed } = nearlyTheSame((value as { readonly [name: string]: Value })[name], chance)
+    return { change, changed: { ...(value as object), [name]: changed } }
+  }
+  if (Array.isArray(value) && value.length > 0 && chance.below(4) > 0) {
+    const at = chance.below(value.length)
+    const { change, changed } = nearlyTheSame(value[at] as Value, chance)
+    return { change, changed: value.with(at, changed) }
+  }
+  return chance.of(changesOf(value))
+}
+
+/** Every way in which the value as a whole may be changed a little. */
+const changesOf = (value: Value): ReadonlyArray<Changed> => {
+  const changes: Array<Changed> = [{ change: "wrapped in an array", changed: [value] }]
+  const add = (change: string, changed: Value): void => void changes.push({ change, changed })
+  switch (typeof value) {
+    case "undefined":
+      add("undefined to null", null)
+      break
+    case "boolean":
+      add("boolean to text", String(value))
+      add("boolean to number", Number(value))
+      break
+    case "number":
+      add("number to text", String(value))
+      add("number to the next", Number.isFinite(value) ? nextAfter(value) : 0)
+      if (Number.isInteger(value)) add("number to bigint", BigInt(value))
+      break
+    case "bigint":
+      add("bigint to number", Number(value))
+      add("bigint to text", `${value}`)
+      break
+    case "string":
+      add("text with one character more", `${value} `)
+      if (value !== "") add("text with one character less", value.slice(0, -1))
+      if (value.normalize("NFD") !== value) add("text in another normal form", value.normalize("NFD"))
+      break
+    default:
+      changes.push(...changesOfObject(value))
+  }
+  return changes
+}
+
+const changesOfObject = (value: Value & (object | null)): ReadonlyArray<Changed> => {
+  if (value === null) return [{ change: "null to undefined", changed: undefined }]
+  if (value instanceof Date) return [{ change: "date to number", changed: value.getTime() }]
+  if (value instanceof Uint8Array) return [{ change: "bytes to array", changed: [...value] }]
+  if (value instanceof Map) return [{ change: "map to array", changed: [...(value as ReadonlyMap<Value, Value>)] }]
+  if (value instanceof Set) return [{ change: "set to array", changed: [...(value as ReadonlySet<Value>)] }]
+  if (Array.isArray(value)) {
+    const items = value as ReadonlyArray<Value>
+    return [
+      { change: "array with one element more", changed: [...items, undefined] },
+      { change: "array to object", changed: Object.fromEntries(items.entries()) }
+    ]
+  }
+  const record = value as { readonly [name: string]: Value }
+  const [first, ...rest] = Object.entries(record)
+  const changes: Array<Changed> = [{ change: "object to map", changed: new Map(Object.entries(record)) }]
+  if (first !== undefined) {
+    changes.push({ change: "object with one field less", changed: Object.fromEntries(rest) })
+    changes.push({
+      change: "field moved inwards",
+      changed: { ...Object.fromEntries(rest), [first[0]]: { [first[0]]: first[1] } }
+    })
+  }
+  return changes
+}
+
+const nextAfter = (value: number): number => {
+  const bits = new BigInt64Array(new Float64Array([value]).buffer)
+  bits[0] = bits[0]! + 1n
+  return new Float64Array(bits.buffer)[0]!
+}
+
 describe("sha256", () => {
   it.each([0, 1, 3, 55, 56, 57, 63, 64, 65, 118, 119, 120, 127, 128, 129, 1000, 1 << 20])(
-    "agrees with node:crypto on %i bytes",
+    "agrees with node:crypto on %i bytes, with the help of the runtime and without",
     (length) => {
       const bytes = Uint8Array.from({ length }, (_, i) => (i * 31 + length) & 0xff)
       assert.strictEqual(sha256(bytes), nodeSha256(bytes))
+      assert.strictEqual(toHex(portableDigest(bytes)), nodeSha256(bytes))
     }
   )
 
   it("agrees with node:crypto on bytes that are part of a larger buffer", () => {
     const bytes = new Uint8Array(300).fill(7).subarray(11, 211)
     assert.strictEqual(sha256(bytes), nodeSha256(bytes))
+    assert.strictEqual(toHex(portableDigest(bytes)), nodeSha256(bytes))
   })
 })
 
@@ -60,8 +263,40 @@ describe("the canonical form", () => {
 
   it("keeps lone surrogates apart, which UTF-8 replaces by one character", () => {
     const texts = ["\ud800", "\ud801", "\udc00", "\ufffd", "\udc00\ud800", "\u{10000}", "a\ud800", "\ud800a"]
-    assert.strictEqual(new Set(texts.map(form)).size, texts.length)
+    // Long texts are written by another way than short ones.
+    const all = [...texts, ...texts.map((text) => "x".repeat(100) + text)]
+    assert.strictEqual(new Set(all.map(form)).size, all.length)
     assert.isTrue(form("\ud800").endsWith("eda080"))
+    assert.isTrue(form("x".repeat(100) + "\ud800").endsWith("78eda080"))
+  })
+
+  it("keeps apart texts that look alike and are written in other characters", () => {
+    const texts = ["\u00e9", "e\u0301", "\ufb01", "fi", "\u212b", "\u00c5", "\u200d", "", "a\u0000", "a"]
+    const all = [...texts, ...texts.map((text) => "x".repeat(100) + text)]
+    assert.strictEqual(new Set(all.map(form)).size, all.length)
+  })
+
+  it("is written into a buffer that is wiped, and not shared with a key that is made meanwhile", () => {
+    const prompt = "the secret of the prompt, longer than what a loop writes"
+    let kept: Uint8Array = new Uint8Array()
+    const length = withCanonical([prompt, new Set([prompt])], (bytes) => {
+      kept = bytes
+      return bytes.filter((byte) => byte === "p".charCodeAt(0)).length
+    })
+    assert.isAbove(length, 0)
+    assert.isTrue(new Uint8Array(kept.buffer).every((byte) => byte === 0))
+    const inner = form({ inner: [1, 2, 3] })
+    const outer = {
+      a: "before",
+      get b() {
+        assert.strictEqual(form({ inner: [1, 2, 3] }), inner)
+        return "within"
+      },
+      c: "after"
+    }
+    assert.strictEqual(form(outer), form({ a: "before", b: "within", c: "after" }))
+    assert.throws(() => canonical({ a: prompt, b: () => 1 }))
+    assert.strictEqual(form({ inner: [1, 2, 3] }), inner)
   })
 
   it("keeps apart what looks alike", () => {
@@ -172,6 +407,39 @@ describe("the canonical form", () => {
     assert.strictEqual(form(one), form(other))
   })
 
+  it("is the same for 10,000 values whose fields, entries and elements come in another order", () => {
+    const chance = new Chance(20_260_903)
+    for (let i = 0; i < 10_000; i++) {
+      const value = chance.request(4)
+      assert.strictEqual(form(value), form(reordered(value, chance)), inspect(value, { depth: 9 }))
+    }
+  }, 30_000)
+
+  it("is another for each of 10,000 pairs that differ in one place", () => {
+    const chance = new Chance(20_260_904)
+    const changes = new Map<string, number>()
+    const seen = new Map<string, Value>()
+    for (let i = 0; i < 10_000; i++) {
+      const value = chance.request(4)
+      const { change, changed } = nearlyTheSame(value, chance)
+      changes.set(change, (changes.get(change) ?? 0) + 1)
+      const forms = [form(value), form(changed)] as const
+      assert.notStrictEqual(forms[0], forms[1], `${change}: ${inspect([value, changed], { depth: 9 })}`)
+      // Nor does any other of the 20,000 have it, unless it is the same.
+      for (const [index, one] of [value, changed].entries()) {
+        const other = seen.get(forms[index]!)
+        if (other === undefined) seen.set(forms[index]!, one)
+        else assert.strictEqual(spell(one), spell(other))
+      }
+    }
+    for (const [change, times] of changes) assert.isAbove(times, 20, change)
+    assert.strictEqual(changes.size, 22)
+    assert.isAbove(seen.size, 14_000)
+  }, 30_000)
+
+  // What a person would take for the same, said by somebody else: with all types, and everything unordered in order.
+  const spell = (value: Value): string => inspect(value, { depth: 9, sorted: true, maxStringLength: null })
+
   const values = Arbitrary.schema(Schema.Json)
   it.effect.prop("is the same exactly for equal values", [values, values], ([one, other]) =>
     Effect.sync(() => {
@@ -240,6 +508,26 @@ describe("a key", () => {
     assert.strictEqual(Ask("x").id, Ask("x").id)
   })
 
+  it("keeps operations and tenants apart in 10,000 pairs that have nothing else to tell them", () => {
+    const chance = new Chance(20_260_905)
+    const ids = new Set<string>()
+    const names = ["ask", "as", "k", "Ask", "ask ", "ask\u0000"]
+    const byName = names.map((name) =>
+      [
+        Deduplicator.operation<string>()(name, { key: (input: Value) => input }),
+        Deduplicator.operation<string>()(name, { key: (input: Value) => input, tenant: () => "k" }),
+        Deduplicator.operation<string>()(name, { key: (input: Value) => input, tenant: () => "" }),
+        Deduplicator.operation<string>()(name, { key: (input: Value) => ["k", input] })
+      ] as const
+    )
+    for (let i = 0; i < 1_000; i++) {
+      // Its number makes each input another.
+      const input: Value = [i, chance.value(2)]
+      for (const operations of byName) for (const make of operations) ids.add(make(input).id)
+    }
+    assert.strictEqual(ids.size, 1_000 * names.length * 4)
+  }, 30_000)
+
   it("keeps tenants apart, by option and by key", () => {
     const Tenanted = Deduplicator.operation<string>()("ask", {
       key: (input: { readonly tenant: string; readonly text: string }) => input.text,
@@ -258,5 +546,41 @@ describe("a key", () => {
       }))
       assert.deepStrictEqual([key.id, seen.length], ["mine", 1])
       assert.notStrictEqual(Ask("x").id, "mine")
+    }))
+
+  it.effect("that a KeyHash has no text for is a defect where it is used: a promise would be one key for all", () =>
+    Effect.gen(function*() {
+      const digest = async (bytes: Uint8Array) => crypto.subtle.digest("SHA-256", bytes.slice())
+      for (const hash of [digest, () => undefined, () => "", () => 7]) {
+        const wrong = hash as unknown as (bytes: Uint8Array) => string // as a caller in JavaScript may
+        const key = yield* Effect.sync(() => Ask("x")).pipe(Effect.provideService(KeyHash, wrong))
+        const exit = yield* useOf(key)
+        assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "KeyHash has to return a text")
+      }
+    }))
+
+  it.effect("without the tenant that its operation asks for is a defect where it is used, and shared with nobody", () =>
+    Effect.gen(function*() {
+      const Tenanted = Deduplicator.operation<string>()("tenanted", {
+        key: () => "the same for all",
+        tenant: (input: { readonly customer?: string }) => input.customer as string
+      })
+      const exit = yield* useOf(Tenanted({}))
+      const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+      assert.instanceOf(defect, InvalidKey)
+      assert.strictEqual(defect.found, "no tenant")
+      assert.isTrue(Exit.isSuccess(yield* useOf(Tenanted({ customer: "" }))))
+    }))
+
+  it.effect("is made from bytes that a KeyHash may keep", () =>
+    Effect.gen(function*() {
+      const kept: Array<Uint8Array> = []
+      const hash = (bytes: Uint8Array) => {
+        kept.push(bytes)
+        return sha256(bytes)
+      }
+      const keys = yield* Effect.sync(() => [Ask("x"), Ask("y")]).pipe(Effect.provideService(KeyHash, hash))
+      assert.deepStrictEqual(keys.map((key) => key.id), kept.map(sha256))
+      assert.deepStrictEqual(keys.map((key) => key.id), [Ask("x").id, Ask("y").id])
     }))
 })

@@ -1,9 +1,8 @@
-import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { Cause, Context, Duration, Effect, Exit, Fiber, Option, Schema, Stream, Tracer } from "effect"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Option, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Pipeline from "../src/Pipeline.ts"
 import * as RetryPolicy from "../src/RetryPolicy.ts"
-import { yields } from "./support/probe.ts"
 
 class Db extends Context.Service<Db, { readonly ask: (text: string) => Effect.Effect<string, "db"> }>()("test/Db") {}
 
@@ -16,14 +15,6 @@ const failedStage = <A, E, R>(self: Effect.Effect<A, E, R>) =>
     Effect.exit(self),
     (exit) => Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Pipeline.failedStage))
   )
-
-/** The exits of four inputs, of which the second fails and the fourth dies. */
-const fickle = Pipeline.make<number>("fickle").pipe(
-  Pipeline.stage(
-    "look",
-    (n) => n === 2 ? Effect.fail("two" as const) : n === 4 ? Effect.die("four") : Effect.succeed(n * 10)
-  )
-)
 
 describe("Pipeline", () => {
   describe("running", () => {
@@ -103,30 +94,6 @@ describe("Pipeline", () => {
         }
         assert.strictEqual(yield* pipeline(0), 1_000)
       }))
-
-    it.effect("opens no span, so that no input gets into a trace", () =>
-      Effect.gen(function*() {
-        const spans: Array<string> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            spans.push(options.name)
-            return new Tracer.NativeSpan(options)
-          }
-        })
-        const pipeline = Pipeline.make<string>("traceless").pipe(
-          trim,
-          Pipeline.stage("upper", (text) => Effect.succeed(text.toUpperCase()), {
-            timeout: "1 second",
-            retry: RetryPolicy.exponential()
-          })
-        )
-        yield* Effect.provideService(
-          Effect.andThen(Effect.withSpan(Effect.void, "seen"), pipeline("secret")),
-          Tracer.Tracer,
-          tracer
-        )
-        assert.deepStrictEqual(spans, ["seen"])
-      }))
   })
 
   describe("nesting", () => {
@@ -181,7 +148,12 @@ describe("Pipeline", () => {
         const last = Pipeline.stage("ask", (_: string) => Effect.fail("last"))
         const pipeline = Pipeline.make<string>("twice").pipe(ask, ask, taken, last)
         assert.deepStrictEqual(pipeline.stages.map((stage) => stage.name), ["ask", "ask#2", "ask#3", "ask#4"])
-        assert.deepStrictEqual(yield* failedStage(pipeline("x")), { pipeline: "twice", stage: "ask#4", index: 3 })
+        assert.deepStrictEqual(yield* failedStage(pipeline("x")), {
+          pipeline: "twice",
+          stage: "ask#4",
+          index: 3,
+          during: "Run"
+        })
       }))
   })
 
@@ -199,7 +171,8 @@ describe("Pipeline", () => {
           assert.deepStrictEqual(yield* failedStage(pipeline("x")), {
             pipeline: "p",
             stage: name,
-            index
+            index,
+            during: "Run"
           })
         }))
     }
@@ -208,7 +181,12 @@ describe("Pipeline", () => {
       Effect.gen(function*() {
         const inner = Pipeline.make<string>("inner").pipe(trim, failing)
         const outer = Pipeline.make<string>("outer").pipe(upper, upper, Pipeline.stage("nested", inner))
-        assert.deepStrictEqual(yield* failedStage(outer("x")), { pipeline: "inner", stage: "fail", index: 1 })
+        assert.deepStrictEqual(yield* failedStage(outer("x")), {
+          pipeline: "inner",
+          stage: "fail",
+          index: 1,
+          during: "Run"
+        })
       }))
 
     it.effect("keeps the error itself and the other annotations of the cause", () =>
@@ -240,7 +218,12 @@ describe("Pipeline", () => {
         const dies = Pipeline.make<string>("p").pipe(trim, Pipeline.stage("die", () => Effect.die("bug")))
         const exit = yield* Effect.exit(dies("x"))
         assert.isTrue(Exit.hasDies(exit) && !Exit.hasFails(exit))
-        assert.deepStrictEqual(yield* failedStage(dies("x")), { pipeline: "p", stage: "die", index: 1 })
+        assert.deepStrictEqual(yield* failedStage(dies("x")), {
+          pipeline: "p",
+          stage: "die",
+          index: 1,
+          during: "Run"
+        })
       }))
 
     for (const position of ["first", "last"] as const) {
@@ -308,7 +291,8 @@ describe("Pipeline", () => {
         assert.deepStrictEqual(Option.getOrUndefined(Pipeline.failedStage(cause)), {
           pipeline: "p",
           stage: "ask",
-          index: 1
+          index: 1,
+          during: "Run"
         })
       }))
 
@@ -366,180 +350,5 @@ describe("Pipeline", () => {
         const back = yield* Schema.decodeEffect(Pipeline.StageTimeout)(json)
         assert.strictEqual(back.message, error.message)
       }))
-  })
-
-  describe("runStream", () => {
-    it.effect("answers every input, in order, whatever runs at once", () =>
-      Effect.gen(function*() {
-        // The later the input, the sooner its answer.
-        const slow = Pipeline.make<number>("slow").pipe(
-          Pipeline.stage("wait", (n) => Effect.delay(Effect.succeed(n), Duration.millis(100 - n)))
-        )
-        const ordered = yield* Effect.forkChild(
-          Stream.runCollect(Stream.range(1, 4).pipe(Pipeline.runStream(slow, { concurrency: 4 })))
-        )
-        const unordered = yield* Effect.forkChild(
-          Stream.runCollect(Pipeline.runStream(Stream.range(1, 4), slow, { concurrency: "unbounded", unordered: true }))
-        )
-        yield* yields(20)
-        yield* TestClock.adjust("99 millis")
-        assert.deepStrictEqual(yield* Fiber.join(ordered), [1, 2, 3, 4])
-        assert.deepStrictEqual(yield* Fiber.join(unordered), [4, 3, 2, 1])
-      }))
-
-    it.effect("runs one input at a time unless told otherwise, and never more than told", () =>
-      Effect.gen(function*() {
-        let running = 0
-        let most = 0
-        const counting = Pipeline.make<number>("counting").pipe(
-          Pipeline.stage("count", () =>
-            Effect.acquireUseRelease(
-              Effect.sync(() => {
-                most = Math.max(most, ++running)
-              }),
-              () => Effect.sleep("1 second"),
-              () =>
-                Effect.sync(() => {
-                  running--
-                })
-            ))
-        )
-        const mostWith = (options?: Pipeline.StreamOptions) =>
-          Effect.gen(function*() {
-            most = 0
-            const fiber = yield* Effect.forkChild(
-              Stream.runDrain(Pipeline.runStream(Stream.range(1, 20), counting, options))
-            )
-            yield* TestClock.adjust("20 seconds")
-            yield* Fiber.join(fiber)
-            return most
-          })
-        assert.strictEqual(yield* mostWith(), 1)
-        assert.strictEqual(yield* mostWith({ concurrency: 5 }), 5)
-      }))
-
-    for (const concurrency of [1, 3]) {
-      it.effect(`fails on the first input that fails, and still knows the stage (${concurrency} at once)`, () =>
-        Effect.gen(function*() {
-          const seen: Array<number> = []
-          const exit = yield* Stream.make(1, 2, 3).pipe(
-            Pipeline.runStream(fickle, { concurrency }),
-            Stream.runForEach((n) => Effect.sync(() => seen.push(n))),
-            Effect.exit
-          )
-          if (concurrency === 1) assert.deepStrictEqual(seen, [10])
-          assert.isTrue(Exit.hasFails(exit))
-          assert.strictEqual((yield* failedStage(exit))?.stage, "look")
-        }))
-
-      it.effect(`tells how each input ended, and goes on (${concurrency} at once)`, () =>
-        Effect.gen(function*() {
-          const exits = yield* Stream.range(1, 5).pipe(
-            Pipeline.runStreamExit(fickle, { concurrency }),
-            Stream.runCollect
-          )
-          assert.deepStrictEqual(
-            exits.map((exit) => Exit.isSuccess(exit) ? exit.value : Exit.hasDies(exit) ? "died" : "failed"),
-            [10, "failed", 30, "died", 50]
-          )
-          const [, second] = exits
-          assert.deepStrictEqual(second && (yield* failedStage(second)), {
-            pipeline: "fickle",
-            stage: "look",
-            index: 0
-          })
-        }))
-    }
-
-    it.effect("ends with the error of the inputs, also when it collects exits", () =>
-      Effect.gen(function*() {
-        const inputs = Stream.concat(Stream.make(1), Stream.fail("no more" as const))
-        assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStream(inputs, fickle))), "no more")
-        assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStreamExit(inputs, fickle))), "no more")
-      }))
-
-    it.effect("interrupts what runs when its consumer leaves", () =>
-      Effect.gen(function*() {
-        let open = 0
-        const waiting = Pipeline.make<number>("waiting").pipe(
-          Pipeline.stage("wait", () =>
-            Effect.acquireUseRelease(
-              Effect.sync(() => {
-                open++
-              }),
-              () => Effect.never,
-              () =>
-                Effect.sync(() => {
-                  open--
-                })
-            ))
-        )
-        for (
-          const stream of [
-            Pipeline.runStream(Stream.range(1, 3), waiting, { concurrency: 3 }),
-            Pipeline.runStreamExit(Stream.range(1, 3), waiting, { concurrency: 3 })
-          ]
-        ) {
-          const fiber = yield* Effect.forkChild(Stream.runDrain(stream))
-          yield* yields(20)
-          assert.strictEqual(open, 3)
-          yield* Fiber.interrupt(fiber)
-          assert.strictEqual(open, 0)
-        }
-      }))
-  })
-
-  describe("types", () => {
-    it("adds up errors and requirements, StageTimeout only with a timeout", () => {
-      const plain = Pipeline.make<string>("p").pipe(
-        Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
-        Pipeline.stage("ask", (text) => Db.use((db) => db.ask(text)))
-      )
-      expectTypeOf(plain).toEqualTypeOf<Pipeline.Pipeline<string, string, "db", Db>>()
-
-      const timed = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), { timeout: "1 second" }))
-      expectTypeOf(timed).toEqualTypeOf<Pipeline.Pipeline<string, number, "db" | Pipeline.StageTimeout, Db>>()
-      expectTypeOf(timed("x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
-      expectTypeOf(Pipeline.run(timed, "x")).toEqualTypeOf<Effect.Effect<number, "db" | Pipeline.StageTimeout, Db>>()
-
-      const retried = plain.pipe(
-        Pipeline.stage("length", (text) => Effect.succeed(text.length), { retry: RetryPolicy.none })
-      )
-      expectTypeOf(retried).toEqualTypeOf<Pipeline.Pipeline<string, number, "db", Db>>()
-
-      const options: Pipeline.StageOptions = {}
-      const perhaps = plain.pipe(Pipeline.stage("length", (text) => Effect.succeed(text.length), options))
-      expectTypeOf(perhaps).toEqualTypeOf<Pipeline.Pipeline<string, number, "db" | Pipeline.StageTimeout, Db>>()
-
-      const nested = Pipeline.make<string>("q").pipe(
-        Pipeline.stage("inner", timed),
-        Pipeline.stage("format", (n) => Effect.succeed(`${n}`))
-      )
-      expectTypeOf(nested).toEqualTypeOf<Pipeline.Pipeline<string, string, "db" | Pipeline.StageTimeout, Db>>()
-      expectTypeOf(Pipeline.make<string>("empty")).toEqualTypeOf<Pipeline.Pipeline<string, string>>()
-    })
-
-    it("adds the errors of the inputs to a stream, and keeps them out of the exits", () => {
-      const inputs: Stream.Stream<number, "input", Db> = Stream.empty
-      expectTypeOf(inputs.pipe(Pipeline.runStream(fickle))).toEqualTypeOf<Stream.Stream<number, "two" | "input", Db>>()
-      expectTypeOf(Pipeline.runStreamExit(inputs, fickle)).toEqualTypeOf<
-        Stream.Stream<Exit.Exit<number, "two">, "input", Db>
-      >()
-    })
-
-    it("refuses a stage that does not fit the one before, and an input of another type", () => {
-      const base = Pipeline.make<string>("p")
-      // @ts-expect-error a stage for numbers after a string
-      base.pipe(Pipeline.stage("add", (n: number) => Effect.succeed(n + 1)))
-      // @ts-expect-error a number is no input
-      void base(1)
-      assert.strictEqual(Pipeline.stageCount(base), 0)
-    })
-
-    it("accepts a wider input and hands on a narrower output", () => {
-      const wide = Pipeline.make<unknown>("wide").pipe(Pipeline.stage("text", () => Effect.succeed("text" as const)))
-      const narrow: Pipeline.Pipeline<number, string> = wide
-      assert.strictEqual(narrow.name, "wide")
-    })
   })
 })

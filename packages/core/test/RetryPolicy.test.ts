@@ -4,7 +4,8 @@ import { TestClock } from "effect/testing"
 import * as Deadline from "../src/Deadline.ts"
 import * as Outcome from "../src/Outcome.ts"
 import * as RetryPolicy from "../src/RetryPolicy.ts"
-import { interruptEverywhere, yields } from "./support/probe.ts"
+import { yields } from "./support/probe.ts"
+import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
 
 class Busy extends Data.TaggedError("Busy")<{
   readonly retryAfter?: Duration.Duration | undefined
@@ -13,32 +14,6 @@ class Busy extends Data.TaggedError("Busy")<{
 
 const busy = (retryAfter?: Duration.Input) =>
   new Busy({ retryAfter: retryAfter === undefined ? undefined : Duration.fromInputUnsafe(retryAfter) })
-
-/** A second, two, four and so on, without chance: what most tests count with. */
-const plain = (options?: RetryPolicy.RetryOptions) =>
-  RetryPolicy.exponential({ maxAttempts: 4, baseDelay: "1 second", jitter: "none", ...options })
-
-/** Fails so many times, then succeeds, and remembers the time of every call. */
-const flaky = <E>(failures: number, error: E) => {
-  const at: Array<number> = []
-  const call: Effect.Effect<string, E> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    at.push(now)
-    return at.length <= failures ? Effect.fail(error) : Effect.succeed("answer")
-  })
-  return { at, call }
-}
-
-/** Runs an effect while so much time goes by. */
-const during = <A, E, R>(self: Effect.Effect<A, E, R>, time: Duration.Input) =>
-  Effect.gen(function*() {
-    const fiber = yield* Effect.forkChild(Effect.exit(self), { startImmediately: true })
-    yield* yields(10)
-    yield* TestClock.adjust(time)
-    return yield* Fiber.join(fiber)
-  })
-
-const stoppedBy = (exit: Exit.Exit<unknown, unknown>) =>
-  Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), RetryPolicy.stopped))
 
 const millis = (policy: RetryPolicy.RetryPolicy, attempts: ReadonlyArray<number>) =>
   attempts.map((attempt) => Duration.toMillis(RetryPolicy.delayFor(policy, attempt)))
@@ -75,6 +50,26 @@ describe("RetryPolicy", () => {
     it("of a base of zero is zero, at any attempt", () => {
       assert.deepStrictEqual(millis(plain({ baseDelay: 0 }), [1, 1e9, Infinity]), [0, 0, 0])
     })
+
+    it("waits for the cap where nobody can tell how long, and never shrinks", () => {
+      for (const baseDelay of [NaN, -1, "soon", { seconds: NaN }, { seconds: "5" }] as ReadonlyArray<unknown>) {
+        // What a caller without types hands over.
+        const policy = plain({ baseDelay: baseDelay as Duration.Input, factor: 1 })
+        assert.deepStrictEqual(millis(policy, [1, 5]), [60_000, 60_000])
+      }
+      for (const factor of [0, -2, 0.5, -Infinity]) {
+        assert.deepStrictEqual(millis(plain({ factor }), [1, 2, 1e9]), [1_000, 60_000, 60_000], `${factor}`)
+      }
+      for (const maxDelay of [NaN, -1, "late", { days: NaN }] as ReadonlyArray<unknown>) {
+        assert.deepStrictEqual(millis(plain({ maxDelay: maxDelay as Duration.Input }), [1, 99]), [1_000, 60_000])
+      }
+      assert.deepStrictEqual(millis(plain({ maxDelay: "Infinity" }), [99_999]), [Number.MAX_SAFE_INTEGER])
+    })
+
+    it("of years is years", () => {
+      const policy = plain({ baseDelay: "30 days", maxDelay: Duration.days(3_650) })
+      assert.deepStrictEqual(millis(policy, [1, 2, 99]), [30, 60, 3_650].map((days) => days * 86_400_000))
+    })
   })
 
   describe("validate", () => {
@@ -102,6 +97,43 @@ describe("RetryPolicy", () => {
         assert.include(invalid.message, "maxAttempts is 0; allowed: a whole number from 1")
       }))
 
+    it.effect("accepts every jitter, and delays of years", () =>
+      Effect.gen(function*() {
+        for (const jitter of ["none", "full", "equal", "decorrelated"] as const) {
+          const long = { baseDelay: "30 days", maxDelay: "30 days", maxRetryAfter: "520 weeks" } as const
+          yield* RetryPolicy.validate(RetryPolicy.exponential({ jitter, ...long }))
+        }
+      }))
+
+    const wrongTypes: ReadonlyArray<readonly [option: string, values: ReadonlyArray<unknown>]> = [
+      ["maxAttempts", ["3", 3n, {}, true]],
+      ["baseDelay", ["soon", true, NaN, { seconds: "5" }, () => 1]],
+      ["factor", ["2", {}, 2n, true]],
+      ["maxDelay", ["late", true, NaN]],
+      ["maxRetryAfter", ["never", true, NaN, { seconds: "1" }, Symbol("s")]],
+      ["jitter", ["Full", 1, {}, ["full"]]]
+    ]
+    for (const [option, values] of wrongTypes) {
+      for (const value of [null, ...values]) {
+        it.effect(`refuses ${String(value)} (${typeof value}) for ${option}`, () =>
+          Effect.gen(function*() {
+            // What a caller without types hands over.
+            const policy = { ...RetryPolicy.exponential(), [option]: value } as RetryPolicy.RetryPolicy
+            const invalid = yield* Effect.flip(RetryPolicy.validate(policy))
+            assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), [option])
+          }))
+      }
+    }
+
+    for (const policy of [null, undefined, 3, "exponential"] as ReadonlyArray<unknown>) {
+      it.effect(`refuses ${String(policy)} for a policy`, () =>
+        Effect.gen(function*() {
+          // What a caller without types hands over.
+          const invalid = yield* Effect.flip(RetryPolicy.validate(policy as RetryPolicy.RetryPolicy))
+          assert.deepStrictEqual(invalid.issues, [{ option: "policy", actual: policy, allowed: "a RetryPolicy" }])
+        }))
+    }
+
     for (const maxAttempts of [0, -1, 1.5, NaN, Infinity]) {
       it.effect(`refuses ${maxAttempts} attempts`, () =>
         Effect.gen(function*() {
@@ -126,6 +158,15 @@ describe("RetryPolicy", () => {
         const exit = yield* during(call.pipe(RetryPolicy.retry(plain())), "7 seconds")
         assert.deepStrictEqual(exit, Exit.succeed("answer"))
         assert.deepStrictEqual(at, [0, 1_000, 3_000, 7_000])
+      }))
+
+    it.effect("leaves to its fiber the context that it had", () =>
+      Effect.gen(function*() {
+        const before = yield* Effect.context()
+        for (const failures of [0, 1, 99]) {
+          yield* Effect.exit(RetryPolicy.retry(flaky(failures, "busy").call, plain({ baseDelay: 0 })))
+          assert.strictEqual(yield* Effect.context(), before)
+        }
       }))
 
     it.effect("takes no time and one call when the first attempt succeeds", () =>
@@ -213,6 +254,18 @@ describe("RetryPolicy", () => {
         assert.deepStrictEqual([at.length, stoppedBy(exit)], [1, { why: "Final", attempts: 1 }])
       }))
 
+    it.effect("the Classifier of the program hears of successes too, and of the time that an attempt took", () =>
+      Effect.gen(function*() {
+        let calls = 0
+        const call = Effect.delay(Effect.sync(() => ++calls), "200 millis")
+        const slow = (exit: Exit.Exit<unknown, unknown>, elapsedMillis: number) =>
+          exit._tag === "Success" && elapsedMillis >= 200 ? Outcome.failure() : Outcome.success
+        const exit = yield* during(RetryPolicy.retry(call, plain({ maxAttempts: 3 })), "1 minute").pipe(
+          Effect.provideService(Outcome.Classifier, slow)
+        )
+        assert.deepStrictEqual(exit, Exit.succeed(3))
+      }))
+
     it.effect("a success may be called a failure; when all attempts are used it is handed on as it is", () =>
       Effect.gen(function*() {
         let calls = 0
@@ -231,6 +284,57 @@ describe("RetryPolicy", () => {
   })
 
   describe("jitter", () => {
+    /** The waits between so many attempts, of a thousand callers who share one source of chance. */
+    const waits = (policy: RetryPolicy.RetryPolicy, callers: number) =>
+      Effect.gen(function*() {
+        const all: Array<ReadonlyArray<number>> = []
+        for (let caller = 0; caller < callers; caller++) {
+          const { at, call } = flaky(policy.maxAttempts - 1, "busy")
+          yield* during(RetryPolicy.retry(call, policy), "1 hour")
+          all.push(at.slice(1).map((time, index) => time - (at[index] ?? NaN)))
+        }
+        return all
+      }).pipe(Random.withSeed("jitter"))
+
+    it.effect("equal waits for half of the back-off at least, and spreads over the other half", () =>
+      Effect.gen(function*() {
+        const policy = plain({ jitter: "equal", maxAttempts: 3 })
+        const all = yield* waits(policy, 200)
+        for (const [first = NaN, second = NaN] of all) {
+          assert.isTrue(first >= 500 && first <= 1_000, `${first}`)
+          assert.isTrue(second >= 1_000 && second <= 2_000, `${second}`)
+        }
+        const firsts = all.map(([first = NaN]) => first)
+        assert.isBelow(Math.min(...firsts), 520)
+        assert.isAbove(Math.max(...firsts), 980)
+      }))
+
+    it.effect("decorrelated waits for the base at least, and for three times the wait before at most", () =>
+      Effect.gen(function*() {
+        const policy = plain({ jitter: "decorrelated", maxAttempts: 8, maxDelay: "20 seconds", factor: 7 })
+        const all = yield* waits(policy, 200)
+        for (const delays of all) {
+          delays.forEach((delay, index) => {
+            const before = index === 0 ? 1_000 : delays[index - 1] ?? NaN
+            assert.isTrue(delay >= 1_000 && delay <= Math.min(3 * before, 20_000) + 0.001, `${delay} after ${before}`)
+          })
+        }
+        const firsts = all.map(([first = NaN]) => first)
+        assert.isBelow(Math.min(...firsts), 1_100)
+        assert.isAbove(Math.max(...firsts), 2_900)
+        // Whoever has come to the cap is spread below it, not held at it.
+        const atTheCap = all.map((delays) => delays[6] ?? NaN).filter((delay) => delay === 20_000)
+        assert.isEmpty(atTheCap)
+      }))
+
+    it.effect("of the next call knows nothing of the last one", () =>
+      Effect.gen(function*() {
+        const policy = plain({ jitter: "decorrelated", maxAttempts: 9, maxDelay: "1 minute" })
+        yield* waits(policy, 3)
+        const [[first = NaN] = []] = yield* waits(policy, 1)
+        assert.isBelow(first, 3_000)
+      }))
+
     it.effect("spreads those who failed together over the whole back-off", () =>
       Effect.gen(function*() {
         const returned: Array<number> = []
@@ -293,6 +397,31 @@ describe("RetryPolicy", () => {
         assert.isBelow(Math.min(...returned), 5_100)
         assert.isAbove(Math.max(...returned), 5_900)
       }).pipe(Random.withSeed("floor")))
+
+    it.effect("is a floor for every jitter, which goes above it by no more than its own spread", () =>
+      Effect.gen(function*() {
+        for (const [jitter, spread] of [["equal", 500], ["decorrelated", 2_000]] as const) {
+          for (let caller = 0; caller < 50; caller++) {
+            const { at, call } = flaky(1, busy("5 seconds"))
+            yield* during(RetryPolicy.retry(call, plain({ jitter })), "8 seconds")
+            const [first = NaN, second = NaN] = at
+            assert.isTrue(second - first >= 5_000 && second - first <= 5_000 + spread, `${jitter}: ${second - first}`)
+          }
+        }
+      }).pipe(Random.withSeed("floors")))
+
+    it.effect("does not make later back-offs longer, where those depend on the one before", () =>
+      Effect.gen(function*() {
+        let calls = 0
+        const at: Array<number> = []
+        const call = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          at.push(now)
+          return Effect.fail(++calls === 1 ? busy("50 seconds") : busy())
+        })
+        yield* during(RetryPolicy.retry(call, plain({ jitter: "decorrelated", maxAttempts: 3 })), "1 hour")
+        const [, second = NaN, third = NaN] = at
+        assert.isAtMost(third - second, 9_000)
+      }).pipe(Random.withSeed("hint")))
 
     it.effect("is not shortened by maxDelay", () =>
       Effect.gen(function*() {
@@ -443,11 +572,19 @@ describe("RetryPolicy", () => {
         assert.isUndefined(yield* RetryPolicy.CurrentAttempt)
       }))
 
-    it.effect("is that of the inner of two retries", () =>
+    it.effect("goes on in a retry inside, as the attempts do", () =>
       Effect.gen(function*() {
         const seen: Array<string> = []
         const inner = RetryPolicy.retry(announced(seen), plain({ maxAttempts: 2 }))
-        yield* during(RetryPolicy.retry(inner, plain({ maxAttempts: 2 })), "3 seconds")
+        yield* during(RetryPolicy.retry(inner, plain({ maxAttempts: 4 })), "1 minute")
+        assert.deepStrictEqual(seen, ["none", "2 of 4", "3 of 4", "4 of 4"])
+      }))
+
+    it.effect("begins anew in a retry that counts for itself", () =>
+      Effect.gen(function*() {
+        const seen: Array<string> = []
+        const inner = RetryPolicy.retry(announced(seen), plain({ maxAttempts: 2 }), { nested: "own" })
+        yield* during(RetryPolicy.retry(inner, plain({ maxAttempts: 2 })), "1 minute")
         assert.deepStrictEqual(seen, ["none", "2 of 2", "1 of 2", "2 of 2"])
       }))
   })
@@ -467,6 +604,18 @@ describe("RetryPolicy", () => {
         const { at, call } = flaky(2, "busy")
         yield* during(RetryPolicy.retry(call, plain({ factor: NaN })), "1 day")
         assert.deepStrictEqual(at.map((time, index) => time - (at[index - 1] ?? 0)).slice(1), [1_000, 60_000])
+      }))
+
+    it.effect("a maximum of what is waited for that is no number allows no hint, and an endless one no endless hint", () =>
+      Effect.gen(function*() {
+        for (const [maxRetryAfter, hint] of [[NaN, "1 second"], [Duration.infinity, "Infinity"]] as const) {
+          const { at, call } = flaky(9, busy(hint))
+          const exit = yield* Effect.exit(RetryPolicy.retry(call, plain({ maxRetryAfter })))
+          assert.deepStrictEqual([at.length, stoppedBy(exit)], [1, { why: "RetryAfterTooLong", attempts: 1 }])
+        }
+        const { at, call } = flaky(1, "busy")
+        yield* during(RetryPolicy.retry(call, plain({ maxRetryAfter: NaN })), "1 second")
+        assert.strictEqual(at.length, 2)
       }))
 
     it.effect("endless attempts go on at the pace of the cap, past every overflow", () =>
@@ -502,6 +651,27 @@ describe("RetryPolicy", () => {
         yield* Effect.exit(Effect.retry(call, RetryPolicy.toSchedule(RetryPolicy.none)))
         assert.strictEqual(at.length, 1)
       }))
+
+    it.effect("depends on the wait before where the jitter does, anew for each run", () =>
+      Effect.gen(function*() {
+        const schedule = RetryPolicy.toSchedule(
+          plain({ maxAttempts: 50, jitter: "decorrelated", maxDelay: "1 minute" })
+        )
+        for (let run = 0; run < 20; run++) {
+          const step = yield* Schedule.toStep(schedule)
+          let before = 1_000
+          for (let attempt = 1; attempt < 50; attempt++) {
+            const [, delay] = yield* step(0, "busy")
+            const millis = Duration.toMillis(delay)
+            assert.isTrue(
+              millis >= 1_000 && millis <= Math.min(3 * before, 60_000) + 0.001,
+              `${millis} after ${before}`
+            )
+            before = millis
+          }
+          assert.isAbove(before, 0)
+        }
+      }).pipe(Random.withSeed("decorrelated")))
 
     it.effect("keeps its jitter within the delays of delayFor, and outputs the failed attempts", () =>
       Effect.gen(function*() {
@@ -629,19 +799,6 @@ describe("RetryPolicy", () => {
           yield* TestClock.adjust("1 hour")
           assert.deepStrictEqual([counts.opened, counts.open], [1, 0])
         }
-      }))
-
-    it.effect("leaves no attempt open wherever it is interrupted", () =>
-      interruptEverywhere({
-        make: Effect.sync(() =>
-          source<string, string>((attempt) =>
-            attempt < 2
-              ? Stream.fail("busy")
-              : Stream.concat(Stream.make("first"), Stream.fromEffect(Effect.as(yields(20), "last")))
-          )
-        ),
-        run: ({ stream }) => Stream.runDrain(RetryPolicy.retryStream(stream, plain({ baseDelay: 0 }))),
-        after: ({ counts }, at) => Effect.sync(() => assert.strictEqual(counts.open, 0, at))
       }))
   })
 })

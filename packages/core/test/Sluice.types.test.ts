@@ -94,7 +94,9 @@ const compiled = (gpt: Sluice.Sluice) => {
 const caught = (call: Effect.Effect<string, Ours>) => {
   const tags = call.pipe(Effect.catchTags({
     Rejected: (error) => {
-      typesAre<Equal<typeof error.reason, CircuitOpen | BackpressureShed | DeadlineExceeded>>()
+      typesAre<
+        Equal<typeof error.reason, CircuitOpen | BackpressureShed | DeadlineExceeded | Deduplicator.TooManyWaiters>
+      >()
       return Effect.succeed(error.reason._tag)
     },
     AttemptTimeout: (error) => Effect.succeed(Duration.format(error.after))

@@ -158,10 +158,14 @@ describe("Deduplicator", () => {
   it.effect("passes the types through, and gives the effect a scope of its own", () =>
     Effect.gen(function*() {
       const { claim, dedupe, dedupeStream } = yield* Deduplicator.Deduplicator
-      const call = typed<Effect.Effect<string, "db", Db>>()(ask("x").pipe(dedupe(key)))
+      const call = typed<Effect.Effect<string, "db" | Deduplicator.TooManyWaiters, Db>>()(ask("x").pipe(dedupe(key)))
       assert.strictEqual(yield* call, "re: x")
-      typed<Effect.Effect<string, "db", Db>>()(dedupe(Effect.tap(ask("x"), () => Effect.scope), key))
-      typed<Stream.Stream<string, "db", Db>>()(dedupeStream(Stream.mapEffect(Stream.make("x"), ask), key))
+      typed<Effect.Effect<string, "db" | Deduplicator.TooManyWaiters, Db>>()(
+        dedupe(Effect.tap(ask("x"), () => Effect.scope), key)
+      )
+      typed<Stream.Stream<string, "db" | Deduplicator.TooManyWaiters, Db>>()(
+        dedupeStream(Stream.mapEffect(Stream.make("x"), ask), key)
+      )
       typed<Effect.Effect<Deduplicator.Claim<string, "db">, never, Scope.Scope>>()(claim(key))
     }).pipe(Effect.provide([Deduplicator.layer(), answering])))
 
@@ -297,7 +301,14 @@ describe("errors", () => {
 
   it.effect("after all our tags are caught none is left", () =>
     Effect.gen(function*() {
-      const shed = new Backpressure.BackpressureShed({ policy: "gpt", depth: 3, queued: 0, capacity: 3 })
+      const shed = new Backpressure.BackpressureShed({
+        policy: "gpt",
+        why: "Full",
+        permits: 1,
+        depth: 3,
+        queued: 0,
+        capacity: 3
+      })
       assert.strictEqual(yield* caught(Effect.fail(shed)), "3 of 3")
       assert.strictEqual(yield* caught(Effect.fail(new Sluice.Rejected({ reason: shed }))), "BackpressureShed")
       assert.strictEqual(

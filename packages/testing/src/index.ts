@@ -1,1 +1,3 @@
+export * as CircuitBreakerStoreContract from "./CircuitBreakerStoreContract.ts"
 export * as InterruptionProbe from "./InterruptionProbe.ts"
+export * as ReferenceStore from "./ReferenceStore.ts"

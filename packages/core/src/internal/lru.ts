@@ -1,42 +1,52 @@
-/** An entry of a `Recency` list, and its neighbours there. */
+/** What is in a `Chain`, and its neighbours there. */
 export interface Linked<Self> {
-  /** Used more recently. */
+  /** Added or used after it. */
   newer: Self | undefined
-  /** Used less recently. */
+  /** Added or used before it. */
   older: Self | undefined
 }
 
 /**
- * Entries in the order of their last use, linked through the entries themselves: every step costs the same with ten
- * entries and with a million. (To keep a Map's insertion order in step instead makes a miss nine times dearer.)
+ * Things in the order in which they came or were last used, linked through themselves: every step costs the same with ten
+ * and with a million. (To keep a Map's insertion order in step with use instead makes a miss nine times dearer.)
  */
-export class Recency<Entry extends Linked<Entry>> {
+export class Chain<Link extends Linked<Link>> {
   size = 0
-  newest: Entry | undefined
-  oldest: Entry | undefined
+  newest: Link | undefined
+  oldest: Link | undefined
 
-  add(entry: Entry): void {
+  add(link: Link): void {
     this.size++
-    entry.older = this.newest
-    entry.newer = undefined
-    if (this.newest === undefined) this.oldest = entry
-    else this.newest.newer = entry
-    this.newest = entry
+    link.older = this.newest
+    link.newer = undefined
+    if (this.newest === undefined) this.oldest = link
+    else this.newest.newer = link
+    this.newest = link
   }
 
-  remove(entry: Entry): void {
+  /** As if it had come before all others. */
+  addOldest(link: Link): void {
+    this.size++
+    link.newer = this.oldest
+    link.older = undefined
+    if (this.oldest === undefined) this.newest = link
+    else this.oldest.older = link
+    this.oldest = link
+  }
+
+  remove(link: Link): void {
     this.size--
-    if (entry.newer === undefined) this.newest = entry.older
-    else entry.newer.older = entry.older
-    if (entry.older === undefined) this.oldest = entry.newer
-    else entry.older.newer = entry.newer
-    entry.newer = entry.older = undefined
+    if (link.newer === undefined) this.newest = link.older
+    else link.newer.older = link.older
+    if (link.older === undefined) this.oldest = link.newer
+    else link.older.newer = link.newer
+    link.newer = link.older = undefined
   }
 
-  /** The entry was used now. */
-  touch(entry: Entry): void {
-    if (entry === this.newest) return
-    this.remove(entry)
-    this.add(entry)
+  /** It was used now. */
+  touch(link: Link): void {
+    if (link === this.newest) return
+    this.remove(link)
+    this.add(link)
   }
 }

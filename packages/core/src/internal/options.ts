@@ -26,7 +26,8 @@ export class Options {
   }
 
   number(option: string, actual: number, minimum: number, maximum: number): number {
-    if (!(actual >= minimum && actual <= maximum)) this.refuse(option, actual, `a number from ${minimum} to ${maximum}`)
+    const isWithin = typeof actual === "number" && actual >= minimum && actual <= maximum
+    if (!isWithin) this.refuse(option, actual, `a number from ${minimum} to ${maximum}`)
     return actual
   }
 
@@ -54,13 +55,26 @@ export class Options {
   }
 }
 
-// NaN for what is no duration: `fromInputUnsafe` throws on it, and an option is refused, never thrown.
+// NaN for what is no duration: `fromInputUnsafe` throws on it, or takes it for none at all, and an option is refused.
 const toMillis = (input: Duration.Input): number => {
+  if (typeof input === "number") return input
+  if (typeof input === "object" && !isSpelled(input)) return Number.NaN
   try {
     return Duration.toMillis(Duration.fromInputUnsafe(input))
   } catch {
     return Number.NaN
   }
+}
+
+const units = new Set(["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"])
+
+// An object of units, each with its number; a Duration; or seconds and nanoseconds.
+const isSpelled = (input: object | null): boolean => {
+  if (input === null) return false
+  if (Duration.isDuration(input)) return true
+  if (Array.isArray(input)) return input.every((part) => typeof part === "number" && !Number.isNaN(part))
+  const entries = Object.entries(input)
+  return entries.length > 0 && entries.every(([unit, value]) => units.has(unit) && typeof value === "number")
 }
 
 const describeInput = (input: Duration.Input): unknown => Duration.isDuration(input) ? Duration.format(input) : input

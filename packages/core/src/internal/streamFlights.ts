@@ -2,15 +2,17 @@ import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Deadline } from "../Deadline.ts"
-import type { Counters } from "./flights.ts"
+import type { TooManyWaiters } from "../Deduplicator.ts"
+import type { Counters, Refuse } from "./flights.ts"
 import { waitsForItself } from "./flights.ts"
-import type { Waiter } from "./launch.ts"
-import { isPartOf, launch, SharedDeadline } from "./launch.ts"
+import type { Fleet, Waiter } from "./launch.ts"
+import { currentRun, isPartOf, Run, stop } from "./launch.ts"
+import { Chain, type Linked } from "./lru.ts"
 import type { RequestKey } from "./requestKey.ts"
 import { KeyTypeId } from "./requestKey.ts"
 
@@ -27,11 +29,18 @@ const unpark = (parked: Parked): void =>
   parked.fiber.currentDispatcher.scheduleTask(() => parked.resume(Effect.void), 0)
 
 /** One reader of a shared stream. */
-interface Reader extends Waiter {
+class Reader implements Waiter, Linked<Reader> {
+  readonly deadline: Deadline | undefined
   /** How many parts it was handed. */
-  at: number
+  at = 0
   /** It was handed everything, and waits for more. */
   asking: Parked | undefined
+  newer: Reader | undefined
+  older: Reader | undefined
+
+  constructor(deadline: Deadline | undefined) {
+    this.deadline = deadline
+  }
 }
 
 /**
@@ -41,11 +50,13 @@ interface Reader extends Waiter {
  * have come than are kept for those who come later, nobody joins any more, parts that all have read are let go, and
  * upstream also waits for the slowest as soon as that one is a whole `maxReplay` behind.
  */
-class StreamFlight<A, E> {
-  readonly readers = new Set<Reader>()
-  readonly deadline = new SharedDeadline(this.readers)
-  fiber: Fiber.Fiber<void, E> | undefined
+class StreamFlight<A, E> extends Run {
+  readonly operation: string
+  readonly slot: string
+  /** The slowest first: who is handed parts is handed all there are, and is level with the fastest. */
+  readonly waiters = new Chain<Reader>()
   exit: Exit.Exit<void, E> | undefined
+  private readonly flights: StreamFlights
   private readonly maxReplay: number
   private readonly parts: Array<A> = []
   /** How many parts were let go. */
@@ -54,7 +65,16 @@ class StreamFlight<A, E> {
   private asking = 0
   private upstream: Parked | undefined
 
-  constructor(maxReplay: number) {
+  constructor(
+    flights: StreamFlights,
+    { operation, slot }: RequestKey<A, E>,
+    parent: Run | undefined,
+    maxReplay: number
+  ) {
+    super(parent)
+    this.flights = flights
+    this.operation = operation
+    this.slot = slot
     this.maxReplay = maxReplay
   }
 
@@ -74,13 +94,16 @@ class StreamFlight<A, E> {
     return this.wanted
   }
 
-  finish(exit: Exit.Exit<void, E>): void {
-    this.exit = exit
+  // What ends is the reading of the stream, and has its error.
+  override ended(exit: Exit.Exit<unknown, unknown>): void {
+    this.exit = exit as Exit.Exit<void, E>
+    this.flights.ended(this)
     this.wakeReaders()
   }
 
   leave(reader: Reader): void {
-    this.readers.delete(reader)
+    this.waiters.remove(reader)
+    this.left(reader)
     this.answer(reader)
     this.wakeUpstream()
   }
@@ -96,6 +119,7 @@ class StreamFlight<A, E> {
   private take(reader: Reader): Chunk<A> {
     const taken = this.parts.slice(reader.at - this.base)
     reader.at = this.end
+    this.waiters.touch(reader)
     if (this.isSealed) this.letGo()
     this.wakeUpstream()
     return taken as ReadonlyArray<A> as Chunk<A> // not empty: the reader was not at the end
@@ -110,9 +134,7 @@ class StreamFlight<A, E> {
   }
 
   private slowest(): number {
-    let slowest = this.end
-    for (const { at } of this.readers) slowest = Math.min(slowest, at)
-    return slowest
+    return this.waiters.oldest?.at ?? this.end
   }
 
   private isWanted(): boolean {
@@ -144,7 +166,7 @@ class StreamFlight<A, E> {
   )
 
   private wakeReaders(): void {
-    for (const reader of this.readers) {
+    for (let { oldest: reader } = this.waiters; reader !== undefined; reader = reader.newer) {
       const asking = this.answer(reader)
       if (asking !== undefined) unpark(asking)
     }
@@ -169,8 +191,10 @@ class StreamFlight<A, E> {
 
 interface StreamFlightsOptions {
   readonly maxReplay: number
-  /** Where flights end at the latest. */
-  readonly scope: Scope.Scope
+  /** How many may read one flight. */
+  readonly maxWaiters: number
+  readonly fleet: Fleet
+  readonly refusal: (operation: string, waiting: number) => TooManyWaiters
 }
 
 /** From key to the stream that runs for it and may be joined. */
@@ -185,73 +209,92 @@ export class StreamFlights {
   }
 
   /** The stream, read from the flight that runs for its key, or from one that starts now. */
-  share<A, E, R>(
+  share<A, E, R, E2>(
     self: Stream.Stream<A, E, R>,
     key: RequestKey<A, E>,
-    onServed: (served: "Led" | "Joined") => void
-  ): Stream.Stream<A, E> {
+    onServed: (served: "Led" | "Joined") => void,
+    refuse: Refuse<E2> | undefined
+  ): Stream.Stream<A, E | E2> {
     return Stream.fromChannel(
       Channel.fromTransformBracket((_, __, scope) =>
-        Effect.uninterruptible(Effect.withFiber((fiber) => {
+        Effect.uninterruptible(Effect.withFiber((fiber): Effect.Effect<Pull.Pull<Chunk<A>, E>, E2> => {
           const { defect } = key[KeyTypeId]
           if (defect !== undefined) return Effect.die(defect.error)
           const running = this.find(key)
           if (running !== undefined && isPartOf(fiber, running)) return waitsForItself(key.operation)
+          if (running !== undefined && refuse !== undefined && this.isFull(running)) {
+            return refuse(this.refusal(running))
+          }
           onServed(running === undefined ? "Led" : "Joined")
-          const flight = running ?? new StreamFlight<A, E>(this.options.maxReplay)
-          const reader: Reader = { deadline: fiber.getRef(Deadline), at: 0, asking: undefined }
-          flight.readers.add(reader)
-          if (running === undefined) this.start(flight, self, key, fiber)
+          const flight = running ?? new StreamFlight<A, E>(this, key, currentRun(fiber), this.options.maxReplay)
+          const reader = new Reader(fiber.getRef(Deadline))
+          flight.waiters.addOldest(reader)
+          this.counters.waiting++
+          if (running === undefined) this.start(flight, self, fiber)
           else this.counters.joined++
-          return Effect.as(Scope.addFinalizer(scope, this.leaving(flight, reader, key)), flight.pull(reader))
+          return Effect.as(Scope.addFinalizer(scope, this.leaving(flight, reader)), flight.pull(reader))
         }))
       )
     )
   }
 
-  invalidate(key: RequestKey<never, never>): void {
-    this.flights.delete(key.id)
+  invalidate({ slot }: RequestKey<never, never>): void {
+    this.flights.delete(slot)
+  }
+
+  invalidateOperation(operation: string): void {
+    for (const flight of this.flights.values()) if (flight.operation === operation) this.forget(flight)
   }
 
   private find<A, E>(key: RequestKey<A, E>): StreamFlight<A, E> | undefined {
-    // A flight has the types of the key that it was made by: its id is the hash of the operation's name and input.
-    return this.flights.get(key.id) as StreamFlight<A, E> | undefined
+    // A flight has the types of the key that it was made by: its slot is the hash of the operation's name and input.
+    return this.flights.get(key.slot) as StreamFlight<A, E> | undefined
+  }
+
+  private isFull<A, E>(flight: StreamFlight<A, E>): boolean {
+    return flight.waiters.size >= this.options.maxWaiters
+  }
+
+  private refusal<A, E>({ operation, waiters }: StreamFlight<A, E>): TooManyWaiters {
+    this.counters.refused++
+    return this.options.refusal(operation, waiters.size)
   }
 
   private start<A, E, R>(
     flight: StreamFlight<A, E>,
     self: Stream.Stream<A, E, R>,
-    key: RequestKey<A, E>,
     leader: Fiber.Fiber<unknown, unknown>
   ): void {
-    this.flights.set(key.id, flight as StreamFlight<never, never> as StreamFlight<unknown, unknown>)
+    this.flights.set(flight.slot, flight as StreamFlight<never, never> as StreamFlight<unknown, unknown>)
     this.counters.flights++
     this.counters.led++
     const run = Stream.runForEachArray(self, (chunk) =>
       Effect.suspend(() => {
         const wanted = flight.produce(chunk)
-        if (flight.isSealed) this.forget(flight, key)
+        if (flight.isSealed) this.forget(flight)
         return wanted
       }))
-    flight.fiber = launch(flight, run, leader, this.options.scope)
-    flight.fiber.addObserver((exit) => {
-      this.counters.flights--
-      this.forget(flight, key)
-      flight.finish(exit)
-    })
+    this.options.fleet.launch(flight, run, leader)
+  }
+
+  /** The flight has ended. */
+  ended<A, E>(flight: StreamFlight<A, E>): void {
+    this.counters.flights--
+    this.forget(flight)
   }
 
   /** Whoever leaves last stops upstream, and its own end is handed on when that has stopped. */
-  private leaving<A, E>(flight: StreamFlight<A, E>, reader: Reader, key: RequestKey<A, E>): Effect.Effect<void> {
+  private leaving<A, E>(flight: StreamFlight<A, E>, reader: Reader): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.counters.waiting--
       flight.leave(reader)
-      if (flight.exit !== undefined || flight.readers.size > 0 || flight.fiber === undefined) return Effect.void
-      this.forget(flight, key)
-      return Fiber.interrupt(flight.fiber)
+      if (flight.exit !== undefined || flight.waiters.size > 0 || flight.fiber === undefined) return Effect.void
+      this.forget(flight)
+      return stop(flight)
     })
   }
 
-  private forget<A, E>(flight: StreamFlight<A, E>, key: RequestKey<A, E>): void {
-    if (this.flights.get(key.id) === (flight as unknown)) this.flights.delete(key.id)
+  private forget<A, E>(flight: StreamFlight<A, E>): void {
+    if (this.flights.get(flight.slot) === (flight as unknown)) this.flights.delete(flight.slot)
   }
 }

@@ -109,7 +109,7 @@ describe("CircuitBreaker", () => {
   it.effect("test_in_memory_backend_increments_and_resets", () =>
     withStore(Effect.gen(function*() {
       const store = yield* CircuitBreakerStore.CircuitBreakerStore
-      const circuit = { key: "svc", window: { calls: 5 } }
+      const circuit = { key: "svc", window: { calls: 5, bucketMillis: 0, buckets: 0 } }
       const ring = Effect.map(store.read(circuit), (snapshot) => snapshot.evidence.ring)
       const control = Effect.map(store.read(circuit), (snapshot) => snapshot.control._tag)
       const transition = (by: string, to: CircuitBreakerStore.Target) =>
@@ -120,14 +120,14 @@ describe("CircuitBreaker", () => {
       assert.strictEqual(yield* ring, "X")
       yield* store.record({ ...circuit, generation: 0, samples: "X" })
       assert.strictEqual(yield* ring, "XX")
-      yield* transition("reset", { _tag: "Closed" })
+      yield* transition("reset", { _tag: "Closed", rampMillis: 0, openings: 0, lastOpen: 0, reason: "" })
       assert.strictEqual(yield* ring, "")
 
       assert.strictEqual(yield* control, "Closed")
-      const because = { calls: 2, failures: 2 }
-      yield* transition("open", { _tag: "Open", forMillis: 60_000, openings: 1, because })
+      const because = { calls: 2, failures: 2, slow: 0 }
+      yield* transition("open", { _tag: "Open", forMillis: 60_000, openings: 1, hintMillis: 0, because })
       assert.strictEqual(yield* control, "Open")
-      yield* transition("close", { _tag: "Closed" })
+      yield* transition("close", { _tag: "Closed", rampMillis: 0, openings: 1, lastOpen: 0, reason: "" })
       assert.strictEqual(yield* control, "Closed")
     })))
 })

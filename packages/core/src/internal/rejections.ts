@@ -1,0 +1,59 @@
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import { BackpressureShed } from "../Backpressure.ts"
+import { CircuitOpen } from "../CircuitBreaker.ts"
+import { DeadlineExceeded } from "../Deadline.ts"
+import { TooManyWaiters } from "../Deduplicator.ts"
+import { RefusalTypeId } from "./refusal.ts"
+
+/**
+ * The policy did not make the call, or did not make it again: its `reason` says why.
+ *
+ * **Example** (Coming back when the circuit says so)
+ *
+ * ```ts
+ * import { Duration, Effect } from "effect"
+ * import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+ * import * as Sluice from "@sluice/core/Sluice"
+ *
+ * const program = Effect.gen(function*() {
+ *   const gpt = yield* Sluice.make({ name: "gpt", breaker: { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } })
+ *   yield* Effect.exit(gpt.protect(Effect.fail("503")))
+ *   return yield* gpt.protect(Effect.succeed("an answer")).pipe(
+ *     Effect.catchReason("Rejected", "CircuitOpen", (open) => Effect.succeed(`in ${Math.ceil(Duration.toSeconds(open.retryAfter))} s`))
+ *   )
+ * })
+ *
+ * console.log(await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Sluice.layerStoresMemory))))
+ * // => in 30 s
+ * ```
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Rejected extends Schema.Error<Rejected>("@sluice/core/Rejected")({
+  _tag: Schema.tag("Rejected"),
+  reason: Schema.Union([CircuitOpen, BackpressureShed, DeadlineExceeded, TooManyWaiters])
+}) {
+  get [RefusalTypeId](): true {
+    return true
+  }
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+/**
+ * One attempt took longer than the policy gives it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class AttemptTimeout extends Schema.Error<AttemptTimeout>("@sluice/core/AttemptTimeout")({
+  _tag: Schema.tag("AttemptTimeout"),
+  after: Schema.DurationFromMillis
+}) {
+  override get message(): string {
+    return `no answer within ${Duration.format(this.after)}`
+  }
+}

@@ -1,0 +1,39 @@
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import { assert, describe, it } from "@effect/vitest"
+import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+
+const capacity = 1_000
+const window = { calls: 0, bucketMillis: 0, buckets: 0 }
+
+const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.map(
+  CircuitBreakerStore.makeMemory({ capacity }),
+  (store) => ({
+    store,
+    sleep: TestClock.adjust,
+    // A circuit goes when as many others have been used since.
+    forget: () =>
+      Effect.forEach(
+        Array.from({ length: capacity }, (_, nth) => ({ key: `other ${nth}`, window, generation: 0, samples: "0" })),
+        store.record,
+        { discard: true }
+      ).pipe(Effect.orDie)
+  })
+)
+
+describe("CircuitBreakerStore.makeMemory keeps the contract:", () => {
+  for (const { name, run } of CircuitBreakerStoreContract.checks) {
+    it.effect(name, () => Effect.flatMap(memory, run))
+  }
+
+  it.effect("it answers as the reference does, whatever is done to it in whatever order", () =>
+    Effect.gen(function*() {
+      const { answers } = yield* CircuitBreakerStoreContract.compare({
+        ...(yield* memory),
+        runs: 200,
+        seed: 20_261_121
+      })
+      assert.isAbove(answers["settle ok"] ?? 0, 20)
+    }))
+})

@@ -1,0 +1,177 @@
+import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import * as Deadline from "@sluice/core/Deadline"
+import * as Outcome from "@sluice/core/Outcome"
+import * as RetryPolicy from "@sluice/core/RetryPolicy"
+import * as Sluice from "@sluice/core/Sluice"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { retryWith } from "../src/RetryPolicy.ts"
+import { yields } from "./support/probe.ts"
+import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
+
+/** Events as one reads them. */
+const listener = () => {
+  const lines: Array<string> = []
+  const onAttempt = ({ attempt, elapsedMillis, maxAttempts, next, outcome }: RetryPolicy.AttemptEvent) => {
+    const follows = next._tag === "Wait"
+      ? ` ${Duration.toMillis(next.delay)}`
+      : next._tag === "Stop"
+      ? ` ${next.why}`
+      : ""
+    lines.push(`${attempt}/${maxAttempts} ${outcome._tag} ${elapsedMillis}: ${next._tag}${follows}`)
+  }
+  return { lines, onAttempt }
+}
+
+describe("onAttempt", () => {
+  it.effect("hears of every attempt, of what it says, how long it took and what follows", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const { call } = flaky(2, "busy")
+      yield* during(RetryPolicy.retry(Effect.delay(call, "300 millis"), plain(), { onAttempt }), "1 minute")
+      assert.deepStrictEqual(lines, [
+        "1/4 Failure 300: Wait 1000",
+        "2/4 Failure 300: Wait 2000",
+        "3/4 Success 300: Done"
+      ])
+    }))
+
+  it.effect("hears of a single attempt that succeeds", () =>
+    Effect.gen(function*() {
+      for (const policy of [plain(), RetryPolicy.none]) {
+        const { lines, onAttempt } = listener()
+        yield* RetryPolicy.retry(Effect.succeed(1), policy, { onAttempt })
+        assert.deepStrictEqual(lines, [`1/${policy.maxAttempts} Success 0: Done`])
+      }
+    }))
+
+  it.effect("hears why there is no further attempt", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const retry = <E>(call: Effect.Effect<unknown, E>) =>
+        Effect.exit(RetryPolicy.retry(call, RetryPolicy.constant({ maxAttempts: 2, baseDelay: 0 }), { onAttempt }))
+      yield* retry(Effect.fail("busy"))
+      yield* retry(Effect.die("bug"))
+      yield* retry(Effect.fail({ retryAfter: Duration.days(1) }))
+      yield* Deadline.within(retry(Effect.fail({ retryAfter: Duration.seconds(9) })), "5 seconds")
+      yield* RetryPolicy.retry(retry(Effect.fail("busy")), plain({ maxAttempts: 2 }))
+      assert.deepStrictEqual(lines, [
+        "1/2 Failure 0: Wait 0",
+        "2/2 Failure 0: Stop Attempts",
+        "1/2 Failure 0: Stop Final",
+        "1/2 Failure 0: Stop RetryAfterTooLong",
+        "1/2 Failure 0: Stop Deadline",
+        "1/2 Failure 0: Wait 0",
+        "2/2 Failure 0: Stop Attempts"
+      ])
+    }))
+
+  it.effect("hears what the classifier says, not what the exit is", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const policy = plain({ maxAttempts: 2 })
+      const throttled = () => Outcome.throttled({ retryAfter: Duration.seconds(9) })
+      yield* during(RetryPolicy.retry(Effect.void, policy, { onAttempt, classify: throttled }), "1 minute")
+      yield* Effect.exit(RetryPolicy.retry(Effect.fail("404"), policy, { onAttempt, classify: () => Outcome.success }))
+      assert.deepStrictEqual(lines, [
+        "1/2 Throttled 0: Wait 9000",
+        "2/2 Throttled 0: Stop Attempts",
+        "1/2 Success 0: Done"
+      ])
+    }))
+
+  it.effect("counts the attempts of retries on top of each other through", () =>
+    Effect.gen(function*() {
+      const [inner, outer] = [listener(), listener()]
+      const { call } = flaky(99, "busy")
+      const nested = call.pipe(
+        RetryPolicy.retry(plain({ maxAttempts: 2 }), inner),
+        RetryPolicy.retry(plain({ maxAttempts: 3 }), outer)
+      )
+      yield* during(nested, "1 minute")
+      assert.deepStrictEqual(inner.lines, [
+        "1/3 Failure 0: Wait 1000",
+        "2/3 Failure 0: Stop Attempts",
+        "3/3 Failure 0: Stop OuterAttempts"
+      ])
+      assert.deepStrictEqual(outer.lines, ["1/3 Failure 1000: Wait 1000", "3/3 Failure 0: Stop Attempts"])
+    }))
+
+  it.effect("counts through also where what is inside succeeds at its first attempt", () =>
+    Effect.gen(function*() {
+      const inner = listener()
+      const { call } = flaky(1, "busy")
+      const once = RetryPolicy.retry(Effect.void, plain({ maxAttempts: 7 }), inner)
+      yield* during(RetryPolicy.retry(Effect.andThen(once, call), plain({ maxAttempts: 3 })), "1 minute")
+      assert.deepStrictEqual(inner.lines, ["1/3 Success 0: Done", "2/3 Success 0: Done"])
+    }))
+
+  it.effect("hears nothing of an attempt that was interrupted", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const fiber = yield* Effect.forkChild(RetryPolicy.retry(Effect.never, plain(), { onAttempt }))
+      yield* yields(3)
+      yield* Fiber.interrupt(fiber)
+      assert.isEmpty(lines)
+    }))
+
+  it.effect("hears of a stream up to its first element, or to its end", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const { call } = flaky(1, "busy")
+      const part = Effect.delay(Effect.succeed("part"), "2 seconds")
+      const stream = Stream.unwrap(Effect.as(call, Stream.concat(Stream.fromEffect(part), Stream.fromEffect(part))))
+      yield* during(Stream.runDrain(RetryPolicy.retryStream(stream, plain(), { onAttempt })), "1 minute")
+      yield* Stream.runDrain(RetryPolicy.retryStream(Stream.empty, plain(), { onAttempt }))
+      yield* Effect.exit(Stream.runDrain(RetryPolicy.retryStream(Stream.die("bug"), plain(), { onAttempt })))
+      assert.deepStrictEqual(lines, [
+        "1/4 Failure 0: Wait 1000",
+        "2/4 Success 2000: Done",
+        "1/4 Success 0: Done",
+        "1/4 Failure 0: Stop Final"
+      ])
+    }))
+})
+
+describe("a wait that is refused", () => {
+  it.effect("ends the retry with the refusal, and says so", () =>
+    Effect.gen(function*() {
+      let calls = 0
+      const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
+      const refuse = () => calls < 2 ? Effect.void : Effect.fail("refused")
+      const exit = yield* Effect.exit(retryWith(() => attempt, plain(), undefined, refuse))
+      assert.deepStrictEqual(Option.flatMap(Exit.getCause(exit), Cause.findErrorOption), Option.some("refused"))
+      assert.deepStrictEqual([calls, stoppedBy(exit)], [2, { why: "Refused", attempts: 2 }])
+    }))
+
+  it.effect("gives the attempt back to the retry around it", () =>
+    Effect.gen(function*() {
+      let calls = 0
+      const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
+      const inner = retryWith(() => attempt, plain(), undefined, () => Effect.fail("refused"))
+      const exit = yield* during(RetryPolicy.retry(inner, plain({ maxAttempts: 3 })), "1 minute")
+      assert.deepStrictEqual([calls, stoppedBy(exit)], [3, { why: "Attempts", attempts: 3 }])
+    }))
+
+  it.effect("is in the report of a Sluice whose circuit stays open for longer", () =>
+    Effect.gen(function*() {
+      const gpt = yield* Sluice.make({
+        name: "gpt",
+        retry: plain(),
+        breaker: { trip: CircuitBreaker.consecutive(1), openFor: "1 hour" }
+      })
+      const [exit, report] = yield* Sluice.withReport(gpt.protect(Effect.fail("503")))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.deepStrictEqual([report.stopped, report.attempts], ["Refused", 1])
+    }).pipe(Effect.provide(Layer.fresh(CircuitBreakerStore.layerMemory))))
+
+  it.effect("by an interruption says nothing: nobody is left to hear it", () =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(retryWith(() => Effect.fail("busy"), plain(), undefined, Effect.sleep))
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.interrupt(fiber)
+      assert.isUndefined(stoppedBy(yield* Fiber.await(fiber)))
+    }))
+})
