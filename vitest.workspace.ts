@@ -8,20 +8,25 @@ const root = fileURLToPath(new URL(".", import.meta.url))
 const conditions = ["@sluice/source"]
 
 // The package name of a project is its folder's; `npm test -- --project core` runs one.
-const packages = ["core", "ai", "local-model", "testing", "cli", "bench"]
+const packages = ["core", "ai", "redis", "local-model", "testing", "cli", "bench"]
+
+/** The tests of one package. */
+export const project = (name: string) => ({
+  extends: true as const,
+  root: `${root}packages/${name}`,
+  test: { name, passWithNoTests: true }
+})
+
+export const setupFiles = [`${root}vitest.setup.ts`]
 
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
     include: ["test/**/*.test.ts"],
-    setupFiles: [`${root}vitest.setup.ts`],
+    setupFiles,
     projects: [
-      ...packages.map((name) => ({
-        extends: true as const,
-        root: `${root}packages/${name}`,
-        test: { name, passWithNoTests: true }
-      })),
+      ...packages.map(project),
       // What holds for the repository as a whole: its documentation, and its packages as others install them. It runs when
       // the others are done: it compiles a lot, and some of them look at times.
       { extends: true as const, root, test: { name: "repository", sequence: { groupOrder: 1 } } }

@@ -1,0 +1,7 @@
+/**
+ * The stores of Sluice on Redis.
+ *
+ * @since 0.1.0
+ */
+export * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
+export * as RedisStores from "./RedisStores.ts"

@@ -1,0 +1,39 @@
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import { assert } from "@effect/vitest"
+import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import * as RedisStores from "@sluice/redis/RedisStores"
+import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
+import { Effect, Layer } from "effect"
+import { Redis } from "effect/persistence"
+import { readFileSync } from "node:fs"
+import { describeWithRedis, ownServer } from "./support/redis.ts"
+
+const page = readFileSync(new URL("../../../docs/redis.md", import.meta.url), "utf8")
+
+await describeWithRedis("a store that may do no more than docs/redis.md says", (it) => {
+  for (const RESP of [2, 3] as const) {
+    it.effect(`does all that it must, in version ${RESP} of the protocol`, () =>
+      Effect.gen(function*() {
+        // Of its own: users are the whole server's.
+        const server = yield* ownServer
+        if (server === undefined) return
+        const [, ...rules] = /ACL SETUSER (.*?)```/s.exec(page)?.[1]?.replaceAll("\\\n", " ").trim().split(/\s+/) ?? []
+        assert.include(rules, "+evalsha")
+        yield* Effect.provide(
+          Redis.Redis.use((redis) => redis.send("ACL", "SETUSER", "limited", ...rules, ">secret")),
+          NodeRedis.layer({ url: server.url })
+        )
+        const url = server.url.replace("//", "//limited:secret@")
+        const Store = RedisStores.layer().pipe(Layer.provide(NodeRedis.layer({ url, RESP })))
+        yield* CircuitBreakerStore.pipe(
+          Effect.flatMap((store) =>
+            Effect.forEach(
+              CircuitBreakerStoreContract.checks,
+              ({ run }) => run({ store, sleep: (millis) => Effect.sleep(millis) })
+            )
+          ),
+          Effect.provide(Store)
+        )
+      }), { timeout: 30_000 })
+  }
+})
