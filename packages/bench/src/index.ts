@@ -1,69 +1,74 @@
-/** `npm run bench`: what a protected call costs, beside Effect's own parts, in one run. */
-import * as Backpressure from "@sluice/core/Backpressure"
-import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
-import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import * as Deduplicator from "@sluice/core/Deduplicator"
-import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import * as Sluice from "@sluice/core/Sluice"
-import * as Cache from "effect/Cache"
-import * as Console from "effect/Console"
+/** `npm run bench`: what a protected call costs, beside its rivals, in one run. */
 import * as Effect from "effect/Effect"
-import * as EffectCircuitBreaker from "effect/persistence/CircuitBreaker"
-import * as Schedule from "effect/Schedule"
-import * as Semaphore from "effect/Semaphore"
-import { measure, type Row } from "./measure.ts"
+import * as Schema from "effect/Schema"
+import { readFileSync, writeFileSync } from "node:fs"
+import { cpus } from "node:os"
+import { fileURLToPath } from "node:url"
+import { styleText } from "node:util"
+import { judge } from "./judge.ts"
+import { help, type Options, readOptions } from "./options.ts"
+import { withTables } from "./page.ts"
+import { asMarkdown, asText, type Paint } from "./print.ts"
+import type { Machine, Report } from "./report.ts"
+import { endOfProgress, measureRow, progress } from "./run.ts"
+import { targets } from "./targets.ts"
 
-const call = Effect.succeed(1)
+const missed = 1
+const unusable = 2
 
-const rows = Effect.gen(function*() {
-  const breaker = yield* CircuitBreaker.make()
-  const effectBreaker = yield* EffectCircuitBreaker.make({
-    tripPolicy: EffectCircuitBreaker.consecutive(5),
-    openDuration: "30 seconds"
-  })
-  const { withPermit } = yield* Backpressure.make({ capacity: 100 })
-  const semaphore = yield* Semaphore.make(100)
-  const deduplicator = yield* Deduplicator.make({ timeToLive: "1 hour" })
-  const key = Deduplicator.operation<number>()("bench", { key: (n: number) => n })(1)
-  const cache = yield* Cache.make({ capacity: 100, lookup: () => call })
-  const policy = RetryPolicy.exponential()
-  const sluice = yield* Sluice.make({
-    name: "bench",
-    retry: policy,
-    breaker: {},
-    backpressure: {},
-    attemptTimeout: "1 minute"
-  })
-
-  const composed = call.pipe(
-    Effect.timeout("1 minute"),
-    effectBreaker.execute({ key: "bench" }),
-    semaphore.withPermit,
-    Effect.retry({ schedule: Schedule.exponential("500 millis"), times: 2 })
+const main = Effect.fnUntraced(function*(options: Options) {
+  const { page } = options
+  // A page that cannot be written is found before minutes are spent on it.
+  const rewrite = page === undefined ? undefined : readPage(page)
+  if (typeof rewrite === "string") return failed(rewrite)
+  const [rows, failures] = yield* Effect.partition(
+    options.rows,
+    (id, index) =>
+      Effect.suspend(() => {
+        progress(id, index, options.rows.length)
+        return Effect.ensuring(measureRow(id, options.isQuick), Effect.sync(endOfProgress))
+      })
   )
-  const table: ReadonlyArray<Row> = [
-    { what: "breaker, closed", ours: breaker.guard(call), theirs: effectBreaker.execute(call, { key: "bench" }) },
-    { what: "retry, nothing fails", ours: RetryPolicy.retry(call, policy), theirs: Effect.retry(call, { times: 2 }) },
-    { what: "permit, free", ours: withPermit(call), theirs: semaphore.withPermit(call) },
-    { what: "dedupe, a kept result", ours: deduplicator.dedupe(call, key), theirs: Cache.get(cache, 1) },
-    { what: "the whole policy", ours: sluice.protect(call), theirs: composed }
-  ]
-  return table
+  const report: Report = { machine, isQuick: options.isQuick, verdicts: judge(targets, rows), rows }
+  process.stdout.write(options.isJson ? `${JSON.stringify(report, null, 2)}\n` : asText(report, paint))
+  if (options.isCheck && report.verdicts.some(({ isReached }) => !isReached)) process.exitCode = missed
+  for (const { message } of failures) failed(message)
+  if (page === undefined || rewrite === undefined) return
+  if (failures.length > 0) return failed(`${page} was not written: rows are missing`)
+  writeFileSync(page, rewrite(asMarkdown(report)))
 })
 
-const program = Effect.gen(function*() {
-  yield* Console.log("ns of CPU per call, median of 5 rounds; Effect's own part beside ours\n")
-  yield* Console.log(`${"".padEnd(24)}${"ours".padStart(8)}${"Effect's".padStart(10)}${"ratio".padStart(8)}`)
-  for (const row of yield* rows) {
-    const { ours, theirs } = yield* Effect.promise(() => measure(row))
-    const ratio = `${(theirs / ours).toFixed(1)}x`
-    yield* Console.log(
-      `${row.what.padEnd(24)}${ours.toFixed(0).padStart(8)}${theirs.toFixed(0).padStart(10)}${ratio.padStart(8)}`
-    )
+/** What puts tables between the marks of a page, or why that cannot be. */
+const readPage = (path: string): ((tables: string) => string) | string => {
+  let page: string
+  try {
+    page = readFileSync(path, "utf8")
+  } catch {
+    return `${path} cannot be read`
   }
-})
+  return withTables(page) ?? `${path} has no marks to write between`
+}
 
-await Effect.runPromise(program.pipe(
-  Effect.scoped,
-  Effect.provide([CircuitBreakerStore.layerMemory, EffectCircuitBreaker.layerStoreMemory()])
-))
+const failed = (why: string): void => {
+  process.stderr.write(`${why}\n`)
+  process.exitCode = unusable
+}
+
+const versionOfEffect = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Struct({ version: Schema.String })))(
+  readFileSync(fileURLToPath(import.meta.resolve("effect/package.json")), "utf8")
+).version
+
+const machine: Machine = {
+  node: process.versions.node,
+  effect: versionOfEffect,
+  cpu: cpus()[0]?.model ?? "unknown",
+  cores: cpus().length
+}
+
+// Colours only where the reader is a terminal that has them, and did not say no.
+const paint: Paint = (text, isReached) => styleText(isReached ? "green" : "red", text, { stream: process.stdout })
+
+const options = readOptions(process.argv.slice(2))
+if ("wrong" in options) failed(options.wrong)
+else if (options.isHelp) process.stdout.write(help)
+else await Effect.runPromise(main(options))

@@ -1,0 +1,12 @@
+/** The work that is protected: next to nothing, so that what is seen is the protection. */
+import * as Effect from "effect/Effect"
+
+export const answer = 1
+
+export const call: Effect.Effect<number> = Effect.succeed(answer)
+export const callLater: Effect.Effect<number> = Effect.promise(() => Promise.resolve(answer))
+
+export const body = (): number => answer
+export const bodyLater = (): Promise<number> => Promise.resolve(answer)
+
+export const ignore = (): void => {}

@@ -1,0 +1,13 @@
+// What of it we use: version 10 comes without types.
+declare module "opossum" {
+  export default class CircuitBreaker<A> {
+    constructor(action: () => A | Promise<A>, options: {
+      readonly timeout: number | false
+      readonly errorThresholdPercentage?: number
+      readonly resetTimeout?: number
+    })
+    fire(): Promise<A>
+    /** Stops its timers. */
+    shutdown(): void
+  }
+}

@@ -1,0 +1,87 @@
+import { assert, describe, it } from "@effect/vitest"
+import { judge, spread } from "../src/judge.ts"
+import type { MeasuredRow } from "../src/report.ts"
+import { rowOf } from "../src/rows.ts"
+import { type Target, targets } from "../src/targets.ts"
+
+const row = (contenders: { readonly [name: string]: ReadonlyArray<number> }): MeasuredRow => ({
+  id: "breaker-closed",
+  title: "breaker, closed",
+  unit: "ns",
+  measurements: Object.entries(contenders).map(([contender, [first = 0, ...rest]]) => ({
+    contender,
+    rounds: [first, ...rest]
+  }))
+})
+
+const target = (at: "least" | "most", limit: number): Target => ({
+  _tag: "Ratio",
+  row: "breaker-closed",
+  rival: "Effect",
+  at,
+  limit
+})
+
+const verdictOn = (target: Target, measured: MeasuredRow) => {
+  const [verdict, ...others] = judge([target], [measured])
+  assert.deepStrictEqual(others, [])
+  return verdict
+}
+
+describe("judging a target", () => {
+  it("says how many times as much the rival costs, where that is to be at least so many", () => {
+    const verdict = verdictOn(target("least", 15), row({ Sluice: [100], Effect: [1_700] }))
+    assert.deepInclude(verdict, { isReached: true, rival: "Effect", unit: "ratio" })
+    assert.strictEqual(verdict?.value.median, 17)
+  })
+
+  it("says how many times as much ours costs, where that is to be at most so many", () => {
+    const verdict = verdictOn(target("most", 2.5), row({ Sluice: [300], Effect: [100] }))
+    assert.deepInclude(verdict, { isReached: false })
+    assert.strictEqual(verdict?.value.median, 3)
+  })
+
+  it("reaches a limit that is met exactly", () => {
+    assert.isTrue(verdictOn(target("least", 2), row({ Sluice: [100], Effect: [200] }))?.isReached)
+    assert.isTrue(verdictOn(target("most", 2), row({ Sluice: [200], Effect: [100] }))?.isReached)
+  })
+
+  it("takes the middle of the ratios of each round, so that a slow moment counts for neither", () => {
+    // In the second round everything took ten times as long; in the third the rival alone was disturbed.
+    const measured = row({ Sluice: [100, 1_000, 100], Effect: [400, 4_000, 1_200] })
+    assert.deepStrictEqual(verdictOn(target("least", 4), measured)?.value, { median: 4, lower: 4, upper: 8 })
+  })
+
+  it("judges bytes by themselves", () => {
+    const limit: Target = { _tag: "Bytes", row: "breaker-closed", limit: 160 }
+    assert.isTrue(verdictOn(limit, row({ Sluice: [160] }))?.isReached)
+    assert.isFalse(verdictOn(limit, row({ Sluice: [161] }))?.isReached)
+  })
+
+  it("passes over the targets of rows that were not measured", () => {
+    assert.deepStrictEqual(judge(targets, []), [])
+  })
+
+  it("does not pass over a rival that is missing from its row", () => {
+    assert.throws(() => judge([target("least", 15)], [row({ Sluice: [1] })]), "Effect was not measured")
+  })
+})
+
+describe("the spread of rounds", () => {
+  it("is their middle and their middle half, in whatever order they came", () => {
+    assert.deepStrictEqual(spread([3, 1, 5, 2, 4]), { median: 3, lower: 2, upper: 4 })
+    assert.deepStrictEqual(spread([4, 2]), { median: 3, lower: 2.5, upper: 3.5 })
+    assert.deepStrictEqual(spread([7]), { median: 7, lower: 7, upper: 7 })
+  })
+})
+
+describe("the targets", () => {
+  it("stand beside contenders that their rows have", () => {
+    for (const target of targets) {
+      const { contenders, unit } = rowOf(target.row)
+      assert.include(contenders, "Sluice", target.row)
+      if (target._tag === "Ratio") assert.include(contenders, target.rival, target.row)
+      assert.strictEqual(unit, target._tag === "Ratio" ? "ns" : "bytes", target.row)
+    }
+  })
+})

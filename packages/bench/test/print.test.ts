@@ -1,0 +1,103 @@
+import { assert, describe, it } from "@effect/vitest"
+import { judge } from "../src/judge.ts"
+import { withTables } from "../src/page.ts"
+import { asMarkdown, asText, colourless } from "../src/print.ts"
+import type { MeasuredRow, Report } from "../src/report.ts"
+import { rowIds, rowOf } from "../src/rows.ts"
+import { targets } from "../src/targets.ts"
+
+/** Every row and every target, with figures as long as they can be expected. */
+const everything: ReadonlyArray<MeasuredRow> = rowIds.map((id) => {
+  const { contenders, title, unit } = rowOf(id)
+  return {
+    id,
+    title,
+    unit,
+    measurements: contenders.map((contender) => ({
+      contender,
+      rounds: contender === "Effect" ? [505_840, 480_000, 599_999] : [1_082, 1_060, 1_214]
+    }))
+  }
+})
+
+const reportOf = (rows: ReadonlyArray<MeasuredRow>): Report => ({
+  machine: { node: "24.21.0", effect: "4.1.0", cpu: "Some CPU", cores: 2 },
+  isQuick: false,
+  verdicts: judge(targets, rows),
+  rows
+})
+
+const breaker: MeasuredRow = {
+  id: "breaker-closed",
+  title: "breaker, closed",
+  unit: "ns",
+  measurements: [
+    { contender: "the effect alone", rounds: [80] },
+    { contender: "Sluice", rounds: [400] },
+    { contender: "Effect", rounds: [6_800] },
+    { contender: "cockatiel", rounds: [100] }
+  ]
+}
+
+describe("the report for a terminal", () => {
+  it("says first which targets are reached and which are missed, by what ratio", () => {
+    const lines = asText(reportOf([breaker]), colourless).split("\n")
+    const words = lines.map((line) => line.replaceAll(/ +/g, " ").trim())
+    assert.include(words, "reached 17.0x (>= 15x) breaker, closed / Effect")
+    assert.include(words, "missed 4.00x (<= 2.5x) breaker, closed / cockatiel")
+    assert.include(words, "1 of 2 targets reached, 1 missed")
+    assert.isBelow(words.indexOf("1 of 2 targets reached, 1 missed"), words.indexOf("1.00x 400 ns Sluice"))
+  })
+
+  it("shows what each contender costs, over what ours does", () => {
+    const words = asText(reportOf([breaker]), colourless).replaceAll(/ +/g, " ")
+    assert.include(
+      words,
+      "breaker, closed (Effect: CircuitBreaker)\n 0.20x 80 ns the effect alone\n 1.00x 400 ns Sluice\n"
+    )
+    assert.include(words, "17.0x 6,800 ns Effect")
+  })
+
+  it("shows how far rounds lie apart", () => {
+    const text = asText(reportOf(everything), colourless)
+    assert.include(text, "[460-481]")
+    assert.include(text, "[492,920-552,920]")
+    assert.include(text, "1,082 B (<= 1,100 B) [1,071-1,148]")
+  })
+
+  it("fits into 80 columns", () => {
+    for (const line of asText(reportOf(everything), colourless).split("\n")) assert.isAtMost(line.length, 80, line)
+  })
+
+  it("paints nothing but the verdicts, so that it aligns with colours and without", () => {
+    const painted = asText(reportOf(everything), (text) => `<${text}>`)
+    assert.strictEqual(painted.replaceAll(/<(reached|missed {0,1})>/g, "$1"), asText(reportOf(everything), colourless))
+  })
+})
+
+describe("the tables of a page", () => {
+  it("hold every verdict and every contender", () => {
+    const page = asMarkdown(reportOf(everything))
+    for (const { title } of everything) assert.include(page, title)
+    assert.strictEqual(
+      page.split("\n").filter((line) => /^\| (reached|\*\*missed\*\*)/.test(line)).length,
+      targets.length
+    )
+  })
+
+  it("are aligned, as the formatter would", () => {
+    for (const table of asMarkdown(reportOf(everything)).split("\n\n").slice(1)) {
+      assert.strictEqual(new Set(table.split("\n").map((line) => line.length)).size, 1)
+    }
+  })
+
+  it("replace what stands between the marks, and nothing else", () => {
+    const begin = "<!-- npm run bench -- --write: begin -->"
+    const end = "<!-- npm run bench -- --write: end -->"
+    const page = `# Title\n\n${begin}\n\nold\n\n${end}\n\nmore\n`
+    const written = `# Title\n\n${begin}\n\nnew\n\n${end}\n\nmore\n`
+    assert.strictEqual(withTables(page)?.("new"), written)
+    assert.strictEqual(withTables(written)?.("new"), written)
+    assert.isUndefined(withTables("# no marks"))
+  })
+})
