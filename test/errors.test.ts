@@ -1,0 +1,301 @@
+/**
+ * Every error that our packages can fail with, and what it tells: what was refused or failed, on which evidence, when to come
+ * back, and what to change. A class that is not in the table fails the test.
+ */
+import { AnswerError, ListenError } from "@sluice/ai/testing/LoopbackProvider"
+import { BackpressureShed } from "@sluice/core/Backpressure"
+import { CircuitOpen } from "@sluice/core/CircuitBreaker"
+import { StoreError } from "@sluice/core/CircuitBreakerStore"
+import { DeadlineExceeded } from "@sluice/core/Deadline"
+import { FlightAbandoned, TooManyWaiters } from "@sluice/core/Deduplicator"
+import { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { InvalidKey } from "@sluice/core/KeyHash"
+import { StageTimeout } from "@sluice/core/Pipeline"
+import { AttemptTimeout, Rejected } from "@sluice/core/Sluice"
+import { InputTooLarge, LocalModelStopped } from "@sluice/local-model/LocalModel"
+import { ContractBroken, ModelDiffers } from "@sluice/testing/CircuitBreakerStoreContract"
+import { ProbedTooLittle } from "@sluice/testing/InterruptionProbe"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Schema } from "effect"
+import { globSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { canary } from "./privacy/secrets.ts"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+/** Where an error answers a question: in fields, in words of its message; or why there is no answer. */
+interface Answer {
+  readonly fields?: ReadonlyArray<string>
+  readonly words?: string
+  readonly none?: string
+}
+
+const fields = (...fields: ReadonlyArray<string>): Answer => ({ fields })
+const words = (words: string): Answer => ({ words })
+const none = (why: string): Answer => ({ none: why })
+
+/** One shape of an error. */
+interface Row {
+  readonly error: Error
+  readonly what: Answer
+  readonly evidence: Answer
+  readonly comeBack: Answer
+  readonly change: Answer
+}
+
+const open = { policy: "gpt", key: canary, retryAfter: Duration.seconds(3), failures: 4, calls: 5, slow: 1 }
+const shed = { policy: "gpt", permits: 1, depth: 3, queued: 1, capacity: 3 }
+const inTime = { retryAfter: Duration.seconds(2), waited: Duration.seconds(9) }
+const exceeded = { at: "Backoff", budget: Duration.seconds(2) } as const
+
+const recovers = none("the dependency has to recover; retryAfter says when it is asked again")
+const fixed = none("it fails the same way at any time: change what is wrong")
+
+const circuitRow = (state: CircuitOpen["state"], what: string, more = {}): Row => ({
+  error: new CircuitOpen({ ...open, state, ...more }),
+  what: words(what),
+  evidence: fields("policy", "state", "failures", "calls", "slow"),
+  comeBack: { fields: ["retryAfter"], words: "in 3s" },
+  change: recovers
+})
+
+const shedRow = (why: BackpressureShed["why"], change: string, comeBack: Answer, more = {}): Row => ({
+  error: new BackpressureShed({ ...shed, why, ...more }),
+  what: words("gpt shed"),
+  evidence: fields("policy", "why", "permits", "depth", "queued", "capacity"),
+  comeBack,
+  change: words(change)
+})
+
+const deadlineRow = (at: DeadlineExceeded["at"]): Row => ({
+  error: new DeadlineExceeded({ ...exceeded, at }),
+  what: words("no answer within 2s"),
+  evidence: fields("at", "budget"),
+  comeBack: none("the time that the caller gave is over; a new call has its own"),
+  change: fields("budget")
+})
+
+const rejectedRow = (reason: Rejected["reason"]): Row => ({
+  error: new Rejected({ reason }),
+  what: words(reason.message),
+  evidence: fields("reason"),
+  comeBack: fields("reason"),
+  change: fields("reason")
+})
+
+const table: ReadonlyArray<Row> = [
+  circuitRow("Open", "circuit open", { hint: Duration.minutes(1) }),
+  circuitRow("HalfOpen", "circuit half-open"),
+  circuitRow("Ramp", "not every call is let through yet"),
+  circuitRow("ForcedOpen", "forced open by hand", { reason: `the key ${canary} leaks` }),
+  shedRow("Full", "raise capacity or queue", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
+  shedRow("Full", "raise capacity or queue", none("nothing has ended yet that a pace could be read from")),
+  shedRow("MaxWait", "raise maxWait or capacity", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
+  shedRow("Draining", "send it elsewhere", words("after resume")),
+  shedRow("TooLarge", "raise capacity", fixed, { permits: 9 }),
+  deadlineRow("Queue"),
+  deadlineRow("Backoff"),
+  deadlineRow("Attempt"),
+  rejectedRow(new CircuitOpen({ ...open, state: "Open" })),
+  rejectedRow(new BackpressureShed({ ...shed, ...inTime, why: "Full" })),
+  rejectedRow(new DeadlineExceeded(exceeded)),
+  {
+    error: new AttemptTimeout({ after: Duration.seconds(1) }),
+    what: words("no answer"),
+    evidence: { fields: ["after"], words: "within 1s" },
+    comeBack: none("it is a failure like any other: the retry's back-off says"),
+    change: fields("after")
+  },
+  {
+    error: new StageTimeout({ pipeline: "tickets", stage: "summary", after: Duration.seconds(1) }),
+    what: words("stage summary of tickets gave no answer"),
+    evidence: { fields: ["pipeline", "stage", "after"], words: "within 1s" },
+    comeBack: none("the stage's retry says"),
+    change: fields("after")
+  },
+  {
+    error: new StoreError({ operation: "record", description: "connection refused" }),
+    what: words("record failed"),
+    evidence: { fields: ["operation", "description"], words: "connection refused" },
+    comeBack: none("a breaker asks a store that failed again after a second, by itself"),
+    change: words("connection refused")
+  },
+  {
+    error: new FlightAbandoned({ operation: "summary" }),
+    what: words("the flight of operation summary"),
+    evidence: words("ended without an answer"),
+    comeBack: none("at once: whoever asks next starts a flight of its own"),
+    change: none("whoever held the claim went away; it is not the caller's to change")
+  },
+  {
+    error: new TooManyWaiters({ policy: "gpt", operation: "summary", waiting: 10, maxWaiters: 10 }),
+    what: words("refused"),
+    evidence: { fields: ["policy", "operation", "waiting", "maxWaiters"], words: "10 of 10 callers wait" },
+    comeBack: words("when it has ended"),
+    change: words("raise maxWaiters")
+  },
+  {
+    error: new InvalidOptions({
+      module: "Backpressure",
+      issues: [{ option: "capacity", actual: -1, allowed: "a whole number from 1" }]
+    }),
+    what: words("Backpressure"),
+    evidence: { fields: ["module", "issues"], words: "capacity is -1" },
+    comeBack: fixed,
+    change: words("allowed: a whole number from 1")
+  },
+  {
+    error: new InvalidKey({ operation: "summary", path: `.${canary}[2]`, found: "a function" }),
+    what: words("no key for operation summary"),
+    evidence: { fields: ["operation", "path", "found"], words: "holds a function" },
+    comeBack: fixed,
+    change: words("pick the fields that matter")
+  },
+  {
+    error: new ListenError({ port: 80, code: "EACCES" }),
+    what: words("cannot listen on 127.0.0.1:80"),
+    evidence: { fields: ["port", "code"], words: "EACCES" },
+    comeBack: none("when whoever has the port gives it back"),
+    change: fields("port")
+  },
+  {
+    error: new AnswerError({ status: 429, message: "slow down" }),
+    what: words("slow down"),
+    evidence: fields("status"),
+    comeBack: none("a test's own answer: the script says"),
+    change: none("a test's own answer")
+  },
+  {
+    error: new InputTooLarge({ bytes: 70_000, allowedBytes: 65_536 }),
+    what: words("the prompt"),
+    evidence: { fields: ["bytes", "allowedBytes"], words: "has 70000 bytes" },
+    comeBack: fixed,
+    change: words("shorten or split it")
+  },
+  {
+    error: new LocalModelStopped({ why: "Died" }),
+    what: words("the local model's thread died"),
+    evidence: fields("why"),
+    comeBack: words("the next call starts a new one"),
+    change: none("nothing: it starts anew by itself")
+  },
+  {
+    error: new LocalModelStopped({ why: "Closed" }),
+    what: words("the local model is closed"),
+    evidence: fields("why"),
+    comeBack: none("never: its layer is gone"),
+    change: words("the scope of its layer is over")
+  },
+  {
+    error: new ProbedTooLittle({ interrupted: 3, points: 301 }),
+    what: words("3 of 301 runs were interrupted"),
+    evidence: fields("interrupted", "points"),
+    comeBack: fixed,
+    change: words("let the body take longer")
+  },
+  {
+    error: new ContractBroken({ check: "lease", promise: "a lease lapses", expected: "free", actual: "taken" }),
+    what: words("promised: a lease lapses"),
+    evidence: fields("check", "expected", "actual"),
+    comeBack: fixed,
+    change: words("expected: free")
+  },
+  {
+    error: new ModelDiffers({ seed: 7, commands: ["read", "record 0"], expected: "ok", actual: "not ok" }),
+    what: words("seed 7"),
+    evidence: fields("seed", "commands", "expected", "actual"),
+    comeBack: fixed,
+    change: words("expected: ok")
+  }
+]
+
+/** An error class of ours: it can be thrown, and it is a schema. */
+type ErrorClass = (abstract new(...args: never) => Error) & Schema.Codec<Error, unknown> & {
+  readonly fields: Readonly<Record<string, unknown>>
+}
+
+const isErrorClass = (value: unknown): value is ErrorClass =>
+  typeof value === "function" && value.prototype instanceof Error && Schema.isSchema(value)
+
+const classOf = (error: Error): ErrorClass => {
+  const { constructor } = error
+  if (!isErrorClass(constructor)) throw new Error(`${error.name} has no schema`)
+  return constructor
+}
+
+const exported = async (): Promise<ReadonlySet<ErrorClass>> => {
+  const modules = globSync("packages/{core,ai,redis,local-model,testing}/src/**/*.ts", {
+    cwd: root,
+    exclude: ["**/internal/**"]
+  })
+  const classes = new Set<ErrorClass>()
+  for (const module of modules) {
+    const members: object = await import(/* @vite-ignore */ `${root}${module}`)
+    for (const member of Object.values(members)) if (isErrorClass(member)) classes.add(member)
+  }
+  return classes
+}
+
+const encode = (error: Error): unknown => JSON.parse(JSON.stringify(Schema.encodeSync(classOf(error))(error)))
+
+describe("errors", () => {
+  it("every class that a package exports is in the table", async () => {
+    const names = (classes: Iterable<ErrorClass>) => [...new Set([...classes].map(({ name }) => name))].toSorted()
+    assert.deepStrictEqual(names(table.map(({ error }) => classOf(error))), names(await exported()))
+  })
+
+  it("each has a schema id of its own, which ends with its short tag", () => {
+    // A schema class of Effect's names its errors by the id.
+    const ids = new Map(table.map(({ error }) => [classOf(error), error.name]))
+    assert.strictEqual(new Set(ids.values()).size, ids.size)
+    for (const { error: { name, ...fields } } of table) {
+      assert.match(name, /^@sluice\/[a-z-]+(\/testing)?\/[A-Z][A-Za-z]{3,20}$/)
+      assert.isTrue(name.endsWith(`/${String(Reflect.get(fields, "_tag"))}`), name)
+    }
+  })
+
+  for (const { change, comeBack, error, evidence, what } of table) {
+    describe(`${String(Reflect.get(error, "_tag"))}: ${error.message.split("\n")[0]}`, () => {
+      for (const [question, answer] of Object.entries({ what, evidence, comeBack, change })) {
+        it(`tells ${question}${answer.none === undefined ? "" : `: ${answer.none}`}`, () => {
+          for (const field of answer.fields ?? []) {
+            assert.property(classOf(error).fields, field)
+            assert.isDefined(Reflect.get(error, field), field)
+          }
+          if (answer.words !== undefined) assert.include(error.message, answer.words)
+        })
+      }
+
+      it.effect("comes back from JSON as it was", () =>
+        Effect.gen(function*() {
+          const decoded = yield* Schema.decodeUnknownEffect(classOf(error))(encode(error))
+          assert.deepStrictEqual(decoded, error)
+          assert.strictEqual(decoded.constructor, error.constructor)
+          assert.strictEqual(decoded.message, error.message)
+          assert.propertyVal(encode(error), "_tag", Reflect.get(error, "_tag"))
+        }))
+
+      it("holds no key where others read it", () => {
+        for (const field of ["key", "path"]) {
+          if (field in classOf(error).fields) assert.include(String(Reflect.get(error, field)), canary)
+        }
+        assert.notInclude(error.message, canary)
+        assert.notInclude(String(error), canary)
+        assert.notInclude(error.stack ?? "", canary)
+      })
+    })
+  }
+
+  it.effect("InvalidOptions tells after JSON what was given, also what JSON has no word for", () =>
+    Effect.sync(() => {
+      for (
+        const actual of [Number.NaN, Number.POSITIVE_INFINITY, undefined, 10n, Symbol("s"), Object.create(null), []]
+      ) {
+        const issue = { option: "capacity", actual, allowed: "a whole number" }
+        const error = new InvalidOptions({ module: "Backpressure", issues: [issue] })
+        const decoded = Schema.decodeUnknownSync(InvalidOptions)(encode(error))
+        assert.strictEqual(decoded.message, error.message)
+        assert.notInclude(decoded.message, "null")
+      }
+    }))
+})

@@ -1,0 +1,27 @@
+/** Tells at the end of the privacy run how much was looked over: a run that saw nothing proves nothing. */
+import type { Reporter, TestModule } from "vitest/node"
+
+export class Summary implements Reporter {
+  onTestRunEnd(modules: ReadonlyArray<TestModule>): void {
+    let tests = 0
+    let shown = 0
+    let secrets = 0
+    for (const module of modules) {
+      let inModule = 0
+      for (const test of module.children.allTests()) {
+        const { privacy } = test.meta()
+        if (privacy === undefined) continue
+        tests++
+        shown += privacy.shown
+        inModule = Math.max(inModule, privacy.secrets)
+      }
+      secrets += inModule
+    }
+    process.stdout.write(
+      `Privacy: ${secrets} keys and prompts, looked for in ${shown} texts of logs, spans and metrics, of ${tests} tests\n`
+    )
+    if (shown > 0 && secrets > 0) return
+    process.stdout.write("Privacy: there was nothing to find, so this run has proved nothing\n")
+    process.exitCode = 1
+  }
+}
