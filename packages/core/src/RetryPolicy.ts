@@ -458,7 +458,17 @@ export const retryWith = <A, E, R>(
   classify: Classify<A, E> | undefined,
   pause?: Pause<E>,
   options?: OwnOptions<A, E>
-): Effect.Effect<A, E, R> => typed(new RetriedAttempts(attemptAt, policy, classify, pause, options))
+): Effect.Effect<A, E, R> & Loop<A, E, R> => typed(new RetriedAttempts(attemptAt, policy, classify, pause, options))
+
+/**
+ * What `retryWith` runs, for whoever makes the first attempt without it: `Sluice`, which needs it only if that attempt fails. It
+ * announces the attempt by a `Call`, and hands both to `end`.
+ *
+ * @internal
+ */
+export interface Loop<A, E, R> extends Rules {
+  end(fiber: AnyFiber, call: Call, attempt: number, exit: Exit.Exit<A, E>): Effect.Effect<A, E, R>
+}
 
 /**
  * `retryStream` for whoever makes each attempt anew.
@@ -724,7 +734,8 @@ class RetriedStream<E> extends Retry<void, E, never> {
 }
 
 // What the base of it cannot say: the types are those of the attempts.
-const typed = <A, E, R>(retry: Retry<A, E, R>): Effect.Effect<A, E, R> => retry as Effect.Effect<A, E, R>
+const typed = <A, E, R>(retry: Retry<A, E, R>): Effect.Effect<A, E, R> & Retry<A, E, R> =>
+  retry as Effect.Effect<A, E, R> & Retry<A, E, R>
 
 const done: AttemptEvent["next"] = { _tag: "Done" }
 
@@ -747,11 +758,21 @@ const CurrentCall: Context.Reference<Call | undefined> = Context.Reference<Call 
   { defaultValue: () => undefined }
 )
 
-/** What a call has to know of its retry. */
-type Rules = Pick<Retry<never, never, unknown>, "policy" | "nested" | "onAttempt"> & { readonly classify: unknown }
+/**
+ * What a call has to know of its retry.
+ *
+ * @internal
+ */
+export interface Rules extends Pick<Retry<never, never, unknown>, "policy" | "nested" | "onAttempt"> {
+  readonly classify: unknown
+}
 
-/** One run of a retry: the attempts that were made and that are left, also for the retries inside of it. */
-class Call {
+/**
+ * One run of a retry: the attempts that were made and that are left, also for the retries inside of it.
+ *
+ * @internal
+ */
+export class Call {
   /** Attempts that were begun or are about to be, by this retry and by those inside of it. */
   spent = 1
   declare readonly classifier: (exit: Exit.Exit<unknown, unknown>, elapsedMillis: number) => Outcome

@@ -4,7 +4,7 @@ import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { type Cause, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { type Cause, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "./support/probe.ts"
 import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
@@ -310,6 +310,38 @@ describe("a Sluice inside a Sluice", () => {
         "1 hour"
       )
       assert.strictEqual(streamed.at.length, 3)
+    }).pipe(withStore))
+
+  it.effect("is no longer bound once the outer one is over, however that ended", () =>
+    Effect.gen(function*() {
+      for (const attemptTimeout of [undefined, Duration.days(1)]) {
+        const outer = yield* Sluice.make({ name: "outer", retry: attempts(2), attemptTimeout })
+        for (const failures of [0, 1, 99]) {
+          const { at, call } = flaky(99, "busy")
+          const before = Effect.exit(outer.protect(flaky(failures, "busy").call))
+          yield* during(Effect.andThen(before, RetryPolicy.retry(call, attempts(5))), "1 hour")
+          assert.strictEqual(at.length, 5)
+        }
+        const { at, call } = flaky(99, "busy")
+        const fiber = yield* outer.protect(Effect.never).pipe(
+          Effect.onInterrupt(() => Effect.exit(RetryPolicy.retry(call, plain({ maxAttempts: 5, baseDelay: 0 })))),
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(at.length, 5)
+      }
+    }).pipe(withStore))
+
+  it.effect("takes nothing from who is around it: what follows is bound by that again", () =>
+    Effect.gen(function*() {
+      const inner = yield* make(2)
+      for (const failures of [0, 1, 99]) {
+        const { at, call } = flaky(99, "busy")
+        const before = Effect.exit(inner.protect(flaky(failures, "busy").call))
+        const both = Effect.andThen(before, RetryPolicy.retry(call, attempts(9)))
+        yield* during(RetryPolicy.retry(both, attempts(4)), "1 hour")
+        assert.strictEqual(at.length, failures === 0 ? 4 : 3)
+      }
     }).pipe(withStore))
 
   it.effect("is not bound by one without a retry", () =>

@@ -655,6 +655,23 @@ describe("interruption", () => {
         })
     }))
 
+  it.effect("an interrupted call keeps its permit until the finalizers of its attempt have run", () =>
+    Effect.gen(function*() {
+      for (const attemptTimeout of [undefined, Duration.seconds(5)]) {
+        const gpt = yield* make({ backpressure: { capacity: 1, queue: 1 }, attemptTimeout })
+        const end = yield* Deferred.make<void>()
+        const running = yield* fork(gpt.protect(Effect.onInterrupt(Effect.never, () => Deferred.await(end))))
+        const interrupting = yield* fork(Fiber.interrupt(running))
+        yield* yields(5)
+        assert.deepInclude((yield* gpt.snapshot).backpressure, { running: 1, places: 1 })
+        yield* Deferred.succeed(end, undefined)
+        yield* Fiber.join(interrupting)
+        const { backpressure, calls } = yield* gpt.snapshot
+        assert.deepInclude(backpressure, { running: 0, places: 0 })
+        assert.deepInclude(calls, { interrupted: 1, failed: 0 })
+      }
+    }).pipe(withStore))
+
   it.effect("a call interrupted anywhere while it waits for a permit leaves the line", () =>
     interruptEverywhere({
       make: Effect.gen(function*() {

@@ -10,6 +10,7 @@ import * as Deadline from "../Deadline.ts"
 import type { Served } from "../Deduplicator.ts"
 import { type Classify, failure, ignored, type Outcome } from "../Outcome.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
+import type { Permits } from "./permits.ts"
 import { sleepUntil } from "./sleepUntil.ts"
 import type { PolicyJournal } from "./policyJournal.ts"
 import { AttemptTimeout, Rejected } from "./rejections.ts"
@@ -72,6 +73,12 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected> {
   /** Whether nobody but the `Classifier` has to be asked what an exit says. */
   get isPlain(): boolean {
     return this.own === undefined && this.settings.classify === undefined
+  }
+
+  /** Takes a place, unless it has one. Whoever ends the call gives it back. */
+  takePlace(permits: Permits<Rejected>): boolean {
+    this.hasPlace ||= permits.enter()
+    return this.hasPlace
   }
 
   /** An attempt reaches the dependency, unless it is too late for that. */
