@@ -46,7 +46,7 @@ interface Row {
 const open = { policy: "gpt", key: canary, retryAfter: Duration.seconds(3), failures: 4, calls: 5, slow: 1 }
 const shed = { policy: "gpt", permits: 1, depth: 3, queued: 1, capacity: 3 }
 const inTime = { retryAfter: Duration.seconds(2), waited: Duration.seconds(9) }
-const exceeded = { at: "Backoff", budget: Duration.seconds(2) } as const
+const exceeded = { policy: "gpt", at: "Backoff", budget: Duration.seconds(2) } as const
 
 const recovers = none("the dependency has to recover; retryAfter says when it is asked again")
 const fixed = none("it fails the same way at any time: change what is wrong")
@@ -67,10 +67,16 @@ const shedRow = (why: BackpressureShed["why"], change: string, comeBack: Answer,
   change: words(change)
 })
 
+const deadlineWords = {
+  Queue: "gpt: no answer within 2s: it was waiting for its turn",
+  Backoff: "gpt: no answer within 2s: it was waiting between two attempts",
+  Attempt: "gpt: no answer within 2s: it was under way"
+}
+
 const deadlineRow = (at: DeadlineExceeded["at"]): Row => ({
   error: new DeadlineExceeded({ ...exceeded, at }),
-  what: words("no answer within 2s"),
-  evidence: fields("at", "budget"),
+  what: words(deadlineWords[at]),
+  evidence: fields("policy", "at", "budget"),
   comeBack: none("the time that the caller gave is over; a new call has its own"),
   change: fields("budget")
 })
@@ -84,10 +90,10 @@ const rejectedRow = (reason: Rejected["reason"]): Row => ({
 })
 
 const table: ReadonlyArray<Row> = [
-  circuitRow("Open", "circuit open", { hint: Duration.minutes(1) }),
-  circuitRow("HalfOpen", "circuit half-open"),
+  circuitRow("Open", "gpt refused: circuit open", { hint: Duration.minutes(1) }),
+  circuitRow("HalfOpen", "gpt refused: circuit half-open"),
   circuitRow("Ramp", "not every call is let through yet"),
-  circuitRow("ForcedOpen", "forced open by hand", { reason: `the key ${canary} leaks` }),
+  circuitRow("ForcedOpen", "gpt refused: circuit forced open by hand", { reason: `the key ${canary} leaks` }),
   shedRow("Full", "raise capacity or queue", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
   shedRow("Full", "raise capacity or queue", none("nothing has ended yet that a pace could be read from")),
   shedRow("MaxWait", "raise maxWait or capacity", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
@@ -100,9 +106,9 @@ const table: ReadonlyArray<Row> = [
   rejectedRow(new BackpressureShed({ ...shed, ...inTime, why: "Full" })),
   rejectedRow(new DeadlineExceeded(exceeded)),
   {
-    error: new AttemptTimeout({ after: Duration.seconds(1) }),
-    what: words("no answer"),
-    evidence: { fields: ["after"], words: "within 1s" },
+    error: new AttemptTimeout({ policy: "gpt", after: Duration.seconds(1) }),
+    what: words("gpt: no answer to this attempt"),
+    evidence: { fields: ["policy", "after"], words: "within 1s" },
     comeBack: none("it is a failure like any other: the retry's back-off says"),
     change: fields("after")
   },
@@ -129,7 +135,7 @@ const table: ReadonlyArray<Row> = [
   },
   {
     error: new TooManyWaiters({ policy: "gpt", operation: "summary", waiting: 10, maxWaiters: 10 }),
-    what: words("refused"),
+    what: words("gpt refused"),
     evidence: { fields: ["policy", "operation", "waiting", "maxWaiters"], words: "10 of 10 callers wait" },
     comeBack: words("when it has ended"),
     change: words("raise maxWaiters")

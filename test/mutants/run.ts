@@ -1,8 +1,8 @@
 /**
  * Breaks a copy of the sources in one way after the other, and tells which of them no test notices.
  *
- * `npm run mutants`, `npm run mutants -- --only NAME` (part of a name, as often as you like), `npm run mutants -- --list`. Ends with
- * 1 if a mutant survives, if a patch no longer applies, or if the tests fail without any mutant.
+ * `npm run mutants -- --help` says how to call it. Ends with 1 if a mutant survives, if a patch no longer applies, or if the tests
+ * fail without any mutant.
  */
 import { spawn } from "node:child_process"
 import {
@@ -32,8 +32,32 @@ type Verdict =
 // A mutant may well make a test run for ever. No file takes as long as this.
 const longestMillis = 180_000
 
+const usage = `npm run mutants                   breaks the sources in every way, one after the other
+npm run mutants -- --only NAME    only the ways whose name has this part; may be given several times
+npm run mutants -- --list         tells the ways, and breaks nothing
+npm run mutants -- --help         this`
+
+const readFlags = () =>
+  parseArgs({
+    options: {
+      only: { type: "string", multiple: true },
+      list: { type: "boolean" },
+      help: { type: "boolean", short: "h" }
+    }
+  }).values
+
 const main = async (): Promise<number> => {
-  const { values } = parseArgs({ options: { only: { type: "string", multiple: true }, list: { type: "boolean" } } })
+  let values: ReturnType<typeof readFlags>
+  try {
+    values = readFlags()
+  } catch (error) {
+    say(`${error instanceof Error ? error.message : String(error)}\n\n${usage}`)
+    return 1
+  }
+  if (values.help === true) {
+    say(usage)
+    return 0
+  }
   const chosen = mutants.filter(({ name }) => values.only?.some((part) => name.includes(part)) ?? true)
   if (values.list === true) {
     for (const { breaks, name } of chosen) say(`${name.padEnd(width)}${breaks}`)

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { cpus } from "node:os"
 import { fileURLToPath } from "node:url"
 import { styleText } from "node:util"
-import { judge } from "./judge.ts"
+import { compare, judge } from "./judge.ts"
 import { help, type Options, readOptions } from "./options.ts"
 import { withTables } from "./page.ts"
 import { asMarkdown, asText, type Paint } from "./print.ts"
@@ -29,9 +29,10 @@ const main = Effect.fnUntraced(function*(options: Options) {
         return Effect.ensuring(measureRow(id, options.isQuick), Effect.sync(endOfProgress))
       })
   )
-  const report: Report = { machine, isQuick: options.isQuick, verdicts: judge(targets, rows), rows }
+  const verdicts = options.isQuick ? compare(targets, rows) : judge(targets, rows)
+  const report: Report = { machine, isQuick: options.isQuick, verdicts, rows }
   process.stdout.write(options.isJson ? `${JSON.stringify(report, null, 2)}\n` : asText(report, paint))
-  if (options.isCheck && report.verdicts.some(({ isReached }) => !isReached)) process.exitCode = missed
+  if (options.isCheck && report.verdicts.some(({ isReached }) => isReached === false)) process.exitCode = missed
   for (const { message } of failures) failed(message)
   if (page === undefined || rewrite === undefined) return
   if (failures.length > 0) return failed(`${page} was not written: rows are missing`)

@@ -1,6 +1,10 @@
 import { type MeasuredRow, type Spread, type Verdict } from "./report.ts"
 import { judged, type Ratio, type Target } from "./targets.ts"
 
+/** The ratios of a quick run, without a verdict. */
+export const compare = (targets: ReadonlyArray<Target>, rows: ReadonlyArray<MeasuredRow>): ReadonlyArray<Verdict> =>
+  judge(targets, rows).map(({ isReached: _, ...verdict }) => verdict)
+
 /** Judges the targets of the rows that were measured. */
 export const judge = (targets: ReadonlyArray<Target>, rows: ReadonlyArray<MeasuredRow>): ReadonlyArray<Verdict> =>
   targets.flatMap((target) => {

@@ -31,6 +31,9 @@ export const readOptions = (args: ReadonlyArray<string>): Options | { readonly w
     if (values.write !== undefined && (values.only !== undefined || values.quick)) {
       return { wrong: "--write needs all rows, measured at length: not --only some, not --quick" }
     }
+    if (values.check && values.quick) {
+      return { wrong: "--check needs verdicts, and rows measured at length for them: not --quick" }
+    }
     return {
       isQuick: values.quick,
       isJson: values.json,
@@ -55,7 +58,8 @@ Measures what a protected call costs, beside Effect's own parts, cockatiel,
 opossum, p-limit, p-retry and lru-cache, in the same run, and judges ${targets.length} targets
 on the ratios.
 
-  --quick       fewer and shorter rounds: under a minute instead of several
+  --quick       fewer and shorter rounds: under a minute instead of several,
+                and ratios without a verdict, since they may be far off
   --only NAMES  only rows with one of these in their name (with commas between)
   --json        the results as JSON on standard output, and nothing else there
   --write FILE  also writes the tables between the marks of a page

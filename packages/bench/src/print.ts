@@ -34,7 +34,7 @@ const roundsIn = (rows: ReadonlyArray<MeasuredRow>): string => {
 
 const verdictLine = (verdict: Verdict, paint: Paint): string =>
   [
-    paint(word(verdict).padEnd(7), verdict.isReached),
+    verdict.isReached === undefined ? "" : paint(word(verdict).padEnd(7), verdict.isReached),
     amount(verdict.value.median, verdict.unit).padStart(7),
     `(${limitOf(verdict)})`.padEnd(12),
     range(verdict.value, verdict.unit).padEnd(13),
@@ -49,6 +49,9 @@ const limitOf = ({ at, limit, unit }: Verdict): string =>
 const whatIsJudged = ({ rival, title }: Verdict): string => rival === undefined ? title : `${title} / ${rival}`
 
 const summary = (verdicts: ReadonlyArray<Verdict>): string => {
+  if (verdicts.some(({ isReached }) => isReached === undefined)) {
+    return "No verdicts: a quick run is over before V8 has compiled all of it"
+  }
   const reached = verdicts.filter(({ isReached }) => isReached).length
   const missed = verdicts.length - reached
   return `${reached} of ${verdicts.length} targets reached${missed === 0 ? "" : `, ${missed} missed`}`

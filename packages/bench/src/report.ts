@@ -31,7 +31,8 @@ export const Verdict = Schema.Struct({
   unit: Schema.Literals(["ratio", "bytes"]),
   /** Of the ratios of each round, not the ratio of two medians: what slows a round down slows down both. */
   value: Spread,
-  isReached: Schema.Boolean
+  /** Not of a quick run, which is too short to tell. */
+  isReached: Schema.optionalKey(Schema.Boolean)
 })
 export type Verdict = typeof Verdict.Type
 

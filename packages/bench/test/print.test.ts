@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { judge } from "../src/judge.ts"
+import { compare, judge } from "../src/judge.ts"
 import { withTables } from "../src/page.ts"
 import { asMarkdown, asText, colourless } from "../src/print.ts"
 import type { MeasuredRow, Report } from "../src/report.ts"
@@ -63,6 +63,14 @@ describe("the report for a terminal", () => {
     assert.include(text, "[460-481]")
     assert.include(text, "[492,920-552,920]")
     assert.include(text, "1,082 B (<= 1,100 B) [1,071-1,148]")
+  })
+
+  it("has ratios and no verdicts of a quick run", () => {
+    const quick: Report = { ...reportOf([breaker]), isQuick: true, verdicts: compare(targets, [breaker]) }
+    const text = asText(quick, colourless).replaceAll(/ +/g, " ")
+    assert.include(text, "17.0x (>= 15x) breaker, closed / Effect")
+    assert.include(text, "No verdicts")
+    assert.notMatch(text, /reached|missed/)
   })
 
   it("fits into 80 columns", () => {

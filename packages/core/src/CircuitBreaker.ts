@@ -74,13 +74,14 @@ import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Store from "./CircuitBreakerStore.ts"
+import { checkBreaker, type Checked, replayed } from "./internal/breakerOptions.ts"
 import { CircuitJournal } from "./internal/circuitJournal.ts"
-import type { Policy, Trip } from "./internal/circuitMachine.ts"
+import type { Policy } from "./internal/circuitMachine.ts"
 import { isHalfOpen, streak, tally } from "./internal/circuitMachine.ts"
 import type { Refused, Settings } from "./internal/circuits.ts"
 import { nameOf, Passage } from "./internal/circuits.ts"
@@ -138,16 +139,18 @@ export class CircuitOpen extends Schema.Error<CircuitOpen>("@sluice/core/Circuit
   }
   override get message(): string {
     const retryAfter = Duration.format(this.retryAfter)
-    if (this.state === "ForcedOpen") return `circuit forced open by hand; look again in ${retryAfter}`
+    const refused = `${this.policy} refused: circuit`
+    if (this.state === "ForcedOpen") return `${refused} forced open by hand; look again in ${retryAfter}`
     const slow = this.slow === 0 ? "" : `, ${this.slow} slow`
-    return `${inWords[this.state]}: ${this.failures} of ${this.calls} failed${slow}; retry in ${retryAfter}`
+    const evidence = `${this.failures} of ${this.calls} failed${slow}`
+    return `${refused} ${inWords[this.state]} (${evidence}); retry in ${retryAfter}`
   }
 }
 
 const inWords = {
-  Open: "circuit open",
-  HalfOpen: "circuit half-open, its probes are under way",
-  Ramp: "circuit closed again, not every call is let through yet"
+  Open: "open",
+  HalfOpen: "half-open, its probes are under way",
+  Ramp: "closed again, not every call is let through yet"
 }
 
 /**
@@ -236,7 +239,9 @@ const rateOf = (_tag: "FailureRate" | "SlowCallRate", { calls, minimum, rate, wi
   // Only what is not there is the default: null, as out of JSON, is refused like any other wrong value.
   if (within !== undefined) return { _tag, rate, calls, within, minimum: minimum === undefined ? 10 : minimum }
   const last = calls === undefined ? 20 : calls
-  return { _tag, rate, calls: last, within, minimum: minimum === undefined ? Math.ceil(last / 2) : minimum }
+  // What is no number is refused by itself, where a breaker is built.
+  const half = typeof last === "number" ? Math.ceil(last / 2) : 1
+  return { _tag, rate, calls: last, within, minimum: minimum === undefined ? half : minimum }
 }
 
 /**
@@ -739,11 +744,6 @@ const describeState = (snapshot: Store.Snapshot, policy: Policy): State => {
     }
 }
 
-interface Checked extends Omit<Settings, "openMillis"> {
-  readonly openFor: number | Schedule.Schedule<unknown, number>
-  readonly openJitter: number
-}
-
 const readOptions = (
   input: CircuitBreakerOptions = {}
 ): Effect.Effect<
@@ -751,83 +751,9 @@ const readOptions = (
   InvalidOptions
 > => {
   const options = new Options("CircuitBreaker")
-  const settings = check(options, input, "")
+  const settings = checkBreaker(options, input, "")
   return options.check({ settings, classify: input?.classify })
 }
-
-/** Reads a breaker's options into a list of issues, each under the path that is given. */
-export const check = (options: Options, input: CircuitBreakerOptions, path: string): Checked => {
-  if (typeof input !== "object" || input === null) {
-    options.refuse(path === "" ? "options" : path.slice(0, -1), input, "an object")
-    return check(new Options("CircuitBreaker"), {}, path)
-  }
-  const read = (option: string, value: Duration.Input | undefined, otherwise: Duration.Input, minimum: number) =>
-    options.millis(`${path}${option}`, value === undefined ? otherwise : value, minimum)
-  if (input.name !== undefined && typeof input.name !== "string") options.refuse(`${path}name`, input.name, "a text")
-  // Not `??`: null, as out of JSON, is a wrong value and no default.
-  const { openJitter = 0, probes: wanted = 1, probesToClose = wanted } = input
-  const probes = options.integer(`${path}probes`, wanted, 1, 100)
-  const maxOpenMillis = read("maxOpenFor", input.maxOpenFor, "1 hour", 1)
-  const trips = readTrips(options, input.trip, `${path}trip`)
-  const slowMillis = read("slowAfter", input.slowAfter, "30 seconds", 1)
-  if (input.classify !== undefined && typeof input.classify !== "function") {
-    options.refuse(`${path}classify`, input.classify, "a function")
-  }
-  return {
-    name: input.name ?? "circuit breaker",
-    policy: {
-      trip: trips.trip,
-      window: { ...trips.window, calls: Math.max(trips.window.calls, probes) },
-      maxOpenMillis,
-      probes,
-      probesToClose: options.integer(`${path}probesToClose`, probesToClose, 1, probes),
-      rampMillis: read("rampUp", input.rampUp, 0, 0)
-    },
-    openFor: readOpenFor(options, input.openFor, maxOpenMillis, `${path}openFor`),
-    openJitter: options.number(`${path}openJitter`, openJitter, 0, 1),
-    probeLeaseMillis: read("probeLease", input.probeLease, "60 seconds", 1),
-    heartbeatMillis: read("heartbeat", input.heartbeat, "10 seconds", 1),
-    slowMillis: trips.trip.some((trip) => trip._tag === "Rate" && trip.of === "slow")
-      ? slowMillis
-      : Number.POSITIVE_INFINITY,
-    storeTimeoutMillis: read("storeTimeout", input.storeTimeout, "100 millis", 1),
-    stalenessMillis: read("staleness", input.staleness, "5 seconds", 0)
-  }
-}
-
-const readOpenFor = (
-  options: Options,
-  input: CircuitBreakerOptions["openFor"],
-  maxOpenMillis: number,
-  path: string
-): Checked["openFor"] => {
-  if (!Schedule.isSchedule(input)) {
-    const millis = options.millis(path, input === undefined ? Duration.seconds(30) : input, 0)
-    if (millis > maxOpenMillis && Number.isFinite(millis)) {
-      options.refuse(path, Duration.format(Duration.millis(millis)), "at most maxOpenFor")
-    }
-    return millis
-  }
-  // Tried once, so that a schedule that cannot be run on a clock of its own is told now and not when the circuit opens.
-  if (Exit.isFailure(Effect.runSyncExit(replayed(input, 1)))) {
-    options.refuse(path, "a schedule", "a schedule whose delays can be computed without waiting")
-  }
-  return input
-}
-
-const replayed = (schedule: Schedule.Schedule<unknown, number>, openings: number): Effect.Effect<number> =>
-  Effect.gen(function*() {
-    const step = yield* Schedule.toStep(schedule)
-    let now = 0
-    let millis = 0
-    for (let opening = 1; opening <= openings; opening++) {
-      const next = yield* Effect.exit(step(now, opening))
-      if (Exit.isFailure(next)) break
-      millis = Duration.toMillis(next.value[1])
-      now += millis
-    }
-    return millis
-  })
 
 // A schedule that never ends is not followed for ever: after so many openings in a row its delay is what it is.
 const mostOpenings = 1_000
@@ -844,65 +770,6 @@ const openTime = (
     return jittered(Number.isFinite(millis) ? millis : Number.MAX_SAFE_INTEGER)
   }
 }
-
-interface Trips {
-  readonly trip: ReadonlyArray<Trip>
-  readonly window: Store.Window
-}
-
-const readTrips = (options: Options, input: CircuitBreakerOptions["trip"], path: string): Trips => {
-  const policies: ReadonlyArray<TripPolicy> = input === undefined
-    ? [consecutive(5)]
-    : Array.isArray(input)
-    ? input
-    : [input]
-  if (policies.length === 0) options.refuse(path, "[]", "at least one policy")
-  const known = policies.filter((policy) => {
-    const isKnown = typeof policy === "object" && policy !== null &&
-      ["Consecutive", "FailureRate", "SlowCallRate"].includes(policy._tag)
-    if (!isKnown) options.refuse(path, policy, "consecutive(n), failureRate({ ... }) or slowCallRate({ ... })")
-    return isKnown
-  })
-  const timesOf = known.map((policy) =>
-    policy._tag !== "Consecutive" && policy.within !== undefined
-      ? options.millis(`${path}.within`, policy.within, 10)
-      : 0
-  )
-  const times = timesOf.filter((millis) => millis > 0)
-  const bucketMillis = times.length === 0 ? 0 : Math.max(1, Math.floor(Math.min(...times) / 10))
-  const buckets = times.length === 0 ? 0 : Math.ceil(Math.max(...times) / bucketMillis)
-  if (buckets > 1_000) {
-    options.refuse(`${path}.within`, "times that are too far apart", "the longest at most 100 times the shortest")
-  }
-  const trip = known.map((policy, index) =>
-    readTrip(options, policy, Math.ceil((timesOf[index] ?? 0) / bucketMillis), path)
-  )
-  return { trip, window: { calls: Math.max(0, ...trip.map(callsOf)), bucketMillis, buckets } }
-}
-
-const readTrip = (options: Options, policy: TripPolicy, buckets: number, path: string): Trip => {
-  if (policy._tag === "Consecutive") {
-    return { _tag: "Consecutive", failures: options.integer(`${path}.failures`, policy.failures, 1, 1_000) }
-  }
-  const { rate, within } = policy
-  if (!(typeof rate === "number" && rate > 0 && rate <= 1)) {
-    options.refuse(`${path}.rate`, rate, "a number above 0, up to 1")
-  }
-  const isTimed = within !== undefined
-  if (isTimed && policy.calls !== undefined) options.refuse(`${path}.calls`, policy.calls, "nothing, beside within")
-  const calls = isTimed ? 0 : options.integer(`${path}.calls`, policy.calls === undefined ? 0 : policy.calls, 1, 1_000)
-  return {
-    _tag: "Rate",
-    of: policy._tag === "SlowCallRate" ? "slow" : "failures",
-    rate,
-    minimum: options.integer(`${path}.minimum`, policy.minimum, 1, isTimed ? 1_000_000 : calls),
-    calls,
-    buckets: isTimed ? buckets : 0
-  }
-}
-
-// A streak may be of failures that weigh a twentieth each.
-const callsOf = (trip: Trip): number => trip._tag === "Consecutive" ? Math.min(1_000, trip.failures * 20) : trip.calls
 
 /**
  * Provides `CircuitBreaker` over the store that is there.

@@ -25,7 +25,7 @@
  *   Effect.catchTag("DeadlineExceeded", (exceeded) => Effect.succeed(exceeded.message))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => no answer within 20ms (Attempt)
+ * console.log(await Effect.runPromise(program)) // => no answer within 20ms: it was under way
  * ```
  *
  * @since 0.1.0
@@ -41,6 +41,7 @@ import * as Stream from "effect/Stream"
 import { RefusalTypeId } from "./internal/refusal.ts"
 import { stackless } from "./internal/stackless.ts"
 import { alarm, type Limit, start } from "./internal/timeout.ts"
+import { InvalidOptions } from "./InvalidOptions.ts"
 
 /**
  * The deadline passed.
@@ -53,14 +54,23 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/co
   /** What the call was doing: waiting for a permit, sleeping between attempts, or being tried. */
   at: Schema.Literals(["Queue", "Backoff", "Attempt"]),
   /** The time that the call was given as a whole. */
-  budget: Schema.DurationFromMillis
+  budget: Schema.DurationFromMillis,
+  /** The name of the policy that the call was made under; absent where `within` ended it. */
+  policy: Schema.optionalKey(Schema.String)
 }) {
   get [RefusalTypeId](): true {
     return true
   }
   override get message(): string {
-    return `no answer within ${Duration.format(this.budget)} (${this.at})`
+    const { at, budget, policy } = this
+    return `${policy === undefined ? "" : `${policy}: `}no answer within ${Duration.format(budget)}: ${inWords[at]}`
   }
+}
+
+const inWords = {
+  Queue: "it was waiting for its turn",
+  Backoff: "it was waiting between two attempts",
+  Attempt: "it was under way"
 }
 
 /**
@@ -98,9 +108,19 @@ export const remaining: Effect.Effect<Duration.Duration | undefined> = Effect.wi
   return Effect.succeed(Duration.millis(Math.max(0, deadline.at - fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())))
 })
 
-/** The error for the deadline that is given. */
-export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"]): DeadlineExceeded =>
-  stackless(() => new DeadlineExceeded({ at, budget: Duration.millis(deadline.budgetMillis) }))
+/**
+ * The error for the deadline that is given.
+ *
+ * @internal
+ */
+export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"], policy?: string): DeadlineExceeded =>
+  stackless(() =>
+    new DeadlineExceeded({
+      at,
+      budget: Duration.millis(deadline.budgetMillis),
+      ...(policy === undefined ? undefined : { policy })
+    })
+  )
 
 /**
  * A deadline that comes nearer at times, and tells: that of a run which several callers share.
@@ -143,10 +163,20 @@ class Nested implements Moving {
 }
 
 const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): Deadline => {
-  const budgetMillis = Math.max(0, Duration.toMillis(budget))
+  const budgetMillis = Math.max(0, toMillis(budget))
   const own = { at: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + budgetMillis, budgetMillis }
   const outer = fiber.getRef(Deadline)
   return outer === undefined ? own : new Nested(outer, own)
+}
+
+// What is no duration is thrown as a defect that says what it is: `Invalid Input` alone names neither option nor policy.
+const toMillis = (budget: Duration.Input): number => {
+  try {
+    return Duration.toMillis(budget)
+  } catch {
+    const issue = { option: "deadline", actual: budget, allowed: `a duration, as in "5 seconds"` }
+    throw new InvalidOptions({ module: "Deadline", issues: [issue] })
+  }
 }
 
 class Expiry implements Limit<DeadlineExceeded> {

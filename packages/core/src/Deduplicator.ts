@@ -67,7 +67,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
@@ -76,17 +76,18 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { checkDeduplicator } from "./internal/deduplicatorOptions.ts"
 import type { Counters, Landing, Refuse, Seat } from "./internal/flights.ts"
 import { Deduped, Flight, Flights } from "./internal/flights.ts"
 import { Fleet } from "./internal/launch.ts"
 import * as metrics from "./internal/metrics.ts"
-import { Options } from "./internal/options.ts"
+import { Options, toMillis } from "./internal/options.ts"
 import { RefusalTypeId } from "./internal/refusal.ts"
 import type { RequestKey } from "./internal/requestKey.ts"
 import { hashOf, KeyTypeId, slotOf } from "./internal/requestKey.ts"
 import { stackless } from "./internal/stackless.ts"
 import { StreamFlights } from "./internal/streamFlights.ts"
-import { InvalidOptions } from "./InvalidOptions.ts"
+import type { InvalidOptions } from "./InvalidOptions.ts"
 import { InvalidKey, slotFor } from "./KeyHash.ts"
 
 /**
@@ -131,8 +132,8 @@ export class TooManyWaiters extends Schema.Error<TooManyWaiters>("@sluice/core/T
     return true
   }
   override get message(): string {
-    return `refused: ${this.waiting} of ${this.maxWaiters} callers wait for one run of operation ${this.operation}; ` +
-      "ask again when it has ended, or raise maxWaiters"
+    return `${this.policy} refused: ${this.waiting} of ${this.maxWaiters} callers wait for one run of operation ` +
+      `${this.operation}; ask again when it has ended, or raise maxWaiters`
   }
 }
 
@@ -226,7 +227,8 @@ export interface OperationOptions<in I, in out A, in out E> {
   /** What of the input the answer depends on. Equal keys share an answer; see `KeyHash` for what is equal. */
   readonly key: (input: I) => unknown
   /**
-   * How long a success is kept; or, as a function, how long any exit is. Default: the deduplicator's.
+   * How long a success is kept; or, as a function, how long any exit is. Default: the deduplicator's. A result of which the
+   * function throws, or gives no finite duration, is handed out and not kept; each operation is warned about once.
    */
   readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input) | undefined
   /** Whose answer it is: only calls of one tenant share. An input that has none is a defect. Default: everybody's. */
@@ -319,32 +321,24 @@ const readTimeToLive = <A, E>(
   return (exit) => Exit.isSuccess(exit) ? millis : 0
 }
 
-const toMillis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
-
-/** What of an operation's options has not even the right type. */
-const invalidOperation = (name: unknown, options: unknown): InvalidOptions | undefined => {
-  const issues: Array<InvalidOptions["issues"][number]> = []
-  const refuse = (option: string, actual: unknown, allowed: string) => issues.push({ option, actual, allowed })
-  if (typeof name !== "string" || name === "") refuse("name", name, "a text that is not empty")
-  if (typeof options !== "object" || options === null) {
-    refuse("options", options, "an object")
-  } else {
-    const { error, key, success, tenant, timeToLive } = options as Partial<Record<keyof AnyOptions, unknown>>
-    if (typeof key !== "function") refuse("key", key, "a function")
-    if (tenant !== undefined && typeof tenant !== "function") refuse("tenant", tenant, "a function")
-    if (typeof timeToLive !== "function" && timeToLive !== undefined && !isDuration(timeToLive)) {
-      refuse("timeToLive", timeToLive, "a duration, or a function from an exit to a duration")
-    }
-    if (success !== undefined && !Schema.isSchema(success)) refuse("success", success, "a schema")
-    if (error !== undefined && !Schema.isSchema(error)) refuse("error", error, "a schema")
+/** What of an operation's options makes no sense. */
+const invalidOperation = (name: unknown, input: unknown): InvalidOptions | undefined => {
+  const options = new Options("Deduplicator.operation")
+  if (typeof name !== "string" || name === "") options.refuse("name", name, "a text that is not empty")
+  if (typeof input !== "object" || input === null) {
+    options.refuse("options", input, "an object")
+    return options.invalid
   }
-  const [first, ...rest] = issues
-  return first && new InvalidOptions({ module: "Deduplicator.operation", issues: [first, ...rest] })
+  const { error, key, success, tenant, timeToLive } = input as Partial<AnyOptions>
+  if (typeof key !== "function") options.refuse("key", key, "a function")
+  if (tenant !== undefined && typeof tenant !== "function") options.refuse("tenant", tenant, "a function")
+  if (timeToLive !== undefined && typeof timeToLive !== "function") options.millis("timeToLive", timeToLive, 0)
+  if (success !== undefined && !Schema.isSchema(success)) options.refuse("success", success, "a schema")
+  if (error !== undefined && !Schema.isSchema(error)) options.refuse("error", error, "a schema")
+  return options.invalid
 }
 
 type AnyOptions = OperationOptions<never, unknown, unknown>
-
-const isDuration = (input: unknown): boolean => Option.isSome(Duration.fromInput(input as Duration.Input)) // it looks itself
 
 /**
  * The form in which one kept result leaves the process, and comes back.
@@ -537,7 +531,15 @@ export const make = Effect.fnUntraced(function*(options?: DeduplicatorOptions) {
   let undecodable = 0
   const refusal = (operation: string, waiting: number): TooManyWaiters =>
     stackless(() => new TooManyWaiters({ policy: name, operation, waiting, maxWaiters }))
-  const flights = new Flights({ capacity, timeToLiveMillis, maxWaiters, clock, fleet, refusal }, counters)
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const untold = new Set<string>()
+  const onUntold = (operation: string): void => {
+    if (untold.has(operation)) return
+    untold.add(operation)
+    const told = `deduplicator ${name}: the timeToLive of operation ${operation} threw, or gave no finite duration`
+    fork(Effect.logWarning(`${told}; such results are handed out and not kept`))
+  }
+  const flights = new Flights({ capacity, timeToLiveMillis, maxWaiters, clock, fleet, refusal, onUntold }, counters)
   const streams = new StreamFlights({ maxReplay, maxWaiters, fleet, refusal }, counters)
   const stats = (): Stats => ({ ...counters, cached: flights.cached, undecodable })
   yield* metrics.show(sources(name, stats))
@@ -667,27 +669,7 @@ const sources = (name: string, stats: () => Stats): ReadonlyArray<metrics.Source
 
 const readOptions = (input: DeduplicatorOptions = {}) => {
   const options = new Options("Deduplicator")
-  return options.check(check(options, input, ""))
-}
-
-/** Reads a deduplicator's options into a list of issues, each option under the path that is given. */
-export const check = (options: Options, input: DeduplicatorOptions, path: string) => {
-  const given: unknown = input
-  const isObject = typeof given === "object" && given !== null
-  if (!isObject) options.refuse(path === "" ? "options" : path.slice(0, -1), given, "an object")
-  return checkEach(options, isObject ? input : {}, path)
-}
-
-const checkEach = (options: Options, input: DeduplicatorOptions, path: string) => {
-  const { capacity = 10_000, maxReplay = 4096, maxWaiters = 10_000, name = "deduplicator", timeToLive = 0 } = input
-  if (typeof name !== "string") options.refuse(`${path}name`, name, "a text")
-  return {
-    name,
-    capacity: options.integer(`${path}capacity`, capacity, 1),
-    timeToLiveMillis: options.millis(`${path}timeToLive`, timeToLive, 0),
-    maxWaiters: options.integer(`${path}maxWaiters`, maxWaiters, 1),
-    maxReplay: options.integer(`${path}maxReplay`, maxReplay, 1)
-  }
+  return options.check(checkDeduplicator(options, input, ""))
 }
 
 /**

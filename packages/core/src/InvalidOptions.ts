@@ -57,7 +57,7 @@ const Actual: Schema.decodeTo<Schema.Unknown, Schema.Codec<Schema.Json>> = Schem
 export const Issue: Schema.Struct<
   { readonly option: Schema.String; readonly actual: typeof Actual; readonly allowed: Schema.String }
 > = Schema.Struct({
-  /** The option's path, as in `queue` or `trip.failures`. */
+  /** The option's path, as in `queue`, `trip.failures` or, of several, `trip[1].rate`. */
   option: Schema.String,
   /** What was given. Whatever is not JSON is encoded in words. */
   actual: Actual,
@@ -78,7 +78,7 @@ export class InvalidOptions extends Schema.Error<InvalidOptions>("@sluice/core/I
 }) {
   override get message(): string {
     const issues = this.issues.map(({ actual, allowed, option }) =>
-      `${option} is ${plain(actual)}; allowed: ${allowed}`
+      `${option} is ${actual === "" ? `""` : plain(actual)}; allowed: ${allowed}`
     )
     return `${this.module}: ${issues.join(" | ")}`
   }

@@ -65,6 +65,7 @@ import { mapConcurrently } from "./internal/mapConcurrently.ts"
 import { Options } from "./internal/options.ts"
 import type { AnyEffect } from "./internal/primitive.ts"
 import { Primitive } from "./internal/primitive.ts"
+import { checkRetryPolicy } from "./internal/retryOptions.ts"
 import { stackless } from "./internal/stackless.ts"
 import * as Watch from "./internal/stageWatch.ts"
 import { timeout } from "./internal/timeout.ts"
@@ -833,8 +834,8 @@ const checkOptions = (options: Options, path: string, given: unknown): void => {
 const checkRetry = (options: Options, path: string, retry: unknown): void => {
   const policy = policyOf(retry)
   if (policy === undefined) return options.refuse(path, retry, "a RetryPolicy | { policy, ... }")
-  if (policy === retry || !Predicate.isObject(retry)) return RetryPolicy.check(options, policy, `${path}.`)
-  RetryPolicy.check(options, policy, `${path}.policy.`)
+  if (policy === retry || !Predicate.isObject(retry)) return checkRetryPolicy(options, policy, `${path}.`)
+  checkRetryPolicy(options, policy, `${path}.policy.`)
   const { classify, nested, onAttempt } = retry
   if (classify !== undefined && typeof classify !== "function") {
     options.refuse(`${path}.classify`, classify, "a function")

@@ -79,6 +79,7 @@ import { Deadline } from "./Deadline.ts"
 import { Backoff, backoffMillis, millisOf } from "./internal/backoff.ts"
 import { Options } from "./internal/options.ts"
 import { Primitive } from "./internal/primitive.ts"
+import { checkRetryPolicy } from "./internal/retryOptions.ts"
 import { reopenUntilFirst } from "./internal/streams.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import type { Classify, Outcome } from "./Outcome.ts"
@@ -173,30 +174,9 @@ export const none: RetryPolicy = exponential({ maxAttempts: 1 })
  */
 export const validate = (self: RetryPolicy): Effect.Effect<RetryPolicy, InvalidOptions> => {
   const options = new Options("RetryPolicy")
-  check(options, self, "")
+  checkRetryPolicy(options, self, "")
   return options.check(self)
 }
-
-/** Reads a policy's numbers into a list of issues, each option under the path that is given. */
-export const check = (options: Options, self: RetryPolicy, path: string): void => {
-  if (typeof self !== "object" || self === null) {
-    return options.refuse(path === "" ? "policy" : path.slice(0, -1), self, "a RetryPolicy")
-  }
-  options.integer(`${path}maxAttempts`, self.maxAttempts, 1)
-  checkMillis(options, `${path}baseDelay`, self.baseDelay, 1)
-  if (typeof self.factor === "number") options.number(`${path}factor`, self.factor, 1, 1_000)
-  else options.refuse(`${path}factor`, self.factor, "a number from 1 to 1000")
-  checkMillis(options, `${path}maxDelay`, self.maxDelay, 1)
-  checkMillis(options, `${path}maxRetryAfter`, self.maxRetryAfter, 0)
-  options.oneOf(`${path}jitter`, self.jitter, jitters)
-}
-
-const checkMillis = (options: Options, option: string, input: Duration.Input, minimum: 0 | 1): void => {
-  if (!Number.isNaN(millisOf(input))) options.millis(option, input, minimum)
-  else options.refuse(option, input, `a finite duration of at least ${minimum === 0 ? "zero" : "1ms"}`)
-}
-
-const jitters: ReadonlyArray<Jitter> = ["none", "full", "equal", "decorrelated"]
 
 /**
  * The back-off after the given attempt has failed, before jitter: `baseDelay * factor^(attempt - 1)`, at most `maxDelay`.

@@ -61,12 +61,15 @@ import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Backpressure from "./Backpressure.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 import * as Deduplicator from "./Deduplicator.ts"
+import { checkBreaker } from "./internal/breakerOptions.ts"
+import { checkDeduplicator } from "./internal/deduplicatorOptions.ts"
 import { localOf } from "./internal/guardLocally.ts"
 import { merged } from "./internal/merged.ts"
 import * as metrics from "./internal/metrics.ts"
@@ -75,6 +78,7 @@ import { Policy } from "./internal/policy.ts"
 import { type Collector, CurrentCollector, type Settings } from "./internal/policyCall.ts"
 import { PolicyJournal } from "./internal/policyJournal.ts"
 import { type AttemptTimeout, Rejected } from "./internal/rejections.ts"
+import { checkRetryPolicy } from "./internal/retryOptions.ts"
 import { sluiceConfig } from "./internal/sluiceConfig.ts"
 import { stackless } from "./internal/stackless.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
@@ -90,7 +94,7 @@ export { AttemptTimeout, Rejected } from "./internal/rejections.ts"
  * @category models
  */
 export interface SluiceOptions {
-  /** Named in refusals, logs and metrics. */
+  /** Named in refusals, logs and metrics, and the key of calls that name none. Not empty. */
   readonly name: string
   /** Default `RetryPolicy.none`: whether a call may be repeated is the caller's to say. */
   readonly retry?: RetryPolicy.RetryPolicy | undefined
@@ -325,11 +329,11 @@ const readOptions = (input: SluiceOptions): Effect.Effect<Checked, InvalidOption
     minTimeout = Duration.seconds(1),
     name
   } = input
-  if (typeof name !== "string") options.refuse("name", name, "a text")
+  if (typeof name !== "string" || name === "") options.refuse("name", name, "a text that is not empty")
   if (classify !== undefined && typeof classify !== "function") options.refuse("classify", classify, "a function")
-  RetryPolicy.check(options, retry, "retry.")
-  if (breaker !== undefined) CircuitBreaker.check(options, breaker, "breaker.")
-  if (deduplicator !== undefined) Deduplicator.check(options, deduplicator, "deduplicator.")
+  checkRetryPolicy(options, retry, "retry.")
+  if (breaker !== undefined) checkBreaker(options, breaker, "breaker.")
+  if (deduplicator !== undefined) checkDeduplicator(options, deduplicator, "deduplicator.")
   if (deadline !== undefined) options.millis("deadline", deadline, 1)
   return options.check({
     settings: {
@@ -350,20 +354,44 @@ const readOptions = (input: SluiceOptions): Effect.Effect<Checked, InvalidOption
   })
 }
 
-const describe = ({ backpressure, breaker, settings }: Checked): ReadonlyArray<string> => {
-  const { attemptTimeoutMillis, retry } = settings
-  const lines = ["share runs of the same key"]
+const describe = ({ backpressure, breaker, deduplicator, settings }: Checked): ReadonlyArray<string> => {
+  const { attemptTimeoutMillis, deadline, retry } = settings
+  const lines: Array<string> = []
+  if (deadline !== undefined) lines.push(`deadline: ${inWords(deadline)}, for calls that bring none`)
+  const kept = inWords(deduplicator.timeToLive ?? 0)
+  lines.push(`share runs of the same key${kept === "0" ? "" : `, keep results for ${kept}`}`)
   if (backpressure !== undefined) {
     lines.push(`place: ${backpressure.capacity} running and ${backpressure.queue} waiting`)
   }
-  if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts`)
+  if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts, ${delaysOf(retry)}`)
   if (backpressure !== undefined) lines.push(`permit: ${backpressure.capacity} at once`)
-  if (breaker !== undefined) lines.push("circuit: one for each key")
-  if (attemptTimeoutMillis !== undefined) {
-    lines.push(`attempt timeout: ${Duration.format(Duration.millis(attemptTimeoutMillis))}`)
-  }
+  if (breaker !== undefined) lines.push(`circuit: one for each key, ${openingsOf(breaker)}`)
+  if (attemptTimeoutMillis !== undefined) lines.push(`attempt timeout: ${inWords(attemptTimeoutMillis)}`)
   return lines
 }
+
+const inWords = (duration: Duration.Input): string => Duration.format(Duration.fromInputUnsafe(duration))
+
+const delaysOf = ({ baseDelay, factor, jitter, maxDelay }: RetryPolicy.RetryPolicy): string => {
+  const growth = factor === 1 ? "" : `, then times ${factor}, at most ${inWords(maxDelay)}`
+  return `first wait ${inWords(baseDelay)}${growth}, jitter ${jitter}`
+}
+
+const openingsOf = (breaker: CircuitBreaker.CircuitBreakerOptions): string => {
+  const { openFor = "30 seconds", trip = CircuitBreaker.consecutive(5) } = breaker
+  const trips = isList(trip) ? trip : [trip]
+  const time = Schedule.isSchedule(openFor) ? "a time by its schedule" : inWords(openFor)
+  return `opens for ${time} once ${trips.map(tripInWords).join(", or ")}`
+}
+
+const tripInWords = (trip: CircuitBreaker.TripPolicy): string => {
+  if (trip._tag === "Consecutive") return `${trip.failures} failed in a row`
+  const what = trip._tag === "FailureRate" ? "failed" : "were slow"
+  const last = trip.within === undefined ? `last ${trip.calls} calls` : `calls of the last ${inWords(trip.within)}`
+  return `${trip.rate} of the ${last} ${what} (of at least ${trip.minimum})`
+}
+
+const isList = <A>(one: A | ReadonlyArray<A>): one is ReadonlyArray<A> => Array.isArray(one)
 
 /**
  * Builds a policy with state of its own; its circuits are kept in the store that is there.
@@ -475,9 +503,21 @@ const noOptions = {}
  *
  * Every option that is data has a key: the prefix, the part and the option, as in `GPT_RETRY_MAX_ATTEMPTS`,
  * `GPT_BREAKER_OPEN_FOR`, `GPT_BACKPRESSURE_CAPACITY`, `GPT_DEDUPLICATOR_TIME_TO_LIVE` and `GPT_ATTEMPT_TIMEOUT`. Times are written as
- * in `"30 seconds"`. A part that neither the options nor the configuration name is not built. When a circuit opens is set by
- * `GPT_BREAKER_CONSECUTIVE`, by `GPT_BREAKER_FAILURE_RATE` with `_CALLS`, `_WITHIN` and `_MINIMUM` in place of `_RATE`, and by the same
- * with `SLOW`; if one of them is set, it replaces the policies of the options.
+ * in `"30 seconds"`, `"500 millis"` or `"1 hour"`. A part that neither the options nor the configuration name is not built.
+ *
+ * When a circuit opens is set by these, each over the first policy of its kind among the options; the other policies stay.
+ *
+ * | key | |
+ * |---|---|
+ * | `GPT_BREAKER_CONSECUTIVE` | failures in a row, as in `consecutive` |
+ * | `GPT_BREAKER_FAILURE_RATE`, `GPT_BREAKER_SLOW_RATE` | the rate of `failureRate` or `slowCallRate`, above 0, up to 1 |
+ * | `..._CALLS` in place of `_RATE` | of the last so many calls, in place of a time; default 20 |
+ * | `..._WITHIN` in place of `_RATE` | of the calls of that time, in place of a number |
+ * | `..._MINIMUM` in place of `_RATE` | so many calls at least; default half of `_CALLS`, or 10 of a time |
+ *
+ * - What is not set stays as it is in the options. A minimum that is the default there is so again for a new `_CALLS` or `_WITHIN`.
+ * - Where the options have no policy of the kind, `_RATE` or `_CONSECUTIVE` adds one; the others without `_RATE` are refused.
+ * - Where the options have no `trip` at all, what is set stands in place of the default `consecutive(5)`.
  *
  * **Gotchas**
  *
@@ -495,13 +535,13 @@ const noOptions = {}
  *
  * const layer = Gpt.layerConfig((options) => Sluice.config("GPT", options))
  *
- * const program = Gpt.use((gpt) => Effect.succeed(gpt.describe.join(", "))).pipe(
+ * const program = Gpt.use((gpt) => Effect.succeed(gpt.describe[1])).pipe(
  *   Effect.provide(layer),
  *   Effect.provide(Sluice.layerStoresMemory),
  *   Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ GPT_RETRY_MAX_ATTEMPTS: "5" }))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => share runs of the same key, retry: 5 attempts
+ * console.log(await Effect.runPromise(program)) // => retry: 5 attempts, first wait 500ms, then times 2, at most 1m, jitter full
  * ```
  *
  * @since 0.1.0

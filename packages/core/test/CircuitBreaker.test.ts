@@ -111,7 +111,7 @@ describe("CircuitBreaker", () => {
         Effect.gen(function*() {
           yield* failCalls(breaker, 1, "secret-tenant")
           const refused = yield* Effect.flip(succeedCall(breaker, "secret-tenant"))
-          assert.strictEqual(refused.message, "circuit open: 1 of 1 failed; retry in 30s")
+          assert.strictEqual(refused.message, "circuit breaker refused: circuit open (1 of 1 failed); retry in 30s")
         })))
 
     it.effect("is open until the last millisecond, and half-open when the time is over", () =>
@@ -645,7 +645,7 @@ describe("CircuitBreaker", () => {
         assert.strictEqual(invalid.module, "CircuitBreaker")
         assert.deepStrictEqual(
           invalid.issues.map((issue) => issue.option),
-          ["trip.failures", "trip.rate", "trip.calls", "trip.minimum", "openFor", "probeLease"]
+          ["trip[0].failures", "trip[1].rate", "trip[1].calls", "trip[1].minimum", "openFor", "probeLease"]
         )
       }))
 

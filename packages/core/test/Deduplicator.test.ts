@@ -4,9 +4,11 @@ import {
   Clock,
   Context,
   Deferred,
+  type Duration,
   Effect,
   Exit,
   Fiber,
+  Logger,
   Metric,
   Option,
   Schema,
@@ -513,23 +515,43 @@ describe("time to live", () => {
       assert.deepStrictEqual(yield* live, { cached: 1, flights: 0, waiting: 0 })
     }).pipe(provide()))
 
-  it.effect("that its function cannot tell is a defect for all, and one that makes no sense is told before the call", () =>
-    Effect.gen(function*() {
+  it.effect("is nothing for a result of which its function cannot tell: handed out, not kept, and warned about once", () => {
+    const warnings: Array<unknown> = []
+    const logger = Logger.make(({ message }) => warnings.push(message))
+    return Effect.gen(function*() {
       const { dedupe } = yield* Deduplicator.Deduplicator
-      const Throwing = Deduplicator.operation<string>()("throwing", {
-        key: (text: string) => text,
-        timeToLive: () => {
-          throw new Error("boom")
-        }
-      })
-      let runs = 0
-      const call = Effect.sync(() => `answer ${++runs}`)
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(dedupe(call, Throwing("x")))))
-      // @ts-expect-error no duration
-      const Wrong = Deduplicator.operation<string>()("wrong", { key: (text: string) => text, timeToLive: "soon" })
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(dedupe(call, Wrong("x")))))
-      assert.deepStrictEqual([runs, yield* live], [1, nothing])
-    }).pipe(provide()))
+      const boom = () => {
+        throw new Error("boom")
+      }
+      const nonsense: ReadonlyArray<readonly [name: string, timeToLive: () => unknown]> = [
+        ["throwing", boom],
+        ["NaN", () => Number.NaN],
+        ["below zero", () => "-1 seconds"],
+        ["endless", () => "Infinity"],
+        ["no duration", () => ({})],
+        ["nothing", () => undefined]
+      ]
+      for (const [name, timeToLive] of nonsense) {
+        const Untold = Deduplicator.operation<string>()(name, {
+          key: (text: string) => text,
+          timeToLive: timeToLive as () => Duration.Input // as a caller in JavaScript may
+        })
+        let runs = 0
+        const call = Effect.sync(() => `answer ${++runs}`)
+        assert.strictEqual(yield* dedupe(call, Untold("x")), "answer 1", name)
+        assert.strictEqual(yield* dedupe(call, Untold("x")), "answer 2", name)
+      }
+      assert.deepStrictEqual(yield* live, nothing)
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(
+        warnings.map(String),
+        nonsense.map(([name]) =>
+          `deduplicator chat: the timeToLive of operation ${name} threw, or gave no finite duration; such results are handed out ` +
+          "and not kept"
+        )
+      )
+    }).pipe(provide({ name: "chat" }), Effect.provide(Logger.layer([logger])))
+  })
 
   it.effect("makes room by what was not used for longest, and never at the cost of a flight", () =>
     Effect.gen(function*() {
@@ -920,6 +942,11 @@ describe("options", () => {
     ["tenant", "x", { key: String, tenant: "a" }],
     ["timeToLive", "x", { key: String, timeToLive: "soon" }],
     ["timeToLive", "x", { key: String, timeToLive: null }],
+    ["timeToLive", "x", { key: String, timeToLive: "-1 seconds" }],
+    ["timeToLive", "x", { key: String, timeToLive: -5 }],
+    ["timeToLive", "x", { key: String, timeToLive: Number.NaN }],
+    ["timeToLive", "x", { key: String, timeToLive: "Infinity" }],
+    ["timeToLive", "x", { key: String, timeToLive: {} }],
     ["success", "x", { key: String, success: "text" }],
     ["error", "x", { key: String, success: Schema.String, error: {} }]
   ]

@@ -11,6 +11,7 @@ const rubbish: ReadonlyArray<readonly [words: string, value: unknown]> = [
   ["null", null],
   ["NaN", Number.NaN],
   ["-1", -1],
+  ["a symbol", Symbol("x")],
   ["a text", "rubbish"],
   ["true", true],
   ["{}", {}],
@@ -90,10 +91,23 @@ const issuesOf = (exit: Exit.Exit<unknown, unknown>, at: string): ReadonlyArray<
 }
 
 const names = (issues: ReadonlyArray<string>, path: string): boolean =>
-  issues.some((issue) => issue === path || issue.startsWith(`${path}.`))
+  issues.some((issue) => issue === path || issue.startsWith(`${path}.`) || issue.startsWith(`${path}[`))
 
 describe("options that are rubbish", () => {
   it.effect("those that are not are taken", () => Effect.scoped(withStore(Sluice.make(complete))))
+
+  const trips: ReadonlyArray<readonly [path: string, trip: unknown]> = [
+    ["breaker.trip.failures", { _tag: "Consecutive", failures: 10n }],
+    ["breaker.trip.calls", { _tag: "FailureRate", rate: 0.5, minimum: 3, calls: 10n }],
+    ["breaker.trip.minimum", { _tag: "SlowCallRate", rate: 0.5, calls: 20, minimum: Symbol("x") }]
+  ]
+  for (const [path, trip] of trips) {
+    it.effect(path, () =>
+      Effect.gen(function*() {
+        const exit = yield* Effect.exit(Effect.scoped(withStore(Sluice.make(set("breaker", { trip })))))
+        assert.deepStrictEqual(issuesOf(exit, path), [path])
+      }))
+  }
 
   for (const [path, sensible] of Object.entries(options)) {
     for (const [words, value] of rubbish) {
@@ -192,6 +206,8 @@ interface Key {
   readonly sensible: string
   readonly option: string
   readonly value: unknown
+  /** The key without which it has nothing to change where the options have no trip policy. */
+  readonly needs?: string
 }
 
 const time = (option: string, senseless?: string): Key => ({
@@ -207,6 +223,16 @@ const whole = (option: string, senseless: string, sensible = 3): Key => ({
   option,
   value: sensible,
   senseless
+})
+
+/** What it makes of a rate depends on the rate that is given: see below. */
+const rate = (wrong: string, senseless: string, sensible: string, needs?: string): Key => ({
+  wrong,
+  senseless,
+  sensible,
+  option: "breaker.trip",
+  value: undefined,
+  ...(needs === undefined ? undefined : { needs })
 })
 
 const keys: Record<string, Key> = {
@@ -234,62 +260,14 @@ const keys: Record<string, Key> = {
     option: "breaker.trip",
     value: CircuitBreaker.consecutive(3)
   },
-  BREAKER_FAILURE_RATE: {
-    wrong: "half",
-    senseless: "2",
-    sensible: "0.3",
-    option: "breaker.trip",
-    value: CircuitBreaker.failureRate({ rate: 0.3 })
-  },
-  BREAKER_FAILURE_CALLS: {
-    wrong: "many",
-    senseless: "0",
-    sensible: "50",
-    option: "breaker.trip",
-    value: CircuitBreaker.failureRate({ rate: 0.5, calls: 50 })
-  },
-  BREAKER_FAILURE_WITHIN: {
-    wrong: "soon",
-    senseless: "0 millis",
-    sensible: "7 seconds",
-    option: "breaker.trip",
-    value: undefined
-  },
-  BREAKER_FAILURE_MINIMUM: {
-    wrong: "few",
-    senseless: "0",
-    sensible: "7",
-    option: "breaker.trip",
-    value: CircuitBreaker.failureRate({ rate: 0.5, minimum: 7 })
-  },
-  BREAKER_SLOW_RATE: {
-    wrong: "half",
-    senseless: "2",
-    sensible: "0.3",
-    option: "breaker.trip",
-    value: CircuitBreaker.slowCallRate({ rate: 0.3 })
-  },
-  BREAKER_SLOW_CALLS: {
-    wrong: "many",
-    senseless: "0",
-    sensible: "50",
-    option: "breaker.trip",
-    value: CircuitBreaker.slowCallRate({ rate: 0.5, calls: 50 })
-  },
-  BREAKER_SLOW_WITHIN: {
-    wrong: "soon",
-    senseless: "0 millis",
-    sensible: "7 seconds",
-    option: "breaker.trip",
-    value: undefined
-  },
-  BREAKER_SLOW_MINIMUM: {
-    wrong: "few",
-    senseless: "0",
-    sensible: "7",
-    option: "breaker.trip",
-    value: CircuitBreaker.slowCallRate({ rate: 0.5, minimum: 7 })
-  },
+  BREAKER_FAILURE_RATE: rate("half", "2", "0.3"),
+  BREAKER_FAILURE_CALLS: rate("many", "0", "50", "BREAKER_FAILURE_RATE"),
+  BREAKER_FAILURE_WITHIN: rate("soon", "0 millis", "7 seconds", "BREAKER_FAILURE_RATE"),
+  BREAKER_FAILURE_MINIMUM: rate("few", "0", "7", "BREAKER_FAILURE_RATE"),
+  BREAKER_SLOW_RATE: rate("half", "2", "0.3"),
+  BREAKER_SLOW_CALLS: rate("many", "0", "50", "BREAKER_SLOW_RATE"),
+  BREAKER_SLOW_WITHIN: rate("soon", "0 millis", "7 seconds", "BREAKER_SLOW_RATE"),
+  BREAKER_SLOW_MINIMUM: rate("few", "0", "7", "BREAKER_SLOW_RATE"),
   BACKPRESSURE_CAPACITY: whole("backpressure.capacity", "0", 6),
   BACKPRESSURE_QUEUE: whole("backpressure.queue", "-1"),
   BACKPRESSURE_MAX_WAIT: time("backpressure.maxWait", "Infinity"),
@@ -350,7 +328,7 @@ describe("configuration", () => {
       )
     }))
 
-  for (const [key, { option, senseless, sensible, value, wrong }] of Object.entries(keys)) {
+  for (const [key, { needs, option, senseless, sensible, value, wrong }] of Object.entries(keys)) {
     it.effect(`GPT_${key} of the wrong form is an error that names it`, () =>
       Effect.gen(function*() {
         for (const given of [complete, { name: "gpt" }]) {
@@ -376,9 +354,10 @@ describe("configuration", () => {
     it.effect(`GPT_${key} sets ${option}, over what is given and where nothing is`, () =>
       Effect.gen(function*() {
         for (const given of [complete, { name: "gpt" }]) {
-          const options = yield* read({ [`GPT_${key}`]: sensible }, given)
-          if (value === undefined) assert.isDefined(at(option, options))
-          else assert.deepStrictEqual(plain(at(option, options)), value)
+          const beside = needs === undefined || given === complete ? {} : { [`GPT_${needs}`]: "0.5" }
+          const options = yield* read({ ...beside, [`GPT_${key}`]: sensible }, given)
+          if (value === undefined) assert.notDeepEqual(at(option, options), at(option, given))
+          else assert.deepInclude([plain(at(option, options))].flat(), value)
         }
         yield* built({ [`GPT_${key}`]: sensible })
       }))
@@ -391,6 +370,90 @@ describe("configuration", () => {
         !["name", "classify", "retry", "breaker", "backpressure", "deduplicator"].includes(path)
       )
       assert.deepStrictEqual(data.filter((path) => !named.has(path)), [])
+    }))
+
+  const perMinute = CircuitBreaker.failureRate({ rate: 0.2, within: "1 minute", minimum: 100 })
+  const of = (...trip: ReadonlyArray<CircuitBreaker.TripPolicy>) => ({ name: "gpt", breaker: { trip } })
+  const merges: ReadonlyArray<
+    readonly [words: string, trip: ReadonlyArray<CircuitBreaker.TripPolicy>, set: Record<string, string>, made: unknown]
+  > = [
+    ["a minimum alone", [perMinute], { FAILURE_MINIMUM: "15" }, [{ ...perMinute, minimum: 15 }]],
+    ["a rate alone", [perMinute], { FAILURE_RATE: "0.3" }, [{ ...perMinute, rate: 0.3 }]],
+    ["a time alone", [perMinute], { FAILURE_WITHIN: "2 minutes" }, [{ ...perMinute, within: Duration.minutes(2) }]],
+    [
+      "calls in place of a time, and the minimum that was chosen stays",
+      [perMinute],
+      { FAILURE_CALLS: "500" },
+      [{ ...perMinute, calls: 500, within: undefined }]
+    ],
+    [
+      "calls, and the minimum that nobody chose follows",
+      [CircuitBreaker.slowCallRate({ rate: 0.5 })],
+      { SLOW_CALLS: "8" },
+      [CircuitBreaker.slowCallRate({ rate: 0.5, calls: 8 })]
+    ],
+    [
+      "a rate of another kind, beside what is there",
+      [CircuitBreaker.consecutive(5), perMinute],
+      { SLOW_RATE: "0.9", FAILURE_RATE: "0.3" },
+      [CircuitBreaker.consecutive(5), { ...perMinute, rate: 0.3 }, CircuitBreaker.slowCallRate({ rate: 0.9 })]
+    ],
+    [
+      "failures in a row, in their place",
+      [perMinute, CircuitBreaker.consecutive(5)],
+      { CONSECUTIVE: "3" },
+      [perMinute, CircuitBreaker.consecutive(3)]
+    ],
+    ["only the first of two of a kind", [perMinute, perMinute], { FAILURE_RATE: "1" }, [
+      { ...perMinute, rate: 1 },
+      perMinute
+    ]]
+  ]
+  it.effect.each(merges)(
+    "changes of the trip policies what is set and nothing else: %s",
+    ([, trip, set, made]) =>
+      Effect.gen(function*() {
+        const values = Object.fromEntries(Object.entries(set).map(([key, value]) => [`GPT_BREAKER_${key}`, value]))
+        assert.deepStrictEqual((yield* read(values, of(...trip))).breaker?.trip, made as never)
+        const [only] = trip
+        if (trip.length > 1 || only === undefined) return
+        const alone = yield* read(values, { name: "gpt", breaker: { trip: only } })
+        assert.deepStrictEqual(alone.breaker?.trip, made as never)
+      })
+  )
+
+  it.effect("a rate's rest without a rate to change is refused, with the key that is missing", () =>
+    Effect.gen(function*() {
+      for (const given of [{ name: "gpt" }, of(CircuitBreaker.consecutive(5))]) {
+        for (const [key, value] of [["MINIMUM", "5"], ["CALLS", "5"], ["WITHIN", "5 seconds"]] as const) {
+          const error = yield* Effect.flip(read({ [`GPT_BREAKER_FAILURE_${key}`]: value }, given))
+          assert.instanceOf(error, Config.ConfigError)
+          assert.include(error.message, `GPT_BREAKER_FAILURE_${key}`)
+          assert.include(error.message, "GPT_BREAKER_FAILURE_RATE")
+        }
+      }
+    }))
+
+  it.effect("tells apart the policies that are wrong, and where a limit comes from", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(built({ GPT_BREAKER_FAILURE_RATE: "0", GPT_BREAKER_SLOW_RATE: "0" }))
+      assert.strictEqual(
+        error.message,
+        "Sluice: breaker.trip[1].rate is 0; allowed: a number above 0, up to 1, of failureRate | " +
+          "breaker.trip[2].rate is 0; allowed: a number above 0, up to 1, of slowCallRate"
+      )
+      const tooMany = yield* Effect.flip(built({ GPT_BREAKER_SLOW_MINIMUM: "50" }))
+      assert.strictEqual(
+        tooMany.message,
+        "Sluice: breaker.trip[2].minimum is 50; allowed: at most the calls of slowCallRate, which are 20"
+      )
+    }))
+
+  it.effect("shows how a time is written", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(read({ GPT_ATTEMPT_TIMEOUT: "5s" }))
+      assert.include(error.message, `such as "30 seconds", "500 millis" or "1 hour"`)
+      assert.include(error.message, "GPT_ATTEMPT_TIMEOUT")
     }))
 
   // The calls are dropped without a word.

@@ -2,12 +2,13 @@ import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import * as Deadline from "@sluice/core/Deadline"
 import * as Deduplicator from "@sluice/core/Deduplicator"
+import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Outcome from "@sluice/core/Outcome"
 import * as Pipeline from "@sluice/core/Pipeline"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Data, Deferred, Duration, Effect, Exit, Fiber, Layer, Option } from "effect"
+import { Cause, Clock, Data, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
@@ -156,7 +157,7 @@ describe("time", () => {
       for (const opened of ["Closed", "Closed", "Open"]) {
         const [exit, millis] = yield* timed(gpt.protect(Effect.never), "5 seconds")
         assert.deepStrictEqual([failureOf(exit), millis], [
-          new Sluice.AttemptTimeout({ after: Duration.seconds(5) }),
+          new Sluice.AttemptTimeout({ after: Duration.seconds(5), policy: "gpt" }),
           5_000
         ])
         assert.strictEqual(yield* stateTag(gpt), opened)
@@ -760,11 +761,53 @@ describe("policies as services", () => {
       assert.deepStrictEqual(gpt.describe, [
         "share runs of the same key",
         "place: 2 running and 3 waiting",
-        "retry: 3 attempts",
+        "retry: 3 attempts, first wait 1s, jitter none",
         "permit: 2 at once",
-        "circuit: one for each key",
+        "circuit: one for each key, opens for 10s once 1 failed in a row",
         "attempt timeout: 5s"
       ])
+    }).pipe(withStore))
+
+  it.effect("says of each part how it was set", () =>
+    Effect.gen(function*() {
+      const gpt = yield* make({
+        deadline: "1 minute",
+        deduplicator: { timeToLive: "1 hour" },
+        retry: RetryPolicy.exponential({ baseDelay: "200 millis", factor: 3 }),
+        breaker: {
+          openFor: Schedule.exponential("1 second"),
+          trip: [
+            CircuitBreaker.failureRate({ rate: 0.5, calls: 40 }),
+            CircuitBreaker.slowCallRate({ rate: 0.9, within: "1 minute", minimum: 7 })
+          ]
+        }
+      })
+      assert.deepStrictEqual(gpt.describe, [
+        "deadline: 1m, for calls that bring none",
+        "share runs of the same key, keep results for 1h",
+        "retry: 3 attempts, first wait 200ms, then times 3, at most 1m, jitter full",
+        "circuit: one for each key, opens for a time by its schedule once 0.5 of the last 40 calls failed (of at least 20), " +
+        "or 0.9 of the calls of the last 1m were slow (of at least 7)"
+      ])
+    }).pipe(withStore))
+
+  it.effect("has a name", () =>
+    Effect.gen(function*() {
+      const invalid = yield* Effect.flip(make({ name: "" }))
+      assert.strictEqual(invalid.message, `Sluice: name is ""; allowed: a text that is not empty`)
+    }).pipe(withStore))
+
+  it.effect("a deadline that is no duration is a defect that names it", () =>
+    Effect.gen(function*() {
+      const gpt = yield* make({})
+      // @ts-expect-error no duration
+      const exit = yield* Effect.exit(gpt.protect(Effect.void, { deadline: "5 minuts" }))
+      const defect = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Cause.squash(exit.cause) : undefined
+      assert.instanceOf(defect, InvalidOptions)
+      assert.strictEqual(
+        defect.message,
+        `Deadline: deadline is 5 minuts; allowed: a duration, as in "5 seconds"`
+      )
     }).pipe(withStore))
 
   it.effect("tells all options that are wrong at once", () =>
@@ -786,8 +829,8 @@ describe("policies as services", () => {
           "backpressure.capacity",
           "backpressure.queue",
           "breaker.openFor",
-          "breaker.trip.failures",
-          "breaker.trip.rate",
+          "breaker.trip[0].failures",
+          "breaker.trip[1].rate",
           "deadline",
           "deduplicator.capacity",
           "deduplicator.maxReplay",

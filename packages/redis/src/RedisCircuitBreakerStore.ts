@@ -16,8 +16,8 @@
  * | `prefix` | `"sluice:"` | says whose keys these are where a Redis is shared |
  * | `idle` | 1 hour | longer than nearly every window and pause, and what nobody needs is soon gone |
  *
- * - Three keys per circuit, in one slot of a cluster: `sluice:circuit:{openai}` has what stands, `...:leases` the probes,
- *   `...:seen:` and a window the evidence. Two more are the index for `list`.
+ * - Two keys per circuit and one for each window, in one slot of a cluster: `sluice:circuit:{openai}` has what stands, `...:leases`
+ *   the probes, `...:seen:` and a window the evidence. Two more are the index for `list`.
  * - Times are the server's: the clocks of the processes need not agree.
  * - No key is without an expiry. A circuit is kept for `idle` after its last use, or after the end of its opening, ramp, force or
  *   window, the lapse of its last lease, or the time at which the dependency wanted to be called again, whichever is latest.
@@ -33,6 +33,8 @@
  * - Keys with an expiry are the first to be evicted. Give circuits a Redis with `noeviction`, or accept that an open one may
  *   be forgotten when memory runs out.
  * - Nobody may send `MULTI` through the same `Redis` service: until `EXEC` all verbs would be queued with it, and fail.
+ * - A Redis that cannot be reached when the program starts fails the layer of its client: `RedisStores.layerInBackground` starts
+ *   without it.
  * - A node-redis client that has lost its connection keeps what it is asked, and asks it late. With `disableOfflineQueue` a
  *   verb fails at once, and the breaker goes on locally.
  *
@@ -68,6 +70,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
 import * as Predicate from "effect/Predicate"
+import { areSamples, isGeneration, isWindow } from "./internal/circuitGiven.ts"
 import { type Decoded, decodePage, decodeReply } from "./internal/circuitReply.ts"
 import * as Scripts from "./internal/circuitScripts.ts"
 import { mostMillis, untouchedJson, wishOf } from "./internal/circuitTarget.ts"
@@ -210,11 +213,15 @@ const onRedis = (
     read: (circuit) => look("read", circuit),
     lease: (asked) => {
       const { generation, id, limit, ttlMillis, window } = asked
+      if (!isWindow(window) || Number.isNaN(ttlMillis)) return refused("lease", "what was asked makes no sense")
       const ask = { idleMillis, span: spanOf(window), generation, id, limit, ttlMillis: millisOf(ttlMillis) }
       return answer("lease", asked, run.lease(keysOf(asked), ask))
     },
     record: (given) => {
       const { generation, lease, samples, window } = given
+      if (!isWindow(window) || !isGeneration(generation) || !areSamples(samples)) {
+        return refused("record", "what was given makes no sense")
+      }
       return answer(
         "record",
         given,
@@ -223,7 +230,9 @@ const onRedis = (
     },
     transition: (asked) => {
       const wish = wishOf(asked.to)
-      if (wish === undefined) return refused("transition", "what was wished makes no sense")
+      if (wish === undefined || !isWindow(asked.window) || !isGeneration(asked.generation)) {
+        return refused("transition", "what was wished makes no sense")
+      }
       const { by, generation, window } = asked
       const args = { ...wish, idleMillis, span: spanOf(window), generation, by }
       return answer("transition", asked, run.transition(keysOf(asked), args))

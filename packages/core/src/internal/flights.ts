@@ -166,6 +166,8 @@ interface FlightsOptions {
   readonly clock: Clock.Clock
   readonly fleet: Fleet
   readonly refusal: (operation: string, waiting: number) => TooManyWaiters
+  /** Hears of an operation whose function could not say how long a result is kept. */
+  readonly onUntold: (operation: string) => void
 }
 
 /** What is counted, of effects and streams together. */
@@ -182,11 +184,18 @@ export interface Counters {
 // One turn of the event loop wakes so many: who is woken does what comes next at once, and others are to have their turn.
 const wakesPerTurn = 256
 
+/** A clock that is set back by no more than this is a clock that is kept right. */
+const slightMillis = 1_000
+
 /** From key to flight, then to kept exit. */
 export class Flights {
   private readonly options: FlightsOptions
   private readonly counters: Counters
-  private readonly epoch: number
+  private epoch: number
+  /** What the time was when it was last looked at. */
+  private latest = 0
+  /** When the last of what was kept is over. */
+  private farthest = 0
   private readonly entries = new Map<string, AnyFlight | Kept>()
   private readonly recency = new Chain<Kept>()
   /** How many callers were woken in place, each by what the one before did next. */
@@ -308,8 +317,20 @@ export class Flights {
     return true
   }
 
+  // It never goes back: by a clock that is set back what is kept would be served for as much longer.
   private now(): number {
-    return this.options.clock.currentTimeMillisUnsafe() - this.epoch
+    const now = this.options.clock.currentTimeMillisUnsafe() - this.epoch
+    if (now < this.latest) this.setBack(now)
+    else this.latest = now
+    return this.latest
+  }
+
+  // The time that went by unseen is less than what the clock was set back by. Where that is much, all that is kept is over: who
+  // knows how old it is.
+  private setBack(now: number): void {
+    const { latest } = this
+    if (latest - now > slightMillis) this.latest = Math.max(latest, this.farthest)
+    this.epoch -= this.latest - now
   }
 
   private board<A, E>(flight: Flight<A, E>, seat: Seat): void {
@@ -347,7 +368,8 @@ export class Flights {
   private land<A, E>(flight: Flight<A, E>, landing: Landing<A, E>): boolean {
     if (flight.landing !== undefined) return false
     const current = this.entries.get(flight.key.slot) === flight
-    flight.landing = current ? this.replace(flight.key, landing) : landing
+    flight.landing = landing
+    if (current) this.replace(flight.key, landing)
     this.wake(flight)
     return current
   }
@@ -384,35 +406,35 @@ export class Flights {
   }
 
   /**
-   * Puts an exit in its flight's place for as long as it is worth, and hands it on; or the defect of the function that should
-   * have said how long. (In its place, since a Map holds on to the room of what was deleted: twice the memory.)
+   * Puts an exit in its flight's place for as long as it is worth. (In its place, since a Map holds on to the room of what was
+   * deleted: twice the memory.)
    */
-  private replace<A, E>({ operation, slot, [KeyTypeId]: of }: RequestKey<A, E>, landing: Landing<A, E>): Landing<A, E> {
-    let landed = landing
-    let millis = 0
-    try {
-      if (landing !== "Abandoned") millis = this.timeToLive(of.timeToLive, landing)
-    } catch (defect) {
-      landed = Exit.die(defect)
-    }
-    if (landed !== "Abandoned" && millis > 0) this.store(operation, slot, landed, millis)
-    else this.entries.delete(slot)
-    return landed
+  private replace<A, E>(key: RequestKey<A, E>, landing: Landing<A, E>): void {
+    const millis = landing === "Abandoned" ? 0 : this.timeToLive(key, landing)
+    if (landing !== "Abandoned" && millis > 0) this.store(key.operation, key.slot, landing, millis)
+    else this.entries.delete(key.slot)
   }
 
   // An interruption is nobody's answer, and a refusal of a policy says nothing about the next call.
-  private timeToLive<A, E>(
-    timeToLive: ((exit: Exit.Exit<A, E>) => number) | undefined,
-    exit: Exit.Exit<A, E>
-  ): number {
+  private timeToLive<A, E>({ operation, [KeyTypeId]: of }: RequestKey<A, E>, exit: Exit.Exit<A, E>): number {
     if (Exit.isFailure(exit) && exit.cause.reasons.some(isPassing)) return 0
-    if (timeToLive !== undefined) return timeToLive(exit)
-    return Exit.isSuccess(exit) ? this.options.timeToLiveMillis : 0
+    if (of.timeToLive === undefined) return Exit.isSuccess(exit) ? this.options.timeToLiveMillis : 0
+    // The call was made, and its answer may well have been paid for: it is handed out, though not kept.
+    let millis = Number.NaN
+    try {
+      millis = of.timeToLive(exit)
+    } catch {
+      // What is thrown may hold the answer, and is told to nobody.
+    }
+    if (millis >= 0 && millis < Number.POSITIVE_INFINITY) return millis
+    this.options.onUntold(operation)
+    return 0
   }
 
   private store(operation: string, slot: string, exit: Exit.Exit<unknown, unknown>, millis: number): void {
     const now = this.now()
     const expiresAt = now + millis
+    if (expiresAt < Number.POSITIVE_INFINITY) this.farthest = Math.max(this.farthest, expiresAt)
     const entry = Exit.isSuccess(exit)
       ? new Kept(operation, slot, exit.value, expiresAt)
       : new KeptFailure(operation, slot, exit, expiresAt)

@@ -1,7 +1,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Deadline } from "../Deadline.ts"
@@ -25,7 +25,8 @@ interface Moving extends Deadline {
   watch(watcher: () => void): () => void
 }
 
-const isMoving = (deadline: Deadline): deadline is Moving => "watch" in deadline
+/** Whether a deadline may come nearer. */
+export const isMoving = (deadline: Deadline): deadline is Moving => "watch" in deadline
 
 /**
  * The deadline of a flight: the latest among those who wait for it at the moment of asking. There is none (its moment is
@@ -36,6 +37,8 @@ export abstract class SharedDeadline implements Moving {
   private watchers: Set<() => void> | undefined
   /** The nearest moment that a watcher counts on. */
   private watched = Number.POSITIVE_INFINITY
+  /** That of the last one to leave. */
+  private last: Deadline | undefined
 
   get at(): number {
     return this.latest()?.at ?? Number.POSITIVE_INFINITY
@@ -45,8 +48,15 @@ export abstract class SharedDeadline implements Moving {
     return this.latest()?.budgetMillis ?? Number.POSITIVE_INFINITY
   }
 
+  /** What `at` was as long as there was anybody: by which to judge how a flight ends that everybody left. */
+  get lastMoment(): number {
+    if (this.waiters.oldest !== undefined) return this.at
+    return this.last === undefined ? Number.POSITIVE_INFINITY : lastMomentOf(this.last)
+  }
+
   /** Somebody left. If the moment was his alone, it is nearer now. */
   left(waiter: Waiter): void {
+    if (this.waiters.oldest === undefined) this.last = waiter.deadline
     if (this.watchers === undefined) return
     const moment = momentOf(waiter)
     if (moment < this.watched || this.someoneStaysUntil(moment)) return
@@ -93,6 +103,10 @@ export abstract class SharedDeadline implements Moving {
   }
 }
 
+/** The moment of a deadline, or what it was before everybody had left. */
+export const lastMomentOf = (deadline: Deadline): number =>
+  deadline instanceof SharedDeadline ? deadline.lastMoment : deadline.at
+
 const momentOf = ({ deadline }: Waiter): number => deadline?.at ?? Number.POSITIVE_INFINITY
 
 /** What several callers share, while it runs. It is its own deadline: one object less for each. */
@@ -127,17 +141,53 @@ export const isPartOf = (fiber: Fiber.Fiber<unknown, unknown>, run: Run): boolea
   return current !== undefined
 }
 
+/** How deep on one stack what one run does may start, stop or end another, before it goes through the scheduler. */
+export const maxNesting = 16
+
 /** Interrupts the run, and waits until its finalizers are done. */
 export const stop = (run: Run): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { fiber } = run
     if (fiber === undefined) return Effect.void
     const rest = Effect.suspend(() => run.fiber === fiber ? Effect.void : stop(run))
-    return Effect.andThen(Fiber.interrupt(fiber), rest)
+    return Effect.andThen(interrupt(fiber), rest)
   })
 
-/** How deep on one stack what one run does may start or end another, before it goes through the scheduler. */
-export const maxNesting = 16
+// What is stopped may have led another run, and stops that on the same stack; who waits for the end goes on where it ends.
+let stopping = 0
+let stopped = 0
+
+const interrupt = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    stopping < maxNesting ? interruptNow(fiber) : Effect.andThen(Effect.yieldNow, interruptNow(fiber))
+  )
+
+const interruptNow = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.withFiber((by) => {
+    stopping++
+    try {
+      fiber.interruptUnsafe(by.id)
+    } finally {
+      stopping--
+    }
+    return ended(fiber)
+  })
+
+const ended = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.withFiber((by) =>
+    Effect.callback((resume) => {
+      const onEnd = (): void => {
+        if (stopped >= maxNesting) return by.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
+        stopped++
+        try {
+          resume(Effect.void)
+        } finally {
+          stopped--
+        }
+      }
+      return Effect.sync(fiber.addObserver(onEnd))
+    })
+  )
 
 // A run starts in place: most go straight to their first wait.
 let nesting = 0

@@ -126,6 +126,7 @@ export class LocalCircuits {
     const passage = new Passage(key)
     passage.circuit = circuit
     passage.generation = circuit.generation
+    circuit.mend(now)
     if (isHalfOpen(circuit.control, now)) {
       const { policy: { probes, window }, probeLeaseMillis } = this.settings
       const id = this.nextId()
@@ -173,6 +174,7 @@ export class LocalCircuits {
   private enterCold(passage: Passage, circuit: MemoryCircuit): Effect.Effect<never, CircuitOpen> | undefined {
     const now = this.now()
     passage.startedAt = now
+    circuit.mend(now)
     const evidence = circuit.evidence(this.settings.policy.window)
     this.decide(circuit, evidence, undefined, now)
     passage.generation = circuit.generation

@@ -76,6 +76,18 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
     this.others = undefined
   }
 
+  /**
+   * What began in the future began before the clock was set back. It counts from now on: an opening of a second would else last
+   * for as much longer as the clock was set back.
+   */
+  mend(now: number): void {
+    const ahead = this.control.since - now
+    if (ahead <= 0) return
+    this.control = shifted(this.control, -ahead)
+    this.refusal = undefined
+    for (const [id, at] of this.leases ?? []) this.leases?.set(id, at - ahead)
+  }
+
   /** Leases that live. */
   probing(now: number): number {
     if (this.leases === undefined) return 0
@@ -91,6 +103,7 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
   }
 
   snapshot(window: Window, now: number): Snapshot {
+    this.mend(now)
     const { control, generation, key } = this
     const evidence = this.known(window)?.toRaw(now) ?? noEvidence
     return { key, generation, control, evidence, probing: this.probing(now), leaseMillis: this.leaseMillis(now), now }
@@ -226,6 +239,7 @@ export const tryLease = (
   { id, limit, ttlMillis, window }: Pick<Asked<"lease">, "id" | "limit" | "ttlMillis" | "window">,
   now: number
 ): boolean => {
+  circuit.mend(now)
   const { control } = circuit
   if (control._tag !== "Open" || now < control.until) return false
   const live = circuit.probing(now)
@@ -279,3 +293,11 @@ export const controlOf = (to: Target, by: string, since: number): Control => {
 
 // Microseconds, so that a circuit that was forgotten and comes back never reissues a generation of its former life.
 const nextGeneration = (previous: number, now: number): number => Math.max(previous + 1, Math.floor(now * 1_000))
+
+/** The same by a clock that shows so much more. */
+export const shifted = (control: Control, by: number): Control => {
+  const until = control.until === 0 ? 0 : control.until + by
+  return control._tag === "Open"
+    ? { ...control, since: control.since + by, until, hinted: control.hinted === 0 ? 0 : control.hinted + by }
+    : { ...control, since: control.since + by, until }
+}

@@ -22,13 +22,13 @@ export class Options {
       const upper = maximum === Number.MAX_SAFE_INTEGER ? "" : ` to ${maximum}`
       this.refuse(option, actual, `a whole number from ${minimum}${upper}`)
     }
-    return actual
+    return numberOf(actual)
   }
 
   number(option: string, actual: number, minimum: number, maximum: number): number {
     const isWithin = typeof actual === "number" && actual >= minimum && actual <= maximum
     if (!isWithin) this.refuse(option, actual, `a number from ${minimum} to ${maximum}`)
-    return actual
+    return numberOf(actual)
   }
 
   /** Milliseconds of a finite duration of at least `minimumMillis`. */
@@ -46,17 +46,21 @@ export class Options {
     return actual
   }
 
+  /** All issues as one error; none where there are none. */
+  get invalid(): InvalidOptions | undefined {
+    const [first, ...rest] = this.issues
+    return first && new InvalidOptions({ module: this.module, issues: [first, ...rest] })
+  }
+
   /** Fails with all issues, or succeeds with what was read. */
   check<A>(read: A): Effect.Effect<A, InvalidOptions> {
-    const [first, ...rest] = this.issues
-    return first === undefined
-      ? Effect.succeed(read)
-      : Effect.fail(new InvalidOptions({ module: this.module, issues: [first, ...rest] }))
+    const { invalid } = this
+    return invalid === undefined ? Effect.succeed(read) : Effect.fail(invalid)
   }
 }
 
-// NaN for what is no duration: `fromInputUnsafe` throws on it, or takes it for none at all, and an option is refused.
-const toMillis = (input: Duration.Input): number => {
+/** NaN for what is no duration: `fromInputUnsafe` throws on it, or takes it for none at all, and an option is refused. */
+export const toMillis = (input: Duration.Input): number => {
   if (typeof input === "number") return input
   if (typeof input === "object" && !isSpelled(input)) return Number.NaN
   try {
@@ -78,3 +82,6 @@ const isSpelled = (input: object | null): boolean => {
 }
 
 const describeInput = (input: Duration.Input): unknown => Duration.isDuration(input) ? Duration.format(input) : input
+
+// Untyped callers give what no arithmetic is possible with, such as a bigint. It is refused by then, and must not throw.
+const numberOf = (actual: unknown): number => typeof actual === "number" ? actual : Number.NaN

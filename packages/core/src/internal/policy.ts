@@ -113,7 +113,7 @@ export class Policy {
       const told = onServed(fiber.getRef(CurrentCollector))
       const shared = this.deduplicator.dedupeWith(self, widened(key), told, refuse)
       const deadline = fiber.getRef(Deadline.Deadline)
-      return deadline === undefined ? shared : Effect.raceFirst(shared, leave(deadline))
+      return deadline === undefined ? shared : Effect.raceFirst(shared, leave(deadline, this.settings.name))
     })
   }
 
@@ -125,7 +125,9 @@ export class Policy {
       const told = onServed(fiber.getRef(CurrentCollector))
       const shared = this.deduplicator.dedupeStreamWith(self, widened(key), told, refuse)
       const deadline = fiber.getRef(Deadline.Deadline)
-      return Effect.succeed(deadline === undefined ? shared : Stream.interruptWhen(shared, leave(deadline)))
+      return Effect.succeed(
+        deadline === undefined ? shared : Stream.interruptWhen(shared, leave(deadline, this.settings.name))
+      )
     }))
   }
 
@@ -502,10 +504,10 @@ const refuse = (reason: Rejected["reason"]): Effect.Effect<never, Rejected> =>
 // has happened, or a service that hangs would never be seen to be down: a run that is over by then needs no leaving.
 const leaveMarginMillis = 20
 
-const leave = (deadline: Deadline.Deadline): Effect.Effect<never, Rejected> =>
+const leave = (deadline: Deadline.Deadline, policy: string): Effect.Effect<never, Rejected> =>
   Effect.flatMap(
     sleepUntil(deadline, () => deadline.at + leaveMarginMillis),
-    () => refuse(Deadline.exceeded(deadline, "Attempt"))
+    () => refuse(Deadline.exceeded(deadline, "Attempt", policy))
   )
 
 const onServed = (collector: Collector | undefined) => (served: Deduplicator.Served): void => {

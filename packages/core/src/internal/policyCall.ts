@@ -10,6 +10,7 @@ import * as Deadline from "../Deadline.ts"
 import type { Served } from "../Deduplicator.ts"
 import { type Classify, failure, ignored, type Outcome } from "../Outcome.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
+import { isMoving, lastMomentOf } from "./launch.ts"
 import type { Permits } from "./permits.ts"
 import { sleepUntil } from "./sleepUntil.ts"
 import type { PolicyJournal } from "./policyJournal.ts"
@@ -111,7 +112,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected> {
       }
       if (failsWith(exit.cause, (error) => this.journal.isShed(error))) return ignored
       // Whoever keeps the deadline outside of the policy may have been the first to interrupt.
-      const isLate = deadline !== undefined && now >= deadline.at
+      const isLate = deadline !== undefined && now >= lastMomentOf(deadline)
       if (isLate && Cause.hasInterruptsOnly(exit.cause)) return this.cutShort(elapsedMillis)
     }
     // Whatever the policy did not raise is the call's own.
@@ -149,7 +150,10 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected> {
     const { deadline } = this
     if (deadline === undefined) return this.wait(self)
     const late = Effect.flatMap(
-      sleepUntil(deadline, () => deadline.at),
+      Effect.suspend(() => {
+        const startedAt = this.clock.currentTimeMillisUnsafe()
+        return sleepUntil(deadline, () => momentFrom(startedAt, deadline))
+      }),
       () => Effect.fail(this.exceeded(deadline, "Queue"))
     )
     return this.wait(Effect.raceFirst(self, late))
@@ -163,20 +167,26 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected> {
   /** When the attempt's time is over. */
   at(): number {
     const due = this.startedAt + (this.settings.attemptTimeoutMillis ?? Number.POSITIVE_INFINITY)
-    return Math.min(due, this.deadline?.at ?? Number.POSITIVE_INFINITY)
+    return this.deadline === undefined ? due : Math.min(due, momentFrom(this.startedAt, this.deadline))
   }
 
   error(now: number): AttemptTimeout | Rejected {
     const { attemptTimeoutMillis } = this.settings
     const due = this.startedAt + (attemptTimeoutMillis ?? Number.POSITIVE_INFINITY)
-    if (now < due && this.deadline !== undefined) return this.exceeded(this.deadline, "Attempt")
-    const timeout = stackless(() => new AttemptTimeout({ after: Duration.millis(attemptTimeoutMillis ?? 0) }))
+    // By a clock that was set back both are ahead: the nearer one is what was reached.
+    const { deadline } = this
+    const isByDeadline = attemptTimeoutMillis === undefined ||
+      (now < due && deadline !== undefined && momentFrom(this.startedAt, deadline) < due)
+    if (isByDeadline && deadline !== undefined) return this.exceeded(deadline, "Attempt")
+    const timeout = stackless(() =>
+      new AttemptTimeout({ after: Duration.millis(attemptTimeoutMillis ?? 0), policy: this.settings.name })
+    )
     this.raised = timeout
     return timeout
   }
 
   private exceeded(deadline: Deadline.Deadline, at: Deadline.DeadlineExceeded["at"]): Rejected {
-    return this.rejected(Deadline.exceeded(deadline, at))
+    return this.rejected(Deadline.exceeded(deadline, at, this.settings.name))
   }
 
   rejected(reason: Rejected["reason"]): Rejected {
@@ -203,6 +213,13 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected> {
     })
   }
 }
+
+/**
+ * The deadline, for what began at a time. Nothing has more than the call as a whole was given: a deadline that is farther away was
+ * set by a clock that has been set back since. That of a flight may be, by who joined after the beginning.
+ */
+const momentFrom = (startedAt: number, deadline: Deadline.Deadline): number =>
+  isMoving(deadline) ? deadline.at : Math.min(deadline.at, startedAt + deadline.budgetMillis)
 
 const failsWith = (cause: Cause.Cause<unknown>, is: (error: unknown) => boolean): boolean =>
   cause.reasons.some((reason) => Cause.isFailReason(reason) && is(reason.error))

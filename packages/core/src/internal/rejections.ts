@@ -51,9 +51,12 @@ export class Rejected extends Schema.Error<Rejected>("@sluice/core/Rejected")({
  */
 export class AttemptTimeout extends Schema.Error<AttemptTimeout>("@sluice/core/AttemptTimeout")({
   _tag: Schema.tag("AttemptTimeout"),
-  after: Schema.DurationFromMillis
+  after: Schema.DurationFromMillis,
+  /** The name of the policy that the attempt was made under. */
+  policy: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `no answer within ${Duration.format(this.after)}`
+    const by = this.policy === undefined ? "" : `${this.policy}: `
+    return `${by}no answer to this attempt within ${Duration.format(this.after)}`
   }
 }

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { CircuitOpen } from "../CircuitBreaker.ts"
-import type { Answer, CircuitBreakerStore, Control, Snapshot, Target } from "../CircuitBreakerStore.ts"
+import type { Answer, CircuitBreakerStore, Snapshot, Target } from "../CircuitBreakerStore.ts"
 import { StoreError } from "../CircuitBreakerStore.ts"
 import type { Outcome } from "../Outcome.ts"
 import type { CircuitJournal } from "./circuitJournal.ts"
@@ -17,8 +17,10 @@ import { codeOf, nameOf, probeResultMillis, refusalOf, saidBy } from "./circuits
 import type { LocalCircuits } from "./localCircuits.ts"
 import type { Linked } from "./lru.ts"
 import { Chain } from "./lru.ts"
+import { shifted } from "./memoryCircuits.ts"
 import { isWithinProbe } from "./probes.ts"
 import { stackless } from "./stackless.ts"
+import { areSnapshots, isAnswer } from "./storeAnswer.ts"
 
 /** What this process knows of a circuit that others share. */
 class Known implements Linked<Known> {
@@ -184,7 +186,11 @@ export class SharedCircuits {
   list(after: string | undefined, limit: number): Effect.Effect<ReadonlyArray<Snapshot>, StoreError> {
     return Effect.suspend(() => {
       this.wake()
-      return this.bounded("list", () => this.store.list({ after, limit, window: this.settings.policy.window }))
+      return this.bounded(
+        "list",
+        () => this.store.list({ after, limit, window: this.settings.policy.window }),
+        areSnapshots
+      )
     })
   }
 
@@ -370,11 +376,21 @@ export class SharedCircuits {
   /** What is known, as of now; read where nothing is, or where it is old. */
   private current(known: Known): Effect.Effect<Snapshot, StoreError> {
     const now = this.now()
-    if (this.downSince !== undefined && now < this.restsUntil) return Effect.fail(resting)
+    if (this.downSince !== undefined && this.isResting(now)) return Effect.fail(resting)
     const { snapshot } = known
     const isFresh = snapshot !== undefined &&
-      (known.isReading || (this.downSince === undefined && now - known.receivedAt < this.settings.stalenessMillis))
+      (known.isReading || (this.downSince === undefined && this.isYoung(now - known.receivedAt)))
     return isFresh ? Effect.succeed(this.atPresent(snapshot, known)) : this.readNow(known)
+  }
+
+  // What was received in the future was received before the clock was set back: nobody can say how old it is.
+  private isYoung(ageMillis: number): boolean {
+    return ageMillis >= 0 && ageMillis < this.settings.stalenessMillis
+  }
+
+  // A rest that is longer than any is one that began before the clock was set back.
+  private isResting(now: number): boolean {
+    return now < this.restsUntil && this.restsUntil - now <= restMillis
   }
 
   private readNow(known: Known): Effect.Effect<Snapshot, StoreError> {
@@ -415,7 +431,7 @@ export class SharedCircuits {
   ): Effect.Effect<Answer, StoreError> {
     return Effect.suspend(() => {
       const number = ++known.asked
-      return Effect.map(this.bounded(operation, verb), (answer) => {
+      return Effect.map(this.bounded(operation, verb, isAnswer), (answer) => {
         if (number > known.applied) {
           known.applied = number
           known.snapshot = answer.snapshot
@@ -427,11 +443,15 @@ export class SharedCircuits {
   }
 
   /** A request to the store, for so long as a call may be held up by one; and none at all while the store rests. */
-  private bounded<A>(operation: string, verb: () => Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
+  private bounded<A>(
+    operation: string,
+    verb: () => Effect.Effect<A, StoreError>,
+    makesSense: (answer: A) => boolean
+  ): Effect.Effect<A, StoreError> {
     return Effect.suspend(() => {
       const now = this.now()
       if (this.downSince !== undefined) {
-        if (now < this.restsUntil || this.abandoned >= mostAbandoned) return Effect.fail(resting)
+        if (this.isResting(now) || this.abandoned >= mostAbandoned) return Effect.fail(resting)
         // One caller tries; the others go on without the store meanwhile.
         this.restsUntil = now + restMillis
       }
@@ -439,7 +459,11 @@ export class SharedCircuits {
         Effect.sleep(Duration.millis(this.settings.storeTimeoutMillis)),
         () => Effect.fail(tooSlow(operation, this.settings.storeTimeoutMillis))
       )
-      return Effect.matchCauseEffect(Effect.raceFirst(this.apart(verb), timeout), {
+      const asked = Effect.flatMap(
+        Effect.raceFirst(this.apart(verb), timeout),
+        (answer) => makesSense(answer) ? Effect.succeed(answer) : Effect.fail(nonsense(operation))
+      )
+      return Effect.matchCauseEffect(asked, {
         onSuccess: (answer) => Effect.as(this.answered(), answer),
         onFailure: (cause) => {
           const error = errorOf(operation, cause)
@@ -556,17 +580,13 @@ export class SharedCircuits {
 const late = (said: Said | undefined, { control, now }: Snapshot): Said | undefined =>
   control._tag === "Open" && now < control.until ? said : undefined
 
-const shifted = (control: Control, by: number): Control => {
-  const until = control.until === 0 ? 0 : control.until + by
-  return control._tag === "Open"
-    ? { ...control, since: control.since + by, until, hinted: control.hinted === 0 ? 0 : control.hinted + by }
-    : { ...control, since: control.since + by, until }
-}
-
 const tooSlow = (operation: string, millis: number): StoreError =>
   stackless(() =>
     new StoreError({ operation, description: `no answer within ${Duration.format(Duration.millis(millis))}` })
   )
+
+const nonsense = (operation: string): StoreError =>
+  stackless(() => new StoreError({ operation, description: "the store gave an answer that makes no sense" }))
 
 // Who sets a circuit by hand wants it set: others may move it as often before they give way.
 const mostWishes = 10

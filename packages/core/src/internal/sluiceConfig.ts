@@ -1,5 +1,11 @@
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import type { BackpressureOptions } from "../Backpressure.ts"
 import type { CircuitBreakerOptions, RateOptions, TripPolicy } from "../CircuitBreaker.ts"
 import { consecutive, failureRate, slowCallRate } from "../CircuitBreaker.ts"
@@ -29,61 +35,104 @@ const read = <L extends Leaves>(prefix: string, leaves: L): Config.Config<Read<L
 
 const constantCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
 
+const isTime = (text: string): boolean => Option.isSome(Duration.fromInput(text as Duration.Input)) // it looks itself
+
+const time = Config.schema(
+  Schema.String
+    .check(Schema.makeFilter(isTime, { expected: `a time such as "30 seconds", "500 millis" or "1 hour"` }))
+    .pipe(Schema.decodeTo(Schema.DurationFromString))
+)
+
 const retry = (prefix: string) =>
   read(prefix, {
     maxAttempts: Config.Int(),
-    baseDelay: Config.Duration(),
+    baseDelay: time,
     factor: Config.Number(),
-    maxDelay: Config.Duration(),
-    maxRetryAfter: Config.Duration(),
+    maxDelay: time,
+    maxRetryAfter: time,
     jitter: Config.Literals(["none", "full", "equal", "decorrelated"])
   })
 
 const breaker = (prefix: string) =>
   read(prefix, {
-    openFor: Config.Duration(),
+    openFor: time,
     openJitter: Config.Number(),
-    maxOpenFor: Config.Duration(),
+    maxOpenFor: time,
     probes: Config.Int(),
     probesToClose: Config.Int(),
-    probeLease: Config.Duration(),
-    rampUp: Config.Duration(),
-    slowAfter: Config.Duration(),
-    storeTimeout: Config.Duration(),
-    staleness: Config.Duration(),
-    heartbeat: Config.Duration()
+    probeLease: time,
+    rampUp: time,
+    slowAfter: time,
+    storeTimeout: time,
+    staleness: time,
+    heartbeat: time
   })
 
 const rates = (prefix: string) =>
-  read(prefix, { rate: Config.Number(), calls: Config.Int(), within: Config.Duration(), minimum: Config.Int() })
+  read(prefix, { rate: Config.Number(), calls: Config.Int(), within: time, minimum: Config.Int() })
 
-const trip = (prefix: string): Config.Config<ReadonlyArray<TripPolicy> | undefined> =>
-  Config.map(
-    Config.all([
-      read(prefix, { consecutive: Config.Int() }),
-      rates(`${prefix}_FAILURE`),
-      rates(`${prefix}_SLOW`)
-    ]),
-    ([inARow, failing, slow]) => {
-      const policies = [
-        ...(inARow?.consecutive === undefined ? [] : [consecutive(inARow.consecutive)]),
-        ...(failing === undefined ? [] : [failureRate(rateOptions(failing))]),
-        ...(slow === undefined ? [] : [slowCallRate(rateOptions(slow))])
-      ]
-      return policies.length === 0 ? undefined : policies
-    }
-  )
+type Rates = NonNullable<Config.Success<ReturnType<typeof rates>>>
 
-// A rate of which only the rest is set is half of the calls. Of calls and a time at once the check refuses the calls.
-const rateOptions = (set: NonNullable<Config.Success<ReturnType<typeof rates>>>): RateOptions =>
-  // Both at once is no `RateOptions`, which the check says.
-  ({ rate: 0.5, ...set }) as unknown as RateOptions
+type Given = NonNullable<CircuitBreakerOptions["trip"]>
+
+/** The policies that are given, with what is set in them; `undefined` where nothing is set. */
+const trip = (prefix: string, given: Given | undefined): Config.Config<ReadonlyArray<TripPolicy> | undefined> =>
+  Config.all([
+    read(prefix, { consecutive: Config.Int() }),
+    rates(`${prefix}_FAILURE`),
+    rates(`${prefix}_SLOW`)
+  ]).pipe(Config.mapEffect(([inARow, failing, slow]) =>
+    Effect.gen(function*() {
+      if (inARow === undefined && failing === undefined && slow === undefined) return undefined
+      const policies = given === undefined ? [] : isList(given) ? [...given] : [given]
+      if (inARow?.consecutive !== undefined) put(policies, consecutive(inARow.consecutive))
+      if (failing !== undefined) put(policies, yield* rateOver(policies, "FailureRate", failing, `${prefix}_FAILURE`))
+      if (slow !== undefined) put(policies, yield* rateOver(policies, "SlowCallRate", slow, `${prefix}_SLOW`))
+      return policies
+    })
+  ))
+
+const isList = (given: Given): given is ReadonlyArray<TripPolicy> => Array.isArray(given)
+
+// What the code gives is checked later, and may be anything.
+const placeOf = (policies: ReadonlyArray<TripPolicy>, tag: TripPolicy["_tag"]): number =>
+  policies.findIndex((policy) => Predicate.isTagged(policy, tag))
+
+const put = (policies: Array<TripPolicy>, policy: TripPolicy): void => {
+  const place = placeOf(policies, policy._tag)
+  if (place < 0) policies.push(policy)
+  else policies[place] = policy
+}
+
+const rateOver = (
+  policies: ReadonlyArray<TripPolicy>,
+  tag: "FailureRate" | "SlowCallRate",
+  set: Rates,
+  prefix: string
+): Effect.Effect<TripPolicy, Config.ConfigError> => {
+  // Of calls and a time at once is no `RateOptions`, which the check says.
+  const make = (rate: object) => (tag === "FailureRate" ? failureRate : slowCallRate)(rate as RateOptions)
+  const given = policies[placeOf(policies, tag)]
+  if (given === undefined || given._tag === "Consecutive") {
+    return set.rate === undefined ? Effect.fail(lacksRate(prefix, set)) : Effect.succeed(make(set))
+  }
+  const { _tag, minimum: least, ...rest } = given
+  const isDefault = Equal.equals(make(rest), given)
+  const span = set.calls === undefined && set.within === undefined ? {} : { calls: undefined, within: undefined }
+  return Effect.succeed(make({ ...rest, ...(isDefault ? {} : { minimum: least }), ...span, ...set }))
+}
+
+const lacksRate = (prefix: string, set: Rates): Config.ConfigError => {
+  const keys = Object.keys(set).map((name) => `${prefix}_${constantCase(name)}`).join(", ")
+  const message = `${keys}: set ${prefix}_RATE too, or give the policy such a rate: there is none to change`
+  return new Config.ConfigError(new ConfigProvider.SourceError({ message }))
+}
 
 const backpressure = (prefix: string) =>
   read(prefix, {
     capacity: Config.Int(),
     queue: Config.Int(),
-    maxWait: Config.Duration(),
+    maxWait: time,
     softLimit: Config.Int(),
     softRelease: Config.Int()
   })
@@ -91,13 +140,12 @@ const backpressure = (prefix: string) =>
 const deduplicator = (prefix: string) =>
   read(prefix, {
     capacity: Config.Int(),
-    timeToLive: Config.Duration(),
+    timeToLive: time,
     maxWaiters: Config.Int(),
     maxReplay: Config.Int()
   })
 
-const times = (prefix: string) =>
-  read(prefix, { attemptTimeout: Config.Duration(), minTimeout: Config.Duration(), deadline: Config.Duration() })
+const times = (prefix: string) => read(prefix, { attemptTimeout: time, minTimeout: time, deadline: time })
 
 /** Options from a configuration, over those that are given: what is set there wins, one by one. */
 export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Config<SluiceOptions> =>
@@ -105,7 +153,7 @@ export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Con
     Config.all({
       retry: retry(`${prefix}_RETRY`),
       breaker: breaker(`${prefix}_BREAKER`),
-      trip: trip(`${prefix}_BREAKER`),
+      trip: trip(`${prefix}_BREAKER`, options.breaker?.trip),
       backpressure: backpressure(`${prefix}_BACKPRESSURE`),
       deduplicator: deduplicator(`${prefix}_DEDUPLICATOR`),
       times: times(prefix)

@@ -99,12 +99,21 @@ export const alarm = <E>(limit: Limit<E>): Effect.Effect<never, E> =>
     })
   )
 
+/**
+ * What time it is for a moment that may have come nearer, by a reading of the clock and the last one before it. A clock that was
+ * set back meanwhile would put the moment off by as much: the last reading counts on. What is not ahead of that was made
+ * by the new time, and has that.
+ */
+export const presentAt = (reading: number, last: number, at: number): number =>
+  reading < last && last < at ? last : reading
+
 /** Calls back once, when a limit is reached. */
 class Watch<E> {
   private readonly fiber: Fiber.Fiber<unknown, unknown>
   private readonly limit: Limit<E>
   private readonly onLate: (error: E) => void
   private isOver = false
+  private seen = 0
   private cancel: (() => void) | undefined
   private unwatch: (() => void) | undefined
 
@@ -115,7 +124,7 @@ class Watch<E> {
   }
 
   start(): void {
-    this.unwatch = this.limit.watch?.(() => this.look(this.now()))
+    this.unwatch = this.limit.watch?.(() => this.look(presentAt(this.now(), this.seen, this.limit.at())))
     this.look(this.now())
   }
 
@@ -127,6 +136,7 @@ class Watch<E> {
 
   private look(now: number): void {
     if (this.isOver) return
+    this.seen = now
     this.cancel?.()
     this.cancel = undefined
     const at = this.limit.at()

@@ -2,6 +2,7 @@ import type { Answer, Bucket, Evidence, Window } from "@sluice/core/CircuitBreak
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import { areSamples } from "./circuitGiven.ts"
 import { controlOf, TargetJson, untouched } from "./circuitTarget.ts"
 
 // What stands in Redis may have been put there by anybody: nothing of it is believed before it has passed through here.
@@ -93,10 +94,8 @@ const evidenceOf = (
   }
   // Evidence of another generation is none: a transition need not look for what it makes void.
   if (of !== String(generation)) return none
-  return noSample.test(ring) ? undefined : { ring, wheel: wheel.sort((a, b) => a.at - b.at) }
+  return areSamples(ring) ? { ring, wheel: wheel.sort((a, b) => a.at - b.at) } : undefined
 }
-
-const noSample = /[^0-Y]/
 
 const countOf = (word: string | undefined): number => {
   const count = word === "" ? Number.NaN : Number(word)

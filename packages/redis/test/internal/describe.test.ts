@@ -18,6 +18,10 @@ describe("what is told of an error of Redis", () => {
       said(new SocketClosedUnexpectedlyError("Socket closed unexpectedly")),
       "Redis could not be asked (SocketClosedUnexpectedlyError)"
     )
+    assert.strictEqual(
+      said(Object.assign(new Error("given up"), { socketError: refused })),
+      "Redis could not be asked (ECONNREFUSED)"
+    )
   })
 
   it("is nothing that the error says beyond that", () => {
