@@ -79,7 +79,10 @@ describe("a store that is connected in the background", () => {
     Effect.gen(function*() {
       const logged: Array<unknown> = []
       const log = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
-      const late = Effect.andThen(Effect.sleep("2 seconds"), Effect.fail(new Unusable({ url: "redis://me:password@10.1.2.3" })))
+      const late = Effect.andThen(
+        Effect.sleep("2 seconds"),
+        Effect.fail(new Unusable({ url: "redis://me:password@10.1.2.3" }))
+      )
       const connection = Layer.effect(Redis.Redis, late)
       yield* Effect.gen(function*() {
         assert.strictEqual(yield* said, "Redis could not be asked (ENOTCONN)")
