@@ -320,6 +320,13 @@ export interface RetryCallOptions<in A, in E> {
    * attempt that is interrupted from outside ends without one.
    */
   readonly onAttempt?: ((event: AttemptEvent) => void) | undefined
+  /**
+   * The wait before the next attempt, where the call knows better than its policy: it goes elsewhere, say, where nobody asked
+   * to be left alone. Told what the policy would wait, with its jitter. Default: just that.
+   */
+  readonly delay?:
+    | ((event: Pick<AttemptEvent, "attempt" | "outcome"> & { readonly delay: Duration.Duration }) => Duration.Duration)
+    | undefined
 }
 
 /**
@@ -425,7 +432,7 @@ export const retryStream: {
 /** Waits between two attempts, or fails with why there will be no other. */
 type Pause<E> = (delay: Duration.Duration) => Effect.Effect<void, E>
 
-type OwnOptions<A, E> = Pick<RetryCallOptions<A, E>, "nested" | "onAttempt">
+type OwnOptions<A, E> = Pick<RetryCallOptions<A, E>, "nested" | "onAttempt" | "delay">
 
 /**
  * `retry` for whoever makes each attempt anew: the loop under `retry` and `Sluice`.
@@ -502,6 +509,7 @@ abstract class Retry<A, E, R> extends Primitive {
   declare readonly nested: "share" | "own"
   declare readonly classify: Classify<A, E> | undefined
   declare readonly onAttempt: RetryCallOptions<A, E>["onAttempt"]
+  declare private readonly delay: RetryCallOptions<A, E>["delay"]
   declare private readonly pause: Pause<E> | undefined
 
   constructor(
@@ -516,6 +524,7 @@ abstract class Retry<A, E, R> extends Primitive {
     this.pause = pause
     this.nested = options?.nested ?? "share"
     this.onAttempt = options?.onAttempt
+    this.delay = options?.delay
   }
 
   protected abstract attemptAt(attempt: number): Effect.Effect<A, E, R>
@@ -624,7 +633,11 @@ abstract class Retry<A, E, R> extends Primitive {
     if (exhausted !== undefined) return exhausted
     const hint = outcome.retryAfter === undefined ? 0 : Math.max(0, Duration.toMillis(outcome.retryAfter))
     if (hint > this.longestHint()) return "RetryAfterTooLong"
-    const wait = call.waitAfter(attempt, hint, fiber)
+    const backoff = call.waitAfter(attempt, hint, fiber)
+    const asked = this.delay === undefined
+      ? backoff
+      : millisOf(this.delay({ attempt, outcome, delay: Duration.millis(backoff) }))
+    const wait = asked >= 0 ? Math.min(asked, Number.MAX_VALUE) : backoff
     const deadline = fiber.getRef(Deadline)
     const isLate = deadline !== undefined && fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + wait >= deadline.at
     return isLate ? "Deadline" : wait

@@ -175,3 +175,77 @@ describe("a wait that is refused", () => {
       assert.isUndefined(stoppedBy(yield* Fiber.await(fiber)))
     }))
 })
+
+describe("delay", () => {
+  const waits = <A>(delay: RetryPolicy.RetryCallOptions<A, string>["delay"]) =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const { call } = flaky(2, "busy")
+      const exit = yield* during(Effect.exit(RetryPolicy.retry(call, plain(), { delay, onAttempt })), "1 minute")
+      return { lines, exit }
+    })
+
+  it.effect("waits as the call says, who is told what the policy would wait", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const { lines } = yield* waits(({ attempt, delay, outcome }) => {
+        told.push(`${attempt} ${outcome._tag} ${Duration.toMillis(delay)}`)
+        return attempt === 1 ? Duration.zero : Duration.millis(30)
+      })
+      assert.deepStrictEqual(told, ["1 Failure 1000", "2 Failure 2000"])
+      assert.deepStrictEqual(lines, ["1/4 Failure 0: Wait 0", "2/4 Failure 0: Wait 30", "3/4 Success 0: Done"])
+    }))
+
+  it.effect("is told of a Retry-After within the wait, and may go below it: nobody else asked to be left alone", () =>
+    Effect.gen(function*() {
+      const told: Array<number> = []
+      let calls = 0
+      const call = Effect.suspend(() =>
+        ++calls < 2 ? Effect.fail({ retryAfter: Duration.seconds(9) }) : Effect.succeed(calls)
+      )
+      const delay: RetryPolicy.RetryCallOptions<number, unknown>["delay"] = ({ delay }) => {
+        told.push(Duration.toMillis(delay))
+        return Duration.zero
+      }
+      assert.strictEqual(yield* RetryPolicy.retry(call, plain(), { delay }), 2)
+      assert.isAtLeast(told[0] ?? 0, 9_000)
+    }))
+
+  it.effect("is not asked where there is no further attempt, and is bound by the deadline", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const delay = () => {
+        asked++
+        return Duration.seconds(10)
+      }
+      const failing = RetryPolicy.retry(Effect.fail("busy"), plain({ maxAttempts: 1 }), { delay })
+      yield* Effect.exit(failing)
+      assert.strictEqual(asked, 0)
+      const late = yield* Effect.exit(
+        Deadline.within(RetryPolicy.retry(Effect.fail("busy"), plain(), { delay }), "5 seconds")
+      )
+      assert.strictEqual(asked, 1)
+      assert.deepStrictEqual(
+        Exit.isFailure(late) ? Option.getOrUndefined(RetryPolicy.stopped(late.cause)) : undefined,
+        { why: "Deadline", attempts: 1 }
+      )
+    }))
+
+  it.effect("that is no time is what the policy says", () =>
+    Effect.gen(function*() {
+      const { lines } = yield* waits(() => Duration.millis(Number.NaN))
+      const negative = yield* waits(() => Duration.millis(-5))
+      assert.strictEqual(lines[2], "3/4 Success 0: Done")
+      assert.strictEqual(negative.lines[2], "3/4 Success 0: Done")
+    }))
+
+  it.effect("holds for streams too", () =>
+    Effect.gen(function*() {
+      const { lines, onAttempt } = listener()
+      const { call } = flaky(1, "busy")
+      const delay = () => Duration.millis(7)
+      const stream = RetryPolicy.retryStream(Stream.fromEffect(call), plain(), { delay, onAttempt })
+      yield* during(Stream.runDrain(stream), "7 millis")
+      assert.deepStrictEqual(lines, ["1/4 Failure 0: Wait 7", "2/4 Success 0: Done"])
+    }))
+})
