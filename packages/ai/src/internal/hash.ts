@@ -8,3 +8,6 @@ export const uniform = (...parts: ReadonlyArray<string | number>): number => {
   const hash = createHash("sha256").update(JSON.stringify(parts)).digest()
   return hash.readUIntBE(0, 6) / 2 ** 48
 }
+
+/** 32 bytes that stand for a text. */
+export const digestBytes = (text: string): Uint8Array => createHash("sha256").update(text).digest()

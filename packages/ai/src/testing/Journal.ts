@@ -26,6 +26,7 @@
 import * as Schema from "effect/Schema"
 import * as Hash from "../internal/hash.ts"
 import { Fault } from "./Script.ts"
+import * as Turn from "./Turn.ts"
 
 /**
  * The name that a journal gives to a text: an answer that a client reports is the one that was sent if their names are the
@@ -52,8 +53,8 @@ export const Instant = Schema.Struct({ epoch: Schema.Finite, monotonic: Schema.F
  * | ending | what happened |
  * |---|---|
  * | `complete` | all of the answer was sent |
- * | `cut` | the script ended the answer early |
- * | `reset` | the script reset the connection |
+ * | `cut` | the answer was ended early, by a script or a turn |
+ * | `reset` | the connection was reset, by a script or a turn |
  * | `hang` | the script was silent and then reset the connection |
  * | `refused` | an error status was sent |
  * | `clientClosed` | the client closed the connection first |
@@ -66,7 +67,7 @@ export const Ending: Schema.Literals<["complete", "cut", "reset", "hang", "refus
   .Literals(["complete", "cut", "reset", "hang", "refused", "clientClosed", "open"])
 
 /**
- * One request for a chat completion.
+ * One request for an answer of a model, or for embeddings.
  *
  * @since 0.1.0
  * @category models
@@ -81,8 +82,20 @@ export const Entry = Schema.Struct({
   /** Which attempt at this prompt it was, as the client says, or else as the provider counts. */
   attempt: Schema.Int,
   model: Schema.String,
-  /** What the script did to it. */
+  /** The format that was asked: OpenAI's chat completions or embeddings, or Anthropic's messages. */
+  wire: Schema.optionalKey(Schema.Literals(["openai", "anthropic"])),
+  /** What was asked for. Left out: an answer. */
+  endpoint: Schema.optionalKey(Schema.Literal("embeddings")),
+  /** Whether a stream was asked for. */
+  stream: Schema.optionalKey(Schema.Boolean),
+  /** The client's `Idempotency-Key`, as it is. */
+  idempotencyKey: Schema.optionalKey(Schema.String),
+  /** What it met, if turns say so. */
+  turn: Schema.optionalKey(Turn.Tag),
+  /** What the script did to it, if no turn did. */
   fault: Schema.optionalKey(Fault),
+  /** Which limit it was one too many for. */
+  limited: Schema.optionalKey(Schema.Literals(["requests", "tokens", "concurrent"])),
   /** Whether it came in an outage. */
   down: Schema.Boolean,
   /** The status that was sent, if one was. */
@@ -116,7 +129,7 @@ export type Entry = typeof Entry.Type
  * @since 0.1.0
  * @category counting
  */
-export const maxOpen = (entries: ReadonlyArray<Entry>): number =>
+export const maxOpen = (entries: ReadonlyArray<{ readonly open: number }>): number =>
   entries.reduce((most, entry) => Math.max(most, entry.open), 0)
 
 /**
@@ -172,6 +185,28 @@ const inTime = (entries: ReadonlyArray<Entry>): ReadonlyArray<Event> => {
     ...(entry.ended === undefined ? [] : [{ what: "ended", at: entry.ended.monotonic, entry }] as const)
   ])
   return events.sort((a, b) => a.at - b.at)
+}
+
+/**
+ * How long a client stayed away before each repetition, in milliseconds: from the end of a request to the next one for the same
+ * prompt. Negative if that came before the end, as a hedged request does.
+ *
+ * **Details**
+ *
+ * In the order of the later requests. A request whose predecessor has not ended is left out.
+ *
+ * @since 0.1.0
+ * @category counting
+ */
+export const gaps = (entries: ReadonlyArray<Entry>): ReadonlyArray<number> => {
+  const before = new Map<string, Entry>()
+  const gaps: Array<number> = []
+  for (const entry of entries) {
+    const ended = before.get(entry.digest)?.ended
+    if (ended !== undefined) gaps.push(entry.received.monotonic - ended.monotonic)
+    before.set(entry.digest, entry)
+  }
+  return gaps
 }
 
 /**

@@ -6,3 +6,6 @@
 export * as Journal from "./Journal.ts"
 export * as LoopbackProvider from "./LoopbackProvider.ts"
 export * as Script from "./Script.ts"
+export * as ScriptedEmbedding from "./ScriptedEmbedding.ts"
+export * as ScriptedModel from "./ScriptedModel.ts"
+export * as Turn from "./Turn.ts"

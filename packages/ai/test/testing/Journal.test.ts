@@ -48,6 +48,12 @@ describe("Journal", () => {
     )
   })
 
+  it("tells how long a client stayed away before it came back", () => {
+    const overlapping = [entry(1, 0, 10), entry(2, 5, 20, { digest: "b" }), entry(3, 110, 150), entry(4, 140, 160)]
+    assert.deepStrictEqual(Journal.gaps(overlapping), [100, -10])
+    assert.deepStrictEqual(Journal.gaps([]), [])
+  })
+
   it("counts everything that a table needs", () => {
     const entries = [
       entry(1, 100, 110, { ...asked(500), open: 2 }),

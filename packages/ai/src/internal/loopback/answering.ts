@@ -2,209 +2,377 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as LoopbackProvider from "../../testing/LoopbackProvider.ts"
 import * as Script from "../../testing/Script.ts"
+import type * as Turn from "../../testing/Turn.ts"
 import * as Hash from "../hash.ts"
-import type { Attempts } from "./attempts.ts"
-import * as Completion from "./completion.ts"
+import { type Attempts, stated } from "./attempts.ts"
 import * as Conversation from "./conversation.ts"
+import { type Asked, type Dialect, type Head, malformed } from "./dialect.ts"
+import * as Embeddings from "./embeddings.ts"
 import type { Exchange } from "./exchange.ts"
+import type { Limits } from "./limits.ts"
 import type { Outages } from "./outages.ts"
 import type { Draft } from "./recorder.ts"
-
-/** How fast an answer is given, with every default filled in. */
-export interface Pace {
-  readonly firstTokenMillis: number
-  readonly tokenMillis: number
-  readonly tokensPerChunk: number
-}
+import * as Refusals from "./refusals.ts"
+import * as Speech from "./speech.ts"
+import { pause, type Turns } from "./turns.ts"
 
 /** What requests are answered with. */
 export interface Answering<R> {
   readonly script: Script.Script
-  readonly pace: Pace
+  readonly turns: Turns
+  readonly pace: Speech.Pace
   readonly models: ReadonlyArray<string> | undefined
   readonly answer: LoopbackProvider.Answer<R>
   readonly keepPrompts: boolean
   readonly attempts: Attempts
   readonly outages: Outages
+  readonly limits: Limits
+  /** When it began, on the clock that never goes back. */
+  readonly began: () => number
 }
 
-const decode = Schema.decodeUnknownResult(Conversation.ChatRequest)
-
-/** Answers a request for a chat completion, or refuses it. */
+/** Answers a request for an answer of a model, in its own format, or refuses it. */
 export const complete = <R>(
   answering: Answering<R>,
   exchange: Exchange,
   entry: Draft,
+  dialect: Dialect,
   body: string
 ): Effect.Effect<void, never, R> => {
-  const request = decode(body)
-  if (request._tag === "Failure") {
-    return refuse(exchange, 400, Completion.error("no chat request", invalidRequest, null))
-  }
+  const { headers } = exchange.request
+  const read = dialect.read(body, headers)
+  if (read._tag === "Failure") return refuse(exchange, 400, read.failure)
 
-  const conversation = Conversation.fromRequest(request.success)
+  const asked = read.success
+  const { conversation } = asked
   entry.model = conversation.model
   entry.digest = conversation.digest
+  entry.stream = asked.stream
   if (answering.keepPrompts) entry.prompt = conversation.prompt
-
   if (answering.models !== undefined && !answering.models.includes(conversation.model)) {
-    const message = `The model \`${conversation.model}\` does not exist`
-    return refuse(exchange, 404, Completion.error(message, invalidRequest, "model_not_found", "model"))
+    return send(exchange, entry, { _tag: "Refusal", why: "model" })
   }
 
-  entry.attempt = answering.attempts.next(conversation.digest, exchange.request.headers)
-  return failOnPurpose(answering.outages, answering.script, exchange, entry) ??
-    give(answering, exchange, entry, request.success, conversation)
+  entry.attempt = answering.attempts.next(conversation.digest, stated(headers))
+  const inputTokens = Conversation.countTokens(conversation.messages)
+  return turnedAway(answering, exchange, entry, inputTokens) ??
+    Effect.ensuring(
+      play(answering, exchange, entry, dialect, asked, inputTokens),
+      Effect.sync(() => answering.limits.leave(entry.outputTokens, exchange.now().monotonic))
+    )
 }
 
-const invalidRequest = "invalid_request_error"
-
-const refuse = (exchange: Exchange, status: number, error: unknown): Effect.Effect<void> =>
-  Effect.sync(() => exchange.send(status, error, "refused"))
-
-/** What the script does to a request, unless it lets it through to an answer. */
-const failOnPurpose = (
-  outages: Outages,
-  script: Script.Script,
+/** Answers a request for embeddings. Outages and limits are met, turns and scripts are not. */
+export const embed = <R>(
+  answering: Answering<R>,
   exchange: Exchange,
-  entry: Draft
+  entry: Draft,
+  body: string
+): Effect.Effect<void> => {
+  const read = decodeEmbeddings(body)
+  if (read._tag === "Failure") {
+    return refuse(exchange, 400, { type: "invalid_request_error", message: "no request for embeddings" })
+  }
+  const { input, model } = read.success
+  const inputs: ReadonlyArray<string> = typeof input === "string" ? [input] : input
+  entry.model = model
+  entry.digest = Hash.digest(JSON.stringify(inputs))
+  if (answering.keepPrompts) entry.prompt = inputs.join("\n")
+  if (answering.models !== undefined && !answering.models.includes(model)) {
+    return send(exchange, entry, { _tag: "Refusal", why: "model" })
+  }
+  entry.attempt = answering.attempts.next(entry.digest, stated(exchange.request.headers))
+  const inputTokens = inputs.reduce((sum, text) => sum + Conversation.tokens(text).length, 0)
+  return turnedAway(answering, exchange, entry, inputTokens) ?? Effect.sync(() => {
+    entry.inputTokens = inputTokens
+    exchange.send(200, Embeddings.answer(read.success, inputTokens), "complete")
+    answering.limits.leave(0, exchange.now().monotonic)
+  })
+}
+
+const decodeEmbeddings = Schema.decodeUnknownResult(Embeddings.Request)
+
+const refuse = (exchange: Exchange, status: number, trouble: Refusals.Trouble): Effect.Effect<void> =>
+  Effect.sync(() => exchange.refuse(status, trouble))
+
+/** What an outage or a limit does to a request, unless they let it in. */
+const turnedAway = <R>(
+  { limits, outages }: Answering<R>,
+  exchange: Exchange,
+  entry: Draft,
+  inputTokens: number
 ): Effect.Effect<void> | undefined => {
   const down = outages.next(entry.attempt, entry.received.monotonic)
   if (down !== undefined) {
     entry.down = true
-    return down.how === "reset" ? reset(exchange, "reset") : turnAway(exchange, entry, 503, down.retryAfterSeconds)
+    if (down.how === "reset") return reset(exchange, "reset")
+    return send(exchange, entry, { _tag: "Status", status: 503, ...retryAfter(down.retryAfterSeconds) })
   }
-  const fault = Script.fault(script, entry.digest, entry.attempt)
-  if (fault !== undefined) entry.fault = fault
-  switch (fault) {
-    case "rateLimit":
-      return turnAway(exchange, entry, 429, script.retryAfterSeconds)
-    case "unavailable":
-      return turnAway(exchange, entry, 503, undefined)
-    case "reset":
-      return reset(exchange, "reset")
-    case "hang":
-      return Effect.andThen(pause(script.hangMillis), reset(exchange, "hang"))
-    default:
-      return undefined
-  }
+  const limited = limits.enter(inputTokens, exchange.now().monotonic)
+  exchange.always = limits.headers(exchange.wire, exchange.now())
+  if (limited === undefined) return undefined
+  entry.limited = limited.limit
+  return send(exchange, entry, { _tag: "Refusal", why: "rateLimit", retryAfterMillis: limited.retryAfterMillis })
 }
+
+const retryAfter = (seconds: number | undefined) => seconds === undefined ? {} : { retryAfterMillis: seconds * 1000 }
 
 const reset = (exchange: Exchange, ending: "reset" | "hang"): Effect.Effect<void> =>
   Effect.sync(() => exchange.reset(ending))
 
-// A timer of no time takes a millisecond.
-const pause = (millis: number): Effect.Effect<void> => millis > 0 ? Effect.sleep(millis) : Effect.void
-
-const turnAway = (
+/** Sends a whole response that is no answer. */
+const send = (
   exchange: Exchange,
   entry: Draft,
-  status: 429 | 503,
-  retryAfterSeconds: number | undefined
+  turn: Extract<Turn.Turn, { readonly _tag: "Status" | "Refusal" }>
+): Effect.Effect<void> =>
+  Effect.sync(() => {
+    if (turn.retryAfterMillis !== undefined) entry.retryAfterMillis = Math.round(turn.retryAfterMillis)
+    const { body, headers, status } = Refusals.response(exchange.wire, turn, entry.model)
+    exchange.send(status, body, status < 300 ? "complete" : "refused", headers)
+  })
+
+/** What a turn says, or else the script, or else that there is a good answer. */
+const play = <R>(
+  answering: Answering<R>,
+  exchange: Exchange,
+  entry: Draft,
+  dialect: Dialect,
+  asked: Asked,
+  inputTokens: number
+): Effect.Effect<void, never, R> => {
+  const { attempt, model, n } = entry
+  const { prompt } = asked.conversation
+  const at = entry.received.monotonic - answering.began()
+  const turn = answering.turns.next({ n, attempt, prompt, model, wire: dialect.wire, stream: asked.stream, at })
+  if (turn !== undefined) entry.turn = turn._tag
+  const stage: Stage<R> = { answering, exchange, entry, dialect, asked, inputTokens }
+  return turn === undefined
+    ? scripted(stage)
+    : Effect.andThen(pause(turn.delayMillis), Effect.suspend(() => perform(stage, turn)))
+}
+
+/** One request, let in and about to be answered. */
+interface Stage<R> {
+  readonly answering: Answering<R>
+  readonly exchange: Exchange
+  readonly entry: Draft
+  readonly dialect: Dialect
+  readonly asked: Asked
+  readonly inputTokens: number
+}
+
+const perform = <R>(stage: Stage<R>, turn: Turn.Turn): Effect.Effect<void, never, R> => {
+  const { answering, entry, exchange } = stage
+  switch (turn._tag) {
+    case "Hang":
+      return Effect.suspend(() => {
+        if (!turn.headers) return Effect.never
+        begin(stage)
+        exchange.flush()
+        return silence(stage, turn.pingMillis)
+      })
+    case "Status":
+    case "Refusal":
+      return send(exchange, entry, turn)
+    case "Reset":
+      if (turn.afterTokens === undefined) return reset(exchange, "reset")
+  }
+  return turn.content === undefined
+    ? withAnswer(stage, ({ finish, text, usage }) => speak(stage, { finish, usage, ...turn }, text, answering.pace))
+    : speak(stage, turn, "", answering.pace)
+}
+
+/** What the script does to a request. */
+const scripted = <R>(stage: Stage<R>): Effect.Effect<void, never, R> => {
+  const { answering: { pace, script }, entry, exchange } = stage
+  const fault = Script.fault(script, entry.digest, entry.attempt)
+  if (fault !== undefined) entry.fault = fault
+  switch (fault) {
+    case "rateLimit":
+      return send(exchange, entry, { _tag: "Refusal", why: "rateLimit", ...retryAfter(script.retryAfterSeconds) })
+    case "unavailable":
+      return send(exchange, entry, { _tag: "Status", status: 503 })
+    case "reset":
+      return reset(exchange, "reset")
+    case "hang":
+      return Effect.andThen(pause(script.hangMillis), reset(exchange, "hang"))
+  }
+  const late = fault === "slowStart" ? script.slowStartMillis : 0
+  return withAnswer(stage, ({ finish, text, tokens, usage }) => {
+    const turn: Speech.Spoken = fault === "cut"
+      ? { _tag: "Cut", finish, usage, afterTokens: Script.cutAfter(script, entry.digest, entry.attempt, tokens) }
+      : { _tag: "Answer", finish, usage, done: true }
+    return speak(stage, turn, text, { ...pace, firstTokenMillis: pace.firstTokenMillis + late })
+  })
+}
+
+/** An answer that was asked for where no turn says what to say. */
+interface Given {
+  readonly text: string
+  readonly tokens: number
+  readonly finish: "stop" | "length"
+  readonly usage: Turn.Usage
+}
+
+const withAnswer = Effect.fnUntraced(function*<R>(
+  { answering, asked, exchange, inputTokens }: Stage<R>,
+  then: (given: Given) => Effect.Effect<void>
+) {
+  const { messages, model, prompt } = asked.conversation
+  const answered = yield* Effect.result(answering.answer({ prompt, model, messages }))
+  if (answered._tag === "Failure") {
+    const { message, status } = answered.failure
+    return yield* refuse(exchange, status, { type: Refusals.typeOf(exchange.wire, status), message })
+  }
+  const { text } = answered.success
+  const whole = Conversation.tokens(text)
+  const tokens = whole.slice(0, Math.max(0, asked.maxTokens))
+  // What the answerer says of the whole, shared out over the tokens that are sent.
+  const perToken = answered.success.outputTokens === undefined
+    ? 1
+    : answered.success.outputTokens / Math.max(1, whole.length)
+  return yield* then({
+    text: tokens.join(""),
+    tokens: tokens.length,
+    finish: tokens.length < whole.length ? "length" : "stop",
+    usage: {
+      inputTokens: answered.success.inputTokens ?? inputTokens,
+      outputTokens: Math.round(tokens.length * perToken)
+    }
+  })
+})
+
+// ---------- an answer, or as much of it as is sent
+
+const speak = <R>(
+  stage: Stage<R>,
+  turn: Speech.Spoken,
+  otherwise: string,
+  pace: Speech.Pace
 ): Effect.Effect<void> => {
-  const error = status === 429
-    ? Completion.error("Rate limit reached", "requests", "rate_limit_exceeded")
-    : Completion.error("The server is overloaded or not ready yet", "server_error", null)
-  if (retryAfterSeconds === undefined) return refuse(exchange, status, error)
-  const millis = Math.round(retryAfterSeconds * 1000)
-  entry.retryAfterMillis = millis
-  return Effect.sync(() =>
-    exchange.send(status, error, "refused", {
-      "retry-after": String(Math.ceil(retryAfterSeconds)),
-      ...(Number.isInteger(retryAfterSeconds) ? {} : { "retry-after-ms": String(millis) })
+  const { asked, dialect, entry, inputTokens } = stage
+  const id = dialect.wire === "openai" ? "call_" : "toolu_"
+  const speech = Speech.fromTurn(turn, otherwise, inputTokens, pace, (n) => `${id}loopback_${entry.n}_${n}`)
+  const head: Head = {
+    n: entry.n,
+    model: entry.model,
+    created: Math.floor(entry.received.epoch / 1000),
+    withUsage: asked.withUsage
+  }
+  return Effect.andThen(
+    pause(speech.pace.firstTokenMillis),
+    Effect.suspend(() => {
+      entry.inputTokens = speech.billed.input
+      return asked.stream ? streamed(stage, turn, speech, head) : inOnePiece(stage, turn, speech, head)
     })
   )
 }
 
-/** An answer, or as much of it as is sent. */
-interface Reply {
-  readonly exchange: Exchange
-  readonly entry: Draft
-  readonly pace: Pace
-  readonly head: Completion.Head
-  readonly tokens: ReadonlyArray<string>
-  readonly isCut: boolean
-  readonly reason: Completion.FinishReason
-  readonly outputPerToken: number
-  readonly withUsage: boolean
+const bill = (entry: Draft, { billed, length }: Speech.Speech, upTo: number): void => {
+  entry.outputTokens = length === 0 ? billed.output : Math.round(billed.output * upTo / length)
 }
 
-const give = Effect.fnUntraced(function*<R>(
-  { answer, pace, script }: Answering<R>,
-  exchange: Exchange,
-  entry: Draft,
-  request: Conversation.ChatRequest,
-  { digest, messages, model, prompt }: Conversation.Conversation
-) {
-  const answered = yield* Effect.result(answer({ prompt, model, messages }))
-  if (answered._tag === "Failure") {
-    const { message, status } = answered.failure
-    return yield* refuse(
-      exchange,
-      status,
-      Completion.error(message, status < 500 ? invalidRequest : "server_error", null)
-    )
-  }
-  const { inputTokens, outputTokens, text } = answered.success
-  const whole = Conversation.tokens(text)
-  const most = request.max_completion_tokens ?? request.max_tokens ?? Number.POSITIVE_INFINITY
-  const tokens = whole.slice(0, Math.max(0, most))
-  const isCut = entry.fault === "cut"
-  const reply: Reply = {
-    exchange,
-    entry,
-    pace,
-    head: { id: `chatcmpl-loopback-${entry.n}`, created: Math.floor(entry.received.epoch / 1000), model },
-    tokens: isCut ? tokens.slice(0, Script.cutAfter(script, digest, entry.attempt, tokens.length)) : tokens,
-    isCut,
-    reason: tokens.length < whole.length ? "length" : "stop",
-    // What the answerer says of the whole, shared out over the tokens that are sent.
-    outputPerToken: outputTokens === undefined ? 1 : outputTokens / Math.max(1, whole.length),
-    withUsage: request.stream_options?.include_usage === true
-  }
-  yield* pause(pace.firstTokenMillis + (entry.fault === "slowStart" ? script.slowStartMillis : 0))
-  entry.inputTokens = inputTokens ?? countTokens(messages)
-  yield* request.stream === true ? streamed(reply) : inOnePiece(reply)
-})
+const digestOf = ({ blocks }: Speech.Speech): string => Hash.digest(blocks.map(({ text }) => text).join(""))
 
-const countTokens = (messages: ReadonlyArray<Conversation.Message>): number =>
-  messages.reduce((sum, { content }) => sum + Conversation.tokens(content).length, 0)
-
-const produced = ({ entry, outputPerToken }: Reply, tokens: number): void => {
-  entry.outputTokens = Math.round(tokens * outputPerToken)
-}
-
-const counts = ({ entry }: Reply): Completion.Counts => ({ input: entry.inputTokens, output: entry.outputTokens })
-
-const streamed = Effect.fnUntraced(function*(reply: Reply) {
-  const { entry, exchange, head, isCut, pace, tokens } = reply
+const begin = <R>({ asked, dialect, entry, exchange }: Stage<R>): void =>
   exchange.head(200, {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-request-id": `req-loopback-${entry.n}`
+    "content-type": asked.stream ? "text/event-stream; charset=utf-8" : "application/json",
+    ...(asked.stream ? { "cache-control": "no-cache" } : {}),
+    [dialect.requestId]: `req-loopback-${entry.n}`
   })
-  let ready = Completion.first(head)
-  for (let i = 0; i < tokens.length; i += pace.tokensPerChunk) {
-    if (i > 0 && pace.tokenMillis > 0) {
-      yield* exchange.write(ready)
-      ready = ""
-      yield* pause(pace.tokenMillis * pace.tokensPerChunk)
-    }
-    const piece = tokens.slice(i, i + pace.tokensPerChunk)
-    produced(reply, i + piece.length)
-    ready += Completion.delta(head, piece.join(""))
-  }
-  if (!isCut) ready += Completion.last(head, reply.reason, reply.withUsage ? counts(reply) : undefined)
-  yield* exchange.write(ready)
-  if (!isCut) entry.answer = Hash.digest(tokens.join(""))
-  exchange.finish(isCut ? "cut" : "complete")
-})
 
-const inOnePiece = Effect.fnUntraced(function*(reply: Reply) {
-  const { exchange, head, isCut, pace, tokens } = reply
-  yield* pause(pace.tokenMillis * tokens.length)
-  produced(reply, tokens.length)
-  const whole = JSON.stringify(Completion.whole(head, tokens.join(""), reply.reason, counts(reply)))
-  if (!isCut) reply.entry.answer = Hash.digest(tokens.join(""))
-  exchange.send(200, isCut ? whole.slice(0, whole.length / 2) : whole, isCut ? "cut" : "complete")
+/** Nothing but signs of life, until the client has had enough. */
+const silence = <R>({ asked, dialect, exchange }: Stage<R>, pingMillis: number | undefined): Effect.Effect<never> =>
+  pingMillis === undefined || !asked.stream
+    ? Effect.never
+    : Effect.forever(Effect.andThen(Effect.sleep(pingMillis), Effect.suspend(() => exchange.write(dialect.ping))))
+
+/**
+ * How long a reset waits for what was sent before it: a client that hears of both at once may throw away what it has not read
+ * yet.
+ */
+const settleMillis = 20
+
+const streamed = Effect.fnUntraced(
+  function*<R>(stage: Stage<R>, turn: Speech.Spoken, speech: Speech.Speech, head: Head) {
+    const { dialect, entry, exchange } = stage
+    const writer = dialect.writer(head, speech)
+    begin(stage)
+    let ready = writer.start()
+    for (const step of Speech.steps(turn, speech)) {
+      switch (step._tag) {
+        case "Pause":
+          yield* exchange.write(ready)
+          ready = ""
+          yield* pause(step.millis)
+          break
+        case "Piece": {
+          const block = speech.blocks[step.block]
+          bill(entry, speech, step.upTo)
+          if (block !== undefined) ready += writer.piece(step.block, block, step.text)
+          break
+        }
+        case "Malformed":
+          ready += malformed(step.text)
+          break
+        case "Error":
+          yield* exchange.write(ready + writer.error(step.turn))
+          return exchange.finish("cut")
+        case "Silence":
+          yield* exchange.write(ready)
+          return yield* silence(stage, step.pingMillis)
+        case "Ping":
+          ready += dialect.ping
+          break
+        case "Cut":
+          yield* exchange.write(ready)
+          return exchange.finish("cut")
+        case "Reset":
+          yield* exchange.write(ready)
+          yield* pause(settleMillis)
+          return exchange.reset("reset")
+        case "End":
+          bill(entry, speech, speech.length)
+          yield* exchange.write(ready + writer.end(speech.finish, step.done))
+          entry.answer = digestOf(speech)
+          return exchange.finish("complete")
+      }
+    }
+  }
+)
+
+const inOnePiece = Effect.fnUntraced(function*<R>(
+  stage: Stage<R>,
+  turn: Speech.Spoken,
+  speech: Speech.Speech,
+  head: Head
+) {
+  const { dialect, entry, exchange } = stage
+  const tokens = Speech.produced(turn, speech)
+  yield* pause(speech.pace.tokenMillis * tokens + (turn._tag === "Stall" ? turn.forMillis ?? 0 : 0))
+  bill(entry, speech, tokens)
+  const whole = JSON.stringify(dialect.whole(head, speech))
+  const half = whole.slice(0, whole.length / 2)
+  const id = { [dialect.requestId]: `req-loopback-${entry.n}` }
+  switch (turn._tag) {
+    case "Cut":
+      return exchange.send(200, half, "cut", id)
+    case "Malformed":
+      return exchange.send(200, turn.text, "cut", id)
+    case "Error":
+      return exchange.send(200, Refusals.body(dialect.wire, turn), "cut", id)
+    case "Reset":
+      begin(stage)
+      yield* exchange.write(half)
+      yield* pause(settleMillis)
+      return exchange.reset("reset")
+    case "Stall":
+      if (turn.forMillis !== undefined) break
+      begin(stage)
+      yield* exchange.write(half)
+      return yield* Effect.never
+  }
+  entry.answer = digestOf(speech)
+  exchange.send(200, whole, "complete", id)
 })

@@ -7,7 +7,8 @@ const capacity = 100_000
 export class Attempts {
   private readonly seen = new Map<string, number>()
 
-  next(digest: string, headers: IncomingHttpHeaders): number {
+  /** `stated` is what the client says itself, which wins. */
+  next(digest: string, stated: number | undefined): number {
     const before = this.seen.get(digest) ?? 0
     // Inserted anew, so that the map's order is that of their last use.
     this.seen.delete(digest)
@@ -18,13 +19,18 @@ export class Attempts {
         break
       }
     }
-    const retries = read(headers["x-stainless-retry-count"], 0)
-    return retries === undefined ? read(headers["x-sluice-attempt"], 1) ?? before + 1 : retries + 1
+    return stated ?? before + 1
   }
 
   clear(): void {
     this.seen.clear()
   }
+}
+
+/** Which attempt a client says that its request is: the official SDKs count retries, we count attempts. */
+export const stated = (headers: IncomingHttpHeaders): number | undefined => {
+  const retries = read(headers["x-stainless-retry-count"], 0)
+  return retries === undefined ? read(headers["x-sluice-attempt"], 1) : retries + 1
 }
 
 const read = (header: string | ReadonlyArray<string> | undefined, minimum: number): number | undefined => {

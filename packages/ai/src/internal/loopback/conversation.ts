@@ -1,19 +1,6 @@
+import type * as Prompt from "effect/ai/Prompt"
 import * as Schema from "effect/Schema"
 import { digest } from "../hash.ts"
-
-const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
-
-/** What is read of a request for a chat completion. */
-export const ChatRequest = Schema.fromJsonString(Schema.Struct({
-  model: Schema.String,
-  messages: Schema.NonEmptyArray(Schema.Struct({ role: Schema.String, content: Schema.optional(Schema.Unknown) })),
-  stream: nullish(Schema.Boolean),
-  stream_options: nullish(Schema.Struct({ include_usage: nullish(Schema.Boolean) })),
-  max_tokens: nullish(Schema.Int),
-  max_completion_tokens: nullish(Schema.Int)
-}))
-
-export type ChatRequest = typeof ChatRequest.Type
 
 export interface Message {
   readonly role: string
@@ -29,18 +16,22 @@ export interface Conversation {
   readonly digest: string
 }
 
-const Text = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
-const isText = Schema.is(Text)
+const isText = Schema.is(Schema.Struct({ type: Schema.Literal("text"), text: Schema.String }))
 
-export const fromRequest = (request: ChatRequest): Conversation => {
-  const messages = request.messages.map(({ content, role }) => ({ role, content: textOf(content) }))
-  return {
-    model: request.model,
-    messages,
-    prompt: messages.findLast(({ role }) => role === "user")?.content ?? "",
-    digest: digest(JSON.stringify(messages.map(({ content, role }) => [role, content])))
-  }
-}
+export const fromMessages = (
+  model: string,
+  messages: ReadonlyArray<{ readonly role: string; readonly content?: unknown }>
+): Conversation => make(model, messages.map(({ content, role }) => ({ role, content: textOf(content) })))
+
+/** The same of a prompt that never becomes a request. */
+export const fromPrompt = (prompt: Prompt.Prompt, model: string): Conversation => fromMessages(model, prompt.content)
+
+const make = (model: string, messages: ReadonlyArray<Message>): Conversation => ({
+  model,
+  messages,
+  prompt: messages.findLast(({ role }) => role === "user")?.content ?? "",
+  digest: digest(JSON.stringify(messages.map(({ content, role }) => [role, content])))
+})
 
 const textOf = (content: unknown): string => {
   if (typeof content === "string") return content
@@ -52,3 +43,7 @@ const token = /\s*\S{1,16}|\s+/gu
 
 /** A text in pieces of the size of a token. Put together they are the text. */
 export const tokens = (text: string): ReadonlyArray<string> => text.match(token) ?? []
+
+/** How many tokens all messages have. */
+export const countTokens = (messages: ReadonlyArray<Message>): number =>
+  messages.reduce((sum, { content }) => sum + tokens(content).length, 0)

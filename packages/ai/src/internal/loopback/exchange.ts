@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Journal from "../../testing/Journal.ts"
 import type { Draft, Recorder } from "./recorder.ts"
+import * as Refusals from "./refusals.ts"
 
 const maxRequestBytes = 16 * 2 ** 20
 
@@ -12,12 +13,27 @@ export class Exchange {
   private readonly recorder: Recorder
   /** Its journal entry, if it is of those that are written down. */
   readonly entry: Draft | undefined
+  /** The format in which it is answered. */
+  readonly wire: Refusals.Wire
+  /** Headers that every answer to it has. */
+  always: { readonly [name: string]: string } = {}
 
-  constructor(request: IncomingMessage, response: ServerResponse, recorder: Recorder, entry: Draft | undefined) {
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    recorder: Recorder,
+    entry: Draft | undefined,
+    wire: Refusals.Wire
+  ) {
     this.request = request
     this.response = response
     this.recorder = recorder
     this.entry = entry
+    this.wire = wire
+  }
+
+  now(): typeof Journal.Instant.Type {
+    return this.recorder.now()
   }
 
   /** The body, or `undefined` if it is larger than 16 MiB or its client went away. */
@@ -58,9 +74,19 @@ export class Exchange {
     this.response.end(text)
   }
 
-  /** Sends the head of an answer. */
+  /** Sends an error in the format that was asked. */
+  refuse(status: number, trouble: Refusals.Trouble): void {
+    this.send(status, Refusals.body(this.wire, trouble), "refused")
+  }
+
+  /** Sends what was begun, if it is not under way with a first piece. */
+  flush(): void {
+    this.response.flushHeaders()
+  }
+
+  /** Begins an answer that comes in pieces. */
   head(status: number, headers: { readonly [name: string]: string }): void {
-    this.response.writeHead(status, headers)
+    this.response.writeHead(status, { ...headers, ...this.always })
     if (this.entry === undefined) return
     this.entry.status = status
     this.entry.firstByte = this.recorder.now()
@@ -97,7 +123,7 @@ export class Exchange {
   /** Something failed that should not: whatever was not sent is not sent. */
   fail(): void {
     if (this.response.headersSent) this.reset("reset")
-    else this.send(500, { error: { message: "the loopback provider failed", type: "server_error" } }, "refused")
+    else this.refuse(500, { type: Refusals.typeOf(this.wire, 500), message: "the loopback provider failed" })
   }
 
   private end(ending: Journal.Entry["ending"]): void {

@@ -1,0 +1,36 @@
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Turn from "../../testing/Turn.ts"
+import type { Options } from "../options.ts"
+
+/** Deals out turns, one per request. */
+export class Turns {
+  private readonly turns: Turn.Turns | undefined
+  private dealt = 0
+
+  constructor(turns: Turn.Turns | undefined) {
+    this.turns = turns
+  }
+
+  next(request: Turn.Request): Turn.Turn | undefined {
+    if (typeof this.turns === "function") return this.turns(request)
+    return this.turns?.[Math.min(this.dealt++, this.turns.length - 1)]
+  }
+
+  clear(): void {
+    this.dealt = 0
+  }
+}
+
+const decode = Schema.decodeUnknownResult(Schema.Array(Schema.toType(Turn.Turn)), { errors: "all" })
+
+/** Notes what is wrong with a list of turns. Those that a function will give are not known yet. */
+export const check = (checked: Options, turns: Turn.Turns | undefined): void => {
+  if (turns === undefined || typeof turns === "function") return
+  const read = decode(turns)
+  if (read._tag === "Failure") checked.refuse("turns", read.failure.message, "turns, see Turn")
+}
+
+// A timer of no time takes a millisecond.
+export const pause = (millis: number | undefined): Effect.Effect<void> =>
+  millis !== undefined && millis > 0 ? Effect.sleep(millis) : Effect.void
