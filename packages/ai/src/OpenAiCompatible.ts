@@ -16,6 +16,7 @@
  *   truncated; one that has a finish reason succeeds, also without `[DONE]` and without token counts.
  * - An error that comes within a stream, long after its status was 200, is a failure of the stream like any other.
  * - The key is `Redacted` up to the header, and masked in every error, as are other strings that look like a key.
+ * - Spans hold no prompt, no answer, no header and no query.
  * - Redirects are not followed: they would carry key and prompt to another place.
  *
  * **Gotchas**
@@ -46,37 +47,23 @@
  * @since 0.1.0
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import { CurrentAttempt } from "@sluice/core/RetryPolicy"
-import type * as AiError from "effect/ai/AiError"
-import { IdGenerator } from "effect/ai/IdGenerator"
-import * as LanguageModel from "effect/ai/LanguageModel"
-import * as Model from "effect/ai/Model"
+import type * as LanguageModel from "effect/ai/LanguageModel"
+import type * as Model from "effect/ai/Model"
 import { toCodecOpenAI } from "effect/ai/OpenAiStructuredOutput"
-import * as Clock from "effect/Clock"
+import * as EffectConfig from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
-import * as HttpClient from "effect/http/HttpClient"
-import type * as HttpClientError from "effect/http/HttpClientError"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import * as Mask from "./internal/mask.ts"
-import * as OptionsCheck from "./internal/options.ts"
-import * as AnswerStream from "./internal/wire/answerStream.ts"
-import * as Body from "./internal/wire/body.ts"
-import type { Bounds } from "./internal/wire/bounds.ts"
-import * as Endpoint from "./internal/wire/endpoint.ts"
-import * as Failure from "./internal/wire/failure.ts"
+import { merge } from "./internal/wire/config.ts"
+import * as Provider from "./internal/wire/provider.ts"
 import * as Request from "./internal/wire/request.ts"
 import { StreamedAnswer } from "./internal/wire/streamedAnswer.ts"
-import * as Trace from "./internal/wire/trace.ts"
 import * as WholeAnswer from "./internal/wire/wholeAnswer.ts"
-import * as RetryAfter from "./RetryAfter.ts"
 
 /**
  * What may differ from request to request. What is left out is left to the provider.
@@ -97,9 +84,12 @@ export interface RequestConfig {
    * for `model`, `messages`, `stream` and `stream_options`.
    */
   readonly body?: { readonly [field: string]: Schema.Json } | undefined
+  /** More headers, on top of those of the model. What is said of `Options.headers` holds here too. */
+  readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
   /**
-   * Sent as `Idempotency-Key`, which makes some providers answer a repeated request from memory. Not sent by default: the
-   * same key on two different prompts would give one the answer of the other.
+   * Sent as `Idempotency-Key`, which makes some providers answer a repeated request from memory. Default: that of
+   * `CurrentIdempotencyKey`, and without one none is sent: the same key on two different prompts would give one the answer
+   * of the other.
    */
   readonly idempotencyKey?: string | undefined
 }
@@ -148,6 +138,18 @@ export interface Options {
   readonly apiKey?: Redacted.Redacted | undefined
   /** Allows to send the key unencrypted to another machine. Default false. */
   readonly allowInsecureKey?: boolean | undefined
+  /**
+   * More headers of every request: `api-key` for Azure, `OpenAI-Organization`, `HTTP-Referer` for OpenRouter. Default: none.
+   * No value is ever shown in an error that this module makes; one that is `Redacted` is a secret like the key, and masked
+   * wherever the provider repeats it. Refused are `authorization` beside an `apiKey`, and headers by which a request is
+   * framed and sent, such as `content-type`.
+   */
+  readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
+  /**
+   * Sends the trace's ids along, as `traceparent` and `b3`. Default false: they tell a stranger which requests belong
+   * together, and no public provider has a use for them. Set it for a gateway of your own.
+   */
+  readonly propagateTrace?: boolean | undefined
   /** The configuration of every request. */
   readonly config?: RequestConfig | undefined
   /** The largest answer that is read: bytes of a whole one after decompression, characters of a streamed one. Default 16 Mi. */
@@ -170,8 +172,7 @@ export interface Options {
  */
 export const make = (
   options: Options
-): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> =>
-  Effect.flatMap(check(options), (settings) => build(options, settings))
+): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> => Provider.make(wire, options)
 
 /**
  * Provides the model, and what it is called to those who ask for `Model.ProviderName` and `Model.ModelName`.
@@ -185,151 +186,75 @@ export const layer = (
   LanguageModel.LanguageModel | Model.ProviderName | Model.ModelName,
   InvalidOptions,
   HttpClient.HttpClient
+> => Layer.effectContext(Provider.context(wire, options))
+
+/**
+ * What a model is built from, with the place, the model and the key from the configuration of the program.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConfigOptions extends Omit<Options, "url" | "model" | "apiKey"> {
+  readonly url: EffectConfig.Config<string>
+  readonly model: EffectConfig.Config<string>
+  readonly apiKey?: EffectConfig.Config<Redacted.Redacted | undefined> | undefined
+}
+
+/**
+ * Provides the model like `layer`, with what an operator decides read from the program's `ConfigProvider`.
+ *
+ * **Example** (A model from the environment)
+ *
+ * ```ts
+ * import { Config, ConfigProvider, Effect, Layer } from "effect"
+ * import { Model } from "effect/ai"
+ * import * as HttpTransport from "@sluice/ai/HttpTransport"
+ * import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
+ *
+ * const Live = OpenAiCompatible.layerConfig({
+ *   url: Config.String("MODEL_URL").pipe(Config.withDefault("https://api.openai.com/v1")),
+ *   model: Config.String("MODEL"),
+ *   apiKey: Config.Redacted("OPENAI_API_KEY")
+ * }).pipe(
+ *   Layer.provide(HttpTransport.layer()),
+ *   Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ MODEL: "gpt", OPENAI_API_KEY: "sk-example" })))
+ * )
+ *
+ * console.log(await Effect.runPromise(Effect.provide(Model.ModelName, Live))) // => gpt
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  { apiKey, model, url, ...options }: ConfigOptions
+): Layer.Layer<
+  LanguageModel.LanguageModel | Model.ProviderName | Model.ModelName,
+  InvalidOptions | EffectConfig.ConfigError,
+  HttpClient.HttpClient
 > =>
-  Layer.effectContext(
-    Effect.flatMap(check(options), (settings) =>
-      Effect.map(build(options, settings), (model) =>
-        Context.make(LanguageModel.LanguageModel, model).pipe(
-          Context.add(Model.ProviderName, settings.provider),
-          Context.add(Model.ModelName, options.model)
-        )))
-  )
-
-interface Settings {
-  readonly endpoint: Endpoint.Endpoint
-  readonly provider: string
-  readonly bounds: Bounds
-  readonly maxErrorExcerpt: number
-  readonly maxRetryAfter: Duration.Duration
-}
-
-const check = (options: Options): Effect.Effect<Settings, InvalidOptions> => {
-  const checked = new OptionsCheck.Options("OpenAiCompatible")
-  const endpoint = Endpoint.fromOptions(checked, options)
-  if (options.model === "") checked.refuse("model", `""`, "the name of a model")
-  const most = 2 ** 30
-  const bounds: Bounds = {
-    answerSize: checked.integer("maxAnswerSize", options.maxAnswerSize ?? 16 * 2 ** 20, 1, most),
-    eventSize: checked.integer("maxEventSize", options.maxEventSize ?? 2 ** 20, 1, most),
-    jsonDepth: checked.integer("maxJsonDepth", options.maxJsonDepth ?? 64, 1, 1000)
-  }
-  const maxErrorExcerpt = checked.integer("maxErrorExcerpt", options.maxErrorExcerpt ?? 2048, 0, most)
-  const maxRetryAfter = checked.duration("maxRetryAfter", options.maxRetryAfter ?? RetryAfter.defaultMax)
-  return checked.check(endpoint && { endpoint, provider: endpoint.host, bounds, maxErrorExcerpt, maxRetryAfter })
-}
-
-/** How much of an error's body is read for the sake of its code and message. */
-const errorBodyBytes = 64 * 1024
-
-const build = Effect.fnUntraced(function*(options: Options, settings: Settings) {
-  const { bounds, endpoint } = settings
-  const mask = Mask.make(options.apiKey === undefined ? [] : [options.apiKey])
-  // Ties each request to a scope, so that closing it closes the connection, whatever state the request is in.
-  const client = HttpClient.withScope(yield* HttpClient.HttpClient)
-
-  const ask = Effect.fnUntraced(function*(method: Failure.Origin["method"], call: LanguageModel.ProviderOptions) {
-    const config = merge(options.config ?? {}, yield* Config)
-    const origin: Failure.Origin = {
-      method,
-      model: config.model ?? options.model,
-      url: endpoint.shown,
-      hasKey: options.apiKey !== undefined,
-      mask,
-      excerptLength: settings.maxErrorExcerpt,
-      maxRetryAfter: settings.maxRetryAfter
-    }
-    const json = yield* Request.body(origin, endpoint, config, call)
-    Trace.request(call.span, settings.provider, origin.model, config)
-    const response = yield* client.execute(post(endpoint, options.apiKey, config, yield* CurrentAttempt, json)).pipe(
-      Effect.catch((error) => lost(origin, error))
+  Layer.unwrap(
+    Effect.map(
+      EffectConfig.all({ url, model, apiKey: apiKey ?? EffectConfig.succeed(undefined) }),
+      (read) => layer({ ...options, ...read })
     )
-    if (response.status < 200 || response.status > 299) return yield* refused(origin, response)
-    const newId = yield* Effect.flatMap(IdGenerator, (ids) => ids.generateId())
-    return { origin, response, newId }
-  })
+  )
 
-  const generateText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
-    const { newId, origin, response } = yield* ask("generateText", call)
-    const body = yield* Body.text(response, bounds.answerSize).pipe(
-      Effect.catch((error) =>
-        error._tag === "TooLarge"
-          ? Effect.fail(Failure.incompatible(origin, response, `an answer of more than ${bounds.answerSize} bytes`))
-          : lost(origin, error)
-      )
-    )
-    const parts = yield* Effect.fromResult(WholeAnswer.read(origin, response, bounds, newId, body))
-    Trace.parts(call.span, parts)
-    return parts
-  }, Effect.scoped)
+const path = "/chat/completions"
 
-  const streamText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
-    const { newId, origin, response } = yield* ask("streamText", call)
-    const type = response.headers["content-type"] ?? ""
-    if (type.includes("json") || type.includes("html")) return yield* notStreamed(origin, response, bounds, newId)
-    const answer = new StreamedAnswer(origin, response, bounds, newId)
-    return Stream.mapArray(AnswerStream.make(response.stream, answer, origin), (parts) => {
-      Trace.parts(call.span, parts)
-      return parts
-    })
-  })
-
-  return yield* LanguageModel.make({
-    generateText,
-    streamText: (call) => Stream.unwrap(streamText(call)),
-    codecTransformer: toCodecOpenAI,
-    supportsSystemMessagesInHistory: Effect.succeed(true)
-  })
-})
-
-const post = (
-  endpoint: Endpoint.Endpoint,
-  apiKey: Redacted.Redacted | undefined,
-  config: RequestConfig,
-  current: { readonly attempt: number } | undefined,
-  json: string
-): HttpClientRequest.HttpClientRequest => {
-  const request = HttpClientRequest.post(endpoint.url, {
-    headers: {
-      "user-agent": "sluice",
-      ...(current === undefined ? {} : { "x-sluice-attempt": String(current.attempt) }),
-      ...(config.idempotencyKey === undefined ? {} : { "idempotency-key": config.idempotencyKey })
-    }
-  }).pipe(HttpClientRequest.bodyText(json, "application/json"))
-  return apiKey === undefined ? request : HttpClientRequest.bearerToken(request, apiKey)
+const wire: Provider.Wire<RequestConfig> = {
+  module: "OpenAiCompatible",
+  place: {
+    example: "https://api.openai.com/v1",
+    path: (base) => base.endsWith(path) ? base : base + path
+  },
+  keyHeader: "authorization",
+  headers: (apiKey): Record<string, string> =>
+    apiKey === undefined ? {} : { authorization: `Bearer ${Redacted.value(apiKey)}` },
+  config: Config,
+  codecTransformer: toCodecOpenAI,
+  takesSystemMessagesAnywhere: true,
+  body: Request.body,
+  whole: ({ origin }, { bounds, newId, response }, body) => WholeAnswer.read(origin, response, bounds, newId, body),
+  streamed: ({ origin }, { bounds, newId, response }) => new StreamedAnswer(origin, response, bounds, newId)
 }
-
-const lost = (origin: Failure.Origin, error: HttpClientError.HttpClientError): Effect.Effect<never, AiError.AiError> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(Failure.transport(origin, error, now)))
-
-const refused = (
-  origin: Failure.Origin,
-  response: HttpClientResponse.HttpClientResponse
-): Effect.Effect<never, AiError.AiError> =>
-  Effect.flatMap(
-    Body.beginning(response, errorBodyBytes),
-    (body) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(Failure.fromStatus(origin, response, body, now)))
-  )
-
-/** A whole body where a stream was asked for: an error that names itself, or something else than an answer. */
-const notStreamed = (
-  origin: Failure.Origin,
-  response: HttpClientResponse.HttpClientResponse,
-  bounds: Bounds,
-  newId: string
-): Effect.Effect<never, AiError.AiError> =>
-  Effect.flatMap(
-    Body.beginning(response, errorBodyBytes),
-    (body) =>
-      Effect.flatMap(Effect.fromResult(WholeAnswer.read(origin, response, bounds, newId, body)), () =>
-        Effect.fail(Failure.incompatible(origin, response, "a whole answer, where a stream was asked for")))
-  )
-
-const merge = (outer: RequestConfig, inner: RequestConfig): RequestConfig => ({
-  model: inner.model ?? outer.model,
-  system: inner.system ?? outer.system,
-  temperature: inner.temperature ?? outer.temperature,
-  maxTokens: inner.maxTokens ?? outer.maxTokens,
-  body: outer.body === undefined ? inner.body : { ...outer.body, ...inner.body },
-  idempotencyKey: inner.idempotencyKey ?? outer.idempotencyKey
-})

@@ -1,6 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Deferred, Effect, Fiber, Layer, Stream } from "effect"
+import { HttpClient, HttpClientResponse } from "effect/http"
+import { TestClock } from "effect/testing"
+import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
 import { type Read, read } from "./support/bytes.ts"
+import { stream } from "./support/model.ts"
 import { delta, done, event, finish } from "./support/rawServer.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
@@ -200,6 +204,69 @@ describe("a streamed answer", () => {
       ) {
         assert.deepStrictEqual(yield* usage(sent), none)
       }
+    }))
+})
+
+describe("after the reason of its end", () => {
+  /** Asks a server that stays connected, and gives what it may still send, and what the consumer got. */
+  const connected = (sent: string) =>
+    Effect.gen(function*() {
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+      const writer = writable.getWriter()
+      const send = (text: string) => Effect.sync(() => void writer.write(bytes(text)))
+      const transport = HttpClient.make((request) =>
+        Effect.succeed(
+          HttpClientResponse.fromWeb(
+            request,
+            new Response(readable, { headers: { "content-type": "text/event-stream" } })
+          )
+        )
+      )
+      const model = OpenAiCompatible.layer({ url: "http://127.0.0.1/v1", model: "m1" }).pipe(
+        Layer.provide(Layer.succeed(HttpClient.HttpClient, transport))
+      )
+      const begun = yield* Deferred.make<void>()
+      const asking = yield* stream().pipe(
+        Stream.tap((part) => part.type === "text-delta" ? Deferred.succeed(begun, undefined) : Effect.void),
+        Stream.runLast,
+        Effect.provide(model),
+        Effect.forkChild
+      )
+      yield* send(sent)
+      yield* Deferred.await(begun)
+      return { send, asking }
+    })
+
+  it.effect("waits a second for the token counts, and no longer", () =>
+    Effect.gen(function*() {
+      const { asking } = yield* connected(delta("a") + finish())
+      yield* TestClock.adjust("999 millis")
+      assert.isUndefined(asking.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      const last = yield* Fiber.join(asking)
+      assert.deepInclude(last._tag === "Some" ? last.value : {}, { type: "finish", reason: "stop" })
+    }))
+
+  it.effect("takes the token counts that come late, and waits a tenth of a second for the connection to end", () =>
+    Effect.gen(function*() {
+      const { asking, send } = yield* connected(delta("a") + finish())
+      yield* TestClock.adjust("900 millis")
+      yield* send(event({ choices: [], usage: { completion_tokens: 7 } }) + done)
+      yield* TestClock.withLive(Effect.sleep("20 millis"))
+      yield* TestClock.adjust("100 millis")
+      const last = yield* Fiber.join(asking)
+      assert.strictEqual(
+        last._tag === "Some" && last.value.type === "finish" ? last.value.usage.outputTokens.total : undefined,
+        7
+      )
+    }))
+
+  it.effect("waits for ever before it, which is for a policy to end", () =>
+    Effect.gen(function*() {
+      const { asking } = yield* connected(delta("a"))
+      yield* TestClock.adjust("1 hour")
+      assert.isUndefined(asking.pollUnsafe())
+      yield* Fiber.interrupt(asking)
     }))
 })
 

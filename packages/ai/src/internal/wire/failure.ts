@@ -5,11 +5,17 @@ import type * as HttpClientError from "effect/http/HttpClientError"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as AiRejection from "../../AiRejection.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
+import * as Words from "../errorWords.ts"
 import type { Mask } from "../mask.ts"
 
 /** What every error of one request has in common. */
 export interface Origin {
+  /** The module that asks. */
+  readonly module: string
+  /** The provider's host. */
+  readonly provider: string
   readonly method: "generateText" | "streamText"
   readonly model: string
   /** The URL that was asked, without its query. */
@@ -33,8 +39,9 @@ const messageLength = 300
 /** How much of something unreadable goes into a message. */
 const sampleLength = 80
 
-const make = (origin: Origin, reason: AiError.AiErrorReason): AiError.AiError =>
-  AiError.make({ module: "OpenAiCompatible", method: origin.method, reason })
+/** An error of this request, for this reason. */
+export const make = (origin: Origin, reason: AiError.AiErrorReason): AiError.AiError =>
+  AiError.make({ module: origin.module, method: origin.method, reason })
 
 // ---------- no answer
 
@@ -93,13 +100,14 @@ export const fromStatus = (origin: Origin, answer: Answer, body: string, now: nu
   if (answer.status >= 300 && answer.status < 400) return make(origin, redirect(origin, answer, http))
   const detail = fromBody(body)
   const retryAfter = RetryAfter.fromHeaders(answer.headers, { now, max: origin.maxRetryAfter })
-  return make(origin, reasonFor(origin, answer.status, detail, http, retryAfter))
+  return make(origin, reasonFor(origin, answer.status, `HTTP ${answer.status}`, detail, http, retryAfter))
 }
 
 /** An error object where an answer was expected: providers send it within a stream, whose status was 200 long before. */
 export const inBand = (origin: Origin, answer: Answer, error: unknown, body: string): AiError.AiError => {
   const detail = fromError(error)
-  return make(origin, reasonFor(origin, statusOf(detail), detail, context(origin, answer, body), undefined))
+  const http = context(origin, answer, body)
+  return make(origin, reasonFor(origin, statusOf(detail), "error within the answer", detail, http, undefined))
 }
 
 interface Detail {
@@ -114,11 +122,13 @@ type Http = typeof AiError.HttpContext.Type
 const reasonFor = (
   origin: Origin,
   status: number,
+  what: string,
   detail: Detail,
   http: Http,
   retryAfter: Duration.Duration | undefined
 ): AiError.AiErrorReason => {
-  const description = describe(origin, status, detail)
+  const description = describe(origin, what, detail)
+  if (status < 500 && isQuota(detail)) return new AiError.QuotaExhaustedError({ http })
   switch (status) {
     case 401:
     case 403:
@@ -132,9 +142,7 @@ const reasonFor = (
     case 425:
       return internal(description, http, retryAfter)
     case 429:
-      return isQuota(detail)
-        ? new AiError.QuotaExhaustedError({ http })
-        : new AiError.RateLimitError({ retryAfter, http })
+      return new AiError.RateLimitError({ retryAfter, http })
   }
   if (status >= 500) return internal(description, http, retryAfter)
   if (isContentPolicy(detail)) return new AiError.ContentPolicyError({ description, http })
@@ -145,14 +153,20 @@ const reasonFor = (
 const internal = (
   description: string,
   http: Http,
-  retryAfter?: Duration.Duration | undefined
-): AiError.InternalProviderError =>
-  new AiError.InternalProviderError({
+  retryAfter?: Duration.Duration | undefined,
+  rejection?: AiRejection.Rejection
+): AiError.InternalProviderError => {
+  // The reason has no field for either; RetryAfter.fromAiError and AiRejection.fromAiError read them here.
+  const sluice = {
+    ...(retryAfter === undefined ? {} : { retryAfterMillis: Duration.toMillis(retryAfter) }),
+    ...(rejection === undefined ? {} : { rejection: AiRejection.note(rejection) })
+  }
+  return new AiError.InternalProviderError({
     description,
     http,
-    // The reason has no field for it; RetryAfter.fromAiError reads it here.
-    ...(retryAfter === undefined ? {} : { metadata: { sluice: { retryAfterMillis: Duration.toMillis(retryAfter) } } })
+    ...(Object.keys(sluice).length === 0 ? {} : { metadata: { sluice } })
   })
+}
 
 const redirect = (origin: Origin, answer: Answer, http: Http): AiError.InvalidRequestError => {
   const location = URL.parse(answer.headers["location"] ?? "", origin.url)
@@ -165,10 +179,10 @@ const redirect = (origin: Origin, answer: Answer, http: Http): AiError.InvalidRe
   })
 }
 
-const describe = (origin: Origin, status: number, detail: Detail): string => {
+const describe = (origin: Origin, what: string, detail: Detail): string => {
   const code = detail.code ?? detail.type
   const said = detail.message === undefined ? "" : `: ${detail.message}`
-  return excerpt(origin, `HTTP ${status}${code === undefined ? "" : ` (${code})`}${said}`, messageLength)
+  return excerpt(origin, `${what}${code === undefined ? "" : ` (${code})`}${said}`, messageLength)
 }
 
 const authenticationKind = (origin: Origin, status: number, detail: Detail): AiError.AuthenticationError["kind"] => {
@@ -177,30 +191,61 @@ const authenticationKind = (origin: Origin, status: number, detail: Detail): AiE
   return detail.code === "expired_api_key" ? "ExpiredKey" : "InvalidKey"
 }
 
-const quotaCodes = new Set<unknown>(["insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"])
-const isQuota = (detail: Detail): boolean => quotaCodes.has(detail.code) || quotaCodes.has(detail.type)
+const isQuota = ({ code, message, type }: Detail): boolean => Words.isQuota(Words.told([code, type], message))
 
-const contentCodes = new Set<unknown>(["content_filter", "content_policy_violation"])
-const isContentPolicy = (detail: Detail): boolean => contentCodes.has(detail.code) || contentCodes.has(detail.type)
+const isContentPolicy = ({ code, message, type }: Detail): boolean =>
+  code === "content_filter" || type === "content_filter" || Words.isContentPolicy([code, type, message].join("\n"))
+
+/** The statuses with which these errors come where they come with a status: OpenAI's and Anthropic's own lists. */
+const statuses = new Map<unknown, number>([
+  ["invalid_request_error", 400],
+  ["content_filter", 400],
+  ["content_policy_violation", 400],
+  ["context_length_exceeded", 400],
+  ["authentication_error", 401],
+  ["invalid_api_key", 401],
+  ["expired_api_key", 401],
+  ["billing_error", 402],
+  ["permission_error", 403],
+  ["not_found_error", 404],
+  ["model_not_found", 404],
+  ["request_too_large", 413],
+  ["rate_limit_error", 429],
+  ["rate_limit_exceeded", 429],
+  ["insufficient_quota", 429],
+  ["api_error", 500],
+  ["server_error", 500],
+  ["timeout_error", 504],
+  ["overloaded_error", 529]
+])
 
 /** The status that an error within a 200 would have had by itself. */
 const statusOf = (detail: Detail): number => {
   const code = typeof detail.code === "string" ? Number(detail.code) : detail.code
   if (code !== undefined && code >= 400 && code < 600) return code
-  if (isQuota(detail) || detail.code === "rate_limit_exceeded" || detail.type === "rate_limit_error") return 429
-  if (isContentPolicy(detail) || detail.type === "invalid_request_error") return 400
-  return 500
+  const known = statuses.get(detail.code) ?? statuses.get(detail.type)
+  return known ?? (isQuota(detail) ? 402 : 500)
 }
 
 // ---------- an answer that cannot be used
 
+/** What had come of a stream when it ended. */
+export interface Progress {
+  readonly events: number
+  readonly parts: number
+  /** Whether some of that was content. */
+  readonly hadOutput: boolean
+}
+
 /** A stream that ended without a finish reason: what came of it is a part of the answer, and not to be taken for it. */
-export const truncated = (origin: Origin, answer: Answer, events: number): AiError.AiError =>
+export const truncated = (origin: Origin, answer: Answer, { events, hadOutput, parts }: Progress): AiError.AiError =>
   make(
     origin,
     internal(
       `answer truncated: the stream ended without a finish reason, after ${events} events`,
-      context(origin, answer)
+      context(origin, answer),
+      undefined,
+      new AiRejection.TruncatedStream({ target: origin.provider, parts, hadOutput })
     )
   )
 
@@ -210,7 +255,15 @@ export const endedInError = (origin: Origin, answer: Answer): AiError.AiError =>
 
 /** Something that should have been JSON and is not. */
 export const malformed = (origin: Origin, answer: Answer, text: string): AiError.AiError =>
-  make(origin, internal(`malformed answer: ${sample(origin, text)}`, context(origin, answer)))
+  make(
+    origin,
+    internal(
+      `malformed answer: ${sample(origin, text)}`,
+      context(origin, answer),
+      undefined,
+      new AiRejection.MalformedEvent({ target: origin.provider, sample: excerpt(origin, text, sampleLength) })
+    )
+  )
 
 /** A whole answer that is no JSON: a broken one if it says that it is JSON, and another server's page if it says that. */
 export const notJson = (origin: Origin, answer: Answer, body: string): AiError.AiError => {

@@ -1,6 +1,6 @@
 import * as AiError from "effect/ai/AiError"
 import * as Prompt from "effect/ai/Prompt"
-import * as Base64 from "effect/encoding/Base64"
+import * as File from "./file.ts"
 
 // The conversation as this wire writes it. A prompt part that the wire has no form for is refused rather than left out:
 // an answer to half a question is worse than none.
@@ -55,24 +55,24 @@ const userContent = (parts: ReadonlyArray<Prompt.UserMessagePart>): string | Rea
 const audioFormats = new Map([["audio/wav", "wav"], ["audio/mp3", "mp3"], ["audio/mpeg", "mp3"]])
 
 const file = (part: Prompt.FilePart): Content => {
-  const { data, mediaType } = part
+  const { mediaType } = part
+  const source = File.source(part)
   if (mediaType.startsWith("image/")) {
     const type = mediaType === "image/*" ? "image/png" : mediaType
-    return { type: "image_url", image_url: { url: data instanceof URL ? data.href : dataUrl(type, data) } }
+    return { type: "image_url", image_url: { url: "url" in source ? source.url : dataUrl(type, source.base64) } }
   }
-  if (!(data instanceof URL)) {
+  if ("base64" in source) {
     const format = audioFormats.get(mediaType)
-    if (format !== undefined) return { type: "input_audio", input_audio: { data: base64(data), format } }
+    if (format !== undefined) return { type: "input_audio", input_audio: { data: source.base64, format } }
     if (mediaType === "application/pdf") {
-      return { type: "file", file: { filename: part.fileName ?? "file.pdf", file_data: dataUrl(mediaType, data) } }
+      const file_data = dataUrl(mediaType, source.base64)
+      return { type: "file", file: { filename: part.fileName ?? "file.pdf", file_data } }
     }
   }
-  throw unsupported(`files of type ${mediaType}${data instanceof URL ? " by URL" : ""}`)
+  throw unsupported(`files of type ${mediaType}${"url" in source ? " by URL" : ""}`)
 }
 
-const dataUrl = (mediaType: string, data: string | Uint8Array): string => `data:${mediaType};base64,${base64(data)}`
-
-const base64 = (data: string | Uint8Array): string => typeof data === "string" ? data : Base64.encode(data)
+const dataUrl = (mediaType: string, base64: string): string => `data:${mediaType};base64,${base64}`
 
 const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Message => {
   let text = ""
@@ -83,6 +83,8 @@ const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Me
         text += part.text
         break
       case "tool-call":
+        // Of a tool that the provider ran by itself: no part of this wire, nor is its result.
+        if (part.providerExecuted) break
         toolCalls.push({
           id: part.id,
           type: "function",
@@ -92,7 +94,7 @@ const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Me
       case "file":
         throw unsupported("files in an answer of the model")
       case "reasoning": // The wire takes thoughts but never takes them back.
-      case "tool-result": // Of a tool that the provider ran by itself: no part of this wire.
+      case "tool-result": // Here only of such a tool.
       case "tool-approval-request":
         break
     }

@@ -3,17 +3,14 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import { toCodecOpenAI } from "effect/ai/OpenAiStructuredOutput"
 import * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
-import type { RequestConfig } from "../../OpenAiCompatible.ts"
-import type { Endpoint } from "./endpoint.ts"
+import type { RequestConfig } from "./config.ts"
 import * as Failure from "./failure.ts"
 import * as Messages from "./messages.ts"
+import type { Asked } from "./provider.ts"
 
 /** The JSON of a request. Fails with what the wire cannot carry. */
 export const body = (
-  origin: Failure.Origin,
-  endpoint: Endpoint,
-  config: RequestConfig,
-  options: LanguageModel.ProviderOptions
+  { call: options, config, endpoint, origin }: Asked<RequestConfig>
 ): Effect.Effect<string, AiError.AiError> =>
   Effect.try({
     try: () =>
@@ -32,7 +29,7 @@ export const body = (
       }),
     catch: (error) =>
       AiError.isAiErrorReason(error)
-        ? AiError.make({ module: "OpenAiCompatible", method: origin.method, reason: error })
+        ? Failure.make(origin, error)
         : Failure.unencodable(origin, error)
   })
 

@@ -28,6 +28,11 @@ export class ToolCalls {
     this.generateId = generateId
   }
 
+  /** Whether there is a call that the consumer knows of. */
+  get hasStarted(): boolean {
+    return this.calls.some(({ started }) => started)
+  }
+
   /** Takes a fragment in, and tells the consumer what is new. */
   add(fragment: ToolCall, parts: Array<Response.StreamPartEncoded>): void {
     const call = this.callOf(fragment)

@@ -1,7 +1,7 @@
 import type * as Response from "effect/ai/Response"
 import * as Telemetry from "effect/ai/Telemetry"
 import type { Span } from "effect/Tracer"
-import type { RequestConfig } from "../../OpenAiCompatible.ts"
+import type { RequestConfig } from "./config.ts"
 
 // The attributes by which OpenTelemetry's conventions know a call to a model. No prompts and no answers.
 

@@ -5,8 +5,8 @@ import * as Schema from "effect/Schema"
 import * as Json from "../json.ts"
 import type { Bounds } from "./bounds.ts"
 import * as Chunk from "./chunk.ts"
+import { isIncomplete } from "./eventReader.ts"
 import * as Failure from "./failure.ts"
-import { isIncomplete } from "./streamedAnswer.ts"
 import { ToolCalls } from "./toolCalls.ts"
 
 const decodeCompletion = Schema.decodeUnknownResult(Chunk.Completion)

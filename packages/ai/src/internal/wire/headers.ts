@@ -1,0 +1,74 @@
+import * as Redacted from "effect/Redacted"
+import type { Options } from "../options.ts"
+
+/** Headers of the caller's own, by name. */
+export interface Custom {
+  readonly [name: string]: string | Redacted.Redacted
+}
+
+/** Headers that say how the request is framed, or where it goes: the transport's business. */
+const transport = new Set([
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "host",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade"
+])
+
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+const printable = /^[\t\x20-\x7e]*$/
+
+/** What is wrong with a header, without its value. `keyHeader` is the one that carries the key, if there is a key. */
+const problem = (
+  name: string,
+  value: string | Redacted.Redacted,
+  keyHeader: string | undefined
+): string | undefined => {
+  const lower = name.toLowerCase()
+  if (!token.test(name)) return "the name of a header"
+  if (transport.has(lower)) return "a header other than those by which a request is framed and sent"
+  if (lower === keyHeader) return `no ${keyHeader}, since the apiKey is sent there`
+  if (!printable.test(text(value))) return "a value of printable ASCII characters, without line ends"
+  return undefined
+}
+
+/** Notes every header that cannot be sent, and shows no value. */
+export const check = (
+  options: Options,
+  headers: Custom | undefined,
+  keyHeader: string | undefined,
+  path: string
+): void => {
+  for (const [name, value] of Object.entries(headers ?? {})) {
+    const allowed = problem(name, value, keyHeader)
+    if (allowed !== undefined) options.refuse(path, token.test(name) ? `${name}: [masked]` : "no name", allowed)
+  }
+}
+
+/** What is wrong with the first header that cannot be sent. */
+export const firstProblem = (headers: Custom, keyHeader: string | undefined): string | undefined => {
+  for (const [name, value] of Object.entries(headers)) {
+    const allowed = problem(name, value, keyHeader)
+    if (allowed !== undefined) return `header ${token.test(name) ? name : "without a name"}; allowed: ${allowed}`
+  }
+  return undefined
+}
+
+/** The headers as they are sent. */
+export const plain = (headers: Custom | undefined): Record<string, string> => {
+  const sent: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers ?? {})) sent[name.toLowerCase()] = text(value)
+  return sent
+}
+
+/** Those values that must not be shown. */
+export const secrets = (headers: Custom | undefined): ReadonlyArray<Redacted.Redacted> =>
+  Object.values(headers ?? {}).filter((value) => Redacted.isRedacted(value))
+
+const text = (value: string | Redacted.Redacted): string => typeof value === "string" ? value : Redacted.value(value)
