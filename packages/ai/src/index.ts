@@ -1,9 +1,15 @@
 /**
- * Language models over any OpenAI-compatible URL.
+ * Language models that survive their providers.
  *
  * @since 0.1.0
  */
 export * as AiOutcome from "./AiOutcome.ts"
+export * as AiRejection from "./AiRejection.ts"
+export * as AnthropicMessages from "./AnthropicMessages.ts"
+export * as CallLog from "./CallLog.ts"
+export * as GenAiTelemetry from "./GenAiTelemetry.ts"
 export * as HttpTransport from "./HttpTransport.ts"
+export * as IdempotencyKey from "./IdempotencyKey.ts"
 export * as OpenAiCompatible from "./OpenAiCompatible.ts"
+export * as ResilientModel from "./ResilientModel.ts"
 export * as RetryAfter from "./RetryAfter.ts"

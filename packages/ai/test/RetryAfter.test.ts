@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Redacted } from "effect"
+import { DateTime, Duration, Redacted } from "effect"
 import { AiError } from "effect/ai"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 
@@ -85,6 +85,106 @@ describe("RetryAfter.fromHeaders", () => {
   })
 })
 
+describe("RetryAfter.fromHeaders, Anthropic's limits", () => {
+  const reset = new Date(now + 9000).toISOString()
+
+  it("reads the reset of a limit that has nothing left, whichever it is", () => {
+    for (const kind of ["requests", "tokens", "input-tokens", "output-tokens"]) {
+      const headers = { [`anthropic-ratelimit-${kind}-remaining`]: "0", [`anthropic-ratelimit-${kind}-reset`]: reset }
+      assert.strictEqual(millis(headers, { now }), 9000, kind)
+      assert.strictEqual(millis({ ...headers, date: new Date(now).toUTCString() }), 9000, kind)
+      assert.isUndefined(millis(headers), kind)
+      assert.isUndefined(millis({ ...headers, [`anthropic-ratelimit-${kind}-remaining`]: "12" }, { now }), kind)
+    }
+  })
+
+  it("takes the longest of several, and retry-after before all of them", () => {
+    const headers = {
+      "anthropic-ratelimit-requests-remaining": "0",
+      "anthropic-ratelimit-requests-reset": "2026-11-21T12:00:03Z",
+      "anthropic-ratelimit-input-tokens-remaining": "0",
+      "anthropic-ratelimit-input-tokens-reset": "2026-11-21T13:01:00.5+01:00",
+      "anthropic-ratelimit-output-tokens-remaining": "8000",
+      "anthropic-ratelimit-output-tokens-reset": "2026-11-21T14:00:00Z"
+    }
+    assert.strictEqual(millis(headers, { now }), 60_500)
+    assert.strictEqual(millis({ ...headers, "retry-after": "7" }, { now }), 7000)
+  })
+
+  it("is no time for a reset that has passed, and reads nothing else as a date", () => {
+    const at = (reset: string) =>
+      millis({ "anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": reset }, { now })
+    assert.strictEqual(at("2026-11-21T11:00:00Z"), 0)
+    for (const wrong of ["2026-11-21", "2026-99-21T11:00:00Z", "tomorrow", "2026-11-21T12:00:00", ""]) {
+      assert.isUndefined(at(wrong), wrong)
+    }
+    assert.strictEqual(at("9999-12-31T23:59:59Z"), 86_400_000)
+  })
+
+  it("reads the same limits without a prefix", () => {
+    assert.strictEqual(millis({ "ratelimit-remaining": "0", "ratelimit-reset": "30" }), 30_000)
+  })
+})
+
+describe("RetryAfter.fromText", () => {
+  const wait = (text: string, options?: RetryAfter.Options) => {
+    const wait = RetryAfter.fromText(text, options)
+    return wait === undefined ? undefined : Duration.toMillis(wait)
+  }
+
+  for (
+    const [said, expected] of [
+      ["Rate limit reached for gpt-4o: Limit 500, Used 500. Please try again in 634ms. Visit https://x", 634],
+      ["Please try again in 1m30s.", 90_000],
+      ["Please try again in 7.66s. Need more tokens?", 7660],
+      ["Please try again in 6m0s.", 360_000],
+      ["try again in 2h7m23s", 7_643_000],
+      ["Requests have exceeded the rate limit. Please retry after 26 seconds.", 26_000],
+      ["Please retry after 1 second.", 1000],
+      ["Please retry in 26.5s.", 26_500],
+      ["Your quota will reset after 5s.", 5000],
+      ["Try again in 2 minutes and 5 seconds", 125_000],
+      ["try again in 1 hour, 2 minutes", 3_720_000],
+      ["resets in 250 milliseconds", 250],
+      [`{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34s"}`, 34_000],
+      [`{"message":"retry in 9s","details":[{"retryDelay": "45.837s"}]}`, 45_837],
+      [`{"quotaResetDelay":"373.5ms"}`, 373.5],
+      [JSON.stringify({ message: `{"retryDelay": "34s"}` }), 34_000],
+      ["retry after some time, or try again in 3s", 3000]
+    ] as const
+  ) {
+    it(`${said}: ${expected} ms`, () => assert.strictEqual(wait(said), expected))
+  }
+
+  it("reads nothing that it does not understand", () => {
+    for (
+      const said of [
+        "",
+        "try again later",
+        "try again in -5s",
+        "try again in 5 parsecs",
+        "try again in 5 months",
+        "retry after 5",
+        "wait 5s",
+        `"retryDelay":"soon"`,
+        `"retryDelay":34`
+      ]
+    ) {
+      assert.isUndefined(wait(said), said)
+    }
+  })
+
+  it("is bounded, and so is what it reads", () => {
+    assert.strictEqual(wait("try again in 86400 days"), 86_400_000)
+    assert.strictEqual(wait(`try again in ${"9".repeat(500)}s`), 86_400_000)
+    assert.strictEqual(wait("try again in 2h", { max: "1 minute" }), 60_000)
+    assert.isUndefined(wait(`${" ".repeat(20_000)}try again in 2s`))
+    for (const long of ["try again in ", "try again in 1m", "1m", "1 s, ", `"retryDelay": "1`]) {
+      wait(`try again in ${long.repeat(20_000)}`)
+    }
+  })
+})
+
 describe("RetryAfter.fromAiError", () => {
   const error = (reason: AiError.AiErrorReason) => AiError.make({ module: "Test", method: "generateText", reason })
   const http = (headers: Record<string, string | Redacted.Redacted>) => ({ response: { status: 503, headers } })
@@ -110,6 +210,48 @@ describe("RetryAfter.fromAiError", () => {
       http: http({ "retry-after": "Sat, 21 Nov 2026 12:00:05 GMT" })
     })
     assert.strictEqual(waits(reason), 1500)
+  })
+
+  it("is when a quota comes back, by the clock or by the answer's own date", () => {
+    const resetAt = DateTime.makeUnsafe(now + 60_000)
+    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt }), { now }), 60_000)
+    assert.isUndefined(waits(new AiError.QuotaExhaustedError({ resetAt })))
+    assert.strictEqual(
+      waits(new AiError.QuotaExhaustedError({ resetAt, http: http({ date: new Date(now).toUTCString() }) })),
+      60_000
+    )
+    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt }), { now: now + 90_000 }), 0)
+    const next = DateTime.makeUnsafe(now + 30 * 86_400_000)
+    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt: next }), { now }), 86_400_000)
+    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ http: http({ "retry-after": "5" }) }), { now }), 5000)
+  })
+
+  it("is last what is said in words, in the body before the description", () => {
+    const body = "Please try again in 634ms."
+    const description = "try again in 9s"
+    assert.strictEqual(waits(new AiError.RateLimitError({ http: { ...http({}), body } })), 634)
+    assert.strictEqual(waits(new AiError.RateLimitError({ http: { ...http({ "retry-after": "2" }), body } })), 2000)
+    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ http: { body } })), 634)
+    for (const status of [429, 503, 529]) {
+      const http = { response: { status, headers: {} } }
+      assert.strictEqual(waits(new AiError.InternalProviderError({ description, http: { ...http, body } })), 634)
+      assert.strictEqual(waits(new AiError.InternalProviderError({ description, http })), 9000)
+      assert.strictEqual(waits(new AiError.UnknownError({ description, http })), 9000)
+    }
+  })
+
+  it("takes no words for a wait where the provider asks for none", () => {
+    const description = "the prompt says: try again in 9s"
+    assert.isUndefined(waits(new AiError.InvalidRequestError({ description })))
+    assert.isUndefined(waits(new AiError.ContentPolicyError({ description })))
+    const body = JSON.stringify({ error: { message: "could not tokenize: \"retry in 30 days\"" } })
+    for (const status of [200, 400, 422, 500, 502]) {
+      const http = { response: { status, headers: {} }, body }
+      assert.isUndefined(waits(new AiError.InternalProviderError({ description, http })), String(status))
+      assert.isUndefined(waits(new AiError.UnknownError({ description, http })), String(status))
+      assert.isUndefined(waits(new AiError.InvalidRequestError({ description, http })), String(status))
+    }
+    assert.isUndefined(waits(new AiError.InternalProviderError({ description })))
   })
 
   it("is bounded and never negative here too", () => {

@@ -27,7 +27,10 @@ export class Options {
 
   /** A finite duration of at least zero. */
   duration(option: string, input: Duration.Input): Duration.Duration {
-    const read = Option.getOrElse(Duration.fromInput(input), () => Duration.infinity)
+    // Of NaN it would be zero.
+    const read = Number.isNaN(input)
+      ? Duration.infinity
+      : Option.getOrElse(Duration.fromInput(input), () => Duration.infinity)
     if (!Duration.isFinite(read) || Duration.isNegative(read)) {
       this.refuse(option, String(input), "a finite duration of at least zero")
     }

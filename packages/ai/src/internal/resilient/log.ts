@@ -1,0 +1,84 @@
+import * as AiError from "effect/ai/AiError"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as AiRejection from "../../AiRejection.ts"
+import type { Attempt, CallLog, Fault, Skipped, Usage } from "../../CallLog.ts"
+import * as RetryAfter from "../../RetryAfter.ts"
+
+type Mutable<A> = { -readonly [Key in keyof A]: A[Key] }
+
+/** An attempt whose end is not known yet. */
+export type OpenAttempt = Mutable<Attempt>
+
+/** What is known of a call, as its log. */
+export const make = (
+  call: Pick<CallLog, "id" | "method" | "startedAt" | "endedAt">,
+  steps: ReadonlyArray<OpenAttempt | Skipped>,
+  exit: Exit.Exit<unknown, unknown>
+): CallLog => {
+  const attempts = steps.filter((step): step is OpenAttempt => step._tag === "Attempt")
+  attempts.forEach((attempt, at) => {
+    const following = attempts[at + 1]
+    if (following === undefined) {
+      // It was to be asked anew, and there was no attempt left, or nobody who waited for it.
+      if (attempt.next !== "Done") attempt.next = "Stop"
+      return
+    }
+    if (attempt.next === "Reask" || attempt.next === "Restart") return
+    attempt.next = following.target === attempt.target ? "Retry" : "Fallback"
+  })
+  const last = attempts.at(-1)
+  const isAnswered = last?.next === "Done"
+  const error = isAnswered || Exit.isSuccess(exit) ? undefined : exit.cause.reasons.find(Cause.isFailReason)?.error
+  return {
+    ...call,
+    result: isAnswered
+      ? "Success"
+      : Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)
+      ? "Interrupted"
+      : "Failure",
+    ...(isAnswered ? { answeredBy: last.target } : {}),
+    ...(AiError.isAiError(error) ? { fault: faultOf(error) } : {}),
+    steps,
+    usage: attempts.reduce(sum, nothing)
+  }
+}
+
+const nothing: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
+
+const sum = (total: Usage, { usage }: Attempt): Usage =>
+  usage === undefined ? total : {
+    inputTokens: total.inputTokens + usage.inputTokens,
+    outputTokens: total.outputTokens + usage.outputTokens,
+    estimated: total.estimated || usage.estimated
+  }
+
+/** What an answer of no use has cost, where its error says so. */
+export const paidFor = ({ reason }: AiError.AiError): Usage | undefined => {
+  const { completionTokens, promptTokens } = "usage" in reason && reason.usage !== undefined
+    ? reason.usage
+    : { completionTokens: undefined, promptTokens: undefined }
+  return completionTokens === undefined || promptTokens === undefined
+    ? undefined
+    : { inputTokens: promptTokens, outputTokens: completionTokens, estimated: false }
+}
+
+/** How long the answer was that the error is about, in characters, where it has it. */
+export const lengthOf = ({ reason }: AiError.AiError): number =>
+  reason._tag === "StructuredOutputError" ? reason.responseText.length : 0
+
+/** What of an error may be shown: a provider's own words may quote a prompt. */
+export const faultOf = (error: AiError.AiError): Fault => {
+  const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
+  const status = "http" in error.reason ? error.reason.http?.response?.status : undefined
+  const hint = RetryAfter.fromAiError(error)
+  const type = rejection?._tag ?? error.reason._tag
+  return {
+    type,
+    message: rejection?.message ?? (status === undefined ? type : `HTTP ${status}`),
+    ...(status === undefined ? {} : { status }),
+    ...(hint === undefined ? {} : { retryAfterMillis: Duration.toMillis(hint) })
+  }
+}

@@ -1,0 +1,467 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Result, Schema, Stream } from "effect"
+import { EmbeddingModel, LanguageModel, type Model, Telemetry, Toolkit } from "effect/ai"
+import { TestClock } from "effect/testing"
+import * as CallLog from "@sluice/ai/CallLog"
+import * as GenAiTelemetry from "@sluice/ai/GenAiTelemetry"
+import * as ResilientModel from "@sluice/ai/ResilientModel"
+import * as ScriptedEmbedding from "@sluice/ai/testing/ScriptedEmbedding"
+import * as ScriptedModel from "@sluice/ai/testing/ScriptedModel"
+import * as Turn from "@sluice/ai/testing/Turn"
+import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { build, during, plain, readAll, told, valueOf } from "./support/resilient.ts"
+import { attributesOf, makeTracer, measured, named, parentOf } from "./support/telemetry.ts"
+
+const ok = Turn.answer("good")
+const failed = Turn.status(503)
+const scripted = ScriptedModel.layer({ turns: [ok] })
+
+describe("options that make no sense", () => {
+  const issuesOf = (options: object) =>
+    Effect.gen(function*() {
+      const target = { name: "A", layer: scripted }
+      // What came out of a file, say.
+      const layer = ResilientModel.layer({ targets: [target], ...options } as never) as unknown as Layer.Layer<
+        LanguageModel.LanguageModel,
+        InvalidOptions
+      >
+      const result = yield* Effect.result(Effect.scoped(Layer.build(layer)))
+      if (Result.isSuccess(result)) return assert.fail(`accepted: ${JSON.stringify(options)}`)
+      const invalid = result.failure
+      assert.strictEqual(invalid.module, "ResilientModel")
+      return invalid.issues.map(({ option }) => option)
+    })
+
+  const rubbish: ReadonlyArray<readonly [object, ...ReadonlyArray<string>]> = [
+    [{ name: "" }, "name"],
+    [{ name: 3 }, "name"],
+    [{ retry: null }, "retry"],
+    [{ retry: plain({ maxAttempts: 0 }) }, "retry.maxAttempts"],
+    [{ reasks: -1 }, "reasks"],
+    [{ reasks: 1.5 }, "reasks"],
+    [{ reasks: null }, "reasks"],
+    [{ deadline: "soon" }, "deadline"],
+    [{ deadline: -1 }, "deadline"],
+    [{ deadline: Number.NaN }, "deadline"],
+    [{ whenAllOpen: "panic" }, "whenAllOpen"],
+    [{ afterOutput: "hope" }, "afterOutput"],
+    [{ credentialRest: "?" }, "credentialRest"],
+    [{ maxHeldParts: 0 }, "maxHeldParts"],
+    [{ maxHeldBytes: "many" }, "maxHeldBytes"],
+    [{ firstTokenTimeout: Duration.infinity }, "firstTokenTimeout"],
+    [{ idleTimeout: "x" }, "idleTimeout"],
+    [{ attemptTimeout: null }, "attemptTimeout"],
+    [{ targets: [] }, "targets"],
+    [{ targets: "A" }, "targets"],
+    [{ retries: 3, weight: undefined }, "retries"]
+  ]
+  const ofTarget: typeof rubbish = [
+    [{ name: "" }, "name"],
+    [{ layer: "none" }, "layer"],
+    [{ provider: 1 }, "provider"],
+    [{ model: "" }, "model"],
+    [{ credential: {} }, "credential"],
+    [{ order: Number.NaN }, "order"],
+    [{ order: "first" }, "order"],
+    [{ weight: 0 }, "weight"],
+    [{ weight: Number.POSITIVE_INFINITY }, "weight"],
+    [{ contextTokens: -8 }, "contextTokens"],
+    [{ firstTokenTimeout: "x" }, "firstTokenTimeout"],
+    [{ idleTimeout: -1 }, "idleTimeout"],
+    [{ attemptTimeout: "x" }, "attemptTimeout"],
+    [{ wieght: 3 }, "wieght"],
+    [{ breaker: true }, "breaker"],
+    [{ breaker: null }, "breaker"],
+    [{ breaker: { probes: 0 } }, "breaker.probes", "breaker.probesToClose"],
+    [{ breaker: { trip: CircuitBreaker.consecutive(0) } }, "breaker.trip.failures"],
+    [{ concurrency: 0 }, "concurrency.capacity"],
+    [{ concurrency: "two" }, "concurrency"],
+    [{ concurrency: { capacity: 2, queue: -1 } }, "concurrency.queue"],
+    [{ concurrency: { maxWait: "x" } }, "concurrency.maxWait"]
+  ]
+
+  it.effect("are named", () =>
+    Effect.gen(function*() {
+      for (const [options, ...expected] of rubbish) {
+        const issues = yield* issuesOf(options)
+        assert.deepStrictEqual([...new Set(issues)], expected, JSON.stringify(options))
+      }
+      for (const [target, ...expected] of ofTarget) {
+        const issues = yield* issuesOf({ targets: [{ name: "A", layer: scripted, ...target }] })
+        const paths = expected.map((option) => `targets[0].${option}`)
+        assert.deepStrictEqual([...new Set(issues)], paths, JSON.stringify(target))
+      }
+    }))
+
+  it.effect("are named all at once, before a target's layer is built", () =>
+    Effect.gen(function*() {
+      let built = 0
+      const layer = Layer.effect(
+        LanguageModel.LanguageModel,
+        Effect.sync(() => {
+          built++
+          return undefined as never
+        })
+      )
+      const issues = yield* issuesOf({
+        reasks: -1,
+        targets: [{ name: "A", layer, weight: -1, breaker: { probes: 0 } }, { name: "A", layer, concurrency: 0 }]
+      })
+      assert.deepStrictEqual(issues.toSorted(), [
+        "reasks",
+        "targets[0].breaker.probes",
+        "targets[0].breaker.probesToClose",
+        "targets[0].weight",
+        "targets[1].concurrency.capacity",
+        "targets[1].name"
+      ])
+      assert.strictEqual(built, 0)
+    }))
+})
+
+describe("the log of a call", () => {
+  it.effect("says what was tried, when, what came of it, who was passed over, and what it cost", () =>
+    Effect.gen(function*() {
+      const { ask } = yield* build({
+        A: { turns: [Turn.refusal("rateLimit", { retryAfter: "30 seconds" })] },
+        B: [Turn.delay(failed, "2 seconds"), ok]
+      })
+      const [exit, logs] = valueOf(yield* during("1 minute", ResilientModel.withLogs(Effect.andThen(ask, ask))))
+      assert.strictEqual(told(exit), "good")
+      const lines = logs.map(({ answeredBy, result, steps }) => [
+        result,
+        answeredBy,
+        ...steps.map((step) =>
+          step._tag === "Skipped"
+            ? `skipped ${step.target} ${step.why}`
+            : `${step.n} ${step.target} ${step.startedAt}-${step.endedAt} ${step.outcome} ${
+              step.fault?.type ?? "-"
+            } ${step.next}`
+        )
+      ])
+      assert.deepStrictEqual(lines, [
+        [
+          "Success",
+          "B",
+          "1 A 0-0 Throttled RateLimitError Fallback",
+          "skipped A RateLimited",
+          "2 B 0-2000 Failure InternalProviderError Retry",
+          "skipped A RateLimited",
+          "3 B 4000-4000 Success - Done"
+        ],
+        ["Success", "B", "skipped A RateLimited", "1 B 4000-4000 Success - Done"]
+      ])
+      assert.deepStrictEqual(logs[0]?.usage, { inputTokens: 1, outputTokens: 1, estimated: false })
+      const wire = Schema.toCodecJson(Schema.Array(CallLog.CallLog))
+      assert.deepStrictEqual(
+        Schema.decodeUnknownSync(wire)(JSON.parse(JSON.stringify(Schema.encodeSync(wire)(logs)))),
+        logs
+      )
+    }))
+
+  it.effect("says what an answer has cost that broke off, or that was left", () =>
+    Effect.gen(function*() {
+      const { stream } = yield* build({ A: [Turn.cut({ content: "one two three four", afterTokens: 3 })] })
+      const reads = [readAll(stream), Stream.runDrain(Stream.take(stream, 4))]
+      for (const read of reads) {
+        const [, logs] = valueOf(yield* during(0, ResilientModel.withLogs(Effect.asVoid(read))))
+        assert.deepInclude(logs[0]?.usage, { inputTokens: 1, estimated: true })
+        assert.isAbove(logs[0]?.usage.outputTokens ?? 0, 0)
+      }
+    }))
+
+  it.effect("says what an answer has cost that was of no use", () =>
+    Effect.gen(function*() {
+      const usageOf = ({ steps, usage }: CallLog.CallLog) => [
+        ...steps.map((step) => step._tag === "Attempt" ? step.usage : undefined),
+        usage
+      ]
+      const usage = (inputTokens: number, outputTokens: number, estimated = false) => ({
+        inputTokens,
+        outputTokens,
+        estimated
+      })
+      const turns = [
+        Turn.empty({ usage: { inputTokens: 3, outputTokens: 0 } }),
+        Turn.answer("good", {
+          usage: { inputTokens: 3, outputTokens: 2 }
+        })
+      ]
+      for (const kind of ["whole", "stream"] as const) {
+        const { ask, stream } = yield* build({ A: turns })
+        const read = kind === "whole" ? Effect.asVoid(ask) : Stream.runDrain(stream)
+        const [, logs] = valueOf(yield* during(0, ResilientModel.withLogs(read)))
+        assert.deepStrictEqual(logs.map(usageOf), [[usage(3, 0), usage(3, 2), usage(6, 2)]], kind)
+      }
+      const { model } = yield* build({
+        A: [
+          Turn.answer("not JSON", { usage: "none" }),
+          Turn.answer("{\"a\":1}", {
+            usage: { inputTokens: 9, outputTokens: 2 }
+          })
+        ]
+      })
+      const schema = Schema.Struct({ a: Schema.Number })
+      const object = model.generateObject({ prompt: "four", schema })
+      const [, [log]] = valueOf(yield* during(0, ResilientModel.withLogs(object)))
+      assert.deepStrictEqual(log?.usage, usage(10, 4, true))
+      const slow = yield* build({ A: [Turn.hang()], B: [ok] }, { attemptTimeout: "1 second" })
+      const [, [late]] = valueOf(yield* during("1 second", ResilientModel.withLogs(slow.ask)))
+      assert.deepStrictEqual(late && usageOf(late), [usage(1, 0, true), usage(1, 1), usage(2, 1, true)])
+    }))
+
+  it.effect("holds no prompt, no answer and no words of a provider's", () =>
+    Effect.gen(function*() {
+      const secret = "sk-secret-words"
+      const { model } = yield* build({
+        A: [Turn.status(503, { error: { message: secret } })],
+        B: [Turn.malformed({ content: secret, text: secret, afterTokens: 0 })],
+        C: [Turn.answer(secret)]
+      })
+      const asked = readAll(model.streamText({ prompt: secret }))
+      const [, logs] = valueOf(yield* during("1 minute", ResilientModel.withLogs(asked)))
+      assert.strictEqual(logs.length, 1)
+      assert.notInclude(JSON.stringify(logs), "secret")
+    }))
+
+  it.effect("of every call is in the layer's stream", () =>
+    Effect.gen(function*() {
+      const { ask, resilient, stream } = yield* build({ A: [ok] })
+      const logs = yield* Effect.forkChild(Stream.runCollect(Stream.take(resilient.calls, 3)), {
+        startImmediately: true
+      })
+      yield* ask
+      yield* Stream.runDrain(stream)
+      yield* ask
+      assert.deepStrictEqual((yield* Fiber.join(logs)).map(({ method }) => method), [
+        "generateText",
+        "streamText",
+        "generateText"
+      ])
+    }))
+
+  it.effect("of a call that was interrupted says so, with the attempt that was cut short", () =>
+    Effect.gen(function*() {
+      const { ask } = yield* build({ A: [Turn.hang()] })
+      const [exit, logs] = valueOf(
+        yield* during("5 seconds", ResilientModel.withLogs(Effect.timeoutOption(ask, "5 seconds")))
+      )
+      assert.isTrue(Exit.isSuccess(exit) && Option.isNone(exit.value))
+      assert.strictEqual(logs[0]?.result, "Interrupted")
+      assert.deepInclude(logs[0]?.steps[0], { startedAt: 0, endedAt: 5_000, outcome: "Ignored", next: "Stop" })
+    }))
+})
+
+describe("how the targets stand", () => {
+  it.effect("each move of a circuit is told, with the target's name", () =>
+    Effect.gen(function*() {
+      const breaker = { trip: CircuitBreaker.consecutive(1) }
+      const { ask, resilient } = yield* build({
+        A: { turns: [Turn.status(503)], breaker },
+        B: { turns: [ok], breaker }
+      })
+      const moves = yield* Effect.forkChild(Stream.runHead(resilient.transitions), { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* during(0, ask)
+      const move = Option.getOrThrow(yield* Fiber.join(moves))
+      assert.deepInclude(move, { target: "A" })
+      assert.deepInclude(move.transition, { from: "Closed", to: "Open" })
+    }))
+
+  it.effect("is a value", () =>
+    Effect.gen(function*() {
+      const { ask, resilient } = yield* build({
+        A: { turns: [Turn.delay(ok, "5 seconds")], concurrency: 2, credential: "team", model: "m-1", provider: "acme" },
+        B: { turns: [ok], breaker: false }
+      })
+      yield* Effect.forkChild(ask, { startImmediately: true })
+      const [first, second] = yield* resilient.targets
+      assert.deepInclude(first, { name: "A", provider: "acme", model: "m-1", credential: "team" })
+      assert.strictEqual(first?.circuit?._tag, "Closed")
+      assert.deepInclude(first?.permits, { running: 1, capacity: 2 })
+      assert.deepInclude(second, { name: "B", provider: "scripted", circuit: undefined, permits: undefined })
+    }))
+})
+
+describe("circuits in a store", () => {
+  it.effect("are those of every layer over it", () =>
+    Effect.gen(function*() {
+      const store = yield* Layer.build(CircuitBreakerStore.layerMemory)
+      const breaker = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } as const
+      const over = (turns: Turn.Turns) =>
+        ResilientModel.layerShared({
+          retry: plain({ maxAttempts: 1 }),
+          targets: [{ name: "A", layer: ScriptedModel.layer({ turns }), breaker }]
+        }).pipe(Layer.fresh, Layer.build, Effect.provideContext(store))
+      const ask = (context: Context.Context<LanguageModel.LanguageModel>) =>
+        Effect.provideContext(Effect.map(LanguageModel.generateText({ prompt: "hi" }), ({ text }) => text), context)
+      const one = yield* over([failed])
+      const other = yield* over([ok])
+      assert.strictEqual(told(yield* during(0, ask(one))), "InternalProviderError")
+      assert.strictEqual(told(yield* during(0, ask(other))), "CircuitOpen")
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual(told(yield* during(0, ask(other))), "good")
+      assert.strictEqual(told(yield* during(0, ask(one))), "InternalProviderError")
+    }))
+
+  it.effect("are a layer's own otherwise", () =>
+    Effect.gen(function*() {
+      const breaker = { trip: CircuitBreaker.consecutive(1) } as const
+      const once = { retry: plain({ maxAttempts: 1 }) }
+      const one = yield* build({ A: { turns: [failed], breaker } }, once)
+      const other = yield* build({ A: { turns: [ok], breaker } }, once)
+      yield* during(0, one.ask)
+      assert.strictEqual(told(yield* during(0, one.ask)), "CircuitOpen")
+      assert.strictEqual(told(yield* during(0, other.ask)), "good")
+    }))
+})
+
+describe("embeddings", () => {
+  it.effect("are asked for again, and elsewhere, like answers", () =>
+    Effect.gen(function*() {
+      const down = yield* ScriptedEmbedding.make({ turns: [failed] })
+      const good = yield* ScriptedEmbedding.make({ turns: [ok] })
+      const layer = ResilientModel.layerEmbedding({
+        targets: [{ name: "A", layer: down.layer }, { name: "B", layer: good.layer }]
+      })
+      const asked = Effect.gen(function*() {
+        const model = yield* EmbeddingModel.EmbeddingModel
+        const one = yield* model.embed("red")
+        const many = yield* model.embedMany(["red", "blue"])
+        return { one, many }
+      })
+      const [exit, logs] = yield* ResilientModel.withLogs(Effect.provide(asked, layer))
+      const { many, one } = valueOf(exit)
+      const bare = yield* Effect.flatMap(good.model.embed("red"), ({ vector }) => Effect.succeed(vector))
+      assert.deepStrictEqual([...one.vector], [...bare])
+      assert.deepStrictEqual([...many.embeddings[0]?.vector ?? []], [...bare])
+      assert.strictEqual((yield* down.journal).length, 2)
+      assert.deepStrictEqual(logs.map(({ answeredBy, method }) => `${method} ${answeredBy}`), ["embed B", "embed B"])
+      assert.strictEqual(logs[1]?.usage.inputTokens, 2)
+    }))
+})
+
+describe("telemetry", () => {
+  it.effect("is a span and a measurement for each attempt, and none twice", () =>
+    Effect.gen(function*() {
+      const { context } = yield* build({ A: { turns: [failed], provider: "acme", model: "m1" }, B: [ok] })
+      const { layer, spans } = makeTracer()
+      const program = Effect.gen(function*() {
+        yield* LanguageModel.generateText({ prompt: "hi" })
+        yield* Stream.runDrain(LanguageModel.streamText({ prompt: "hi" }))
+      }).pipe(
+        Effect.withSpan("caller"),
+        Effect.provide(GenAiTelemetry.layer()),
+        Effect.provideContext(context),
+        Effect.provide(layer)
+      )
+      const seen = yield* measured(program)
+      assert.deepStrictEqual(spans.map(({ name }) => name), ["caller", "chat m1", "chat B", "chat m1", "chat B"])
+      for (const span of spans.slice(1)) {
+        assert.strictEqual(span.status._tag, "Ended")
+        assert.strictEqual(parentOf(span), spans[0]?.spanId)
+      }
+      assert.deepInclude(attributesOf(spans[1]), {
+        "gen_ai.provider.name": "acme",
+        "error.type": "InternalProviderError",
+        "sluice.target": "A",
+        "sluice.attempt": 1
+      })
+      assert.deepInclude(attributesOf(spans[4]), {
+        "sluice.attempt": 2,
+        "gen_ai.usage.output_tokens": 1,
+        "gen_ai.request.stream": true
+      })
+      const durations = named(seen, "gen_ai.client.operation.duration")
+      assert.strictEqual(durations.reduce((sum, { state }) => sum + state.count, 0), 4)
+      assert.strictEqual(named(seen, "gen_ai.client.operation.time_to_first_chunk").length, 1)
+    }))
+
+  it.effect("is the target's own business where the target is a resilient model", () =>
+    Effect.gen(function*() {
+      const inner = yield* build({ A: [failed], B: [ok] })
+      const layer = ResilientModel.layer({
+        targets: [{ name: "inner", layer: Layer.succeed(LanguageModel.LanguageModel, inner.model) }]
+      })
+      const { layer: traced, spans } = makeTracer()
+      yield* Effect.asVoid(LanguageModel.generateText({ prompt: "hi" })).pipe(
+        Effect.provide(layer),
+        Effect.provide(traced)
+      )
+      assert.deepStrictEqual(spans.map(({ name }) => name), ["chat A", "chat B"])
+    }))
+
+  it.effect("transforms a span once, whatever is around the model", () =>
+    Effect.gen(function*() {
+      const { context } = yield* build({ A: [ok] })
+      const toolkit = Toolkit.empty
+      const asked = [
+        LanguageModel.generateText({ prompt: "hi" }),
+        LanguageModel.generateText({ prompt: "hi", toolkit }),
+        Stream.runDrain(LanguageModel.streamText({ prompt: "hi" })),
+        Stream.runDrain(LanguageModel.streamText({ prompt: "hi", toolkit }))
+      ]
+      for (const ask of asked) {
+        let transformed = 0
+        yield* Effect.asVoid(ask).pipe(
+          Effect.provideService(Telemetry.CurrentSpanTransformer, () => void transformed++),
+          Effect.provideContext(context)
+        )
+        assert.strictEqual(transformed, 1)
+      }
+    }))
+
+  it.effect("names what a target does not say itself: silence, a missing end, an empty answer", () =>
+    Effect.gen(function*() {
+      const cases = [
+        [Turn.stall(), "IdleTimeout"],
+        [Turn.hang(), "FirstTokenTimeout"],
+        [Turn.cut(), "TruncatedStream"],
+        [Turn.empty(), "EmptyAnswer"]
+      ] as const
+      for (const [turn, expected] of cases) {
+        const { stream } = yield* build({ A: [turn] }, { retry: plain({ maxAttempts: 1 }), reasks: 0 })
+        const { layer, spans } = makeTracer()
+        yield* during("10 minutes", Effect.provide(readAll(stream), layer))
+        assert.strictEqual(attributesOf(spans[0])["error.type"], expected)
+        assert.strictEqual(spans.length, 1)
+      }
+    }))
+})
+
+type Equal<A, B> = [A, B] extends [B, A] ? true : false
+
+describe("types", () => {
+  class Needed extends Context.Service<Needed, number>()("test/Needed") {}
+  class Broken extends Schema.TaggedError<Broken>()("Broken", {}) {}
+
+  it("of a layer: what the targets' layers need and fail with, and nothing else", () => {
+    const none = ResilientModel.layer({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
+    const complete: Layer.Layer<
+      LanguageModel.LanguageModel | ResilientModel.ResilientModel | Model.ProviderName | Model.ModelName,
+      InvalidOptions
+    > = none
+    const needing = Layer.effect(
+      LanguageModel.LanguageModel,
+      Effect.flatMap(Needed, () => Effect.fail(new Broken()))
+    )
+    const some = ResilientModel.layer({
+      targets: [{ name: "A", layer: needing }, { name: "B", layer: Layer.orDie(scripted) }]
+    })
+    const needs: Equal<Layer.Services<typeof some>, Needed> = true
+    const fails: Equal<Layer.Error<typeof some>, InvalidOptions | Broken> = true
+    const shared: Layer.Layer<LanguageModel.LanguageModel, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore> =
+      ResilientModel.layerShared({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
+    const embedding = Layer.orDie(ScriptedEmbedding.layer({ turns: [] }))
+    ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding, attemptTimeout: "1 second" }] })
+    // @ts-expect-error embeddings have no stream
+    ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding }], idleTimeout: "1 second" })
+    // @ts-expect-error nor has one of their targets
+    ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding, firstTokenTimeout: "1 second" }] })
+    // @ts-expect-error embeddings are not a language model
+    ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
+    assert.deepStrictEqual([needs, fails, Layer.isLayer(complete), Layer.isLayer(shared)], [true, true, true, true])
+  })
+})

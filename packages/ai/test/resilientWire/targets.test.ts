@@ -1,0 +1,264 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Schema, Stream } from "effect"
+import { Chat, LanguageModel, type Response, Tool, Toolkit } from "effect/ai"
+import * as RetryPolicy from "@sluice/core/RetryPolicy"
+import * as AiRejection from "@sluice/ai/AiRejection"
+import * as ResilientModel from "@sluice/ai/ResilientModel"
+import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import * as Turn from "@sluice/ai/testing/Turn"
+import { official, officialStream } from "../support/provider.ts"
+import { rawServer } from "../support/rawServer.ts"
+import { begin, wires } from "../support/wires.ts"
+import {
+  ask,
+  askInEarnest,
+  endings,
+  methods,
+  other,
+  provider,
+  resilient,
+  settled,
+  target,
+  until,
+  wireNames
+} from "./support.ts"
+
+const text = "one two three four"
+const overloaded = { type: "overloaded_error", message: "Overloaded", content: text }
+
+for (const wire of wireNames) {
+  describe(`three targets, ${wire} first`, () => {
+    it.live("A is overloaded within a 200, B hangs, C answers: C's answer alone, and A's and B's sockets are closed", () =>
+      Effect.gen(function*() {
+        for (const method of methods) {
+          const a = yield* provider([Turn.error({ ...overloaded, afterTokens: 0 })])
+          const b = yield* provider([Turn.hang({ headers: true, ping: "10 millis" })])
+          const c = yield* provider([Turn.answer("from C")])
+          const isStream = method === "streamText"
+          const limits = isStream
+            ? { firstTokenTimeout: "80 millis" } as const
+            : { attemptTimeout: "80 millis" } as const
+          const model = resilient([target("A", wire, a), target("B", other(wire), b, limits), target("C", wire, c)])
+          const told = yield* askInEarnest(method, model, [a, b, c])
+          assert.deepStrictEqual([told.error, told.text], [undefined, "from C"])
+          assert.deepStrictEqual(told.attempts, [
+            "InternalProviderError",
+            isStream ? "FirstTokenTimeout" : "AttemptTimeout",
+            "ok"
+          ])
+          assert.deepStrictEqual([told.answeredBy?.target, told.answeredBy?.attempts], ["C", 3])
+          const seen = [yield* settled(a), yield* settled(b), yield* settled(c)].map(endings)
+          assert.deepStrictEqual(seen, [["cut"], ["clientClosed"], ["complete"]])
+        }
+      }).pipe(Effect.scoped))
+  })
+
+  describe(`a stream over ${wire}'s wire that breaks after some of it was handed on`, () => {
+    const broken: ReadonlyArray<readonly [what: string, turn: Turn.Turn]> = [
+      ["is cut", Turn.cut({ content: text, afterTokens: 2 })],
+      ["has an error", Turn.error({ ...overloaded, afterTokens: 2 })],
+      ["is malformed", Turn.malformed({ content: text, afterTokens: 2 })],
+      ["has no finish", Turn.noFinish("one two")]
+    ]
+    for (const [what, turn] of broken) {
+      it.live(`${what}: it begins anew elsewhere if told to, and the consumer is told`, () =>
+        Effect.gen(function*() {
+          const a = yield* provider([turn])
+          const b = yield* provider([Turn.answer("all of it")])
+          const parts = yield* Stream.runCollect(LanguageModel.streamText({ prompt: "hi" })).pipe(
+            Effect.provide(resilient([target("A", wire, a), target("B", other(wire), b)], { afterOutput: "restart" }))
+          )
+          let shown = ""
+          const restarts: Array<unknown> = []
+          for (const part of parts as ReadonlyArray<Response.AnyPart>) {
+            const restart = ResilientModel.restartOf(part)
+            if (restart !== undefined) {
+              assert.strictEqual(shown, "one two")
+              restarts.push(restart)
+              shown = ""
+            }
+            if (part.type === "text-delta") shown += part.delta
+          }
+          assert.strictEqual(shown, "all of it")
+          assert.deepStrictEqual(restarts, [{ from: "A", to: "B" }])
+          assert.deepStrictEqual([endings(yield* settled(a)).length, endings(yield* settled(b))], [1, ["complete"]])
+        }).pipe(Effect.scoped))
+    }
+  })
+
+  describe(`a target over ${wire}'s wire`, () => {
+    it.live("that redirects: nobody goes there", () =>
+      Effect.gen(function*() {
+        const elsewhere = yield* provider([Turn.answer("caught")])
+        const path = wire === "openai" ? "chat/completions" : "messages"
+        const a = yield* provider([Turn.redirect(`${elsewhere.url}/${path}`)])
+        for (const method of methods) {
+          const { error, text } = yield* Effect.provide(ask(method), resilient([target("A", wire, a)]))
+          assert.strictEqual(text, "")
+          assert.include(error?.message, "Redirects are not followed")
+        }
+        assert.deepStrictEqual(yield* elsewhere.journal, [])
+      }).pipe(Effect.scoped))
+
+    it.live("with too small a context: one with a larger one is asked, and none with a smaller", () =>
+      Effect.gen(function*() {
+        const a = yield* provider([Turn.refusal("contextLength")])
+        const small = yield* provider([Turn.answer("from a small one")])
+        const large = yield* provider([Turn.answer("from a large one")])
+        const first = target("A", wire, a, { contextTokens: 8_000 })
+        for (const method of methods) {
+          const moved = yield* Effect.provide(
+            ask(method),
+            resilient([
+              first,
+              target("small", wire, small, { contextTokens: 4_000 }),
+              target("large", other(wire), large, { contextTokens: 200_000 })
+            ])
+          )
+          assert.deepStrictEqual([moved.error, moved.text], [undefined, "from a large one"])
+          const alone = yield* Effect.provide(ask(method), resilient([first, target("untold", wire, small)]))
+          assert.strictEqual(alone.error?.reason._tag, "InvalidRequestError")
+          assert.deepStrictEqual(alone.attempts, ["InvalidRequestError"])
+        }
+        assert.deepStrictEqual(yield* small.journal, [])
+        assert.strictEqual((yield* settled(a)).length, 4)
+      }).pipe(Effect.scoped))
+
+    it.live("whose key is refused: other keys are in use, and it is not tried again", () =>
+      Effect.gen(function*() {
+        const a = yield* provider([Turn.refusal("key")])
+        const b = yield* provider([Turn.answer("from B")])
+        yield* Effect.gen(function*() {
+          for (const method of [...methods, ...methods]) assert.strictEqual((yield* ask(method)).text, "from B")
+        }).pipe(
+          Effect.provide(resilient([
+            target("A1", wire, a, { credential: "team" }),
+            target("A2", wire, a, { credential: "team" }),
+            target("B", wire, b, { credential: "spare" })
+          ]))
+        )
+        assert.deepStrictEqual(endings(yield* settled(a)), ["refused"])
+        assert.strictEqual((yield* settled(b)).length, 4)
+      }).pipe(Effect.scoped))
+  })
+
+  describe(`a conversation that begins over ${wire}'s wire`, () => {
+    it.live("goes on over the other one and comes back, with all that was said", () =>
+      Effect.gen(function*() {
+        const heard: Array<ReadonlyArray<string>> = []
+        const answer = (name: string): LoopbackProvider.Answer => ({ messages }) =>
+          Effect.sync(() => {
+            heard.push(messages.map(({ content }) => content))
+            return { text: `${name} says ${messages.length}` }
+          })
+        const a = yield* provider(({ n }) => n === 2 ? Turn.status(503) : undefined, { answer: answer("A") })
+        const b = yield* provider([Turn.answer()], { answer: answer("B") })
+        const said = yield* Effect.gen(function*() {
+          const chat = yield* Chat.empty
+          const first = yield* chat.generateText({ prompt: "first" })
+          const parts = yield* Stream.runCollect(chat.streamText({ prompt: "second" }))
+          const second = parts.map((part) => part.type === "text-delta" ? part.delta : "").join("")
+          const third = yield* chat.generateText({ prompt: "third" })
+          return [first.text, second, third.text]
+        }).pipe(Effect.provide(resilient([target("A", wire, a), target("B", other(wire), b)])))
+        assert.deepStrictEqual(said, ["A says 1", "B says 3", "A says 5"])
+        assert.deepStrictEqual(heard.at(-1), ["first", "A says 1", "second", "B says 3", "third"])
+        assert.deepStrictEqual((yield* settled(a)).map((entry) => entry.wire), [wire, wire, wire])
+        assert.deepStrictEqual((yield* settled(b)).map((entry) => entry.wire), [other(wire)])
+      }).pipe(Effect.scoped))
+
+    it.live("calls a tool once, however often it was asked for, and hands its result to the other one", () =>
+      Effect.gen(function*() {
+        const Weather = Tool.make("weather", {
+          parameters: Schema.Struct({ city: Schema.String }),
+          success: Schema.String
+        })
+        const toolkit = Toolkit.make(Weather)
+        for (const method of methods) {
+          let runs = 0
+          const handlers = toolkit.toLayer({ weather: ({ city }) => Effect.sync(() => `${city}: rain, ${++runs}`) })
+          const a = yield* provider([
+            Turn.status(503),
+            Turn.error({ ...overloaded, afterTokens: 0 }),
+            Turn.toolCall("weather", { city: "Oslo" }),
+            Turn.status(500)
+          ])
+          const b = yield* provider([Turn.status(503), Turn.status(503), Turn.answer("Take an umbrella")])
+          const [first, second] = yield* Effect.gen(function*() {
+            const chat = yield* Chat.empty
+            const tools = yield* toolkit
+            const parts = method === "generateText"
+              ? (yield* chat.generateText({ prompt: "Oslo?", toolkit: tools })).content
+              : yield* Stream.runCollect(chat.streamText({ prompt: "Oslo?", toolkit: tools }))
+            const results = (parts as ReadonlyArray<Response.AnyPart>).flatMap((part) =>
+              part.type === "tool-result" && part.preliminary !== true ? [part.result] : []
+            )
+            return [results, (yield* chat.generateText({ prompt: [], toolkit: tools })).text]
+          }).pipe(
+            Effect.provide(Layer.mergeAll(
+              resilient([target("A", wire, a), target("B", other(wire), b)], {
+                retry: RetryPolicy.constant({ baseDelay: "1 milli", jitter: "none", maxAttempts: 10 })
+              }),
+              handlers
+            ))
+          )
+          assert.deepStrictEqual([first, second, runs], [["Oslo: rain, 1"], "Take an umbrella", 1])
+        }
+      }).pipe(Effect.scoped))
+  })
+}
+
+for (const [at, wire] of wires.entries()) {
+  const name = wireNames[at] ?? assert.fail("a wire without a name")
+  describe(`a connection over ${name}'s wire that is reset`, () => {
+    it.live("after some of a stream was handed on: a network error, and nobody else is asked", () =>
+      Effect.gen(function*() {
+        let reset: (() => void) | undefined
+        const a = yield* rawServer((response) => {
+          begin(response, wire.head + wire.delta("one"))
+          reset = () => response.socket?.resetAndDestroy()
+        })
+        const b = yield* provider([Turn.answer("from B")])
+        let shown = ""
+        const failed = yield* Stream.runForEach(
+          LanguageModel.streamText({ prompt: "hi" }),
+          (part) =>
+            Effect.sync(() => {
+              if (part.type !== "text-delta") return
+              shown += part.delta
+              reset?.()
+            })
+        ).pipe(Effect.flip, Effect.provide(resilient([target("A", name, a), target("B", name, b)])))
+        assert.deepStrictEqual([failed.reason._tag, shown], ["NetworkError", "one"])
+        assert.strictEqual(a.requests.length, 1)
+        assert.deepStrictEqual(yield* b.journal, [])
+      }).pipe(Effect.scoped))
+
+    it.live("before anything of a stream was handed on: the next answer is all there is", () =>
+      Effect.gen(function*() {
+        let sockets = 0
+        const a = yield* rawServer((response) => {
+          begin(response, wire.head)
+          response.on("close", () => void sockets++)
+          setTimeout(() => response.socket?.resetAndDestroy(), 5)
+        })
+        const b = yield* provider([Turn.answer("from B")])
+        const told = yield* Effect.provide(ask("streamText"), resilient([target("A", name, a), target("B", name, b)]))
+        assert.deepStrictEqual([told.text, told.attempts], ["from B", ["NetworkError", "ok"]])
+        yield* until(() => sockets === 1, "the socket closed")
+      }).pipe(Effect.scoped))
+  })
+}
+
+describe("a stream that is cut", () => {
+  it.live("is an answer to the official client, and TruncatedStream to ours", () =>
+    Effect.gen(function*() {
+      const a = yield* provider([Turn.cut({ content: text, afterTokens: 2 })])
+      const theirs = yield* Effect.result(officialStream(official(a), "hi"))
+      assert.deepStrictEqual([theirs._tag, theirs._tag === "Success" && theirs.success], ["Success", "one two"])
+      const ours = yield* Effect.provide(ask("streamText"), resilient([target("A", "openai", a)]))
+      const rejection = AiRejection.fromAiError(ours.error)
+      assert.strictEqual(rejection._tag === "Some" && rejection.value._tag, "TruncatedStream")
+      assert.deepStrictEqual(endings(yield* settled(a)), ["cut", "cut"])
+    }).pipe(Effect.scoped))
+})
