@@ -17,8 +17,14 @@ export default defineConfig({
   test: {
     ...workspace.test,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
-    // It measures, in a process of its own that nobody watches.
-    exclude: ["**/millionKeys.test.ts"],
+    // What they run is in processes of its own, which nobody watches.
+    exclude: [
+      "**/millionKeys.test.ts",
+      "**/bin.test.ts",
+      "**/e2e/demo.test.ts",
+      "**/processes.test.ts",
+      "**/soak.test.ts"
+    ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
     projects: ["core", "ai", "redis", "local-model", "testing", "cli"].map(project)

@@ -2,6 +2,14 @@
  * Every error that our packages can fail with, and what it tells: what was refused or failed, on which evidence, when to come
  * back, and what to change. A class that is not in the table fails the test.
  */
+import {
+  EmptyAnswer,
+  FirstTokenTimeout,
+  IdleTimeout,
+  MalformedEvent,
+  NoTarget,
+  TruncatedStream
+} from "@sluice/ai/AiRejection"
 import { AnswerError, ListenError } from "@sluice/ai/testing/LoopbackProvider"
 import { BackpressureShed } from "@sluice/core/Backpressure"
 import { CircuitOpen } from "@sluice/core/CircuitBreaker"
@@ -49,6 +57,7 @@ const inTime = { retryAfter: Duration.seconds(2), waited: Duration.seconds(9) }
 const exceeded = { policy: "gpt", at: "Backoff", budget: Duration.seconds(2) } as const
 
 const recovers = none("the dependency has to recover; retryAfter says when it is asked again")
+const failsLikeAny = none("it is a failure like any other: the retry's back-off says")
 const fixed = none("it fails the same way at any time: change what is wrong")
 
 const circuitRow = (state: CircuitOpen["state"], what: string, more = {}): Row => ({
@@ -118,6 +127,54 @@ const table: ReadonlyArray<Row> = [
     evidence: { fields: ["pipeline", "stage", "after"], words: "within 1s" },
     comeBack: none("the stage's retry says"),
     change: fields("after")
+  },
+  {
+    error: new TruncatedStream({ target: "openai", parts: 7, hadOutput: true }),
+    what: words("openai: answer truncated"),
+    evidence: { fields: ["target", "parts", "hadOutput"], words: "after 7 parts" },
+    comeBack: failsLikeAny,
+    change: { none: "nothing here: the provider, or what is between, ended the connection" }
+  },
+  {
+    error: new EmptyAnswer({ target: "openai" }),
+    what: words("openai: the answer is complete and empty"),
+    evidence: fields("target"),
+    comeBack: none("at once, at the price of another answer: the model's reasks say how often"),
+    change: none("the prompt, if it stays so")
+  },
+  {
+    error: new MalformedEvent({ target: "openai", sample: canary }),
+    what: words("openai: malformed event"),
+    evidence: fields("target", "sample"),
+    comeBack: failsLikeAny,
+    change: none("the sample shows what speaks there: another server's page, say")
+  },
+  {
+    error: new FirstTokenTimeout({ target: "openai", limit: Duration.seconds(2) }),
+    what: words("openai: no first token"),
+    evidence: { fields: ["target", "limit"], words: "within 2s" },
+    comeBack: failsLikeAny,
+    change: fields("limit")
+  },
+  {
+    error: new IdleTimeout({ target: "openai", limit: Duration.seconds(2), parts: 7 }),
+    what: words("openai: silent for 2s"),
+    evidence: { fields: ["target", "limit", "parts"], words: "after 7 parts" },
+    comeBack: failsLikeAny,
+    change: fields("limit")
+  },
+  {
+    error: new NoTarget({
+      targets: [{ target: "openai", why: "CircuitOpen", retryAfter: Duration.seconds(3) }, {
+        target: "local",
+        why: "Busy"
+      }],
+      retryAfter: Duration.seconds(3)
+    }),
+    what: words("no target can be asked"),
+    evidence: { fields: ["targets"], words: "openai has an open circuit, local is busy" },
+    comeBack: { fields: ["retryAfter"], words: "in 3s" },
+    change: recovers
   },
   {
     error: new StoreError({ operation: "record", description: "connection refused" }),

@@ -18,6 +18,8 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   dedupe: () => import("./groups/dedupe.ts"),
   pipeline: () => import("./groups/pipeline.ts"),
   timeout: () => import("./groups/timeout.ts"),
+  streams: () => import("./groups/streams.ts"),
+  resilientModel: () => import("./groups/resilientModel.ts"),
   policy: () => import("./groups/policy.ts"),
   memory: () => import("./groups/memory.ts")
 }

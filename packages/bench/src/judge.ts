@@ -19,6 +19,21 @@ const judgeOne = (target: Target, row: MeasuredRow): Verdict => {
     const { limit } = target
     return { row: row.id, title: row.title, at: "most", limit, unit: "bytes", value, isReached: value.median <= limit }
   }
+  if (target._tag === "Added") {
+    const { limit, rival } = target
+    const theirs = roundsOf(row, rival)
+    const value = spread(ours.map((cost, round) => cost - (theirs[round] ?? Number.NaN)))
+    return {
+      row: row.id,
+      title: row.title,
+      rival,
+      at: "most",
+      limit,
+      unit: "ns",
+      value,
+      isReached: value.median <= limit
+    }
+  }
   const value = spread(ratios(target, ours, roundsOf(row, target.rival)))
   const { at, limit, rival } = target
   const isReached = at === "least" ? value.median >= limit : value.median <= limit

@@ -44,9 +44,10 @@ const verdictLine = (verdict: Verdict, paint: Paint): string =>
 const word = ({ isReached }: Verdict): string => isReached ? "reached" : "missed"
 
 const limitOf = ({ at, limit, unit }: Verdict): string =>
-  `${at === "least" ? ">=" : "<="} ${unit === "bytes" ? amount(limit, unit) : `${limit}x`}`
+  `${at === "least" ? ">=" : "<="} ${unit === "ratio" ? `${limit}x` : amount(limit, unit)}`
 
-const whatIsJudged = ({ rival, title }: Verdict): string => rival === undefined ? title : `${title} / ${rival}`
+const whatIsJudged = ({ rival, title, unit }: Verdict): string =>
+  rival === undefined ? title : `${title} ${unit === "ns" ? "-" : "/"} ${rival}`
 
 const summary = (verdicts: ReadonlyArray<Verdict>): string => {
   if (verdicts.some(({ isReached }) => isReached === undefined)) {
@@ -90,11 +91,11 @@ const costsOf = ({ measurements }: MeasuredRow): ReadonlyArray<Cost> => {
   })
 }
 
-type Unit = "ratio" | "bytes" | "count"
+type Unit = "ratio" | "ns" | "bytes" | "count"
 
 const amount = (value: number, unit: Unit): string => `${digits(value, unit)}${suffixes[unit]}`
 
-const suffixes: { readonly [_ in Unit]: string } = { ratio: "x", bytes: " B", count: "" }
+const suffixes: { readonly [_ in Unit]: string } = { ratio: "x", ns: " ns", bytes: " B", count: "" }
 
 const range = ({ lower, upper }: Spread, unit: Unit): string =>
   lower === upper ? "" : `[${digits(lower, unit)}-${digits(upper, unit)}]`

@@ -28,7 +28,8 @@ export const Verdict = Schema.Struct({
   rival: Schema.optionalKey(Schema.String),
   at: Schema.Literals(["least", "most"]),
   limit: Schema.Finite,
-  unit: Schema.Literals(["ratio", "bytes"]),
+  /** `ns`: on top of the rival. */
+  unit: Schema.Literals(["ratio", "ns", "bytes"]),
   /** Of the ratios of each round, not the ratio of two medians: what slows a round down slows down both. */
   value: Spread,
   /** Not of a quick run, which is too short to tell. */

@@ -12,7 +12,17 @@ export interface Row {
   readonly contenders: ReadonlyArray<string>
 }
 
-export type Group = "breaker" | "retry" | "permit" | "dedupe" | "pipeline" | "timeout" | "policy" | "memory"
+export type Group =
+  | "breaker"
+  | "retry"
+  | "permit"
+  | "dedupe"
+  | "pipeline"
+  | "timeout"
+  | "streams"
+  | "resilientModel"
+  | "policy"
+  | "memory"
 
 export const ours = "Sluice"
 
@@ -138,6 +148,34 @@ export const rows = {
     unit: "ns",
     effect: "Effect.timeout",
     contenders: ["the effect alone", ours, "Effect", "cockatiel"]
+  },
+  "stream-sync": {
+    group: "streams",
+    title: "stream part, at once",
+    unit: "ns",
+    effect: "Stream.timeout",
+    contenders: ["the stream alone", "without limits", ours, "Effect"]
+  },
+  "stream-yielding": {
+    group: "streams",
+    title: "stream part, later",
+    unit: "ns",
+    effect: "Stream.timeout",
+    contenders: ["the stream alone", "without limits", ours, "Effect"]
+  },
+  "model-call": {
+    group: "resilientModel",
+    title: "model call",
+    unit: "ns",
+    effect: "ExecutionPlan with retry",
+    contenders: ["the model alone", ours, "Effect"]
+  },
+  "model-part": {
+    group: "resilientModel",
+    title: "model part",
+    unit: "ns",
+    effect: "Stream.timeout",
+    contenders: ["the stream alone", ours, "Effect"]
   },
   "policy-sync": {
     group: "policy",

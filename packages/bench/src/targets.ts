@@ -1,7 +1,7 @@
 import { type ContenderOf, ours, type RowId } from "./rows.ts"
 
-/** What a row has to reach beside a rival that is measured with it, or in bytes. */
-export type Target = Ratio | Bytes
+/** What a row has to reach beside a rival that is measured with it, on top of it, or in bytes. */
+export type Target = Ratio | Added | Bytes
 
 export interface Ratio {
   readonly _tag: "Ratio"
@@ -9,6 +9,14 @@ export interface Ratio {
   readonly rival: string
   /** `least`: the rival costs at least so many times as much. `most`: ours costs at most so many times the rival. */
   readonly at: "least" | "most"
+  readonly limit: number
+}
+
+/** `limit`: what ours costs more than the rival, in nanoseconds. */
+export interface Added {
+  readonly _tag: "Added"
+  readonly row: RowId
+  readonly rival: string
   readonly limit: number
 }
 
@@ -31,6 +39,13 @@ const atMost = <Id extends RowId>(limit: number, row: Id, rival: ContenderOf<Id>
   row,
   rival,
   at: "most",
+  limit
+})
+
+const atMostAdded = <Id extends RowId>(limit: number, row: Id, rival: ContenderOf<Id>): Target => ({
+  _tag: "Added",
+  row,
+  rival,
   limit
 })
 
@@ -61,6 +76,14 @@ export const targets: ReadonlyArray<Target> = [
   atMost(1, "five-stages", "five awaits"),
   atMost(0.5, "timeout-sync", "Effect"),
   atMost(0.5, "timeout-promise", "Effect"),
+  // The guard also holds parts until there is output, and looks for an end that is none; theirs only looks at the time.
+  atLeast(8, "stream-sync", "Effect"),
+  atLeast(1.8, "stream-yielding", "Effect"),
+  atMostAdded(10_000, "model-call", "the model alone"),
+  // Theirs tries the next one and knows nothing of it: no circuit, limits, log or metrics.
+  atMost(2, "model-call", "Effect"),
+  atMostAdded(1_000, "model-part", "the stream alone"),
+  atLeast(4, "model-part", "Effect"),
   atLeast(8, "policy-sync", "Effect"),
   atLeast(5, "policy-promise", "Effect"),
   atMost(1, "policy-sync", "cockatiel"),

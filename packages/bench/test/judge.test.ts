@@ -52,6 +52,15 @@ describe("judging a target", () => {
     assert.deepStrictEqual(verdictOn(target("least", 4), measured)?.value, { median: 4, lower: 4, upper: 8 })
   })
 
+  it("says how much more ours costs, where that is to be at most so much", () => {
+    const limit: Target = { _tag: "Added", row: "breaker-closed", rival: "Effect", limit: 500 }
+    const measured = row({ Sluice: [700, 1_100, 600], Effect: [200, 500, 200] })
+    const verdict = verdictOn(limit, measured)
+    assert.deepInclude(verdict, { isReached: true, rival: "Effect", unit: "ns", at: "most" })
+    assert.strictEqual(verdict?.value.median, 500)
+    assert.isFalse(verdictOn({ ...limit, limit: 499 }, measured)?.isReached)
+  })
+
   it("judges bytes by themselves", () => {
     const limit: Target = { _tag: "Bytes", row: "breaker-closed", limit: 160 }
     assert.isTrue(verdictOn(limit, row({ Sluice: [160] }))?.isReached)
@@ -80,8 +89,8 @@ describe("the targets", () => {
     for (const target of targets) {
       const { contenders, unit } = rowOf(target.row)
       assert.include(contenders, "Sluice", target.row)
-      if (target._tag === "Ratio") assert.include(contenders, target.rival, target.row)
-      assert.strictEqual(unit, target._tag === "Ratio" ? "ns" : "bytes", target.row)
+      if (target._tag !== "Bytes") assert.include(contenders, target.rival, target.row)
+      assert.strictEqual(unit, target._tag === "Bytes" ? "bytes" : "ns", target.row)
     }
   })
 })

@@ -1,0 +1,60 @@
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Pull from "effect/Pull"
+import * as Stream from "effect/Stream"
+// What `ResilientModel` puts around each stream of a model. It is no module of the package, so no import by name finds it.
+import { type Guard, guard } from "../../../ai/src/internal/streamGuard.ts"
+import { type Run, timed } from "../measure.ts"
+import type { Builders } from "./builders.ts"
+
+type Part = { readonly type: "text-delta" | "finish" }
+type Chunk = readonly [Part]
+
+const delta = Effect.succeed<Chunk>([{ type: "text-delta" }])
+const finish = Effect.succeed<Chunk>([{ type: "finish" }])
+
+/** As providers send them: each part a chunk of its own. */
+const parts = (count: number, before: (part: Effect.Effect<Chunk>) => Effect.Effect<Chunk>): Stream.Stream<Part> => {
+  const each = before(delta)
+  return Stream.fromPull(Effect.sync(() => {
+    let left = count
+    return Effect.suspend((): Pull.Pull<Chunk> => left === 0 ? Cause.done() : --left === 0 ? finish : each)
+  }))
+}
+
+const model: Guard<Part, never> = {
+  isOutput: (part) => part.type === "text-delta",
+  isComplete: (part) => part.type === "finish",
+  failureOf: () => undefined,
+  sizeOf: () => 16,
+  truncated: () => impossible(),
+  silent: () => impossible(),
+  late: () => impossible(),
+  empty: () => undefined
+}
+
+const impossible = (): never => {
+  throw new Error("nothing is late or cut short here")
+}
+
+const limitMillis = 60_000
+const limited: Guard<Part, never> = { ...model, firstTokenMillis: limitMillis, idleMillis: limitMillis }
+
+const around = (before: (part: Effect.Effect<Chunk>) => Effect.Effect<Chunk>) => {
+  const of = (protect: (stream: Stream.Stream<Part>) => Stream.Stream<Part>): Run => (count) =>
+    Effect.runPromise(Stream.runDrain(protect(parts(count, before))))
+  return Effect.sync(() =>
+    timed({
+      "the stream alone": of((stream) => stream),
+      "without limits": of((stream) => guard(stream, model)),
+      "Sluice": of((stream) => guard(stream, limited)),
+      "Effect": of(Stream.timeout(Duration.millis(limitMillis)))
+    })
+  )
+}
+
+export const builders: Builders<"streams"> = {
+  "stream-sync": around((part) => part),
+  "stream-yielding": around((part) => Effect.andThen(Effect.yieldNow, part))
+}
