@@ -1,4 +1,4 @@
-/** The demonstration's provider, as the main thread sees it. */
+/** The demonstration's two providers, as the main thread sees them: the one with the bad day, and another one. */
 import type * as Journal from "@sluice/ai/testing/Journal"
 import * as Effect from "effect/Effect"
 import { Worker } from "node:worker_threads"
@@ -6,19 +6,32 @@ import { Worker } from "node:worker_threads"
 export type ToProvider = "journal" | "clear" | "stop"
 
 export type FromProvider =
-  | { readonly _tag: "Ready"; readonly url: string; readonly key: string }
-  | { readonly _tag: "Journal"; readonly entries: ReadonlyArray<Journal.Entry> }
+  | { readonly _tag: "Ready"; readonly first: Place; readonly second: Place }
+  | { readonly _tag: "Journal"; readonly seen: Seen }
 
-export interface Provider {
+/** Where a provider is. */
+export interface Place {
   readonly url: string
   readonly key: string
-  /** What it has seen so far. */
-  readonly journal: Effect.Effect<ReadonlyArray<Journal.Entry>>
-  /** Forgets what it has seen, for the next client. */
+}
+
+/** What each has seen. */
+export interface Seen {
+  readonly first: ReadonlyArray<Journal.Entry>
+  readonly second: ReadonlyArray<Journal.Entry>
+}
+
+export interface Providers {
+  readonly first: Place
+  /** Another one, which is well all day. */
+  readonly second: Place
+  /** What they have seen so far. */
+  readonly journal: Effect.Effect<Seen>
+  /** Forgets what they have seen, for the next client. */
   readonly clear: Effect.Effect<void>
 }
 
-/** Starts the provider; it ends with the scope. */
+/** Starts the providers; they end with the scope. */
 export const start = (seed: number) =>
   Effect.gen(function*() {
     const worker = yield* Effect.acquireRelease(
@@ -26,15 +39,16 @@ export const start = (seed: number) =>
       (worker) => Effect.promise(() => worker.terminate())
     )
     const ready = yield* answer(worker)
-    if (ready._tag !== "Ready") return yield* Effect.die("the provider did not start")
-    const entries = (question: ToProvider) =>
-      Effect.map(ask(worker, question), (message) => message._tag === "Journal" ? message.entries : [])
+    if (ready._tag !== "Ready") return yield* Effect.die("the providers did not start")
+    const seen = (question: ToProvider) =>
+      Effect.map(ask(worker, question), (message) =>
+        message._tag === "Journal" ? message.seen : { first: [], second: [] })
     return {
-      url: ready.url,
-      key: ready.key,
-      journal: entries("journal"),
-      clear: Effect.asVoid(entries("clear"))
-    } satisfies Provider
+      first: ready.first,
+      second: ready.second,
+      journal: seen("journal"),
+      clear: Effect.asVoid(seen("clear"))
+    } satisfies Providers
   })
 
 const answer = (worker: Worker): Effect.Effect<FromProvider> =>

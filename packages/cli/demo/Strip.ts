@@ -1,6 +1,6 @@
-import type { Change } from "./throughSluice.ts"
+import type { Change } from "../src/run/Circuits.ts"
 
-/** A circuit over time: `-` closed, `O` open, `?` a probe. */
+/** One circuit over time, in milliseconds since the run began: `-` closed, `O` open, `?` a probe. */
 export const render = (changes: ReadonlyArray<Change>, millis: number, columns: number): string => {
   const cell = millis / columns
   // A circuit that was open moves when its probe has told: it opens again, or closes.

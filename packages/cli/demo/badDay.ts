@@ -1,10 +1,10 @@
 import type * as Script from "@sluice/ai/testing/Script"
 
-/** How many calls the two clients make at once: the default of `sluice run`. */
+/** How many calls the clients make at once: the default of `sluice run`. */
 export const concurrency = 16
 
-/** The outage begins with the sixth batch of the official client, so that the same tickets meet it on every run. */
-const callsBeforeOutage = 5 * concurrency
+/** The outage begins with the fourth batch of the official client, so that the same tickets meet it on every run. */
+const callsBeforeOutage = 3 * concurrency
 
 /**
  * The official client tries each call three times. The calls of one batch meet the outage with all three tries, those of

@@ -1,4 +1,4 @@
-/** `npm start`: one bad day at a provider, met by the official client and by Sluice. */
+/** `npm start`: one bad day at a provider, met by the official client, by Sluice, and by Sluice with a second provider. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -8,6 +8,7 @@ import { parseArgs } from "node:util"
 import * as Result from "../src/run/Result.ts"
 import * as Words from "../src/run/Words.ts"
 import * as Terminal from "../src/Terminal.ts"
+import * as Text from "../src/Text.ts"
 import { concurrency } from "./badDay.ts"
 import * as Comparison from "./Comparison.ts"
 import * as Official from "./officialClient.ts"
@@ -46,35 +47,38 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const different = new Set(tickets.map(({ prompt }) => prompt)).size
   const story =
     `A provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short, and an outage. ` +
-    `${tickets.length} support tickets, ${different} of them different, are sent to it twice, ${concurrency} at a time: ` +
-    "in batches by the official openai client, then by Sluice."
-  yield* Console.log(`\n${wrap(story, columns).join("\n")}\n`)
-  const provider = yield* Provider.start(seed)
+    `${tickets.length} support tickets, ${different} of them different, are sent to it three times, ${concurrency} at a ` +
+    "time: in batches by the official openai client, by Sluice, and by Sluice with a second provider to fall back on."
+  yield* Console.log(`\n${Text.wrap(story, columns).join("\n")}\n`)
+  const providers = yield* Provider.start(seed)
+  const prompts = new Map(tickets.map(({ id, prompt }) => [id, prompt]))
 
   const official = progress("official openai client, at its defaults", tickets.length)
-  const officialOutcomes = yield* Effect.promise(() => Official.run(provider, tickets, official.onDone))
+  const officialOutcomes = yield* Effect.promise(() => Official.run(providers.first, tickets, official.onDone))
   official.end()
-  const officialJournal = yield* provider.journal
-  yield* provider.clear
+  const them = Comparison.counts(officialOutcomes, yield* providers.journal)
 
-  const ours = progress("Sluice, at the defaults of `sluice run`", tickets.length)
-  const run = yield* Through.run(provider, tickets, ours.onDone)
-  ours.end()
-  const ourJournal = yield* provider.journal
+  const through = Effect.fnUntraced(function*(label: string, places: Parameters<typeof Through.run>[0]) {
+    yield* providers.clear
+    const ours = progress(label, tickets.length)
+    const run = yield* Effect.scoped(Through.run(places, tickets, ours.onDone))
+    ours.end()
+    const outcomes = run.results.map((result) => ({
+      prompt: prompts.get(result.id ?? "") ?? "",
+      text: result.status === "ok" ? result.text : undefined
+    }))
+    return { run, counts: Comparison.counts(outcomes, yield* providers.journal) }
+  })
+  const { counts: us, run } = yield* through("Sluice, at the defaults of `sluice run`", [providers.first])
+  const second = yield* through("Sluice, with a second target", [providers.first, providers.second])
 
-  const prompts = new Map(tickets.map(({ id, prompt }) => [id, prompt]))
-  const ourOutcomes = run.results.map((result) => ({
-    prompt: prompts.get(result.id ?? "") ?? "",
-    text: result.status === "ok" ? result.text : undefined
-  }))
-  const us = Comparison.counts(ourOutcomes, ourJournal)
-  const them = Comparison.counts(officialOutcomes, officialJournal)
-
-  yield* Console.log(["Counted by the provider, in one way for both:", "", ...Comparison.table(them, us)].join("\n"))
+  yield* Console.log(
+    ["Counted by the providers, in one way for all:", "", ...Comparison.table(them, us, second.counts)].join("\n")
+  )
   yield* Console.log(verdict(them, us))
   yield* Console.log(
-    `\nThe circuit in front of the provider, ${Words.time(run.millis)}: - closed, O open, ? probe\n` +
-      `  ${Strip.render(run.circuit, run.millis, columns - 4)}`
+    `\nThe circuit in front of the provider, ${Words.time(run.millis)}: - closed, O open, ? probe\n${strip(run)}\n` +
+      `The same with a second provider, ${Words.time(second.run.millis)}:\n${strip(second.run)}`
   )
   yield* Console.log(details(run))
   yield* Console.log(samples(run.results, prompts))
@@ -83,10 +87,14 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
     `\nAll answers: ${path}\n` +
       `Other faults: npm start -- --seed ${seed + 1}\n` +
       "Your own: npm run sluice -- run FILE -o results.jsonl --url URL --model NAME\n" +
-      "          FILE has a prompt per line; the key is read from OPENAI_API_KEY\n"
+      "          FILE has a prompt per line; the key is read from OPENAI_API_KEY\n" +
+      "          --report page.html shows what happened, --target adds a provider\n"
   )
-  return us.answered === tickets.length && us.cutShort === 0
+  return [us, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
 })
+
+const strip = ({ circuits, millis }: Through.Run): string =>
+  `  ${Strip.render(circuits.filter(({ target }) => target === "first"), millis, columns - 4)}`
 
 const verdict = (them: Comparison.Counts, us: Comparison.Counts): string => {
   const slower = us.millis - them.millis
@@ -121,36 +129,42 @@ const summaryOf = (text: string): string => {
   return summary ?? text
 }
 
-const wrap = (text: string, width: number): ReadonlyArray<string> => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && Terminal.width(`${line} ${word}`) > width) {
-      lines.push(line)
-      line = word
-    } else line = line === "" ? word : `${line} ${word}`
-  }
-  return [...lines, line]
-}
-
-const wrapped = (text: string): string => wrap(text, columns).join("\n  ")
+const wrapped = (text: string): string => Text.wrap(text, columns).join("\n  ")
 
 const quoted = (mark: string, text: string, most: number): string => {
-  const lines = wrap(text, columns - mark.length)
+  const lines = Text.wrap(text, columns - mark.length)
   const shown = lines.length > most ? [...lines.slice(0, most - 1), `${lines[most - 1]} ...`] : lines
   return shown.map((line) => mark + Terminal.clip(line, columns - mark.length)).join("\n")
 }
 
-const seedFrom = (argv: ReadonlyArray<string>): number | undefined => {
-  const { values } = parseArgs({ args: [...argv], options: { seed: { type: "string", default: "7" } } })
-  const seed = Number(values.seed)
-  return Number.isSafeInteger(seed) && seed >= 0 ? seed : undefined
+const usage = "npm start -- [--seed N]: a bad day at a provider; another seed has other faults. Default: 7."
+
+/** The seed, or what is to be said instead. */
+const seedFrom = (argv: ReadonlyArray<string>): number | "help" | undefined => {
+  const { positionals, tokens, values } = parseArgs({
+    args: [...argv],
+    options: { seed: { type: "string", default: "7" }, help: { type: "boolean", short: "h" } },
+    strict: false,
+    allowPositionals: true,
+    tokens: true
+  })
+  if (values.help === true) return "help"
+  const isKnown = tokens.every((token) => token.kind !== "option" || token.name === "seed")
+  const seed = values.seed === "" ? Number.NaN : Number(values.seed)
+  return isKnown && positionals.length === 0 && typeof values.seed === "string" && Number.isSafeInteger(seed) &&
+      seed >= 0
+    ? seed
+    : undefined
 }
 
 const main = async (): Promise<number> => {
   const seed = seedFrom(process.argv.slice(2))
+  if (seed === "help") {
+    process.stdout.write(`${usage}\n`)
+    return 0
+  }
   if (seed === undefined) {
-    process.stderr.write("npm start: --seed is a whole number\n")
+    process.stderr.write(`npm start: there is --seed with a whole number, and nothing else\n${usage}\n`)
     return 2
   }
   return await Effect.runPromise(Effect.scoped(demonstrate(seed))) ? 0 : 1

@@ -4,47 +4,47 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Engine from "../src/run/Engine.ts"
-import type { Circuit } from "../src/run/Progress.ts"
+import type { Change } from "../src/run/Circuits.ts"
 import type { Prompt } from "../src/run/Prompt.ts"
 import type { Result } from "../src/run/Result.ts"
+import type { Target } from "../src/run/Settings.ts"
 import { Tally } from "../src/run/Tally.ts"
 import { concurrency } from "./badDay.ts"
+import type { Place } from "./Provider.ts"
 import type { Ticket } from "./tickets.ts"
-
-/** A change of the circuit, in milliseconds since the run began. */
-export interface Change {
-  readonly at: number
-  readonly circuit: Circuit
-}
 
 export interface Run {
   readonly results: ReadonlyArray<Result>
   readonly tally: Tally
-  readonly circuit: ReadonlyArray<Change>
+  /** Changes of the circuits, in milliseconds since the run began. */
+  readonly circuits: ReadonlyArray<Change>
   readonly millis: number
 }
 
 export const run = Effect.fnUntraced(function*(
-  provider: { readonly url: string; readonly key: string },
+  places: readonly [Place, ...ReadonlyArray<Place>],
   tickets: ReadonlyArray<Ticket>,
   onDone: () => void
 ) {
   const clock = yield* Clock.Clock
   const startedAt = clock.currentTimeMillisUnsafe()
   const tally = new Tally()
-  const circuit: Array<Change> = []
+  const circuits: Array<Change> = []
+  const [first, ...others] = places.map(targetOf)
+  if (first === undefined) return yield* Effect.die("there is a place, by its type")
   const engine = yield* Engine.make(
     {
-      url: provider.url,
-      model: "rules",
-      apiKey: Redacted.make(provider.key),
-      keySource: "the demonstration",
+      targets: [first, ...others],
       allowInsecureKey: false,
       temperature: undefined,
       maxTokens: undefined,
       concurrency,
       maxAttempts: 5,
       timeoutMillis: 60_000,
+      firstTokenTimeoutMillis: undefined,
+      idleTimeoutMillis: 30_000,
+      deadlineMillis: undefined,
+      noStream: false,
       dedupeTtlMillis: 3_600_000,
       noShare: false,
       maxOutageMillis: 600_000
@@ -52,24 +52,35 @@ export const run = Effect.fnUntraced(function*(
     {
       called: () => tally.called(),
       attemptFailed: (reason) => tally.attemptFailed(reason),
-      circuit: (state) => circuit.push({ at: clock.currentTimeMillisUnsafe() - startedAt, circuit: state })
+      paid: (usage) => tally.paid(usage),
+      circuit: (change) => circuits.push({ ...change, at: change.at - startedAt }),
+      unusable: () => {}
     }
   )
   const ask = ({ id, prompt }: Ticket, index: number) =>
     Effect.suspend(() => {
       tally.started()
-      return Effect.tap(engine.ask(promptOf(id, index + 1, prompt)), (result) =>
-        Effect.sync(() => {
-          tally.finished(result)
-          onDone()
-        }))
+      return Effect.map(engine.ask(promptOf(id, index + 1, prompt)), ({ result }) => {
+        tally.finished(result)
+        onDone()
+        return result
+      })
     })
   const results = yield* Stream.fromIterable(tickets).pipe(
     Stream.zipWithIndex,
     Stream.mapEffect(([ticket, index]) => ask(ticket, index), { concurrency: engine.places, unordered: true }),
     Stream.runCollect
   )
-  return { results, tally, circuit, millis: clock.currentTimeMillisUnsafe() - startedAt } satisfies Run
+  return { results, tally, circuits, millis: clock.currentTimeMillisUnsafe() - startedAt } satisfies Run
+})
+
+const targetOf = ({ key, url }: Place, index: number): Target => ({
+  name: index === 0 ? "first" : "second",
+  wire: "openai",
+  url,
+  model: "rules",
+  apiKey: Redacted.make(key),
+  keySource: `the demonstration ${index}`
 })
 
 const promptOf = (id: string, line: number, prompt: string): Prompt => ({

@@ -1,11 +1,11 @@
-/** The provider of the demonstration: it answers, and has a bad day, in a worker of its own. */
+/** The providers of the demonstration, in a worker of their own: one has a bad day, the other is well. */
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as LocalModel from "@sluice/local-model/LocalModel"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { parentPort, workerData } from "node:worker_threads"
 import { badDay } from "./badDay.ts"
-import type { FromProvider, ToProvider } from "./Provider.ts"
+import type { FromProvider, Place, ToProvider } from "./Provider.ts"
 
 const send = (message: FromProvider): void => parentPort?.postMessage(message)
 
@@ -13,10 +13,14 @@ const nextMessage = Effect.callback<ToProvider>((resume) => {
   parentPort?.once("message", (message: ToProvider) => resume(Effect.succeed(message)))
 })
 
+const placeOf = ({ apiKey, url }: LoopbackProvider.LoopbackProvider["Service"]): Place => ({
+  url,
+  key: apiKey === undefined ? "" : Redacted.value(apiKey)
+})
+
 const program = Effect.gen(function*() {
   const local = yield* LocalModel.LocalModel
-  const provider = yield* LoopbackProvider.make({
-    script: badDay(workerData),
+  const common: LoopbackProvider.Options = {
     models: ["rules"],
     // As fast as a small model: a first token after 40 ms, then some 1,000 tokens a second.
     pace: { firstTokenMillis: 40, tokenMillis: 1, tokensPerChunk: 8 },
@@ -25,16 +29,17 @@ const program = Effect.gen(function*() {
         local.answer(prompt),
         (error) => new LoopbackProvider.AnswerError({ status: 400, message: error.message })
       )
-  })
-  // Wakes the model, so that neither client pays for its start.
+  }
+  const first = yield* LoopbackProvider.make({ ...common, script: badDay(workerData) })
+  const second = yield* LoopbackProvider.make(common)
+  // Wakes the model, so that no client pays for its start.
   yield* local.answer("Good morning. My parcel has not arrived.")
-  const key = provider.apiKey === undefined ? "" : Redacted.value(provider.apiKey)
-  send({ _tag: "Ready", url: provider.url, key })
+  send({ _tag: "Ready", first: placeOf(first), second: placeOf(second) })
   while (true) {
     const message = yield* nextMessage
     if (message === "stop") return
-    if (message === "clear") yield* provider.clear
-    send({ _tag: "Journal", entries: yield* provider.journal })
+    if (message === "clear") yield* Effect.andThen(first.clear, second.clear)
+    send({ _tag: "Journal", seen: { first: yield* first.journal, second: yield* second.journal } })
   }
 })
 

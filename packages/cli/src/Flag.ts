@@ -123,3 +123,32 @@ export const httpUrl = (given: string): Read<string> => {
       : "an http:// or https:// URL, such as https://api.openai.com/v1"
   }
 }
+
+/** The formats that a target may speak. */
+export type Wire = "openai" | "anthropic"
+
+/** A place where a model can be called, as a flag names it. */
+export interface TargetFlag {
+  readonly name: string
+  readonly wire: Wire
+  readonly url: string
+  readonly model: string
+}
+
+const targetForm = /^([^=]*)=(anthropic:)?(\S+?)#(.*)$/s
+const targetName = /^[A-Za-z][A-Za-z0-9_-]{0,31}$/
+
+/** `NAME=URL#MODEL`, with `anthropic:` before the URL where Anthropic's format is spoken. */
+export const target = (given: string): Read<TargetFlag> => {
+  const [, name = "", anthropic, url = "", model = ""] = targetForm.exec(given) ?? []
+  if (model.trim() === "") {
+    return { ok: false, wanted: "NAME=URL#MODEL, such as main=https://api.openai.com/v1#gpt-5" }
+  }
+  if (!targetName.test(name)) {
+    return { ok: false, wanted: "NAME=URL#MODEL, with a name of letters, digits, - and _ that begins with a letter" }
+  }
+  const read = httpUrl(url)
+  return read.ok
+    ? ok({ name, wire: anthropic === undefined ? "openai" : "anthropic", url, model: model.trim() })
+    : { ok: false, wanted: `NAME=URL#MODEL with ${read.wanted}` }
+}

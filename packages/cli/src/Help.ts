@@ -1,5 +1,6 @@
 import type { Flag, Flags } from "./Flag.ts"
 import type { Command } from "./options.ts"
+import * as Text from "./Text.ts"
 
 const lineWidth = 80
 const flagColumn = 26
@@ -25,7 +26,7 @@ export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
 export const ofCommand = (command: Command<Flags>): string =>
   lines(
     `Usage: sluice ${command.usage}`,
-    ...command.about.flatMap((paragraph) => ["", ...wrap(paragraph, lineWidth)]),
+    ...command.about.flatMap((paragraph) => ["", ...Text.wrap(paragraph, lineWidth)]),
     "",
     "Flags",
     ...Object.values(command.flags).flatMap(describe),
@@ -38,21 +39,9 @@ const describe = (flag: Flag<unknown>): ReadonlyArray<string> => {
   const short = flag.short === undefined ? "    " : `-${flag.short}, `
   const argument = flag.argument === undefined ? "" : ` ${flag.argument}`
   const head = `  ${short}--${flag.name}${argument}`
-  const [first = "", ...rest] = wrap(flag.about, lineWidth - flagColumn)
+  const [first = "", ...rest] = Text.wrap(flag.about, lineWidth - flagColumn)
   const indented = rest.map((line) => " ".repeat(flagColumn) + line)
   return head.length < flagColumn
     ? [head.padEnd(flagColumn) + first, ...indented]
     : [head, " ".repeat(flagColumn) + first, ...indented]
-}
-
-const wrap = (text: string, columns: number): ReadonlyArray<string> => {
-  const wrapped: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > columns) {
-      wrapped.push(line)
-      line = word
-    } else line = line === "" ? word : `${line} ${word}`
-  }
-  return [...wrapped, line]
 }

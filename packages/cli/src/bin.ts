@@ -31,6 +31,12 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./run/RunCommand.ts")
       return execute(parsed.inputs[0] ?? "-", parsed.values)
     }
+    case "explain": {
+      const parsed = read(Options.explain, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./explain/ExplainCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.inputs[1] ?? "")
+    }
     case "provider": {
       const parsed = read(Options.provider, rest)
       if (typeof parsed === "number") return parsed

@@ -34,7 +34,8 @@ export const run = defineCommand({
   about: [
     "Sends every prompt of FILE to a model at an OpenAI-compatible URL and writes one line of JSON per prompt to " +
     "RESULTS, as they finish. `-` stands for standard input or output.",
-    "A prompt is never refused for capacity. While the provider is down the run waits, and goes on when it is back."
+    "A prompt is never refused for capacity. While the provider is down the run waits, and goes on when it is back. " +
+    "With several targets it asks the next one meanwhile."
   ],
   inputs: ["FILE"],
   flags: {
@@ -57,6 +58,14 @@ export const run = defineCommand({
         "price.",
       parse: Flag.text
     }),
+    targets: Flag.many("target", {
+      argument: "NAME=URL#MODEL",
+      about:
+        "In place of --url and --model, and more than once: where to ask, in the order of preference. The next is " +
+        "asked where one fails, is down or wants to be left alone. Its key is in SLUICE_KEY_ and NAME in capitals. " +
+        "NAME=anthropic:URL#MODEL speaks Anthropic's messages. Default: one target, of --url and --model.",
+      parse: Flag.target
+    }),
     system: Flag.optional("system", {
       argument: "TEXT",
       about: "A system message before those of each prompt. Default: none.",
@@ -74,7 +83,7 @@ export const run = defineCommand({
     }),
     concurrency: Flag.withDefault("concurrency", 16, {
       argument: "N",
-      about: "Calls at once. Default 16, which small accounts are allowed.",
+      about: "Calls at once, at each target. Default 16, which small accounts are allowed.",
       parse: Flag.integer(1, 1000)
     }),
     maxAttempts: Flag.withDefault("max-attempts", 5, {
@@ -87,6 +96,28 @@ export const run = defineCommand({
       argument: "TIME",
       about: "The longest try, to the end of its answer. Default 60s: long answers take half of it.",
       parse: Flag.duration(1)
+    }),
+    firstTokenTimeoutMillis: Flag.optional("first-token-timeout", {
+      argument: "TIME",
+      about: "The longest wait for the first token of a try. Default: as --timeout, since some models think for long.",
+      parse: Flag.duration(1)
+    }),
+    idleTimeoutMillis: Flag.optional("idle-timeout", {
+      argument: "TIME",
+      about:
+        "The longest silence within an answer that has begun. Default 30s: one that is silent for so long does not " +
+        "go on.",
+      parse: Flag.duration(1)
+    }),
+    deadlineMillis: Flag.optional("deadline", {
+      argument: "TIME",
+      about:
+        "The longest that a prompt may take, from its turn, with all tries and waits. Default: none; a file is in " +
+        "no hurry.",
+      parse: Flag.duration(1)
+    }),
+    noStream: Flag.toggle("no-stream", {
+      about: "Ask for answers in one piece, for servers that cannot stream. A stream shows sooner that nothing comes."
     }),
     dedupeTtlMillis: Flag.withDefault("dedupe-ttl", 3_600_000, {
       argument: "TIME",
@@ -108,8 +139,8 @@ export const run = defineCommand({
     keyEnv: Flag.optional("key-env", {
       argument: "NAME",
       about:
-        "The environment variable with the key. Default OPENAI_API_KEY, which may be missing if the URL wants no " +
-        "key.",
+        "The environment variable with the key, of every target that has none of its own. Default OPENAI_API_KEY, " +
+        "which may be missing if the URL wants no key.",
       parse: Flag.text
     }),
     keyFile: Flag.optional("key-file", {
@@ -119,6 +150,24 @@ export const run = defineCommand({
     }),
     allowInsecureKey: Flag.toggle("allow-insecure-key", {
       about: "Send the key over http:// to another machine."
+    }),
+    log: Flag.optional("log", {
+      argument: "FILE",
+      about: "Write what was decided for every prompt: what was tried, when, what came of it and what it cost; no " +
+        "prompt and no answer. `sluice explain` reads it. Default: none.",
+      parse: Flag.text
+    }),
+    explain: Flag.many("explain", {
+      argument: "ID",
+      about:
+        "Print what was decided for one prompt, by its id or else the number of its line, when the run is over; may be " +
+        "repeated. Default: none.",
+      parse: Flag.text
+    }),
+    report: Flag.optional("report", {
+      argument: "FILE.html",
+      about: "Write a page about the run: tries and circuits over time, latency, failures, cost. Default: none.",
+      parse: Flag.text
     }),
     quiet: Flag.toggle("quiet", { short: "q", about: "No progress and no table; errors only." })
   },
@@ -138,7 +187,7 @@ export const run = defineCommand({
         "0    every prompt was answered",
         "1    some failed; their lines say why",
         "2    nothing could be done: flags, files, URL, key or model",
-        "3    the provider was down for longer than --max-outage",
+        "3    the provider, or every target, was down for longer than --max-outage",
         "130  Ctrl-C: what was running was finished and written; press twice to stop",
         "141  whoever read the results went away"
       ]
@@ -149,13 +198,33 @@ export const run = defineCommand({
 /** The flags of `sluice run`, read. */
 export type RunFlags = Values<typeof run.flags>
 
+/** `sluice explain`. */
+export const explain = defineCommand({
+  name: "explain",
+  summary: "say what became of one prompt of a run, step by step",
+  usage: "explain ID LOG",
+  about: [
+    "Prints what a run decided for the prompt with this id, or else on the line with this number: what was tried, when, what " +
+    "came of it, what was passed over and why, and what it cost. LOG is what `sluice run --log LOG` wrote."
+  ],
+  inputs: ["ID", "LOG"],
+  flags: {},
+  notes: [
+    {
+      title: "Exit code",
+      lines: ["0    it was found", "1    the log has no such prompt", "2    there is no such log"]
+    }
+  ]
+})
+
 /** `sluice provider`. */
 export const provider = defineCommand({
   name: "provider",
   summary: "start a provider on this machine, to try things with no key",
   usage: "provider [flags]",
   about: [
-    "Serves OpenAI's chat completions on 127.0.0.1, with faults as a script says, until Ctrl-C. What answers is a set " +
+    "Serves OpenAI's chat completions and Anthropic's messages on 127.0.0.1, with faults as a script says, until " +
+    "Ctrl-C. What answers is a set " +
     "of rules for English letters, no language model: Summarise:, Extract: or Keywords: as a prompt's first line."
   ],
   inputs: [],
@@ -199,4 +268,4 @@ export const provider = defineCommand({
 export type ProviderFlags = Values<typeof provider.flags>
 
 /** Every command, in the order in which the help lists them. */
-export const commands = [run, provider] as const
+export const commands = [run, explain, provider] as const

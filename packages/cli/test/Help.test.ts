@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expect, it } from "@effect/vitest"
 import * as Help from "../src/Help.ts"
 import * as Options from "../src/options.ts"
 import * as Terminal from "../src/Terminal.ts"
@@ -8,6 +8,10 @@ const pages = [Help.ofProgram(Options.commands), ...Options.commands.map(Help.of
 describe("Help", () => {
   it("fits on 80 columns", () => {
     for (const line of pages.flatMap((page) => page.split("\n"))) assert.isAtMost(Terminal.width(line), 80, line)
+  })
+
+  it("reads as it is written down", async () => {
+    await expect(pages.join("\n")).toMatchFileSnapshot("help.txt")
   })
 
   it("names every flag of every command", () => {

@@ -24,7 +24,7 @@ const complains = (ended: Ended, ...parts: ReadonlyArray<string>) => {
 }
 
 describe("sluice", () => {
-  it.each([[["--help"]], [["run", "--help"]], [["provider", "-h"]], [["help", "run"]]])(
+  it.each([[["--help"]], [["run", "--help"]], [["provider", "-h"]], [["explain", "-h"]], [["help", "run"]]])(
     "prints help: %s",
     async (args) => {
       const { code, stderr, stdout } = await run(args)
@@ -45,7 +45,15 @@ describe("sluice", () => {
       assert.isBelow(times.map(({ millis }) => millis).sort((a, b) => a - b)[3]!, 300)
     }))
 
-  it.each([[["--help"]], [["run", "--help"]], [["run", "x", "--modle"]], [["provider", "--help"]]])(
+  it.each([
+    [["--help"]],
+    [["run", "--help"]],
+    [["run", "x", "--modle"]],
+    [["run", "x", "--target", "a=b"]],
+    [["explain", "--help"]],
+    [["explain", "x"]],
+    [["provider", "--help"]]
+  ])(
     "loads nothing but its own few files for %s",
     async (args) => {
       // Node writes down every script that it has run.
@@ -64,6 +72,8 @@ describe("sluice", () => {
     complains(await run(["rnu"]), "unknown command rnu; did you mean run?")
     complains(await run(["run", "x", "--concurency", "2"]), "did you mean --concurrency?", "sluice run --help")
     complains(await run(["provider", "--port", "99999"]), "from 0 to 65535")
+    complains(await run(["run", "x", "--target", "a=http://localhost:1"]), "--target", "NAME=URL#MODEL")
+    complains(await run(["run", "x", "--idle-timeout", "30"]), "--idle-timeout", "a duration such as")
   })
 })
 
@@ -80,7 +90,22 @@ describe("sluice run", () => {
     complains(await run(["run", prompts, "-o", results], { ...nowhere, OPENAI_BASE_URL: "x" }), "OPENAI_BASE_URL")
     complains(await run(["run", prompts, "-o", results], { ...nowhere, SLUICE_MODEL: "" }), "line 1 names no model")
     assert.notInclude(readdirSync(directory), "results.jsonl")
-  }, 30_000)
+  }, 60_000)
+
+  it("complains in one line about targets, and about what is written beside the results", async () => {
+    const prompts = join(directory, "prompts.jsonl")
+    const results = join(directory, "results.jsonl")
+    const target = ["--target", "a=https://one.example/v1#m"]
+    complains(await run(["run", prompts, "-o", results, ...target, ...target], nowhere), "two targets are named a")
+    complains(
+      await run(["run", prompts, "-o", results, ...target], { SLUICE_KEY_B: "x" }),
+      "SLUICE_KEY_B names no target"
+    )
+    complains(await run(["run", prompts, "-o", results, "--log", results], nowhere), "name the same file")
+    complains(await run(["run", prompts, "-o", results, "--log", prompts, "--force"], nowhere), "it is the input")
+    complains(await run(["run", prompts, "-o", results, "--report", directory], nowhere), "it is a directory")
+    assert.notInclude(readdirSync(directory), "results.jsonl")
+  }, 60_000)
 })
 
 describe("sluice provider", () => {

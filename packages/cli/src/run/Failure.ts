@@ -1,39 +1,70 @@
 /** What is said about errors: in the results, in the table, and to a person when a whole run has to end. */
+import * as AiRejection from "@sluice/ai/AiRejection"
+import type * as CallLog from "@sluice/ai/CallLog"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import type { Failure } from "./Result.ts"
 import * as Words from "./Words.ts"
 
 /** The error as it stands in the results. */
 export const describe = (error: unknown): Failure => {
-  if (AiError.isAiError(error)) {
-    return {
-      tag: error.reason._tag,
-      message: oneLine(aiMessage(error.reason)),
-      retryAfter: millis(RetryAfter.fromAiError(error))
-    }
+  if (!AiError.isAiError(error)) {
+    return { tag: tagOf(error), message: oneLine(messageOf(error)), retryAfter: millis(field(error, "retryAfter")) }
   }
-  const inner = unwrap(error)
-  return { tag: tagOf(inner), message: oneLine(messageOf(inner)), retryAfter: millis(field(inner, "retryAfter")) }
+  const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
+  return {
+    tag: rejection?._tag ?? error.reason._tag,
+    message: oneLine(rejection === undefined ? aiMessage(error.reason) : rejectionMessage(rejection, error.reason)),
+    retryAfter: millis(RetryAfter.fromAiError(error))
+  }
 }
 
-/** Why a try failed, in a word or two for the table: from a short list, whatever the provider says. */
-export const reasonOf = (error: unknown): string => {
-  if (!AiError.isAiError(error)) return otherReasons.get(tagOf(unwrap(error))) ?? "other"
-  const { reason } = error
-  switch (reason._tag) {
-    case "RateLimitError":
-      return "rate limit"
-    case "NetworkError":
-      return "network"
-    case "InternalProviderError":
-      return providerReason(reason)
+const rejectionMessage = (rejection: AiRejection.Rejection, reason: AiError.AiErrorReason): string => {
+  switch (rejection._tag) {
+    case "AttemptTimeout":
+      return `no whole answer within ${time(rejection.after)}; --timeout allows more`
+    case "FirstTokenTimeout":
+      return `${rejection.message}; --first-token-timeout allows more`
+    case "IdleTimeout":
+      return `${rejection.message}; --idle-timeout allows more`
+    case "DeadlineExceeded":
+      return `no answer within ${time(rejection.budget)}; --deadline allows more`
+    case "TruncatedStream":
+    case "MalformedEvent":
+      // A provider of ours has said more precisely what it saw.
+      return aiMessage(reason)
     default:
-      return reason._tag.replace(/Error$/, "").replaceAll(/\B[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+      return rejection.message
   }
 }
+
+const time = (duration: Duration.Duration): string => Words.time(Duration.toMillis(duration))
+
+/** Why a try failed, in a word or two for the table: from a short list, whatever the provider says. */
+export const reasonOf = ({ status, type }: CallLog.Fault): string => {
+  const known = reasons.get(type)
+  if (known !== undefined) return known
+  if (type === "InternalProviderError") return status === undefined || status < 400 ? "unreadable" : `HTTP ${status}`
+  return type.replace(/Error$/, "").replaceAll(/\B[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+}
+
+const reasons = new Map([
+  ["RateLimitError", "rate limit"],
+  ["NetworkError", "network"],
+  ["AttemptTimeout", "timeout"],
+  ["FirstTokenTimeout", "no first token"],
+  ["IdleTimeout", "silence"],
+  ["DeadlineExceeded", "deadline"],
+  ["TruncatedStream", "cut short"],
+  ["MalformedEvent", "unreadable"],
+  ["EmptyAnswer", "empty"],
+  ["CircuitOpen", "circuit open"],
+  ["BackpressureShed", "shed"],
+  ["NoTarget", "no target"]
+])
 
 /** Whether the error tells of the provider or the way to it. Any other may be the doing of the prompt that met it. */
 export const isOutage = ({ reason }: AiError.AiError): boolean => {
@@ -42,20 +73,6 @@ export const isOutage = ({ reason }: AiError.AiError): boolean => {
 }
 
 const outageStatuses = new Set([408, 409, 502, 503, 504, 529])
-
-const otherReasons = new Map([
-  ["AttemptTimeout", "timeout"],
-  ["TimeoutError", "timeout"],
-  ["CircuitOpen", "circuit open"],
-  ["BackpressureShed", "shed"],
-  ["DeadlineExceeded", "deadline"]
-])
-
-const providerReason = (reason: AiError.InternalProviderError): string => {
-  const status = reason.http?.response?.status
-  if (status !== undefined && status >= 400) return `HTTP ${status}`
-  return reason.description.startsWith("answer truncated") ? "cut short" : "unreadable"
-}
 
 const aiMessage = (reason: AiError.AiErrorReason): string => {
   switch (reason._tag) {
@@ -165,9 +182,6 @@ const refusedRequest = (reason: AiError.InvalidRequestError, asked: Asked): stri
 
 // ---------- any error
 
-/** The reason within a refusal of a policy: it says more than that there was one. */
-const unwrap = (error: unknown): unknown => tagOf(error) === "Rejected" ? field(error, "reason") ?? error : error
-
 const tagOf = (error: unknown): string => {
   const tag = field(error, "_tag")
   if (typeof tag === "string") return tag
@@ -175,12 +189,6 @@ const tagOf = (error: unknown): string => {
 }
 
 const messageOf = (error: unknown): string => {
-  if (tagOf(error) === "AttemptTimeout") {
-    const after = millis(field(error, "after"))
-    return `no whole answer within ${
-      after === undefined ? "the time of a try" : Words.time(after)
-    }; --timeout allows more`
-  }
   const message = field(error, "message")
   return typeof message === "string" && message !== "" ? message : "it failed, and nothing is known about it"
 }

@@ -1,4 +1,4 @@
-/** Where results go: a named file or standard output, a whole line at a time. */
+/** Where results go, and what else a run writes: a named file or standard output, a whole line at a time. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -7,8 +7,6 @@ import type { Stats } from "node:fs"
 import { open, stat, unlink } from "node:fs/promises"
 import type { Writable } from "node:stream"
 import * as Terminal from "../Terminal.ts"
-import type { Result } from "./Result.ts"
-import * as RunResult from "./Result.ts"
 import * as SystemError from "./SystemError.ts"
 
 /** The output cannot be opened, or takes no more. */
@@ -27,8 +25,8 @@ export class ReaderGone extends Schema.Error<ReaderGone>("sluice/ReaderGone")({ 
 
 /** An output that is open. */
 export interface Output {
-  /** Writes one line, whole, after those that came before it, and waits until the system has taken it. */
-  readonly write: (result: Result) => Effect.Effect<void, OutputError | ReaderGone>
+  /** Writes this text, whole, after what came before it, and waits until the system has taken it. */
+  readonly write: (text: string) => Effect.Effect<void, OutputError | ReaderGone>
 }
 
 /** What is written to, and how. */
@@ -39,20 +37,16 @@ export interface OutputOptions {
   readonly force: boolean
   /** The file that is read: it must not be the one that is written. */
   readonly input: { readonly dev: number; readonly ino: number } | undefined
-  readonly mask: (text: string) => string
 }
 
 /** Opens the output until the scope closes. A file that was made for it and got no line is taken away again. */
 export const make = (options: OutputOptions): Effect.Effect<Output, OutputError, Scope.Scope> =>
   options.path === "-" ? toWritable(options, process.stdout) : toFile(options)
 
-const toOutput = (
-  { mask }: OutputOptions,
-  append: (line: string) => Effect.Effect<void, OutputError | ReaderGone>
-): Output => {
+const toOutput = (append: (text: string) => Effect.Effect<void, OutputError | ReaderGone>): Output => {
   const turn = Semaphore.makeUnsafe(1)
   // Half a line would spoil the file, so once begun it is not interrupted.
-  return { write: (result) => turn.withPermit(Effect.uninterruptible(append(RunResult.encode(result, mask)))) }
+  return { write: (text) => turn.withPermit(Effect.uninterruptible(append(text))) }
 }
 
 // ---------- a stream
@@ -63,12 +57,13 @@ export const toWritable = (options: OutputOptions, writable: Writable): Effect.E
     // Node raises what went wrong also as an event, which ends the process if nobody listens. It comes after the answer
     // to the write, when our scope may be over, so the listener stays.
     writable.on("error", heard)
-    return toOutput(options, (line) =>
+    return toOutput((line) =>
       Effect.callback<void, OutputError | ReaderGone>((resume) => {
         writable.write(line, (error) => {
           resume(error === null || error === undefined ? Effect.void : Effect.fail(toError(options.path, error)))
         })
-      }))
+      })
+    )
   })
 
 const heard = (): void => {}
@@ -97,12 +92,13 @@ const toFile = (options: OutputOptions) =>
           if (isNew && isPristine) await unlink(path)
         }))
     )
-    return toOutput(options, (line) =>
+    return toOutput((line) =>
       attempt(path, async () => {
         if (isPristine && existing?.isFile() === true) await handle.truncate(0)
         isPristine = false
         await handle.appendFile(line)
-      }))
+      })
+    )
   })
 
 /** What is there already, if it may be written to: a device always, a file only by force, a directory never. */

@@ -1,11 +1,6 @@
 import * as Terminal from "../Terminal.ts"
 import * as Words from "./Words.ts"
 
-/** The state of the circuit before the provider. */
-export type Circuit =
-  | { readonly state: "closed" }
-  | { readonly state: "open"; readonly probeAt: number }
-
 /** A run at one moment. */
 export interface View {
   /** Epoch milliseconds. */
@@ -21,33 +16,37 @@ export interface View {
   readonly shared: number
   /** Lines done per second, lately. */
   readonly rate: number
-  readonly circuit: Circuit
+  /** Every target's circuit that is open. */
+  readonly open: ReadonlyArray<{ readonly target: string; readonly probeAt: number }>
+  /** How many targets there are. */
+  readonly targets: number
 }
 
 /** The live line, cut to the width. */
 export const render = (view: View, columns: number): string => {
-  const { done, failed, now, rate, retried, running, shared, total } = view
+  const { done, failed, rate, retried, running, shared, total } = view
   const all = total === undefined ? Words.count(done) : `${Words.count(done)}/${Words.count(total)}`
   const parts = [
     `${all} done`,
     ...(failed === 0 ? [] : [`${Words.count(failed)} failed`]),
     // Before what a narrow terminal may cut off.
-    ...circuitWords(view.circuit, now),
+    ...openWords(view),
     `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
     `${Words.count(running)} running`,
     ...(retried === 0 ? [] : [`${Words.count(retried)} retried`]),
     ...(shared === 0 ? [] : [`${Words.count(shared)} shared`]),
-    ...(view.circuit.state === "closed" ? leftWords(total, done, rate) : [])
+    ...(view.open.length < view.targets ? leftWords(total, done, rate) : [])
   ]
   return Terminal.clip(parts.join(" · "), columns)
 }
 
-const circuitWords = (circuit: Circuit, now: number): ReadonlyArray<string> => {
-  if (circuit.state === "closed") return []
-  // From then on one call is let through, and the circuit moves when it has told.
-  const left = circuit.probeAt - now
-  return [left > 0 ? `provider down, probe in ${Words.time(left)}` : "provider down, probing"]
-}
+const openWords = ({ now, open, targets }: View): ReadonlyArray<string> =>
+  open.map(({ probeAt, target }) => {
+    // From then on one call is let through, and the circuit moves when it has told.
+    const left = probeAt - now
+    const who = targets === 1 ? "provider" : target
+    return left > 0 ? `${who} down, probe in ${Words.time(left)}` : `${who} down, probing`
+  })
 
 const leftWords = (total: number | undefined, done: number, rate: number): ReadonlyArray<string> =>
   total === undefined || rate <= 0 || done >= total ? [] : [`${Words.time((total - done) / rate * 1000)} left`]

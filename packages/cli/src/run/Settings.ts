@@ -1,9 +1,11 @@
-/** What a run is to do: its flags, with the environment and the key in them. */
+/** What a run is to do: its flags, with the environment and the keys in them. */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { readFile } from "node:fs/promises"
+import { readFile, stat } from "node:fs/promises"
+import { resolve as absolute } from "node:path"
 import * as Flag from "../Flag.ts"
+import * as Nearest from "../Nearest.ts"
 import type { RunFlags } from "../options.ts"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
@@ -14,13 +16,26 @@ export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsE
   message: Schema.String
 }) {}
 
-/** Everything that a run is told. */
-export interface Settings extends Omit<RunFlags, "url" | "keyEnv" | "keyFile" | "output"> {
+/** One place where a model can be called, with its key. */
+export interface Target {
+  readonly name: string
+  readonly wire: Flag.Wire
   readonly url: string
-  readonly output: string
+  /** `undefined` where every line has to name its own. */
+  readonly model: string | undefined
   readonly apiKey: Redacted.Redacted | undefined
   /** Where the key comes from, for messages: `OPENAI_API_KEY`, or the name of a file. */
   readonly keySource: string
+}
+
+/** Everything that a run is told. */
+export interface Settings
+  extends Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis">
+{
+  /** In the order of preference; at least one. */
+  readonly targets: readonly [Target, ...ReadonlyArray<Target>]
+  readonly output: string
+  readonly idleTimeoutMillis: number
 }
 
 /** What the flags leave open. */
@@ -30,38 +45,91 @@ export interface Surroundings {
 }
 
 const openAiUrl = "https://api.openai.com/v1"
+const anthropicUrl = "https://api.anthropic.com"
+const defaultIdleMillis = 30_000
 
 /** Completes the flags. */
 export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Effect<Settings, SettingsError> =>
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings
-    const { keyEnv, keyFile, output, url: givenUrl, ...rest } = flags
+    const { idleTimeoutMillis, keyEnv, keyFile, model: _model, output, targets: _targets, url: _url, ...rest } = flags
     if (output === undefined && isOutputTerminal) {
       return yield* refuse("where should the results go? -o results.jsonl, or -o - to have them here")
     }
-    const url = givenUrl ?? (yield* urlFrom(env["OPENAI_BASE_URL"]))
-    const keySource = keyFile ?? keyEnv ?? "OPENAI_API_KEY"
-    if (keyFile !== undefined && keyEnv !== undefined) return yield* refuse("give --key-env or --key-file, not both")
-    const key = keyFile === undefined ? env[keySource]?.trim() || undefined : yield* readKey(keyFile)
-    if (key === undefined && (keyEnv !== undefined || url.startsWith(openAiUrl))) {
-      return yield* refuse(`no key: ${Terminal.escape(keySource)} is not set; see --key-env and --key-file`)
+    if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
+      return yield* refuse("--no-stream leaves --first-token-timeout and --idle-timeout nothing to measure")
     }
+    if (keyFile !== undefined && keyEnv !== undefined) return yield* refuse("give --key-env or --key-file, not both")
+    yield* checkFiles(flags)
     return {
       ...rest,
-      url,
+      targets: yield* flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env),
       output: output ?? "-",
-      model: flags.model ?? (env["SLUICE_MODEL"] || undefined),
-      apiKey: key === undefined ? undefined : Redacted.make(key),
-      keySource
+      idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis
     }
   })
 
 const refuse = (message: string) => Effect.fail(new SettingsError({ message }))
 
+/** No file may be written twice over. */
+const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags) {
+  const given = [["--output", output], ["--log", log], ["--report", report]] as const
+  const written = new Map<string, string>()
+  for (const [flag, path] of given) {
+    if (path === undefined || (path === "-" && flag === "--output")) continue
+    if (path === "-") return yield* refuse(`${flag} wants the name of a file: standard output is for the results`)
+    for (const file of [absolute(path), yield* nodeOf(path)]) {
+      if (file === undefined) continue
+      const other = written.get(file)
+      if (other !== undefined) return yield* refuse(`${other} and ${flag} name the same file`)
+      written.set(file, flag)
+    }
+  }
+})
+
+/** What a file is under all of its names, if there is one: links are names, too. */
+const nodeOf = (path: string): Effect.Effect<string | undefined> =>
+  Effect.promise(() =>
+    stat(path).then(
+      (found) => found.isFile() ? `${found.dev}:${found.ino}` : undefined,
+      () => undefined
+    )
+  )
+
+// ---------- one target
+
+type Environment = Surroundings["env"]
+
+const singleTarget = (flags: RunFlags, env: Environment) =>
+  Effect.gen(function*() {
+    const { keyEnv } = flags
+    const url = flags.url ?? (yield* urlFrom(env["OPENAI_BASE_URL"]))
+    const { apiKey, keySource } = yield* sharedKey(flags, env)
+    if (apiKey === undefined && (keyEnv !== undefined || url.startsWith(openAiUrl))) return yield* noKey(keySource)
+    const model = flags.model ?? (env["SLUICE_MODEL"] || undefined)
+    return [{ name: new URL(url).host, wire: "openai", url, model, apiKey, keySource }] as const
+  })
+
+const noKey = (keySource: string) =>
+  refuse(`no key: ${Terminal.escape(keySource)} is not set; see --key-env and --key-file`)
+
 const urlFrom = (text: string | undefined): Effect.Effect<string, SettingsError> => {
   if (text === undefined || text === "") return Effect.succeed(openAiUrl)
   const read = Flag.httpUrl(text)
   return read.ok ? Effect.succeed(read.value) : refuse(`OPENAI_BASE_URL has to be ${read.wanted}`)
+}
+
+type Key = Pick<Target, "apiKey" | "keySource">
+
+/** The key of the flags, or else of `OPENAI_API_KEY`. */
+const sharedKey = ({ keyEnv, keyFile }: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> =>
+  keyFile === undefined
+    ? Effect.succeed(keyIn(env, keyEnv ?? "OPENAI_API_KEY"))
+    : Effect.map(readKey(keyFile), (key) => ({ apiKey: Redacted.make(key), keySource: keyFile }))
+
+const keyIn = (env: Environment, keySource: string): Key => {
+  const key = env[keySource]?.trim() || undefined
+  return { apiKey: key === undefined ? undefined : Redacted.make(key), keySource }
 }
 
 const readKey = (path: string): Effect.Effect<string, SettingsError> =>
@@ -76,3 +144,74 @@ const readKey = (path: string): Effect.Effect<string, SettingsError> =>
     (text) =>
       text.trim() === "" ? refuse(`the key file ${Terminal.escape(path)} is empty`) : Effect.succeed(text.trim())
   )
+
+// ---------- several targets
+
+const keyPrefix = "SLUICE_KEY_"
+
+const keyVariable = (name: string): string => keyPrefix + name.toUpperCase().replaceAll("-", "_")
+
+const severalTargets = (flags: RunFlags, env: Environment) =>
+  Effect.gen(function*() {
+    if (flags.url !== undefined || flags.model !== undefined) {
+      return yield* refuse("give --target, or --url and --model, not both")
+    }
+    const variables = flags.targets.map(({ name }) => keyVariable(name))
+    const twice = flags.targets.find((_, index) => variables.indexOf(variables[index] ?? "") < index)
+    if (twice !== undefined) {
+      return yield* refuse(`two targets are named ${twice.name}; capitals, - and _ are the same in a name`)
+    }
+    const [first, ...others] = yield* Effect.forEach(flags.targets, (target) =>
+      Effect.map(keyOf(target, flags, env), (key): Target => ({ ...target, ...key })))
+    if (first === undefined) {
+      return yield* Effect.die("there is a target, or we were not here")
+    }
+    const targets = [first, ...others] as const
+    yield* checkKeys(targets, variables, env)
+    return targets
+  })
+
+/**
+ * Its own key; else the one that the flags name for all; else the one that its vendor's own clients take. No key is sent to a
+ * vendor whose it is not: `OPENAI_API_KEY` goes to OpenAI, to the URL that stands beside it, and to a target that is alone.
+ */
+const keyOf = (target: Flag.TargetFlag, flags: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> => {
+  const own = keyIn(env, keyVariable(target.name))
+  if (own.apiKey !== undefined) return Effect.succeed(own)
+  if (flags.keyEnv !== undefined || flags.keyFile !== undefined) return sharedKey(flags, env)
+  if (target.wire === "anthropic") {
+    return Effect.succeed(isAt(target, anthropicUrl) ? or(own, keyIn(env, "ANTHROPIC_API_KEY")) : own)
+  }
+  const isOpenAis = flags.targets.length === 1 || isAt(target, openAiUrl) || isAt(target, env["OPENAI_BASE_URL"] ?? "")
+  return Effect.succeed(isOpenAis ? or(own, keyIn(env, "OPENAI_API_KEY")) : own)
+}
+
+const or = (own: Key, other: Key): Key => other.apiKey === undefined ? own : other
+
+const isAt = ({ url }: { readonly url: string }, other: string): boolean =>
+  URL.parse(url)?.origin === URL.parse(other)?.origin
+
+/** A key that is missing, or whose name is misspelt, is better known before the first call than after it. */
+const checkKeys = (
+  targets: ReadonlyArray<Target>,
+  variables: ReadonlyArray<string>,
+  env: Environment
+): Effect.Effect<void, SettingsError> => {
+  const keyless = targets.filter(({ apiKey, url }) => apiKey === undefined && !isLocal(url))
+  const [first] = keyless
+  if (first === undefined) return Effect.void
+  const stray = Object.keys(env).find((name) => name.startsWith(keyPrefix) && !variables.includes(name))
+  if (stray !== undefined) {
+    const nearest = Nearest.find(stray, keyless.map(({ name }) => keyVariable(name)))
+    return refuse(
+      `${Terminal.clip(Terminal.escape(stray), 60)} names no target, and ${first.name} has no key` +
+        (nearest === undefined ? "" : `; did you mean ${nearest}?`)
+    )
+  }
+  const demanding = keyless.find((target) => isAt(target, openAiUrl) || isAt(target, anthropicUrl))
+  return demanding === undefined
+    ? Effect.void
+    : refuse(`no key for ${demanding.name}: ${demanding.keySource} is not set; see --key-env and --key-file`)
+}
+
+const isLocal = (url: string): boolean => /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(URL.parse(url)?.hostname ?? "")

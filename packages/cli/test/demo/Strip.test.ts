@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Strip from "../../demo/Strip.ts"
 
-const opens = (at: number) => ({ at, circuit: { state: "open", probeAt: at + 1_000 } }) as const
-const closes = (at: number) => ({ at, circuit: { state: "closed" } }) as const
+const opens = (at: number) => ({ target: "first", at, circuit: { state: "open", probeAt: at + 1_000 } }) as const
+const closes = (at: number) => ({ target: "first", at, circuit: { state: "closed" } }) as const
 
 describe("Strip", () => {
   it("shows a circuit that never opened as closed", () => {

@@ -98,7 +98,7 @@ describe("a provider that goes down in the middle of a file", () => {
         const asked = yield* Effect.forkChild(engine.ask(prompt(1)), { startImmediately: true })
         yield* requests(provider, 7)
         yield* provider.up
-        const { attempts, status } = yield* Fiber.join(asked)
+        const { attempts, status } = (yield* Fiber.join(asked)).result
         assert.deepStrictEqual([status, attempts], ["ok", 8])
         assert.deepStrictEqual((yield* provider.journal).map(({ attempt }) => attempt), [1, 2, 3, 4, 5, 6, 7, 8])
       }),

@@ -44,8 +44,8 @@ describe("500 identical prompts at once", () => {
       const answers = yield* Fiber.joinAll(others)
 
       assert.strictEqual(answers.length, callers - 1)
-      for (const answer of answers) {
-        assert.deepInclude(answer, { status: "ok", text: "Loopback echo: The same question", how: "joined" })
+      for (const { result } of answers) {
+        assert.deepInclude(result, { status: "ok", text: "Loopback echo: The same question", how: "joined" })
       }
       assert.deepStrictEqual((yield* provider.journal).map(({ ending }) => ending), ["complete"])
     }), 30_000)

@@ -1,5 +1,7 @@
+import * as AiRejection from "@sluice/ai/AiRejection"
 import * as Deadline from "@sluice/core/Deadline"
 import { InvalidOptions } from "@sluice/core/InvalidOptions"
+import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import { AiError } from "effect/ai"
@@ -25,20 +27,34 @@ describe("Failure", () => {
     })
   })
 
-  it("tells the reason within a refusal, and how long a try was given", () => {
-    const deadline = new Deadline.DeadlineExceeded({ at: "Queue", budget: Duration.seconds(1) })
-    assert.strictEqual(Failure.describe({ _tag: "Rejected", reason: deadline }).tag, "DeadlineExceeded")
-    const open = { _tag: "CircuitOpen", message: "open", retryAfter: Duration.seconds(3) }
-    assert.deepStrictEqual(Failure.describe({ _tag: "Rejected", reason: open }), {
-      tag: "CircuitOpen",
-      message: "open",
+  it("tells what Sluice itself had to say, and which flag allows more", () => {
+    const described = (rejection: AiRejection.Rejection) =>
+      Failure.describe(AiRejection.toAiError(rejection, "streamText"))
+    const limit = Duration.seconds(20)
+    const open = { target: "main", why: "CircuitOpen", retryAfter: Duration.seconds(3) } as const
+    assert.deepStrictEqual(described(new AiRejection.NoTarget({ targets: [open], retryAfter: open.retryAfter })), {
+      tag: "NoTarget",
+      message: "no target can be asked: main has an open circuit; retry in 3s",
       retryAfter: 3000
     })
-    const timeout = { _tag: "AttemptTimeout", after: Duration.seconds(60) }
-    assert.strictEqual(
-      Failure.describe(timeout).message,
-      "no whole answer within 1m 00s; --timeout allows more"
-    )
+    const flags = [
+      described(new Sluice.AttemptTimeout({ after: Duration.seconds(60) })),
+      described(new AiRejection.FirstTokenTimeout({ target: "main", limit })),
+      described(new AiRejection.IdleTimeout({ target: "main", limit, parts: 7 })),
+      described(new Deadline.DeadlineExceeded({ at: "Queue", budget: Duration.seconds(90) }))
+    ]
+    assert.deepStrictEqual(flags.map(({ tag }) => tag), [
+      "AttemptTimeout",
+      "FirstTokenTimeout",
+      "IdleTimeout",
+      "DeadlineExceeded"
+    ])
+    assert.deepStrictEqual(flags.map(({ message }) => message), [
+      "no whole answer within 1m 00s; --timeout allows more",
+      "main: no first token within 20s; --first-token-timeout allows more",
+      "main: silent for 20s after 7 parts; --idle-timeout allows more",
+      "no answer within 1m 30s; --deadline allows more"
+    ])
   })
 
   it("makes one line of any message, and says something about anything", () => {
@@ -50,31 +66,38 @@ describe("Failure", () => {
     })
   })
 
-  it("names reasons from a list of ours, and never in the provider's words", () => {
-    const internal = (description: string, status: number) =>
-      ai(new AiError.InternalProviderError({ description, http: http(status) }))
-    const reasons = [
-      ai(new AiError.RateLimitError({})),
-      internal("overloaded", 503),
-      internal("answer truncated: the stream ended", 200),
-      internal("malformed answer: <secret>", 200),
-      ai(new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "http://x" })),
-      { _tag: "AttemptTimeout" },
-      { _tag: "Rejected", reason: { _tag: "CircuitOpen" } },
-      ai(new AiError.ContentPolicyError({ description: "no" })),
-      new Error("whatever")
-    ].map(Failure.reasonOf)
-    assert.deepStrictEqual(reasons, [
-      "rate limit",
-      "HTTP 503",
-      "cut short",
-      "unreadable",
-      "network",
-      "timeout",
-      "circuit open",
-      "content policy",
-      "other"
-    ])
+  it("names reasons from a list of ours", () => {
+    const faults: ReadonlyArray<readonly [type: string, status?: number]> = [
+      ["RateLimitError", 429],
+      ["InternalProviderError", 503],
+      ["TruncatedStream"],
+      ["MalformedEvent"],
+      ["InternalProviderError", 200],
+      ["NetworkError"],
+      ["AttemptTimeout"],
+      ["FirstTokenTimeout"],
+      ["IdleTimeout"],
+      ["EmptyAnswer"],
+      ["ContentPolicyError"]
+    ]
+    assert.deepStrictEqual(
+      faults.map(([type, status]) =>
+        Failure.reasonOf({ type, message: "whatever", ...(status === undefined ? {} : { status }) })
+      ),
+      [
+        "rate limit",
+        "HTTP 503",
+        "cut short",
+        "unreadable",
+        "unreadable",
+        "network",
+        "timeout",
+        "no first token",
+        "silence",
+        "empty",
+        "content policy"
+      ]
+    )
   })
 })
 

@@ -6,6 +6,8 @@ import { join } from "node:path"
 import { PassThrough, Writable } from "node:stream"
 import * as Mask from "../../src/Mask.ts"
 import * as Output from "../../src/run/Output.ts"
+import type { Result } from "../../src/run/Result.ts"
+import * as RunResult from "../../src/run/Result.ts"
 import { answered, failed } from "../support/results.ts"
 
 const directory = Effect.acquireRelease(
@@ -17,15 +19,16 @@ const options = (path: string, changes: Partial<Output.OutputOptions> = {}): Out
   path,
   force: false,
   input: undefined,
-  mask: (text) => text,
   ...changes
 })
+
+const encode = (result: Result, mask = (text: string) => text): string => RunResult.encode(result, mask)
 
 const writeTo = (given: Output.OutputOptions, ...lines: ReadonlyArray<number>) =>
   Effect.scoped(
     Effect.flatMap(Output.make(given), (output) =>
       Effect.forEach(lines, (line) =>
-        output.write(answered({ line })), { concurrency: "unbounded", discard: true }))
+        output.write(encode(answered({ line }))), { concurrency: "unbounded", discard: true }))
   )
 
 const readLines = (path: string): ReadonlyArray<{ readonly line: number }> =>
@@ -43,7 +46,7 @@ describe("Output", () => {
     Effect.gen(function*() {
       const path = join(yield* directory, "results.jsonl")
       const output = yield* Output.make(options(path))
-      yield* output.write(answered({ line: 1 }))
+      yield* output.write(encode(answered({ line: 1 })))
       assert.strictEqual(readLines(path).length, 1)
     }))
 
@@ -53,7 +56,7 @@ describe("Output", () => {
       const output = yield* Output.make(options(path))
       const writing = yield* Effect.forEach(
         [1, 2, 3],
-        (line) => output.write(answered({ line, text: "x".repeat(1e6) }))
+        (line) => output.write(encode(answered({ line, text: "x".repeat(1e6) })))
       )
         .pipe(Effect.forkChild({ startImmediately: true }))
       yield* Fiber.interrupt(writing)
@@ -98,7 +101,7 @@ describe("Output", () => {
       const slow: Array<() => void> = []
       const writable = new Writable({ write: (_, __, done) => slow.push(() => done()) })
       const output = yield* Output.toWritable(options("-"), writable)
-      const writing = yield* Effect.forkChild(output.write(answered({ line: 1 })), { startImmediately: true })
+      const writing = yield* Effect.forkChild(output.write(encode(answered({ line: 1 }))), { startImmediately: true })
       assert.isUndefined(writing.pollUnsafe())
       slow[0]!()
       yield* Fiber.join(writing)
@@ -110,7 +113,7 @@ describe("Output", () => {
         const error = Object.assign(new Error(code), { code })
         return Effect.flatMap(
           Output.toWritable(options("-"), new Writable({ write: (_, __, done) => done(error) })),
-          (output) => Effect.flip(output.write(answered({ line: 1 })))
+          (output) => Effect.flip(output.write(encode(answered({ line: 1 }))))
         )
       }
       assert.strictEqual((yield* fails("EPIPE"))._tag, "ReaderGone")
@@ -121,9 +124,9 @@ describe("Output", () => {
     Effect.gen(function*() {
       const stream = new PassThrough()
       const mask = Mask.make(["sk-secret-key"])
-      const output = yield* Output.toWritable(options("-", { mask }), stream)
-      yield* output.write(answered({ line: 1, id: "sk-secret-key", text: "it is sk-secret-key." }))
-      yield* output.write(failed({ line: 2 }, "no sk-secret-key for you"))
+      const output = yield* Output.toWritable(options("-"), stream)
+      yield* output.write(encode(answered({ line: 1, id: "sk-secret-key", text: "it is sk-secret-key." }), mask))
+      yield* output.write(encode(failed({ line: 2 }, "no sk-secret-key for you"), mask))
       assert.notInclude(String(stream.read()), "secret")
     }))
 })

@@ -15,7 +15,8 @@ const view = (changes: Partial<View> = {}): View => ({
   retried: 4,
   shared: 30,
   rate: 34.2,
-  circuit: { state: "closed" },
+  open: [],
+  targets: 1,
   ...changes
 })
 
@@ -28,17 +29,27 @@ describe("Progress", () => {
   })
 
   it("shows a circuit that is open, and the time to its probe", () => {
-    assert.include(Progress.render(view({ circuit: { state: "open", probeAt: 22_000 } }), 200), "probe in 12s")
-    assert.include(Progress.render(view({ circuit: { state: "open", probeAt: 9_000 } }), 200), "provider down, probing")
+    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 22_000 }] }), 200), "probe in 12s")
+    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 9_000 }] }), 200), "provider down, probing")
+  })
+
+  it("names the targets that are down where there are several, and promises an end while one is up", () => {
+    const open = [{ target: "main", probeAt: 22_000 }]
+    const some = Progress.render(view({ open, targets: 2 }), 200)
+    assert.include(some, "main down, probe in 12s")
+    assert.include(some, "left")
+    const all = Progress.render(view({ open: [...open, { target: "other", probeAt: 9_000 }], targets: 2 }), 200)
+    assert.include(all, "main down, probe in 12s · other down, probing")
+    assert.notInclude(all, "left")
   })
 
   it("shows an outage on 80 columns, with all that it can have to say", () => {
-    const down = view({ done: 1_234_567, total: 9_999_999, failed: 1_234, circuit: { state: "open", probeAt: 10_999 } })
+    const down = view({ done: 1_234_567, total: 9_999_999, failed: 1_234, open: [{ target: "main", probeAt: 10_999 }] })
     assert.include(Progress.render(down, 79), "provider down, probe in 999ms")
   })
 
   it("promises no end that nobody knows", () => {
-    assert.notInclude(Progress.render(view({ circuit: { state: "open", probeAt: 11_000 } }), 200), "left")
+    assert.notInclude(Progress.render(view({ open: [{ target: "main", probeAt: 11_000 }] }), 200), "left")
     assert.notInclude(Progress.render(view({ total: undefined }), 200), "left")
     assert.notInclude(Progress.render(view({ rate: 0 }), 200), "left")
   })

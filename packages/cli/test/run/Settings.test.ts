@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Arguments from "../../src/Arguments.ts"
@@ -22,11 +22,17 @@ describe("Settings", () => {
     Effect.gen(function*() {
       const env = { OPENAI_API_KEY: "key", OPENAI_BASE_URL: "http://localhost:1/v1", SLUICE_MODEL: "small" }
       const flags = yield* resolve(["--url", "http://localhost:2/v1", "--model", "large"], env)
-      assert.deepStrictEqual([flags.url, flags.model], ["http://localhost:2/v1", "large"])
+      assert.deepStrictEqual([flags.targets[0].url, flags.targets[0].model], ["http://localhost:2/v1", "large"])
       const environment = yield* resolve([], env)
-      assert.deepStrictEqual([environment.url, environment.model], ["http://localhost:1/v1", "small"])
+      assert.deepStrictEqual([environment.targets[0].url, environment.targets[0].model], [
+        "http://localhost:1/v1",
+        "small"
+      ])
       const defaults = yield* resolve([], { OPENAI_API_KEY: "key" })
-      assert.deepStrictEqual([defaults.url, defaults.model], ["https://api.openai.com/v1", undefined])
+      assert.deepStrictEqual([defaults.targets[0].url, defaults.targets[0].model], [
+        "https://api.openai.com/v1",
+        undefined
+      ])
     }))
 
   it.effect("takes the key from the environment or a file, without the line end", () =>
@@ -37,7 +43,7 @@ describe("Settings", () => {
       )
       const file = join(directory, "key")
       writeFileSync(file, "from-file\n")
-      const keyOf = (settings: Settings.Settings) => settings.apiKey && Redacted.value(settings.apiKey)
+      const keyOf = ({ targets: [{ apiKey }] }: Settings.Settings) => apiKey && Redacted.value(apiKey)
       assert.strictEqual(keyOf(yield* resolve([], { OPENAI_API_KEY: "from-env\n" })), "from-env")
       assert.strictEqual(keyOf(yield* resolve(["--key-env", "MINE"], { MINE: "mine" })), "mine")
       assert.strictEqual(keyOf(yield* resolve(["--key-file", file])), "from-file")
@@ -53,7 +59,7 @@ describe("Settings", () => {
         (yield* Effect.flip(resolve(["--url", "http://localhost:1", "--key-env", "MINE"]))).message,
         "MINE"
       )
-      assert.isUndefined((yield* resolve(["--url", "http://localhost:1"])).apiKey)
+      assert.isUndefined((yield* resolve(["--url", "http://localhost:1"])).targets[0].apiKey)
     }))
 
   it.effect("asks where results go only if they would go to a terminal", () =>
@@ -68,4 +74,124 @@ describe("Settings", () => {
     Effect.gen(function*() {
       assert.include((yield* Effect.flip(resolve([], { OPENAI_BASE_URL: "nonsense" }))).message, "OPENAI_BASE_URL")
     }))
+
+  it.effect("names a single target by its host", () =>
+    Effect.gen(function*() {
+      const { targets } = yield* resolve(["--url", "http://localhost:11434/v1", "--model", "m"])
+      assert.deepInclude(targets[0], { name: "localhost:11434", wire: "openai" })
+    }))
+
+  it.effect("wants different files for what it writes, and none of them for a stream", () =>
+    Effect.gen(function*() {
+      const url = ["--url", "http://localhost:1"]
+      const wrong = (...args: ReadonlyArray<string>) =>
+        Effect.map(Effect.flip(resolve([...url, ...args])), (error) => error.message)
+      assert.include(yield* wrong("-o", "a", "--log", "./a"), "--output and --log name the same file")
+      assert.include(yield* wrong("--log", "a", "--report", "b/../a"), "--log and --report name the same file")
+      assert.include(yield* wrong("--log", "-"), "--log wants the name of a file")
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-"))),
+        (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+      )
+      const [file, hard, soft] = [join(directory, "a"), join(directory, "b"), join(directory, "c")]
+      writeFileSync(file, "")
+      linkSync(file, hard)
+      symlinkSync(file, soft)
+      assert.include(yield* wrong("-o", file, "--report", hard), "--output and --report name the same file")
+      assert.include(yield* wrong("--log", soft, "--report", hard), "--log and --report name the same file")
+      assert.include(yield* wrong("--no-stream", "--idle-timeout", "1s"), "nothing to measure")
+    }))
+})
+
+describe("Settings of several targets", () => {
+  const target = (...targets: ReadonlyArray<string>) => targets.flatMap((text) => ["--target", text])
+  const keysOf = ({ targets }: Settings.Settings) =>
+    targets.map(({ apiKey, keySource, name }) => [name, apiKey && Redacted.value(apiKey), keySource])
+  const wrong = (args: ReadonlyArray<string>, env?: { readonly [name: string]: string }) =>
+    Effect.map(Effect.flip(resolve(args, env)), (error) => error.message)
+
+  it.effect("reads name, format, URL and model, in order", () =>
+    Effect.gen(function*() {
+      const { targets } = yield* resolve(
+        target("a=http://localhost:1/v1#org/model:free", "b-2=anthropic:http://localhost:2#claude#1")
+      )
+      assert.deepStrictEqual(targets.map(({ model, name, url, wire }) => [name, wire, url, model]), [
+        ["a", "openai", "http://localhost:1/v1", "org/model:free"],
+        ["b-2", "anthropic", "http://localhost:2", "claude#1"]
+      ])
+    }))
+
+  it.effect("takes each key from its own variable", () =>
+    Effect.gen(function*() {
+      const args = target("a=https://one.example/v1#m", "b-2=https://two.example/v1#m")
+      const env = { SLUICE_KEY_A: "first", SLUICE_KEY_B_2: "second\n", OPENAI_API_KEY: "other" }
+      assert.deepStrictEqual(keysOf(yield* resolve(args, env)), [
+        ["a", "first", "SLUICE_KEY_A"],
+        ["b-2", "second", "SLUICE_KEY_B_2"]
+      ])
+    }))
+
+  it.effect("sends a vendor's key to that vendor and to nobody else, unless a flag says so", () =>
+    Effect.gen(function*() {
+      const args = target(
+        "a=https://api.openai.com/v1#m",
+        "b=anthropic:https://api.anthropic.com#m",
+        "c=https://other.example/v1#m",
+        "d=anthropic:https://other.example#m",
+        "e=https://mine.example/other#m"
+      )
+      const env = { OPENAI_API_KEY: "o", ANTHROPIC_API_KEY: "a", OPENAI_BASE_URL: "https://mine.example/v1" }
+      assert.deepStrictEqual(keysOf(yield* resolve(args, env)).map(([name, key]) => [name, key]), [
+        ["a", "o"],
+        ["b", "a"],
+        ["c", undefined],
+        ["d", undefined],
+        ["e", "o"]
+      ])
+      const named = yield* resolve([...args, "--key-env", "MINE"], { ...env, MINE: "mine", SLUICE_KEY_C: "c" })
+      assert.deepStrictEqual(keysOf(named).map(([, key]) => key), ["mine", "mine", "c", "mine", "mine"])
+      const alone = yield* resolve(target("a=https://other.example/v1#m"), env)
+      assert.deepStrictEqual(keysOf(alone), [["a", "o", "OPENAI_API_KEY"]])
+    }))
+
+  it.effect("complains about a key that is missing or names no target", () =>
+    Effect.gen(function*() {
+      const args = target("main=https://one.example/v1#m", "other=http://localhost:1#m")
+      assert.include(
+        yield* wrong(args, { SLUICE_KEY_MIAN: "x" }),
+        "SLUICE_KEY_MIAN names no target, and main has no key; did you mean SLUICE_KEY_MAIN?"
+      )
+      // One that is exported for other runs does no harm.
+      yield* resolve(args, { SLUICE_KEY_MAIN: "x", SLUICE_KEY_ELSE: "y" })
+      assert.include(
+        yield* wrong(target("main=https://api.openai.com/v1#m", "b=http://localhost:1#m")),
+        "no key for main"
+      )
+      assert.include(yield* wrong(target("main=anthropic:https://api.anthropic.com#m")), "SLUICE_KEY_MAIN is not set")
+    }))
+
+  it.effect("complains about names that are one, and about --url beside them", () =>
+    Effect.gen(function*() {
+      assert.include(
+        yield* wrong(target("a=http://localhost:1#m", "a=http://localhost:2#m")),
+        "two targets are named a"
+      )
+      assert.include(yield* wrong(target("a-b=http://localhost:1#m", "A_B=http://localhost:2#m")), "two targets")
+      assert.include(yield* wrong([...target("a=http://localhost:1#m"), "--url", "http://localhost:2"]), "not both")
+      assert.include(yield* wrong([...target("a=http://localhost:1#m"), "--model", "m"]), "not both")
+    }))
+
+  it("refuses what is no target, in the words of the flag", () => {
+    const refused = (text: string) => {
+      const parsed = Arguments.parse(Options.run, ["prompts.jsonl", "--target", text])
+      return parsed._tag === "Wrong" ? parsed.message : parsed._tag
+    }
+    for (const text of ["http://localhost:1#m", "a=http://localhost:1", "a=http://localhost:1#", "a=#m", "="]) {
+      assert.include(refused(text), "NAME=URL#MODEL", text)
+    }
+    assert.include(refused("a b=http://localhost:1#m"), "a name of letters")
+    assert.include(refused("__proto__=http://localhost:1#m"), "a name of letters")
+    assert.include(refused("a=ftp://localhost#m"), "http:// or https://")
+    assert.include(refused("a=http://me:secret@localhost#m"), "without user name and password")
+  })
 })

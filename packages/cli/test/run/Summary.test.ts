@@ -19,6 +19,7 @@ describe("Summary", () => {
     tally.attemptFailed("rate limit")
     tally.attemptFailed("rate limit")
     finish(tally, answered(), answered({ how: "joined" }), answered({ how: "cached" }), failed())
+    tally.paid({ inputTokens: 10, outputTokens: 5, estimated: false })
     tally.failedUnread()
     assert.strictEqual(
       Summary.render(tally, 75_000),
@@ -35,6 +36,22 @@ describe("Summary", () => {
         ""
       ].join("\n")
     )
+  })
+
+  it("says which answers are not whole, which tokens are guessed, and who could not be used", () => {
+    const tally = new Tally()
+    finish(
+      tally,
+      answered({ finish: "length" }),
+      answered({ finish: "content-filter" }),
+      answered({ finish: "length" })
+    )
+    tally.paid({ inputTokens: 10, outputTokens: 5, estimated: true })
+    tally.unusable.set("main", "the key from SLUICE_KEY_MAIN was refused: HTTP 401")
+    const table = Summary.render(tally, 0)
+    assert.include(table, "  not whole   cut by the length limit 2, cut by a content filter 1\n")
+    assert.include(table, "  tokens      10 in, 5 out, some of them estimated\n")
+    assert.include(table, "  unusable    main: the key from SLUICE_KEY_MAIN was refused: HTTP 401\n")
   })
 
   it("shows an empty run without numbers that it does not have", () => {

@@ -21,11 +21,23 @@ describe("Tally", () => {
       tally.started()
       tally.finished(answered({ how }))
     }
+    // A try that failed can cost something, too.
+    tally.paid({ inputTokens: 10, outputTokens: 5, estimated: false })
+    tally.paid({ inputTokens: 7, outputTokens: 0, estimated: true })
     assert.deepStrictEqual([tally.spent, tally.saved], [
-      { inputTokens: 10, outputTokens: 5 },
-      { inputTokens: 30, outputTokens: 15 }
+      { inputTokens: 17, outputTokens: 5, estimated: true },
+      { inputTokens: 30, outputTokens: 15, estimated: false }
     ])
     assert.deepStrictEqual([tally.joined, tally.cached], [1, 2])
+  })
+
+  it("counts answers that are not whole by what ended them", () => {
+    const tally = new Tally()
+    for (const finish of ["stop", "length", "length", "content-filter"]) {
+      tally.started()
+      tally.finished(answered({ finish }))
+    }
+    assert.deepStrictEqual([...tally.unfinished], [["length", 2], ["content-filter", 1]])
   })
 
   it("orders reasons by how often they came", () => {

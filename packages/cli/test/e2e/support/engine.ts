@@ -9,22 +9,23 @@ export const engineFor = (
 ) =>
   Engine.make(
     {
-      url,
-      model: "rules",
-      apiKey,
-      keySource: "the test",
+      targets: [{ name: "main", wire: "openai", url, model: "rules", apiKey, keySource: "the test" }],
       allowInsecureKey: false,
       temperature: undefined,
       maxTokens: undefined,
       concurrency: 16,
       maxAttempts: 5,
       timeoutMillis: 60_000,
+      firstTokenTimeoutMillis: undefined,
+      idleTimeoutMillis: 30_000,
+      deadlineMillis: undefined,
+      noStream: false,
       dedupeTtlMillis: 0,
       noShare: false,
       maxOutageMillis: 60_000,
       ...changes
     },
-    { called: () => {}, attemptFailed: () => {}, circuit: () => {} }
+    { called: () => {}, attemptFailed: () => {}, paid: () => {}, circuit: () => {}, unusable: () => {} }
   )
 
 /** The same question, on some line. */

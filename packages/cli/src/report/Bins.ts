@@ -1,0 +1,37 @@
+/** How many bins there are, at most: as many as a narrow chart can show. */
+const most = 240
+const firstWidth = 50
+
+/** Counts over time, in bounded memory: when the time is longer than all bins, two become one. */
+export class Bins<K extends string> {
+  /** The width of a bin in milliseconds. */
+  width: number = firstWidth
+  private bins: Array<Map<K, number>> = []
+
+  /** Counts one, so many milliseconds after the beginning. */
+  add(key: K, millis: number): void {
+    const at = Math.max(0, millis)
+    while (at >= this.width * most) this.widen()
+    const index = Math.floor(at / this.width)
+    const bin = this.bins[index] ?? new Map<K, number>()
+    bin.set(key, (bin.get(key) ?? 0) + 1)
+    this.bins[index] = bin
+  }
+
+  /** The bins that are not empty, with the time at which each begins. */
+  entries(): ReadonlyArray<{ readonly at: number; readonly counts: ReadonlyMap<K, number> }> {
+    // A bin that nothing fell into is a hole in the array.
+    return this.bins.flatMap((counts, index) => [{ at: index * this.width, counts }])
+  }
+
+  private widen(): void {
+    const wider: Array<Map<K, number>> = []
+    this.bins.forEach((bin, index) => {
+      const into = wider[Math.floor(index / 2)] ?? new Map<K, number>()
+      for (const [key, count] of bin) into.set(key, (into.get(key) ?? 0) + count)
+      wider[Math.floor(index / 2)] = into
+    })
+    this.bins = wider
+    this.width *= 2
+  }
+}

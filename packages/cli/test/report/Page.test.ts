@@ -1,0 +1,164 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Facts, most } from "../../src/report/Facts.ts"
+import { escape, html } from "../../src/report/Html.ts"
+import * as Page from "../../src/report/Page.ts"
+import { attempt, call, hostile, record, refused } from "../support/records.ts"
+
+const targets = [
+  { name: "main", model: "small", host: "one.example" },
+  { name: "backup", model: "large", host: "two.example" }
+]
+const about = { input: "prompts.jsonl", stopped: undefined, unusable: new Map<string, string>() }
+
+/** Every element is closed in order, every attribute is in quotes, and nothing else looks like markup. */
+const wellFormed = (page: string): ReadonlyMap<string, number> => {
+  const elements = new Map<string, number>()
+  const open: Array<string> = []
+  let at = page.startsWith("<!DOCTYPE html>\n") ? 16 : assert.fail("no doctype")
+  const tag = /<(\/?)([a-z][a-z0-9]*)((?: [a-zA-Z-]+="[^"<>]*")*)( ?\/)?>/y
+  while (at < page.length) {
+    const next = page.indexOf("<", at)
+    const text = page.slice(at, next === -1 ? undefined : next)
+    assert.notMatch(text.replaceAll(/&#\d+;/g, ""), /[&<>]/, text.slice(0, 200))
+    if (next === -1) break
+    tag.lastIndex = next
+    const found = tag.exec(page) ?? assert.fail(`no tag: ${page.slice(next, next + 80)}`)
+    const [all, slash, name = "", , isVoid] = found
+    if (slash === "/") assert.strictEqual(open.pop(), name)
+    else {
+      elements.set(name, (elements.get(name) ?? 0) + 1)
+      if (isVoid === undefined) open.push(name)
+    }
+    at = next + all.length
+  }
+  assert.deepStrictEqual(open, [])
+  return elements
+}
+
+describe("escape", () => {
+  it("leaves nothing that a page or a reader takes for something else", () => {
+    assert.strictEqual(escape(`<a href="x">&'\``), "&#60;a href=&#34;x&#34;&#62;&#38;&#39;&#96;")
+    assert.notMatch(escape(hostile), /[<>"'`\p{Cc}\p{Cf}]/u)
+    assert.strictEqual(html`<b>${"<"}</b>${[1, html`<i></i>`, undefined]}`.markup, "<b>&#60;</b>1<i></i>")
+  })
+})
+
+describe("Page", () => {
+  it("is well formed, and shows totals, targets, circuits, latency and failures", () => {
+    const facts = new Facts(targets, 1_000)
+    facts.add(record())
+    facts.add(record({ line: 2, how: "cached", attempts: 0, calls: [] }))
+    facts.add(record({
+      line: 3,
+      attempts: 2,
+      target: "backup",
+      finish: "length",
+      calls: [{
+        ...call(
+          refused(503),
+          attempt({ n: 2, target: "backup", usage: { inputTokens: 90, outputTokens: 9, estimated: true } })
+        ),
+        usage: { inputTokens: 90, outputTokens: 9, estimated: true }
+      }]
+    }))
+    facts.add(
+      record({
+        line: 4,
+        id: "p4",
+        status: "failed",
+        error: "RateLimitError",
+        calls: [call(refused(429, { next: "Stop" }))]
+      })
+    )
+    facts.changed({ target: "main", at: 1_400, circuit: { state: "open", probeAt: 2_400 } })
+    facts.changed({ target: "main", at: 2_400, circuit: { state: "open", probeAt: 3_400 } })
+    facts.changed({ target: "main", at: 2_600, circuit: { state: "closed" } })
+    facts.endedAt = 5_000
+    const page = Page.render(facts, about)
+    const elements = wellFormed(page)
+    for (const unwanted of ["script", "link", "img", "iframe", "object", "a", "form"]) {
+      assert.isUndefined(elements.get(unwanted), unwanted)
+    }
+    for (
+      const shown of [
+        "<dt>answered</dt><dd><strong>3</strong><span>1 not whole: length</span>",
+        "<dt>failed</dt><dd><strong>1</strong>",
+        "<dt>requests</dt><dd><strong>4</strong><span>1 prompts shared an answer</span>",
+        "<dt>fallbacks</dt><dd><strong>1</strong><span>1 answers from another target</span>",
+        "<dt>tokens paid</dt><dd><strong>~129</strong>",
+        "~ in part estimated",
+        "<title>open from 400ms to 1.6s</title>",
+        "small at one.example",
+        "HTTP 503",
+        "rate limit",
+        "p4"
+      ]
+    ) assert.include(page, shown)
+    assert.strictEqual(facts.targets.get("main")?.openings, 1)
+  })
+
+  it("has no way for a name, a model, an id or an error to be markup", () => {
+    const facts = new Facts([{ name: hostile, model: hostile, host: hostile }], 1_000)
+    facts.add(record({
+      id: hostile,
+      target: hostile,
+      model: hostile,
+      finish: hostile,
+      attempts: 2,
+      calls: [call(
+        refused(500, { target: hostile, fault: { type: `Odd${hostile}`, message: hostile } }),
+        attempt({ target: hostile })
+      )]
+    }))
+    facts.add(record({ id: hostile, status: "failed", error: hostile }))
+    const page = Page.render(facts, { input: hostile, stopped: hostile, unusable: new Map([[hostile, hostile]]) })
+    const elements = wellFormed(page)
+    assert.isUndefined(elements.get("script"))
+    assert.isUndefined(elements.get("img"))
+    assert.notMatch(page.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
+  })
+
+  it("needs nothing from anywhere, and runs nothing", () => {
+    const page = Page.render(new Facts(targets, 0), about)
+    assert.notMatch(page, /https?:|url\(|@import|javascript:| on\w+=/)
+    assert.include(page, "default-src 'none'")
+    assert.include(page, "prefers-color-scheme: dark")
+    assert.include(page, "@media print")
+  })
+
+  it("stays small in a big run, and says what it leaves out", () => {
+    const facts = new Facts(targets, 0)
+    for (let line = 1; line <= 20_000; line++) {
+      const at = line * 360
+      const steps = [
+        refused(503, { startedAt: at, endedAt: at + 50 }),
+        attempt({ n: 2, target: "backup", startedAt: at + 50, endedAt: at + 300 })
+      ]
+      facts.add(record({
+        line,
+        id: `prompt-${line}`,
+        startedAt: at,
+        milliseconds: line,
+        attempts: 2,
+        calls: [call(...steps)],
+        ...(line % 2 === 0 ? { status: "failed" as const, error: "NetworkError" } : {})
+      }))
+      facts.changed({
+        target: "main",
+        at,
+        circuit: line % 2 === 0 ? { state: "open", probeAt: at } : { state: "closed" }
+      })
+    }
+    const page = Page.render(facts, about)
+    wellFormed(page)
+    assert.isBelow(page.length, 1_000_000)
+    assert.include(page, "The first 200 of 10,000; the results have all of them.")
+    assert.include(page, "later changes of its circuit are left out")
+    assert.strictEqual(facts.failedPrompts.length, most.failed)
+    assert.strictEqual(facts.hardest.length, most.hardest)
+    const counted = facts.targets.get("main")?.timeline.entries()
+      .reduce((sum, { counts }) => sum + (counts.get("failed") ?? 0), 0)
+    assert.strictEqual(counted, 20_000)
+    assert.isAtMost(facts.targets.get("main")?.timeline.entries().length ?? 0, 240)
+  })
+})
