@@ -16,6 +16,8 @@ export default defineConfig({
   plugins: [privacy()],
   test: {
     ...workspace.test,
+    // Half of the time the tests wait for something. One worker more than there are cores takes half as long as one less.
+    maxWorkers: 3,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
     // What they run is in processes of its own, which nobody watches.
     exclude: [
