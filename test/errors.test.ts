@@ -68,18 +68,25 @@ const circuitRow = (state: CircuitOpen["state"], what: string, more = {}): Row =
   change: recovers
 })
 
+const shedWords = {
+  Full: "gpt: queue is full",
+  MaxWait: "gpt: no permit after 9s",
+  Draining: "gpt: draining",
+  TooLarge: "gpt: 9 of 3 permits requested"
+}
+
 const shedRow = (why: BackpressureShed["why"], change: string, comeBack: Answer, more = {}): Row => ({
   error: new BackpressureShed({ ...shed, why, ...more }),
-  what: words("gpt shed"),
+  what: words(shedWords[why]),
   evidence: fields("policy", "why", "permits", "depth", "queued", "capacity"),
   comeBack,
   change: words(change)
 })
 
 const deadlineWords = {
-  Queue: "gpt: no answer within 2s: it was waiting for its turn",
-  Backoff: "gpt: no answer within 2s: it was waiting between two attempts",
-  Attempt: "gpt: no answer within 2s: it was under way"
+  Queue: "gpt: no answer within 2s: the call was queued",
+  Backoff: "gpt: no answer within 2s: the call was backing off between attempts",
+  Attempt: "gpt: no answer within 2s: the attempt was running"
 }
 
 const deadlineRow = (at: DeadlineExceeded["at"]): Row => ({
@@ -99,14 +106,14 @@ const rejectedRow = (reason: Rejected["reason"]): Row => ({
 })
 
 const table: ReadonlyArray<Row> = [
-  circuitRow("Open", "gpt refused: circuit open", { hint: Duration.minutes(1) }),
-  circuitRow("HalfOpen", "gpt refused: circuit half-open"),
-  circuitRow("Ramp", "not every call is let through yet"),
-  circuitRow("ForcedOpen", "gpt refused: circuit forced open by hand", { reason: `the key ${canary} leaks` }),
-  shedRow("Full", "raise capacity or queue", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
-  shedRow("Full", "raise capacity or queue", none("nothing has ended yet that a pace could be read from")),
-  shedRow("MaxWait", "raise maxWait or capacity", { fields: ["retryAfter"], words: "come back in 2s" }, inTime),
-  shedRow("Draining", "send it elsewhere", words("after resume")),
+  circuitRow("Open", "gpt: circuit open", { hint: Duration.minutes(1) }),
+  circuitRow("HalfOpen", "gpt: circuit half-open"),
+  circuitRow("Ramp", "ramping up, this call was held back"),
+  circuitRow("ForcedOpen", "gpt: circuit forced open by an operator", { reason: `the key ${canary} leaks` }),
+  shedRow("Full", "Raise capacity or queue", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
+  shedRow("Full", "Raise capacity or queue", none("nothing has ended yet that a pace could be read from")),
+  shedRow("MaxWait", "Raise capacity or maxWait", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
+  shedRow("Draining", "Send it elsewhere", words("after resume")),
   shedRow("TooLarge", "raise capacity", fixed, { permits: 9 }),
   deadlineRow("Queue"),
   deadlineRow("Backoff"),
@@ -123,7 +130,7 @@ const table: ReadonlyArray<Row> = [
   },
   {
     error: new StageTimeout({ pipeline: "tickets", stage: "summary", after: Duration.seconds(1) }),
-    what: words("stage summary of tickets gave no answer"),
+    what: words("tickets: stage summary did not answer"),
     evidence: { fields: ["pipeline", "stage", "after"], words: "within 1s" },
     comeBack: none("the stage's retry says"),
     change: fields("after")
@@ -185,27 +192,27 @@ const table: ReadonlyArray<Row> = [
   },
   {
     error: new FlightAbandoned({ operation: "summary" }),
-    what: words("the flight of operation summary"),
+    what: words("operation summary: the flight"),
     evidence: words("ended without an answer"),
     comeBack: none("at once: whoever asks next starts a flight of its own"),
     change: none("whoever held the claim went away; it is not the caller's to change")
   },
   {
     error: new TooManyWaiters({ policy: "gpt", operation: "summary", waiting: 10, maxWaiters: 10 }),
-    what: words("gpt refused"),
-    evidence: { fields: ["policy", "operation", "waiting", "maxWaiters"], words: "10 of 10 callers wait" },
+    what: words("gpt: "),
+    evidence: { fields: ["policy", "operation", "waiting", "maxWaiters"], words: "10 of at most 10 callers wait" },
     comeBack: words("when it has ended"),
     change: words("raise maxWaiters")
   },
   {
     error: new InvalidOptions({
       module: "Backpressure",
-      issues: [{ option: "capacity", actual: -1, allowed: "a whole number from 1" }]
+      issues: [{ option: "capacity", actual: -1, requirement: "must be a whole number of at least 1" }]
     }),
     what: words("Backpressure"),
     evidence: { fields: ["module", "issues"], words: "capacity is -1" },
     comeBack: fixed,
-    change: words("allowed: a whole number from 1")
+    change: words("must be a whole number of at least 1")
   },
   {
     error: new InvalidKey({ operation: "summary", path: `.${canary}[2]`, found: "a function" }),
@@ -354,7 +361,7 @@ describe("errors", () => {
       for (
         const actual of [Number.NaN, Number.POSITIVE_INFINITY, undefined, 10n, Symbol("s"), Object.create(null), []]
       ) {
-        const issue = { option: "capacity", actual, allowed: "a whole number" }
+        const issue = { option: "capacity", actual, requirement: "must be a whole number" }
         const error = new InvalidOptions({ module: "Backpressure", issues: [issue] })
         const decoded = Schema.decodeUnknownSync(InvalidOptions)(encode(error))
         assert.strictEqual(decoded.message, error.message)

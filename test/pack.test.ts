@@ -102,7 +102,7 @@ describe("a project that installs them", () => {
         const program: Effect.Effect<string, "503" | Sluice.Rejected | Sluice.AttemptTimeout, Gpt> = Gpt.use((gpt) =>
           gpt.protect(ask)
         )
-        console.log(await Effect.runPromise(program.pipe(Effect.provide(Gpt.layerMemory))), "after", calls)
+        console.log(await Effect.runPromise(program.pipe(Effect.provide(Gpt.layer))), "after", calls)
       `
     })
     await tsc(["-p", "."], folder)

@@ -1,15 +1,4 @@
-/**
- * The mutants: patches that each break one thing, and the tests that are to notice.
- *
- * A patch begins with two lines, then comes a unified diff:
- *
- * ```
- * Breaks: a nested deadline may extend the outer one
- * Caught by: packages/core/test/Deadline.test.ts
- * ```
- */
-import { globSync, readFileSync } from "node:fs"
-import { basename, join } from "node:path"
+/** The mutants: changes of the source that each break one thing, and the tests that must notice. */
 import { fileURLToPath } from "node:url"
 
 export const root: string = fileURLToPath(new URL("../..", import.meta.url))
@@ -17,25 +6,372 @@ export const root: string = fileURLToPath(new URL("../..", import.meta.url))
 export interface Mutant {
   readonly name: string
   readonly breaks: string
-  /** Files of tests, relative to the repository. */
+  /** Test files, relative to the repository. */
   readonly caughtBy: ReadonlyArray<string>
-  /** The sources that it changes, relative to the repository. */
-  readonly changes: ReadonlyArray<string>
-  /** Where the patch is. */
-  readonly path: string
+  /** The source file that changes, relative to the repository. */
+  readonly file: string
+  /** What is replaced. It occurs once in the file. */
+  readonly find: string
+  readonly replace: string
 }
 
-const readMutant = (path: string): Mutant => {
-  const text = readFileSync(path, "utf8")
-  const line = (title: string): string => new RegExp(`^${title}: *(.+)$`, "m").exec(text)?.[1] ?? ""
-  return {
-    name: basename(path, ".patch"),
-    breaks: line("Breaks"),
-    caughtBy: line("Caught by").split(" ").filter((file) => file !== ""),
-    changes: [...text.matchAll(/^\+\+\+ b\/(.+)$/gm)].map(([, file = ""]) => file),
-    path
+export const mutants: ReadonlyArray<Mutant> = [
+  {
+    name: "abandoned-flight-runs-on",
+    breaks: "a flight that every caller has left runs on",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: `    this.land(flight, "Abandoned")
+    return stop(flight)`,
+    replace: `    this.land(flight, "Abandoned")
+    return undefined`
+  },
+  {
+    name: "cache-without-a-bound",
+    breaks: "a deduplicator keeps every result until it expires",
+    caughtBy: ["packages/core/test/millionKeys.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "this.recency.size > this.options.capacity",
+    replace: "this.recency.size > Number.POSITIVE_INFINITY"
+  },
+  {
+    name: "dead-waiter",
+    breaks: "an interrupted waiter stays in the queue",
+    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    file: "packages/core/src/internal/permits/permits.ts",
+    find: `      this.abandoned++
+      this.dequeue(request)
+`,
+    replace: `      this.abandoned++
+`
+  },
+  {
+    name: "deadline-extended-by-nesting",
+    breaks: "a nested deadline extends the outer one",
+    caughtBy: ["packages/core/test/Deadline.test.ts"],
+    file: "packages/core/src/Deadline.ts",
+    find: "return Math.min(this.outer.at, this.own.at)",
+    replace: "return Math.max(this.outer.at, this.own.at)"
+  },
+  {
+    name: "error-on-a-span",
+    breaks: `a pipeline's span holds the message of the error that a stage failed with`,
+    caughtBy: ["packages/core/test/privacy.test.ts"],
+    file: "packages/core/src/internal/pipeline/watch.ts",
+    find: "clock.currentTimeNanosUnsafe() : 0n, shown(name, exit))",
+    replace: "clock.currentTimeNanosUnsafe() : 0n, exit)"
+  },
+  {
+    name: "escalation-forgotten",
+    breaks: "a circuit that reopens right after it closed uses its first open time",
+    caughtBy: ["packages/core/test/CircuitBreaker.policies.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "const openings = now - control.since >= control.lastOpen ? 0 : control.openings",
+    replace: "const openings = 0"
+  },
+  {
+    name: "evidence-not-cleared",
+    breaks: "a circuit keeps its old evidence when it moves",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: `    this.main.clear()
+    this.others = undefined`,
+    replace: "    this.others = undefined"
+  },
+  {
+    name: "failure-kept",
+    breaks: "a failure is cached like a result",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/Deduplicator.ts",
+    find: "return (exit) => Exit.isSuccess(exit) ? millis : 0",
+    replace: "return () => millis"
+  },
+  {
+    name: "fence-dropped-in-store",
+    breaks: "a memory store counts samples of an older generation",
+    caughtBy: ["packages/core/test/CircuitBreakerStore.contract.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: "const isCurrent = known.generation === request.generation",
+    replace: "const isCurrent = request.generation > 0"
+  },
+  {
+    name: "fence-dropped",
+    breaks: "an outcome admitted under an older generation still counts",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/circuit/local.ts",
+    find: "const isCurrent = circuit.generation === call.generation",
+    replace: "const isCurrent = true"
+  },
+  {
+    name: "hint-lost",
+    breaks: "a late Retry-After does not lengthen an opening",
+    caughtBy: ["packages/core/test/CircuitBreaker.policies.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "return now + forMillis > control.until + hintMarginMillis",
+    replace: "return now + forMillis < 0"
+  },
+  {
+    name: "interruption-counted-as-failure",
+    breaks: "an interruption counts as a failure of the dependency",
+    caughtBy: ["packages/core/test/Outcome.test.ts"],
+    file: "packages/core/src/Outcome.ts",
+    find: `let outcome: Outcome = ignored
+`,
+    replace: `let outcome: Outcome = cause.reasons.some(Cause.isInterruptReason) ? retryableFailure : ignored
+`
+  },
+  {
+    name: "interruption-kept",
+    breaks: "an interruption is cached like a result",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "Cause.isInterruptReason(reason) || (Cause.isFailReason(reason)",
+    replace: "(Cause.isFailReason(reason)"
+  },
+  {
+    name: "jitter-past-the-cap",
+    breaks: "jitter lengthens a delay past its maximum",
+    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    file: "packages/core/src/internal/retry/backoff.ts",
+    find: "this.previous = Math.min(shortest + spread, longest)",
+    replace: "this.previous = shortest + 2 * spread"
+  },
+  {
+    name: "key-in-a-log-line",
+    breaks: `the warning about a failed store contains a circuit's key`,
+    caughtBy: ["packages/core/test/privacy.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "this.client.request(operation, verb, isAnswer)",
+    replace:
+      `Effect.tapError(this.client.request(operation, verb, isAnswer), () => Effect.logWarning("the store failed", cached.key))`
+  },
+  {
+    name: "key-in-a-message",
+    breaks: `a refusal's message contains the circuit's key, and reaches logs and spans`,
+    caughtBy: ["packages/core/test/privacy.test.ts"],
+    file: "packages/core/src/internal/circuit/circuitOpen.ts",
+    find: "const retryAfter = Duration.format(this.retryAfter)",
+    replace: "const retryAfter = `${Duration.format(this.retryAfter)} (${this.key})`"
+  },
+  {
+    name: "late-hint-shortens-an-opening",
+    breaks: "a late Retry-After shortens an opening",
+    caughtBy: ["packages/core/test/traps.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "return now + forMillis > control.until + hintMarginMillis",
+    replace: "return forMillis > 0"
+  },
+  {
+    name: "leaders-interruption-kills-the-flight",
+    breaks: "a flight ends when its leader leaves",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "flight.landing !== undefined || flight.waiters.size > 0 || flight.fiber === undefined",
+    replace: "flight.landing !== undefined || flight.fiber === undefined"
+  },
+  {
+    name: "lease-not-renewed",
+    breaks: "the lease of a running probe expires in a shared store",
+    caughtBy: ["packages/core/test/CircuitBreaker.shared.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "return Effect.andThen(Effect.uninterruptible(Effect.ignore(renewed)), again)",
+    replace: "return Effect.andThen(Effect.void, again)"
+  },
+  {
+    name: "lru-evicts-a-flight",
+    breaks: "a full cache evicts a running flight",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: `    if (first !== undefined && this.recency.size > this.options.capacity) {
+`,
+    replace: `    if (first !== undefined && this.entries.size > this.options.capacity) {
+      for (const [slot, entry] of this.entries) {
+        if (entry instanceof Flight) this.entries.delete(slot)
+      }
+`
+  },
+  {
+    name: "lru-evicts-an-open-circuit",
+    breaks: "a full store evicts an open circuit",
+    caughtBy: ["packages/core/test/CircuitBreakerStore.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: "return isOver && circuit.probing(now) === 0",
+    replace: "return isOver || !isOver || circuit.probing(now) === 0"
+  },
+  {
+    name: "more-probes-than-slots",
+    breaks: "a counted probe frees its slot, so that more probes run than the limit",
+    caughtBy: ["packages/core/test/CircuitBreakerStore.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: "live + this.evidence(window).ring.length >= limit",
+    replace: "live >= limit"
+  },
+  {
+    name: "newcomer-overtakes",
+    breaks: "a call that finds a free permit overtakes the queue",
+    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    file: "packages/core/src/internal/permits/permits.ts",
+    find: " || this.isDraining || this.line.first !== undefined) return false",
+    replace: " || this.isDraining) return false"
+  },
+  {
+    name: "one-failure-too-many",
+    breaks: "a circuit opens one failure late",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "return sum.twentieths >= trip.failures * 20",
+    replace: "return sum.twentieths > trip.failures * 20"
+  },
+  {
+    name: "open-a-millisecond-too-long",
+    breaks: "a circuit is half-open one millisecond late",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/circuit/model.ts",
+    find: `control._tag === "Open" && now >= control.until`,
+    replace: `control._tag === "Open" && now > control.until`
+  },
+  {
+    name: "permit-kept-by-who-queued",
+    breaks: "a call that was queued keeps its permit for ever",
+    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    file: "packages/core/src/internal/permits/permits.ts",
+    find: `if (state === "Granted") this.giveBack(request.permits)`,
+    replace: `if (state === "Granted") this.running += 0`
+  },
+  {
+    name: "permit-released-twice",
+    breaks: "a call releases its permit twice",
+    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    file: "packages/core/src/internal/permits/permits.ts",
+    find: `    this.giveBack(permits)
+    if (where`,
+    replace: `    this.giveBack(permits)
+    this.giveBack(permits)
+    if (where`
+  },
+  {
+    name: "probe-slot-leaked-on-defect",
+    breaks: "a probe whose classifier throws keeps its slot until the lease expires",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/admission/attempt.ts",
+    find: "return Effect.andThen(this.leave(breaker, ignored, false) ?? Effect.void, Effect.die(defect))",
+    replace: "return Effect.die(defect)"
+  },
+  {
+    name: "probe-slot-leaked-on-interruption",
+    breaks: "an interrupted probe keeps its slot until the lease expires",
+    caughtBy: ["packages/core/test/CircuitBreaker.interruption.test.ts"],
+    file: "packages/core/src/internal/admission/attempt.ts",
+    find: "return Effect.onExitPrimitive(this, (exit) => this.settle(this.reportExit(exit)))",
+    replace:
+      `return Effect.onExitPrimitive(this, (exit) => exit._tag === "Success" ? this.settle(this.reportExit(exit)) : undefined)`
+  },
+  {
+    name: "rate-above-instead-of-reached",
+    breaks: "a failure rate opens the circuit only above its threshold",
+    caughtBy: ["packages/core/test/CircuitBreaker.policies.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "share / sum.calls >= trip.rate",
+    replace: "share / sum.calls > trip.rate"
+  },
+  {
+    name: "redis-fence-dropped",
+    breaks: "a Redis store counts samples of an older generation",
+    caughtBy: ["packages/redis/test/contract.test.ts"],
+    file: "packages/redis/src/internal/circuitScripts.ts",
+    find: `taken = counts == "1" and (generation == want or (want == "0" and by == ""))`,
+    replace: `taken = counts == "1"`
+  },
+  {
+    name: "redis-key-without-expiry",
+    breaks: `a circuit's leases stay in Redis for ever`,
+    caughtBy: ["packages/redis/test/RedisCircuitBreakerStore.expiry.test.ts"],
+    file: "packages/redis/src/internal/circuitScripts.ts",
+    find: `  redis.call("PEXPIRE", leases, int(known[#known] - now))
+`,
+    replace: ""
+  },
+  {
+    name: "redis-more-probes-than-slots",
+    breaks: "on Redis, a counted probe frees its slot, so that more probes run than the limit",
+    caughtBy: ["packages/redis/test/contract.test.ts"],
+    file: "packages/redis/src/internal/circuitScripts.ts",
+    find: `redis.call("ZCARD", leases) + #ring < limit`,
+    replace: `redis.call("ZCARD", leases) < limit`
+  },
+  {
+    name: "retry-after-of-any-length",
+    breaks: "a Retry-After is waited for, however long it is",
+    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    file: "packages/core/src/internal/retry/loop.ts",
+    find: `    if (retryAfterMillis > this.maxRetryAfterMillis()) return "RetryAfterTooLong"
+`,
+    replace: ""
+  },
+  {
+    name: "retry-after-treated-as-cap",
+    breaks: "a Retry-After is the longest delay, not the shortest",
+    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    file: "packages/core/src/internal/retry/backoff.ts",
+    find: "return retryAfterMillis > shortest ? retryAfterMillis + spread : this.previous",
+    replace: "return retryAfterMillis > 0 ? Math.min(retryAfterMillis, this.previous) : this.previous"
+  },
+  {
+    name: "retry-past-the-deadline",
+    breaks: "a retry sleeps past the deadline",
+    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    file: "packages/core/src/internal/retry/loop.ts",
+    find: "fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + delay >= deadline.at",
+    replace: "fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() > deadline.at"
+  },
+  {
+    name: "served-when-expired",
+    breaks: "a result is served at the moment it expires",
+    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "if (entry.expiresAt <= this.now()) {",
+    replace: "if (entry.expiresAt < this.now()) {"
+  },
+  {
+    name: "store-without-a-bound",
+    breaks: "a memory store never evicts a circuit",
+    caughtBy: ["packages/core/test/millionKeys.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: "if (this.circuits.size < this.capacity) return",
+    replace: "if (this.circuits.size < Number.POSITIVE_INFINITY) return"
+  },
+  {
+    name: "tenant-left-out-of-the-key",
+    breaks: "tenants share results",
+    caughtBy: ["packages/core/test/KeyHash.test.ts", "packages/core/test/Deduplicator.test.ts"],
+    file: "packages/core/src/internal/dedupe/requestKey.ts",
+    find: "[operation, tenant, value],",
+    replace: "[operation, undefined, value],"
+  },
+  {
+    name: "throttled-resets-the-streak",
+    breaks: "a throttled call counts as a success and ends a streak of failures",
+    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    file: "packages/core/src/internal/circuit/circuits.ts",
+    find: `    case "Success":
+      return sampleCode(0, isSlow)`,
+    replace: `    case "Success":
+    case "Throttled":
+      return sampleCode(0, isSlow)`
+  },
+  {
+    name: "wake-inline",
+    breaks: "a waiter is resumed inside the release of the permit",
+    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    file: "packages/core/src/internal/permits/permits.ts",
+    find: "this.ready.append(request)",
+    replace: "request.resume?.(request.refusal ?? request.task)"
   }
-}
+]
 
-/** All of them, by name. */
-export const mutants: ReadonlyArray<Mutant> = globSync(join(root, "test/mutants/*.patch")).toSorted().map(readMutant)
+/** The mutated source. `undefined` if `find` does not occur exactly once: the mutant has to be made again. */
+export const mutate = ({ find, replace }: Mutant, source: string): string | undefined => {
+  const at = source.indexOf(find)
+  if (at < 0 || source.includes(find, at + 1)) return undefined
+  return source.slice(0, at) + replace + source.slice(at + find.length)
+}

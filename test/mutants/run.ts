@@ -1,8 +1,8 @@
 /**
- * Breaks a copy of the sources in one way after the other, and tells which of them no test notices.
+ * Breaks a copy of the source in one way after another, and reports which of them no test notices.
  *
- * `npm run mutants -- --help` says how to call it. Ends with 1 if a mutant survives, if a patch no longer applies, or if the tests
- * fail without any mutant.
+ * `npm run mutants -- --help` says how to call it. Exits with 1 if a mutant survives or cannot be made, or if the tests fail
+ * without a mutant.
  */
 import { spawn } from "node:child_process"
 import {
@@ -20,22 +20,22 @@ import {
 import { tmpdir } from "node:os"
 import { basename, dirname, join } from "node:path"
 import { parseArgs } from "node:util"
-import { type Mutant, mutants, root } from "./mutants.ts"
+import { type Mutant, mutants, mutate, root } from "./mutants.ts"
 
-/** A test noticed; none did; none ran, for want of a server; the patch does not apply, or what it makes does not even load. */
+/** A test failed; none did; none ran, because a server is missing; the mutant could not be made or loaded. */
 type Verdict =
   | { readonly _tag: "Caught"; readonly by: string }
   | { readonly _tag: "Survived" }
   | { readonly _tag: "Skipped" }
   | { readonly _tag: "Broken"; readonly why: string }
 
-// A mutant may well make a test run for ever. No file takes as long as this.
+// A mutant can make a test run for ever. No test file takes as long as this.
 const longestMillis = 180_000
 
-const usage = `npm run mutants                   breaks the sources in every way, one after the other
-npm run mutants -- --only NAME    only the ways whose name has this part; may be given several times
-npm run mutants -- --list         tells the ways, and breaks nothing
-npm run mutants -- --help         this`
+const usage = `npm run mutants                   run every mutant, one after another
+npm run mutants -- --only NAME    run the mutants whose name contains NAME; can be repeated
+npm run mutants -- --list         list the mutants
+npm run mutants -- --help         show this help`
 
 const readFlags = () =>
   parseArgs({
@@ -64,7 +64,7 @@ const main = async (): Promise<number> => {
     return 0
   }
   if (chosen.length === 0) {
-    say("no mutant has such a name")
+    say("no mutant has this name; see --list")
     return 1
   }
   const copy = mkdtempSync(join(tmpdir(), "mutants "))
@@ -80,10 +80,10 @@ const tryAll = async (chosen: ReadonlyArray<Mutant>, copy: string): Promise<numb
   const files = [...new Set(chosen.flatMap(({ caughtBy }) => caughtBy))]
   const healthy = await runTests(files, copy, [], files.length * longestMillis)
   if (healthy._tag === "Caught" || healthy._tag === "Broken") {
-    say(`without any mutant: ${describe(healthy)}`)
+    say(`without a mutant: ${describe(healthy)}`)
     return 1
   }
-  say(`the tests pass as the sources are (${files.length} files)`)
+  say(`without a mutant: the tests pass (${files.length} files)`)
   const verdicts: Array<Verdict["_tag"]> = []
   for (const mutant of chosen) {
     const startedAt = performance.now()
@@ -93,7 +93,7 @@ const tryAll = async (chosen: ReadonlyArray<Mutant>, copy: string): Promise<numb
   }
   const caught = verdicts.filter((tag) => tag === "Caught").length
   const skipped = verdicts.filter((tag) => tag === "Skipped").length
-  say(`${caught} of ${chosen.length} caught${skipped === 0 ? "" : `, ${skipped} not tried`}`)
+  say(`${caught} of ${chosen.length} caught${skipped === 0 ? "" : `, ${skipped} skipped`}`)
   return caught + skipped === chosen.length ? 0 : 1
 }
 
@@ -106,24 +106,26 @@ const describe = (verdict: Verdict): string => {
     case "Survived":
       return "SURVIVED"
     case "Skipped":
-      return "not tried: its tests were skipped"
+      return "skipped, as its tests were"
     case "Broken":
       return `BROKEN: ${verdict.why}`
   }
 }
 
 const tryMutant = async (mutant: Mutant, copy: string): Promise<Verdict> => {
-  const sources = mutant.changes.map((file) => [join(copy, file), readFileSync(join(copy, file))] as const)
-  const { code, output } = await execute("git", ["apply", mutant.path], copy, longestMillis)
-  if (code !== 0) return { _tag: "Broken", why: output.trim() }
+  const path = join(copy, mutant.file)
+  const source = readFileSync(path, "utf8")
+  const mutated = mutate(mutant, source)
+  if (mutated === undefined) return { _tag: "Broken", why: `the text to replace is not in ${mutant.file}` }
+  writeFileSync(path, mutated)
   try {
     return await runTests(mutant.caughtBy, copy, ["--bail", "1"], longestMillis)
   } finally {
-    for (const [path, source] of sources) writeFileSync(path, source)
+    writeFileSync(path, source)
   }
 }
 
-/** What of vitest's report is looked at here. */
+/** The part of vitest's report that is read here. */
 interface Report {
   readonly numPassedTests: number
   readonly testResults: ReadonlyArray<{
@@ -138,7 +140,7 @@ const runTests = async (
   files: ReadonlyArray<string>,
   copy: string,
   options: ReadonlyArray<string>,
-  patienceMillis: number
+  timeoutMillis: number
 ): Promise<Verdict> => {
   const vitest = join(root, "node_modules/vitest/vitest.mjs")
   const projects = new Set(files.map((file) => file.split("/")[1] ?? ""))
@@ -149,14 +151,14 @@ const runTests = async (
     process.execPath,
     [vitest, ...args, ...[...projects].flatMap((project) => ["--project", project]), ...files],
     copy,
-    patienceMillis
+    timeoutMillis
   )
-  if (code === undefined) return { _tag: "Caught", by: `the clock: no end after ${patienceMillis / 1_000} s` }
+  if (code === undefined) return { _tag: "Caught", by: `the time limit of ${timeoutMillis / 1_000} s` }
   if (!existsSync(outputFile)) return { _tag: "Broken", why: `vitest made no report: ${output.trim()}` }
   return verdictOf(JSON.parse(readFileSync(outputFile, "utf8")) as Report, code)
 }
 
-// Only a test that ran and failed has caught anything: a mutant that does not load shows nothing.
+// Only a test that ran and failed has caught the mutant. One that does not load shows nothing.
 const verdictOf = ({ numPassedTests, testResults }: Report, code: number): Verdict => {
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults)
   const failed = tests.filter(({ status }) => status === "failed").map(({ fullName }) => `"${fullName}"`)
@@ -167,31 +169,31 @@ const verdictOf = ({ numPassedTests, testResults }: Report, code: number): Verdi
   return { _tag: numPassedTests > 0 ? "Survived" : "Skipped" }
 }
 
-/** Runs a program to its end, or to the end of our patience: then there is no code. */
+/** Runs a program. The code is `undefined` if it ran out of time. */
 const execute = (
   program: string,
   args: ReadonlyArray<string>,
   cwd: string,
-  patienceMillis: number
+  timeoutMillis: number
 ): Promise<{ readonly code: number | undefined; readonly output: string }> =>
   new Promise((resolve, reject) => {
-    // A group of its own, so that its workers end with it.
+    // In its own process group, so that its workers are killed with it.
     const child = spawn(program, [...args], { cwd, detached: true, stdio: ["ignore", "pipe", "pipe"] })
     let output = ""
-    let isLate = false
-    const alarm = setTimeout(() => {
-      isLate = true
+    let isTooLate = false
+    const timer = setTimeout(() => {
+      isTooLate = true
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL")
-    }, patienceMillis)
+    }, timeoutMillis)
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => output += data.toString())
     child.on("error", reject)
     child.on("close", (code) => {
-      clearTimeout(alarm)
-      resolve({ code: isLate ? undefined : code ?? 1, output })
+      clearTimeout(timer)
+      resolve({ code: isTooLate ? undefined : code ?? 1, output })
     })
   })
 
-/** The sources and their tests. What is installed is linked, but for our own packages: those are the copy's. */
+/** Copies the source and the tests. Installed packages are linked, and our own are linked to the copy. */
 const copySources = (to: string): void => {
   const left = new Set(["node_modules", "dist", "build"])
   for (

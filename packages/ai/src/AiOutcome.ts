@@ -75,7 +75,7 @@ import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as AiRejection from "./AiRejection.ts"
-import * as Words from "./internal/errorWords.ts"
+import * as Words from "./internal/wire/errorWords.ts"
 import * as RetryAfter from "./RetryAfter.ts"
 
 /**

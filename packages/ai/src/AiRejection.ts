@@ -32,12 +32,12 @@
 import { BackpressureShed } from "@sluice/core/Backpressure"
 import { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import { DeadlineExceeded } from "@sluice/core/Deadline"
+import { withoutStack } from "@sluice/core/Refusal"
 import { AttemptTimeout } from "@sluice/core/Sluice"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { stackless } from "./internal/stackless.ts"
 
 /**
  * A stream ended without the part that says why: what came of the answer is not all of it.
@@ -213,7 +213,7 @@ export type Rejection = typeof Rejection.Type
  * @category constructors
  */
 export const toAiError = (rejection: Rejection, method: string): AiError.AiError => {
-  const error = stackless(() => AiError.make({ module: "ResilientModel", method, reason: reasonOf(rejection) }))
+  const error = withoutStack(() => AiError.make({ module: "ResilientModel", method, reason: reasonOf(rejection) }))
   rejections.set(error, rejection)
   return error
 }

@@ -40,6 +40,7 @@
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
@@ -49,9 +50,8 @@ import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import process from "node:process"
-import { decompress } from "./internal/decompress.ts"
-import { isLoopback } from "./internal/loopback.ts"
-import * as OptionsCheck from "./internal/options.ts"
+import { decompress } from "./internal/wire/decompress.ts"
+import { isLoopback } from "./internal/wire/loopback.ts"
 
 /**
  * What the client is built from.
@@ -120,14 +120,18 @@ const client = (proxy: Proxy | undefined): Effect.Effect<HttpClient.HttpClient, 
 const readProxy = (
   environment: NonNullable<Options["environment"]>
 ): Effect.Effect<Proxy | undefined, InvalidOptions> => {
-  const checked = new OptionsCheck.Options("HttpTransport")
+  const checked = new OptionsReader("HttpTransport")
   const https = read(environment, "HTTPS_PROXY")
   const http = read(environment, "HTTP_PROXY")
   if (https === undefined && http === undefined) return Effect.undefined
   checkProxy(checked, "HTTPS_PROXY", https)
   checkProxy(checked, "HTTP_PROXY", http)
   if (!canUseProxy(process.versions.node)) {
-    checked.refuse("HTTPS_PROXY", `Node ${process.versions.node}`, "a proxy on Node 22.21, 24.5 or later only")
+    checked.refuse(
+      "HTTPS_PROXY",
+      `Node ${process.versions.node}`,
+      "must be absent: a proxy needs Node 22.21, 24.5 or later"
+    )
   }
   return checked.check({ HTTPS_PROXY: https, HTTP_PROXY: http, NO_PROXY: read(environment, "NO_PROXY") })
 }
@@ -135,12 +139,16 @@ const readProxy = (
 const read = (environment: NonNullable<Options["environment"]>, name: string): string | undefined =>
   environment[name.toLowerCase()] || environment[name] || undefined
 
-const checkProxy = (checked: OptionsCheck.Options, name: string, value: string | undefined): void => {
+const checkProxy = (checked: OptionsReader, name: string, value: string | undefined): void => {
   if (value === undefined) return
   const protocol = URL.parse(value)?.protocol
   // The value may hold a password, so that the message shows what kind of URL it is and no more.
   if (protocol !== "http:" && protocol !== "https:") {
-    checked.refuse(name, protocol === undefined ? "no URL" : `${protocol}//...`, "an http:// or https:// URL")
+    checked.refuse(
+      name,
+      protocol === undefined ? "not a URL" : `${protocol}//...`,
+      "must be an http:// or https:// URL"
+    )
   }
 }
 

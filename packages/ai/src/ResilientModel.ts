@@ -63,6 +63,7 @@
 import type { BackpressureOptions, Snapshot as PermitsSnapshot } from "@sluice/core/Backpressure"
 import type { CircuitBreakerOptions, State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import { Hub } from "@sluice/core/Hub"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import type { RetryPolicy } from "@sluice/core/RetryPolicy"
 import * as EmbeddingModel from "effect/ai/EmbeddingModel"
@@ -76,7 +77,6 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -132,8 +132,8 @@ export interface TargetOptions extends Limits {
    * 20 calls failed.
    */
   readonly breaker?: Omit<CircuitBreakerOptions, "name" | "classify"> | false | undefined
-  /** How many calls run there at once; a number is short for a `capacity` with a line of 10,000. Default: as many as come. */
-  readonly concurrency?: number | Omit<BackpressureOptions, "name"> | undefined
+  /** Caps how many calls run there at once, as in `Sluice`. Without a `queue` a call over the cap is shed. Default: no cap. */
+  readonly backpressure?: Omit<BackpressureOptions, "name"> | undefined
 }
 
 /**
@@ -261,7 +261,7 @@ type LayerOf<Services, Targets extends ReadonlyArray<Pick<Target<never>, "layer"
  */
 export const layer = <const Targets extends ReadonlyArray<Target<LanguageModel.LanguageModel>>>(
   options: Omit<Options, "targets"> & { readonly targets: Targets }
-): LayerOf<LanguageModel.LanguageModel, Targets> => Layer.provide(layerShared(options), CircuitBreakerStore.layerMemory)
+): LayerOf<LanguageModel.LanguageModel, Targets> => Layer.provide(layerStore(options), CircuitBreakerStore.layerMemory)
 
 /**
  * As `layer`, with circuits in the store that is there, so that several processes share what they know of a provider.
@@ -269,7 +269,7 @@ export const layer = <const Targets extends ReadonlyArray<Target<LanguageModel.L
  * @since 0.1.0
  * @category layers
  */
-export const layerShared = <const Targets extends ReadonlyArray<Target<LanguageModel.LanguageModel>>>(
+export const layerStore = <const Targets extends ReadonlyArray<Target<LanguageModel.LanguageModel>>>(
   options: Omit<Options, "targets"> & { readonly targets: Targets }
 ): LayerOf<LanguageModel.LanguageModel, Targets, CircuitBreakerStore.CircuitBreakerStore> =>
   Layer.effectContext(Effect.gen(function*() {
@@ -290,7 +290,7 @@ export const layerShared = <const Targets extends ReadonlyArray<Target<LanguageM
 export const layerEmbedding = <const Targets extends ReadonlyArray<EmbeddingTarget>>(
   options: Omit<EmbeddingOptions, "targets"> & { readonly targets: Targets }
 ): LayerOf<EmbeddingModel.EmbeddingModel, Targets> =>
-  Layer.provide(layerEmbeddingShared(options), CircuitBreakerStore.layerMemory)
+  Layer.provide(layerEmbeddingStore(options), CircuitBreakerStore.layerMemory)
 
 /**
  * As `layerEmbedding`, with circuits in the store that is there.
@@ -298,7 +298,7 @@ export const layerEmbedding = <const Targets extends ReadonlyArray<EmbeddingTarg
  * @since 0.1.0
  * @category layers
  */
-export const layerEmbeddingShared = <const Targets extends ReadonlyArray<EmbeddingTarget>>(
+export const layerEmbeddingStore = <const Targets extends ReadonlyArray<EmbeddingTarget>>(
   options: Omit<EmbeddingOptions, "targets"> & { readonly targets: Targets }
 ): LayerOf<EmbeddingModel.EmbeddingModel, Targets, CircuitBreakerStore.CircuitBreakerStore> =>
   Layer.effectContext(Effect.gen(function*() {
@@ -323,9 +323,9 @@ const build = Effect.fnUntraced(function*<S>(
         model: Option.getOrUndefined(Context.getOption(context, Model.ModelName))
       })
     ))
-  const targets = Settings.targets(settings, plans, members)
-  const logs = yield* PubSub.sliding<CallLog>(256)
-  yield* Effect.addFinalizer(() => PubSub.shutdown(logs))
+  const targets = yield* Settings.targets(settings, plans, members)
+  const logs = new Hub<CallLog>()
+  yield* Effect.addFinalizer(() => logs.close)
   return new Engine(settings, targets, logs)
 })
 
@@ -335,7 +335,7 @@ const named = <S>(engine: Engine<S>) =>
     ResilientModel.of({
       targets: Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.forEach(engine.targets, (target) => stateOf(target, now))),
-      calls: Stream.fromPubSub(engine.logs),
+      calls: engine.logs.stream,
       transitions: Stream.mergeAll(
         engine.targets.flatMap(({ breaker, name }) =>
           breaker === undefined

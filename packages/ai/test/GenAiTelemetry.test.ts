@@ -320,7 +320,7 @@ describe("the span of a call", () => {
             Stream.fail(failure(new AiError.InternalProviderError({ description: confidence })))
           )
       })
-      const inBand = modelOf({
+      const streamErrors = modelOf({
         streamed: () => Stream.make(start, { type: "error", error: { overloaded: confidence } })
       })
       const cut = modelOf({ streamed: () => Stream.make(start, delta("a")) })
@@ -328,7 +328,7 @@ describe("the span of a call", () => {
         provided(stream.pipe(Stream.take(3), Stream.runDrain), paced),
         Effect.timeoutOption(provided(drain, paced), 700),
         Effect.exit(provided(drain, failing)),
-        provided(drain, inBand),
+        provided(drain, streamErrors),
         provided(drain, cut)
       ], { concurrency: 1 }).pipe(
         Effect.provide(layer),

@@ -62,7 +62,7 @@ const subject = Effect.gen(function*() {
   const target = (name: string, isDown: boolean) => ({
     name,
     layer: Layer.effect(LanguageModel.LanguageModel, modelOf(isDown)),
-    concurrency: 1,
+    backpressure: { capacity: 1 },
     breaker: { trip: CircuitBreaker.consecutive(1) }
   })
   const context = yield* Layer.build(Layer.fresh(ResilientModel.layer({

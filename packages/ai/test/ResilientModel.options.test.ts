@@ -76,10 +76,10 @@ describe("options that make no sense", () => {
     [{ breaker: null }, "breaker"],
     [{ breaker: { probes: 0 } }, "breaker.probes", "breaker.probesToClose"],
     [{ breaker: { trip: CircuitBreaker.consecutive(0) } }, "breaker.trip.failures"],
-    [{ concurrency: 0 }, "concurrency.capacity"],
-    [{ concurrency: "two" }, "concurrency"],
-    [{ concurrency: { capacity: 2, queue: -1 } }, "concurrency.queue"],
-    [{ concurrency: { maxWait: "x" } }, "concurrency.maxWait"]
+    [{ backpressure: { capacity: 0 } }, "backpressure.capacity"],
+    [{ backpressure: "two" }, "backpressure"],
+    [{ backpressure: { capacity: 2, queue: -1 } }, "backpressure.queue"],
+    [{ backpressure: { maxWait: "x" } }, "backpressure.maxWait"]
   ]
 
   it.effect("are named", () =>
@@ -107,14 +107,18 @@ describe("options that make no sense", () => {
       )
       const issues = yield* issuesOf({
         reasks: -1,
-        targets: [{ name: "A", layer, weight: -1, breaker: { probes: 0 } }, { name: "A", layer, concurrency: 0 }]
+        targets: [{ name: "A", layer, weight: -1, breaker: { probes: 0 } }, {
+          name: "A",
+          layer,
+          backpressure: { capacity: 0 }
+        }]
       })
       assert.deepStrictEqual(issues.toSorted(), [
         "reasks",
         "targets[0].breaker.probes",
         "targets[0].breaker.probesToClose",
         "targets[0].weight",
-        "targets[1].concurrency.capacity",
+        "targets[1].backpressure.capacity",
         "targets[1].name"
       ])
       assert.strictEqual(built, 0)
@@ -273,7 +277,13 @@ describe("how the targets stand", () => {
   it.effect("is a value", () =>
     Effect.gen(function*() {
       const { ask, resilient } = yield* build({
-        A: { turns: [Turn.delay(ok, "5 seconds")], concurrency: 2, credential: "team", model: "m-1", provider: "acme" },
+        A: {
+          turns: [Turn.delay(ok, "5 seconds")],
+          backpressure: { capacity: 2, queue: 10_000 },
+          credential: "team",
+          model: "m-1",
+          provider: "acme"
+        },
         B: { turns: [ok], breaker: false }
       })
       yield* Effect.forkChild(ask, { startImmediately: true })
@@ -291,7 +301,7 @@ describe("circuits in a store", () => {
       const store = yield* Layer.build(CircuitBreakerStore.layerMemory)
       const breaker = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } as const
       const over = (turns: Turn.Turns) =>
-        ResilientModel.layerShared({
+        ResilientModel.layerStore({
           retry: plain({ maxAttempts: 1 }),
           targets: [{ name: "A", layer: ScriptedModel.layer({ turns }), breaker }]
         }).pipe(Layer.fresh, Layer.build, Effect.provideContext(store))
@@ -453,7 +463,7 @@ describe("types", () => {
     const needs: Equal<Layer.Services<typeof some>, Needed> = true
     const fails: Equal<Layer.Error<typeof some>, InvalidOptions | Broken> = true
     const shared: Layer.Layer<LanguageModel.LanguageModel, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore> =
-      ResilientModel.layerShared({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
+      ResilientModel.layerStore({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
     const embedding = Layer.orDie(ScriptedEmbedding.layer({ turns: [] }))
     ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding, attemptTimeout: "1 second" }] })
     // @ts-expect-error embeddings have no stream

@@ -23,6 +23,9 @@ const toolkit = Effect.provide(
   Toolkit.make(Add).toLayer({ add: ({ a, b }) => Effect.succeed(a + b) })
 )
 
+/** One call at a time. The others are queued. */
+const single = { capacity: 1, queue: 100 }
+
 describe("a stream that fails before its answer has begun", () => {
   it.effect("is asked for elsewhere, and nothing of it is seen", () =>
     Effect.gen(function*() {
@@ -36,9 +39,9 @@ describe("a stream that fails before its answer has begun", () => {
         Turn.html(),
         Turn.refusal("rateLimit")
       ]
-      for (const inBand of ["parts", "failures"] as const) {
+      for (const streamErrors of ["parts", "failures"] as const) {
         for (const turn of turns) {
-          const { left, seen, stream } = yield* build({ A: { turns: [turn], inBand }, B: [ok] })
+          const { left, seen, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
           const { end, parts, text } = valueOf(yield* during(0, readAll(stream)))
           assert.strictEqual(`${text}: ${end}`, "well and good: end", JSON.stringify(turn))
           assert.strictEqual(parts.filter((type) => type === "response-metadata").length, 1)
@@ -105,9 +108,9 @@ describe("a stream that fails within its answer", () => {
 
   it.effect("is final, and typed: two targets are never mixed", () =>
     Effect.gen(function*() {
-      for (const inBand of ["parts", "failures"] as const) {
+      for (const streamErrors of ["parts", "failures"] as const) {
         for (const [turn, expected] of turns) {
-          const { left, seen, stream } = yield* build({ A: { turns: [turn], inBand }, B: [ok] })
+          const { left, seen, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
           const { end, text } = valueOf(yield* during("1 minute", readAll(stream)))
           assert.strictEqual(end, expected)
           assert.isAbove(text.length, 0)
@@ -373,7 +376,7 @@ describe("a consumer that leaves", () => {
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) }
       const turns = [Turn.answer("a b c d", { tokenMillis: 1_000 })]
-      const { left, resilient, seen, stream } = yield* build({ A: { turns, breaker, concurrency: 1 } })
+      const { left, resilient, seen, stream } = yield* build({ A: { turns, breaker, backpressure: single } })
       const leaves = [
         Stream.runDrain(Stream.take(stream, 4)),
         Stream.runForEach(stream, () => Effect.fail("the consumer's own")),
@@ -395,7 +398,7 @@ describe("permits and circuits of streams", () => {
   it.effect("follow the stream to its end, and not further", () =>
     Effect.gen(function*() {
       const turns = [Turn.answer("a b", { tokenMillis: 1_000 })]
-      const { resilient, stream } = yield* build({ A: { turns, concurrency: 1 } })
+      const { resilient, stream } = yield* build({ A: { turns, backpressure: single } })
       const running = Effect.map(resilient.targets, ([target]) => target?.permits?.running)
       const whole = Stream.concat(stream, Stream.fromEffect(Effect.delay(running, "1 second")))
       const fiber = yield* Effect.forkChild(Stream.runLast(whole))
@@ -408,7 +411,10 @@ describe("permits and circuits of streams", () => {
   it.effect("a target that is busy is passed over, and waited for where all are", () =>
     Effect.gen(function*() {
       const turns = [Turn.answer("a b", { tokenMillis: 5_000 })]
-      const { left, seen, stream } = yield* build({ A: { turns, concurrency: 1 }, B: { turns, concurrency: 1 } })
+      const { left, seen, stream } = yield* build({
+        A: { turns, backpressure: single },
+        B: { turns, backpressure: single }
+      })
       const exit = yield* during("1 minute", Effect.all([stream, stream, stream].map(readAll), { concurrency: 3 }))
       assert.deepStrictEqual(valueOf(exit).map(({ end }) => end), ["end", "end", "end"])
       assert.deepStrictEqual((yield* seen).map((line) => line.split(" ").slice(0, 3).join(" ")), [

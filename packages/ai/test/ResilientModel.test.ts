@@ -18,6 +18,9 @@ const ok = Turn.answer("good")
 const failed = Turn.status(503)
 const limited = (retryAfter: Duration.Input) => Turn.refusal("rateLimit", { retryAfter })
 
+/** One call at a time. The others are queued. */
+const single = { capacity: 1, queue: 100 }
+
 describe("where a target fails", () => {
   it.effect("the next one is asked at once, and the answer says who gave it", () =>
     Effect.gen(function*() {
@@ -606,7 +609,7 @@ describe("permits", () => {
 
   it.effect("a target that is busy is passed over", () =>
     Effect.gen(function*() {
-      const { ask, left, seen } = yield* build({ A: { turns: [slow], concurrency: 1 }, B: [slow] })
+      const { ask, left, seen } = yield* build({ A: { turns: [slow], backpressure: single }, B: [slow] })
       const exit = yield* during("10 seconds", Effect.all([ask, ask], { concurrency: 2 }))
       assert.deepStrictEqual(valueOf(exit), ["good", "good"])
       assert.deepStrictEqual(yield* seen, ["A Answer complete 0-10", "B Answer complete 0-10"])
@@ -615,7 +618,7 @@ describe("permits", () => {
 
   it.effect("where all are busy the call waits in line", () =>
     Effect.gen(function*() {
-      const { ask, seen } = yield* build({ A: { turns: [slow], concurrency: 1 } })
+      const { ask, seen } = yield* build({ A: { turns: [slow], backpressure: single } })
       const exit = yield* during("20 seconds", Effect.all([ask, ask], { concurrency: 2 }))
       assert.deepStrictEqual(valueOf(exit), ["good", "good"])
       assert.deepStrictEqual(yield* seen, ["A Answer complete 0-10", "A Answer complete 10-20"])
@@ -623,7 +626,7 @@ describe("permits", () => {
 
   it.effect("in a run that callers without a deadline share, the line is as patient as without one", () =>
     Effect.gen(function*() {
-      const { ask, left, stream } = yield* build({ A: { turns: [slow], concurrency: 1 } })
+      const { ask, left, stream } = yield* build({ A: { turns: [slow], backpressure: single } })
       const { dedupe } = yield* Deduplicator.make()
       const shared = (question: string) => dedupe(ask, Question(question))
       const streamed = dedupe(Effect.map(readAll(stream), ({ text }) => text), Question("c"))
@@ -634,13 +637,13 @@ describe("permits", () => {
 
   it.effect("nobody waits longer than the target says, nor past the deadline", () =>
     Effect.gen(function*() {
-      const concurrency = { capacity: 1, queue: 10, maxWait: "2 seconds" } as const
+      const backpressure = { capacity: 1, queue: 10, maxWait: "2 seconds" } as const
       const options = [[9_000, "BackpressureShed"], [undefined, "BackpressureShed"], [
         1_000,
         "DeadlineExceeded"
       ]] as const
       for (const [millis, expected] of options) {
-        const { ask, left, seen } = yield* build({ A: { turns: [Turn.delay(ok, "8 seconds")], concurrency } })
+        const { ask, left, seen } = yield* build({ A: { turns: [Turn.delay(ok, "8 seconds")], backpressure } })
         yield* Effect.forkChild(Effect.exit(ask), { startImmediately: true })
         const now = yield* Clock.currentTimeMillis
         const deadline = millis === undefined ? undefined : { at: now + millis, budgetMillis: millis }

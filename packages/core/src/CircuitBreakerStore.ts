@@ -1,32 +1,31 @@
 /**
- * Where circuits are kept: what has been seen of each dependency, and whether it may be called.
+ * The contract of a store of circuits: what was seen of each dependency, and whether it may be called.
  *
- * A store holds evidence and a control, never a policy. It appends outcomes, hands out probe places and changes the control
- * when asked; the breaker reads the evidence and decides. So breakers of different settings, in one process or in many, can
- * share a circuit, and a store is a few small verbs, each atomic.
+ * A store holds evidence and a control, never a policy. It appends outcomes, grants probe slots, and changes the control when
+ * a breaker asks for it. The breaker reads the evidence and decides. So breakers with different options, in one process or in
+ * many, can share a circuit, and a store is five small atomic verbs.
  *
  * **When to use**
  *
- * `layerMemory` keeps circuits in the process. Write a store of your own to share them: the contract below is all that a
- * breaker asks for.
+ * `layerMemory` keeps circuits in this process. `@sluice/redis` shares them between processes. To share them elsewhere,
+ * implement the contract below, and test it with the contract suite of `@sluice/testing`.
  *
  * **Details**
  *
- * - Every circuit has a generation, a number that only grows. It changes with each transition, and what was admitted under
- *   an older one counts nowhere. A key that is not there reads as `Closed`, generation 0.
- * - There is no half-open state: it is what `Open` is called once its time is over. `lease` itself refuses before.
- * - A store may forget a circuit that nobody used for a while, though none whose open or forced time runs, and none with a
- *   lease that lives.
- * - Times are the store's own epoch milliseconds. A breaker sends durations only, so that its clock never matters.
- * - `lease`, `record` and `transition` answer with the snapshot that then stands, also when they changed nothing (`ok: false`).
+ * - Every circuit has a generation, a number that only grows. Each transition changes it, and outcomes of calls that were
+ *   admitted under an older one do not count. A missing key reads as `Closed`, generation 0.
+ * - Half-open is not stored. An open circuit whose time has elapsed is half-open. `lease` itself refuses before that.
+ * - A store may evict a circuit that was not used for a while, but none that is open or forced, and none with a live lease.
+ * - Times are the store's own epoch milliseconds. A breaker sends only durations, so its clock does not matter.
+ * - `lease`, `record` and `transition` return the snapshot after the request, also if they changed nothing (`ok: false`).
  *
  * **Gotchas**
  *
- * - A transition keeps the leases that live: a probe that still runs holds its place, or more than `limit` would run.
- * - A repeated `lease` with a live id renews it, a repeated `transition` with the same `by` is `ok`: a caller whose reply was
- *   lost may ask again.
- * - The window is part of the evidence's address. Two breakers that look back differently share the control of a key, not
- *   its evidence: during a rolling deploy neither spoils what the other counts.
+ * - A transition keeps live leases. A probe that still runs holds its slot, or more than `limit` would run.
+ * - A caller whose reply was lost can repeat its request: `lease` with a live id renews that lease, `transition` with the same
+ *   `by` is `ok`.
+ * - The window is part of the evidence's address. Two breakers with different windows share the control of a key, not its
+ *   evidence, so that a rolling deploy spoils neither.
  *
  * @since 0.1.0
  */
@@ -34,29 +33,13 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
-import { MemoryCircuits, setMemory } from "./internal/memoryCircuits.ts"
+import { MemoryCircuits, setMemory } from "./internal/circuit/memory.ts"
+import type { StoreError } from "./internal/circuit/storeError.ts"
+
+export { StoreError } from "./internal/circuit/storeError.ts"
 
 /**
- * A store could not be reached, or answered what makes no sense.
- *
- * @since 0.1.0
- * @category errors
- */
-export class StoreError extends Schema.Error<StoreError>("@sluice/core/StoreError")({
-  _tag: Schema.tag("StoreError"),
-  /** The verb that failed, as in `"record"`. */
-  operation: Schema.String,
-  description: Schema.String,
-  cause: Schema.optional(Schema.Defect())
-}) {
-  override get message(): string {
-    return `store: ${this.operation} failed: ${this.description}`
-  }
-}
-
-/**
- * What was counted when a circuit opened.
+ * What was counted: calls, and how many of them failed or were slow.
  *
  * @since 0.1.0
  * @category models
@@ -68,15 +51,14 @@ export interface Tally {
 }
 
 /**
- * What somebody set a circuit to, whatever its evidence says: it refuses every call, lets every call through, or does so and
- * counts nothing either.
+ * What an operator sets a circuit to, whatever its evidence says.
  *
  * | mode | calls | outcomes |
  * |---|---|---|
- * | `ForcedOpen` | are refused | |
- * | `ForcedClosed` | run | are kept as evidence, and decide nothing |
- * | `Disabled` | run | are not kept |
- * | `ObserveOnly` | run | are kept as evidence; the breaker tells where it would have opened |
+ * | `ForcedOpen` | refused | |
+ * | `ForcedClosed` | admitted | kept as evidence, decide nothing |
+ * | `Disabled` | admitted | not kept |
+ * | `ObserveOnly` | admitted | kept as evidence; `decisions` reports when the circuit would have opened |
  *
  * @since 0.1.0
  * @category models
@@ -84,8 +66,7 @@ export interface Tally {
 export type Mode = "ForcedOpen" | "ForcedClosed" | "Disabled" | "ObserveOnly"
 
 /**
- * What stands for a circuit. Times are epoch milliseconds of the store. There is no half-open: it is what `Open` is called
- * once `now >= until`.
+ * The state of a circuit. Times are epoch milliseconds of the store.
  *
  * @since 0.1.0
  * @category models
@@ -94,13 +75,13 @@ export type Control =
   | {
     readonly _tag: "Closed"
     readonly since: number
-    /** The end of the ramp in which ever more calls are let through; 0 if there is none. */
+    /** The end of the ramp, during which only a growing share of the calls is admitted. 0 without a ramp. */
     readonly until: number
-    /** Openings in a row before it closed. A circuit that stays closed as long as it was last open starts anew. */
+    /** Openings in a row before it closed. A circuit that stays closed for as long as it was last open starts from 0. */
     readonly openings: number
     /** How long it was open before it closed. */
     readonly lastOpen: number
-    /** Why, where somebody reset it; empty where it closed by its evidence. */
+    /** Why an operator reset it. Empty if it closed by its evidence. */
     readonly reason: string
     /** The id of the transition that led here. */
     readonly by: string
@@ -108,11 +89,11 @@ export type Control =
   | {
     readonly _tag: "Open"
     readonly since: number
-    /** From here on probes are let through. */
+    /** From here on probes are admitted. */
     readonly until: number
-    /** Openings in a row: 1, and one more for each round of probes that failed. */
+    /** Openings in a row: 1, plus one for each failed round of probes. */
     readonly openings: number
-    /** When the dependency itself asked to be called again, which may be later than `until`; 0 if it did not say. */
+    /** When the dependency asked to be called again, which can be later than `until`. 0 if it did not say. */
     readonly hinted: number
     readonly because: Tally
     readonly by: string
@@ -120,7 +101,7 @@ export type Control =
   | {
     readonly _tag: "Forced"
     readonly since: number
-    /** When it is lifted by itself; 0 for only when somebody lifts it. */
+    /** When it is lifted. 0: when an operator lifts it. */
     readonly until: number
     readonly mode: Mode
     readonly reason: string
@@ -128,7 +109,7 @@ export type Control =
   }
 
 /**
- * What is wished of a circuit. Relative: only the store turns a duration into a time.
+ * What a transition asks for. Times are durations, which only the store turns into moments.
  *
  * @since 0.1.0
  * @category models
@@ -151,52 +132,52 @@ export type Target =
   }
   | {
     readonly _tag: "Forced"
-    /** 0 for only when somebody lifts it. */
+    /** 0: until an operator lifts it. */
     readonly forMillis: number
     readonly mode: Mode
     readonly reason: string
   }
 
 /**
- * How much evidence a breaker wants to be kept. Part of the evidence's address.
+ * How much evidence a breaker needs. Part of the evidence's address.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Window {
-  /** The last so many outcomes, 0 to 1,000. */
+  /** How many last outcomes are kept, 0 to 1,000. */
   readonly calls: number
-  /** The width of a bucket of time; 0 if none are kept. */
+  /** The width of a bucket of time. 0 if no buckets are kept. */
   readonly bucketMillis: number
-  /** How many buckets are kept, the newest (which is not full yet) included; 0 if none are. */
+  /** How many buckets are kept, with the newest, which is not full yet. 0 if none are. */
   readonly buckets: number
 }
 
 /**
- * What happened in a stretch of time. Failures are in twentieths of one, since a failure has a weight.
+ * The outcomes within one stretch of time.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Bucket {
-  /** When it begins, in epoch milliseconds of the store: a multiple of the width. */
+  /** Its start, in epoch milliseconds of the store: a multiple of the width. */
   readonly at: number
   readonly calls: number
-  /** Sum of the weights, in twentieths. */
+  /** The sum of the failures' weights, in twentieths. */
   readonly failures: number
   readonly slow: number
 }
 
 /**
- * What is known of a circuit's current generation. Raw: the store appends, trims and returns; the breaker counts.
+ * What is known of a circuit's current generation. The store appends and trims it. The breaker counts.
  *
  * **Details**
  *
- * `ring` has the last outcomes, oldest first, one character each, of the code `48 + 2 * weight + slow`: `weight` is the
- * failure's in twentieths (0 to 20), `slow` is 0 or 1. So `0` is a success, `1` a slow one, `X` a whole failure, `Y` a slow one.
- * Plain ASCII goes through every protocol as it is, and batches are strings put together.
+ * `ring` is the last outcomes, oldest first, one character each with code `48 + 2 * weight + slow`. `weight` is the failure's,
+ * in twentieths (0 to 20). `slow` is 0 or 1. So `0` is a success, `1` a slow one, `X` a whole failure and `Y` a slow one. Plain
+ * ASCII survives every protocol, and a batch is a concatenation.
  *
- * `wheel` has the buckets that are younger than the window and not empty, oldest first.
+ * `wheel` is the buckets within the window that are not empty, oldest first.
  *
  * @since 0.1.0
  * @category models
@@ -207,7 +188,7 @@ export interface Evidence {
 }
 
 /**
- * A circuit as it stood at `now`.
+ * A circuit at the moment `now`.
  *
  * @since 0.1.0
  * @category models
@@ -217,15 +198,15 @@ export interface Snapshot {
   readonly generation: number
   readonly control: Control
   readonly evidence: Evidence
-  /** Leases that live. */
+  /** How many leases are live. */
   readonly probing: number
-  /** Time until the next of them lapses; 0 if there is none. */
+  /** Milliseconds until the next lease expires. 0 if there is none. */
   readonly leaseMillis: number
   readonly now: number
 }
 
 /**
- * Whether it was done, and what stands now.
+ * Whether a request was granted, and the circuit after it.
  *
  * @since 0.1.0
  * @category models
@@ -236,17 +217,17 @@ export interface Answer {
 }
 
 /**
- * Keeps circuits.
+ * A store of circuits.
  *
  * @since 0.1.0
  * @category services
  */
 export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
-  /** What stands. Writes nothing. */
+  /** Returns the circuit. Writes nothing. */
   readonly read: (options: { readonly key: string; readonly window: Window }) => Effect.Effect<Snapshot, StoreError>
   /**
-   * A place for a probe, if the generation stands, the open time is over and fewer than `limit` live or have answered. Asked
-   * again with an id that lives, it renews that lease.
+   * Grants a probe slot if the generation is current, the open time has elapsed, and fewer than `limit` probes are live or have
+   * reported. With the id of a live lease it renews that lease.
    */
   readonly lease: (options: {
     readonly key: string
@@ -257,12 +238,14 @@ export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
     readonly ttlMillis: number
   }) => Effect.Effect<Answer, StoreError>
   /**
-   * Adds samples to the ring and to the bucket of the store's present.
+   * Appends samples to the ring, and to the bucket of the store's present.
    *
-   * Without a lease they count if the generation stands and the circuit is not open, and not `Disabled`. Generation 0 is that
-   * of a key that was not there: it counts as long as the circuit that was made since has not moved (its control's `by` is
-   * empty). A key that is not there is made, and counts: after an expiry the first failure is not lost. With a lease they count while it lives and the generation stands, and it is freed in any case: no samples only
-   * free it.
+   * With a lease, the samples count if the lease is live and the generation is current. The lease is freed in any case; empty
+   * `samples` only free it.
+   *
+   * Without a lease, they count if the generation is current and the circuit is neither open nor `Disabled`. Generation 0 means
+   * that the key was missing when the call was admitted: then they count unless the circuit has moved since it was made (its
+   * `by` is not empty). A missing key is made, and counts, so that the first failure after an expiry is not lost.
    */
   readonly record: (options: {
     readonly key: string
@@ -272,8 +255,8 @@ export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
     readonly samples: string
   }) => Effect.Effect<Answer, StoreError>
   /**
-   * Changes the control, if exactly this generation stands (0: if the key is not there). The next generation is greater than
-   * any that the key had before, also where it was forgotten in between. Evidence starts empty; leases stay.
+   * Changes the control if the generation is current (0: if the key is missing). The next generation is greater than any that
+   * the key ever had, also if it was evicted in between. Evidence starts empty. Leases stay.
    */
   readonly transition: (options: {
     readonly key: string
@@ -282,7 +265,7 @@ export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
     readonly by: string
     readonly to: Target
   }) => Effect.Effect<Answer, StoreError>
-  /** Circuits in the order of their keys (by code unit), from behind `after`, each with the evidence of the window. */
+  /** Returns circuits in the order of their keys (by code unit), after `after`, each with the evidence of the window. */
   readonly list: (options: {
     readonly window: Window
     readonly after?: string | undefined
@@ -291,13 +274,13 @@ export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
 }>()("@sluice/core/CircuitBreakerStore") {}
 
 /**
- * Builds a store with state of its own, in memory.
+ * Builds a store with its own state, in memory.
  *
  * **Details**
  *
- * It keeps at most `capacity` circuits (default 10,000). Beyond that the one that was used longest ago goes; its next call
- * finds a closed circuit. One whose open time runs, that is forced or has a probe under way is passed over, as long as one
- * of the ten that were used longest ago is none of that.
+ * It keeps at most `capacity` circuits (default 10,000). To make room it evicts the least recently used one, whose next call
+ * finds a closed circuit. Circuits that are open, forced or probed are skipped, if one of the ten least recently used is none
+ * of that.
  *
  * @since 0.1.0
  * @category constructors
@@ -310,10 +293,10 @@ export const makeMemory = (
     const now = () => clock.currentTimeMillisUnsafe()
     const store = CircuitBreakerStore.of({
       read: ({ key, window }) => Effect.sync(() => circuits.read(key, window, now())),
-      lease: (asked) => Effect.sync(() => circuits.lease(asked, now())),
-      record: (samples) => Effect.sync(() => circuits.record(samples, now())),
-      transition: (wish) => Effect.sync(() => circuits.transition(wish, now())),
-      list: (page) => Effect.sync(() => circuits.list(page, now()))
+      lease: (request) => Effect.sync(() => circuits.lease(request, now())),
+      record: (request) => Effect.sync(() => circuits.record(request, now())),
+      transition: (request) => Effect.sync(() => circuits.transition(request, now())),
+      list: (request) => Effect.sync(() => circuits.list(request, now()))
     })
     setMemory(store, circuits, clock)
     return store

@@ -1,20 +1,20 @@
 /**
- * The moment by which an answer is of use, known to every policy below it.
+ * The moment by which an answer is needed, visible to every policy inside it.
  *
- * A deadline is set once, where the call comes in. Retry does not sleep past it, an attempt is not given more time than is
- * left of it, and a queue does not keep who has none left. Nested deadlines never extend: the earlier one counts.
+ * Set a deadline once, where the call comes in. A retry does not sleep past it, an attempt gets no more time than is left,
+ * and a queue refuses a call whose time is over. A nested deadline can shorten the outer one, never extend it.
  *
  * **When to use**
  *
- * Around a call as a whole, with all its attempts and waits. To bound a single attempt, use the attempt timeout of
- * `Sluice`, or `Effect.timeout` inside the breaker.
+ * Around a whole call, with all its attempts and waits. To bound one attempt, use the `attemptTimeout` of `Sluice`, or
+ * `Effect.timeout` inside the breaker.
  *
  * **Gotchas**
  *
- * - `within` interrupts what it runs. A body that is uninterruptible delays it, as it delays `Effect.timeout`.
- * - The deadline is a reference: a fiber forked inside inherits it, a daemon included.
+ * - `within` interrupts the effect. An uninterruptible region in the effect delays it, as it delays `Effect.timeout`.
+ * - The deadline is a fiber reference: forked fibers inherit it, daemons included.
  *
- * **Example** (An answer that comes too late)
+ * **Example** (An answer that takes too long)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -25,7 +25,7 @@
  *   Effect.catchTag("DeadlineExceeded", (exceeded) => Effect.succeed(exceeded.message))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => no answer within 20ms: it was under way
+ * console.log(await Effect.runPromise(program)) // => no answer within 20ms: the attempt was running
  * ```
  *
  * @since 0.1.0
@@ -38,27 +38,27 @@ import * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { RefusalTypeId } from "./internal/refusal.ts"
-import { stackless } from "./internal/stackless.ts"
-import { alarm, type Limit, start } from "./internal/timeout.ts"
+import { isMoving, type MovingDeadline } from "./internal/deadline/shared.ts"
+import { failAt, type Limit, start } from "./internal/deadline/timeout.ts"
 import { InvalidOptions } from "./InvalidOptions.ts"
+import * as Refusal from "./Refusal.ts"
 
 /**
- * The deadline passed.
+ * The deadline of a call passed.
  *
  * @since 0.1.0
  * @category errors
  */
 export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/core/DeadlineExceeded")({
   _tag: Schema.tag("DeadlineExceeded"),
-  /** What the call was doing: waiting for a permit, sleeping between attempts, or being tried. */
+  /** What the call was doing: queueing for a permit, backing off between attempts, or running an attempt. */
   at: Schema.Literals(["Queue", "Backoff", "Attempt"]),
-  /** The time that the call was given as a whole. */
+  /** The time that the whole call had. */
   budget: Schema.DurationFromMillis,
-  /** The name of the policy that the call was made under; absent where `within` ended it. */
+  /** The name of the policy. Absent if `within` ended the call. */
   policy: Schema.optionalKey(Schema.String)
 }) {
-  get [RefusalTypeId](): true {
+  get [Refusal.TypeId](): true {
     return true
   }
   override get message(): string {
@@ -68,25 +68,25 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/co
 }
 
 const inWords = {
-  Queue: "it was waiting for its turn",
-  Backoff: "it was waiting between two attempts",
-  Attempt: "it was under way"
+  Queue: "the call was queued",
+  Backoff: "the call was backing off between attempts",
+  Attempt: "the attempt was running"
 }
 
 /**
- * A moment, and the budget that led to it.
+ * A moment, and the budget it was computed from.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Deadline {
-  /** Epoch milliseconds of the `Clock`. Read it anew each time: a shared flight's moves as callers join and leave. */
+  /** Epoch milliseconds of the `Clock`. Read it each time: in a shared run it moves as callers join and leave. */
   readonly at: number
   readonly budgetMillis: number
 }
 
 /**
- * The deadline of the running fiber; `undefined` where none was set.
+ * The deadline of the running fiber. Default `undefined`: none is set.
  *
  * @since 0.1.0
  * @category references
@@ -97,7 +97,7 @@ export const Deadline: Context.Reference<Deadline | undefined> = Context.Referen
 )
 
 /**
- * The time that is left, never below zero; `undefined` where no deadline was set.
+ * The time left until the deadline, at least zero. `undefined` if no deadline is set.
  *
  * @since 0.1.0
  * @category accessors
@@ -109,12 +109,17 @@ export const remaining: Effect.Effect<Duration.Duration | undefined> = Effect.wi
 })
 
 /**
- * The error for the deadline that is given.
+ * Builds the error for a deadline that has passed.
  *
- * @internal
+ * **When to use**
+ *
+ * In a policy of your own that waits, and so has to give up at the `Deadline` of the running fiber.
+ *
+ * @since 0.1.0
+ * @category constructors
  */
 export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"], policy?: string): DeadlineExceeded =>
-  stackless(() =>
+  Refusal.withoutStack(() =>
     new DeadlineExceeded({
       at,
       budget: Duration.millis(deadline.budgetMillis),
@@ -122,25 +127,8 @@ export const exceeded = (deadline: Deadline, at: DeadlineExceeded["at"], policy?
     })
   )
 
-/**
- * A deadline that comes nearer at times, and tells: that of a run which several callers share.
- *
- * @internal
- */
-export interface Moving extends Deadline {
-  /** Calls back whenever the moment may have come nearer, until it is told to stop. */
-  watch(nearer: () => void): () => void
-}
-
-/**
- * Whether a deadline tells when it comes nearer.
- *
- * @internal
- */
-export const isMoving = (deadline: Deadline): deadline is Moving => "watch" in deadline
-
-/** What is asked for inside another deadline: the earlier of the two at the moment of asking, since the outer one may move. */
-class Nested implements Moving {
+/** The earlier of two deadlines. It moves with the outer one. */
+class Nested implements Deadline {
   private readonly outer: Deadline
   private readonly own: Deadline
 
@@ -156,9 +144,14 @@ class Nested implements Moving {
   get budgetMillis(): number {
     return this.outer.at <= this.own.at ? this.outer.budgetMillis : this.own.budgetMillis
   }
+}
 
-  watch(nearer: () => void): () => void {
-    return isMoving(this.outer) ? this.outer.watch(nearer) : () => {}
+class WatchedNested extends Nested implements MovingDeadline {
+  readonly watch: MovingDeadline["watch"]
+
+  constructor(outer: MovingDeadline, own: Deadline) {
+    super(outer, own)
+    this.watch = (onEarlier) => outer.watch(onEarlier)
   }
 }
 
@@ -166,24 +159,27 @@ const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): De
   const budgetMillis = Math.max(0, toMillis(budget))
   const own = { at: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + budgetMillis, budgetMillis }
   const outer = fiber.getRef(Deadline)
-  return outer === undefined ? own : new Nested(outer, own)
+  if (outer === undefined) return own
+  return isMoving(outer) ? new WatchedNested(outer, own) : new Nested(outer, own)
 }
 
-// What is no duration is thrown as a defect that says what it is: `Invalid Input` alone names neither option nor policy.
+// An invalid budget is a defect. `Invalid Input`, as Effect says it, names neither the option nor the module.
 const toMillis = (budget: Duration.Input): number => {
   try {
     return Duration.toMillis(budget)
   } catch {
-    const issue = { option: "deadline", actual: budget, allowed: `a duration, as in "5 seconds"` }
+    const issue = { option: "deadline", actual: budget, requirement: `must be a duration, such as "5 seconds"` }
     throw new InvalidOptions({ module: "Deadline", issues: [issue] })
   }
 }
 
-class Expiry implements Limit<DeadlineExceeded> {
+class DeadlineLimit implements Limit<DeadlineExceeded> {
+  readonly watch: Limit<DeadlineExceeded>["watch"]
   private readonly deadline: Deadline
 
   constructor(deadline: Deadline) {
     this.deadline = deadline
+    this.watch = isMoving(deadline) ? (onEarlier) => deadline.watch(onEarlier) : undefined
   }
 
   at(): number {
@@ -193,10 +189,6 @@ class Expiry implements Limit<DeadlineExceeded> {
   error(): DeadlineExceeded {
     return exceeded(this.deadline, "Attempt")
   }
-
-  watch(nearer: () => void): () => void {
-    return isMoving(this.deadline) ? this.deadline.watch(nearer) : () => {}
-  }
 }
 
 /**
@@ -204,7 +196,7 @@ class Expiry implements Limit<DeadlineExceeded> {
  *
  * **Details**
  *
- * The effect is interrupted, and its finalizers are waited for, before the failure is handed on.
+ * The effect is interrupted. Its finalizers finish before the error is returned.
  *
  * @since 0.1.0
  * @category combinators
@@ -216,12 +208,12 @@ export const within: {
   2,
   <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E | DeadlineExceeded, R> =>
     Effect.callback((resume) => {
-      // Whoever runs an effect is a fiber.
+      // `Effect.callback` runs in a fiber.
       const fiber = Fiber.getCurrent() as Fiber.Fiber<unknown, unknown>
       const deadline = begin(fiber, budget)
-      // The fiber's context has what the effect asks for: it is provided where the fiber runs.
+      // The effect's requirements are in the fiber's context.
       const context = Context.add(fiber.context as Context.Context<R>, Deadline, deadline)
-      return start(fiber, self, new Expiry(deadline), context, resume)
+      return start(fiber, self, new DeadlineLimit(deadline), context, resume)
     })
 )
 
@@ -230,7 +222,7 @@ export const within: {
  *
  * **Gotchas**
  *
- * The clock also runs while the consumer is busy with what it was handed: the deadline is for the answer as a whole.
+ * The time that the consumer takes between two pulls counts as well.
  *
  * @since 0.1.0
  * @category combinators
@@ -244,25 +236,41 @@ export const withinStream: {
     Stream.unwrap(Effect.withFiber((fiber) => {
       const deadline = begin(fiber, budget)
       return Effect.succeed(
-        Stream.interruptWhen(Stream.provideService(self, Deadline, deadline), alarm(new Expiry(deadline)))
+        Stream.interruptWhen(Stream.provideService(self, Deadline, deadline), failAt(new DeadlineLimit(deadline)))
       )
     }))
 )
 
 /**
- * Sets the deadline without enforcing it: for whoever honours it in every wait of its own.
+ * Sets a deadline without enforcing it.
  *
- * @internal
+ * **When to use**
+ *
+ * Around an effect that ends by itself at its `Deadline`, as a call under a `Sluice` policy does. Everything else needs
+ * `within`.
+ *
+ * @since 0.1.0
+ * @category combinators
  */
-export const provide = <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) => Effect.provideService(self, Deadline, begin(fiber, budget)))
+export const provide: {
+  (budget: Duration.Input): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(self: Effect.Effect<A, E, R>, budget: Duration.Input): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) => Effect.provideService(self, Deadline, begin(fiber, budget)))
+)
 
 /**
- * Sets the deadline of a stream without enforcing it.
+ * Sets the deadline of a stream without enforcing it. See `provide`.
  *
- * @internal
+ * @since 0.1.0
+ * @category combinators
  */
-export const provideStream = <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E, R> =>
+export const provideStream: {
+  (budget: Duration.Input): <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+  <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E, R>
+} = dual(2, <A, E, R>(self: Stream.Stream<A, E, R>, budget: Duration.Input): Stream.Stream<A, E, R> =>
   Stream.unwrap(
     Effect.withFiber((fiber) => Effect.succeed(Stream.provideService(self, Deadline, begin(fiber, budget))))
-  )
+  ))

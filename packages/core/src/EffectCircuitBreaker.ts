@@ -46,7 +46,7 @@
  *   yield* Effect.exit(get)
  *   yield* Effect.exit(get)
  *   return (yield* Effect.flip(get))._tag
- * }).pipe(Effect.provide(CircuitBreaker.layerMemory({
+ * }).pipe(Effect.provide(CircuitBreaker.layer({
  *   trip: CircuitBreaker.failureRate({ rate: 0.5, within: "30 seconds", minimum: 2 })
  * })))
  *
@@ -66,8 +66,8 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { StoreError } from "./CircuitBreakerStore.ts"
-import { stackless } from "./internal/stackless.ts"
 import { failure, ignored, type Outcome, success } from "./Outcome.ts"
+import { withoutStack } from "./Refusal.ts"
 
 /**
  * A breaker of ours, as one of theirs.
@@ -165,7 +165,7 @@ const outcomeOf = (outcome: Theirs.Outcome): Outcome => {
 }
 
 const refusalOf = ({ key, retryAfter, state }: CircuitBreaker.CircuitOpen): Theirs.CircuitBreakerError =>
-  stackless(() =>
+  withoutStack(() =>
     new Theirs.CircuitBreakerError({
       reason: state === "HalfOpen" ? new Theirs.CircuitHalfOpen({ key }) : new Theirs.CircuitOpen({ key, retryAfter })
     })

@@ -1,10 +1,13 @@
 /**
- * The one error with which every module of ours refuses to be built from options that make no sense.
+ * The error with which every module here refuses to be built from options that are out of range.
+ *
+ * It lists all issues at once, each with the option, its value and what is required, so that a configuration is fixed in one
+ * go. Nothing was built.
  *
  * **Details**
  *
- * It lists all issues at once, each with the option, its value and what is allowed, so that a configuration is mended in
- * one go. Nothing was built when it is raised.
+ * `layer` and `make` fail with it. Options written as literals in your code fail while you develop, or never:
+ * `Layer.orDie` takes the error out of the types.
  *
  * **Example** (All issues at once)
  *
@@ -13,11 +16,12 @@
  * import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
  *
  * const program = CircuitBreaker.CircuitBreaker.use((breaker) => breaker.state("openai")).pipe(
- *   Effect.provide(CircuitBreaker.layerMemory({ trip: CircuitBreaker.consecutive(0), probeLease: 0 })),
- *   Effect.catchTag("InvalidOptions", (invalid) => Effect.succeed(invalid.issues.map((issue) => issue.option)))
+ *   Effect.provide(CircuitBreaker.layer({ trip: CircuitBreaker.consecutive(0), probeLease: 0 })),
+ *   Effect.catchTag("InvalidOptions", (invalid) => Effect.succeed(invalid.message))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => [ 'trip.failures', 'probeLease' ]
+ * console.log(await Effect.runPromise(program))
+ * // => CircuitBreaker: trip.failures is 0; must be a whole number from 1 to 1000. probeLease is 0; must be at least 1ms
  * ```
  *
  * @since 0.1.0
@@ -25,8 +29,8 @@
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 
-// What is refused is often what JSON has no word for: NaN, Infinity, nothing at all.
-const plain = (actual: unknown): Schema.Json => {
+// JSON has no form for many values that are refused: NaN, Infinity, undefined.
+const toJson = (actual: unknown): Schema.Json => {
   switch (typeof actual) {
     case "string":
     case "boolean":
@@ -37,14 +41,16 @@ const plain = (actual: unknown): Schema.Json => {
     case "undefined":
       return String(actual)
     default:
-      return actual === null ? null : typeof actual === "object" ? "an object" : `a ${typeof actual}`
+      if (actual === null) return null
+      if (Array.isArray(actual)) return actual.length === 0 ? [] : "a list"
+      return typeof actual === "object" ? "an object" : `a ${typeof actual}`
   }
 }
 
 const Actual: Schema.decodeTo<Schema.Unknown, Schema.Codec<Schema.Json>> = Schema.Json.pipe(
   Schema.decodeTo(Schema.Unknown, {
     decode: SchemaGetter.passthroughSubtype<unknown, Schema.Json>(),
-    encode: SchemaGetter.transform(plain)
+    encode: SchemaGetter.transform(toJson)
   })
 )
 
@@ -55,14 +61,14 @@ const Actual: Schema.decodeTo<Schema.Unknown, Schema.Codec<Schema.Json>> = Schem
  * @category models
  */
 export const Issue: Schema.Struct<
-  { readonly option: Schema.String; readonly actual: typeof Actual; readonly allowed: Schema.String }
+  { readonly option: Schema.String; readonly actual: typeof Actual; readonly requirement: Schema.String }
 > = Schema.Struct({
-  /** The option's path, as in `queue`, `trip.failures` or, of several, `trip[1].rate`. */
+  /** The path of the option: `queue`, `trip.failures`, or `trip[1].rate` in a list. */
   option: Schema.String,
-  /** What was given. Whatever is not JSON is encoded in words. */
+  /** The value that was refused. A value that JSON cannot hold is encoded as words. */
   actual: Actual,
-  /** What is allowed, in words. */
-  allowed: Schema.String
+  /** What is required: `must be at least 1ms`. */
+  requirement: Schema.String
 })
 
 /**
@@ -73,13 +79,20 @@ export const Issue: Schema.Struct<
  */
 export class InvalidOptions extends Schema.Error<InvalidOptions>("@sluice/core/InvalidOptions")({
   _tag: Schema.tag("InvalidOptions"),
+  /** The module whose options they are. */
   module: Schema.String,
   issues: Schema.NonEmptyArray(Issue)
 }) {
   override get message(): string {
-    const issues = this.issues.map(({ actual, allowed, option }) =>
-      `${option} is ${actual === "" ? `""` : plain(actual)}; allowed: ${allowed}`
-    )
-    return `${this.module}: ${issues.join(" | ")}`
+    const issues = this.issues.map(({ actual, option, requirement }) => `${option}${shown(actual)} ${requirement}`)
+    return `${this.module}: ${issues.join(". ")}`
   }
+}
+
+const shown = (actual: unknown): string => {
+  const json = toJson(actual)
+  if (json === "undefined") return " is missing;"
+  // "targets must not be empty" says it all.
+  if (Array.isArray(json)) return ""
+  return ` is ${json === "" ? `""` : String(json)};`
 }

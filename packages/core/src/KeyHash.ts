@@ -53,11 +53,8 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import { NoCanonicalForm, withCanonical } from "./internal/canonical.ts"
-import { slotOf } from "./internal/requestKey.ts"
-import { sha256 as sha256Binary, toHex } from "./internal/sha256.ts"
+import { sha256 as sha256Binary, toHex } from "./internal/hashing/sha256.ts"
 
 /**
  * The input holds something that no key can be made of. A mistake in the program: it arrives as a defect.
@@ -102,31 +99,3 @@ export const KeyHash: Context.Reference<(canonical: Uint8Array) => string> = Con
   "@sluice/core/KeyHash",
   { defaultValue: () => sha256 }
 )
-
-/**
- * The slot of an operation's call, by the `KeyHash` of the running fiber. Throws `InvalidKey`, and whatever the hash throws.
- *
- * @internal
- */
-export const slotFor = (operation: string, tenant: string | undefined, value: unknown): string => {
-  const hash = Fiber.getCurrent()?.getRef(KeyHash) ?? sha256
-  try {
-    // The default hash lets go of the bytes. Another may keep them, so it is given its own.
-    return withCanonical(
-      [operation, tenant, value],
-      (bytes) => hash === sha256 ? sha256Binary(bytes) : slotOf(textOf(hash(bytes.slice())))
-    )
-  } catch (error) {
-    throw error instanceof NoCanonicalForm
-      ? new InvalidKey({ operation, path: error.path, found: error.found })
-      : error
-  }
-}
-
-// A promise, for one, would be the same text for every input, and so the same key.
-const textOf = (hash: unknown): string => {
-  if (typeof hash !== "string" || hash === "") {
-    throw new TypeError(`KeyHash has to return a text, and gave a ${typeof hash}`)
-  }
-  return hash
-}

@@ -46,7 +46,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
-import { isRefusal } from "./internal/refusal.ts"
+import { isRefusal } from "./Refusal.ts"
 
 /**
  * What an attempt says about the dependency.

@@ -48,51 +48,23 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
-import * as Option from "effect/Option"
-import * as Pipeable from "effect/Pipeable"
-import * as Predicate from "effect/Predicate"
-import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
+import type * as Option from "effect/Option"
+import type * as Pipeable from "effect/Pipeable"
 import * as Stream from "effect/Stream"
-import { mapConcurrently } from "./internal/mapConcurrently.ts"
-import { Options } from "./internal/options.ts"
-import type { AnyEffect } from "./internal/primitive.ts"
-import { Primitive } from "./internal/primitive.ts"
-import { checkRetryPolicy } from "./internal/retryOptions.ts"
-import { stackless } from "./internal/stackless.ts"
-import * as Watch from "./internal/stageWatch.ts"
-import { timeout } from "./internal/timeout.ts"
+import { FailedStage, type StageTimeout } from "./internal/pipeline/errors.ts"
+import { mapConcurrently } from "./internal/pipeline/mapConcurrently.ts"
+import { readStreamOptions } from "./internal/pipeline/options.ts"
+import * as Plan from "./internal/pipeline/plan.ts"
+import * as Watch from "./internal/pipeline/watch.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
-import * as RetryPolicy from "./RetryPolicy.ts"
+import type * as RetryPolicy from "./RetryPolicy.ts"
 
-const TypeId = "~@sluice/core/Pipeline"
-
-/**
- * A stage gave no answer within its timeout.
- *
- * @since 0.1.0
- * @category errors
- */
-export class StageTimeout extends Schema.Error<StageTimeout>("@sluice/core/StageTimeout")({
-  _tag: Schema.tag("StageTimeout"),
-  /** The name of the pipeline that the stage is in. */
-  pipeline: Schema.String,
-  /** The name of the stage. */
-  stage: Schema.String,
-  /** The time that an attempt of the stage was given. */
-  after: Schema.DurationFromMillis
-}) {
-  override get message(): string {
-    return `stage ${this.stage} of ${this.pipeline} gave no answer within ${Duration.format(this.after)}`
-  }
-}
+export { FailedStage, StageTimeout } from "./internal/pipeline/errors.ts"
 
 /**
  * Named steps from an `In` to an `Out`. Call it, or hand it to `stage` as a step of another pipeline.
@@ -102,7 +74,7 @@ export class StageTimeout extends Schema.Error<StageTimeout>("@sluice/core/Stage
  */
 export interface Pipeline<in In, out Out, out E = never, out R = never> extends Pipeable.Pipeable {
   (input: In): Effect.Effect<Out, E, R>
-  readonly [TypeId]: typeof TypeId
+  readonly [Plan.TypeId]: typeof Plan.TypeId
   readonly name: string
   /** In the order in which they run. */
   readonly stages: ReadonlyArray<Stage>
@@ -197,7 +169,7 @@ export interface StreamOptions {
  * @since 0.1.0
  * @category constructors
  */
-export const make = <In>(name: string): Pipeline<In, In> => fromStages<In, In, never, never>(name, [])
+export const make = <In>(name: string): Pipeline<In, In> => Plan.fromSteps<In, In, never, never>(name, [])
 
 /**
  * The pipeline, if the options of its stages make sense, those of nested pipelines included.
@@ -236,7 +208,8 @@ export const make = <In>(name: string): Pipeline<In, In> => fromStages<In, In, n
  */
 export const validate = <In, Out, E, R>(
   self: Pipeline<In, Out, E, R>
-): Effect.Effect<Pipeline<In, Out, E, R>, InvalidOptions> => Effect.as(checked(self.name, stepsOf(self)), self)
+): Effect.Effect<Pipeline<In, Out, E, R>, InvalidOptions> =>
+  Effect.as(Plan.validate(self.name, Plan.stepsOf(self)), self)
 
 /**
  * Whether a value is a pipeline.
@@ -244,8 +217,7 @@ export const validate = <In, Out, E, R>(
  * @since 0.1.0
  * @category guards
  */
-export const isPipeline = (u: unknown): u is Pipeline<never, unknown, unknown, unknown> =>
-  typeof u === "function" && TypeId in u
+export const isPipeline: (u: unknown) => u is Pipeline<never, unknown, unknown, unknown> = Plan.isPipeline
 
 /**
  * Adds a stage at the end.
@@ -338,7 +310,7 @@ export const stage: {
 } =
   <Out, B, E2, R2>(name: string, run: (input: Out) => Effect.Effect<B, E2, R2>, options?: unknown) =>
   <In, E, R>(self: Pipeline<In, Out, E, R>): Pipeline<In, never, never, never> =>
-    fromStages(self.name, [...stepsOf(self), new Step(self, name, run, options)])
+    Plan.fromSteps(self.name, [...Plan.stepsOf(self), new Plan.Step(self, name, run, options)])
 
 /**
  * Runs a pipeline on one input: the same as calling it.
@@ -502,25 +474,10 @@ const mapInputs = <In, E, R, B, E2, R2>(
   f: (input: In, index: number) => Effect.Effect<B, E2, R2>,
   options: StreamOptions | undefined
 ): Stream.Stream<B, E | E2, R | R2> =>
-  Stream.unwrap(Effect.map(Effect.orDie(streamOptions(options)), ({ concurrency, unordered }) =>
+  Stream.unwrap(Effect.map(readStreamOptions(options), ({ concurrency, unordered }) =>
     concurrency === 1
       ? Stream.mapEffect(inputs, f)
       : mapConcurrently(inputs, f, { concurrency, unordered })))
-
-const streamOptions = (given: unknown = {}) => {
-  const options = new Options("Pipeline")
-  if (!Predicate.isObject(given)) options.refuse("options", given, "an object")
-  const { concurrency = 1, unordered = false } = Predicate.isObject(given) ? given : {}
-  const isWhole = typeof concurrency === "number" && Number.isSafeInteger(concurrency) && concurrency >= 1
-  if (!isWhole && concurrency !== "unbounded") {
-    options.refuse("concurrency", concurrency, "a whole number from 1 | unbounded")
-  }
-  if (typeof unordered !== "boolean") options.refuse("unordered", unordered, "true | false")
-  return options.check({
-    concurrency: isWhole ? concurrency : Number.MAX_SAFE_INTEGER,
-    unordered: unordered === true
-  })
-}
 
 /**
  * How a run, or a stage of it, ended. `Recovered` is a success that came from the stage's recovery.
@@ -605,7 +562,7 @@ export interface StageTiming {
 export const withTimings = <In, Out, E, R>(
   self: Pipeline<In, Out, E, R>
 ): (input: In) => Effect.Effect<readonly [exit: Exit.Exit<Out, E>, timings: Timings], never, R> => {
-  const plan = new Plan(self.name, stepsOf(self))
+  const plan = new Plan.Plan(self.name, Plan.stepsOf(self))
   return (input) =>
     Effect.suspend(() => {
       const watch = new Watch.RunWatch(self.name)
@@ -678,21 +635,6 @@ const describeOptions = ({ recovers, retry, timeout }: Stage): string => {
 }
 
 /**
- * The stage that failed, as an annotation of the cause that the pipeline failed with. Read it with `failedStage`.
- *
- * @since 0.1.0
- * @category models
- */
-export class FailedStage extends Context.Service<FailedStage, {
-  readonly pipeline: string
-  readonly stage: string
-  /** Counted from 0. */
-  readonly index: number
-  /** What of the stage failed: its function, or its recovery after that. */
-  readonly during: "Run" | "Recovery"
-}>()("@sluice/core/Pipeline/FailedStage") {}
-
-/**
  * The stage that a cause comes from; of nested pipelines the innermost stage.
  *
  * **Details**
@@ -727,310 +669,3 @@ export class FailedStage extends Context.Service<FailedStage, {
  */
 export const failedStage = (cause: Cause.Cause<unknown>): Option.Option<FailedStage["Service"]> =>
   Context.getOption(Cause.annotations(cause), FailedStage)
-
-const fromStages = <In, Out, E, R>(name: string, stages: ReadonlyArray<Step>): Pipeline<In, Out, E, R> => {
-  const plan = new Plan(name, stages)
-  const pipeline = (input: In) => new Run(plan, input)
-  Object.defineProperty(pipeline, "name", { value: name })
-  // `make` and `stage` have checked each stage against the one before it; the list of stages has no room for their types.
-  return Object.assign(pipeline, Pipeable.Prototype, { [TypeId]: TypeId, stages }) as unknown as Pipeline<In, Out, E, R>
-}
-
-// Only `fromStages` makes pipelines, and of nothing but steps.
-const stepsOf = (self: { readonly stages: ReadonlyArray<Stage> }): ReadonlyArray<Step> =>
-  self.stages as ReadonlyArray<Step>
-
-/** Calls a stage. What it does is noted in the watch, if there is one. */
-type Call = (input: unknown, watch: Watch.StageWatch | undefined) => AnyEffect
-type OnFailure = (cause: Cause.Cause<unknown>) => AnyEffect
-type Recover = (error: unknown, input: unknown) => AnyEffect
-type Place = Omit<FailedStage["Service"], "during">
-
-/** A stage as it was given, and how it runs. */
-class Step implements Stage {
-  readonly name: string
-  readonly run: Stage["run"]
-  readonly timeout: Duration.Duration | undefined
-  readonly retry: RetryPolicy.RetryPolicy | undefined
-  readonly recovers: boolean
-  /** Whether there is nothing around its function. */
-  readonly isBare: boolean
-  readonly call: Call
-  readonly onFailure: OnFailure
-  private readonly given: { readonly name: unknown; readonly options: unknown }
-
-  constructor(
-    pipeline: { readonly name: string; readonly stages: ReadonlyArray<Stage> },
-    name: string,
-    run: Stage["run"],
-    options: unknown
-  ) {
-    const { recover, retry, timeout } = readOptions(options)
-    this.given = { name, options }
-    this.name = unusedName(String(name), pipeline.stages)
-    this.run = run
-    this.timeout = timeout
-    this.retry = retry?.policy
-    this.recovers = recover !== undefined
-    this.isBare = timeout === undefined && retry === undefined && recover === undefined
-    const place = { pipeline: pipeline.name, stage: this.name, index: pipeline.stages.length }
-    this.call = recovering(retrying(bounded(watching(run), this.timeout, place), retry), recover, place)
-    this.onFailure = annotating({ ...place, during: "Run" })
-  }
-
-  check(options: Options, path: string): void {
-    const at = `${path}${this.name}`
-    if (typeof this.given.name !== "string") options.refuse(`${at}.name`, this.given.name, "a string")
-    if (typeof this.run !== "function") options.refuse(`${at}.run`, this.run, "a function that returns an Effect")
-    checkOptions(options, at, this.given.options)
-    if (isPipeline(this.run)) { for (const step of stepsOf(this.run)) step.check(options, `${at}.`) }
-  }
-}
-
-const unusedName = (name: string, stages: ReadonlyArray<Stage>): string => {
-  const taken = new Set(stages.map((stage) => stage.name))
-  let unused = name
-  for (let nth = 2; taken.has(unused); nth++) unused = `${name}#${nth}`
-  return unused
-}
-
-// Options may be anything, whatever their types say. What cannot be read is left out here, and refused by `checkOptions`
-// before anything runs: so what is read may be taken for what it should be.
-const readOptions = (given: unknown) => {
-  const { recover, retry, timeout } = Predicate.isObject(given) ? given : {}
-  const policy = policyOf(retry)
-  return {
-    timeout: Option.getOrUndefined(Duration.fromInput(timeout as Duration.Input)),
-    retry: policy === undefined ? undefined : { ...(policy === retry ? undefined : retry as object), policy },
-    recover: typeof recover === "function" ? recover as Recover : undefined
-  }
-}
-
-const policyOf = (retry: unknown): RetryPolicy.RetryPolicy | undefined => {
-  const policy = Predicate.hasProperty(retry, "policy") ? retry.policy : retry
-  return Predicate.isObject(policy) ? policy as unknown as RetryPolicy.RetryPolicy : undefined
-}
-
-/** Fails with all that is wrong with the options of a pipeline, and of those that are nested in it. */
-const checked = (name: unknown, steps: ReadonlyArray<Step>): Effect.Effect<void, InvalidOptions> => {
-  const options = new Options("Pipeline")
-  if (typeof name !== "string") options.refuse("name", name, "a string")
-  for (const step of steps) step.check(options, "")
-  return options.check(undefined)
-}
-
-const checkOptions = (options: Options, path: string, given: unknown): void => {
-  if (given === undefined) return
-  if (!Predicate.isObject(given)) return options.refuse(`${path}.options`, given, "an object")
-  const { recover, retry, timeout } = given
-  // What is no duration is refused as one that is too short would be.
-  if (timeout !== undefined) options.millis(`${path}.timeout`, timeout as Duration.Input, 1)
-  if (retry !== undefined) checkRetry(options, `${path}.retry`, retry)
-  if (recover !== undefined && typeof recover !== "function") {
-    options.refuse(`${path}.recover`, recover, "a function that returns an Effect")
-  }
-}
-
-const checkRetry = (options: Options, path: string, retry: unknown): void => {
-  const policy = policyOf(retry)
-  if (policy === undefined) return options.refuse(path, retry, "a RetryPolicy | { policy, ... }")
-  if (policy === retry || !Predicate.isObject(retry)) return checkRetryPolicy(options, policy, `${path}.`)
-  checkRetryPolicy(options, policy, `${path}.policy.`)
-  const { classify, nested, onAttempt } = retry
-  if (classify !== undefined && typeof classify !== "function") {
-    options.refuse(`${path}.classify`, classify, "a function")
-  }
-  if (nested !== undefined && nested !== "share" && nested !== "own") {
-    options.refuse(`${path}.nested`, nested, "share | own")
-  }
-  if (onAttempt !== undefined && typeof onAttempt !== "function") {
-    options.refuse(`${path}.onAttempt`, onAttempt, "a function")
-  }
-}
-
-// A stage is only ever called with what the one before it returns: `stage` has checked that.
-const calling = (run: Stage["run"]): StageFunction => run as StageFunction
-
-const watching = (run: Stage["run"]): Call => {
-  const call = calling(run)
-  return (input, watch) => {
-    if (watch === undefined) return call(input)
-    watch.attempts++
-    if (!isPipeline(run)) return call(input)
-    const nested = watch.nested = new Watch.RunWatch(run.name)
-    return watchRun(nested, watchFrom(stepsOf(run), 0, input, nested))
-  }
-}
-
-const bounded = (call: Call, after: Duration.Duration | undefined, { pipeline, stage }: Place): Call => {
-  if (after === undefined) return call
-  const millis = Duration.toMillis(after)
-  return (input, watch) => {
-    const answer = call(input, watch)
-    // No timer for what has answered.
-    if (isAnswered(answer)) return answer
-    return Effect.withFiber((fiber) => {
-      const at = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis
-      const error = () => {
-        if (watch !== undefined) watch.timeouts++
-        return stackless(() => new StageTimeout({ pipeline, stage, after }))
-      }
-      return timeout(fiber, answer, { at: () => at, error })
-    })
-  }
-}
-
-const retrying = (call: Call, retry: StageRetry<unknown, unknown> | undefined): Call =>
-  retry === undefined
-    ? call
-    : (input, watch) => RetryPolicy.retry(Effect.suspend(() => call(input, watch)), retry.policy, retry)
-
-const recovering = (call: Call, recover: Recover | undefined, place: Place): Call => {
-  if (recover === undefined) return call
-  const onRecoveryFailure = annotating({ ...place, during: "Recovery" })
-  return (input, watch) => {
-    const answer = call(input, watch)
-    if (isAnswered(answer)) return answer
-    return Effect.catchCause(answer, (cause) => {
-      const found = Cause.findError(cause)
-      if (Result.isFailure(found) || Cause.hasDies(cause)) return Effect.failCause(cause)
-      const error = found.success
-      if (watch !== undefined) watch.recoveredFrom = Watch.tagOf(error)
-      return Effect.catchCause(
-        Effect.suspend(() => recover(error, input)),
-        // Who lets an error pass has not made it: what is noted on its cause stays.
-        (failed) => isOnly(failed, error) ? Effect.failCause(cause) : onRecoveryFailure(failed)
-      )
-    })
-  }
-}
-
-const isOnly = ({ reasons: [reason, ...more] }: Cause.Cause<unknown>, error: unknown): boolean =>
-  more.length === 0 && reason !== undefined && Cause.isFailReason(reason) && reason.error === error
-
-// By its prototype, since `Exit.isExit` looks up those of whatever has not answered: 100 ns less for five stages.
-const success: unknown = Object.getPrototypeOf(Exit.void)
-const isAnswered = (answer: AnyEffect): answer is Exit.Success<unknown> => Object.getPrototypeOf(answer) === success
-
-// The annotation of an inner pipeline stands: `annotate` keeps what is there.
-const annotating = (failed: FailedStage["Service"]): OnFailure => {
-  const annotation = Context.make(FailedStage, failed)
-  return (cause) =>
-    Effect.failCause(Cause.fromReasons(
-      cause.reasons.map((reason) => Cause.isInterruptReason(reason) ? reason : reason.annotate(annotation))
-    ))
-}
-
-type StageFunction = (input: unknown) => AnyEffect
-
-/** A stage, and all that follow it. */
-interface Frame {
-  readonly call: StageFunction
-  readonly onFailure: OnFailure
-  readonly onSuccess: StageFunction
-  readonly next: Frame | undefined
-}
-
-/** How a pipeline runs. */
-class Plan {
-  private readonly name: string
-  private readonly steps: ReadonlyArray<Step>
-  private isReady = false
-  private first: Frame | undefined
-
-  constructor(name: string, steps: ReadonlyArray<Step>) {
-    this.name = name
-    this.steps = steps
-  }
-
-  run(input: unknown, fiber: Fiber.Fiber<unknown, unknown>): AnyEffect {
-    if (Watch.isTraced(fiber)) return this.watch(input, new Watch.RunWatch(this.name))
-    return this.isReady ? runFrom(this.first, input) : Effect.flatMap(this.ready(), () => runFrom(this.first, input))
-  }
-
-  watch(input: unknown, watch: Watch.RunWatch): AnyEffect {
-    return watchRun(watch, Effect.flatMap(this.ready(), () => watchFrom(this.steps, 0, input, watch)))
-  }
-
-  // When it is run for the first time: most of the pipelines that `pipe` makes on the way never are.
-  private ready(): Effect.Effect<void> {
-    if (this.isReady) return Effect.void
-    return Effect.map(Effect.orDie(checked(this.name, this.steps)), () => {
-      this.first = framesOf(this.steps)
-      this.isReady = true
-    })
-  }
-}
-
-/** A pipeline called with an input. */
-class Run extends Primitive {
-  private readonly plan: Plan
-  private readonly input: unknown
-
-  constructor(plan: Plan, input: unknown) {
-    super()
-    this.plan = plan
-    this.input = input
-  }
-
-  override evaluate(fiber: Fiber.Fiber<unknown, unknown>): AnyEffect {
-    return this.plan.run(this.input, fiber)
-  }
-}
-
-// A nested pipeline with nothing around it is its stages: it costs nothing of its own.
-const framesOf = (steps: ReadonlyArray<Step>): Frame | undefined => {
-  const left = [...steps]
-  let next: Frame | undefined
-  for (let step = left.pop(); step !== undefined; step = left.pop()) {
-    if (step.isBare && isPipeline(step.run)) left.push(...stepsOf(step.run))
-    else next = frameOf(step, next)
-  }
-  return next
-}
-
-const frameOf = ({ call, isBare, onFailure, run }: Step, next: Frame | undefined): Frame => ({
-  call: isBare ? calling(run) : (input) => call(input, undefined),
-  onFailure,
-  onSuccess: (input) => runFrom(next, input),
-  next
-})
-
-// Stages that answer at once are run in place, one after the other; only one that does not takes a frame on the fiber.
-const runFrom = (first: Frame | undefined, input: unknown): AnyEffect => {
-  let value = input
-  for (let frame = first; frame !== undefined; frame = frame.next) {
-    try {
-      const answer = frame.call(value)
-      if (!isAnswered(answer)) return Effect.matchCauseEffect(answer, frame)
-      if (frame.next === undefined) return answer
-      value = answer.value
-    } catch (defect) {
-      // Thrown before there is an effect whose failure could be handled.
-      return frame.onFailure(Cause.die(defect))
-    }
-  }
-  return Effect.succeed(value)
-}
-
-const watchRun = (watch: Watch.RunWatch, stages: AnyEffect): AnyEffect =>
-  Watch.watched(stages, {
-    name: watch.pipeline,
-    attributes: { "sluice.pipeline": watch.pipeline },
-    onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
-  })
-
-/** As `runFrom`, with a watch on each stage. */
-const watchFrom = (steps: ReadonlyArray<Step>, at: number, input: unknown, run: Watch.RunWatch): AnyEffect => {
-  const step = steps[at]
-  if (step === undefined) return Effect.succeed(input)
-  const watch = run.begin(step.name, at)
-  return Effect.matchCauseEffect(
-    Watch.watched(Effect.suspend(() => step.call(input, watch)), {
-      name: `${run.pipeline}/${step.name}`,
-      attributes: { "sluice.pipeline": run.pipeline, "sluice.stage": step.name, "sluice.stage.index": at },
-      onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
-    }),
-    { onFailure: step.onFailure, onSuccess: (answer) => watchFrom(steps, at + 1, answer, run) }
-  )
-}

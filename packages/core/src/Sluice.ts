@@ -1,32 +1,32 @@
 /**
- * One policy out of all primitives, in the order in which they belong.
+ * One policy made of all primitives, in the right order.
  *
- * deduplicate -> place in the queue -> retry -> per attempt: look at the circuit -> permit -> admit to the circuit ->
- * attempt timeout -> the call.
+ * deduplicate -> slot in the bounded queue -> retry -> for each attempt: look at the circuit -> permit -> admission to the
+ * circuit -> attempt timeout -> the call.
  *
  * **When to use**
  *
- * For every call of one kind to one kind of service: give it a policy as a service of its own, and protect each call with
- * it. What is left out of the options is not built.
+ * For all calls of one kind to one kind of service. Make the policy a service of its own, and protect each call with it. Parts
+ * that the options leave out are not built.
  *
  * **Details**
  *
- * - A call that sleeps between attempts keeps its place in the queue, never a permit, and comes back at the head.
- * - The attempt timeout is raised inside the circuit, so that a service that hangs is seen to be down.
- * - An open circuit ends the call at once, unless its retryAfter fits before the call's deadline: then the call waits for it.
- * - Refusals of this policy arrive as `Rejected`, with the refusal as its `reason`: a new kind of refusal renames nobody's
- *   error type. The call's own errors keep theirs.
+ * - A call that backs off between attempts keeps its slot, but no permit, and queues again at the head.
+ * - The attempt timeout is raised inside the circuit, so that a service that hangs opens it.
+ * - An open circuit ends the call at once, unless its retryAfter fits before the call's deadline. Then the call waits for it.
+ * - Refusals are reasons of one `Rejected`, so that a new kind of refusal changes nobody's error type. The call's own errors keep
+ *   their types.
  *
  * **Gotchas**
  *
- * - Deduplication is off unless a call names its `dedupe` key.
- * - `attemptTimeout` without `retry` still counts: it bounds the only attempt.
- * - A stream's attempt lasts as long as the stream: `attemptTimeout` bounds the whole of it.
+ * - Without a `dedupe` key a call is not deduplicated.
+ * - Without `retry`, `attemptTimeout` still limits the only attempt.
+ * - An attempt of a stream lasts as long as the stream, and so does its `attemptTimeout`.
  *
  * **Example** (A policy as a service)
  *
  * ```ts
- * import { Effect } from "effect"
+ * import { Effect, Layer } from "effect"
  * import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
  * import * as RetryPolicy from "@sluice/core/RetryPolicy"
  * import * as Sluice from "@sluice/core/Sluice"
@@ -44,7 +44,8 @@
  *
  * const program = Gpt.use((gpt) => ask.pipe(gpt.protect({ key: "openai" }), Sluice.withReport)).pipe(
  *   Effect.map(([exit, report]) => `${exit._tag} after ${report.attempts} attempts`),
- *   Effect.provide(Gpt.layerMemory)
+ *   // The options are literals above, so invalid ones are a bug and not an error to handle.
+ *   Effect.provide(Layer.orDie(Gpt.layer))
  * )
  *
  * console.log(await Effect.runPromise(program)) // => Success after 3 attempts
@@ -55,117 +56,122 @@
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Backpressure from "./Backpressure.ts"
+import type * as Backpressure from "./Backpressure.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 import * as Deduplicator from "./Deduplicator.ts"
-import { checkBreaker } from "./internal/breakerOptions.ts"
-import { checkDeduplicator } from "./internal/deduplicatorOptions.ts"
-import { localOf } from "./internal/guardLocally.ts"
-import { merged } from "./internal/merged.ts"
-import * as metrics from "./internal/metrics.ts"
-import { Options } from "./internal/options.ts"
-import { Policy } from "./internal/policy.ts"
-import { type Collector, CurrentCollector, type Settings } from "./internal/policyCall.ts"
-import { PolicyJournal } from "./internal/policyJournal.ts"
-import { type AttemptTimeout, Rejected } from "./internal/rejections.ts"
-import { checkRetryPolicy } from "./internal/retryOptions.ts"
-import { sluiceConfig } from "./internal/sluiceConfig.ts"
-import { stackless } from "./internal/stackless.ts"
+import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
+import { merged } from "./internal/kit/merged.ts"
+import { show } from "./internal/kit/metrics.ts"
+import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
+import { type Collector, CurrentCollector } from "./internal/policy/call.ts"
+import { sluiceConfig } from "./internal/policy/config.ts"
+import { PolicyJournal } from "./internal/policy/journal.ts"
+import { type CheckedPolicy, defaultMinTimeout as minTimeout, describe, readPolicy } from "./internal/policy/options.ts"
+import { Policy } from "./internal/policy/policy.ts"
+import { type AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
+import { OptionsReader } from "./OptionsReader.ts"
 import type { Classify } from "./Outcome.ts"
+import { withoutStack } from "./Refusal.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 
-export { AttemptTimeout, Rejected } from "./internal/rejections.ts"
+export { AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
 
 /**
- * What a policy is made of. What is left out is not built.
+ * Options for `Sluice.make` and `Sluice.Service`. Parts that are left out are not built.
  *
  * @since 0.1.0
  * @category models
  */
 export interface SluiceOptions {
-  /** Named in refusals, logs and metrics, and the key of calls that name none. Not empty. */
+  /** Used in refusals, logs and metrics, and as the key of calls that name none. Not empty. */
   readonly name: string
-  /** Default `RetryPolicy.none`: whether a call may be repeated is the caller's to say. */
+  /** Default `RetryPolicy.none`: only the developer knows whether a call may be repeated. */
   readonly retry?: RetryPolicy.RetryPolicy | undefined
   readonly breaker?: Omit<CircuitBreaker.CircuitBreakerOptions, "name" | "classify"> | undefined
   readonly backpressure?: Omit<Backpressure.BackpressureOptions, "name"> | undefined
-  /** How results are shared, for calls that name a key. */
+  /** For calls with a `dedupe` key. */
   readonly deduplicator?: Omit<Deduplicator.DeduplicatorOptions, "name"> | undefined
-  /** How long one attempt may take. Default none. */
+  /** How long one attempt may take. Default: without a limit. */
   readonly attemptTimeout?: Duration.Input | undefined
   /**
-   * An attempt that the deadline cuts short counts against the circuit if it had at least this long. Default 1 second: what
-   * takes longer to answer than a caller has left is not thereby down.
+   * An attempt that the deadline ends counts against the circuit if it had at least this long. Default 1 second,
+   * `defaultMinTimeout`: a caller with less time left says nothing about the service.
    */
   readonly minTimeout?: Duration.Input | undefined
-  /** The deadline of calls that bring none. Default none. */
+  /** The deadline of calls that set none. Default none. */
   readonly deadline?: Duration.Input | undefined
-  /** Asked after a call's own `classify` and before the `Classifier` reference. */
+  /** The second classifier of the chain: after a call's own, before the `Classifier` reference. */
   readonly classify?: Classify<unknown, unknown> | undefined
 }
 
 /**
- * What one call may be told.
+ * The default of `minTimeout`.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaultMinTimeout: Duration.Duration = minTimeout
+
+/**
+ * Options for `protect`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface CallOptions<A, E> {
-  /** Names the dependency, and so the circuit. Default the policy's name. */
+  /** Names the dependency, and so the circuit. Default: the policy's name. */
   readonly key?: string | undefined
   /** Shares the run and its result with calls of the same key. */
   readonly dedupe?: Deduplicator.Key<A, E> | undefined
-  /** The time for the call as a whole, with all its waits and attempts. */
+  /** The time of the whole call, with all waits and attempts. */
   readonly deadline?: Duration.Input | undefined
-  /** Asked first for what an exit says about the dependency. */
+  /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
 }
 
 /**
- * What one call of a stream may be told.
+ * Options for `protectStream`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface StreamCallOptions<A, E> extends Omit<CallOptions<A, E>, "classify"> {
-  /** Asked first for what the end of an attempt says about the dependency. */
+  /** The first classifier of the chain, for how an attempt ended. */
   readonly classify?: Classify<void, E> | undefined
-  /** Knows the part that completes an answer, see `CircuitBreaker`. */
+  /** Recognises the part that completes an answer. See `CircuitBreaker`. */
   readonly isComplete?: ((part: A) => boolean) | undefined
 }
 
 /**
- * What became of a call, also when it failed.
+ * What happened in a call, whether it succeeded or not.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Report {
-  /** Whether the call ran itself, joined a run that was under way, or was answered from what was kept. */
+  /** Whether the call ran itself, joined a run, or got a cached result. */
   readonly served: Deduplicator.Served
-  /** Attempts that this call made at the dependency: 0 where it joined, was answered from what was kept, or was refused. */
+  /** Attempts at the dependency. 0 if the call joined, got a cached result, or was refused. */
   readonly attempts: number
-  /** Time spent in the queue, between attempts, and waiting for the circuit. */
+  /** Time in the queue, in back-offs, and waiting for the circuit. */
   readonly waitedMillis: number
   readonly elapsedMillis: number
-  /** Why the retry gave up; `undefined` where it did not. */
+  /** Why the retry stopped. `undefined` if it did not. */
   readonly stopped: RetryPolicy.RetryStopped["Service"]["why"] | undefined
 }
 
 /**
- * Calls that ran under a policy, by how they ended. Those that joined another one, or got a result that was kept, are in the
- * deduplicator's numbers.
+ * Calls that ran under a policy, by result. Calls that joined another, or got a cached result, are in the deduplicator's stats.
  *
  * @since 0.1.0
  * @category models
@@ -174,13 +180,13 @@ export interface Calls {
   readonly succeeded: number
   /** With an error of their own, or with an `AttemptTimeout`. */
   readonly failed: number
-  /** By the policy, with `Rejected`. */
+  /** With `Rejected`. */
   readonly rejected: number
   readonly interrupted: number
 }
 
 /**
- * What happens under a policy: an attempt ended, a call was refused, a circuit moved, the permits became scarce or free.
+ * An event of a policy: an attempt ended, a call was refused, a circuit moved, or the level of pressure changed.
  *
  * @since 0.1.0
  * @category models
@@ -208,7 +214,7 @@ export type PolicyEvent =
   }
 
 /**
- * Everything there is to see of a policy at one moment.
+ * The state and the counters of a policy at one moment.
  *
  * @since 0.1.0
  * @category models
@@ -219,15 +225,15 @@ export interface Snapshot {
   /** Attempts at the dependency, of all calls. */
   readonly attempts: number
   readonly breaker: CircuitBreaker.Stats
-  /** `undefined` where the policy has none. */
+  /** `undefined` without backpressure. */
   readonly backpressure: Backpressure.Snapshot | undefined
   readonly deduplicator: Deduplicator.Stats
-  /** Attempts and refusals that a slow reader of `events` missed. */
+  /** Attempts and refusals that slow readers of `events` have lost. */
   readonly missed: number
 }
 
 /**
- * A policy, ready to protect calls.
+ * A policy that protects calls.
  *
  * @since 0.1.0
  * @category models
@@ -243,7 +249,7 @@ export interface Sluice {
       options?: CallOptions<A, E>
     ): Effect.Effect<A, E | Rejected | AttemptTimeout, R>
   }
-  /** Runs the stream under the policy. Attempts are repeated only before its first element. */
+  /** Runs the stream under the policy. It is retried only before its first element. */
   readonly protectStream: {
     <A, E>(
       options?: StreamCallOptions<A, E>
@@ -253,31 +259,31 @@ export interface Sluice {
       options?: StreamCallOptions<A, E>
     ): Stream.Stream<A, E | Rejected | AttemptTimeout, R>
   }
-  /** The policy's breaker; one that lets everything through where it has none. */
+  /** The policy's breaker. Without one, a breaker that admits every call. */
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"]
   /** The policy's deduplicator. */
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   /**
-   * From now on no call starts, and those that wait are refused; those that run go on. Waits until all are over, and succeeds
-   * with `true`; with `false` if `resume` came before that. Without `backpressure` nothing is refused: `true` at once.
+   * Refuses new and queued calls, and waits until the running ones have ended. `true` then; `false` if `resume` was called
+   * before. Without `backpressure` nothing is refused, and it is `true` at once.
    */
   readonly drain: Effect.Effect<boolean>
-  /** Lets calls in again after `drain`. */
+  /** Admits calls again after `drain`. */
   readonly resume: Effect.Effect<void>
-  /** Changes how many calls run at once, see `Backpressure`. Without `backpressure` it changes nothing. */
+  /** Changes the capacity of `backpressure`. Without it nothing changes. */
   readonly resize: (capacity: number) => Effect.Effect<void, InvalidOptions>
-  /** What is in the way of a call, outermost first. */
+  /** What a call goes through, outermost first. */
   readonly describe: ReadonlyArray<string>
   readonly snapshot: Effect.Effect<Snapshot>
   /**
-   * What happens under the policy, from the moment of subscribing. A reader that falls 256 behind misses the oldest;
-   * `snapshot` counts them. Costs nothing while nobody reads it.
+   * The events of the policy, from now on. A reader that falls 256 behind loses the oldest; `snapshot` counts them. Costs
+   * nothing while nobody reads.
    */
   readonly events: Stream.Stream<PolicyEvent>
 }
 
 /**
- * The exit of a protected call, and what became of it.
+ * Returns the exit of a protected call, with a report: attempts, waits, how it was served, why its retry stopped.
  *
  * @since 0.1.0
  * @category combinators
@@ -305,96 +311,8 @@ const stoppedOf = (exit: Exit.Exit<unknown, unknown>): Report["stopped"] =>
     ? undefined
     : Option.getOrUndefined(Option.map(RetryPolicy.stopped(exit.cause), (stopped) => stopped.why))
 
-interface Checked {
-  readonly settings: Settings
-  readonly breaker: CircuitBreaker.CircuitBreakerOptions | undefined
-  readonly backpressure: Backpressure.Settings | undefined
-  readonly deduplicator: Deduplicator.DeduplicatorOptions
-}
-
-const readOptions = (input: SluiceOptions): Effect.Effect<Checked, InvalidOptions> => {
-  const options = new Options("Sluice")
-  if (typeof input !== "object" || input === null) {
-    options.refuse("options", input, "an object")
-    return Effect.flatMap(options.check(input), readOptions)
-  }
-  const retry = input.retry === undefined ? RetryPolicy.none : input.retry
-  const {
-    attemptTimeout,
-    backpressure,
-    breaker,
-    classify,
-    deadline,
-    deduplicator,
-    minTimeout = Duration.seconds(1),
-    name
-  } = input
-  if (typeof name !== "string" || name === "") options.refuse("name", name, "a text that is not empty")
-  if (classify !== undefined && typeof classify !== "function") options.refuse("classify", classify, "a function")
-  checkRetryPolicy(options, retry, "retry.")
-  if (breaker !== undefined) checkBreaker(options, breaker, "breaker.")
-  if (deduplicator !== undefined) checkDeduplicator(options, deduplicator, "deduplicator.")
-  if (deadline !== undefined) options.millis("deadline", deadline, 1)
-  return options.check({
-    settings: {
-      name,
-      retry,
-      attemptTimeoutMillis: attemptTimeout === undefined
-        ? undefined
-        : options.millis("attemptTimeout", attemptTimeout, 1),
-      minTimeoutMillis: options.millis("minTimeout", minTimeout, 0),
-      deadline,
-      classify
-    },
-    breaker: breaker === undefined ? undefined : { ...breaker, name },
-    backpressure: backpressure === undefined
-      ? undefined
-      : { ...Backpressure.check(options, backpressure, "backpressure."), name },
-    deduplicator: { ...deduplicator, name }
-  })
-}
-
-const describe = ({ backpressure, breaker, deduplicator, settings }: Checked): ReadonlyArray<string> => {
-  const { attemptTimeoutMillis, deadline, retry } = settings
-  const lines: Array<string> = []
-  if (deadline !== undefined) lines.push(`deadline: ${inWords(deadline)}, for calls that bring none`)
-  const kept = inWords(deduplicator.timeToLive ?? 0)
-  lines.push(`share runs of the same key${kept === "0" ? "" : `, keep results for ${kept}`}`)
-  if (backpressure !== undefined) {
-    lines.push(`place: ${backpressure.capacity} running and ${backpressure.queue} waiting`)
-  }
-  if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts, ${delaysOf(retry)}`)
-  if (backpressure !== undefined) lines.push(`permit: ${backpressure.capacity} at once`)
-  if (breaker !== undefined) lines.push(`circuit: one for each key, ${openingsOf(breaker)}`)
-  if (attemptTimeoutMillis !== undefined) lines.push(`attempt timeout: ${inWords(attemptTimeoutMillis)}`)
-  return lines
-}
-
-const inWords = (duration: Duration.Input): string => Duration.format(Duration.fromInputUnsafe(duration))
-
-const delaysOf = ({ baseDelay, factor, jitter, maxDelay }: RetryPolicy.RetryPolicy): string => {
-  const growth = factor === 1 ? "" : `, then times ${factor}, at most ${inWords(maxDelay)}`
-  return `first wait ${inWords(baseDelay)}${growth}, jitter ${jitter}`
-}
-
-const openingsOf = (breaker: CircuitBreaker.CircuitBreakerOptions): string => {
-  const { openFor = "30 seconds", trip = CircuitBreaker.consecutive(5) } = breaker
-  const trips = isList(trip) ? trip : [trip]
-  const time = Schedule.isSchedule(openFor) ? "a time by its schedule" : inWords(openFor)
-  return `opens for ${time} once ${trips.map(tripInWords).join(", or ")}`
-}
-
-const tripInWords = (trip: CircuitBreaker.TripPolicy): string => {
-  if (trip._tag === "Consecutive") return `${trip.failures} failed in a row`
-  const what = trip._tag === "FailureRate" ? "failed" : "were slow"
-  const last = trip.within === undefined ? `last ${trip.calls} calls` : `calls of the last ${inWords(trip.within)}`
-  return `${trip.rate} of the ${last} ${what} (of at least ${trip.minimum})`
-}
-
-const isList = <A>(one: A | ReadonlyArray<A>): one is ReadonlyArray<A> => Array.isArray(one)
-
 /**
- * Builds a policy with state of its own; its circuits are kept in the store that is there.
+ * Builds a policy with its own state. Its circuits are kept in the store in the context.
  *
  * @since 0.1.0
  * @category constructors
@@ -402,76 +320,70 @@ const isList = <A>(one: A | ReadonlyArray<A>): one is ReadonlyArray<A> => Array.
 export const make: (
   options: SluiceOptions
 ) => Effect.Effect<Sluice, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore | Scope.Scope> = Effect.fnUntraced(
-  function*(options: SluiceOptions) {
-    const checked = yield* readOptions(options)
-    const { settings } = checked
+  function*(input: SluiceOptions) {
+    const options = new OptionsReader("Sluice")
+    const checked = yield* options.check(readPolicy(options, input))
+    const { backpressure, settings } = checked
     const clock = yield* Clock.Clock
     const journal = new PolicyJournal(clock)
     yield* Effect.addFinalizer(() => journal.events.close)
-    yield* metrics.show(journal.sources(settings.name))
+    yield* show(journal.metrics(settings.name))
     const breaker = checked.breaker === undefined ? undefined : yield* CircuitBreaker.make(checked.breaker)
-    const limiter = checked.backpressure === undefined
+    const limiter = backpressure === undefined
       ? undefined
-      : yield* Backpressure.limit(
-        checked.backpressure,
-        (reason) => journal.shed(stackless(() => new Rejected({ reason })))
+      : yield* makeLimiter(
+        backpressure,
+        (reason) => journal.noteShed(withoutStack(() => new Rejected({ reason })))
       )
-    const deduplicator = yield* Deduplicator.make(checked.deduplicator)
-    const local = breaker === undefined ? undefined : localOf(breaker)
-    const policy = new Policy({ settings, journal, clock, breaker, local, limiter, deduplicator })
-    return sluiceOf(policy, checked, {
-      breaker: breaker ?? CircuitBreaker.noop,
-      limiter,
-      deduplicator,
-      journal
-    })
+    const deduplicator = yield* makeDeduplicator(checked.deduplicator)
+    const maxWaitMillis = backpressure?.maxWaitMillis
+    const policy = new Policy({ settings, journal, clock, breaker, limiter, maxWaitMillis, deduplicator })
+    return sluiceOf(policy, checked, breaker ?? CircuitBreaker.noop, deduplicator.service, limiter)
   }
 )
 
-interface Parts {
-  readonly breaker: CircuitBreaker.CircuitBreaker["Service"]
-  readonly limiter: Backpressure.Limiter<Rejected> | undefined
-  readonly deduplicator: Deduplicator.Deduplicator["Service"]
-  readonly journal: PolicyJournal
-}
-
 const sluiceOf = (
   policy: Policy,
-  checked: Checked,
-  { breaker, deduplicator, journal, limiter }: Parts
-): Sluice => ({
-  protect: protectBy(policy),
-  protectStream: dual(
-    (args) => Stream.isStream(args[0]),
-    <A, E, R>(self: Stream.Stream<A, E, R>, options?: StreamCallOptions<A, E>) =>
-      policy.protectStream(self, options ?? noOptions)
-  ),
-  breaker,
-  deduplicator,
-  drain: limiter?.drain ?? Effect.succeed(true),
-  resume: limiter?.resume ?? Effect.void,
-  resize: (capacity) => limiter?.resize(capacity) ?? Effect.void,
-  describe: describe(checked),
-  snapshot: Effect.gen(function*() {
-    return {
-      name: checked.settings.name,
-      calls: { ...journal.calls },
-      attempts: journal.attempts,
-      breaker: yield* breaker.stats,
-      backpressure: limiter === undefined ? undefined : yield* limiter.snapshot,
-      deduplicator: yield* deduplicator.stats,
-      missed: journal.events.dropped
-    }
-  }),
-  events: merged<PolicyEvent>([
-    journal.events.stream,
-    Stream.map(breaker.transitions, (transition) => ({ _tag: "Circuit", transition })),
-    Stream.map(limiter?.pressure ?? Stream.empty, (pressure) => ({ _tag: "Pressure", pressure }))
-  ])
-})
+  checked: CheckedPolicy,
+  breaker: CircuitBreaker.CircuitBreaker["Service"],
+  deduplicator: Deduplicator.Deduplicator["Service"],
+  limiter: Limiter<Rejected> | undefined
+): Sluice => {
+  const { journal, settings: { name } } = policy
+  return {
+    protect: protectWith(policy),
+    protectStream: dual(
+      (args) => Stream.isStream(args[0]),
+      <A, E, R>(self: Stream.Stream<A, E, R>, options?: StreamCallOptions<A, E>) =>
+        policy.protectStream(self, options ?? noOptions)
+    ),
+    breaker,
+    deduplicator,
+    drain: limiter?.drain ?? Effect.succeed(true),
+    resume: limiter?.resume ?? Effect.void,
+    resize: (capacity) => limiter?.resize(capacity) ?? Effect.void,
+    describe: describe(checked),
+    snapshot: Effect.gen(function*() {
+      return {
+        name,
+        calls: { ...journal.calls },
+        attempts: journal.attempts,
+        breaker: yield* breaker.stats,
+        backpressure: limiter === undefined ? undefined : yield* limiter.snapshot,
+        deduplicator: yield* deduplicator.stats,
+        missed: journal.events.dropped
+      }
+    }),
+    events: merged<PolicyEvent>([
+      journal.events.stream,
+      Stream.map(breaker.transitions, (transition) => ({ _tag: "Circuit", transition })),
+      Stream.map(limiter?.pressure ?? Stream.empty, (pressure) => ({ _tag: "Pressure", pressure }))
+    ])
+  }
+}
 
-// Not by `dual`, as in `RetryPolicy.retry`: it costs 70 ns where a predicate has to tell the two apart.
-const protectBy = (policy: Policy): Sluice["protect"] => {
+// Not by `dual`, whose predicate costs 70 ns of every call.
+const protectWith = (policy: Policy): Sluice["protect"] => {
   function protect<A, E>(
     options?: CallOptions<A, E>
   ): <R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Rejected | AttemptTimeout, R>
@@ -493,36 +405,36 @@ const protectBy = (policy: Policy): Sluice["protect"] => {
 const noOptions = {}
 
 /**
- * Options from the configuration, over those that are given: what is set there wins, one by one.
+ * Reads options from the configuration. Each that is set there replaces the given one.
  *
  * **When to use**
  *
- * So that an operator can change a policy without a build. Hand it to a policy's `layerConfig`.
+ * To let an operator change a policy without a build. Pass it to a policy's `layerConfig`.
  *
  * **Details**
  *
  * Every option that is data has a key: the prefix, the part and the option, as in `GPT_RETRY_MAX_ATTEMPTS`,
- * `GPT_BREAKER_OPEN_FOR`, `GPT_BACKPRESSURE_CAPACITY`, `GPT_DEDUPLICATOR_TIME_TO_LIVE` and `GPT_ATTEMPT_TIMEOUT`. Times are written as
- * in `"30 seconds"`, `"500 millis"` or `"1 hour"`. A part that neither the options nor the configuration name is not built.
+ * `GPT_BREAKER_OPEN_FOR`, `GPT_BACKPRESSURE_CAPACITY`, `GPT_DEDUPLICATOR_TIME_TO_LIVE` and `GPT_ATTEMPT_TIMEOUT`. Times look like
+ * `"30 seconds"`, `"500 millis"` or `"1 hour"`. A part that neither the options nor the configuration name is not built.
  *
- * When a circuit opens is set by these, each over the first policy of its kind among the options; the other policies stay.
+ * These set when the circuit opens. Each changes the first trip policy of its kind in the options, and keeps the others:
  *
- * | key | |
+ * | key | meaning |
  * |---|---|
  * | `GPT_BREAKER_CONSECUTIVE` | failures in a row, as in `consecutive` |
- * | `GPT_BREAKER_FAILURE_RATE`, `GPT_BREAKER_SLOW_RATE` | the rate of `failureRate` or `slowCallRate`, above 0, up to 1 |
- * | `..._CALLS` in place of `_RATE` | of the last so many calls, in place of a time; default 20 |
- * | `..._WITHIN` in place of `_RATE` | of the calls of that time, in place of a number |
- * | `..._MINIMUM` in place of `_RATE` | so many calls at least; default half of `_CALLS`, or 10 of a time |
+ * | `GPT_BREAKER_FAILURE_RATE`, `GPT_BREAKER_SLOW_RATE` | the rate of `failureRate` or `slowCallRate`, above 0, at most 1 |
+ * | `..._CALLS` instead of `_RATE` | the window is this many last calls; default 20 |
+ * | `..._WITHIN` instead of `_RATE` | the window is this much time, instead of `_CALLS` |
+ * | `..._MINIMUM` instead of `_RATE` | calls below which no rate is computed; default half of `_CALLS`, or 10 of a time |
  *
- * - What is not set stays as it is in the options. A minimum that is the default there is so again for a new `_CALLS` or `_WITHIN`.
- * - Where the options have no policy of the kind, `_RATE` or `_CONSECUTIVE` adds one; the others without `_RATE` are refused.
- * - Where the options have no `trip` at all, what is set stands in place of the default `consecutive(5)`.
+ * - What is not set stays as in the options. A minimum that is the default is computed again for a new `_CALLS` or `_WITHIN`.
+ * - If the options have no policy of the kind, `_RATE` and `_CONSECUTIVE` add one. The others without `_RATE` are refused.
+ * - If the options have no `trip` at all, what is set replaces the default `consecutive(5)`.
  *
  * **Gotchas**
  *
- * - A value of the wrong form is a `ConfigError` that names its key; one that makes no sense is `InvalidOptions`, which
- *   names its option.
+ * - A value of the wrong form is a `ConfigError` that names its key. A value out of range is `InvalidOptions`, which names its
+ *   option.
  *
  * **Example** (An operator allows more attempts)
  *
@@ -541,7 +453,8 @@ const noOptions = {}
  *   Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ GPT_RETRY_MAX_ATTEMPTS: "5" }))
  * )
  *
- * console.log(await Effect.runPromise(program)) // => retry: 5 attempts, first wait 500ms, then times 2, at most 1m, jitter full
+ * console.log(await Effect.runPromise(program))
+ * // => retry: 5 attempts, first delay 500ms, then times 2, at most 1m, jitter full
  * ```
  *
  * @since 0.1.0
@@ -551,7 +464,7 @@ export const config = (prefix: string, options: SluiceOptions): Config.Config<Sl
   sluiceConfig(prefix, options)
 
 /**
- * Every store that a policy may ask for, kept in this process.
+ * Provides every store that a policy can need, kept in this process.
  *
  * @since 0.1.0
  * @category layers
@@ -559,7 +472,7 @@ export const config = (prefix: string, options: SluiceOptions): Config.Config<Sl
 export const layerStoresMemory: Layer.Layer<CircuitBreakerStore.CircuitBreakerStore> = CircuitBreakerStore.layerMemory
 
 /**
- * A policy that lets everything through as it is.
+ * A policy that runs every call as it is.
  *
  * @since 0.1.0
  * @category constructors
@@ -588,14 +501,16 @@ export const noop: Sluice = {
 }
 
 /**
- * The class of a policy that is a service of its own: one tag for each policy, so that no two are mixed up.
+ * Defines a policy as a service of its own. Each policy has its own tag, so that no two are mixed up.
  *
  * **Details**
  *
- * - `layer` keeps its circuits in the `CircuitBreakerStore` that is there, which others may share.
- * - `layerMemory` is complete.
- * - `layerConfig` is `layer` with options that a `Config` makes of these, see `config`.
- * - `layerNoop` lets everything through, for tests and for switching the policy off.
+ * - `layer` is complete: its circuits are kept in this process.
+ * - `layerStore` keeps its circuits in the `CircuitBreakerStore` in the context, which others can share.
+ * - `layerConfig` is `layerStore` with options from a `Config`. See `config`.
+ * - `layerNoop` runs every call as it is, for tests and to switch the policy off.
+ *
+ * All but `layerNoop` can fail with `InvalidOptions`. For options that are literals in your code use `Layer.orDie`.
  *
  * @since 0.1.0
  * @category services
@@ -605,18 +520,18 @@ export const Service = <Self>() =>
   id: Id,
   options: SluiceOptions
 ): Context.ServiceClass<Self, Id, Sluice> & {
-  readonly layer: Layer.Layer<Self, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>
-  readonly layerMemory: Layer.Layer<Self, InvalidOptions>
+  readonly layer: Layer.Layer<Self, InvalidOptions>
+  readonly layerStore: Layer.Layer<Self, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>
   readonly layerConfig: (
     config: (options: SluiceOptions) => Config.Config<SluiceOptions>
   ) => Layer.Layer<Self, InvalidOptions | Config.ConfigError, CircuitBreakerStore.CircuitBreakerStore>
   readonly layerNoop: Layer.Layer<Self>
 } => {
   const Tag = Context.Service<Self, Sluice>()(id)
-  const layer = Layer.effect(Tag, make(options))
+  const layerStore = Layer.effect(Tag, make(options))
   return Object.assign(Tag, {
-    layer,
-    layerMemory: Layer.provide(layer, Layer.fresh(layerStoresMemory)),
+    layer: Layer.provide(layerStore, Layer.fresh(layerStoresMemory)),
+    layerStore,
     layerConfig: (config: (options: SluiceOptions) => Config.Config<SluiceOptions>) =>
       Layer.effect(Tag, Effect.flatMap(config(options), make)),
     layerNoop: Layer.succeed(Tag, noop)

@@ -22,8 +22,8 @@ const operators: Record<string, (guard: Service) => Effect.Effect<unknown, unkno
 /** Nothing is held, nobody waits, and everything can be had. */
 const isIdle = (guard: Service, at: string) =>
   Effect.gen(function*() {
-    const { capacity, draining, places, queued, running } = yield* guard.snapshot
-    assert.deepStrictEqual({ running, queued, places }, { running: 0, queued: 0, places: 0 }, at)
+    const { capacity, draining, slots, queued, running } = yield* guard.snapshot
+    assert.deepStrictEqual({ running, queued, slots }, { running: 0, queued: 0, slots: 0 }, at)
     if (draining) yield* guard.resume
     assert.strictEqual(yield* guard.withPermits(Effect.succeed("all"), { permits: capacity }), "all", at)
     assert.isTrue(yield* guard.drain, at)

@@ -182,7 +182,7 @@ class Model {
       running: this.inUse,
       queued: this.line.length,
       queue,
-      places: this.running.length + this.line.length,
+      slots: this.running.length + this.line.length,
       level: this.isFull ? "Full" : this.isSoft ? "Soft" : "Normal",
       draining: this.draining,
       admitted: this.admitted,
@@ -317,14 +317,14 @@ it.effect.prop(
           model.drains,
           at
         )
-        if (model.draining && model.snapshot.places > 0) met.set("Draining", (met.get("Draining") ?? 0) + 1)
+        if (model.draining && model.snapshot.slots > 0) met.set("Draining", (met.get("Draining") ?? 0) + 1)
         met.set(model.snapshot.level, (met.get(model.snapshot.level) ?? 0) + 1)
       }
       for (const end of model.ended.values()) met.set(end, (met.get(end) ?? 0) + 1)
 
       yield* Fiber.interruptAll(calls.map(({ fiber }) => fiber))
-      const { places, queued, running } = yield* guard.snapshot
-      assert.deepStrictEqual([running, queued, places], [0, 0, 0])
+      const { slots, queued, running } = yield* guard.snapshot
+      assert.deepStrictEqual([running, queued, slots], [0, 0, 0])
     }),
   { arbitrary: { runs: 400, seed: 20_261_003 }, timeout: 60_000 }
 )

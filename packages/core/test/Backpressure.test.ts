@@ -652,23 +652,24 @@ describe("Backpressure", () => {
     const messages: ReadonlyArray<readonly [shed: Backpressure.BackpressureShed, message: string]> = [
       [
         new Backpressure.BackpressureShed({ ...given, why: "Full" }),
-        "gpt shed: 3 of 4 running, 7 waiting; raise capacity or queue, or send less at once"
+        "gpt: queue is full (3 of 4 permits in use, 7 queued). Raise capacity or queue, or send fewer calls at once"
       ],
       [
         new Backpressure.BackpressureShed({ ...given, why: "Full", permits: 2, retryAfter: seconds(3) }),
-        "gpt shed: asks for 2, 3 of 4 running, 7 waiting; at this pace come back in 3s; raise capacity or queue, or send less at once"
+        "gpt: queue is full (3 of 4 permits in use, 7 queued, 2 permits requested); retry in 3s. " +
+        "Raise capacity or queue, or send fewer calls at once"
       ],
       [
         new Backpressure.BackpressureShed({ ...given, why: "MaxWait", waited: seconds(2) }),
-        "gpt shed after 2s in the line: 3 of 4 running, 7 waiting; raise maxWait or capacity, or send less at once"
+        "gpt: no permit after 2s (3 of 4 permits in use, 7 queued). Raise capacity or maxWait, or send fewer calls at once"
       ],
       [
         new Backpressure.BackpressureShed({ ...given, why: "Draining" }),
-        "gpt shed: draining, 3 of 4 running, 7 waiting; send it elsewhere, or after resume"
+        "gpt: draining, no call starts (3 of 4 permits in use, 7 queued). Send it elsewhere, or retry after resume"
       ],
       [
         new Backpressure.BackpressureShed({ ...given, why: "TooLarge", permits: 5 }),
-        "gpt shed: asks for 5 of 4 permits; ask for fewer, or raise capacity"
+        "gpt: 5 of 4 permits requested. Request fewer, or raise capacity"
       ]
     ]
     for (const [shed, message] of messages) {
@@ -1186,7 +1187,7 @@ describe("Backpressure", () => {
           running: 0,
           queued: 0,
           queue: 2,
-          places: 0,
+          slots: 0,
           level: "Normal",
           draining: false,
           admitted: 0,
@@ -1196,13 +1197,13 @@ describe("Backpressure", () => {
         }
         assert.deepStrictEqual(yield* guard.snapshot, empty)
         const held = yield* hold(guard, 3)
-        const soft = { ...empty, running: 3, places: 1, level: "Soft", admitted: 1 }
+        const soft = { ...empty, running: 3, slots: 1, level: "Soft", admitted: 1 }
         assert.deepStrictEqual(yield* guard.snapshot, soft)
         const waiting = yield* start(guard.withPermits(Effect.void, { permits: 2, maxWait: "1 second" }))
         const leaving = yield* start(guard.withPermit(Effect.void))
         yield* Effect.exit(guard.withPermit(Effect.void))
         yield* Effect.exit(guard.withPermits(Effect.void, { permits: 5 }))
-        const full = { ...soft, queued: 2, places: 3, level: "Full", shed: { ...empty.shed, Full: 1, TooLarge: 1 } }
+        const full = { ...soft, queued: 2, slots: 3, level: "Full", shed: { ...empty.shed, Full: 1, TooLarge: 1 } }
         assert.deepStrictEqual(yield* guard.snapshot, full)
         yield* Fiber.interrupt(leaving)
         yield* TestClock.adjust("1 second")
@@ -1216,7 +1217,7 @@ describe("Backpressure", () => {
         assert.deepStrictEqual(yield* guard.snapshot, {
           ...after,
           running: 0,
-          places: 0,
+          slots: 0,
           level: "Normal",
           draining: true,
           shed: { ...after.shed, Draining: 1 }
@@ -1242,11 +1243,11 @@ describe("Backpressure", () => {
         yield* Fiber.interruptAll(fibers.filter((_, index) => index % 7 === 0))
         yield* TestClock.adjust(10_000)
         yield* Effect.forEach(fibers, Fiber.await)
-        const { abandoned, admitted, places, shed } = yield* guard.snapshot
+        const { abandoned, admitted, slots, shed } = yield* guard.snapshot
         assert.strictEqual(admitted + abandoned + shed.Full + shed.MaxWait + shed.TooLarge, asked)
         assert.isAtMost(over, admitted)
         assert.isAbove(Math.min(over, shed.Full, shed.MaxWait, shed.TooLarge), 0)
-        assert.strictEqual(places, 0)
+        assert.strictEqual(slots, 0)
       }))
   })
 

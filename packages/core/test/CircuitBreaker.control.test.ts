@@ -35,7 +35,7 @@ for (const [where, store] of Object.entries(stores)) {
     test: (breaker: Breaker) => Effect.Effect<A, E>
   ) =>
     CircuitBreaker.CircuitBreaker.use(test).pipe(
-      Effect.provide(Layer.provide(CircuitBreaker.layer(options), Layer.fresh(store)))
+      Effect.provide(Layer.provide(CircuitBreaker.layerStore(options), Layer.fresh(store)))
     )
 
   describe(`CircuitBreaker by hand, ${where}`, () => {

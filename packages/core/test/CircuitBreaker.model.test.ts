@@ -183,7 +183,7 @@ it.effect.prop(
         )
       }
       for (const [call] of running) yield* call.interrupt
-    }).pipe(Effect.provide(CircuitBreaker.layerMemory({
+    }).pipe(Effect.provide(CircuitBreaker.layer({
       trip: CircuitBreaker.consecutive(failuresToOpen),
       openFor: openMillis,
       probeLease: leaseMillis

@@ -12,7 +12,7 @@ type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 const withBreaker = <A, E>(
   options: CircuitBreaker.CircuitBreakerOptions,
   test: (breaker: Breaker) => Effect.Effect<A, E>
-) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layerMemory(options)))
+) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layer(options)))
 
 const tagOf = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)
 const succeed = (breaker: Breaker, times: number) => Effect.repeat(succeedCall(breaker), { times: times - 1 })
@@ -95,7 +95,7 @@ describe("CircuitBreaker: trip policies", () => {
           assert.strictEqual(yield* tagOf(breaker), "Closed")
           yield* slow(breaker, 1_001)
           assert.deepInclude(yield* refusal(breaker), { calls: 2, failures: 0, slow: 2 })
-          assert.include((yield* refusal(breaker)).message, "0 of 2 failed, 2 slow")
+          assert.include((yield* refusal(breaker)).message, "0 of 2 calls failed, 2 slow")
         })))
 
     it.effect("a call of exactly `slowAfter` is not slow", () =>

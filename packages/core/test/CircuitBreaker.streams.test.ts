@@ -9,7 +9,7 @@ type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 
 const withBreaker = <A, E>(test: (breaker: Breaker) => Effect.Effect<A, E>) =>
   CircuitBreaker.CircuitBreaker.use(test).pipe(
-    Effect.provide(CircuitBreaker.layerMemory({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))
+    Effect.provide(CircuitBreaker.layer({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))
   )
 
 const stateTag = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)

@@ -15,7 +15,7 @@ type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 const withBreaker = <A, E>(
   options: CircuitBreaker.CircuitBreakerOptions | undefined,
   test: (breaker: Breaker) => Effect.Effect<A, E>
-) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layerMemory(options)))
+) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layer(options)))
 
 const stateTag = (breaker: Breaker, key?: string) => Effect.map(breaker.state(key), (state) => state._tag)
 
@@ -111,7 +111,7 @@ describe("CircuitBreaker", () => {
         Effect.gen(function*() {
           yield* failCalls(breaker, 1, "secret-tenant")
           const refused = yield* Effect.flip(succeedCall(breaker, "secret-tenant"))
-          assert.strictEqual(refused.message, "circuit breaker refused: circuit open (1 of 1 failed); retry in 30s")
+          assert.strictEqual(refused.message, "circuit breaker: circuit open (1 of 1 calls failed). Retry in 30s")
         })))
 
     it.effect("is open until the last millisecond, and half-open when the time is over", () =>
@@ -673,7 +673,7 @@ describe("CircuitBreaker", () => {
   describe("stores", () => {
     const breakerOn = (store: Layer.Layer<CircuitBreakerStore.CircuitBreakerStore>) =>
       Effect.map(
-        Layer.build(CircuitBreaker.layer(oneFailure).pipe(Layer.provide(store))),
+        Layer.build(CircuitBreaker.layerStore(oneFailure).pipe(Layer.provide(store))),
         (context) => Context.get(context, CircuitBreaker.CircuitBreaker)
       )
 

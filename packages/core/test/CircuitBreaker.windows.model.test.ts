@@ -247,7 +247,7 @@ describe("CircuitBreaker with windows, slow calls, several probes, hints and con
             )
           }
           for (const [call] of running) yield* call.interrupt
-        }).pipe(Effect.provide(Layer.provide(CircuitBreaker.layer(options), Layer.fresh(store)))),
+        }).pipe(Effect.provide(Layer.provide(CircuitBreaker.layerStore(options), Layer.fresh(store)))),
       { arbitrary: { runs: 250, seed: 20_261_121 }, timeout: 60_000 }
     )
   }

@@ -30,7 +30,7 @@ describe("Deadline", () => {
         const error = yield* Effect.flip(Effect.flatMap(Fiber.join(fiber), Effect.fromResult))
         assert.strictEqual(error._tag, "DeadlineExceeded")
         assert.deepStrictEqual([error.at, Duration.toMillis(error.budget)], ["Attempt", 1_000])
-        assert.strictEqual(error.message, "no answer within 1s: it was under way")
+        assert.strictEqual(error.message, "no answer within 1s: the attempt was running")
       }))
 
     it.effect("interrupts what it runs, and waits for its finalizers", () =>
@@ -390,7 +390,7 @@ describe("Deadline", () => {
       assert.deepStrictEqual(json, { _tag: "DeadlineExceeded", at: "Backoff", budget: 2_000 })
       assert.strictEqual(
         (yield* Schema.decodeEffect(Deadline.DeadlineExceeded)(json)).message,
-        "no answer within 2s: it was waiting between two attempts"
+        "no answer within 2s: the call was backing off between attempts"
       )
     }))
 })

@@ -268,7 +268,7 @@ it.effect.prop(
           runs.started++
           return Deferred.await(gate)
         }).pipe(Effect.onInterrupt(() => Effect.sync(() => runs.interrupted++)))
-        const call = deduplicator.dedupeWith(self, Ask(key), (how) => served.push(how), Effect.fail)
+        const call = deduplicator.dedupe(self, Ask(key), { onServed: (how) => served.push(how) })
         const fiber = yield* Effect.forkDetach(found === undefined ? call : found.await, { startImmediately: true })
         const caller: Caller = { key, awaits: found !== undefined, served: [], end: undefined }
         callers.push({ model: caller, fiber, served, gate })

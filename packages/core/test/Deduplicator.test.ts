@@ -19,7 +19,7 @@ import {
 import { TestClock } from "effect/testing"
 import * as Deadline from "../src/Deadline.ts"
 import * as Deduplicator from "../src/Deduplicator.ts"
-import { SharedDeadline } from "../src/internal/launch.ts"
+import { SharedDeadline } from "../src/internal/deadline/shared.ts"
 import { InvalidOptions } from "../src/InvalidOptions.ts"
 import { KeyHash, sha256 } from "../src/KeyHash.ts"
 import * as Outcome from "../src/Outcome.ts"
@@ -153,10 +153,10 @@ describe("dedupe", () => {
 
   it.effect("says how each caller is served before it waits", () =>
     Effect.gen(function*() {
-      const { dedupeWith } = yield* Deduplicator.Deduplicator
+      const { dedupe } = yield* Deduplicator.Deduplicator
       const { call } = makeCall()
       const served: Array<Deduplicator.Served> = []
-      const ask = dedupeWith(call, Kept("x"), (how) => served.push(how))
+      const ask = call.pipe(dedupe(Kept("x"), { onServed: (how) => served.push(how) }))
       yield* fork(ask)
       yield* fork(ask)
       assert.deepStrictEqual(served, ["Led", "Joined"])
@@ -390,8 +390,8 @@ describe("maxWaiters", () => {
       const refused = refusalOf(yield* Effect.exit(dedupe(call, key)))
       const { maxWaiters, operation, policy, waiting } = refused
       assert.deepStrictEqual([policy, operation, waiting, maxWaiters], ["chat", "ask", 3, 3])
-      assert.include(refused.message, "3 of 3 callers wait for one run of operation ask")
-      assert.notInclude(refused.stack ?? "", " at ")
+      assert.include(refused.message, "3 of at most 3 callers wait for one flight of operation ask")
+      assert.notInclude(refused.stack ?? "", "\n    at ")
       assert.strictEqual(Outcome.fromExit(Exit.fail(refused))._tag, "Ignored")
       // Another key's callers, and one who takes the place of one who left.
       const other = yield* fork(dedupe(call, Ask("another prompt")))
@@ -419,22 +419,6 @@ describe("maxWaiters", () => {
       yield* Fiber.interruptAll(waiters)
       assert.deepInclude(yield* stats, { refused: 2, waiting: 0 })
     }).pipe(Effect.scoped, few))
-
-  it.effect("lets its caller say what a refusal is, and refuses nobody where it says nothing", () =>
-    Effect.gen(function*() {
-      const { dedupeStreamWith, dedupeWith } = yield* Deduplicator.Deduplicator
-      const { call } = makeCall()
-      const served: Array<Deduplicator.Served> = []
-      const ask = dedupeWith(call, key, (how) => served.push(how), () => Effect.fail("full" as const))
-      yield* Effect.forEach(many(3), () => fork(ask))
-      assert.strictEqual(yield* Effect.flip(ask), "full")
-      assert.deepStrictEqual(served, ["Led", "Joined", "Joined"])
-      yield* fork(dedupeWith(call, key, (how) => served.push(how)))
-      assert.strictEqual((yield* live).waiting, 4)
-      const read = Stream.runDrain(dedupeStreamWith(Stream.never, key, () => {}))
-      yield* Effect.forEach(many(4), () => fork(read))
-      assert.strictEqual((yield* live).waiting, 8)
-    }).pipe(few))
 
   it.effect("never keeps a refusal", () =>
     Effect.gen(function*() {
@@ -546,8 +530,7 @@ describe("time to live", () => {
       assert.deepStrictEqual(
         warnings.map(String),
         nonsense.map(([name]) =>
-          `deduplicator chat: the timeToLive of operation ${name} threw, or gave no finite duration; such results are handed out ` +
-          "and not kept"
+          `deduplicator chat: timeToLive of operation ${name} threw, or returned no finite duration; such results are not cached`
         )
       )
     }).pipe(provide({ name: "chat" }), Effect.provide(Logger.layer([logger])))
@@ -862,11 +845,11 @@ describe("claim", () => {
 
   it.effect("lets callers of dedupe wait for it, and one of them run when it is abandoned", () =>
     Effect.gen(function*() {
-      const { dedupeWith } = yield* Deduplicator.Deduplicator
+      const { dedupe } = yield* Deduplicator.Deduplicator
       const holder = yield* fork(Effect.scoped(Effect.andThen(claimIn(Kept("x")), Effect.never)))
       const { call, runs } = makeCall()
       const served: Array<Deduplicator.Served> = []
-      const ask = dedupeWith(call, Kept("x"), (how) => served.push(how))
+      const ask = dedupe(call, Kept("x"), { onServed: (how) => served.push(how) })
       const fibers = yield* Effect.forEach(many(3), () => fork(ask))
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(runs.started, 0)
@@ -1077,10 +1060,10 @@ describe("dedupeStream", () => {
 
   it.effect("is joined by nobody once its beginning is no longer kept", () =>
     Effect.gen(function*() {
-      const { dedupeStreamWith } = yield* Deduplicator.Deduplicator
+      const { dedupeStream } = yield* Deduplicator.Deduplicator
       const { runs, stream } = makeStream(8)
       const served: Array<Deduplicator.Served> = []
-      const read = Stream.runCollect(dedupeStreamWith(stream, key, (how) => served.push(how)))
+      const read = Stream.runCollect(dedupeStream(stream, key, { onServed: (how) => served.push(how) }))
       const first = yield* fork(read)
       yield* TestClock.adjust("4500 millis")
       const second = yield* fork(read)

@@ -60,7 +60,7 @@ describe("EffectCircuitBreaker", () => {
 
   const withTheirs = <A, E>(test: (breaker: Theirs.CircuitBreaker) => Effect.Effect<A, E>) =>
     Effect.flatMap(CircuitBreaker.CircuitBreaker, (ours) => test(EffectCircuitBreaker.fromBreaker(ours))).pipe(
-      Effect.provide(CircuitBreaker.layerMemory({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))
+      Effect.provide(CircuitBreaker.layer({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))
     )
   const fail = (breaker: Theirs.CircuitBreaker) => Effect.exit(breaker.execute(Effect.fail("503"), { key: "a" }))
 
@@ -129,5 +129,5 @@ describe("EffectCircuitBreaker", () => {
       assert.deepInclude(yield* breaker.state("a"), { _tag: "Open", retryAfter: Duration.minutes(1) })
       yield* ours.control({ key: "a", mode: "Disabled", reason: "the dependency lies" })
       assert.strictEqual((yield* breaker.state("a"))._tag, "Closed")
-    }).pipe(Effect.provide(CircuitBreaker.layerMemory())))
+    }).pipe(Effect.provide(CircuitBreaker.layer())))
 })

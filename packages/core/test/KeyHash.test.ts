@@ -3,8 +3,8 @@ import { Arbitrary, Cause, Duration, Effect, Equal, Exit, PrimaryKey, Redacted, 
 import { createHash } from "node:crypto"
 import { inspect } from "node:util"
 import * as Deduplicator from "../src/Deduplicator.ts"
-import { canonical, withCanonical } from "../src/internal/canonical.ts"
-import { portableDigest, toHex } from "../src/internal/sha256.ts"
+import { canonical, withCanonical } from "../src/internal/hashing/canonical.ts"
+import { portableDigest, toHex } from "../src/internal/hashing/sha256.ts"
 import { InvalidKey, KeyHash, sha256 } from "../src/KeyHash.ts"
 
 const bytesOf = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "utf8"))
@@ -555,7 +555,7 @@ describe("a key", () => {
         const wrong = hash as unknown as (bytes: Uint8Array) => string // as a caller in JavaScript may
         const key = yield* Effect.sync(() => Ask("x")).pipe(Effect.provideService(KeyHash, wrong))
         const exit = yield* useOf(key)
-        assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "KeyHash has to return a text")
+        assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "KeyHash has to return a non-empty string")
       }
     }))
 

@@ -287,7 +287,7 @@ describe("Pipeline", () => {
         const error = Option.getOrThrow(Cause.findErrorOption(cause))
         assert.strictEqual(error._tag, "StageTimeout")
         assert.deepStrictEqual([error.pipeline, error.stage, Duration.toMillis(error.after)], ["p", "ask", 2_000])
-        assert.strictEqual(error.message, "stage ask of p gave no answer within 2s")
+        assert.strictEqual(error.message, "p: stage ask did not answer within 2s")
         assert.deepStrictEqual(Option.getOrUndefined(Pipeline.failedStage(cause)), {
           pipeline: "p",
           stage: "ask",

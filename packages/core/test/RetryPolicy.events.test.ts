@@ -7,7 +7,7 @@ import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { retryWith } from "../src/RetryPolicy.ts"
+import { retryAttempts } from "../src/internal/retry/loop.ts"
 import { yields } from "./support/probe.ts"
 import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
 
@@ -141,7 +141,7 @@ describe("a wait that is refused", () => {
       let calls = 0
       const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
       const refuse = () => calls < 2 ? Effect.void : Effect.fail("refused")
-      const exit = yield* Effect.exit(retryWith(() => attempt, plain(), undefined, refuse))
+      const exit = yield* Effect.exit(retryAttempts(() => attempt, plain(), {}, refuse))
       assert.deepStrictEqual(Option.flatMap(Exit.getCause(exit), Cause.findErrorOption), Option.some("refused"))
       assert.deepStrictEqual([calls, stoppedBy(exit)], [2, { why: "Refused", attempts: 2 }])
     }))
@@ -150,7 +150,7 @@ describe("a wait that is refused", () => {
     Effect.gen(function*() {
       let calls = 0
       const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
-      const inner = retryWith(() => attempt, plain(), undefined, () => Effect.fail("refused"))
+      const inner = retryAttempts(() => attempt, plain(), {}, () => Effect.fail("refused"))
       const exit = yield* during(RetryPolicy.retry(inner, plain({ maxAttempts: 3 })), "1 minute")
       assert.deepStrictEqual([calls, stoppedBy(exit)], [3, { why: "Attempts", attempts: 3 }])
     }))
@@ -169,7 +169,7 @@ describe("a wait that is refused", () => {
 
   it.effect("by an interruption says nothing: nobody is left to hear it", () =>
     Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(retryWith(() => Effect.fail("busy"), plain(), undefined, Effect.sleep))
+      const fiber = yield* Effect.forkChild(retryAttempts(() => Effect.fail("busy"), plain(), {}, Effect.sleep))
       yield* TestClock.adjust("500 millis")
       yield* Fiber.interrupt(fiber)
       assert.isUndefined(stoppedBy(yield* Fiber.await(fiber)))

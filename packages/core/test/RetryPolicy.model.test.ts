@@ -37,7 +37,7 @@ const jitters = ["none", "full", "equal", "decorrelated", "Full"]
 const capOf = (maxDelay: unknown): number => {
   const rubbish = [-1, -1e300, NaN, -Infinity, "soon", "", null, true]
   if (rubbish.some((value) => Object.is(value, maxDelay))) return 60_000
-  if (typeof maxDelay === "object" && JSON.stringify(maxDelay)?.includes("null")) return 60_000
+  if (typeof maxDelay === "object" && /null|^\{\}$/.test(JSON.stringify(maxDelay) ?? "")) return 60_000
   // Rubbish went before.
   return Math.min(Duration.toMillis(maxDelay as Duration.Input), Number.MAX_SAFE_INTEGER)
 }

@@ -94,7 +94,7 @@ describe("RetryPolicy", () => {
           invalid.issues.map((issue) => issue.option),
           ["maxAttempts", "baseDelay", "factor", "maxDelay", "maxRetryAfter"]
         )
-        assert.include(invalid.message, "maxAttempts is 0; allowed: a whole number from 1")
+        assert.include(invalid.message, "maxAttempts is 0; must be a whole number of at least 1")
       }))
 
     it.effect("accepts every jitter, and delays of years", () =>
@@ -130,7 +130,11 @@ describe("RetryPolicy", () => {
         Effect.gen(function*() {
           // What a caller without types hands over.
           const invalid = yield* Effect.flip(RetryPolicy.validate(policy as RetryPolicy.RetryPolicy))
-          assert.deepStrictEqual(invalid.issues, [{ option: "policy", actual: policy, allowed: "a RetryPolicy" }])
+          assert.deepStrictEqual(invalid.issues, [{
+            option: "policy",
+            actual: policy,
+            requirement: "must be a RetryPolicy"
+          }])
         }))
     }
 

@@ -439,13 +439,13 @@ describe("configuration", () => {
       const error = yield* Effect.flip(built({ GPT_BREAKER_FAILURE_RATE: "0", GPT_BREAKER_SLOW_RATE: "0" }))
       assert.strictEqual(
         error.message,
-        "Sluice: breaker.trip[1].rate is 0; allowed: a number above 0, up to 1, of failureRate | " +
-          "breaker.trip[2].rate is 0; allowed: a number above 0, up to 1, of slowCallRate"
+        "Sluice: breaker.trip[1].rate is 0; must be a number above 0 and at most 1, for failureRate. " +
+          "breaker.trip[2].rate is 0; must be a number above 0 and at most 1, for slowCallRate"
       )
       const tooMany = yield* Effect.flip(built({ GPT_BREAKER_SLOW_MINIMUM: "50" }))
       assert.strictEqual(
         tooMany.message,
-        "Sluice: breaker.trip[2].minimum is 50; allowed: at most the calls of slowCallRate, which are 20"
+        "Sluice: breaker.trip[2].minimum is 50; must be at most the `calls` of slowCallRate, 20"
       )
     }))
 

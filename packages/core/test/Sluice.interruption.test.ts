@@ -108,7 +108,7 @@ const leftNothing = ({ gpt, others, pending }: Subject, at: string) =>
     yield* Effect.forEach(others, Fiber.await)
     yield* yields(20)
     const { backpressure, deduplicator } = yield* gpt.snapshot
-    assert.deepInclude(backpressure, { running: 0, queued: 0, places: 0 }, at)
+    assert.deepInclude(backpressure, { running: 0, queued: 0, slots: 0 }, at)
     assert.deepInclude(deduplicator, { flights: 0 }, at)
     assert.strictEqual(pending(), 0, `a timer is left, ${at}`)
     const state = yield* gpt.breaker.state("gpt")

@@ -197,7 +197,7 @@ describe("snapshot", () => {
       const { attempts, backpressure, breaker, calls: ended, deduplicator } = yield* gpt.snapshot
       assert.strictEqual(attempts, ran, "attempts are what ran")
       assert.strictEqual(total({ ...ended }), started, "every call ended somehow")
-      assert.deepInclude(backpressure, { running: 0, queued: 0, places: 0 })
+      assert.deepInclude(backpressure, { running: 0, queued: 0, slots: 0 })
       assert.deepInclude(deduplicator, { flights: 0 })
       // Each attempt said something. One whose deadline passed at the last moment was let in, and never begun.
       assert.isAtLeast(total(breaker.outcomes), attempts)

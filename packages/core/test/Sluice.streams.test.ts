@@ -367,7 +367,7 @@ describe("interruption of streams", () => {
           if (state._tag === "HalfOpen") assert.strictEqual(state.probing, 0, at)
           else assert.strictEqual(state._tag, "Closed", at)
           assert.strictEqual((yield* gpt.deduplicator.stats).flights, 0, at)
-          // One permit and two places: one call runs, one waits, a third is shed. Their circuit is another than the probe's.
+          // One permit and two slots: one call runs, one waits, a third is shed. Their circuit is another than the probe's.
           const call = <A, E>(self: Effect.Effect<A, E>) => gpt.protect(self, { key: "other" })
           const end = yield* Deferred.make<void>()
           const both = yield* Effect.forEach(

@@ -664,11 +664,11 @@ describe("interruption", () => {
         const running = yield* fork(gpt.protect(Effect.onInterrupt(Effect.never, () => Deferred.await(end))))
         const interrupting = yield* fork(Fiber.interrupt(running))
         yield* yields(5)
-        assert.deepInclude((yield* gpt.snapshot).backpressure, { running: 1, places: 1 })
+        assert.deepInclude((yield* gpt.snapshot).backpressure, { running: 1, slots: 1 })
         yield* Deferred.succeed(end, undefined)
         yield* Fiber.join(interrupting)
         const { backpressure, calls } = yield* gpt.snapshot
-        assert.deepInclude(backpressure, { running: 0, places: 0 })
+        assert.deepInclude(backpressure, { running: 0, slots: 0 })
         assert.deepInclude(calls, { interrupted: 1, failed: 0 })
       }
     }).pipe(withStore))
@@ -696,7 +696,7 @@ describe("interruption", () => {
     }))
 })
 
-/** Of a policy with one permit and two places: one call runs, one waits, a third is shed, and both get their answer. */
+/** Of a policy with one permit and two slots: one call runs, one waits, a third is shed, and both get their answer. */
 const bothPlacesAreFree = (gpt: Sluice.Sluice, at: string) =>
   Effect.gen(function*() {
     // Another circuit than the probe's, which may be half-open.
@@ -721,7 +721,7 @@ describe("policies as services", () => {
       yield* failed
       assert.strictEqual(yield* Effect.flatMap(Gpt, (gpt) => stateTag(gpt, "openai")), "Open")
       assert.strictEqual(yield* Effect.flatMap(Claude, (claude) => stateTag(claude, "openai")), "Closed")
-    }).pipe(Effect.provide([Gpt.layerMemory, Claude.layerMemory])))
+    }).pipe(Effect.provide([Gpt.layer, Claude.layer])))
 
   it.effect("policies on one store share the circuits of the keys they share", () =>
     Effect.gen(function*() {
@@ -729,7 +729,9 @@ describe("policies as services", () => {
       assert.strictEqual(yield* Effect.flatMap(Backup, (backup) => stateTag(backup, "openai")), "Open")
       const exit = yield* Effect.exit(Backup.use((backup) => backup.protect(Effect.void, { key: "openai" })))
       assert.deepInclude(refusalOf(exit), { _tag: "CircuitOpen", policy: "backup" })
-    }).pipe(Effect.provide(Layer.provide(Layer.mergeAll(Gpt.layer, Backup.layer), CircuitBreakerStore.layerMemory))))
+    }).pipe(
+      Effect.provide(Layer.provide(Layer.mergeAll(Gpt.layerStore, Backup.layerStore), CircuitBreakerStore.layerMemory))
+    ))
 
   it.effect("layerNoop lets everything through as it is", () =>
     Effect.gen(function*() {
@@ -759,11 +761,11 @@ describe("policies as services", () => {
         attemptTimeout: "5 seconds"
       })
       assert.deepStrictEqual(gpt.describe, [
-        "share runs of the same key",
-        "place: 2 running and 3 waiting",
-        "retry: 3 attempts, first wait 1s, jitter none",
-        "permit: 2 at once",
-        "circuit: one for each key, opens for 10s once 1 failed in a row",
+        "deduplicate: one run for a key",
+        "slots: 2 running and 3 queued",
+        "retry: 3 attempts, first delay 1s, jitter none",
+        "permits: 2 at once",
+        "circuit: one for each key, opens for 10s after 1 failure in a row",
         "attempt timeout: 5s"
       ])
     }).pipe(withStore))
@@ -783,18 +785,18 @@ describe("policies as services", () => {
         }
       })
       assert.deepStrictEqual(gpt.describe, [
-        "deadline: 1m, for calls that bring none",
-        "share runs of the same key, keep results for 1h",
-        "retry: 3 attempts, first wait 200ms, then times 3, at most 1m, jitter full",
-        "circuit: one for each key, opens for a time by its schedule once 0.5 of the last 40 calls failed (of at least 20), " +
-        "or 0.9 of the calls of the last 1m were slow (of at least 7)"
+        "deadline: 1m, for calls that set none",
+        "deduplicate: one run for a key, results cached for 1h",
+        "retry: 3 attempts, first delay 200ms, then times 3, at most 1m, jitter full",
+        "circuit: one for each key, opens for a time by its schedule after 50% failures in the last 40 calls " +
+        "(of at least 20 calls), or 90% slow calls in the last 1m (of at least 7 calls)"
       ])
     }).pipe(withStore))
 
   it.effect("has a name", () =>
     Effect.gen(function*() {
       const invalid = yield* Effect.flip(make({ name: "" }))
-      assert.strictEqual(invalid.message, `Sluice: name is ""; allowed: a text that is not empty`)
+      assert.strictEqual(invalid.message, `Sluice: name is ""; must be a non-empty string`)
     }).pipe(withStore))
 
   it.effect("a deadline that is no duration is a defect that names it", () =>
@@ -806,7 +808,7 @@ describe("policies as services", () => {
       assert.instanceOf(defect, InvalidOptions)
       assert.strictEqual(
         defect.message,
-        `Deadline: deadline is 5 minuts; allowed: a duration, as in "5 seconds"`
+        `Deadline: deadline is 5 minuts; must be a duration, such as "5 seconds"`
       )
     }).pipe(withStore))
 

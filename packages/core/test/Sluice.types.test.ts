@@ -129,8 +129,8 @@ describe("the types of a policy", () => {
         Effect.Effect<Sluice.Sluice, InvalidOptions, CircuitBreakerStore | Scope.Scope>
       >
     >()
-    typesAre<Equal<typeof Gpt.layer, Layer.Layer<Gpt, InvalidOptions, CircuitBreakerStore>>>()
-    typesAre<Equal<typeof Gpt.layerMemory, Layer.Layer<Gpt, InvalidOptions>>>()
+    typesAre<Equal<typeof Gpt.layerStore, Layer.Layer<Gpt, InvalidOptions, CircuitBreakerStore>>>()
+    typesAre<Equal<typeof Gpt.layer, Layer.Layer<Gpt, InvalidOptions>>>()
     typesAre<Equal<typeof Gpt.layerNoop, Layer.Layer<Gpt>>>()
     typesAre<Equal<typeof Gpt.key, "app/Gpt">>()
     assert.strictEqual(Gpt.key, "app/Gpt")

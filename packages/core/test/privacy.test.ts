@@ -50,7 +50,7 @@ const breakerOptions = { trip: CircuitBreaker.consecutive(1), storeTimeout: "100
 
 describe("shows no key, no input and no reason", () => {
   it.effect("CircuitBreaker, in memory", () =>
-    shows(breakAndRefuse.pipe(Effect.provide(CircuitBreaker.layerMemory(breakerOptions)))))
+    shows(breakAndRefuse.pipe(Effect.provide(CircuitBreaker.layer(breakerOptions)))))
 
   it.effect("CircuitBreaker, over a store that others share, and while that store is down", () =>
     shows(Effect.gen(function*() {
@@ -66,7 +66,7 @@ describe("shows no key, no input and no reason", () => {
         recover()
         yield* TestClock.adjust("2 seconds")
         yield* breaker.state(canary)
-      }).pipe(Effect.provide(Layer.provide(CircuitBreaker.layer(breakerOptions), shared)))
+      }).pipe(Effect.provide(Layer.provide(CircuitBreaker.layerStore(breakerOptions), shared)))
     })))
 
   it.effect("Deduplicator: neither the input nor the tenant, nor what it makes of them", () =>

@@ -20,7 +20,7 @@ type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 const withBreaker = <A, E>(
   options: CircuitBreaker.CircuitBreakerOptions,
   test: (breaker: Breaker) => Effect.Effect<A, E>
-) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layerMemory(options)))
+) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layer(options)))
 
 const stateTag = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)
 
@@ -100,7 +100,7 @@ describe("traps", () => {
       const calls = yield* Effect.forEach(Array.from({ length: 10 }), () => startCall(breaker))
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(calls.filter(({ ran }) => !ran()), [])
-    }).pipe(Effect.provide(CircuitBreaker.layer(oneFailure).pipe(Layer.provide(remoteStore(20))))))
+    }).pipe(Effect.provide(CircuitBreaker.layerStore(oneFailure).pipe(Layer.provide(remoteStore(20))))))
 
   it.effect("hint shorter than the current cooldown (litellm #40130)", () =>
     withBreaker(oneFailure, (breaker) =>
@@ -194,7 +194,7 @@ describe("traps", () => {
       yield* Effect.exit(RetryPolicy.retry(call, policy))
       assert.lengthOf(during, 20)
       assert.isBelow(Math.max(...during, timers()) - before, few)
-    }).pipe(Effect.provide(CircuitBreaker.layerMemory(oneFailure))))
+    }).pipe(Effect.provide(CircuitBreaker.layer(oneFailure))))
 
   it("each has a test that is named after it", () => {
     const tests = globSync("packages/*/test/**/*.test.ts", { cwd: root }).map((file) =>

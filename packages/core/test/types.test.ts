@@ -79,13 +79,13 @@ describe("CircuitBreaker", () => {
       }
       typed<Effect.Effect<void, CircuitBreaker.CircuitOpen>>()(breaker.check("db"))
       typed<Effect.Effect<CircuitBreaker.State, CircuitBreakerStore.StoreError>>()(breaker.state())
-    }).pipe(Effect.provide([CircuitBreaker.layerMemory(), answering])))
+    }).pipe(Effect.provide([CircuitBreaker.layer(), answering])))
 
   it("layers say what they need and how building them fails", () => {
     typed<Layer.Layer<CircuitBreaker.CircuitBreaker, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>>()(
-      CircuitBreaker.layer()
+      CircuitBreaker.layerStore()
     )
-    typed<Layer.Layer<CircuitBreaker.CircuitBreaker, InvalidOptions>>()(CircuitBreaker.layerMemory())
+    typed<Layer.Layer<CircuitBreaker.CircuitBreaker, InvalidOptions>>()(CircuitBreaker.layer())
     typed<Layer.Layer<CircuitBreaker.CircuitBreaker>>()(CircuitBreaker.layerNoop)
   })
 })
@@ -243,7 +243,7 @@ describe("Sluice", () => {
       typed<Exit.Exit<string, "db" | Sluice.Rejected | Sluice.AttemptTimeout>>()(exit)
       typed<Sluice.Report>()(report)
       assert.strictEqual(report.served, "Cached")
-    }).pipe(Effect.provide([Gpt.layerMemory, answering])))
+    }).pipe(Effect.provide([Gpt.layer, answering])))
 
   it("a single reason of a refusal can be caught", () => {
     const told = call("x").pipe(
@@ -265,8 +265,8 @@ describe("Sluice", () => {
 
   it.effect("layers say what they need", () =>
     Effect.gen(function*() {
-      typed<Layer.Layer<Gpt, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>>()(Gpt.layer)
-      typed<Layer.Layer<Gpt, InvalidOptions>>()(Gpt.layerMemory)
+      typed<Layer.Layer<Gpt, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>>()(Gpt.layerStore)
+      typed<Layer.Layer<Gpt, InvalidOptions>>()(Gpt.layer)
       typed<Layer.Layer<Gpt>>()(Gpt.layerNoop)
       assert.strictEqual(yield* call("x").pipe(Effect.provide([Gpt.layerNoop, answering])), "re: x")
     }))

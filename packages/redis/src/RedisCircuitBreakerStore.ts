@@ -48,7 +48,7 @@
  *
  * const Redis = NodeRedis.layerConfig({ url: Config.String("REDIS_URL"), disableOfflineQueue: Config.succeed(true) })
  *
- * export const Breaker = CircuitBreaker.layer({ trip: CircuitBreaker.consecutive(5) }).pipe(
+ * export const Breaker = CircuitBreaker.layerStore({ trip: CircuitBreaker.consecutive(5) }).pipe(
  *   Layer.provide(RedisCircuitBreakerStore.layer({ prefix: "billing:" })),
  *   Layer.provide(Redis)
  * )
@@ -63,13 +63,12 @@ import {
   StoreError,
   type Window
 } from "@sluice/core/CircuitBreakerStore"
-import { InvalidOptions } from "@sluice/core/InvalidOptions"
-import * as Duration from "effect/Duration"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
-import * as Predicate from "effect/Predicate"
 import { areSamples, isGeneration, isWindow } from "./internal/circuitGiven.ts"
 import { type Decoded, decodePage, decodeReply } from "./internal/circuitReply.ts"
 import * as Scripts from "./internal/circuitScripts.ts"
@@ -253,23 +252,13 @@ const refused = (operation: Verb, description: string): Effect.Effect<never, Sto
   Effect.suspend(() => Effect.fail(new StoreError({ operation, description })))
 
 const readOptions = (
-  options: RedisCircuitBreakerStoreOptions = {}
+  input: RedisCircuitBreakerStoreOptions = {}
 ): Effect.Effect<Settings, InvalidOptions> => {
-  const issues: Array<InvalidOptions["issues"][number]> = []
-  const refuse = (option: string, actual: unknown, allowed: string) => void issues.push({ option, actual, allowed })
-  const isObject: boolean = Predicate.isObject(options)
-  if (!isObject) refuse("options", options, "an object")
-  const given: RedisCircuitBreakerStoreOptions = isObject ? options : {}
-  const { idle = "1 hour", prefix = "sluice:" } = given
+  const options = new OptionsReader("RedisCircuitBreakerStore")
+  const { idle = "1 hour", prefix = "sluice:" } = options.object("options", input)
   if (typeof prefix !== "string" || prefix.length > 200 || /[{}]/.test(prefix)) {
-    refuse("prefix", prefix, "at most 200 characters, none of them a brace")
+    options.refuse("prefix", prefix, "must be a string of at most 200 characters, without braces")
   }
-  const idleMillis = Option.match(Duration.fromInput(idle), { onNone: () => 0, onSome: Duration.toMillis })
-  if (!(idleMillis >= 1_000 && idleMillis <= 365 * 24 * 3_600_000)) {
-    refuse("idle", Duration.isDuration(idle) ? Duration.format(idle) : idle, "a duration of 1 second to 365 days")
-  }
-  const [first, ...rest] = issues
-  return first === undefined
-    ? Effect.succeed({ prefix, idleMillis: Math.ceil(idleMillis) })
-    : Effect.fail(new InvalidOptions({ module: "RedisCircuitBreakerStore", issues: [first, ...rest] }))
+  const idleMillis = options.millis("idle", idle, 1_000, 365 * 24 * 3_600_000)
+  return options.check({ prefix, idleMillis: Math.ceil(idleMillis) })
 }

@@ -33,7 +33,7 @@
  *
  * const Redis = NodeRedis.layerConfig({ url: Config.String("REDIS_URL"), disableOfflineQueue: Config.succeed(true) })
  *
- * export const layer = Gpt.layer.pipe(Layer.provide(RedisStores.layer()), Layer.provide(Redis))
+ * export const layer = Gpt.layerStore.pipe(Layer.provide(RedisStores.layer()), Layer.provide(Redis))
  * ```
  *
  * @since 0.1.0
@@ -95,7 +95,7 @@ export const layer = (
  * class Gpt extends Sluice.Service<Gpt>()("app/Gpt", { name: "gpt", breaker: { openFor: "30 seconds" } }) {}
  *
  * const Redis = NodeRedis.layer({ url: "redis://127.0.0.1:1", disableOfflineQueue: true })
- * const layer = Gpt.layer.pipe(Layer.provide(RedisStores.layerInBackground(Redis)))
+ * const layer = Gpt.layerStore.pipe(Layer.provide(RedisStores.layerInBackground(Redis)))
  *
  * const program = Gpt.use((gpt) => gpt.protect(Effect.succeed("an answer"))).pipe(Effect.provide(layer))
  *

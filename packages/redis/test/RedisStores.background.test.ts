@@ -39,7 +39,7 @@ describe("a store that is connected in the background", () => {
     Effect.gen(function*() {
       class Gpt extends Sluice.Service<Gpt>()("test/Gpt", { name: "gpt", breaker: {} }) {}
       const connection = NodeRedis.layer({ url: "redis://127.0.0.1:1", disableOfflineQueue: true })
-      const layer = Gpt.layer.pipe(Layer.provide(RedisStores.layerInBackground(connection)))
+      const layer = Gpt.layerStore.pipe(Layer.provide(RedisStores.layerInBackground(connection)))
       const answer = yield* Gpt.use((gpt) => gpt.protect(Effect.succeed("an answer"))).pipe(
         Effect.provide(layer),
         Effect.provide(quiet)

@@ -77,6 +77,7 @@
  * @since 0.1.0
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -100,7 +101,6 @@ import { Recorder } from "../internal/loopback/recorder.ts"
 import * as Server from "../internal/loopback/server.ts"
 import type * as Speech from "../internal/loopback/speech.ts"
 import { check as checkTurns, Turns } from "../internal/loopback/turns.ts"
-import * as OptionsCheck from "../internal/options.ts"
 import type * as Journal from "./Journal.ts"
 import * as Script from "./Script.ts"
 import type * as Turn from "./Turn.ts"
@@ -400,8 +400,8 @@ interface Settings {
 
 const check = <R>(options: Options<R> | undefined): Effect.Effect<Settings, InvalidOptions> =>
   Effect.flatMap(Effect.result(Script.decode(options?.script ?? {})), (script) => {
-    const checked = new OptionsCheck.Options("LoopbackProvider")
-    if (script._tag === "Failure") checked.refuse("script", script.failure.message, "a script, see Script")
+    const checked = new OptionsReader("LoopbackProvider")
+    if (script._tag === "Failure") checked.refuse("script", script.failure.message, "must be a script, see Script")
     checked.integer("port", options?.port ?? 0, 0, 65_535)
     const pace = Paces.check(checked, options?.pace)
     checkTurns(checked, options?.turns)
@@ -410,9 +410,11 @@ const check = <R>(options: Options<R> | undefined): Effect.Effect<Settings, Inva
     }
     const journalCapacity = checked.integer("journalCapacity", options?.journalCapacity ?? 100_000, 1, 10_000_000)
     const apiKey = options?.apiKey === false ? undefined : options?.apiKey ?? randomKey()
-    return checked.check(
-      script._tag === "Failure" ? undefined : { script: script.success, pace, apiKey, journalCapacity }
-    )
+    const { invalid } = checked
+    // A script that was not decoded is an issue.
+    return invalid !== undefined || script._tag === "Failure"
+      ? Effect.fail(invalid as InvalidOptions)
+      : Effect.succeed({ script: script.success, pace, apiKey, journalCapacity })
   })
 
 // From the system's generator, not from Effect's Random: a seed that replays a test must not foretell a key.

@@ -27,6 +27,7 @@
  * @since 0.1.0
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as AiError from "effect/ai/AiError"
 import * as EmbeddingModel from "effect/ai/EmbeddingModel"
 import * as Clock from "effect/Clock"
@@ -39,7 +40,6 @@ import * as Embeddings from "../internal/loopback/embeddings.ts"
 import * as Paces from "../internal/loopback/paces.ts"
 import * as Scripted from "../internal/loopback/scripted.ts"
 import { check as checkTurns } from "../internal/loopback/turns.ts"
-import * as OptionsCheck from "../internal/options.ts"
 import type * as ScriptedModel from "./ScriptedModel.ts"
 import type * as Turn from "./Turn.ts"
 
@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ScriptedEmbedding["Service"], InvalidOptions> {
   const { dimensions, pace } = yield* check(options)
   const name = options?.name ?? "scripted"
-  const calls = new Calls({ turns: options?.turns, pace, inBand: "parts", say: () => "" }, yield* Clock.Clock)
+  const calls = new Calls({ turns: options?.turns, pace, streamErrors: "parts", say: () => "" }, yield* Clock.Clock)
 
   const model = yield* EmbeddingModel.make({
     embedMany: ({ inputs }) =>
@@ -138,7 +138,7 @@ const contextOf = (model: EmbeddingModel.EmbeddingModel, dimensions: number) =>
   Context.make(EmbeddingModel.EmbeddingModel, model).pipe(Context.add(EmbeddingModel.Dimensions, dimensions))
 
 const check = (options: Options | undefined) => {
-  const checked = new OptionsCheck.Options("ScriptedEmbedding")
+  const checked = new OptionsReader("ScriptedEmbedding")
   checkTurns(checked, options?.turns)
   const pace = Paces.check(checked, undefined)
   const wanted = options?.dimensions ?? Embeddings.defaultDimensions

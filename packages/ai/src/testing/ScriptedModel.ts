@@ -15,7 +15,7 @@
  * on.
  *
  * What goes wrong within a stream, long after it has begun, is told in the way of Effect's own providers: an error is a part of
- * type `error`, and a stream that is cut just ends, without a `finish` part. With `inBand: "failures"` both fail, as they do
+ * type `error`, and a stream that is cut just ends, without a `finish` part. With `streamErrors: "failures"` both fail, as they do
  * in `OpenAiCompatible`. A model that is asked for a whole answer fails in either case.
  *
  * The journal has every call: when it began, when its first part came, when it ended and how. A call is complete as soon as
@@ -60,6 +60,7 @@
  * @since 0.1.0
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
 import * as Clock from "effect/Clock"
@@ -74,7 +75,6 @@ import * as Paces from "../internal/loopback/paces.ts"
 import * as Scripted from "../internal/loopback/scripted.ts"
 import type { Pace } from "../internal/loopback/speech.ts"
 import { check as checkTurns } from "../internal/loopback/turns.ts"
-import * as OptionsCheck from "../internal/options.ts"
 import * as Turn from "./Turn.ts"
 
 /**
@@ -139,7 +139,7 @@ export interface Options {
   /** What its provider is called to those who ask for `Model.ProviderName`. Default `scripted`. */
   readonly provider?: string | undefined
   /** How a stream tells what goes wrong within it, see above. Default `parts`. */
-  readonly inBand?: "parts" | "failures" | undefined
+  readonly streamErrors?: "parts" | "failures" | undefined
 }
 
 /**
@@ -195,7 +195,7 @@ const contextOf = (scripted: Pick<ScriptedModel["Service"], "model" | "name">, p
   )
 
 const check = (options: Options | undefined) => {
-  const checked = new OptionsCheck.Options("ScriptedModel")
+  const checked = new OptionsReader("ScriptedModel")
   checkTurns(checked, options?.turns)
   return checked.check(Paces.check(checked, options?.pace))
 }
@@ -206,7 +206,7 @@ const build = Effect.fnUntraced(function*(options: Options, pace: Pace) {
   const calls = new Calls({
     turns: options.turns,
     pace,
-    inBand: options.inBand ?? "parts",
+    streamErrors: options.streamErrors ?? "parts",
     say: (prompt) => typeof answer === "function" ? answer(prompt) : answer ?? `Scripted echo: ${prompt}`
   }, yield* Clock.Clock)
 

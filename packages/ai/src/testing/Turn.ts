@@ -226,7 +226,7 @@ export const Malformed = Schema.TaggedStruct("Malformed", {
  * @since 0.1.0
  * @category models
  */
-export const InBandError = Schema.TaggedStruct("Error", {
+export const StreamError = Schema.TaggedStruct("Error", {
   ...everyAnswer,
   afterTokens,
   /** What kind of error, in the provider's words: `overloaded_error`, `server_error`. */
@@ -355,7 +355,7 @@ export const Hang = Schema.TaggedStruct("Hang", {
  * @since 0.1.0
  * @category models
  */
-export const Turn = Schema.Union([Answer, Stall, Cut, Reset, Malformed, InBandError, Status, Refusal, Hang])
+export const Turn = Schema.Union([Answer, Stall, Cut, Reset, Malformed, StreamError, Status, Refusal, Hang])
 
 /**
  * @since 0.1.0

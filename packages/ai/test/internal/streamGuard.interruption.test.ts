@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as InterruptionProbe from "@sluice/testing/InterruptionProbe"
-import { guard } from "../../src/internal/streamGuard.ts"
+import { guard } from "../../src/internal/stream/guard.ts"
 import { guarded, type Limits, rules, type Step, Upstream } from "../support/scripted.ts"
 
 const nothingLeft = (upstream: Upstream, at: string) =>

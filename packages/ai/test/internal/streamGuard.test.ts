@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Channel, Clock, Context, Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "@sluice/testing/InterruptionProbe"
-import { guard } from "../../src/internal/streamGuard.ts"
+import { guard } from "../../src/internal/stream/guard.ts"
 import { guarded, type Limits, type Part, rules, type Step, told, Upstream } from "../support/scripted.ts"
 
 /** Runs it to its end on a clock that runs ahead, and says what came and that nothing is left. */

@@ -161,7 +161,7 @@ for (const wire of wireNames) {
           Array.from({ length: 20 }, (_, n) => methods[n % 2] ?? "streamText"),
           (method, n) => ask(method, `prompt ${n}`),
           { concurrency: "unbounded" }
-        ).pipe(Effect.provide(resilient([target("A", wire, a, { concurrency: 2 })])))
+        ).pipe(Effect.provide(resilient([target("A", wire, a, { backpressure: { capacity: 2, queue: 100 } })])))
         assert.deepStrictEqual(told.map(({ attempts }) => attempts), told.map(() => ["ok"]))
         const seen = yield* settled(a)
         assert.deepStrictEqual([seen.length, Journal.maxOpen(seen)], [20, 2])

@@ -21,7 +21,7 @@ type TargetOptions = Partial<ResilientModel.TargetOptions>
 /** What a target meets, or that and what is said of it. */
 export type Given =
   | Turn.Turns
-  | (TargetOptions & { readonly turns: Turn.Turns } & Pick<ScriptedModel.Options, "inBand">)
+  | (TargetOptions & { readonly turns: Turn.Turns } & Pick<ScriptedModel.Options, "streamErrors">)
 
 const isTurns = (given: Given): given is Turn.Turns => typeof given === "function" || Array.isArray(given)
 
@@ -47,8 +47,8 @@ export const build = Effect.fnUntraced(function*(
   const targets: Array<Scripted> = []
   const described: Array<ResilientModel.Target<LanguageModel.LanguageModel, never, never>> = []
   for (const [name, each] of Object.entries(given)) {
-    const { inBand, turns, ...own } = isTurns(each) ? { turns: each, inBand: undefined } : each
-    const target = yield* Effect.orDie(ScriptedModel.make({ name, turns, answer: `from ${name}`, inBand }))
+    const { streamErrors, turns, ...own } = isTurns(each) ? { turns: each, streamErrors: undefined } : each
+    const target = yield* Effect.orDie(ScriptedModel.make({ name, turns, answer: `from ${name}`, streamErrors }))
     targets.push(target)
     described.push({ name, ...own, layer: target.layer })
   }

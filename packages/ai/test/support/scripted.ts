@@ -1,7 +1,7 @@
 /** A stream that does what it is told, part by part, and tells whether it was closed. For the tests of what watches streams. */
 import { Cause, Effect, Exit, type Fiber, type Pull, Scope, Stream } from "effect"
 import * as Channel from "effect/Channel"
-import { type Guard, guard } from "../../src/internal/streamGuard.ts"
+import { type Guard, guard } from "../../src/internal/stream/guard.ts"
 
 /** A letter per part: `s`tart and `u`sage are no output, `d`elta is, `f`inish completes, `e`rror says that it failed. */
 export type Part = "s" | "u" | "d" | "f" | "e"

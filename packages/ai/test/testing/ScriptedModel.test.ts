@@ -226,7 +226,7 @@ describe("what may become of a stream", () => {
       assert.deepStrictEqual(seen?.parts, ["response-metadata", "text-start", "\"a\"", "\" b\""])
       assert.isTrue(seen !== undefined && Exit.isSuccess(seen.exit))
       assert.strictEqual(call?.ending, "failed")
-      const strict = yield* met(Turn.cut({ afterTokens: 2 }), { inBand: "failures" })
+      const strict = yield* met(Turn.cut({ afterTokens: 2 }), { streamErrors: "failures" })
       assert.strictEqual(strict.seen && tagOf(strict.seen), "InternalProviderError")
     }))
 
@@ -263,7 +263,7 @@ describe("what may become of a stream", () => {
         message: "Overloaded"
       })
       assert.deepStrictEqual(yield* endings(model), ["failed"])
-      const strict = yield* met(turn, { inBand: "failures" })
+      const strict = yield* met(turn, { streamErrors: "failures" })
       assert.deepStrictEqual([strict.seen && tagOf(strict.seen), strict.seen?.parts.length], [
         "InternalProviderError",
         3
@@ -347,7 +347,7 @@ describe("its errors", () => {
       const read = Effect.result(Effect.map(Stream.runCollect(LanguageModel.streamText(options)), textOf))
       for (const turn of turns) {
         const provider = yield* LoopbackProvider.make({ turns: [turn] })
-        const model = yield* scripted([turn], { name: "m1", inBand: "failures" })
+        const model = yield* scripted([turn], { name: "m1", streamErrors: "failures" })
         for (const each of [ask, read]) {
           const real = told(yield* Effect.provide(each, ourModel(provider)))
           const played = told(yield* Effect.provide(each, model.layer))

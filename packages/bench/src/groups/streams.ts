@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import * as Stream from "effect/Stream"
 // What `ResilientModel` puts around each stream of a model. It is no module of the package, so no import by name finds it.
-import { type Guard, guard } from "../../../ai/src/internal/streamGuard.ts"
+import { type Guard, guard } from "../../../ai/src/internal/stream/guard.ts"
 import { type Run, timed } from "../measure.ts"
 import type { Builders } from "./builders.ts"
 

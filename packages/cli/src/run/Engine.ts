@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function*(
     // What of its options a person can get wrong was refused with the flags.
     Effect.mapError((invalid) => new RunStopped({ why: "Unusable", message: invalid.message }))
   )
-  const deduplicator = yield* Effect.orDie(Deduplicator.make({ name: "run" }))
+  const deduplicator = yield* Effect.orDie(Deduplicator.make({ name: "run", maxWaiters: Number.MAX_SAFE_INTEGER }))
   const states = Context.get(context, ResilientModel.ResilientModel).targets
   yield* watchCircuits(states, report, outage)
   return new Calls(options, report, {
@@ -141,7 +141,7 @@ const resilient = (options: Options, places: number, models: ReadonlyArray<Targe
         probeLease: Duration.millis(timeoutMillis + 1_000)
       },
       // There is a place for every prompt that is asked at once: none is ever refused for capacity.
-      concurrency: { capacity: concurrency, queue: places }
+      backpressure: { capacity: concurrency, queue: places }
     })),
     retry: RetryPolicy.exponential({
       maxAttempts: options.maxAttempts,
@@ -317,9 +317,15 @@ class Calls implements Engine {
       const answer = this.answer(asking, now)
       const shared = this.options.noShare
         ? answer
-        : this.parts.deduplicator.dedupeWith(answer, this.share(prompt), (how) => {
-          served = how
-        })
+        : answer.pipe(
+          this.parts.deduplicator.dedupe(this.share(prompt), {
+            onServed: (how) => {
+              served = how
+            }
+          }),
+          // A run has fewer callers than the deduplicator allows.
+          Effect.catchTag("TooManyWaiters", Effect.die)
+        )
       return Effect.flatMap(
         Effect.exit(shared),
         (exit) => Effect.flatMap(Clock.currentTimeMillis, (now) => this.asked(asking, hows[served], exit, now))

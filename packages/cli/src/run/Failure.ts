@@ -135,15 +135,15 @@ export const fatal = (error: unknown, asked: Asked): string | undefined => {
 
 /** One line for a person who set a key or a URL that no call can be made with, in the words of the flags. */
 export const unusable = ({ issues }: InvalidOptions, { keySource, url }: Pick<Asked, "keySource" | "url">): string =>
-  issues.map(({ allowed, option }) => {
+  issues.map(({ option, requirement }) => {
     switch (option) {
       case "apiKey":
-        return `the key from ${keySource} may have only ${allowed}`
+        return `the key from ${keySource} ${requirement}`
       case "url":
         // Whatever else can be wrong with a URL was refused with the flags.
         return `${url} would get the key unencrypted; use https://, or --allow-insecure-key if that is meant`
       default:
-        return `${option}: allowed is ${allowed}`
+        return `${option} ${requirement}`
     }
   }).join("; ")
 

@@ -120,7 +120,7 @@ describe("a run that cannot begin", () => {
         )
         complains(
           yield* attempt([], { ...env, OPENAI_API_KEY: "two words" }),
-          "the key from OPENAI_API_KEY may have only"
+          "the key from OPENAI_API_KEY must be visible ASCII"
         )
         const { OPENAI_API_KEY: _, ...keyless } = env
         complains(yield* attempt([], keyless), "wants a key: set OPENAI_API_KEY")

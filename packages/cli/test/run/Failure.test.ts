@@ -102,15 +102,21 @@ describe("Failure", () => {
 })
 
 describe("Failure.unusable", () => {
-  const unusable = (option: string, actual: unknown, allowed: string) =>
-    Failure.unusable(new InvalidOptions({ module: "OpenAiCompatible", issues: [{ option, actual, allowed }] }), asked)
+  const unusable = (option: string, actual: unknown, requirement: string) =>
+    Failure.unusable(
+      new InvalidOptions({ module: "OpenAiCompatible", issues: [{ option, actual, requirement }] }),
+      asked
+    )
 
   it("speaks of flags and variables, and tells no key", () => {
     assert.strictEqual(
-      unusable("apiKey", "two words", "visible ASCII characters"),
-      "the key from OPENAI_API_KEY may have only visible ASCII characters"
+      unusable("apiKey", "two words", "must be visible ASCII characters"),
+      "the key from OPENAI_API_KEY must be visible ASCII characters"
     )
-    assert.match(unusable("url", "http://localhost:1", "https://"), /^http:\/\/localhost:1\/v1 .*--allow-insecure-key/)
+    assert.match(
+      unusable("url", "http://localhost:1", "must be https://"),
+      /^http:\/\/localhost:1\/v1 .*--allow-insecure-key/
+    )
   })
 })
 

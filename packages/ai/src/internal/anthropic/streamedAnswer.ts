@@ -29,7 +29,7 @@ export class StreamedAnswer extends EventReader {
     if (Result.isFailure(read)) return this.failForeign(data)
     const event = read.success
     if (event.error !== undefined && event.error !== null) {
-      return this.lose(Failure.inBand(this.origin, this.answer, event.error, data))
+      return this.lose(Failure.fromStream(this.origin, this.answer, event.error, data))
     }
     const index = event.index ?? 0
     switch (event.type) {
@@ -48,7 +48,7 @@ export class StreamedAnswer extends EventReader {
       case "message_stop":
         return this.end()
       case "error":
-        return this.lose(Failure.inBand(this.origin, this.answer, undefined, data))
+        return this.lose(Failure.fromStream(this.origin, this.answer, undefined, data))
       case undefined:
       case null:
         return this.failForeign(data)

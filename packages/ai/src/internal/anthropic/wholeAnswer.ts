@@ -3,7 +3,7 @@ import type * as Response from "effect/ai/Response"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { RequestConfig } from "../../AnthropicMessages.ts"
-import * as Json from "../json.ts"
+import * as Json from "../wire/json.ts"
 import { isIncomplete } from "../wire/eventReader.ts"
 import * as Failure from "../wire/failure.ts"
 import type { Answered, Asked } from "../wire/provider.ts"
@@ -31,7 +31,7 @@ export const read = (
   const message = decodeMessage(json.success)
   if (Result.isSuccess(message)) {
     const { content, error } = message.success
-    if (error !== undefined && error !== null) return Result.fail(Failure.inBand(origin, response, error, body))
+    if (error !== undefined && error !== null) return Result.fail(Failure.fromStream(origin, response, error, body))
     if (content !== undefined && content !== null) return toParts(asked, answered, message.success, content)
   }
   return Result.fail(Failure.incompatible(origin, response, `no message: ${Failure.sample(origin, body)}`))

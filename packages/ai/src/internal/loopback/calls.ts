@@ -14,7 +14,7 @@ import { Turns } from "./turns.ts"
 export interface Settings {
   readonly turns: Turn.Turns | undefined
   readonly pace: Pace
-  readonly inBand: "parts" | "failures"
+  readonly streamErrors: "parts" | "failures"
   /** What is said where a turn says nothing. */
   readonly say: (prompt: string) => string
 }
@@ -71,7 +71,7 @@ export class Calls {
     stated: number | undefined,
     idempotencyKey: string | undefined
   ): Scripted.Performance {
-    const { inBand, pace, say } = this.settings
+    const { streamErrors, pace, say } = this.settings
     const n = ++this.count
     const attempt = this.attempts.next(digest, stated)
     const startedAt = this.now()
@@ -99,7 +99,7 @@ export class Calls {
       otherwise: say(prompt),
       inputTokens: countTokens(messages),
       pace,
-      inBand,
+      streamErrors,
       now: () => this.now(),
       end: (ending) => this.end(call, ending)
     }

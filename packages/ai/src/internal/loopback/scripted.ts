@@ -32,7 +32,7 @@ export interface Performance {
   readonly otherwise: string
   readonly inputTokens: number
   readonly pace: Speech.Pace
-  readonly inBand: "parts" | "failures"
+  readonly streamErrors: "parts" | "failures"
   readonly now: () => number
   /** Notes how it ended. Only the first end counts. */
   readonly end: (ending: ScriptedModel.Call["ending"]) => void
@@ -109,7 +109,7 @@ const spokenWhole = (performance: Performance, turn: Speech.Spoken) => {
         case "Malformed":
           return Effect.fail(Failure.notJson(originOf(performance), ok(call), turn.text))
         case "Error":
-          return Effect.fail(inBandError(performance, turn))
+          return Effect.fail(streamError(performance, turn))
       }
       call.firstPartAt = performance.now()
       const parts: Array<Response.PartEncoded> = [metadata(performance)]
@@ -178,7 +178,7 @@ const streamedInTime = (performance: Performance): Stream.Stream<Part, AiError.A
 
 const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.Stream<Part, AiError.AiError> => {
   if (turn._tag === "Reset" && turn.afterTokens === undefined) return Stream.fail(lost(performance))
-  const { call, inBand } = performance
+  const { call, streamErrors } = performance
   const origin = originOf(performance)
   const streaming = ok(call, "text/event-stream")
   const speech = speechOf(performance, turn)
@@ -233,7 +233,7 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
     return Cause.done()
   })
   const truncated = (): Step =>
-    inBand === "parts"
+    streamErrors === "parts"
       ? flushed(done)
       : fail(() => Failure.truncated(origin, streaming, { events, parts, hadOutput: events > 0 }))
 
@@ -267,7 +267,7 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
         return fail(() => Failure.malformed(origin, streaming, step.text))
       case "Error": {
         const { code, message, type } = step.turn
-        if (inBand === "failures") return fail(() => inBandError(performance, step.turn))
+        if (streamErrors === "failures") return fail(() => streamError(performance, step.turn))
         ready.push({ type: "error", error: { type, message, ...(code === undefined ? {} : { code }) } })
         performance.end("failed")
         return flushed(next)
@@ -329,12 +329,12 @@ const lost = (performance: Performance, description = "ECONNRESET: socket hang u
     new AiError.NetworkError({ reason: "TransportError", method: "POST", url, description })
   )
 
-const inBandError = (
+const streamError = (
   performance: Performance,
   turn: Extract<Turn.Turn, { readonly _tag: "Error" }>
 ): AiError.AiError => {
   const { code, message, type } = turn
   const body = Refusals.body("openai", { type, message, code })
   const error = { type, message, code }
-  return Failure.inBand(originOf(performance), ok(performance.call), error, body)
+  return Failure.fromStream(originOf(performance), ok(performance.call), error, body)
 }

@@ -1,7 +1,7 @@
+import type { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Turn from "../../testing/Turn.ts"
-import type { Options } from "../options.ts"
 
 /** Deals out turns, one per request. */
 export class Turns {
@@ -25,10 +25,10 @@ export class Turns {
 const decode = Schema.decodeUnknownResult(Schema.Array(Schema.toType(Turn.Turn)), { errors: "all" })
 
 /** Notes what is wrong with a list of turns. Those that a function will give are not known yet. */
-export const check = (checked: Options, turns: Turn.Turns | undefined): void => {
+export const check = (checked: OptionsReader, turns: Turn.Turns | undefined): void => {
   if (turns === undefined || typeof turns === "function") return
   const read = decode(turns)
-  if (read._tag === "Failure") checked.refuse("turns", read.failure.message, "turns, see Turn")
+  if (read._tag === "Failure") checked.refuse("turns", read.failure.message, "must be turns, see Turn")
 }
 
 // A timer of no time takes a millisecond.

@@ -1,4 +1,5 @@
 import * as Deadline from "@sluice/core/Deadline"
+import type { Hub } from "@sluice/core/Hub"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import type * as AiError from "effect/ai/AiError"
 import type * as Prompt from "effect/ai/Prompt"
@@ -9,7 +10,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -17,53 +17,57 @@ import * as AiRejection from "../../AiRejection.ts"
 import type { CallLog, Usage } from "../../CallLog.ts"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
-import { Answering } from "./answering.ts"
-import { Call, type Choice } from "./call.ts"
+import type { Choice } from "./candidates.ts"
 import { translated } from "./errors.ts"
+import { ModelCall } from "./modelCall.ts"
 import type * as Parts from "./parts.ts"
 import type { Settings } from "./settings.ts"
+import { StreamedCall } from "./streamedCall.ts"
 import type { Target } from "./target.ts"
 import { answered, conversationOf, ownTracker } from "./trackers.ts"
 
-/** Who gathers the logs of the calls within its reach. */
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/** Collects the logs of the calls made within an effect. */
 export const CurrentLogs: Context.Reference<Array<CallLog> | undefined> = Context.Reference<Array<CallLog> | undefined>(
   "@sluice/ai/ResilientModel/CurrentLogs",
   { defaultValue: () => undefined }
 )
 
-/** What one method of a model is, to whoever makes it safe. */
+/** A call of one method of a model. */
 export interface Question<S, A> {
   readonly method: CallLog["method"]
-  /** Asks one target. `unusable` is why the last answer was of no use, where this is a paid second question. */
+  /** Asks one target. `unusable` is the error of the last answer, if this is a re-ask. */
   readonly ask: (target: Target<S>, unusable: AiError.AiError | undefined) => A
-  /** About how long the prompt is, in characters, where a provider does not count. */
+  /** About how many characters the prompt has, for providers that report no usage. */
   readonly promptLength: () => number
-  /** What a target is given that the caller has not. */
+  /** Changes the context of the target. */
   readonly given?: (context: Context.Context<never>) => Context.Context<never>
-  /** What traces show of it, where content is switched on. */
+  /** What traces show, if content is switched on. */
   readonly content?: () => { readonly prompt: Prompt.RawInput; readonly tools?: ReadonlyArray<Tool.Any> | undefined }
 }
 
-/** What an answer is, to whoever counts it and says where it came from. */
+/** How to read a whole answer. */
 export interface Reading<A> {
-  /** Whether it is complete and has nothing in it. */
+  /** Whether it is complete and has no content. */
   readonly isEmpty: (answer: A) => boolean
   readonly finish: (answer: A) => Parts.Finish | undefined
   readonly length: (answer: A) => number
-  /** Notes on the answer where it came from. */
+  /** Adds the signature to the answer. */
   readonly sign: (answer: A, signature: Signature) => A
-  /** Tells traces and metrics what the answer says. */
+  /** Reports the answer to traces and metrics. */
   readonly observe: (answer: A, watch: Watch) => void
 }
 
-/** What the parts of a stream are, to whoever says where they came from. */
+/** How to make the parts of a stream. */
 export interface Form<A> {
+  /** Adds the signature to the finish part. */
   readonly sign: (finish: A, signature: Signature) => A
-  /** The part that says that the answer begins anew. */
+  /** The part that says that the answer starts over. */
   readonly restarted: (from: string, to: string) => A
 }
 
-/** Where an answer came from, as it stands in the metadata of its finish part. */
+/** Where an answer came from. It becomes part of the finish part's metadata. */
 export interface Signature extends Usage {
   readonly call: string
   readonly target: string
@@ -72,16 +76,15 @@ export interface Signature extends Usage {
   readonly attempts: number
 }
 
-type AnyFiber = Fiber.Fiber<unknown, unknown>
-
-/** Makes calls of one service safe: over its targets, within one budget of attempts and one deadline. */
+/** Makes the calls of one service over several targets, within one budget of attempts and one deadline. */
 export class Engine<S> {
   readonly settings: Settings
   readonly targets: ReadonlyArray<Target<S>>
-  readonly logs: PubSub.PubSub<CallLog>
+  readonly logs: Hub<CallLog>
+  /** Whether targets share an order, and so the calls. */
   private readonly isSpread: boolean
 
-  constructor(settings: Settings, targets: ReadonlyArray<Target<S>>, logs: PubSub.PubSub<CallLog>) {
+  constructor(settings: Settings, targets: ReadonlyArray<Target<S>>, logs: Hub<CallLog>) {
     this.settings = settings
     this.targets = [...targets].sort((a, b) => a.order - b.order)
     this.logs = logs
@@ -94,12 +97,9 @@ export class Engine<S> {
     question: Question<S, Effect.Effect<A, AiError.AiError, R>>,
     reading: Reading<A>
   ): Effect.Effect<A, AiError.AiError, R> {
-    return this.withinDeadline(Effect.withFiber((fiber: AnyFiber) => {
+    return this.withDeadline(Effect.withFiber((fiber: AnyFiber) => {
       const call = this.begin(fiber, question)
-      const attempt = Effect.flatMap(
-        call.choose,
-        (choice) => this.tryAt(call, choice, question, reading, undefined)
-      )
+      const attempt = Effect.flatMap(call.choose, (choice) => this.tryAt(call, choice, question, reading, undefined))
       const attempts = RetryPolicy.retry(attempt, this.settings.retry, { classify: call.judge, delay: call.delay })
       return Effect.onExitPrimitive(attempts, (exit) => {
         this.end(fiber, call, exit)
@@ -109,7 +109,7 @@ export class Engine<S> {
   }
 
   private tryAt<A, R>(
-    call: Call<S>,
+    call: ModelCall<S>,
     choice: Choice<S>,
     question: Question<S, Effect.Effect<A, AiError.AiError, R>>,
     reading: Reading<A>,
@@ -123,38 +123,32 @@ export class Engine<S> {
         question.ask(target, unusable),
         this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(call, target, question, unusable)
       )
-      const inTime = Deadline.within(answer, target.limits.attemptTimeout).pipe(
+      const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {
           if (watch !== undefined) reading.observe(answer, watch)
           if (!reading.isEmpty(answer)) return Effect.succeed(answer)
           call.paid(reading.finish(answer), reading.length(answer))
           return Effect.fail(call.rejected(new AiRejection.EmptyAnswer({ target: target.name })))
         }),
-        // Within the circuit, which is to see what it was.
+        // Inside the circuit, whose classifier reads the translated error.
         Effect.mapError((error) => translated(call, target, error))
       )
-      return watch === undefined ? inTime : watch.effect(inTime, () => {})
+      return watch === undefined ? checked : watch.effect(checked, () => {})
     })
-    const guarded = target.breaker === undefined || isForced
-      ? asked
-      : target.breaker.guard(asked, { key: target.key, classify: call.classify })
-    const permitted = target.permits === undefined
-      ? guarded
-      : target.permits.withPermits(guarded, call.patience(target))
-    return Effect.matchCauseEffect(permitted, {
-      onSuccess: (answer) => Effect.succeed(this.sign(call, target, answer, reading)),
+    const admission = isForced ? target.forced : target.admission
+    return Effect.matchCauseEffect(admission.guard(asked, call.admitOptions(target)), {
+      onSuccess: (answer) =>
+        Effect.succeed(
+          reading.sign(answer, this.signature(call, target, reading.finish(answer), reading.length(answer)))
+        ),
       onFailure: (cause) => {
-        const failed = call.lost(target, cause)
+        const failed = call.failed(target, cause)
         const useless = call.takeReask(failed)
         return useless === undefined
           ? Effect.failCause(failed)
           : this.tryAt(call, choice, question, reading, useless)
       }
     })
-  }
-
-  private sign<A>(call: Call<S>, target: Target<S>, answer: A, reading: Reading<A>): A {
-    return reading.sign(answer, this.signature(call, target, reading.finish(answer), reading.length(answer)))
   }
 
   // ---------- streams
@@ -165,12 +159,12 @@ export class Engine<S> {
   ): Stream.Stream<A, AiError.AiError, R> {
     return Stream.fromChannel(
       Channel.fromTransform((_, scope) =>
-        this.withinDeadline(Effect.withFiber((fiber: AnyFiber) => {
+        this.withDeadline(Effect.withFiber((fiber: AnyFiber) => {
           const call = this.begin(fiber, question)
-          const answering = new Answering<S, A, R>(this, call, question, form, scope)
+          const streamed = new StreamedCall<S, A, R>(this, call, question, form, scope)
           return Effect.as(
-            Scope.addFinalizer(scope, Effect.sync(() => this.end(fiber, call, answering.exit))),
-            answering.pull
+            Scope.addFinalizer(scope, Effect.sync(() => this.end(fiber, call, streamed.exit))),
+            streamed.pull
           )
         }))
       )
@@ -179,14 +173,14 @@ export class Engine<S> {
 
   // ---------- both
 
-  private withinDeadline<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+  private withDeadline<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     const { deadline } = this.settings
     return deadline === undefined ? self : Deadline.provide(self, deadline)
   }
 
-  private begin<A>(fiber: AnyFiber, question: Question<S, A>): Call<S> {
+  private begin<A>(fiber: AnyFiber, question: Question<S, A>): ModelCall<S> {
     const random = fiber.getRef(Random.Random)
-    return new Call(
+    return new ModelCall(
       this.settings,
       this.isSpread ? spread(this.targets, () => random.nextDoubleUnsafe()) : this.targets,
       question.method,
@@ -201,16 +195,18 @@ export class Engine<S> {
     )
   }
 
-  private end(fiber: AnyFiber, call: Call<S>, exit: Exit.Exit<unknown, unknown>): void {
-    // Who is interrupted from outside comes by here alone.
+  private end(fiber: AnyFiber, call: ModelCall<S>, exit: Exit.Exit<unknown, unknown>): void {
+    // A call that was interrupted from outside has a running attempt here.
     call.left()
+    const logs = fiber.getRef(CurrentLogs)
+    if (logs === undefined && !this.logs.hasReaders) return
     const log = call.log(exit)
-    fiber.getRef(CurrentLogs)?.push(log)
-    PubSub.publishUnsafe(this.logs, log)
+    logs?.push(log)
+    this.logs.publish(log)
   }
 
-  /** Spans and metrics of an attempt; none where the target makes its own. */
-  watch<A>(call: Call<S>, target: Target<S>, question: Question<S, A>, streams: boolean): Watch | undefined {
+  /** The telemetry of an attempt. `undefined` if the target has its own. */
+  watch<A>(call: ModelCall<S>, target: Target<S>, question: Question<S, A>, streams: boolean): Watch | undefined {
     if (target.isWatched) return undefined
     return new Watch({
       name: question.method === "embed" ? "embeddings" : "chat",
@@ -222,25 +218,25 @@ export class Engine<S> {
     })
   }
 
-  /** What an attempt is given: a tracker of ids of its own, and the key that it has in common with the others. */
+  /** Adds what an attempt needs to its context: its own tracker of response ids, and the idempotency key of the call. */
   contextOf<A, R>(
-    call: Call<S>,
+    call: ModelCall<S>,
     target: Target<S>,
     question: Question<S, A>,
     unusable: AiError.AiError | undefined
   ): (context: Context.Context<R>) => Context.Context<R> {
-    // The question with a note on it is another question.
+    // A re-ask has another prompt, and so another key.
     const key = unusable === undefined ? call.key : `${call.key}-${call.attempts}`
     return (context) => {
       const own = Context.add(ownTracker(context, call.conversation, target), CurrentIdempotencyKey, key)
-      // It has all that it had.
+      // `given` replaces values and removes none.
       return (question.given === undefined ? own : question.given(own as Context.Context<never>)) as Context.Context<R>
     }
   }
 
-  /** What is written on an answer that is complete. */
+  /** Notes that the answer is complete, and returns its signature. */
   signature(
-    call: Call<S>,
+    call: ModelCall<S>,
     target: Target<S>,
     finish: Parts.Finish | undefined,
     length: number
@@ -253,9 +249,9 @@ export class Engine<S> {
   }
 }
 
-/** The targets in order; those of one order in an order by chance, the heavier ones sooner more often. */
+/** The targets by order. Targets of the same order are shuffled, those of more weight sooner more often. */
 const spread = <S>(targets: ReadonlyArray<Target<S>>, random: () => number): ReadonlyArray<Target<S>> => {
-  // After Efraimidis and Spirakis, "Weighted random sampling with a reservoir": the largest random^(1/weight) first.
+  // Efraimidis and Spirakis, "Weighted random sampling with a reservoir": the largest random^(1/weight) first.
   const drawn = targets.map((target) => ({ target, ticket: random() ** (1 / target.weight) }))
   drawn.sort((a, b) => a.target.order - b.target.order || b.ticket - a.ticket)
   return drawn.map(({ target }) => target)

@@ -9,10 +9,10 @@ import * as RetryAfter from "../../RetryAfter.ts"
 
 type Mutable<A> = { -readonly [Key in keyof A]: A[Key] }
 
-/** An attempt whose end is not known yet. */
+/** An attempt that may not have ended yet. */
 export type OpenAttempt = Mutable<Attempt>
 
-/** What is known of a call, as its log. */
+/** The log of a call. */
 export const make = (
   call: Pick<CallLog, "id" | "method" | "startedAt" | "endedAt">,
   steps: ReadonlyArray<OpenAttempt | Skipped>,
@@ -22,7 +22,7 @@ export const make = (
   attempts.forEach((attempt, at) => {
     const following = attempts[at + 1]
     if (following === undefined) {
-      // It was to be asked anew, and there was no attempt left, or nobody who waited for it.
+      // A retry was decided on, but no attempt was left, or the caller had gone.
       if (attempt.next !== "Done") attempt.next = "Stop"
       return
     }
@@ -55,8 +55,8 @@ const sum = (total: Usage, { usage }: Attempt): Usage =>
     estimated: total.estimated || usage.estimated
   }
 
-/** What an answer of no use has cost, where its error says so. */
-export const paidFor = ({ reason }: AiError.AiError): Usage | undefined => {
+/** The usage of an answer of no use, if its error has it. */
+export const usageIn = ({ reason }: AiError.AiError): Usage | undefined => {
   const { completionTokens, promptTokens } = "usage" in reason && reason.usage !== undefined
     ? reason.usage
     : { completionTokens: undefined, promptTokens: undefined }
@@ -65,11 +65,11 @@ export const paidFor = ({ reason }: AiError.AiError): Usage | undefined => {
     : { inputTokens: promptTokens, outputTokens: completionTokens, estimated: false }
 }
 
-/** How long the answer was that the error is about, in characters, where it has it. */
-export const lengthOf = ({ reason }: AiError.AiError): number =>
+/** The length in characters of the answer that the error is about, if it has it. */
+export const lengthIn = ({ reason }: AiError.AiError): number =>
   reason._tag === "StructuredOutputError" ? reason.responseText.length : 0
 
-/** What of an error may be shown: a provider's own words may quote a prompt. */
+/** The part of an error that can be shown. A provider's message can quote the prompt. */
 export const faultOf = (error: AiError.AiError): Fault => {
   const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
   const status = "http" in error.reason ? error.reason.http?.response?.status : undefined

@@ -1,6 +1,6 @@
 import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
-import * as InBand from "./inBand.ts"
+import * as StreamError from "./streamError.ts"
 
 /** What a decoded and an encoded part of a response have in common: all that is looked at here. */
 export interface AnyPart {
@@ -83,4 +83,4 @@ export const textOf = (part: AnyPart): string => {
 
 /** The error that a part of a stream stands for. */
 export const failureOf = (part: AnyPart): AiError.AiError | undefined =>
-  part.type === "error" ? InBand.fromPart((part as { readonly error?: unknown }).error) : undefined
+  part.type === "error" ? StreamError.fromPart((part as { readonly error?: unknown }).error) : undefined

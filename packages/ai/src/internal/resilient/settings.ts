@@ -3,14 +3,14 @@ import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
+import { OptionsReader, toMillis } from "@sluice/core/OptionsReader"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Limits as Limited, Options, Target as TargetWithLayer, TargetOptions } from "../../ResilientModel.ts"
-import * as OptionsCheck from "../options.ts"
-import { Credential, type Limits, Target } from "./target.ts"
+import * as Target from "./target.ts"
 
 /** A layer's options, checked and read. */
 export interface Settings {
@@ -31,7 +31,7 @@ export interface Plan {
   readonly options: TargetOptions
   readonly order: number
   readonly weight: number
-  readonly limits: Limits
+  readonly limits: Target.Limits
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   readonly permits: Backpressure.Backpressure["Service"] | undefined
   readonly maxWaitMillis: number | undefined
@@ -43,8 +43,6 @@ export interface Member<S> {
   readonly provider: string | undefined
   readonly model: string | undefined
 }
-
-const module = "ResilientModel"
 
 const defaults = {
   firstTokenTimeout: Duration.minutes(2),
@@ -82,91 +80,93 @@ const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
   weight: true,
   contextTokens: true,
   breaker: true,
-  concurrency: true,
+  backpressure: true,
   layer: true
 }
 
-// The compiler lets one through within a target, and whoever builds options from a file has none.
-const onlyKnown = (checked: OptionsCheck.Options, path: string, own: object, known: object): void => {
-  for (const [option, value] of Object.entries(own)) {
+// The compiler lets an unknown option through within a target, and options from a file are not compiled.
+const onlyKnown = (options: OptionsReader, path: string, given: object, known: object): void => {
+  for (const [option, value] of Object.entries(given)) {
     if (value !== undefined && !Object.hasOwn(known, option)) {
-      checked.refuse(`${path}${option}`, shown(value), `one of ${Object.keys(known).join(", ")}`)
+      options.refuse(`${path}${option}`, value, `must be one of ${Object.keys(known).join(", ")}`)
     }
   }
 }
 
-/** Reads everything, and builds each target's circuit and permits. Fails with all that is wrong. */
+/** Reads all options, and builds each target's circuit and permits. Fails with all issues. */
 export const read = Effect.fnUntraced(function*<S>(
-  options: Options,
+  given: Options,
   targets: ReadonlyArray<TargetWithLayer<S>>
 ): Effect.fn.Return<
   { readonly settings: Settings; readonly plans: ReadonlyArray<Plan> },
   InvalidOptions,
   CircuitBreakerStore | Scope.Scope
 > {
-  const checked = new OptionsCheck.Options(module)
-  const settings = yield* readSettings(checked, options)
+  const options = new OptionsReader("ResilientModel")
+  const settings = yield* readSettings(options, given)
   const plans: Array<Plan> = []
-  if (!Array.isArray(targets) || targets.length === 0) {
-    checked.refuse("targets", shown(targets), "at least one target")
-  } else {
+  if (!Array.isArray(targets)) options.refuse("targets", targets, "must be a list")
+  else if (targets.length === 0) options.refuse("targets", targets, "must not be empty")
+  else {
     for (const [index, target] of targets.entries()) {
-      plans.push(yield* plan(checked, options, target, index, targets))
+      plans.push(yield* readTarget(options, given, target, index, targets))
     }
   }
-  return yield* checked.check({ settings, plans })
+  return yield* options.check({ settings, plans })
 })
 
-const readSettings = Effect.fnUntraced(function*(checked: OptionsCheck.Options, options: Options) {
-  const { afterOutput = "fail", deadline, name = "model", reasks = 1, retry = RetryPolicy.exponential() } = options
-  const { maxHeldBytes = 256 * 1024, maxHeldParts = 64, whenAllOpen = "refuse" } = options
-  const { credentialRest = defaults.credentialRest } = options
-  onlyKnown(checked, "", options, layerOptions)
-  text(checked, "name", name)
-  yield* gathered(checked, "retry", RetryPolicy.validate(retry))
+const readSettings = Effect.fnUntraced(function*(options: OptionsReader, given: Options) {
+  const { afterOutput = "fail", deadline, name = "model", reasks = 1, retry = RetryPolicy.exponential() } = given
+  const { maxHeldBytes = 256 * 1024, maxHeldParts = 64, whenAllOpen = "refuse" } = given
+  const { credentialRest = defaults.credentialRest } = given
+  onlyKnown(options, "", given, layerOptions)
+  options.nonEmptyString("name", name)
+  yield* collect(options, "retry", RetryPolicy.validate(retry))
   return {
     name,
     retry,
-    maxRetryAfterMillis: Duration.toMillis(checked.duration("retry.maxRetryAfter", retry?.maxRetryAfter ?? 0)),
-    reasks: checked.integer("reasks", reasks, 0, 100),
-    deadline: deadline === undefined ? undefined : checked.duration("deadline", deadline),
-    whenAllOpen: oneOf(checked, "whenAllOpen", whenAllOpen, ["refuse", "leastBad"]),
-    afterOutput: oneOf(checked, "afterOutput", afterOutput, ["fail", "restart"]),
-    credentialRestMillis: Duration.toMillis(checked.duration("credentialRest", credentialRest)),
-    maxHeldParts: checked.integer("maxHeldParts", maxHeldParts, 1, 100_000),
-    maxHeldBytes: checked.integer("maxHeldBytes", maxHeldBytes, 1, 2 ** 30)
+    maxRetryAfterMillis: toMillis(retry?.maxRetryAfter ?? 0),
+    reasks: options.integer("reasks", reasks, 0, 100),
+    deadline: deadline === undefined ? undefined : options.duration("deadline", deadline, 0),
+    whenAllOpen: options.oneOf("whenAllOpen", whenAllOpen, ["refuse", "leastBad"]),
+    afterOutput: options.oneOf("afterOutput", afterOutput, ["fail", "restart"]),
+    credentialRestMillis: options.millis("credentialRest", credentialRest, 0),
+    maxHeldParts: options.integer("maxHeldParts", maxHeldParts, 1, 100_000),
+    maxHeldBytes: options.integer("maxHeldBytes", maxHeldBytes, 1, 2 ** 30)
   } satisfies Settings
 })
 
-const plan = Effect.fnUntraced(function*<S>(
-  checked: OptionsCheck.Options,
+const readTarget = Effect.fnUntraced(function*<S>(
+  options: OptionsReader,
   all: Options,
   own: TargetWithLayer<S>,
   index: number,
   targets: ReadonlyArray<TargetOptions>
 ): Effect.fn.Return<Plan, never, CircuitBreakerStore | Scope.Scope> {
   const path = `targets[${index}]`
-  const { contextTokens, order = index, weight = 1 } = own
-  onlyKnown(checked, `${path}.`, own, targetOptions)
-  text(checked, `${path}.name`, own.name)
-  if (targets.findIndex(({ name }) => name === own.name) < index) {
-    checked.refuse(`${path}.name`, own.name, "a name that no other target has")
+  if (typeof own !== "object" || own === null) options.refuse(path, own, "must be an object")
+  const target = own ?? {}
+  const { contextTokens, order = index, weight = 1 } = target
+  onlyKnown(options, `${path}.`, target, targetOptions)
+  options.nonEmptyString(`${path}.name`, target.name)
+  if (targets.findIndex((other) => other?.name === target.name) < index) {
+    options.refuse(`${path}.name`, target.name, "must not be the name of another target")
   }
-  if (!Layer.isLayer(own.layer)) checked.refuse(`${path}.layer`, shown(own.layer), "a layer")
+  if (!Layer.isLayer(target.layer)) options.refuse(`${path}.layer`, target.layer, "must be a layer")
   for (const option of ["provider", "model", "credential"] as const) {
-    if (own[option] !== undefined) text(checked, `${path}.${option}`, own[option])
+    if (target[option] !== undefined) options.nonEmptyString(`${path}.${option}`, target[option])
   }
-  if (!Number.isFinite(order)) checked.refuse(`${path}.order`, shown(order), "a number")
-  if (!(Number.isFinite(weight) && weight > 0)) checked.refuse(`${path}.weight`, shown(weight), "a number above 0")
-  if (contextTokens !== undefined) checked.integer(`${path}.contextTokens`, contextTokens, 1, 2 ** 40)
+  if (!Number.isFinite(order)) options.refuse(`${path}.order`, order, "must be a number")
+  if (!(Number.isFinite(weight) && weight > 0)) options.refuse(`${path}.weight`, weight, "must be a number above 0")
+  if (contextTokens !== undefined) options.integer(`${path}.contextTokens`, contextTokens, 1, 2 ** 40)
   const limit = (option: "firstTokenTimeout" | "idleTimeout" | "attemptTimeout"): Duration.Duration =>
-    own[option] === undefined
-      ? checked.duration(option, all[option] === undefined ? defaults[option] : all[option])
-      : checked.duration(`${path}.${option}`, own[option])
+    target[option] === undefined
+      ? options.duration(option, all[option] === undefined ? defaults[option] : all[option], 0)
+      : options.duration(`${path}.${option}`, target[option], 0)
   const attemptTimeout = limit("attemptTimeout")
-  const name = `${all.name ?? "model"}/${own.name}`
+  const name = `${all.name ?? "model"}/${target.name}`
   return {
-    options: own,
+    options: target,
     order,
     weight,
     limits: {
@@ -175,107 +175,71 @@ const plan = Effect.fnUntraced(function*<S>(
       attemptMillis: Duration.toMillis(attemptTimeout),
       attemptTimeout
     },
-    breaker: yield* breaker(checked, `${path}.breaker`, name, own.breaker),
-    ...(yield* permits(checked, `${path}.concurrency`, name, own.concurrency))
+    breaker: yield* makeBreaker(options, `${path}.breaker`, name, target.breaker),
+    permits: yield* makePermits(options, `${path}.backpressure`, name, target.backpressure),
+    maxWaitMillis: target.backpressure?.maxWait === undefined ? undefined : toMillis(target.backpressure.maxWait)
   }
 })
 
-// Five in a row stop a provider that is down after a moment. Half of the last 20 stops one that answers now and then.
+// Five failures in a row stop calls to a provider that is down. Half of the last 20 stops one that still answers at times.
 const defaultTrip = [CircuitBreaker.consecutive(5), CircuitBreaker.failureRate({ rate: 0.5, calls: 20 })]
 
-const breaker = (
-  checked: OptionsCheck.Options,
+const makeBreaker = (
+  options: OptionsReader,
   path: string,
   name: string,
-  own: TargetOptions["breaker"] = {}
+  given: TargetOptions["breaker"] = {}
 ) => {
-  if (own === false) return Effect.undefined
-  return isObject(own)
-    ? gathered(checked, path, CircuitBreaker.make({ trip: defaultTrip, ...own, name }))
-    : refused(checked, path, own, "false or options of a circuit breaker")
+  if (given === false) return Effect.undefined
+  if (typeof given === "object" && given !== null) {
+    return collect(options, path, CircuitBreaker.make({ trip: defaultTrip, ...given, name }))
+  }
+  options.refuse(path, given, "must be false or options of a circuit breaker")
+  return Effect.undefined
 }
 
-const permits = Effect.fnUntraced(function*(
-  checked: OptionsCheck.Options,
+const makePermits = (
+  options: OptionsReader,
   path: string,
   name: string,
-  own: TargetOptions["concurrency"]
-) {
-  if (own === undefined) return { permits: undefined, maxWaitMillis: undefined }
-  const isNumber = typeof own === "number"
-  if (!isNumber && !isObject(own)) {
-    return {
-      permits: yield* refused(checked, path, own, "a number or options of backpressure"),
-      maxWaitMillis: undefined
-    }
+  given: TargetOptions["backpressure"]
+) => {
+  if (given === undefined) return Effect.undefined
+  if (typeof given === "object" && given !== null) {
+    return collect(options, path, Backpressure.make({ ...given, name }))
   }
-  const options = isNumber ? { capacity: own } : own
-  const permits = yield* gathered(checked, path, Backpressure.make({ queue: 10_000, ...options, name }))
-  const { maxWait } = options
-  return {
-    permits,
-    maxWaitMillis: maxWait === undefined || permits === undefined ? undefined : Duration.toMillis(maxWait)
-  }
-})
+  options.refuse(path, given, "must be options of backpressure")
+  return Effect.undefined
+}
 
-/** What was built, or nothing: then what is wrong is among what was found. */
-const gathered = <A, R>(
-  checked: OptionsCheck.Options,
+/** What was built, or `undefined`. Then its issues are added to the others. */
+const collect = <A, R>(
+  options: OptionsReader,
   path: string,
   self: Effect.Effect<A, InvalidOptions, R>
 ): Effect.Effect<A | undefined, never, R> =>
   Effect.map(Effect.result(self), (result) => {
     if (Result.isSuccess(result)) return result.success
-    for (const { actual, allowed, option } of result.failure.issues) {
-      checked.refuse(option === "policy" || option === "options" ? path : `${path}.${option}`, actual, allowed)
+    for (const { actual, option, requirement } of result.failure.issues) {
+      options.refuse(option === "policy" || option === "options" ? path : `${path}.${option}`, actual, requirement)
     }
     return undefined
   })
 
-const refused = (
-  checked: OptionsCheck.Options,
-  path: string,
-  actual: unknown,
-  allowed: string
-): Effect.Effect<undefined> => {
-  checked.refuse(path, shown(actual), allowed)
-  return Effect.undefined
-}
-
-const text = (checked: OptionsCheck.Options, option: string, value: unknown): void => {
-  if (typeof value !== "string" || value === "") checked.refuse(option, shown(value), "a text that is not empty")
-}
-
-const oneOf = <const A extends string>(
-  checked: OptionsCheck.Options,
-  option: string,
-  value: A,
-  allowed: ReadonlyArray<A>
-): A => {
-  if (!allowed.includes(value)) checked.refuse(option, shown(value), allowed.join(" | "))
-  return value
-}
-
-const isObject = (value: unknown): boolean => typeof value === "object" && value !== null
-
-// As a message may have it: what is no text and no number is told by its kind alone.
-const shown = (value: unknown): unknown =>
-  Array.isArray(value) ? "a list" : isObject(value) || typeof value === "function" ? `a ${typeof value}` : value
-
-/** The targets, now that their layers are built. */
+/** The targets, once their layers are built. */
 export const targets = <S>(
   { name }: Settings,
   plans: ReadonlyArray<Plan>,
   members: ReadonlyArray<Member<S>>
-): ReadonlyArray<Target<S>> => {
-  const credentials = new Map<string, Credential>()
-  return members.map((member, index) => {
-    // One for each.
+): Effect.Effect<ReadonlyArray<Target.Target<S>>> => {
+  const credentials = new Map<string, Target.Credential>()
+  return Effect.forEach(members, (member, index) => {
+    // There is a plan for each member.
     const { options, ...plan } = plans[index] as Plan
     const account = options.credential ?? options.name
-    const credential = credentials.get(account) ?? new Credential(account)
+    const credential = credentials.get(account) ?? new Target.Credential(account)
     credentials.set(account, credential)
-    return new Target({
+    return Target.make({
       ...plan,
       credential,
       name: options.name,

@@ -1,15 +1,17 @@
+import * as Admission from "@sluice/core/Admission"
 import type { Backpressure } from "@sluice/core/Backpressure"
 import type { CircuitBreaker } from "@sluice/core/CircuitBreaker"
 import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Mark from "../telemetry/mark.ts"
 import type { Place } from "../telemetry/operation.ts"
 
-/** A time for which something is left alone, which a clock that is set back does not make longer. */
+/** A time during which something is not called. Setting the clock back does not make it longer. */
 export class Rest {
   private since = 0
   private millis = 0
 
-  /** From now on for so long, or for what is left, whichever is longer. */
+  /** Rests for this long from now, unless it rests longer already. */
   take(now: number, millis: number): void {
     if (millis <= this.left(now)) return
     this.since = now
@@ -18,16 +20,15 @@ export class Rest {
 
   /** The milliseconds that are left. */
   left(now: number): number {
-    // The clock was set back: how much of it has passed is not known, and all of it is the most that can be left.
+    // If the clock was set back, how much has passed is unknown. At most all of it is left.
     this.since = Math.min(this.since, now)
     return Math.max(0, this.since + this.millis - now)
   }
 }
 
-/** An account at a provider. Its targets share that it is refused, or used up. */
+/** An account at a provider. If it is refused or used up, that holds for all its targets. */
 export class Credential {
   readonly name: string
-  /** While it lasts, nobody asks with it. */
   readonly rest = new Rest()
 
   constructor(name: string) {
@@ -42,25 +43,8 @@ export interface Limits {
   readonly attemptTimeout: Duration.Duration
 }
 
-type Fields<S> = Pick<
-  Target<S>,
-  | "name"
-  | "key"
-  | "provider"
-  | "model"
-  | "service"
-  | "order"
-  | "weight"
-  | "contextTokens"
-  | "credential"
-  | "breaker"
-  | "permits"
-  | "maxWaitMillis"
-  | "limits"
->
-
-/** One place where a model can be called, and what is known of it. */
-export class Target<out S> {
+/** One place where a model can be called. */
+export interface Target<out S> {
   readonly name: string
   /** Of its circuit. */
   readonly key: string
@@ -73,33 +57,38 @@ export class Target<out S> {
   readonly credential: Credential
   readonly breaker: CircuitBreaker["Service"] | undefined
   readonly permits: Backpressure["Service"] | undefined
-  /** How long a call waits for a permit; `undefined` for as long as it takes. */
+  /** How long a call may queue for a permit. `undefined`: without a limit. */
   readonly maxWaitMillis: number | undefined
+  /** Permits and circuit. */
+  readonly admission: Admission.Admission
+  /** Permits alone, for a target that is asked although its circuit is open. */
+  readonly forced: Admission.Admission
   readonly limits: Limits
-  /** What metrics and traces call it. */
+  /** Its labels in metrics and traces. */
   readonly place: Place
-  /** Whether its calls are measured and traced by itself. */
+  /** Whether the service has telemetry of its own. */
   readonly isWatched: boolean
-  /** It asked to be left alone for so long. */
-  readonly rest = new Rest()
-
-  constructor(fields: Fields<S>) {
-    this.name = fields.name
-    this.key = fields.key
-    this.provider = fields.provider
-    this.model = fields.model
-    this.service = fields.service
-    this.order = fields.order
-    this.weight = fields.weight
-    this.contextTokens = fields.contextTokens
-    this.credential = fields.credential
-    this.breaker = fields.breaker
-    this.permits = fields.permits
-    this.maxWaitMillis = fields.maxWaitMillis
-    this.limits = fields.limits
-    this.place = { provider: this.provider, model: this.model, target: this.name }
-    this.isWatched = typeof this.service === "object" && this.service !== null && Mark.isMarked(this.service)
-  }
+  /** How long the provider asked for no calls. */
+  readonly rest: Rest
 }
 
 export type AnyTarget = Target<unknown>
+
+export const make = <S>(
+  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest">
+): Effect.Effect<Target<S>> => {
+  const { breaker, key, model, name, permits, provider, service } = fields
+  // Its breaker and permits were made by core, which is all that these refuse.
+  return Effect.zipWith(
+    Effect.orDie(Admission.make({ breaker, permits, key })),
+    Effect.orDie(Admission.make({ permits })),
+    (admission, forced): Target<S> => ({
+      ...fields,
+      admission,
+      forced,
+      place: { provider, model, target: name },
+      isWatched: typeof service === "object" && service !== null && Mark.isMarked(service),
+      rest: new Rest()
+    })
+  )
+}

@@ -50,7 +50,7 @@ export class Attempt {
   private firstChunkAt: number | undefined
   private lastChunkAt = 0
   private gaps: Histogram | undefined
-  private inBandError: string | undefined
+  private streamError: string | undefined
   private settled = false
 
   constructor(operation: Operation) {
@@ -112,7 +112,7 @@ export class Attempt {
     this.settled = true
     const cause = exit !== undefined && Exit.isFailure(exit) ? exit.cause : undefined
     const errorType = exit === undefined
-      ? this.inBandError ?? ErrorType.other
+      ? this.streamError ?? ErrorType.other
       : cause === undefined
       ? undefined
       : ErrorType.fromCause(cause)
@@ -239,7 +239,7 @@ export class Attempt {
       }
       case "error":
         // A provider's error that came as a part: of what kind, only an AiError says.
-        this.inBandError ??= ErrorType.inBand(part.error)
+        this.streamError ??= ErrorType.ofStreamError(part.error)
         return false
       default:
         return false
@@ -247,20 +247,20 @@ export class Attempt {
   }
 
   private ended(): void {
-    if (this.answer.finishReason === undefined) this.inBandError ??= "TruncatedStream"
+    if (this.answer.finishReason === undefined) this.streamError ??= "TruncatedStream"
     this.complete()
   }
 
   /** The scope of the stream closes: after its finish part that is the end, before it somebody left. */
   left(): void {
-    if (this.answer.finishReason === undefined && this.inBandError === undefined) {
+    if (this.answer.finishReason === undefined && this.streamError === undefined) {
       this.settle(Exit.failCause(Cause.interrupt()))
     } else this.complete()
   }
 
   /** It came to its end, which may have said that it is none. */
   complete(): void {
-    this.settle(this.inBandError === undefined ? Exit.void : undefined)
+    this.settle(this.streamError === undefined ? Exit.void : undefined)
   }
 
   /** An answer that is of no use was paid for, and its error says how much. */

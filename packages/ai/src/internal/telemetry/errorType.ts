@@ -35,7 +35,7 @@ const known = (error: unknown): string => {
 }
 
 /** An error that came as a part of an answer: of what kind, only an AiError says. */
-export const inBand = (error: unknown): string => {
+export const ofStreamError = (error: unknown): string => {
   const type = fromError(error)
   return type === other ? "InternalProviderError" : type
 }

@@ -6,7 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
-import { stackless } from "../stackless.ts"
+import { withoutStack } from "@sluice/core/Refusal"
 import type { Answer, Operation } from "./operation.ts"
 
 /** Whether spans go anywhere: without a tracer of the program's own, Effect would make them for nobody. */
@@ -61,7 +61,7 @@ export const end = (
   span.attribute("error.type", failed.errorType)
   const { cause, errorType } = failed
   if (cause !== undefined && (showsCause || Cause.hasInterruptsOnly(cause))) return span.end(at, Exit.failCause(cause))
-  span.end(at, Exit.fail(stackless(() => new OperationFailed(errorType))))
+  span.end(at, Exit.fail(withoutStack(() => new OperationFailed(errorType))))
 }
 
 /** What a span shows in the place of an error: no message of a provider's, no stack, no cause. */

@@ -1,6 +1,6 @@
+import type { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Redacted from "effect/Redacted"
-import { isLoopback } from "../loopback.ts"
-import type { Options } from "../options.ts"
+import { isLoopback } from "./loopback.ts"
 
 /** Where a model is asked. */
 export interface Endpoint {
@@ -37,23 +37,23 @@ const visibleAscii = /^[\x21-\x7e]+$/
 
 /** Reads the endpoint from the options; what is wrong with them is noted there, and then nothing is returned. */
 export const fromOptions = (
-  options: Options,
+  options: OptionsReader,
   { allowInsecureKey, apiKey, hasSecret, url }: EndpointOptions,
   place: Place
 ): Endpoint | undefined => {
   if (apiKey !== undefined && !visibleAscii.test(Redacted.value(apiKey))) {
-    options.refuse("apiKey", apiKey, "visible ASCII characters, without spaces or line ends")
+    options.refuse("apiKey", apiKey, "must be visible ASCII characters, without spaces or line ends")
   }
   const parsed = URL.parse(url)
   if (parsed === null || (parsed.protocol !== "https:" && parsed.protocol !== "http:")) {
-    options.refuse("url", "no such URL", `an absolute http:// or https:// URL, such as ${place.example}`)
+    options.refuse("url", "not a URL", `must be an absolute http:// or https:// URL, such as ${place.example}`)
     return undefined
   }
   if (parsed.username !== "" || parsed.password !== "") {
     options.refuse(
       "url",
       `${parsed.protocol}//[masked]@${parsed.host}`,
-      "a URL without user name and password; use apiKey"
+      "must have no user name and password; use apiKey"
     )
     return undefined
   }
@@ -62,7 +62,7 @@ export const fromOptions = (
     options.refuse(
       "url",
       parsed.origin,
-      "https:// when there is an apiKey, or allowInsecureKey: true to send it unencrypted"
+      "must be https:// with an apiKey; allowInsecureKey: true sends it unencrypted"
     )
   }
   return fromUrl(parsed, place)

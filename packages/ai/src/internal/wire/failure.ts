@@ -7,8 +7,8 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as AiRejection from "../../AiRejection.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
-import * as Words from "../errorWords.ts"
-import type { Mask } from "../mask.ts"
+import * as Words from "./errorWords.ts"
+import type { Mask } from "./mask.ts"
 
 /** What every error of one request has in common. */
 export interface Origin {
@@ -104,7 +104,7 @@ export const fromStatus = (origin: Origin, answer: Answer, body: string, now: nu
 }
 
 /** An error object where an answer was expected: providers send it within a stream, whose status was 200 long before. */
-export const inBand = (origin: Origin, answer: Answer, error: unknown, body: string): AiError.AiError => {
+export const fromStream = (origin: Origin, answer: Answer, error: unknown, body: string): AiError.AiError => {
   const detail = fromError(error)
   const http = context(origin, answer, body)
   return make(origin, reasonFor(origin, statusOf(detail), "error within the answer", detail, http, undefined))

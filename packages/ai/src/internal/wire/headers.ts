@@ -1,5 +1,5 @@
+import type { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Redacted from "effect/Redacted"
-import type { Options } from "../options.ts"
 
 /** Headers of the caller's own, by name. */
 export interface Custom {
@@ -31,31 +31,33 @@ const problem = (
   keyHeader: string | undefined
 ): string | undefined => {
   const lower = name.toLowerCase()
-  if (!token.test(name)) return "the name of a header"
-  if (transport.has(lower)) return "a header other than those by which a request is framed and sent"
-  if (lower === keyHeader) return `no ${keyHeader}, since the apiKey is sent there`
-  if (!printable.test(text(value))) return "a value of printable ASCII characters, without line ends"
+  if (!token.test(name)) return "must have names that HTTP allows"
+  if (transport.has(lower)) return "must not frame or route the request"
+  if (lower === keyHeader) return `must not contain ${keyHeader}, which carries the apiKey`
+  if (!printable.test(text(value))) return "must have values of printable ASCII characters, without line ends"
   return undefined
 }
 
 /** Notes every header that cannot be sent, and shows no value. */
 export const check = (
-  options: Options,
+  options: OptionsReader,
   headers: Custom | undefined,
   keyHeader: string | undefined,
   path: string
 ): void => {
   for (const [name, value] of Object.entries(headers ?? {})) {
-    const allowed = problem(name, value, keyHeader)
-    if (allowed !== undefined) options.refuse(path, token.test(name) ? `${name}: [masked]` : "no name", allowed)
+    const requirement = problem(name, value, keyHeader)
+    if (requirement !== undefined) {
+      options.refuse(path, token.test(name) ? `${name}: [masked]` : "a header without a valid name", requirement)
+    }
   }
 }
 
 /** What is wrong with the first header that cannot be sent. */
 export const firstProblem = (headers: Custom, keyHeader: string | undefined): string | undefined => {
   for (const [name, value] of Object.entries(headers)) {
-    const allowed = problem(name, value, keyHeader)
-    if (allowed !== undefined) return `header ${token.test(name) ? name : "without a name"}; allowed: ${allowed}`
+    const requirement = problem(name, value, keyHeader)
+    if (requirement !== undefined) return `headers${token.test(name) ? ` (${name})` : ""} ${requirement}`
   }
   return undefined
 }

@@ -1,5 +1,6 @@
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { CurrentAttempt } from "@sluice/core/RetryPolicy"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as AiError from "effect/ai/AiError"
 import { IdGenerator } from "effect/ai/IdGenerator"
 import * as LanguageModel from "effect/ai/LanguageModel"
@@ -22,8 +23,7 @@ import * as Stream from "effect/Stream"
 import type { Span } from "effect/Tracer"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
-import * as Mask from "../mask.ts"
-import * as OptionsCheck from "../options.ts"
+import * as Mask from "./mask.ts"
 import * as AnswerStream from "./answerStream.ts"
 import * as Body from "./body.ts"
 import type { Bounds } from "./bounds.ts"
@@ -129,7 +129,7 @@ const check = <C extends RequestConfig>(
   wire: Wire<C>,
   options: Options<C>
 ): Effect.Effect<Settings, InvalidOptions> => {
-  const checked = new OptionsCheck.Options(wire.module)
+  const checked = new OptionsReader(wire.module)
   const headers =
     Config.merge<RequestConfig>({ headers: options.headers }, { headers: options.config?.headers }).headers
   const endpoint = Endpoint.fromOptions(
@@ -142,7 +142,7 @@ const check = <C extends RequestConfig>(
     },
     wire.place
   )
-  if (options.model === "") checked.refuse("model", `""`, "the name of a model")
+  checked.nonEmptyString("model", options.model)
   const keyHeader = options.apiKey === undefined ? undefined : wire.keyHeader
   Headers.check(checked, options.headers, keyHeader, "headers")
   Headers.check(checked, options.config?.headers, keyHeader, "config.headers")
@@ -153,8 +153,12 @@ const check = <C extends RequestConfig>(
     jsonDepth: checked.integer("maxJsonDepth", options.maxJsonDepth ?? 64, 1, 1000)
   }
   const maxErrorExcerpt = checked.integer("maxErrorExcerpt", options.maxErrorExcerpt ?? 2048, 0, most)
-  const maxRetryAfter = checked.duration("maxRetryAfter", options.maxRetryAfter ?? RetryAfter.defaultMax)
-  return checked.check(endpoint && { endpoint, bounds, maxErrorExcerpt, maxRetryAfter })
+  const maxRetryAfter = checked.duration("maxRetryAfter", options.maxRetryAfter ?? RetryAfter.defaultMax, 0)
+  const { invalid } = checked
+  // An endpoint that was not read is an issue.
+  return invalid !== undefined || endpoint === undefined
+    ? Effect.fail(invalid as InvalidOptions)
+    : Effect.succeed({ endpoint, bounds, maxErrorExcerpt, maxRetryAfter })
 }
 
 /** How much of an error's body is read for the sake of its code and message. */

@@ -27,7 +27,7 @@ export class StreamedAnswer extends EventReader {
     if (Result.isFailure(chunk)) return this.failForeign(data)
     const { error } = chunk.success
     if (error === undefined || error === null) return this.onChunk(chunk.success)
-    this.lose(Failure.inBand(this.origin, this.answer, error, data))
+    this.lose(Failure.fromStream(this.origin, this.answer, error, data))
   }
 
   protected finish(sent: string): Result.Result<ReadonlyArray<Part>, AiError.AiError> {

@@ -1,7 +1,7 @@
 import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as Result from "effect/Result"
-import * as Json from "../json.ts"
+import * as Json from "./json.ts"
 import type { ToolCall } from "./chunk.ts"
 import * as Failure from "./failure.ts"
 

@@ -2,7 +2,7 @@ import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Json from "../json.ts"
+import * as Json from "./json.ts"
 import type { Bounds } from "./bounds.ts"
 import * as Chunk from "./chunk.ts"
 import { isIncomplete } from "./eventReader.ts"
@@ -30,7 +30,7 @@ export const read = (
   const completion = decodeCompletion(json.success)
   if (Result.isSuccess(completion)) {
     const { choices, error } = completion.success
-    if (error !== undefined && error !== null) return Result.fail(Failure.inBand(origin, answer, error, body))
+    if (error !== undefined && error !== null) return Result.fail(Failure.fromStream(origin, answer, error, body))
     const choice = choices?.[0]
     if (choice !== undefined) return toParts(origin, answer, bounds, newId, completion.success, choice)
   }

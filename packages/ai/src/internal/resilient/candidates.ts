@@ -1,0 +1,212 @@
+import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
+import type { Deadline } from "@sluice/core/Deadline"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as AiRejection from "../../AiRejection.ts"
+import type { Settings } from "./settings.ts"
+import type { AnyTarget, Target } from "./target.ts"
+
+/** A target to ask. `isForced`: its circuit is open, and so are all others. */
+export interface Choice<S> {
+  readonly target: Target<S>
+  readonly isForced: boolean
+}
+
+/** The targets that cannot be asked now. `open` is the refusal of the last circuit that was looked at. */
+interface Passed {
+  readonly skipped: ReadonlyArray<AiRejection.Unavailable>
+  readonly open: CircuitOpen | undefined
+}
+
+/** The result of looking for a target: one to ask, a time to wait before looking again, or none. */
+export type Selection<S> =
+  | { readonly _tag: "Found"; readonly choice: Choice<S>; readonly skipped: ReadonlyArray<AiRejection.Unavailable> }
+  | { readonly _tag: "Wait"; readonly delay: Duration.Duration }
+  | { readonly _tag: "None" } & Passed
+
+/** What one call knows of its targets, and which of them it asks next. */
+export class Candidates<S> {
+  readonly targets: ReadonlyArray<Target<S>>
+  private readonly settings: Settings
+  private readonly deadline: Deadline | undefined
+  private readonly now: () => number
+  private readonly failures = new Map<AnyTarget, number>()
+  private readonly excluded = new Set<AnyTarget>()
+  /** A target with no more context than this is of no use to the call. */
+  private tooSmallContext = 0
+  private lastFailed: AnyTarget | undefined = undefined
+
+  constructor(
+    targets: ReadonlyArray<Target<S>>,
+    settings: Settings,
+    deadline: Deadline | undefined,
+    now: () => number
+  ) {
+    this.targets = targets
+    this.settings = settings
+    this.deadline = deadline
+    this.now = now
+  }
+
+  // ---------- what the call has learnt
+
+  failed(target: AnyTarget): void {
+    this.lastFailed = target
+    this.failures.set(target, this.failuresOf(target) + 1)
+  }
+
+  failuresOf(target: AnyTarget): number {
+    return this.failures.get(target) ?? 0
+  }
+
+  /** The target cannot answer this call. */
+  exclude(target: AnyTarget): void {
+    this.excluded.add(target)
+  }
+
+  /** The prompt does not fit into the target's context. */
+  outgrew({ contextTokens }: AnyTarget): void {
+    this.tooSmallContext = Math.max(this.tooSmallContext, contextTokens ?? Number.MAX_SAFE_INTEGER)
+  }
+
+  /**
+   * Whether another target than the last one can be asked, without looking at its circuit. `"fresh"`: one that has not failed
+   * in this call.
+   */
+  hasOther(which: "fresh" | "any"): boolean {
+    const now = this.now()
+    return this.targets.some((target) => {
+      if (target === this.lastFailed || (which === "fresh" && this.failuresOf(target) > 0)) return false
+      const why = this.unavailable(target, now)
+      return why === undefined || (which === "any" && why !== "Excluded" && this.isWorthWaiting(why))
+    })
+  }
+
+  // ---------- the deadline
+
+  // Infinitely far in a shared run one of whose callers has none.
+  get deadlineAt(): number {
+    return this.deadline?.at ?? Number.POSITIVE_INFINITY
+  }
+
+  isInTime(millis: number): boolean {
+    return this.now() + millis < this.deadlineAt
+  }
+
+  /** How long the call may queue for a permit of the target: not past its deadline. */
+  maxWaitMillis({ maxWaitMillis }: AnyTarget): number | undefined {
+    if (this.deadlineAt === Number.POSITIVE_INFINITY) return maxWaitMillis
+    const left = Math.max(0, this.deadlineAt - this.now())
+    return maxWaitMillis === undefined ? left : Math.min(left, maxWaitMillis)
+  }
+
+  // ---------- the next target
+
+  /** The first target in order that can be asked. Targets that have failed in this call come last. */
+  select(): Effect.Effect<Selection<S>> {
+    const now = this.now()
+    const skipped: Array<AiRejection.Unavailable> = []
+    const usable: Array<Target<S>> = []
+    for (const target of this.targets) {
+      const why = this.unavailable(target, now)
+      if (why === undefined) usable.push(target)
+      else if (why !== "Excluded") skipped.push(why)
+    }
+    if (this.failures.size > 0) usable.sort((a, b) => this.failuresOf(a) - this.failuresOf(b))
+    return this.look(usable, 0, skipped, undefined, undefined)
+  }
+
+  private unavailable(target: AnyTarget, now: number): AiRejection.Unavailable | "Excluded" | undefined {
+    if (this.excluded.has(target)) return "Excluded"
+    if (!this.hasContext(target)) return { target: target.name, why: "ContextTooSmall" }
+    const credentialMillis = target.credential.rest.left(now)
+    if (credentialMillis > 0) {
+      return { target: target.name, why: "Credential", retryAfter: Duration.millis(credentialMillis) }
+    }
+    const restMillis = target.rest.left(now)
+    return restMillis > 0
+      ? { target: target.name, why: "RateLimited", retryAfter: Duration.millis(restMillis) }
+      : undefined
+  }
+
+  private hasContext({ contextTokens }: AnyTarget): boolean {
+    return this.tooSmallContext === 0 || (contextTokens !== undefined && contextTokens > this.tooSmallContext)
+  }
+
+  /** Looks at the circuits and permits of the targets, in order. `busy` is the first one whose permits are all in use. */
+  private look(
+    usable: ReadonlyArray<Target<S>>,
+    at: number,
+    skipped: Array<AiRejection.Unavailable>,
+    busy: Target<S> | undefined,
+    open: CircuitOpen | undefined
+  ): Effect.Effect<Selection<S>> {
+    const target = usable[at]
+    if (target === undefined) {
+      return Effect.succeed(busy === undefined ? this.noneOf({ skipped, open }) : found(busy, skipped))
+    }
+    const free: Effect.Effect<Selection<S>> = target.permits === undefined || usable.length === 1
+      ? Effect.succeed(found(target, skipped))
+      : Effect.flatMap(target.permits.snapshot, ({ capacity, running }) => {
+        if (running < capacity) return Effect.succeed(found(target, skipped))
+        skipped.push({ target: target.name, why: "Busy" })
+        return this.look(usable, at + 1, skipped, busy ?? target, open)
+      })
+    if (target.breaker === undefined) return free
+    return Effect.matchEffect(target.breaker.check(target.key), {
+      onSuccess: () => free,
+      onFailure: (open) => {
+        skipped.push({ target: target.name, why: "CircuitOpen", retryAfter: open.retryAfter })
+        return this.look(usable, at + 1, skipped, busy, open)
+      }
+    })
+  }
+
+  /** No target can be asked now: wait for the first that can, if that is soon enough; or ask the least bad one, or none. */
+  private noneOf(passed: Passed): Selection<S> {
+    const { skipped } = passed
+    const delay = soonest(skipped, (unavailable) => this.isWorthWaiting(unavailable))
+    if (delay !== undefined) return { _tag: "Wait", delay }
+    const forced = this.settings.whenAllOpen === "leastBad" ? this.leastBad(skipped) : undefined
+    return forced === undefined
+      ? { _tag: "None", ...passed }
+      : { _tag: "Found", choice: { target: forced, isForced: true }, skipped }
+  }
+
+  // As in `Sluice`, only a call with a deadline waits for a circuit. A target that asked for no calls is waited for like a
+  // Retry-After.
+  private isWorthWaiting({ retryAfter, why }: AiRejection.Unavailable): boolean {
+    if (retryAfter === undefined) return false
+    const millis = Duration.toMillis(retryAfter)
+    if (!this.isInTime(millis)) return false
+    return why === "RateLimited"
+      ? millis <= this.settings.maxRetryAfterMillis
+      : why === "CircuitOpen" && this.deadlineAt !== Number.POSITIVE_INFINITY
+  }
+
+  private leastBad(skipped: ReadonlyArray<AiRejection.Unavailable>): Target<S> | undefined {
+    const first = soonest(skipped, ({ why }) => why === "CircuitOpen")
+    const name = skipped.find(({ retryAfter, why }) => why === "CircuitOpen" && retryAfter === first)?.target
+    return this.targets.find((target) => target.name === name)
+  }
+}
+
+const found = <S>(target: Target<S>, skipped: ReadonlyArray<AiRejection.Unavailable>): Selection<S> => ({
+  _tag: "Found",
+  choice: { target, isForced: false },
+  skipped
+})
+
+/** The shortest retryAfter of those that `isMeant`. */
+export const soonest = (
+  skipped: ReadonlyArray<AiRejection.Unavailable>,
+  isMeant: (unavailable: AiRejection.Unavailable) => boolean
+): Duration.Duration | undefined => {
+  let soonest: Duration.Duration | undefined
+  for (const unavailable of skipped) {
+    const { retryAfter } = unavailable
+    if (retryAfter === undefined || !isMeant(unavailable)) continue
+    if (soonest === undefined || Duration.isLessThan(retryAfter, soonest)) soonest = retryAfter
+  }
+  return soonest
+}

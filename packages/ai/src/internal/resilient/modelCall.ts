@@ -1,0 +1,382 @@
+import type * as Admission from "@sluice/core/Admission"
+import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
+import type { Deadline, DeadlineExceeded } from "@sluice/core/Deadline"
+import { type Classify, failure, ignored, type Outcome, success } from "@sluice/core/Outcome"
+import { defaultMinTimeout } from "@sluice/core/Sluice"
+import type * as AiError from "effect/ai/AiError"
+import type { Service as ResponseIdTracker } from "effect/ai/ResponseIdTracker"
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as AiOutcome from "../../AiOutcome.ts"
+import * as AiRejection from "../../AiRejection.ts"
+import type { Attempt, CallLog, Skipped, Usage } from "../../CallLog.ts"
+import * as RetryAfter from "../../RetryAfter.ts"
+import { Candidates, type Choice, soonest } from "./candidates.ts"
+import { replaceFail, translated } from "./errors.ts"
+import * as Log from "./log.ts"
+import type * as Parts from "./parts.ts"
+import type { Settings } from "./settings.ts"
+import type { AnyTarget, Target } from "./target.ts"
+import { forget } from "./trackers.ts"
+
+const minTimeoutMillis = Duration.toMillis(defaultMinTimeout)
+
+/** One call of a model: its attempts so far, what they cost, and what it may still do. */
+export class ModelCall<S> {
+  readonly id: string
+  /** The idempotency key of its attempts. */
+  readonly key: string
+  readonly conversation: ResponseIdTracker | undefined
+  readonly method: CallLog["method"]
+  readonly settings: Settings
+  readonly startedAt: number
+  readonly deadline: Deadline | undefined
+  /** The running attempt, or the last one. */
+  attempt: Log.OpenAttempt | undefined = undefined
+  /** Its target. */
+  target: Target<S> | undefined = undefined
+  /** Whether the consumer has partial output. */
+  hasOutput = false
+  /** Whether that output has a tool call. */
+  hasToolCall = false
+  private readonly candidates: Candidates<S>
+  private readonly clock: Clock.Clock
+  private readonly promptLength: () => number
+  private readonly steps: Array<Log.OpenAttempt | Skipped> = []
+  private reasksLeft: number
+  /** When the call was ready for its next attempt. */
+  private readySince: number
+  /** The back-off that was skipped because another target was to be asked. */
+  private skippedBackoff: Duration.Duration | undefined = undefined
+  /** Whether no further attempt has a chance. */
+  private isOver = false
+  private lastError: AiError.AiError | undefined = undefined
+  /** The last error of an attempt that was made. */
+  private providerError: AiError.AiError | undefined = undefined
+
+  constructor(
+    settings: Settings,
+    targets: ReadonlyArray<Target<S>>,
+    method: CallLog["method"],
+    fields: {
+      readonly conversation: ResponseIdTracker | undefined
+      readonly id: string
+      /** The caller's idempotency key. */
+      readonly key: string | undefined
+      readonly clock: Clock.Clock
+      readonly deadline: Deadline | undefined
+      readonly promptLength: () => number
+    }
+  ) {
+    this.settings = settings
+    this.method = method
+    this.id = fields.id
+    this.conversation = fields.conversation
+    this.key = fields.key ?? fields.id
+    this.clock = fields.clock
+    this.deadline = fields.deadline
+    this.promptLength = fields.promptLength
+    this.startedAt = this.clock.currentTimeMillisUnsafe()
+    this.readySince = this.startedAt
+    this.reasksLeft = settings.reasks
+    this.candidates = new Candidates(targets, settings, fields.deadline, this.now)
+  }
+
+  readonly now = (): number => this.clock.currentTimeMillisUnsafe()
+
+  /** How many attempts were made. */
+  get attempts(): number {
+    return this.attempt?.n ?? 0
+  }
+
+  /** How many attempts the retry has left. Re-asks are not counted. */
+  attemptsLeft(): number {
+    return this.settings.retry.maxAttempts - this.attempts + (this.settings.reasks - this.reasksLeft)
+  }
+
+  rejected(rejection: AiRejection.Rejection): AiError.AiError {
+    return AiRejection.toAiError(rejection, this.method)
+  }
+
+  // ---------- choosing a target
+
+  /** The target to ask now, after waiting for one if there is time. */
+  readonly choose: Effect.Effect<Choice<S>, AiError.AiError> = Effect.suspend(() =>
+    Effect.flatMap(this.candidates.select(), (selection) => {
+      switch (selection._tag) {
+        case "Found":
+          return this.chosen(selection.choice, selection.skipped)
+        case "Wait":
+          return Effect.andThen(Effect.sleep(selection.delay), this.choose)
+        case "None":
+          this.noteSkipped(selection.skipped)
+          this.isOver = true
+          return Effect.fail(this.noTarget(selection.skipped, selection.open))
+      }
+    })
+  )
+
+  private chosen(
+    choice: Choice<S>,
+    skipped: ReadonlyArray<AiRejection.Unavailable>
+  ): Effect.Effect<Choice<S>, AiError.AiError> {
+    const { candidates, lastError, skippedBackoff } = this
+    this.skippedBackoff = undefined
+    if (skippedBackoff !== undefined && lastError !== undefined && candidates.failuresOf(choice.target) > 0) {
+      // The other target that was to be asked cannot be. So the back-off is due after all.
+      if (candidates.isInTime(Duration.toMillis(skippedBackoff))) {
+        return Effect.andThen(Effect.sleep(skippedBackoff), this.choose)
+      }
+      this.isOver = true
+      return Effect.fail(lastError)
+    }
+    this.noteSkipped(skipped.filter(({ target, why }) => why !== "Busy" || target !== choice.target.name))
+    return Effect.succeed(choice)
+  }
+
+  private noteSkipped(skipped: ReadonlyArray<AiRejection.Unavailable>): void {
+    const at = this.now()
+    for (const unavailable of skipped) this.steps.push({ _tag: "Skipped", at, ...unavailable })
+  }
+
+  private noTarget(
+    skipped: ReadonlyArray<AiRejection.Unavailable>,
+    open: CircuitOpen | undefined
+  ): AiError.AiError {
+    // What a provider answered to this call says more. What it answered to other calls may quote their prompts.
+    if (this.providerError !== undefined) return this.providerError
+    const { targets } = this.candidates
+    if (targets.length === 1 && open !== undefined) return this.rejected(open)
+    // Retrying does not fix a wrong key, so a refused credential alone has no retryAfter.
+    const isTransient = skipped.some(({ why }) => why !== "Credential")
+    const retryAfter = isTransient ? soonest(skipped, () => true) : undefined
+    const orderOf = ({ target }: AiRejection.Unavailable) => targets.findIndex(({ name }) => name === target)
+    return this.rejected(
+      new AiRejection.NoTarget({
+        targets: [...skipped].sort((a, b) => orderOf(a) - orderOf(b)),
+        ...(retryAfter === undefined ? {} : { retryAfter })
+      })
+    )
+  }
+
+  /** How an attempt asks to be admitted. */
+  admitOptions(target: AnyTarget): Admission.AdmitOptions<unknown, unknown> {
+    return { classify: this.classify, maxWait: this.candidates.maxWaitMillis(target) }
+  }
+
+  // ---------- an attempt
+
+  begin(target: Target<S>): void {
+    const now = this.now()
+    this.target = target
+    this.attempt = {
+      _tag: "Attempt",
+      n: this.attempts + 1,
+      target: target.name,
+      waitedMillis: now - this.readySince,
+      startedAt: now,
+      endedAt: now,
+      outcome: "Ignored",
+      next: "Stop"
+    }
+    this.steps.push(this.attempt)
+  }
+
+  /** The answer has begun. */
+  firstToken(): void {
+    if (this.attempt !== undefined) this.attempt.firstTokenAt ??= this.now()
+  }
+
+  /** The answer is complete. */
+  succeeded(usage: Usage | undefined): void {
+    const { attempt } = this
+    if (attempt === undefined) return
+    this.endAttempt("Success")
+    attempt.next = "Done"
+    if (usage !== undefined) attempt.usage = usage
+  }
+
+  /**
+   * The attempt, or its admission, failed. Notes what that says about the target, and returns the cause with the error of a
+   * model.
+   */
+  failed(
+    target: Target<S>,
+    cause: Cause.Cause<Admission.Refused | DeadlineExceeded | AiError.AiError>
+  ): Cause.Cause<AiError.AiError> {
+    const failure = cause.reasons.find(Cause.isFailReason)
+    if (failure === undefined || Cause.hasDies(cause)) {
+      this.left()
+      return cause as Cause.Cause<never>
+    }
+    const error = translated(this, target, failure.error)
+    this.lastError = error
+    this.candidates.failed(target)
+    const { attempt } = this
+    const wasMade = this.target === target && attempt !== undefined && attempt.fault === undefined
+    if (wasMade) this.attemptFailed(target, attempt, error)
+    else this.admissionFailed(target, error)
+    return replaceFail(cause, error)
+  }
+
+  private attemptFailed(target: Target<S>, attempt: Log.OpenAttempt, error: AiError.AiError): void {
+    this.endAttempt(AiOutcome.fromAiError(error)._tag)
+    attempt.fault = Log.faultOf(error)
+    this.providerError = error
+    const usage = Log.usageIn(error)
+    if (usage !== undefined) attempt.usage = usage
+    else if (isPaid(error)) this.paid(undefined, Log.lengthIn(error))
+    forget(this.conversation, target)
+    this.learn(target, error)
+  }
+
+  // Other calls were quicker after the target was chosen.
+  private admissionFailed(target: AnyTarget, error: AiError.AiError): void {
+    const rejection = AiRejection.fromAiError(error)
+    if (rejection._tag === "None" || !("retryAfter" in rejection.value)) return
+    const why = rejection.value._tag === "CircuitOpen" ? "CircuitOpen" : "Busy"
+    const { retryAfter } = rejection.value
+    this.noteSkipped([{ target: target.name, why, ...(retryAfter === undefined ? {} : { retryAfter }) }])
+  }
+
+  /** The attempt was interrupted, or its consumer left. */
+  left(): void {
+    const { attempt, target } = this
+    if (attempt === undefined || target === undefined || attempt.next === "Done" || attempt.fault !== undefined) return
+    this.endAttempt("Ignored")
+    forget(this.conversation, target)
+  }
+
+  private endAttempt(outcome: Attempt["outcome"]): void {
+    const { attempt } = this
+    if (attempt === undefined) return
+    this.readySince = attempt.endedAt = this.now()
+    attempt.outcome = outcome
+  }
+
+  private learn(target: Target<S>, error: AiError.AiError): void {
+    const now = this.now()
+    const retryAfter = RetryAfter.fromAiError(error, { now })
+    switch (AiOutcome.remedy(error)) {
+      case "Credential":
+        return target.credential.rest.take(
+          now,
+          retryAfter === undefined ? this.settings.credentialRestMillis : Duration.toMillis(retryAfter)
+        )
+      case "Context":
+        return this.candidates.outgrew(target)
+      case "Elsewhere":
+        return this.candidates.exclude(target)
+      case "Wait":
+      case "Retry":
+        if (retryAfter !== undefined) target.rest.take(now, Duration.toMillis(retryAfter))
+        return
+      case "Reask":
+      case "Final":
+        return
+    }
+  }
+
+  // ---------- what follows an attempt
+
+  /** The error of a complete answer that is of no use, if the call may pay for another one. */
+  takeReask(cause: Cause.Cause<AiError.AiError>): AiError.AiError | undefined {
+    const error = errorOf(cause)
+    if (this.reasksLeft === 0 || this.hasOutput || error === undefined) return undefined
+    if (AiOutcome.remedy(error) !== "Reask") return undefined
+    this.reasksLeft--
+    if (this.attempt !== undefined) this.attempt.next = "Reask"
+    return error
+  }
+
+  /** Whether an answer with partial output may start over: never after a tool call. */
+  takeRestart(cause: Cause.Cause<AiError.AiError>): boolean {
+    const error = errorOf(cause)
+    if (error === undefined || !this.hasOutput || this.hasToolCall) return false
+    const remedy = AiOutcome.remedy(error)
+    if (remedy !== "Retry" && remedy !== "Wait") return false
+    this.hasOutput = false
+    if (this.attempt !== undefined) this.attempt.next = "Restart"
+    return true
+  }
+
+  /** The retry's classifier: whether another attempt, at any target, has a chance. */
+  readonly judge: Classify<unknown, AiError.AiError> = (exit) => {
+    if (Exit.isSuccess(exit)) return success
+    if (Cause.hasDies(exit.cause)) return undefined
+    const error = errorOf(exit.cause)
+    if (error === undefined || this.isOver) return ignored
+    switch (AiOutcome.remedy(error)) {
+      case "Retry":
+      case "Wait":
+        // This target's Retry-After matters only if there is no other target.
+        return this.candidates.hasOther("any") ? failure({ retryable: true }) : AiOutcome.fromAiError(error)
+      case "Credential":
+      case "Context":
+      case "Elsewhere":
+        return this.candidates.hasOther("any") ? failure({ retryable: true }) : ignored
+      case "Final":
+      case "Reask":
+        return ignored
+    }
+  }
+
+  /** The retry's delay: none if another target is asked next. */
+  readonly delay = ({ delay }: { readonly delay: Duration.Duration }): Duration.Duration => {
+    if (!this.candidates.hasOther("fresh")) return delay
+    // Whether that target's circuit is open is not known yet.
+    this.skippedBackoff = delay
+    return Duration.zero
+  }
+
+  /** The circuit's classifier. */
+  readonly classify: Classify<unknown, unknown> = (exit, elapsedMillis): Outcome | undefined => {
+    const outcome = AiOutcome.classify(exit, elapsedMillis)
+    if (outcome?._tag !== "Ignored" || Exit.isSuccess(exit)) return outcome
+    const error = exit.cause.reasons.find(Cause.isFailReason)?.error
+    return AiRejection.is("DeadlineExceeded", error) && elapsedMillis >= minTimeoutMillis
+      ? failure({ retryable: false })
+      : outcome
+  }
+
+  // ---------- cost and log
+
+  /** The usage that the provider reported, or an estimate. */
+  usageOf(finish: Parts.Finish | undefined, outputLength: number): Usage {
+    const input = finish?.usage.inputTokens.total
+    const output = finish?.usage.outputTokens.total
+    if (input !== undefined && output !== undefined) {
+      return { inputTokens: input, outputTokens: output, estimated: false }
+    }
+    return {
+      inputTokens: input ?? estimateTokens(this.promptLength()),
+      outputTokens: output ?? estimateTokens(outputLength),
+      estimated: true
+    }
+  }
+
+  /** Notes the usage of an answer that is of no use, or not complete, and has to be paid. */
+  paid(finish: Parts.Finish | undefined, outputLength: number): void {
+    const { attempt } = this
+    if (attempt !== undefined && attempt.next !== "Done") attempt.usage ??= this.usageOf(finish, outputLength)
+  }
+
+  log(exit: Exit.Exit<unknown, unknown>): CallLog {
+    const { id, method, startedAt, steps } = this
+    return Log.make({ id, method, startedAt, endedAt: this.now() }, steps, exit)
+  }
+}
+
+/** The error of a failure without a defect. */
+const errorOf = (cause: Cause.Cause<AiError.AiError>): AiError.AiError | undefined =>
+  Cause.hasDies(cause) ? undefined : cause.reasons.find(Cause.isFailReason)?.error
+
+// The answer was complete, or was generated for the whole time of an attempt.
+const isPaid = (error: AiError.AiError): boolean =>
+  AiOutcome.remedy(error) === "Reask" || AiRejection.is("AttemptTimeout", error)
+
+// About four characters to a token.
+const estimateTokens = (length: number): number => Math.ceil(length / 4)

@@ -1,0 +1,283 @@
+/**
+ * The right to make one attempt: permits and the circuit's admission, taken together and settled once.
+ *
+ * `guard` and `guardStream` are `Backpressure` and `CircuitBreaker` in one step. `acquire` and `tryAcquireUnsafe` hand out the
+ * admission itself, for an attempt that outlives the effect which began it: a relay of bytes, a callback, a job.
+ *
+ * **When to use**
+ *
+ * In an adapter or a gateway that drives its attempts itself: this is the breaker in two steps that other libraries call
+ * `allow` and `done`. For calls that are effects or streams, with retries and deadlines, use `Sluice`.
+ *
+ * **Details**
+ *
+ * In this order: an attempt that would have to queue looks at the circuit and fails fast if it is open; takes its permits;
+ * enters the circuit. A refusal or an interruption gives back what was taken.
+ *
+ * An admission is settled with an `Outcome`, or with an `Exit` that the classifier chain reads. The first settlement counts.
+ * An admission whose scope closes first is settled as `Ignored`.
+ *
+ * **Gotchas**
+ *
+ * - An open circuit or a full queue is a `Refusal` in the error channel. Wrong options of one call (`permits: 0`) are a defect
+ *   with `InvalidOptions`.
+ * - Settle as soon as the verdict is known. Until then the permit is taken and a probe slot is held.
+ * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count.
+ *
+ * **Example** (Held by a callback)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as Admission from "@sluice/core/Admission"
+ * import * as Backpressure from "@sluice/core/Backpressure"
+ * import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+ * import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+ * import * as Outcome from "@sluice/core/Outcome"
+ *
+ * const program = Effect.gen(function*() {
+ *   const permits = yield* Backpressure.make({ capacity: 1 })
+ *   const breaker = yield* CircuitBreaker.make({ trip: CircuitBreaker.consecutive(1) })
+ *   const admission = yield* Admission.make({ breaker, permits, key: "openai" })
+ *
+ *   const first = admission.tryAcquireUnsafe()
+ *   console.log(first?._tag) // => Admitted
+ *   console.log(admission.tryAcquireUnsafe()?._tag) // => BackpressureShed
+ *   if (first?._tag === "Admitted") first.settleUnsafe(Outcome.failure())
+ *   console.log(admission.tryAcquireUnsafe()?._tag) // => CircuitOpen
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, CircuitBreakerStore.layerMemory)))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Backpressure, BackpressureShed, PermitOptions } from "./Backpressure.ts"
+import type { CircuitBreaker, CircuitOpen, GuardStreamOptions } from "./CircuitBreaker.ts"
+import {
+  acquire,
+  type AdmissionRequest,
+  Attempt,
+  type Gate,
+  gateOf,
+  GuardedEffect,
+  type Hooks
+} from "./internal/admission/attempt.ts"
+import { guardStream } from "./internal/admission/guardStream.ts"
+import type { AnyEffect } from "./internal/kit/primitive.ts"
+import { readPermitOptions } from "./internal/permits/options.ts"
+import type { PermitRequest } from "./internal/permits/permits.ts"
+import type { InvalidOptions } from "./InvalidOptions.ts"
+import { OptionsReader } from "./OptionsReader.ts"
+import type { Classify, Outcome } from "./Outcome.ts"
+
+/**
+ * Why an attempt was not admitted.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Refused = CircuitOpen | BackpressureShed
+
+/**
+ * Options for `Admission.make`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AdmissionOptions {
+  /** Default none: no attempt is refused for what others met. */
+  readonly breaker?: CircuitBreaker["Service"] | undefined
+  /** Default none: every attempt runs at once. */
+  readonly permits?: Backpressure["Service"] | undefined
+  /** Names the circuit. Default `"default"`. */
+  readonly key?: string | undefined
+}
+
+/**
+ * Options for one attempt.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AdmitOptions<in A, in E> extends PermitOptions {
+  /** The first classifier of the chain. */
+  readonly classify?: Classify<A, E> | undefined
+}
+
+/**
+ * The admission of one attempt.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Admitted {
+  readonly _tag: "Admitted"
+  /** Whether it holds a probe slot of a half-open circuit. */
+  readonly isProbe: boolean
+  /** Renews the probe lease. Does nothing for other attempts. */
+  progress(): void
+  /** Reports the outcome and gives everything back. */
+  settle(outcome: Outcome): Effect.Effect<void>
+  /** Classifies the exit, reports its outcome and gives everything back. */
+  settleExit(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void>
+  /** `settle` for callbacks. A shared store hears of the outcome in the background. */
+  settleUnsafe(outcome: Outcome): void
+  /** Marks an effect as part of this attempt. A nested guard of the same circuit would refuse a probe otherwise. */
+  within<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R>
+}
+
+/**
+ * Admits attempts.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Admission {
+  /** Admits an attempt, after queueing if it has to. Held until it is settled or the scope closes. */
+  readonly acquire: (options?: AdmitOptions<void, never>) => Effect.Effect<Admitted, Refused, Scope.Scope>
+  /**
+   * Admits an attempt now, or returns the refusal. `undefined` where only `acquire` can answer: the attempt would queue, or the
+   * circuits are shared. Whatever it returns has to be settled.
+   */
+  readonly tryAcquireUnsafe: (options?: AdmitOptions<void, never>) => Admitted | Refused | undefined
+  /** Runs the effect if it is admitted, and settles with its exit. */
+  readonly guard: <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options?: AdmitOptions<A, E>
+  ) => Effect.Effect<A, E | Refused, R>
+  /** Runs the stream if it is admitted, reports how upstream ended, and gives the permits back when the stream is closed. */
+  readonly guardStream: <A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    options?: AdmitOptions<void, E> & Pick<GuardStreamOptions<A, E>, "isComplete">
+  ) => Stream.Stream<A, E | Refused, R>
+}
+
+/**
+ * Builds an admission from a breaker, from permits, or from both.
+ *
+ * **Details**
+ *
+ * They have to be made by `CircuitBreaker` and `Backpressure` themselves. A service that you implemented, or a changed copy of
+ * one, is refused with `InvalidOptions`, since it would be bypassed.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: AdmissionOptions): Effect.Effect<Admission, InvalidOptions> =>
+  Effect.suspend(() => {
+    const reader = new OptionsReader("Admission")
+    const { breaker, key = "default", permits } = reader.object("options", options)
+    reader.string("key", key)
+    const gate: Gate<BackpressureShed> = {
+      breaker: readGate(reader, "breaker", breaker)?.breaker,
+      ...pick(readGate(reader, "permits", permits))
+    }
+    return reader.check(admissionOf(gate, key))
+  })
+
+const pick = (gate: Gate<BackpressureShed> | undefined): Pick<Gate<BackpressureShed>, "permits" | "maxWaitMillis"> => ({
+  permits: gate?.permits,
+  maxWaitMillis: gate?.maxWaitMillis
+})
+
+const readGate = (
+  reader: OptionsReader,
+  option: "breaker" | "permits",
+  service: object | undefined
+): Gate<BackpressureShed> | undefined => {
+  if (service === undefined) return undefined
+  const gate = typeof service === "object" && service !== null ? gateOf<BackpressureShed>(service) : undefined
+  if (gate === undefined) {
+    const module = option === "breaker" ? "CircuitBreaker" : "Backpressure"
+    reader.refuse(option, service, `must be a service that ${module} made (make, layer, noop), and not a copy of one`)
+  }
+  return gate
+}
+
+type AnyOptions = AdmitOptions<never, never>
+
+const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
+  const single: PermitRequest = { permits: 1, maxWaitMillis: gate.maxWaitMillis, where: undefined }
+  const plain: AdmissionRequest<BackpressureShed> = { gate, key, hooks: noHooks, permits: single }
+
+  // Throws `InvalidOptions`, which is a defect where it is called within an effect.
+  const permitsOf = ({ maxWait, permits }: AnyOptions): PermitRequest => {
+    if (permits === undefined && maxWait === undefined) return single
+    if (permits === undefined && typeof maxWait === "number" && maxWait >= 0 && maxWait < Infinity) {
+      return { permits: 1, maxWaitMillis: maxWait, where: undefined }
+    }
+    const reader = new OptionsReader("Admission")
+    const asked = readPermitOptions(reader, { maxWait, permits }, gate.maxWaitMillis)
+    if (reader.invalid !== undefined) throw reader.invalid
+    return asked
+  }
+  const requestOf = (options: AnyOptions | undefined): AdmissionRequest<BackpressureShed> =>
+    options === undefined ? plain : { gate, key, hooks: hooksOf(options), permits: permitsOf(options) }
+  const guarded = (self: AnyEffect, options: AnyOptions | undefined): AnyEffect =>
+    options === undefined
+      ? new GuardedEffect(gate, self, key, noHooks, single)
+      : new GuardedEffect(gate, self, key, hooksOf(options), permitsOf(options))
+
+  return {
+    acquire: (options) => Effect.map(Effect.suspend(() => acquire(requestOf(options))), (attempt) => new Held(attempt)),
+    tryAcquireUnsafe: (options) => {
+      const attempt = new Attempt(requestOf(options), Effect.void, undefined)
+      const refused = attempt.tryEnter()
+      if (refused === undefined) return new Held(attempt)
+      return refused === "Wait" ? undefined : refused
+    },
+    guard: <A, E, R>(self: Effect.Effect<A, E, R>, options?: AdmitOptions<A, E>) => {
+      const given = options as AnyOptions | undefined
+      const result = given?.permits === undefined ? guarded(self, given) : Effect.suspend(() => guarded(self, given))
+      // The classifier is asked about the exits of this effect alone, and the result has its types.
+      return result as Effect.Effect<A, E | Refused, R>
+    },
+    guardStream: (self, options) =>
+      Stream.suspend(() => guardStream(requestOf(options as AnyOptions | undefined), self, options?.isComplete))
+  }
+}
+
+// `classify` alone is taken: an attempt would call other fields of a user's object as hooks.
+const hooksOf = (options: AnyOptions | undefined): Hooks<BackpressureShed> =>
+  options?.classify === undefined ? noHooks : { classify: options.classify as Classify<unknown, unknown> }
+
+const noHooks: Hooks<BackpressureShed> = {}
+
+class Held implements Admitted {
+  readonly _tag = "Admitted"
+  private readonly attempt: Attempt<BackpressureShed>
+
+  constructor(attempt: Attempt<BackpressureShed>) {
+    this.attempt = attempt
+  }
+
+  get isProbe(): boolean {
+    return this.attempt.isProbe
+  }
+
+  progress(): void {
+    this.attempt.progress()
+  }
+
+  settle(outcome: Outcome): Effect.Effect<void> {
+    const { attempt } = this
+    return Effect.uninterruptible(Effect.suspend(() => attempt.settle(attempt.report(outcome)) ?? Effect.void))
+  }
+
+  settleExit(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const { attempt } = this
+    return Effect.uninterruptible(Effect.suspend(() => attempt.settle(attempt.reportExit(exit)) ?? Effect.void))
+  }
+
+  settleUnsafe(outcome: Outcome): void {
+    this.attempt.settleUnsafe(outcome)
+  }
+
+  within<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.attempt.within(self)
+  }
+}

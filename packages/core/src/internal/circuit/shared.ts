@@ -1,0 +1,530 @@
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import type { Answer, CircuitBreakerStore, Snapshot, Target } from "../../CircuitBreakerStore.ts"
+import type { Outcome } from "../../Outcome.ts"
+import { withoutStack } from "../../Refusal.ts"
+import { type Linked, LinkedList } from "../kit/linkedList.ts"
+import type { CircuitOpen } from "./circuitOpen.ts"
+import {
+  type CircuitAdmission,
+  type Circuits,
+  codeOf,
+  hintOf,
+  refusalOf,
+  type Refuse,
+  retryAfterProbesMillis
+} from "./circuits.ts"
+import type { CircuitJournal } from "./journal.ts"
+import type { LocalCircuits } from "./local.ts"
+import { answer, decide, tally, targetOf, tripped } from "./machine.ts"
+import { shifted } from "./memory.ts"
+import { type Move, type OutcomeHint, type Settings, stateName } from "./model.ts"
+import { isWithinProbe } from "./probe.ts"
+import { encodeSample } from "./sample.ts"
+import { resting, StoreClient } from "./storeClient.ts"
+import { StoreError } from "./storeError.ts"
+import { areSnapshots, isAnswer } from "./validateAnswer.ts"
+
+/** What this process knows of a shared circuit. */
+class CachedCircuit implements Linked<CachedCircuit> {
+  readonly key: string
+  snapshot: Snapshot | undefined = undefined
+  /** On this process's clock. */
+  receivedAt = 0
+  /** Requests are numbered. The answer to an older request than the last applied one is ignored. */
+  requested = 0
+  applied = 0
+  isReading = false
+  /** The generation of which this process let the first probe through. */
+  probedIn = 0
+  /** Requests for a probe slot that are under way. */
+  leasing = 0
+  /** The generation that the circuit of this process was copied from. */
+  adopted: number | undefined = undefined
+  previous: CachedCircuit | undefined = undefined
+  next: CachedCircuit | undefined = undefined
+
+  constructor(key: string) {
+    this.key = key
+  }
+}
+
+const maxCached = 10_000
+
+/** How often one call looks again at a circuit that other processes are moving. */
+const maxTries = 3
+
+/** The same for a transition by hand, which is meant to prevail. */
+const maxTriesByHand = 10
+
+/** After a lost reply, how long to wait before the slot is freed. */
+const giveBackMillis = 1_000
+
+export interface SharedOptions {
+  readonly settings: Settings
+  readonly store: CircuitBreakerStore["Service"]
+  readonly local: LocalCircuits
+  readonly clock: Clock.Clock
+  /** A random number from 0 to 1. */
+  readonly random: () => number
+  readonly journal: CircuitJournal
+  readonly refuse: Refuse
+  readonly nextId: () => string
+  readonly context: Context.Context<never>
+  readonly scope: Scope.Scope
+}
+
+/**
+ * A breaker over circuits that other processes share. A call of a closed circuit costs one request, after the call. A refusal
+ * costs none. While the store does not answer, the circuits of this process are used.
+ */
+export class SharedCircuits implements Circuits {
+  private readonly settings: Settings
+  private readonly store: CircuitBreakerStore["Service"]
+  private readonly client: StoreClient
+  private readonly local: LocalCircuits
+  private readonly clock: Clock.Clock
+  private readonly random: () => number
+  private readonly journal: CircuitJournal
+  private readonly refuse: Refuse
+  private readonly nextId: () => string
+  private readonly context: Context.Context<never>
+  private readonly scope: Scope.Scope
+  private readonly cache = new Map<string, CachedCircuit>()
+  private readonly recency = new LinkedList<CachedCircuit>()
+
+  constructor(options: SharedOptions) {
+    this.settings = options.settings
+    this.store = options.store
+    this.local = options.local
+    this.clock = options.clock
+    this.random = options.random
+    this.journal = options.journal
+    this.refuse = options.refuse
+    this.nextId = options.nextId
+    this.context = options.context
+    this.scope = options.scope
+    this.client = new StoreClient({
+      name: options.settings.name,
+      timeoutMillis: options.settings.storeTimeoutMillis,
+      clock: options.clock,
+      context: options.context,
+      onFailure: () => this.journal.storeFailures++
+    })
+  }
+
+  // ---------- calls
+
+  readonly enter = (call: CircuitAdmission): Effect.Effect<void, CircuitOpen> =>
+    Effect.suspend(() => {
+      const cached = this.use(call.key)
+      call.startedAt = call.progressAt = this.now()
+      return this.current(cached).pipe(
+        Effect.flatMap((snapshot) => this.admit(call, cached, snapshot)),
+        Effect.catchTag("StoreError", () => {
+          this.adopt(cached)
+          return this.local.enter(call)?.effect ?? Effect.void
+        })
+      )
+    })
+
+  readonly leave = (call: CircuitAdmission, outcome: Outcome, isSlow: boolean): Effect.Effect<void> => {
+    if (call.circuit !== undefined) return Effect.sync(() => this.local.leave(call, outcome, isSlow))
+    this.journal.ended(outcome)
+    const code = codeOf(outcome, isSlow)
+    const hint = hintOf(outcome)
+    if (code < 0 && call.lease === undefined && hint?.openMillis === undefined) {
+      return this.tellCounted(call, outcome, false)
+    }
+    const cached = this.use(call.key)
+    const { generation, key, lease } = call
+    const recorded = this.request(cached, "record", () =>
+      this.store.record({
+        key,
+        window: this.settings.policy.window,
+        generation,
+        lease,
+        samples: code < 0 ? "" : encodeSample(code)
+      }))
+    return (call.stopRenewing === undefined ? recorded : Effect.andThen(call.stopRenewing, recorded)).pipe(
+      Effect.flatMap(({ ok, snapshot }) => {
+        // The store takes outcomes again. What the circuit of this process has seen is obsolete.
+        cached.adopted = undefined
+        return Effect.andThen(
+          this.follow(cached, snapshot, ok ? hint : lateHint(hint, snapshot)),
+          this.tellCounted(call, outcome, ok && code >= 0)
+        )
+      }),
+      // An outcome that the store did not take is kept in this process.
+      Effect.catchTag("StoreError", () =>
+        Effect.suspend(() => {
+          this.adopt(cached)
+          return this.tellCounted(call, outcome, this.local.observe(key, code, hint))
+        }))
+    )
+  }
+
+  readonly progress = (call: CircuitAdmission): void => {
+    call.progressAt = this.now()
+    if (call.circuit !== undefined) this.local.progress(call)
+  }
+
+  // ---------- circuits
+
+  readonly look = (key: string): Effect.Effect<CircuitOpen | undefined> =>
+    Effect.suspend(() => {
+      const cached = this.use(key)
+      return Effect.match(this.current(cached), {
+        onSuccess: (snapshot) => snapshot,
+        onFailure: () => {
+          this.adopt(cached)
+          return this.local.read(key)
+        }
+      })
+    }).pipe(Effect.map((snapshot) => {
+      const refused = refusalOf(this.atPresent(snapshot, this.cache.get(key)), this.settings.policy)
+      return refused === undefined || isWithinProbe(key, snapshot.generation) ? undefined : this.refuse(refused)
+    }))
+
+  // Whoever asks for a circuit, rather than for a call, wants the store's answer: these three end its rest.
+
+  readonly read = (key: string): Effect.Effect<Snapshot, StoreError> =>
+    Effect.suspend(() => {
+      this.client.wake()
+      return this.readNow(this.use(key))
+    })
+
+  readonly list = (
+    after: string | undefined,
+    limit: number
+  ): Effect.Effect<ReadonlyArray<Snapshot>, StoreError> =>
+    Effect.suspend(() => {
+      this.client.wake()
+      const { window } = this.settings.policy
+      return this.client.request("list", () => this.store.list({ after, limit, window }), areSnapshots)
+    })
+
+  readonly set = (key: string, to: Target): Effect.Effect<void, StoreError> => this.trySet(key, to, maxTriesByHand)
+
+  private trySet(key: string, to: Target, tries: number): Effect.Effect<void, StoreError> {
+    return Effect.suspend(() => {
+      this.client.wake()
+      const cached = this.use(key)
+      return Effect.flatMap(
+        this.readNow(cached),
+        (snapshot) =>
+          Effect.flatMap(this.transition(cached, snapshot, to), (answer) => {
+            if (answer.ok) return Effect.void
+            return tries > 0 ? this.trySet(key, to, tries - 1) : Effect.fail(alwaysMoved)
+          })
+      )
+    })
+  }
+
+  // ---------- admission
+
+  private admit(
+    call: CircuitAdmission,
+    cached: CachedCircuit,
+    snapshot: Snapshot,
+    tries = maxTries
+  ): Effect.Effect<void, CircuitOpen | StoreError> {
+    const { policy } = this.settings
+    const move = decide(policy, snapshot, undefined)
+    if (move === undefined || tries === 0) return this.admitBy(call, cached, snapshot)
+    // The process that should have made the move died, or lost the store.
+    return Effect.flatMap(
+      this.move(cached, snapshot, move),
+      (answer) =>
+        answer.ok || decide(policy, answer.snapshot, undefined) === undefined
+          ? this.admitBy(call, cached, answer.snapshot)
+          : this.admit(call, cached, answer.snapshot, tries - 1)
+    )
+  }
+
+  private admitBy(
+    call: CircuitAdmission,
+    cached: CachedCircuit,
+    snapshot: Snapshot
+  ): Effect.Effect<void, CircuitOpen | StoreError> {
+    const answered = answer(snapshot.control, snapshot.now)
+    call.generation = snapshot.generation
+    switch (answered._tag) {
+      case "Admitted":
+        return this.tellAdmitted(call, false)
+      case "Ramp":
+        return this.random() < answered.probability
+          ? this.tellAdmitted(call, false)
+          : this.refused(snapshot, answered.retryAfterMillis)
+      case "Probe":
+        return this.admitProbe(call, cached, snapshot)
+      case "Refused":
+        return this.refused(snapshot, answered.retryAfterMillis)
+    }
+  }
+
+  private admitProbe(
+    call: CircuitAdmission,
+    cached: CachedCircuit,
+    snapshot: Snapshot
+  ): Effect.Effect<void, CircuitOpen | StoreError> {
+    const { heartbeatMillis, policy: { probes, window }, probeLeaseMillis } = this.settings
+    const { generation, key } = snapshot
+    if (isWithinProbe(key, generation)) return this.tellAdmitted(call, false)
+    const hasSlot = snapshot.probing + snapshot.evidence.ring.length < probes || snapshot.leaseMillis <= 0
+    // Callers come back together when the open time is over. No more of them ask the store than there are slots.
+    if (cached.leasing >= probes || !hasSlot) {
+      return this.refused(snapshot, retryAfterProbesMillis(snapshot.control, snapshot.leaseMillis))
+    }
+    const id = this.nextId()
+    const ttlMillis = Math.min(heartbeatMillis, probeLeaseMillis)
+    cached.leasing++
+    const leased = this.request(
+      cached,
+      "lease",
+      () => this.store.lease({ key, window, generation, id, limit: probes, ttlMillis })
+    )
+    return Effect.flatMap(
+      Effect.onExitPrimitive(leased, (exit) => {
+        cached.leasing--
+        if (exit._tag === "Failure") this.giveBack(cached, generation, id, ttlMillis)
+        return undefined
+      }),
+      (answered): Effect.Effect<void, CircuitOpen | StoreError> => {
+        if (answered.ok) {
+          call.lease = id
+          if (cached.probedIn !== generation) {
+            cached.probedIn = generation
+            this.journal.probed(key, snapshot.control, answered.snapshot.now)
+          }
+          this.keepRenewing(call, cached, id, ttlMillis)
+          return this.tellAdmitted(call, true)
+        }
+        // Another process was quicker: the circuit has moved, or the slot is taken.
+        const { control, leaseMillis, now } = answered.snapshot
+        return answer(control, now)._tag === "Probe"
+          ? this.refused(answered.snapshot, retryAfterProbesMillis(control, leaseMillis))
+          : this.admitBy(call, cached, answered.snapshot)
+      }
+    )
+  }
+
+  // The reply was lost, but the store may have granted the slot. Nobody would use it until it expires.
+  private giveBack(cached: CachedCircuit, generation: number, id: string, ttlMillis: number): void {
+    const { key } = cached
+    const free = this.request(
+      cached,
+      "record",
+      () => this.store.record({ key, window: this.settings.policy.window, generation, lease: id, samples: "" })
+    )
+    this.fork(Effect.ignore(Effect.retry(Effect.delay(free, Duration.millis(giveBackMillis)), {
+      times: Math.ceil(ttlMillis / giveBackMillis)
+    })))
+  }
+
+  // A slot is kept while its process lives and its call makes progress.
+  private keepRenewing(call: CircuitAdmission, cached: CachedCircuit, id: string, ttlMillis: number): void {
+    const { policy: { probes, window }, probeLeaseMillis } = this.settings
+    const { generation, key } = call
+    const renew: Effect.Effect<void> = Effect.suspend(() => {
+      const left = call.progressAt + probeLeaseMillis - this.now()
+      if (left <= 0) return Effect.void
+      const renewed = this.request(
+        cached,
+        "lease",
+        () => this.store.lease({ key, window, generation, id, limit: probes, ttlMillis: Math.min(ttlMillis, left) })
+      )
+      // The end of the call waits for it: a renewal that arrives after the slot was freed would take it again.
+      return Effect.andThen(Effect.uninterruptible(Effect.ignore(renewed)), again)
+    })
+    const again = Effect.delay(renew, Duration.millis(Math.max(1, Math.floor(ttlMillis / 3))))
+    call.stopRenewing = Fiber.interrupt(this.fork(again))
+  }
+
+  private refused(snapshot: Snapshot, retryAfterMillis: number): Effect.Effect<never, CircuitOpen> {
+    this.journal.refused++
+    const { control, key, now } = snapshot
+    const because = control._tag === "Open" ? control.because : tally(snapshot, this.settings.policy)
+    const open = this.refuse({ key, control, now, retryAfterMillis, because })
+    if (this.journal.decisions.hasReaders) {
+      const { retryAfter, state } = open
+      this.journal.decisions.publish({ _tag: "Refused", key, state, retryAfter, at: this.now() })
+    }
+    return Effect.fail(open)
+  }
+
+  // ---------- transitions
+
+  /** Makes the moves that the snapshot asks for. If another process was quicker, looks again at what is there now. */
+  private follow(
+    cached: CachedCircuit,
+    snapshot: Snapshot,
+    hint: OutcomeHint | undefined,
+    tries = maxTries
+  ): Effect.Effect<void, StoreError> {
+    const move = decide(this.settings.policy, snapshot, hint)
+    if (move === undefined || tries === 0) return this.tellWouldOpen(snapshot)
+    return Effect.flatMap(
+      this.move(cached, snapshot, move),
+      (answer) =>
+        answer.ok ? Effect.void : this.follow(cached, answer.snapshot, lateHint(hint, answer.snapshot), tries - 1)
+    )
+  }
+
+  private move(cached: CachedCircuit, from: Snapshot, move: Move): Effect.Effect<Answer, StoreError> {
+    const { openMillis, policy } = this.settings
+    return this.transition(cached, from, targetOf(policy, move, openMillis))
+  }
+
+  private transition(cached: CachedCircuit, from: Snapshot, to: Target): Effect.Effect<Answer, StoreError> {
+    const { generation, key } = from
+    const by = this.nextId()
+    const answered = this.request(
+      cached,
+      "transition",
+      () => this.store.transition({ key, window: this.settings.policy.window, generation, by, to })
+    )
+    return Effect.map(answered, (answer) => {
+      if (answer.ok) {
+        const { control, now } = from
+        this.journal.moved(key, stateName(control, now), tally(from, this.settings.policy), to, answer.snapshot.now)
+      }
+      return answer
+    })
+  }
+
+  // ---------- the store
+
+  /** The cached snapshot, as of now. Read from the store if there is none, or it is stale. */
+  private current(cached: CachedCircuit): Effect.Effect<Snapshot, StoreError> {
+    if (this.client.isResting) return Effect.fail(resting)
+    const { snapshot } = cached
+    const isUsable = snapshot !== undefined &&
+      (cached.isReading || (!this.client.isDown && this.isFresh(this.now() - cached.receivedAt)))
+    return isUsable ? Effect.succeed(this.atPresent(snapshot, cached)) : this.readNow(cached)
+  }
+
+  // A negative age means that the clock was set back, and the real age is unknown.
+  private isFresh(ageMillis: number): boolean {
+    return ageMillis >= 0 && ageMillis < this.settings.stalenessMillis
+  }
+
+  private readNow(cached: CachedCircuit): Effect.Effect<Snapshot, StoreError> {
+    const { key } = cached
+    const requested = Effect.suspend(() => {
+      cached.isReading = true
+      return this.request(
+        cached,
+        "read",
+        () =>
+          Effect.map(
+            this.store.read({ key, window: this.settings.policy.window }),
+            (snapshot) => ({ ok: true, snapshot })
+          )
+      )
+    })
+    const read = Effect.onExitPrimitive(requested, () => {
+      cached.isReading = false
+      return undefined
+    })
+    return Effect.map(read, ({ snapshot }) => snapshot)
+  }
+
+  /** A cached snapshot, with the time added that has passed since it was received. */
+  private atPresent(snapshot: Snapshot, cached: CachedCircuit | undefined): Snapshot {
+    if (cached?.snapshot !== snapshot) return snapshot
+    const passed = Math.max(0, this.now() - cached.receivedAt)
+    if (passed === 0) return snapshot
+    const leaseMillis = Math.max(0, snapshot.leaseMillis - passed)
+    return { ...snapshot, leaseMillis, now: snapshot.now + passed }
+  }
+
+  private request(
+    cached: CachedCircuit,
+    operation: "lease" | "read" | "record" | "transition",
+    verb: () => Effect.Effect<Answer, StoreError>
+  ): Effect.Effect<Answer, StoreError> {
+    return Effect.suspend(() => {
+      const number = ++cached.requested
+      return Effect.map(this.client.request(operation, verb, isAnswer), (answer) => {
+        if (number > cached.applied) {
+          cached.applied = number
+          cached.snapshot = answer.snapshot
+          cached.receivedAt = this.now()
+        }
+        return answer
+      })
+    })
+  }
+
+  // The circuit of this process starts from the last state of the shared one. Until that moves, it keeps what it has seen
+  // while the store was away.
+  private adopt(cached: CachedCircuit): void {
+    if (cached.snapshot === undefined || cached.adopted === cached.snapshot.generation) return
+    cached.adopted = cached.snapshot.generation
+    const { control, now } = this.atPresent(cached.snapshot, cached)
+    this.local.adopt(cached.key, shifted(control, this.now() - now))
+  }
+
+  private use(key: string): CachedCircuit {
+    const known = this.cache.get(key)
+    if (known !== undefined) {
+      this.recency.moveToLast(known)
+      return known
+    }
+    const { first } = this.recency
+    if (this.cache.size >= maxCached && first !== undefined) {
+      this.recency.remove(first)
+      this.cache.delete(first.key)
+    }
+    const made = new CachedCircuit(key)
+    this.cache.set(key, made)
+    this.recency.append(made)
+    return made
+  }
+
+  private fork(effect: Effect.Effect<void>): Fiber.Fiber<void> {
+    return Fiber.runIn(Effect.runForkWith(this.context)(effect), this.scope)
+  }
+
+  // ---------- events
+
+  private tellAdmitted({ key }: CircuitAdmission, isProbe: boolean): Effect.Effect<void> {
+    if (this.journal.decisions.hasReaders) {
+      this.journal.decisions.publish({ _tag: "Admitted", key, isProbe, at: this.now() })
+    }
+    return Effect.void
+  }
+
+  private tellCounted({ key }: CircuitAdmission, outcome: Outcome, counted: boolean): Effect.Effect<void> {
+    if (this.journal.decisions.hasReaders) {
+      this.journal.decisions.publish({ _tag: "Counted", key, outcome: outcome._tag, counted, at: this.now() })
+    }
+    return Effect.void
+  }
+
+  private tellWouldOpen(snapshot: Snapshot): Effect.Effect<void> {
+    const { control, key, now } = snapshot
+    if (control._tag === "Forced" && control.mode === "ObserveOnly" && this.journal.decisions.hasReaders) {
+      const evidence = tripped(this.settings.policy, snapshot)
+      if (evidence !== undefined) this.journal.decisions.publish({ _tag: "WouldOpen", key, evidence, at: now })
+    }
+    return Effect.void
+  }
+
+  private now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+}
+
+/** A late outcome does not count, but its hint can lengthen an opening. */
+const lateHint = (hint: OutcomeHint | undefined, { control, now }: Snapshot): OutcomeHint | undefined =>
+  control._tag === "Open" && now < control.until ? hint : undefined
+
+const alwaysMoved = withoutStack(() =>
+  new StoreError({ operation: "transition", description: "other processes moved the circuit each time" })
+)

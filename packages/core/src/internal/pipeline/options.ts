@@ -1,0 +1,71 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import { OptionsReader } from "../../OptionsReader.ts"
+import type { RetryCallOptions, RetryPolicy } from "../../RetryPolicy.ts"
+import type { AnyEffect } from "../kit/primitive.ts"
+import { checkRetryPolicy } from "../retry/options.ts"
+
+export type Recover = (error: unknown, input: unknown) => AnyEffect
+
+export interface Retry extends RetryCallOptions<unknown, unknown> {
+  readonly policy: RetryPolicy
+}
+
+// Options can be anything, whatever their types say. What cannot be read is left out here and refused by `checkStage`, before
+// anything runs. So what is read here can be taken for what it should be.
+export const readStage = (given: unknown) => {
+  const { recover, retry, timeout } = Predicate.isObject(given) ? given : {}
+  const policy = policyOf(retry)
+  return {
+    timeout: Option.getOrUndefined(Duration.fromInput(timeout as Duration.Input)),
+    retry: policy === undefined ? undefined : { ...(policy === retry ? undefined : retry as object), policy } as Retry,
+    recover: typeof recover === "function" ? recover as Recover : undefined
+  }
+}
+
+const policyOf = (retry: unknown): RetryPolicy | undefined => {
+  const policy = Predicate.hasProperty(retry, "policy") ? retry.policy : retry
+  return Predicate.isObject(policy) ? policy as unknown as RetryPolicy : undefined
+}
+
+export const checkStage = (options: OptionsReader, path: string, given: unknown): void => {
+  if (given === undefined) return
+  if (!Predicate.isObject(given)) return options.refuse(`${path}.options`, given, "must be an object")
+  const { recover, retry, timeout } = given
+  if (timeout !== undefined) options.millis(`${path}.timeout`, timeout as Duration.Input, 1)
+  if (retry !== undefined) checkRetry(options, `${path}.retry`, retry)
+  if (recover !== undefined && typeof recover !== "function") {
+    options.refuse(`${path}.recover`, recover, "must be a function that returns an Effect")
+  }
+}
+
+const checkRetry = (options: OptionsReader, path: string, retry: unknown): void => {
+  const policy = policyOf(retry)
+  if (policy === undefined) return options.refuse(path, retry, "must be a RetryPolicy or { policy, ... }")
+  if (policy === retry || !Predicate.isObject(retry)) return checkRetryPolicy(options, policy, `${path}.`)
+  checkRetryPolicy(options, policy, `${path}.policy.`)
+  const { classify, nested, onAttempt } = retry
+  options.optionalFunction(`${path}.classify`, classify)
+  if (nested !== undefined) options.oneOf(`${path}.nested`, nested as string, ["share", "own"])
+  options.optionalFunction(`${path}.onAttempt`, onAttempt)
+}
+
+/** Reads how a stream of inputs is run. Invalid options are a defect. */
+export const readStreamOptions = (
+  given: unknown = {}
+): Effect.Effect<{ readonly concurrency: number; readonly unordered: boolean }> => {
+  const options = new OptionsReader("Pipeline")
+  if (!Predicate.isObject(given)) options.refuse("options", given, "must be an object")
+  const { concurrency = 1, unordered = false } = Predicate.isObject(given) ? given : {}
+  const isWhole = typeof concurrency === "number" && Number.isSafeInteger(concurrency) && concurrency >= 1
+  if (!isWhole && concurrency !== "unbounded") {
+    options.refuse("concurrency", concurrency, "must be a whole number of at least 1, or \"unbounded\"")
+  }
+  if (typeof unordered !== "boolean") options.refuse("unordered", unordered, "must be true or false")
+  return Effect.orDie(options.check({
+    concurrency: isWhole ? concurrency : Number.MAX_SAFE_INTEGER,
+    unordered: unordered === true
+  }))
+}

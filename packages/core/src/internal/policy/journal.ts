@@ -1,0 +1,69 @@
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import type * as Exit from "effect/Exit"
+import { Hub } from "../../Hub.ts"
+import type { Calls, PolicyEvent } from "../../Sluice.ts"
+import { type Source, sourcesOf } from "../kit/metrics.ts"
+import { Rejected } from "./rejections.ts"
+
+/** The events and counters of a policy. */
+export class PolicyJournal {
+  readonly events = new Hub<PolicyEvent>()
+  readonly calls: { -readonly [end in keyof Calls]: Calls[end] } = {
+    succeeded: 0,
+    failed: 0,
+    rejected: 0,
+    interrupted: 0
+  }
+  attempts = 0
+  private readonly clock: Clock.Clock
+  // Told apart by identity, since a refusal of another policy inside the call has the same form.
+  private readonly sheds = new WeakSet<object>()
+
+  constructor(clock: Clock.Clock) {
+    this.clock = clock
+  }
+
+  /** Notes a refusal of the policy's own permits. */
+  noteShed(rejected: Rejected): Rejected {
+    this.sheds.add(rejected)
+    return rejected
+  }
+
+  isShed(error: unknown): boolean {
+    return error instanceof Rejected && this.sheds.has(error)
+  }
+
+  /**
+   * Counts a call that ran. `isOwn` recognises the refusals of this policy. Calls that joined another, or got a cached result,
+   * are counted by the deduplicator.
+   */
+  ended(key: string, exit: Exit.Exit<unknown, unknown>, isOwn: (error: unknown) => boolean): void {
+    if (exit._tag === "Success") {
+      this.calls.succeeded++
+      return
+    }
+    const rejected = exit.cause.reasons.find((reason) => Cause.isFailReason(reason) && isOwn(reason.error))
+    if (rejected === undefined || !Cause.isFailReason(rejected) || !(rejected.error instanceof Rejected)) {
+      this.calls[Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failed"]++
+      return
+    }
+    this.calls.rejected++
+    if (this.events.hasReaders) {
+      const { error: { reason } } = rejected
+      this.events.publish({ _tag: "Rejected", key, reason: reason._tag, at: this.clock.currentTimeMillisUnsafe() })
+    }
+  }
+
+  metrics(policy: string): ReadonlyArray<Source> {
+    const { counter } = sourcesOf(policy)
+    return [
+      ...(["succeeded", "failed", "rejected", "interrupted"] as const).map((end) =>
+        counter("sluice_policy_calls_total", "Calls that ran under the policy, by result", () => this.calls[end], {
+          end
+        })
+      ),
+      counter("sluice_policy_attempts_total", "Attempts at the dependency", () => this.attempts)
+    ]
+  }
+}

@@ -1,0 +1,282 @@
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as CircuitBreaker from "../../CircuitBreaker.ts"
+import * as Deadline from "../../Deadline.ts"
+import type * as Deduplicator from "../../Deduplicator.ts"
+import { withoutStack } from "../../Refusal.ts"
+import type { AttemptEvent } from "../../RetryPolicy.ts"
+import type { CallOptions, StreamCallOptions } from "../../Sluice.ts"
+import { type AnyFiber, Attempt, type Gate, gateOf } from "../admission/attempt.ts"
+import { guardStream } from "../admission/guardStream.ts"
+import type { CircuitOpen } from "../circuit/circuitOpen.ts"
+import { sleepUntil } from "../deadline/sleepUntil.ts"
+import { failAt, start } from "../deadline/timeout.ts"
+import type { Parts as DeduplicatorParts } from "../dedupe/deduplicator.ts"
+import { KeyTypeId } from "../dedupe/requestKey.ts"
+import { type AnyEffect, Primitive } from "../kit/primitive.ts"
+import { bracketed } from "../kit/streams.ts"
+import type { Limiter } from "../permits/limiter.ts"
+import type { PermitRequest } from "../permits/permits.ts"
+import { type ProvideAttempt, retryAttempts, retryStreams } from "../retry/loop.ts"
+import { Call, type Collector, CurrentCollector, type Settings, type Shared } from "./call.ts"
+import type { PolicyJournal } from "./journal.ts"
+import { AttemptTimeout, Rejected } from "./rejections.ts"
+
+type AnyOptions = Pick<CallOptions<unknown, unknown>, "classify" | "deadline" | "key">
+type AnyCall = Call<never, never>
+
+export interface PolicyParts {
+  readonly settings: Settings
+  readonly journal: PolicyJournal
+  readonly clock: Clock.Clock
+  readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
+  readonly limiter: Limiter<Rejected> | undefined
+  readonly maxWaitMillis: number | undefined
+  readonly deduplicator: DeduplicatorParts
+}
+
+/** A policy: what its calls share, and what one call goes through. */
+export class Policy implements Shared {
+  readonly settings: Settings
+  readonly journal: PolicyJournal
+  readonly clock: Clock.Clock
+  readonly gate: Gate<Rejected>
+  readonly first: PermitRequest
+  readonly again: PermitRequest
+  private readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
+  private readonly deduplicator: DeduplicatorParts
+
+  constructor({ breaker, clock, deduplicator, journal, limiter, maxWaitMillis, settings }: PolicyParts) {
+    this.settings = settings
+    this.journal = journal
+    this.clock = clock
+    this.breaker = breaker
+    this.gate = {
+      permits: limiter?.permits,
+      breaker: breaker === undefined ? undefined : gateOf<never>(breaker)?.breaker
+    }
+    this.first = { permits: 1, maxWaitMillis, where: "Tail" }
+    this.again = { permits: 1, maxWaitMillis, where: "Head" }
+    this.deduplicator = deduplicator
+  }
+
+  // ---------- effects
+
+  protect<A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options: CallOptions<A, E>
+  ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> {
+    // It does what `self` does, is refused, or times out. The classifier is asked about the exits of `self` alone.
+    const call = new ProtectedEffect(this, self, options as AnyOptions) as AnyEffect as Effect.Effect<
+      A,
+      E | Rejected | AttemptTimeout,
+      R
+    >
+    const shared = options.dedupe === undefined ? call : this.shared(call, options.dedupe)
+    const budget = options.deadline ?? this.settings.deadline
+    return budget === undefined ? shared : Deadline.provide(shared, budget)
+  }
+
+  /** All attempts of a call. */
+  attempts(call: AnyCall, self: AnyEffect): AnyEffect {
+    return retryAttempts(
+      (n, provide, fiber) => new Attempt(call.request(n), limited(self, call, provide), fiber).run(),
+      this.settings.retry,
+      {
+        // Whatever the classifiers say, errors that the policy raises are refusals or final.
+        classify: call.trustsSuccess ? undefined : call.classify,
+        onAttempt: this.onAttempt(call)
+      },
+      (delay) => this.pause(call, delay)
+    )
+  }
+
+  private shared<A, E, R>(
+    self: Effect.Effect<A, E | Rejected | AttemptTimeout, R>,
+    key: Deduplicator.Key<A, E>
+  ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> {
+    return Effect.withFiber((fiber) => {
+      const shared = this.deduplicator.share(self, widened(key), onServed(fiber), refuse)
+      const deadline = fiber.getRef(Deadline.Deadline)
+      // The run has a scope of its own, but nothing here needs one.
+      return (deadline === undefined
+        ? shared
+        : Effect.raceFirst(shared, leaveAt(deadline, this.settings.name))) as typeof self
+    })
+  }
+
+  // ---------- streams
+
+  protectStream<A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    options: StreamCallOptions<A, E>
+  ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
+    const run = Stream.unwrap(Effect.withFiber((fiber) => {
+      const call = new Call<void, E>(this, options, fiber)
+      const body = this.limitedStream(self, call)
+      // An open circuit is the call's to handle, so `CircuitOpen` is never an error of the stream.
+      const attempts = retryStreams<A, E | Rejected | AttemptTimeout | CircuitOpen, R>(
+        (n) => guardStream(call.request(n), body, options.isComplete),
+        this.settings.retry,
+        { classify: call.classify, onAttempt: this.onAttempt(call) },
+        (delay) => this.pause(call, delay)
+      ) as Stream.Stream<A, E | Rejected | AttemptTimeout, R>
+      const withSlot = bracketed(attempts, (scope) => Scope.addFinalizer(scope, Effect.sync(() => call.leave())))
+      return Effect.succeed(onUpstreamEnd(withSlot, (exit) => call.end(exit)))
+    }))
+    const shared = options.dedupe === undefined ? run : this.sharedStream(run, options.dedupe)
+    const budget = options.deadline ?? this.settings.deadline
+    return budget === undefined ? shared : Deadline.provideStream(shared, budget)
+  }
+
+  private sharedStream<A, E, R>(
+    self: Stream.Stream<A, E | Rejected | AttemptTimeout, R>,
+    key: Deduplicator.Key<A, E>
+  ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
+    return Stream.unwrap(Effect.withFiber((fiber) => {
+      const shared = this.deduplicator.shareStream(self, widened(key), onServed(fiber), refuse)
+      const deadline = fiber.getRef(Deadline.Deadline)
+      return Effect.succeed(
+        deadline === undefined
+          ? shared
+          : Stream.interruptWhen(shared, leaveAt(deadline, this.settings.name))
+      )
+    })) as typeof self
+  }
+
+  private limitedStream<A, E, R>(
+    self: Stream.Stream<A, E, R>,
+    call: AnyCall
+  ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
+    const inner = call.collector === undefined ? self : Stream.provideService(self, CurrentCollector, undefined)
+    return call.isLimited ? Stream.interruptWhen(inner, failAt(call)) : inner
+  }
+
+  // ---------- between attempts
+
+  private onAttempt({ key }: AnyCall): ((event: AttemptEvent) => void) | undefined {
+    const { events } = this.journal
+    return events.hasReaders
+      ? (event) => events.publish({ _tag: "Attempt", key, ...event, at: this.clock.currentTimeMillisUnsafe() })
+      : undefined
+  }
+
+  // If the circuit is still open after the back-off, the call is refused now, or waits for the circuit.
+  private pause(call: AnyCall, delay: Duration.Duration): Effect.Effect<void, Rejected> {
+    const sleep = call.counted(Effect.sleep(delay))
+    return this.breaker === undefined ? sleep : this.breaker.check(call.key).pipe(
+      Effect.andThen(sleep),
+      Effect.catch((open) => Duration.isLessThanOrEqualTo(open.retryAfter, delay) ? sleep : call.refused(open))
+    )
+  }
+}
+
+/**
+ * The body of an attempt: with what the retry provides, without the call's collector (policies inside the call must not add to
+ * it), and within its time.
+ */
+const limited = (self: AnyEffect, call: AnyCall, provide: ProvideAttempt): AnyEffect => {
+  const provided = (context: Context.Context<unknown>): Context.Context<unknown> =>
+    call.collector === undefined ? provide(context) : Context.add(provide(context), CurrentCollector, undefined)
+  if (!call.isLimited) return Effect.updateContext(self, provided)
+  return Effect.callback((resume) => {
+    // `Effect.callback` runs in a fiber.
+    const fiber = Fiber.getCurrent() as AnyFiber
+    return start(fiber, self, call, provided(fiber.context as Context.Context<unknown>), resume)
+  })
+}
+
+/** A protected call. Each run of it is a `Call`. */
+class ProtectedEffect extends Primitive {
+  private readonly policy: Policy
+  private readonly self: AnyEffect
+  private readonly options: AnyOptions
+
+  constructor(policy: Policy, self: AnyEffect, options: AnyOptions) {
+    super()
+    this.policy = policy
+    this.self = self
+    this.options = options
+  }
+
+  override evaluate(fiber: AnyFiber): AnyEffect {
+    const call = new Call(this.policy, this.options, fiber)
+    return Effect.onExitPrimitive(this.policy.attempts(call, this.self), (exit) => {
+      call.leave()
+      call.end(exit)
+      return undefined
+    })
+  }
+}
+
+/**
+ * Calls back once with how the stream itself ended. A consumer that leaves has seen enough, and a consumer that fails says
+ * nothing about the stream.
+ */
+const onUpstreamEnd = <A, E, R>(
+  self: Stream.Stream<A, E, R>,
+  onEnd: (exit: Exit.Exit<void, E>) => void
+): Stream.Stream<A, E, R> =>
+  Stream.suspend(() => {
+    let isOver = false
+    const end = (exit: Exit.Exit<void, E>) =>
+      Effect.sync(() => {
+        if (isOver) return
+        isOver = true
+        onEnd(exit)
+      })
+    return self.pipe(
+      Stream.tapCause((cause) => end(Exit.failCause(cause))),
+      Stream.onEnd(end(Exit.void)),
+      Stream.onExit((exit) => end(Exit.isSuccess(exit) ? Exit.void : Exit.interrupt()))
+    )
+  })
+
+// ---------- sharing
+
+const refuse = (reason: Rejected["reason"]): Effect.Effect<never, Rejected> =>
+  Effect.fail(withoutStack(() => new Rejected({ reason })))
+
+// The deadline of a shared run is the latest of its callers' and is raised inside the circuit. The last caller must not leave
+// before that, or a service that hangs would never open it.
+const leaveMarginMillis = 20
+
+const leaveAt = (deadline: Deadline.Deadline, policy: string): Effect.Effect<never, Rejected> =>
+  Effect.flatMap(
+    sleepUntil(deadline, () => deadline.at + leaveMarginMillis),
+    () => refuse(Deadline.exceeded(deadline, "Attempt", policy))
+  )
+
+const onServed = (fiber: AnyFiber) => {
+  const collector: Collector | undefined = fiber.getRef(CurrentCollector)
+  return (served: Deduplicator.Served): void => {
+    if (collector !== undefined) collector.served = served
+  }
+}
+
+// All callers of a shared run came through this policy, so they share its errors as well. The key's `timeToLive` is not asked
+// about an `AttemptTimeout`, which is never cached: it says nothing about the next run.
+const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
+  const { timeToLive } = key[KeyTypeId]
+  return {
+    ...key,
+    [KeyTypeId]: {
+      ...key[KeyTypeId],
+      timeToLive: timeToLive === undefined
+        ? undefined
+        // Refusals of the policy are never cached either, so the rest are exits of the key's own types.
+        : (exit) => isAttemptTimeout(exit) ? 0 : timeToLive(exit as Exit.Exit<A, E>)
+    }
+  }
+}
+
+const isAttemptTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  exit._tag === "Failure" &&
+  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error instanceof AttemptTimeout)
