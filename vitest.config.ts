@@ -1,2 +1,2 @@
-// For editors and tools that look for this name only.
+// For editors and tools that expect this file name.
 export { default } from "./vitest.workspace.ts"

@@ -1,8 +1,8 @@
 /**
- * The privacy run: the suites of what we publish once more, with a tracer, a metric registry and a log of every level. Whatever
- * the tests hand in as a key or as a prompt is a canary; a test that shows one fails.
+ * The privacy run: the suites of the published packages with a tracer, a metric registry and a log of every level. A test that shows a
+ * key or a prompt fails.
  *
- * A run of its own, not a part of the ordinary one: spans are made only where there is a tracer, and both ways must work.
+ * It is not part of the ordinary run. The code makes spans only with a tracer, and has to work without one too.
  */
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
@@ -16,10 +16,10 @@ export default defineConfig({
   plugins: [privacy()],
   test: {
     ...workspace.test,
-    // Half of the time the tests wait for something. One worker more than there are cores takes half as long as one less.
+    // Tests mostly wait. On two cores three workers take half as long as one.
     maxWorkers: 3,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
-    // What they run is in processes of its own, which nobody watches.
+    // These run the code in other processes, whose logs, spans and metrics are not observed.
     exclude: [
       "**/millionKeys.test.ts",
       "**/bin.test.ts",

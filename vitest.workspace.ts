@@ -3,11 +3,10 @@ import { defineConfig } from "vitest/config"
 
 const root = fileURLToPath(new URL(".", import.meta.url))
 
-// Tests run on the sources: no build stands between a change and its test. Both places are needed, since tests resolve
-// through `ssr`.
+// Tests run on the sources, without a build. Both settings are needed, since tests resolve through `ssr`.
 const conditions = ["@sluice/source"]
 
-// The package name of a project is its folder's; `npm test -- --project core` runs one.
+// `npm test -- --project core` runs one of them.
 const packages = ["core", "ai", "redis", "local-model", "testing", "cli", "bench"]
 
 /** The tests of one package. */
@@ -27,8 +26,8 @@ export default defineConfig({
     setupFiles,
     projects: [
       ...packages.map(project),
-      // What holds for the repository as a whole: its documentation, and its packages as others install them. It runs when
-      // the others are done: it compiles a lot, and some of them look at times.
+      // Tests of the documentation and of the packed packages. They run after the others, since they use much CPU time and some
+      // of the others measure time.
       { extends: true as const, root, test: { name: "repository", sequence: { groupOrder: 1 } } }
     ]
   }

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 
-/** What of a manifest, or of its entry in the lockfile, says what a user installs with it. */
+/** The fields of a manifest, or of an entry of the lockfile, that determine what is installed. */
 interface Entry {
   readonly resolved?: string
   readonly link?: boolean
@@ -16,7 +16,7 @@ const read = (path: string): unknown => JSON.parse(readFileSync(new URL(`../${pa
 const manifestOf = (folder: string): Entry => read(`packages/${folder}/package.json`) as Entry
 const locked = (read("package-lock.json") as { readonly packages: { readonly [path: string]: Entry } }).packages
 
-/** What a user gets who installs a package, by where it is in the lockfile. */
+/** Everything that is installed with a package, as paths of the lockfile. */
 const installedWith = (path: string): ReadonlySet<string> => {
   const found = new Set<string>()
   const visit = (path: string): void => {
@@ -32,7 +32,7 @@ const installedWith = (path: string): ReadonlySet<string> => {
   return found
 }
 
-/** Where Node finds a package that is imported from another. */
+/** The path at which Node finds a package that another one imports. */
 const resolve = (from: string, name: string): string | undefined => {
   const folders = from.split("/")
   for (let depth = folders.length; depth >= 0; depth--) {
@@ -43,47 +43,49 @@ const resolve = (from: string, name: string): string | undefined => {
   return undefined
 }
 
-/** What a package of ours asks for by itself: all of it, and no more. */
-const asksFor = (folder: string): { readonly needs: ReadonlyArray<string>; readonly peers: ReadonlyArray<string> } => {
+/** The direct dependencies of one of our packages. */
+const directDependencies = (
+  folder: string
+): { readonly needs: ReadonlyArray<string>; readonly peers: ReadonlyArray<string> } => {
   const { dependencies = {}, optionalDependencies = {}, peerDependencies = {} } = manifestOf(folder)
   return { needs: Object.keys({ ...dependencies, ...optionalDependencies }), peers: Object.keys(peerDependencies) }
 }
 
 const published = ["core", "ai", "redis", "local-model", "testing", "cli"]
 
-describe("the budget of dependencies", () => {
-  it("core has its peer `effect`, and nothing else", () => {
-    assert.deepStrictEqual(asksFor("core"), { needs: [], peers: ["effect"] })
+describe("dependencies", () => {
+  it("core has only the peer dependency effect", () => {
+    assert.deepStrictEqual(directDependencies("core"), { needs: [], peers: ["effect"] })
     assert.deepStrictEqual([...installedWith("packages/core")], ["node_modules/effect"])
   })
 
   for (const folder of ["redis", "testing"]) {
-    it(`${folder} needs only core`, () => {
-      assert.deepStrictEqual(asksFor(folder), { needs: ["@sluice/core"], peers: ["effect"] })
+    it(`${folder} depends only on core, with the peer dependency effect`, () => {
+      assert.deepStrictEqual(directDependencies(folder), { needs: ["@sluice/core"], peers: ["effect"] })
     })
   }
 
-  it("ai needs at most three", () => {
-    const { needs, peers } = asksFor("ai")
+  it("ai has at most three dependencies, and the peer dependency effect", () => {
+    const { needs, peers } = directDependencies("ai")
     assert.isAtMost(needs.length, 3, needs.join(", "))
     assert.deepStrictEqual(peers, ["effect"])
   })
 
-  it("the whole command installs at most eight beyond Effect's own", () => {
-    // Effect's HTTP client brings its own: those are Effect's choice, and whoever uses Effect on Node has them already.
-    const effects = new Set([
+  it("cli installs at most eight packages beyond Effect and its platform", () => {
+    // Not counted: the packages of Effect's platform, which every program with Effect on Node has already.
+    const platform = new Set([
       "node_modules/effect",
       "node_modules/@effect/platform-node",
       ...installedWith("node_modules/@effect/platform-node")
     ])
     const others = [...installedWith("packages/cli")].filter((path) =>
-      !effects.has(path) && !path.startsWith("packages/")
+      !platform.has(path) && !path.startsWith("packages/")
     )
     assert.include(others, "node_modules/wink-nlp")
     assert.isAtMost(others.length, 8, others.join(", "))
   })
 
-  it("the lockfile knows what each package of ours asks for", () => {
+  it("the lockfile has the dependencies of every manifest", () => {
     for (const folder of published) {
       const { dependencies, optionalDependencies, peerDependencies } = manifestOf(folder)
       const entry = locked[`packages/${folder}`]
@@ -95,9 +97,9 @@ describe("the budget of dependencies", () => {
     }
   })
 
-  it("nothing that a user installs runs a script then", () => {
+  it("no package that is installed runs a script", () => {
     for (const folder of published) {
-      // npm runs `prepack` where it is packed, and nowhere else.
+      // npm runs `prepack` only when it packs.
       assert.deepStrictEqual(manifestOf(folder).scripts, { prepack: "tsc -b" }, folder)
       const scripted = [...installedWith(`packages/${folder}`)].filter((path) =>
         locked[path]?.hasInstallScript === true

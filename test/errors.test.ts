@@ -1,6 +1,6 @@
 /**
- * Every error that our packages can fail with, and what it tells: what was refused or failed, on which evidence, when to come
- * back, and what to change. A class that is not in the table fails the test.
+ * Every error that a package exports, and the questions that it answers: what failed, on which evidence, when to come back, and what
+ * to change. A class that is missing in the table fails a test.
  */
 import {
   EmptyAnswer,
@@ -31,7 +31,7 @@ import { canary } from "./privacy/secrets.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
-/** Where an error answers a question: in fields, in words of its message; or why there is no answer. */
+/** Where an error answers a question: in fields or in words of its message. `none`: why it does not. */
 interface Answer {
   readonly fields?: ReadonlyArray<string>
   readonly words?: string
@@ -42,7 +42,7 @@ const fields = (...fields: ReadonlyArray<string>): Answer => ({ fields })
 const words = (words: string): Answer => ({ words })
 const none = (why: string): Answer => ({ none: why })
 
-/** One shape of an error. */
+/** An error, and where it answers each question. */
 interface Row {
   readonly error: Error
   readonly what: Answer
@@ -56,9 +56,9 @@ const shed = { policy: "gpt", permits: 1, depth: 3, queued: 1, capacity: 3 }
 const inTime = { retryAfter: Duration.seconds(2), waited: Duration.seconds(9) }
 const exceeded = { policy: "gpt", at: "Backoff", budget: Duration.seconds(2) } as const
 
-const recovers = none("the dependency has to recover; retryAfter says when it is asked again")
-const failsLikeAny = none("it is a failure like any other: the retry's back-off says")
-const fixed = none("it fails the same way at any time: change what is wrong")
+const recovers = none("the dependency has to recover; retryAfter is the time until the next probe")
+const ordinaryFailure = none("it is an ordinary failure: the back-off of the retry applies")
+const permanent = none("it fails every time until the cause is changed")
 
 const circuitRow = (state: CircuitOpen["state"], what: string, more = {}): Row => ({
   error: new CircuitOpen({ ...open, state, ...more }),
@@ -93,7 +93,7 @@ const deadlineRow = (at: DeadlineExceeded["at"]): Row => ({
   error: new DeadlineExceeded({ ...exceeded, at }),
   what: words(deadlineWords[at]),
   evidence: fields("policy", "at", "budget"),
-  comeBack: none("the time that the caller gave is over; a new call has its own"),
+  comeBack: none("the deadline has passed; a new call has its own"),
   change: fields("budget")
 })
 
@@ -111,10 +111,10 @@ const table: ReadonlyArray<Row> = [
   circuitRow("Ramp", "ramping up, this call was held back"),
   circuitRow("ForcedOpen", "gpt: circuit forced open by an operator", { reason: `the key ${canary} leaks` }),
   shedRow("Full", "Raise capacity or queue", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
-  shedRow("Full", "Raise capacity or queue", none("nothing has ended yet that a pace could be read from")),
+  shedRow("Full", "Raise capacity or queue", none("no call has ended yet, so the pace is unknown")),
   shedRow("MaxWait", "Raise capacity or maxWait", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
   shedRow("Draining", "Send it elsewhere", words("after resume")),
-  shedRow("TooLarge", "raise capacity", fixed, { permits: 9 }),
+  shedRow("TooLarge", "raise capacity", permanent, { permits: 9 }),
   deadlineRow("Queue"),
   deadlineRow("Backoff"),
   deadlineRow("Attempt"),
@@ -125,49 +125,49 @@ const table: ReadonlyArray<Row> = [
     error: new AttemptTimeout({ policy: "gpt", after: Duration.seconds(1) }),
     what: words("gpt: no answer to this attempt"),
     evidence: { fields: ["policy", "after"], words: "within 1s" },
-    comeBack: none("it is a failure like any other: the retry's back-off says"),
+    comeBack: ordinaryFailure,
     change: fields("after")
   },
   {
     error: new StageTimeout({ pipeline: "tickets", stage: "summary", after: Duration.seconds(1) }),
     what: words("tickets: stage summary did not answer"),
     evidence: { fields: ["pipeline", "stage", "after"], words: "within 1s" },
-    comeBack: none("the stage's retry says"),
+    comeBack: none("the retry of the stage applies"),
     change: fields("after")
   },
   {
     error: new TruncatedStream({ target: "openai", parts: 7, hadOutput: true }),
     what: words("openai: answer truncated"),
     evidence: { fields: ["target", "parts", "hadOutput"], words: "after 7 parts" },
-    comeBack: failsLikeAny,
-    change: { none: "nothing here: the provider, or what is between, ended the connection" }
+    comeBack: ordinaryFailure,
+    change: none("the provider or a proxy ended the connection")
   },
   {
     error: new EmptyAnswer({ target: "openai" }),
     what: words("openai: the answer is complete and empty"),
     evidence: fields("target"),
-    comeBack: none("at once, at the price of another answer: the model's reasks say how often"),
-    change: none("the prompt, if it stays so")
+    comeBack: none("at once; `reasks` of the model limits how often"),
+    change: none("the prompt, if the answer stays empty")
   },
   {
     error: new MalformedEvent({ target: "openai", sample: canary }),
     what: words("openai: malformed event"),
     evidence: fields("target", "sample"),
-    comeBack: failsLikeAny,
-    change: none("the sample shows what speaks there: another server's page, say")
+    comeBack: ordinaryFailure,
+    change: none("the sample shows what answered, such as the page of another server")
   },
   {
     error: new FirstTokenTimeout({ target: "openai", limit: Duration.seconds(2) }),
     what: words("openai: no first token"),
     evidence: { fields: ["target", "limit"], words: "within 2s" },
-    comeBack: failsLikeAny,
+    comeBack: ordinaryFailure,
     change: fields("limit")
   },
   {
     error: new IdleTimeout({ target: "openai", limit: Duration.seconds(2), parts: 7 }),
     what: words("openai: silent for 2s"),
     evidence: { fields: ["target", "limit", "parts"], words: "after 7 parts" },
-    comeBack: failsLikeAny,
+    comeBack: ordinaryFailure,
     change: fields("limit")
   },
   {
@@ -178,7 +178,7 @@ const table: ReadonlyArray<Row> = [
       }],
       retryAfter: Duration.seconds(3)
     }),
-    what: words("no target can be asked"),
+    what: words("no target is available"),
     evidence: { fields: ["targets"], words: "openai has an open circuit, local is busy" },
     comeBack: { fields: ["retryAfter"], words: "in 3s" },
     change: recovers
@@ -187,15 +187,15 @@ const table: ReadonlyArray<Row> = [
     error: new StoreError({ operation: "record", description: "connection refused" }),
     what: words("record failed"),
     evidence: { fields: ["operation", "description"], words: "connection refused" },
-    comeBack: none("a breaker asks a store that failed again after a second, by itself"),
+    comeBack: none("the breaker tries a failed store again after a second"),
     change: words("connection refused")
   },
   {
     error: new FlightAbandoned({ operation: "summary" }),
     what: words("operation summary: the flight"),
     evidence: words("ended without an answer"),
-    comeBack: none("at once: whoever asks next starts a flight of its own"),
-    change: none("whoever held the claim went away; it is not the caller's to change")
+    comeBack: none("at once: the next call starts a new flight"),
+    change: none("the holder of the claim left; the caller cannot change that")
   },
   {
     error: new TooManyWaiters({ policy: "gpt", operation: "summary", waiting: 10, maxWaiters: 10 }),
@@ -211,35 +211,35 @@ const table: ReadonlyArray<Row> = [
     }),
     what: words("Backpressure"),
     evidence: { fields: ["module", "issues"], words: "capacity is -1" },
-    comeBack: fixed,
+    comeBack: permanent,
     change: words("must be a whole number of at least 1")
   },
   {
     error: new InvalidKey({ operation: "summary", path: `.${canary}[2]`, found: "a function" }),
     what: words("no key for operation summary"),
-    evidence: { fields: ["operation", "path", "found"], words: "holds a function" },
-    comeBack: fixed,
-    change: words("pick the fields that matter")
+    evidence: { fields: ["operation", "path", "found"], words: "has a function" },
+    comeBack: permanent,
+    change: words("Select the fields that matter")
   },
   {
     error: new ListenError({ port: 80, code: "EACCES" }),
     what: words("cannot listen on 127.0.0.1:80"),
     evidence: { fields: ["port", "code"], words: "EACCES" },
-    comeBack: none("when whoever has the port gives it back"),
+    comeBack: none("when the port is free"),
     change: fields("port")
   },
   {
     error: new AnswerError({ status: 429, message: "slow down" }),
     what: words("slow down"),
     evidence: fields("status"),
-    comeBack: none("a test's own answer: the script says"),
-    change: none("a test's own answer")
+    comeBack: none("the test chose this answer"),
+    change: none("the test chose this answer")
   },
   {
     error: new InputTooLarge({ bytes: 70_000, allowedBytes: 65_536 }),
     what: words("the prompt"),
     evidence: { fields: ["bytes", "allowedBytes"], words: "has 70000 bytes" },
-    comeBack: fixed,
+    comeBack: permanent,
     change: words("shorten or split it")
   },
   {
@@ -247,39 +247,39 @@ const table: ReadonlyArray<Row> = [
     what: words("the local model's thread died"),
     evidence: fields("why"),
     comeBack: words("the next call starts a new one"),
-    change: none("nothing: it starts anew by itself")
+    change: none("nothing: the next call starts a new thread")
   },
   {
     error: new LocalModelStopped({ why: "Closed" }),
     what: words("the local model is closed"),
     evidence: fields("why"),
-    comeBack: none("never: its layer is gone"),
-    change: words("the scope of its layer is over")
+    comeBack: none("never: its layer is closed"),
+    change: words("the scope of its layer was closed")
   },
   {
     error: new ProbedTooLittle({ interrupted: 3, points: 301 }),
     what: words("3 of 301 runs were interrupted"),
     evidence: fields("interrupted", "points"),
-    comeBack: fixed,
-    change: words("let the body take longer")
+    comeBack: permanent,
+    change: words("Make the body take more turns")
   },
   {
-    error: new ContractBroken({ check: "lease", promise: "a lease lapses", expected: "free", actual: "taken" }),
-    what: words("promised: a lease lapses"),
+    error: new ContractBroken({ check: "lease", promise: "a lease expires", expected: "free", actual: "taken" }),
+    what: words("promised: a lease expires"),
     evidence: fields("check", "expected", "actual"),
-    comeBack: fixed,
+    comeBack: permanent,
     change: words("expected: free")
   },
   {
     error: new ModelDiffers({ seed: 7, commands: ["read", "record 0"], expected: "ok", actual: "not ok" }),
     what: words("seed 7"),
     evidence: fields("seed", "commands", "expected", "actual"),
-    comeBack: fixed,
+    comeBack: permanent,
     change: words("expected: ok")
   }
 ]
 
-/** An error class of ours: it can be thrown, and it is a schema. */
+/** An error class that is a schema. */
 type ErrorClass = (abstract new(...args: never) => Error) & Schema.Codec<Error, unknown> & {
   readonly fields: Readonly<Record<string, unknown>>
 }
@@ -309,13 +309,13 @@ const exported = async (): Promise<ReadonlySet<ErrorClass>> => {
 const encode = (error: Error): unknown => JSON.parse(JSON.stringify(Schema.encodeSync(classOf(error))(error)))
 
 describe("errors", () => {
-  it("every class that a package exports is in the table", async () => {
+  it("the table has every error class that a package exports", async () => {
     const names = (classes: Iterable<ErrorClass>) => [...new Set([...classes].map(({ name }) => name))].toSorted()
     assert.deepStrictEqual(names(table.map(({ error }) => classOf(error))), names(await exported()))
   })
 
-  it("each has a schema id of its own, which ends with its short tag", () => {
-    // A schema class of Effect's names its errors by the id.
+  it("every error has a unique schema id that ends with its tag", () => {
+    // The name of an error is the id of its schema.
     const ids = new Map(table.map(({ error }) => [classOf(error), error.name]))
     assert.strictEqual(new Set(ids.values()).size, ids.size)
     for (const { error: { name, ...fields } } of table) {
@@ -326,17 +326,28 @@ describe("errors", () => {
 
   for (const { change, comeBack, error, evidence, what } of table) {
     describe(`${String(Reflect.get(error, "_tag"))}: ${error.message.split("\n")[0]}`, () => {
-      for (const [question, answer] of Object.entries({ what, evidence, comeBack, change })) {
-        it(`tells ${question}${answer.none === undefined ? "" : `: ${answer.none}`}`, () => {
-          for (const field of answer.fields ?? []) {
-            assert.property(classOf(error).fields, field)
-            assert.isDefined(Reflect.get(error, field), field)
+      const answers = {
+        "what failed": what,
+        "the evidence": evidence,
+        "when to come back": comeBack,
+        "what to change": change
+      }
+      for (const [question, answer] of Object.entries(answers)) {
+        it(
+          answer.none === undefined
+            ? `the error says ${question}`
+            : `the error need not say ${question}: ${answer.none}`,
+          () => {
+            for (const field of answer.fields ?? []) {
+              assert.property(classOf(error).fields, field)
+              assert.isDefined(Reflect.get(error, field), field)
+            }
+            if (answer.words !== undefined) assert.include(error.message, answer.words)
           }
-          if (answer.words !== undefined) assert.include(error.message, answer.words)
-        })
+        )
       }
 
-      it.effect("comes back from JSON as it was", () =>
+      it.effect("the error is unchanged after JSON", () =>
         Effect.gen(function*() {
           const decoded = yield* Schema.decodeUnknownEffect(classOf(error))(encode(error))
           assert.deepStrictEqual(decoded, error)
@@ -345,7 +356,7 @@ describe("errors", () => {
           assert.propertyVal(encode(error), "_tag", Reflect.get(error, "_tag"))
         }))
 
-      it("holds no key where others read it", () => {
+      it("the message and the stack contain no key", () => {
         for (const field of ["key", "path"]) {
           if (field in classOf(error).fields) assert.include(String(Reflect.get(error, field)), canary)
         }
@@ -356,7 +367,7 @@ describe("errors", () => {
     })
   }
 
-  it.effect("InvalidOptions tells after JSON what was given, also what JSON has no word for", () =>
+  it.effect("InvalidOptions keeps the actual value after JSON, even if JSON cannot represent it", () =>
     Effect.sync(() => {
       for (
         const actual of [Number.NaN, Number.POSITIVE_INFINITY, undefined, 10n, Symbol("s"), Object.create(null), []]

@@ -14,8 +14,8 @@ interface Lockfile {
 
 const { packages } = JSON.parse(readFileSync(new URL("../package-lock.json", import.meta.url), "utf8")) as Lockfile
 
-// `npm install` leaves out what a registry does not have, and then `npm ci` refuses the lockfile, on every platform.
-it("the lockfile has every optional package, also those of other platforms", () => {
+// `npm install` omits packages that the registry does not have. `npm ci` then refuses the lockfile on every platform.
+it("the lockfile has every optional package, also for other platforms", () => {
   const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
     Object.keys(optionalDependencies).filter((name) =>
       !(`node_modules/${name}` in packages) && !(`${path}/node_modules/${name}` in packages)
@@ -24,12 +24,12 @@ it("the lockfile has every optional package, also those of other platforms", () 
   assert.deepStrictEqual(missing, [])
 })
 
-it("the lockfile names no registry", () => {
+it("the lockfile contains no URL of a registry", () => {
   const resolved = Object.entries(packages).filter(([, entry]) => entry.link !== true && entry.resolved !== undefined)
   assert.deepStrictEqual(resolved, [])
 })
 
-it("of all that is installed only dprint runs a script", () => {
+it("only dprint runs a script when it is installed", () => {
   const scripted = Object.keys(packages).filter((path) => packages[path]?.hasInstallScript === true)
   assert.deepStrictEqual(scripted, ["node_modules/dprint"])
 })

@@ -5,7 +5,7 @@ import { dirname, join, posix } from "node:path"
 import { afterAll } from "vitest"
 import { execute, makeProject, publish, type Published, tsc } from "./support/published.ts"
 
-// The packages as others get them: built from nothing, packed, unpacked elsewhere, and used with no condition of ours.
+// The packages as they are published: built from a clean copy, packed, unpacked elsewhere, and used without our export condition.
 let workshop = ""
 let packages: ReadonlyArray<Published> = []
 beforeAll(async () => {
@@ -22,7 +22,7 @@ const named = (name: string): Published => {
 
 const read = (one: Published, file: string): string => readFileSync(join(one.folder, file), "utf8")
 
-/** Every module that may be imported, as others write it. */
+/** The specifier of every module that can be imported. */
 const modulesOf = ({ files, manifest }: Published): ReadonlyArray<string> =>
   "." in manifest.exports
     ? files
@@ -31,8 +31,8 @@ const modulesOf = ({ files, manifest }: Published): ReadonlyArray<string> =>
       .map((specifier) => specifier.replace(/\/$/, ""))
     : []
 
-describe("what is in the tarballs", () => {
-  it("is the build, its sources, the manifest, the README and the licence", () => {
+describe("the tarballs", () => {
+  it("a tarball has the build, its sources, the manifest, the README and the licence, and nothing else", () => {
     for (const { files, manifest } of packages) {
       for (const file of ["package.json", "README.md", "LICENSE"]) assert.include(files, file, manifest.name)
       const others = files.filter((file) =>
@@ -43,7 +43,7 @@ describe("what is in the tarballs", () => {
     }
   })
 
-  it("has every source that a source map leads to", () => {
+  it("a tarball has every source of its source maps", () => {
     for (const one of packages) {
       for (const file of one.files.filter((file) => file.endsWith(".map"))) {
         const { sources } = JSON.parse(read(one, file)) as { readonly sources: ReadonlyArray<string> }
@@ -52,22 +52,22 @@ describe("what is in the tarballs", () => {
     }
   })
 
-  it("runs nothing when it is installed", () => {
-    // A tarball that is packed in a fresh clone would be without its build.
+  it("a package runs no script when it is installed", () => {
+    // `prepack` builds a package that is packed in a fresh clone.
     for (const { manifest } of packages) assert.deepStrictEqual(manifest.scripts, { prepack: "tsc -b" }, manifest.name)
   })
 
-  it("brings, for core, nothing but its peer", () => {
+  it("core has only the peer dependency effect", () => {
     const { dependencies, optionalDependencies, peerDependencies } = named("@sluice/core").manifest
     assert.deepStrictEqual({ ...dependencies, ...optionalDependencies }, {})
     assert.deepStrictEqual(Object.keys(peerDependencies ?? {}), ["effect"])
   })
 
-  it("imports no barrel", () => {
+  it("no package imports a barrel module", () => {
     const barrel = /\b(?:from|import)\s*\(?\s*["'](?:effect|@effect\/platform-node)["']/
     for (const one of packages) {
       for (const file of one.files.filter((file) => /^(dist\/.+\.(js|d\.ts)|src\/.+\.ts)$/.test(file))) {
-        // An example in a comment is for applications, which may.
+        // Examples in comments are for applications, which can import barrels.
         const lines = read(one, file).split("\n").filter((line) => !/^\s*(\*|\/\/)/.test(line))
         assert.deepStrictEqual(lines.filter((line) => barrel.test(line)), [], `${one.manifest.name}/${file}`)
       }
@@ -75,15 +75,15 @@ describe("what is in the tarballs", () => {
   })
 })
 
-describe("a project that installs them", () => {
-  const fresh = (name: string): string => {
+describe("a project with the packages", () => {
+  const newFolder = (name: string): string => {
     const folder = join(workshop, name)
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
     return folder
   }
 
-  it("compiles strictly and runs, with core and effect alone", { timeout: 120_000 }, async () => {
-    const folder = fresh("core alone")
+  it("a project with core and effect compiles strictly and runs", { timeout: 120_000 }, async () => {
+    const folder = newFolder("core alone")
     makeProject(folder, [named("@sluice/core")], ["effect"], {
       "main.ts": `
         import { Effect } from "effect"
@@ -109,8 +109,8 @@ describe("a project that installs them", () => {
     assert.strictEqual(await execute(process.execPath, [join("out", "main.js")], folder), "an answer after 3\n")
   })
 
-  it("compiles strictly and runs, with all of them", { timeout: 120_000 }, async () => {
-    const folder = fresh("all")
+  it("a project with all packages compiles strictly and runs", { timeout: 120_000 }, async () => {
+    const folder = newFolder("all")
     makeProject(folder, packages, ["effect", "@types/node"], {
       "main.ts": `
         import { Effect, Layer } from "effect"
@@ -141,10 +141,10 @@ describe("a project that installs them", () => {
     assert.match(printed, /^Loopback echo: Good morning; .*lamp is broken/)
   })
 
-  it("finds every module that the manifests offer, as a program and as types, and none that they do not", {
+  it("every exported module can be imported and has types, and internal modules cannot be imported", {
     timeout: 120_000
   }, async () => {
-    const folder = fresh("every module")
+    const folder = newFolder("every module")
     const specifiers = packages.flatMap(modulesOf)
     assert.includeMembers([...specifiers], ["@sluice/core", "@sluice/core/Sluice", "@sluice/ai/testing/Script"])
     const imports = specifiers.map((specifier, index) => `import * as m${index} from ${JSON.stringify(specifier)}`)
@@ -160,7 +160,7 @@ describe("a project that installs them", () => {
     assert.include(refused, "ERR_PACKAGE_PATH_NOT_EXPORTED")
   })
 
-  it("has the command", { timeout: 60_000 }, async () => {
+  it("the sluice command runs from its tarball", { timeout: 60_000 }, async () => {
     const { folder, manifest } = named("sluice")
     const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
       readonly bin: { readonly sluice: string }

@@ -37,7 +37,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "dead-waiter",
     breaks: "an interrupted waiter stays in the queue",
-    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    caughtBy: ["packages/core/test/Backpressure.queue.test.ts"],
     file: "packages/core/src/internal/permits/permits.ts",
     find: `      this.abandoned++
       this.dequeue(request)
@@ -81,7 +81,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "failure-kept",
     breaks: "a failure is cached like a result",
-    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/Deduplicator.ts",
     find: "return (exit) => Exit.isSuccess(exit) ? millis : 0",
     replace: "return () => millis"
@@ -123,7 +123,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "interruption-kept",
     breaks: "an interruption is cached like a result",
-    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
     find: "Cause.isInterruptReason(reason) || (Cause.isFailReason(reason)",
     replace: "(Cause.isFailReason(reason)"
@@ -131,7 +131,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "jitter-past-the-cap",
     breaks: "jitter lengthens a delay past its maximum",
-    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    caughtBy: ["packages/core/test/RetryPolicy.delays.test.ts"],
     file: "packages/core/src/internal/retry/backoff.ts",
     find: "this.previous = Math.min(shortest + spread, longest)",
     replace: "this.previous = shortest + 2 * spread"
@@ -180,7 +180,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "lru-evicts-a-flight",
     breaks: "a full cache evicts a running flight",
-    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
     find: `    if (first !== undefined && this.recency.size > this.options.capacity) {
 `,
@@ -209,7 +209,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "newcomer-overtakes",
     breaks: "a call that finds a free permit overtakes the queue",
-    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    caughtBy: ["packages/core/test/Backpressure.queue.test.ts"],
     file: "packages/core/src/internal/permits/permits.ts",
     find: " || this.isDraining || this.line.first !== undefined) return false",
     replace: " || this.isDraining) return false"
@@ -252,7 +252,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "probe-slot-leaked-on-defect",
     breaks: "a probe whose classifier throws keeps its slot until the lease expires",
-    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    caughtBy: ["packages/core/test/CircuitBreaker.outcomes.test.ts"],
     file: "packages/core/src/internal/admission/attempt.ts",
     find: "return Effect.andThen(this.leave(breaker, ignored, false) ?? Effect.void, Effect.die(defect))",
     replace: "return Effect.die(defect)"
@@ -302,7 +302,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "retry-after-of-any-length",
     breaks: "a Retry-After is waited for, however long it is",
-    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    caughtBy: ["packages/core/test/RetryPolicy.delays.test.ts"],
     file: "packages/core/src/internal/retry/loop.ts",
     find: `    if (retryAfterMillis > this.maxRetryAfterMillis()) return "RetryAfterTooLong"
 `,
@@ -311,7 +311,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "retry-after-treated-as-cap",
     breaks: "a Retry-After is the longest delay, not the shortest",
-    caughtBy: ["packages/core/test/RetryPolicy.test.ts"],
+    caughtBy: ["packages/core/test/RetryPolicy.delays.test.ts"],
     file: "packages/core/src/internal/retry/backoff.ts",
     find: "return retryAfterMillis > shortest ? retryAfterMillis + spread : this.previous",
     replace: "return retryAfterMillis > 0 ? Math.min(retryAfterMillis, this.previous) : this.previous"
@@ -327,7 +327,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "served-when-expired",
     breaks: "a result is served at the moment it expires",
-    caughtBy: ["packages/core/test/Deduplicator.test.ts"],
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
     find: "if (entry.expiresAt <= this.now()) {",
     replace: "if (entry.expiresAt < this.now()) {"
@@ -351,7 +351,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "throttled-resets-the-streak",
     breaks: "a throttled call counts as a success and ends a streak of failures",
-    caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
+    caughtBy: ["packages/core/test/CircuitBreaker.outcomes.test.ts"],
     file: "packages/core/src/internal/circuit/circuits.ts",
     find: `    case "Success":
       return sampleCode(0, isSlow)`,
@@ -362,7 +362,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "wake-inline",
     breaks: "a waiter is resumed inside the release of the permit",
-    caughtBy: ["packages/core/test/Backpressure.test.ts"],
+    caughtBy: ["packages/core/test/Backpressure.queue.test.ts"],
     file: "packages/core/src/internal/permits/permits.ts",
     find: "this.ready.append(request)",
     replace: "request.resume?.(request.refusal ?? request.task)"

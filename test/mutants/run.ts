@@ -165,7 +165,7 @@ const verdictOf = ({ numPassedTests, testResults }: Report, code: number): Verdi
   if (failed.length > 0) return { _tag: "Caught", by: failed.join(", ") }
   const unloaded = testResults.find(({ status }) => status === "failed")
   if (unloaded !== undefined) return { _tag: "Broken", why: `${basename(unloaded.name)}: ${unloaded.message}` }
-  if (code !== 0) return { _tag: "Broken", why: `vitest ended with ${code}` }
+  if (code !== 0) return { _tag: "Broken", why: `vitest exited with ${code}` }
   return { _tag: numPassedTests > 0 ? "Survived" : "Skipped" }
 }
 

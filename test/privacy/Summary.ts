@@ -1,4 +1,4 @@
-/** Tells at the end of the privacy run how much was looked over: a run that saw nothing proves nothing. */
+/** Prints how much the privacy run has checked. A run without any output or secret fails, since it proves nothing. */
 import type { Reporter, TestModule } from "vitest/node"
 
 export class Summary implements Reporter {
@@ -18,10 +18,10 @@ export class Summary implements Reporter {
       secrets += inModule
     }
     process.stdout.write(
-      `Privacy: ${secrets} keys and prompts, looked for in ${shown} texts of logs, spans and metrics, of ${tests} tests\n`
+      `Privacy: searched ${shown} texts of logs, spans and metrics of ${tests} tests for ${secrets} keys and prompts\n`
     )
     if (shown > 0 && secrets > 0) return
-    process.stdout.write("Privacy: there was nothing to find, so this run has proved nothing\n")
+    process.stdout.write("Privacy: there was nothing to search, so this run proves nothing\n")
     process.exitCode = 1
   }
 }

@@ -1,4 +1,4 @@
-/** A Logger, a Tracer and a metric registry that show all they are given to `secrets.ts`. */
+/** A logger, a tracer and a metric registry that report everything to `secrets.ts`. */
 import { Cause, Context, Effect, Exit, Layer, Logger, LogLevel, Metric, References, Tracer } from "effect"
 import { show } from "./secrets.ts"
 
@@ -35,7 +35,7 @@ class ShownSpan extends Tracer.NativeSpan {
     this.showLinks(links)
     super.addLinks(links)
   }
-  // An exporter writes the message and the stack of what a span failed with.
+  // Exporters write the message and the stack of the failure.
   override end(endTime: bigint, exit: Exit.Exit<unknown, unknown>): void {
     if (Exit.isFailure(exit)) show(`the failure of span ${this.name}`, Cause.pretty(exit.cause))
     super.end(endTime, exit)
@@ -56,7 +56,7 @@ class ShownRegistry extends Map<string, Metric.Metric.Metadata<unknown, unknown>
   }
 }
 
-// The loggers that were there keep their level, ours sees every line.
+// Existing loggers keep their level. This one gets every line.
 const observed = (context: Context.Context<never>): Context.Context<never> => {
   const minimum = Context.get(context, References.MinimumLogLevel)
   const others = [...Context.get(context, Logger.CurrentLoggers)].map((other) =>
@@ -72,10 +72,10 @@ const observed = (context: Context.Context<never>): Context.Context<never> => {
   )
 }
 
-/** Runs a test with a tracer, a registry and a log of every level, all of which are looked over. */
+/** Runs a test with the observing tracer, registry and logger. */
 export const observe = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  // It only ever grows here: what the test needs is still in it.
+  // `observed` only adds services, so the context still has what the test needs.
   Effect.updateContext(self, (context: Context.Context<R>) => observed(context) as Context.Context<R>)
 
-/** The same for what a layer builds. */
+/** `observe` for a layer. */
 export const observers: Layer.Layer<never> = Layer.effectContext(Effect.map(Effect.context<never>(), observed))

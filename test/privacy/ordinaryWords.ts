@@ -7,7 +7,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 const comments = /\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm
 const texts = /"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`/g
 
-/** The words of all texts in our sources, of messages, descriptions and labels; but not the names in addresses. */
+/** The words in the string literals of our sources, without the names in addresses. */
 export const ordinaryWords = (): ReadonlyArray<string> => {
   const words = new Set<string>()
   for (const file of globSync("packages/*/src/**/*.ts", { cwd: root })) {

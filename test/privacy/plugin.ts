@@ -1,26 +1,26 @@
 /**
- * Makes secrets of what the tests hand in: a Vite plugin that marks, in test files only, what is written as a key or as a prompt.
+ * A Vite plugin that treats the keys and prompts in test files as secrets.
  *
- * `{ key: expression }` becomes `{ key: secretOrKeyOf(expression) }`, which remembers the value and hands it on as it is. So every
- * key and prompt of every test is a canary, those made in a loop as well, and no test has to know of it.
+ * `{ key: expression }` becomes `{ key: secretOrKeyOf(expression) }`, which remembers the value and returns it unchanged. So every key
+ * and prompt of every test is a canary, including those made in a loop, and the tests need no changes.
  */
 import { fileURLToPath } from "node:url"
 import { parseAst, type Vite } from "vitest/node"
 
 const fileOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
-const standIn = fileOf("vitest.ts")
+const replacement = fileOf("vitest.ts")
 
-// Where a test names a dependency, a request or a tenant, or writes a prompt or an answer.
+// Properties with dependencies, requests, tenants, prompts and answers.
 const properties = new Set(["key", "tenant", "prompt", "content", "text", "input"])
-// Where it names what may be seen. Some policies are called like what they call.
+// Properties with public names. Some policies have the name of their dependency.
 const names = new Set(["name", "policy"])
-// Members that take a key by position.
+// Methods whose first argument is a key.
 const members = new Set(["state", "failureCount", "check", "control", "reset"])
 
 export const privacy = (): Vite.Plugin => ({
   name: "privacy",
   enforce: "pre",
-  resolveId: (source, importer) => source === "@effect/vitest" && importer !== standIn ? standIn : undefined,
+  resolveId: (source, importer) => source === "@effect/vitest" && importer !== replacement ? replacement : undefined,
   transform: (code, id) => /\/packages\/[^/]+\/test\/.*\.ts$|\/test\/privacy\/leaks\//.test(id) ? mark(code) : undefined
 })
 
@@ -36,10 +36,10 @@ interface Edit {
   readonly text: string
 }
 
-/** The same program, in which secrets are remembered. Exported for its test. */
+/** Marks the secrets of a program. */
 export const mark = (code: string): string => {
   const edits: Array<Edit> = []
-  // A tree of the parser's: every node has a type and its place in the source.
+  // Every node of the parser's tree has a type and its position in the source.
   visit(parseAst(code, { lang: "ts" }) as unknown as Node, edits)
   if (edits.length === 0) return code
   let marked = ""
@@ -48,7 +48,7 @@ export const mark = (code: string): string => {
     marked += code.slice(from, at) + text
     from = at
   }
-  // On the first line, so that every other keeps its number.
+  // On the first line, so that line numbers stay the same.
   return `import * as __secrets from ${JSON.stringify(fileOf("secrets.ts"))};${marked}${code.slice(from)}`
 }
 
@@ -65,10 +65,10 @@ const markProperty = (property: Node, edits: Array<Edit>): void => {
   const [name] = nodesIn(property["key"])
   const [value] = nodesIn(property["value"])
   if (name === undefined || value === undefined) return
-  const called = String(name["name"] ?? name["value"])
-  const by = properties.has(called) ? "secretOrKeyOf" : names.has(called) ? "publicName" : undefined
+  const propertyName = String(name["name"] ?? name["value"])
+  const by = properties.has(propertyName) ? "secretOrKeyOf" : names.has(propertyName) ? "publicName" : undefined
   if (by === undefined) return
-  if (property["shorthand"] === true) edits.push({ at: name.start, text: `${called}: ` })
+  if (property["shorthand"] === true) edits.push({ at: name.start, text: `${propertyName}: ` })
   wrap(value, by, edits)
 }
 

@@ -1,10 +1,7 @@
-/**
- * What a test file hands to the code as a key or as a prompt, and what the code shows of itself meanwhile. Nothing of the one
- * may be in the other.
- */
+/** The secrets of a test file, and the texts that its code showed. No text may contain a secret. */
 import { inspect } from "node:util"
 
-/** A prompt and a key like no other: what holds it in any place holds a secret. */
+/** A unique key and prompt. A text that contains it leaks a secret. */
 export const canary = "canary-5f1c"
 
 const secrets = new Set<string>([canary])
@@ -12,28 +9,28 @@ const publicNames = new Set<string>()
 let ordinary: ReadonlySet<string> = new Set()
 const shown = new Map<string, string>()
 
-// What leaks one key leaks them all, and a property test may make very many.
-const mostSecrets = 20_000
+// Bounds the memory of property tests. Code that leaks one key leaks others too.
+const maxSecrets = 20_000
 
-/** Remembers a string that must not be shown. Hands on whatever it is given. */
+/** Remembers a string that must not be shown. Returns the value unchanged. */
 export const secret = <A>(value: A): A => {
-  if (typeof value === "string" && value.trim() !== "" && secrets.size < mostSecrets) secrets.add(value)
+  if (typeof value === "string" && value.trim() !== "" && secrets.size < maxSecrets) secrets.add(value)
   return value
 }
 
-/** As `secret`, for what may also be the function that makes a key of an input: then the input is secret. */
+/** `secret`, or for a function that makes a key: its inputs are secret. */
 export const secretOrKeyOf = <A>(value: A): A =>
   typeof value === "function"
     ? new Proxy(value, { apply: (target, self, inputs) => Reflect.apply(target, self, secretsIn(inputs)) })
     : secret(value)
 
-/** Remembers a name that may be shown, also where a key happens to be the same. */
+/** Remembers a name that can be shown, even if a key is the same text. */
 export const publicName = <A>(value: A): A => {
   if (typeof value === "string") publicNames.add(value)
   return value
 }
 
-/** Says which words are in messages anyway. A test may well ask about a "flight"; that tells nothing from anything. */
+/** Sets the words that messages contain anyway. A key or prompt that is such a word ("flight") is not searched for. */
 export const setOrdinary = (words: ReadonlyArray<string>): void => {
   ordinary = new Set(words)
 }
@@ -45,13 +42,13 @@ const secretsIn = <A>(value: A, depth = 0): A => {
   return secret(value)
 }
 
-/** Something came to where others read: a log, a span, a metric. */
+/** Records a text that was shown in a log, a span or a metric. */
 export const show = (where: string, value: unknown): void => {
   const text = typeof value === "string" ? value : inspect(value, { depth: 8 })
   if (!shown.has(text)) shown.set(text, where)
 }
 
-/** Every secret that was shown since the last look, and where. */
+/** The secrets that were shown since the last call, and where. */
 export const leaks = (): ReadonlyArray<string> => {
   const found = [...shown].flatMap(([text, where]) =>
     secretsOf(text).map((secret) => `${where} shows ${secret}: ${text}`)
@@ -61,17 +58,17 @@ export const leaks = (): ReadonlyArray<string> => {
 }
 
 const secretsOf = (text: string): ReadonlyArray<string> => {
-  const found = [...secrets].filter((secret) => holds(text, secret)).map((secret) => `"${secret}"`)
+  const found = [...secrets].filter((secret) => contains(text, secret)).map((secret) => `"${secret}"`)
   return requestKey.test(text) ? [...found, "the hash of a request"] : found
 }
 
-/** How much there was to see since the last look, and to find. */
+/** The number of texts since the last call of `leaks`, and of secrets. */
 export const counts = () => ({ shown: shown.size, secrets: secrets.size })
 
 const requestKey = /\b[0-9a-f]{64}\b/
 
-// A key called "a" is in every sentence: what is shorter than three letters is looked for where it stands by itself.
-const holds = (text: string, secret: string): boolean => {
+// A secret of one or two characters counts only as the whole text, since "a" is in nearly every sentence.
+const contains = (text: string, secret: string): boolean => {
   if (secret === canary) return text.includes(canary)
   if (publicNames.has(secret)) return false
   if (secret.length < 3) return text === secret

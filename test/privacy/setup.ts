@@ -1,4 +1,4 @@
-/** Fails a test of the privacy run that shows a secret. */
+/** Fails every test that shows a secret. */
 import childProcess from "node:child_process"
 import { syncBuiltinESMExports } from "node:module"
 import { afterEach, inject } from "vitest"
@@ -15,7 +15,7 @@ declare module "vitest" {
 
 setOrdinary(inject("ordinaryWords"))
 
-// The command runs in a process of its own; what it writes for people to read is on standard error.
+// The command runs in another process. Its messages for people are on standard error.
 const { spawn } = childProcess
 childProcess.spawn = ((...args: Parameters<typeof spawn>) => {
   const child = spawn(...args)
@@ -27,5 +27,5 @@ syncBuiltinESMExports()
 afterEach(({ task }) => {
   task.meta.privacy = counts()
   const found = leaks()
-  if (found.length > 0) throw new Error(["a key or a prompt got out", ...found].join("\n"))
+  if (found.length > 0) throw new Error(["a key or a prompt was leaked", ...found].join("\n"))
 })

@@ -1,4 +1,4 @@
-/** What a test gets for `@effect/vitest` in the privacy run: the same, every effect observed. */
+/** Replaces `@effect/vitest` in the privacy run. Every effect of a test is observed. */
 import * as Real from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { observe, observers } from "./observers.ts"
@@ -7,13 +7,13 @@ export * from "@effect/vitest"
 
 type Functions = (...args: Array<never>) => unknown
 
-// What happens where there is no tracer, and with it no spans and no look at the clock, is for the ordinary run.
+// Titles of tests that must run without a tracer, since a tracer makes spans and reads the clock.
 const untraced = new Set([
-  "builds none where there is no tracer, or where tracing is off",
-  "reads no clock where it is not asked for"
+  "there are no spans without a tracer or with tracing off",
+  "a pipeline without timings does not read the clock"
 ])
 
-// Whichever form is used (`it.effect`, `.each(cases)`, `.skipIf(condition)`, `.prop`), the test is a function among its arguments.
+// In every form (`it.effect`, `.each(cases)`, `.skipIf(condition)`, `.prop`) the test is a function among the arguments.
 const observing = <F extends object>(register: F): F =>
   new Proxy(register, {
     apply: (target, self, args: ReadonlyArray<unknown>) => {
@@ -33,7 +33,7 @@ const observedTest = (test: Functions): Functions => {
     const result = test(...args)
     return Effect.isEffect(result) ? observe(result) : result
   }
-  // Vitest reads the source of a test for the fixtures that it wants.
+  // Vitest reads the fixtures of a test from its source text.
   return Object.defineProperty(observed, "toString", { value: () => test.toString() })
 }
 

@@ -1,9 +1,8 @@
 /**
- * Runs the tests that have sockets in them again and again, each time in processes of their own, and tells which of them did
- * not always pass: what passes by luck fails by luck.
+ * Runs the tests that use sockets repeatedly, each time in new processes, and reports the tests that failed at least once.
  *
- * `npm run test:repeat`, `npm run test:repeat -- --times N` (default 100), `npm run test:repeat -- --only PATTERN` (part of a file's
- * path, as often as you like). It never stops at a failure. Ends with 1 if there was one.
+ * `npm run test:repeat -- --times N --only PART`. `--times` is the number of runs (default 100). `--only` selects files by a part of
+ * their path, and can be repeated. A failure does not stop the runs. Exits with 1 if a test failed.
  */
 import { spawn } from "node:child_process"
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -14,18 +13,18 @@ import { parseArgs } from "node:util"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Every file of @sluice/ai whose tests listen on a port. */
+/** The files of @sluice/ai with tests that listen on a port. */
 const files = [
   "packages/ai/test/resilientWire/*.test.ts",
-  "packages/ai/test/{wires,faults,aimock,HttpTransport}.test.ts",
+  "packages/ai/test/{wires.*,faults,aimock,HttpTransport}.test.ts",
   "packages/ai/test/{OpenAiCompatible,AnthropicMessages}.*.test.ts",
   "packages/ai/test/testing/Loopback*.test.ts"
 ]
 
-// A run takes less than a minute on two processors that have nothing else to do.
-const longestMillis = 600_000
+// A run takes less than a minute on two idle cores.
+const timeoutMillis = 600_000
 
-/** What Vitest's reporter writes, as far as it is read here. */
+/** The fields of Vitest's report that are read here. */
 interface Report {
   readonly testResults: ReadonlyArray<{
     readonly name: string
@@ -38,9 +37,9 @@ interface Report {
   }>
 }
 
-interface Failed {
+interface Failure {
   times: number
-  /** What it said the first time, on one line. */
+  /** The first line of its first error. */
   readonly why: string
 }
 
@@ -50,14 +49,14 @@ const main = async (): Promise<number> => {
   })
   const times = Number(values.times)
   if (!Number.isSafeInteger(times) || times < 1) {
-    say("--times: a whole number of 1 or more")
+    say("--times must be a whole number of at least 1")
     return 1
   }
   const chosen = globSync(files, { cwd: root }).toSorted().filter((file) =>
     values.only?.some((part) => file.includes(part)) ?? true
   )
   if (chosen.length === 0) {
-    say("no file has such a path")
+    say("--only matches no file")
     return 1
   }
   const folder = mkdtempSync(join(tmpdir(), "repeat-"))
@@ -69,11 +68,11 @@ const main = async (): Promise<number> => {
 }
 
 const repeat = async (chosen: ReadonlyArray<string>, times: number, folder: string): Promise<number> => {
-  const failures = new Map<string, Failed>()
+  const failures = new Map<string, Failure>()
   let tests = 0
-  const began = Date.now()
+  const startedAt = Date.now()
   for (let n = 1; n <= times; n++) {
-    const from = Date.now()
+    const runStartedAt = Date.now()
     const run = await runOnce(chosen, join(folder, `${n}.json`))
     tests = Math.max(tests, run.tests)
     for (const [name, why] of run.failed) {
@@ -81,11 +80,11 @@ const repeat = async (chosen: ReadonlyArray<string>, times: number, folder: stri
       if (known === undefined) failures.set(name, { times: 1, why })
       else known.times++
     }
-    say(`${n}/${times}: ${run.failed.size} of ${run.tests} failed, ${seconds(from)} s`)
+    say(`run ${n} of ${times}: ${run.failed.size} of ${run.tests} tests failed, ${seconds(runStartedAt)} s`)
   }
-  say(`\n${chosen.length} files, ${tests} tests, ${times} times, ${seconds(began)} s`)
+  say(`\n${chosen.length} files, ${tests} tests, ${times} runs, ${seconds(startedAt)} s`)
   if (failures.size === 0) {
-    say("all passed every time")
+    say("every test passed in every run")
     return 0
   }
   const width = String(times).length
@@ -95,7 +94,7 @@ const repeat = async (chosen: ReadonlyArray<string>, times: number, folder: stri
   return 1
 }
 
-/** The tests that failed, and why. */
+/** A run, with the failed tests and the first lines of their errors. */
 interface Run {
   readonly tests: number
   readonly failed: ReadonlyMap<string, string>
@@ -103,9 +102,9 @@ interface Run {
 
 const runOnce = async (chosen: ReadonlyArray<string>, reportFile: string): Promise<Run> => {
   const failed = new Map<string, string>()
-  // How long a test takes on a machine that is busy is not what is tried here.
-  const told = await vitest([...chosen, "--testTimeout=60000", "--reporter=json", `--outputFile=${reportFile}`])
-  if (!existsSync(reportFile)) return { tests: 0, failed: new Map([["(the run itself)", firstLine(told)]]) }
+  // A long timeout, since tests are slow on a busy machine.
+  const output = await vitest([...chosen, "--testTimeout=60000", "--reporter=json", `--outputFile=${reportFile}`])
+  if (!existsSync(reportFile)) return { tests: 0, failed: new Map([["(the run itself)", firstLine(output)]]) }
   const report: Report = JSON.parse(readFileSync(reportFile, "utf8"))
   let tests = 0
   for (const { assertionResults, message = "", name } of report.testResults) {
@@ -134,11 +133,12 @@ const vitest = (args: ReadonlyArray<string>): Promise<string> =>
     ], {
       cwd: root,
       stdio: ["ignore", "ignore", "pipe"],
-      timeout: longestMillis
+      timeout: timeoutMillis
     })
-    let told = ""
-    child.stderr.setEncoding("utf8").on("data", (text: string) => told = (told + text).slice(0, 10_000))
-    child.on("close", (code, signal) => resolve(signal === null ? `ended with ${code}: ${told}` : "it never ended"))
+    let output = ""
+    child.stderr.setEncoding("utf8").on("data", (text: string) => output = (output + text).slice(0, 10_000))
+    child.on("close", (code, signal) =>
+      resolve(signal === null ? `vitest exited with ${code}: ${output}` : "vitest did not exit in time"))
   })
 
 const firstLine = (text: string): string => text.trim().split("\n")[0]?.slice(0, 160) ?? ""

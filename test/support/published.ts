@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** The folders of the packages that are published. */
 const folders = ["core", "ai", "redis", "local-model", "testing", "cli"]
 
-/** What of a manifest is looked at here. */
+/** The fields of a manifest that are read here. */
 export interface Manifest {
   readonly name: string
   readonly exports: { readonly [path: string]: unknown }
@@ -28,16 +28,15 @@ export interface Manifest {
   readonly scripts?: { readonly [name: string]: string }
 }
 
-/** A package, out of its tarball. */
+/** An unpacked package. */
 export interface Published {
   readonly manifest: Manifest
-  /** Where it is unpacked. */
   readonly folder: string
-  /** Everything that the tarball brought, with `/` between folders. */
+  /** The files of the tarball, with `/` between folders. */
   readonly files: ReadonlyArray<string>
 }
 
-/** Runs a program, and fails with all that it printed if it fails. */
+/** Runs a program, and returns its standard output. The error of a failed program contains its output. */
 export const execute = async (program: string, args: ReadonlyArray<string>, cwd: string): Promise<string> => {
   try {
     return (await promisify(execFile)(program, [...args], { cwd, timeout: 120_000, maxBuffer: 64 * 1024 * 1024 }))
@@ -48,14 +47,13 @@ export const execute = async (program: string, args: ReadonlyArray<string>, cwd:
   }
 }
 
-/** Compiles a folder by its `tsconfig.json`. */
+/** Runs the TypeScript compiler. */
 export const tsc = (args: ReadonlyArray<string>, cwd: string): Promise<string> =>
   execute(join(root, "node_modules", ".bin", "tsc"), args, cwd)
 
 /**
- * Builds all packages from nothing, packs them, and unpacks the tarballs below `workshop`, each with exactly what its
- * manifest asks for beside it: a package that imports what it does not name finds nothing. What is not ours comes from the
- * repository's `node_modules`, so that no network is needed.
+ * Builds all packages from a clean copy, packs them, and unpacks the tarballs in `workshop`. Each finds only the dependencies in its
+ * manifest, so an import of an undeclared package fails. Other packages come from the repository's `node_modules`, without network.
  */
 export const publish = async (workshop: string): Promise<ReadonlyArray<Published>> => {
   const source = join(workshop, "source")
@@ -77,7 +75,7 @@ export const publish = async (workshop: string): Promise<ReadonlyArray<Published
   return packages
 }
 
-/** An empty project that has installed these packages. */
+/** Makes a project with these packages installed. */
 export const makeProject = (
   folder: string,
   packages: ReadonlyArray<Published>,
@@ -111,11 +109,11 @@ export const makeProject = (
 }
 
 const copySources = (to: string): void => {
-  const built = new Set(["dist", "node_modules", "test"])
+  const excluded = new Set(["dist", "node_modules", "test"])
   for (const folder of folders) {
     cpSync(join(root, "packages", folder), join(to, "packages", folder), {
       recursive: true,
-      filter: (path) => !built.has(basename(path)) && !path.endsWith(".tsbuildinfo")
+      filter: (path) => !excluded.has(basename(path)) && !path.endsWith(".tsbuildinfo")
     })
   }
   cpSync(join(root, "tsconfig.base.json"), join(to, "tsconfig.base.json"))

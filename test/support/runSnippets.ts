@@ -1,5 +1,5 @@
-// Runs modules one after the other in one process, and tells what each of them printed. Given to `node` with a list of
-// files; each answers with a line of JSON on standard output. The process ends by itself if nothing was left open.
+// Runs the modules in its arguments one after the other in one process. Prints a line of JSON for each: the lines that it logged,
+// and its error. The process ends when the modules have left nothing open.
 import { pathToFileURL } from "node:url"
 import { format } from "node:util"
 

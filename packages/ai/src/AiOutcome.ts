@@ -1,57 +1,61 @@
 /**
- * What an error of a language model says about the provider, and what may be done about it: the one table that retry,
- * circuit breaker, fallback and every other policy read.
+ * Classifies the errors of language models: the outcome for a policy, and the remedy for a caller.
+ *
+ * Retry, circuit breaker and fallback of `ResilientModel` all read this one table.
+ *
+ * **When to use**
+ *
+ * `classify` in a policy of your own around a `LanguageModel`. `remedy` in a fallback or a queue of your own.
  *
  * **Details**
  *
- * The first row that fits is the one. What is said in words comes before a status, since every provider has a 400 of its
- * own; `x-should-retry` comes before a status too, but not before words.
+ * The first matching row applies. Codes and messages come before the status, since every provider uses 400 in its own
+ * way. They are not read with status 408, 409, 425 or 529. `x-should-retry` comes after them and before the status.
  *
- * | error | outcome | remedy | because |
+ * | error | outcome | remedy | reason |
  * |---|---|---|---|
- * | carries `CircuitOpen`, `BackpressureShed` or `NoTarget` | `Ignored` | `Wait` | a refusal of our own: nobody was asked |
- * | carries `NoTarget`, each for its credential, or each for its context | `Ignored` | `Credential`, `Context` | as if the one that was meant had said so |
- * | carries `DeadlineExceeded` | `Ignored` | `Final` | there is no time left |
- * | carries `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `Failure`, retryable | `Retry` | a fault of the provider that often passes |
- * | carries `EmptyAnswer` | `Success` | `Reask` | it came in full and was paid |
- * | `QuotaExhaustedError`, or its code in another reason | `Ignored` | `Credential` | the account's matter; the provider answered at once |
- * | `InvalidRequestError`, `UnknownError`, or status 500, whose text says that the prompt is too long | `Ignored` | `Context` | it never fits here; elsewhere it may |
- * | `InvalidRequestError`, `UnknownError`, `AuthenticationError` whose text names the model, or the region | `Ignored` | `Elsewhere` | the key is good; another model or another provider may answer |
- * | `x-should-retry: true` in the answer's headers | `Failure`, retryable; `Throttled` with 429 | `Retry`, `Wait` | the provider knows best |
- * | `x-should-retry: false`, with 429 | `Ignored` | `Credential` | a limit that no waiting lifts |
- * | `x-should-retry: false`, where it would be `Retry` | `Failure`, not retryable | `Elsewhere` | the provider knows best |
- * | status 408, 409, 425, 529, whatever the reason | `Failure`, retryable, with its retryAfter | `Retry` | adapters name them in many ways; they pass |
- * | `RateLimitError`, or status 429 | `Throttled`, with its retryAfter | `Wait` | the provider works and wants less |
- * | `InternalProviderError`, or status 500 and more | `Failure`, retryable, with its retryAfter | `Retry` | a fault of the provider that often passes |
- * | `AuthenticationError`, or status 401, 402, 403 | `Ignored` | `Credential` | the account's matter |
+ * | has `NoTarget`, with the same reason for all targets: credential, or context | `Ignored` | `Credential`, `Context` | as if one target had failed for it |
+ * | has `CircuitOpen`, `BackpressureShed` or another `NoTarget` | `Ignored` | `Wait` | refused by Sluice; no request was made |
+ * | has `DeadlineExceeded` | `Ignored` | `Final` | no time is left |
+ * | has `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `Failure`, retryable | `Retry` | a transient failure of the provider |
+ * | has `EmptyAnswer` | `Success` | `Reask` | the answer is complete and paid |
+ * | `QuotaExhaustedError`, or its code in another reason than `InternalProviderError` | `Ignored` | `Credential` | the account is at fault; the provider answered at once |
+ * | `InvalidRequestError`, `UnknownError` or status 500, with a text that the prompt is too long | `Ignored` | `Context` | it never fits here, but may elsewhere |
+ * | `InvalidRequestError`, `UnknownError` or `AuthenticationError`, with a text that names the model or the region | `Ignored` | `Elsewhere` | the key is valid; another model or provider may answer |
+ * | `x-should-retry: true` | `Failure`, retryable; with 429 `Throttled` | `Retry`; with 429 `Wait` | the provider knows best |
+ * | `x-should-retry: false` with 429 | `Ignored` | `Credential` | a limit that waiting does not lift |
+ * | `x-should-retry: false`, if it would be `Retry` | `Failure`, not retryable | `Elsewhere` | the provider knows best |
+ * | status 408, 409, 425, 529, with any reason | `Failure`, retryable, with its retryAfter | `Retry` | transient; adapters use various reasons for them |
+ * | `RateLimitError`, or status 429 | `Throttled`, with its retryAfter | `Wait` | the provider works, and limits the rate |
+ * | `InternalProviderError`, or status 500 and above | `Failure`, retryable, with its retryAfter | `Retry` | a transient failure of the provider |
+ * | `AuthenticationError`, or status 401, 402, 403 | `Ignored` | `Credential` | the key or the account is refused |
  * | status 404, 405, 410, or a redirect | `Ignored` | `Elsewhere` | no such model, or not at this URL |
- * | status 413 | `Ignored` | `Context` | too much for this provider |
- * | `InvalidRequestError`, or another status of 400 and more | `Ignored` | `Final` | the caller's mistake, which it is everywhere |
- * | `UnknownError` otherwise | `Failure`, not retryable | `Elsewhere` | nothing is known but that it failed |
- * | `InvalidResponseError` | `Failure`, not retryable | `Elsewhere` | an answer in another format, which it will have next time too |
- * | `NetworkError`, `TransportError` | `Failure`, retryable | `Retry` | nobody answered |
- * | `NetworkError`, `InvalidUrlError` | `Ignored` | `Elsewhere` | the request never left; the target's URL is wrong |
- * | `NetworkError`, `EncodeError` | `Ignored` | `Final` | the request never left: it cannot be written |
- * | `UnsupportedSchemaError`, `InvalidUserInputError` | `Ignored` | `Elsewhere` | this provider has no form for it; another may |
- * | `ContentPolicyError` | `Ignored` | `Final` | a refusal is an answer; who asks around for another is not us |
- * | `ToolConfigurationError`, `ToolkitRequiredError`, `InvalidToolResultError`, `ToolResultEncodingError` | `Ignored` | `Final` | a bug on our side |
- * | `InvalidOutputError`, `StructuredOutputError`, `ToolNotFoundError`, `ToolParameterValidationError` | `Success` | `Reask` | the answer came in full and was paid; what it says is another matter |
+ * | status 413 | `Ignored` | `Context` | too large for this provider |
+ * | `InvalidRequestError`, or another status of 400 and above | `Ignored` | `Final` | the request is wrong for every provider |
+ * | any other `UnknownError` | `Failure`, not retryable | `Elsewhere` | the cause is unknown |
+ * | `InvalidResponseError` | `Failure`, not retryable | `Elsewhere` | another format, which a retry does not change |
+ * | `NetworkError`, `TransportError` | `Failure`, retryable | `Retry` | there was no response |
+ * | `NetworkError`, `InvalidUrlError` | `Ignored` | `Elsewhere` | not sent: the URL of the target is wrong |
+ * | `NetworkError`, `EncodeError` | `Ignored` | `Final` | not sent: the request cannot be encoded |
+ * | `UnsupportedSchemaError`, `InvalidUserInputError` | `Ignored` | `Elsewhere` | this provider does not support it; another may |
+ * | `ContentPolicyError` | `Ignored` | `Final` | a refusal is an answer, and no reason to try other providers |
+ * | `ToolConfigurationError`, `ToolkitRequiredError`, `InvalidToolResultError`, `ToolResultEncodingError` | `Ignored` | `Final` | a bug in the caller's program |
+ * | `InvalidOutputError`, `StructuredOutputError`, `ToolNotFoundError`, `ToolParameterValidationError` | `Success` | `Reask` | the answer is complete and paid; only its content is wrong |
  *
- * `Ignored` is neither retried nor counted. So a wrong key fails every call with the same clear error and never opens a
- * circuit, which would hide that error behind another one; and a file of bad requests does not stop those of others.
+ * `Ignored` is neither retried nor counted. So a wrong key fails every call with its own error, and opens no circuit
+ * that would hide it. And the bad requests of one caller do not stop those of others.
  *
  * **Gotchas**
  *
- * - The last row differs from AiError's `isRetryable`, which is true for it. Asking again costs as much as the first
- *   time and wants a changed prompt: it belongs where the prompt is made, not into a retry of the transport.
- * - A 403 that names a model or a region is `Elsewhere`, although another project's key might have access: a key that is
- *   refused for one model still serves the others, and is not to be set aside for it.
- * - A used-up quota is read from the words of a 429 only. Elsewhere the code has to say it, in its own field: a 400 may quote
- *   the prompt, and no prompt is to set a credential aside.
- * - The text is the provider's, in words that it may change. An error that is no longer understood falls to the row of
- *   its status.
+ * - The last row differs from AiError's `isRetryable`, which is true for it. Another answer costs as much as the first,
+ *   and needs a changed prompt. So it belongs where the prompt is made, not into a retry of requests.
+ * - A 403 that names a model or a region is `Elsewhere`, even if another key would have access. The refused key still
+ *   serves other models, so its credential is not ruled out.
+ * - Only the whole text of a 429 is searched for a used-up quota. Otherwise it has to be in a code field, or begin the
+ *   message as Anthropic's does. A 400 may quote the prompt, and a prompt must not rule out a credential.
+ * - Providers may change their texts. An error whose text is not recognised falls to the row of its status.
  *
- * **Example** (An outcome to retry on)
+ * **Example** (A rate limit is throttling)
  *
  * ```ts
  * import { Duration } from "effect"
@@ -79,17 +83,17 @@ import * as Words from "./internal/wire/errorWords.ts"
 import * as RetryAfter from "./RetryAfter.ts"
 
 /**
- * What may be done about an error.
+ * What a caller can do about an error.
  *
- * | remedy | |
+ * | remedy | meaning |
  * |---|---|
- * | `Retry` | it may pass: ask again, here or elsewhere |
- * | `Wait` | throttled: ask elsewhere now, here after its retryAfter |
- * | `Credential` | the credential is refused or used up: ask with another one |
- * | `Context` | the prompt is too long: ask only where the context is larger |
- * | `Elsewhere` | never here; another target may answer |
- * | `Reask` | the answer is complete, paid for and of no use: ask anew, at its price |
- * | `Final` | nobody will answer this better |
+ * | `Retry` | transient: try again, here or elsewhere |
+ * | `Wait` | rate-limited: try elsewhere now, or here after its retryAfter |
+ * | `Credential` | the credential is refused or used up: use another one |
+ * | `Context` | the prompt is too long: try only targets with a larger context |
+ * | `Elsewhere` | this target will never answer; another may |
+ * | `Reask` | the answer is complete and paid, but unusable: request another, at its price |
+ * | `Final` | no target will answer |
  *
  * @since 0.1.0
  * @category models
@@ -97,7 +101,7 @@ import * as RetryAfter from "./RetryAfter.ts"
 export type Remedy = "Retry" | "Wait" | "Credential" | "Context" | "Elsewhere" | "Reask" | "Final"
 
 /**
- * The outcome of an attempt that failed with this error.
+ * Returns the outcome of an attempt that failed with this error.
  *
  * @since 0.1.0
  * @category classifiers
@@ -105,7 +109,7 @@ export type Remedy = "Retry" | "Wait" | "Credential" | "Context" | "Elsewhere" |
 export const fromAiError = (error: AiError.AiError): Outcome.Outcome => verdictOf(error).outcome(error)
 
 /**
- * What may be done about this error.
+ * Returns the remedy for an error.
  *
  * **Example** (A model that does not exist)
  *
@@ -124,11 +128,11 @@ export const fromAiError = (error: AiError.AiError): Outcome.Outcome => verdictO
 export const remedy = (error: AiError.AiError): Remedy => verdictOf(error).remedy
 
 /**
- * A classifier for any policy: the outcome of an exit that failed with an `AiError`, and `undefined` for every other exit.
+ * Classifies an exit that failed with an `AiError`. Returns `undefined` for every other exit, for the next classifier.
  *
  * **Details**
  *
- * A defect is stronger than a failure, so an exit that holds both is left to the next classifier.
+ * A defect takes precedence over a failure. An exit with both is left to the next classifier.
  *
  * @since 0.1.0
  * @category classifiers
@@ -145,9 +149,8 @@ interface Verdict {
 }
 
 const ignored = () => Outcome.ignored
-const final = Outcome.failure({ retryable: false })
+const permanent = Outcome.failure({ retryable: false })
 
-/** It often passes. */
 const transient: Verdict = {
   remedy: "Retry",
   outcome: (error) => Outcome.failure({ retryable: true, retryAfter: RetryAfter.fromAiError(error) })
@@ -156,16 +159,16 @@ const throttled: Verdict = {
   remedy: "Wait",
   outcome: (error) => Outcome.throttled({ retryAfter: RetryAfter.fromAiError(error) })
 }
-/** A refusal of our own. */
+/** Refused by Sluice itself. */
 const refused: Verdict = { remedy: "Wait", outcome: ignored }
 const credential: Verdict = { remedy: "Credential", outcome: ignored }
 const context: Verdict = { remedy: "Context", outcome: ignored }
-/** Broken for good, as far as one can see. */
-const broken: Verdict = { remedy: "Elsewhere", outcome: () => final }
-/** It works, and does not have what is asked for. */
-const unavailable: Verdict = { remedy: "Elsewhere", outcome: ignored }
-const mistaken: Verdict = { remedy: "Final", outcome: ignored }
-const useless: Verdict = { remedy: "Reask", outcome: () => Outcome.success }
+/** The target fails, and a retry would not help. */
+const broken: Verdict = { remedy: "Elsewhere", outcome: () => permanent }
+/** The target works, but not for this request. */
+const unsuitable: Verdict = { remedy: "Elsewhere", outcome: ignored }
+const final: Verdict = { remedy: "Final", outcome: ignored }
+const unusable: Verdict = { remedy: "Reask", outcome: () => Outcome.success }
 
 const verdictOf = (error: AiError.AiError): Verdict => {
   const rejection = AiRejection.fromAiError(error)
@@ -180,7 +183,7 @@ const ofRejection = (rejection: AiRejection.Rejection): Verdict => {
     case "NoTarget":
       return ofNoTarget(rejection)
     case "DeadlineExceeded":
-      return mistaken
+      return final
     case "AttemptTimeout":
     case "FirstTokenTimeout":
     case "IdleTimeout":
@@ -188,7 +191,7 @@ const ofRejection = (rejection: AiRejection.Rejection): Verdict => {
     case "MalformedEvent":
       return transient
     case "EmptyAnswer":
-      return useless
+      return unusable
   }
 }
 
@@ -205,7 +208,7 @@ const ofReason = (reason: AiError.AiErrorReason): Verdict => {
     case "AuthenticationError":
     case "InvalidRequestError":
     case "UnknownError":
-      return ofWords(reason) ?? ofAdvice(reason, ofStatus(reason))
+      return ofText(reason) ?? ofAdvice(reason, ofStatus(reason))
     case "QuotaExhaustedError":
       return credential
     case "InvalidResponseError":
@@ -214,64 +217,64 @@ const ofReason = (reason: AiError.AiErrorReason): Verdict => {
       return ofNetwork[reason.reason]
     case "UnsupportedSchemaError":
     case "InvalidUserInputError":
-      return unavailable
+      return unsuitable
     case "ContentPolicyError":
     case "ToolConfigurationError":
     case "ToolkitRequiredError":
     case "InvalidToolResultError":
     case "ToolResultEncodingError":
-      return mistaken
+      return final
     case "InvalidOutputError":
     case "StructuredOutputError":
     case "ToolNotFoundError":
     case "ToolParameterValidationError":
-      return useless
+      return unusable
   }
 }
 
 const ofNetwork: { readonly [_ in AiError.NetworkError["reason"]]: Verdict } = {
   TransportError: transient,
-  InvalidUrlError: unavailable,
-  EncodeError: mistaken
+  InvalidUrlError: unsuitable,
+  EncodeError: final
 }
 
-/** The reasons that adapters choose by status, each in its own way. */
-type Answered =
+/** The reasons that adapters choose by the status, in various ways. */
+type HttpReason =
   | AiError.RateLimitError
   | AiError.InternalProviderError
   | AiError.AuthenticationError
   | AiError.InvalidRequestError
   | AiError.UnknownError
 
-const statusOf = (reason: Answered): number | undefined => reason.http?.response?.status
+const statusOf = (reason: HttpReason): number | undefined => reason.http?.response?.status
 
-const ofWords = (reason: Answered): Verdict | undefined => {
+const ofText = (reason: HttpReason): Verdict | undefined => {
   const status = statusOf(reason)
   if (isTransient(status)) return undefined
-  const said = Words.of(reason)
-  if (isQuota(reason, said)) return reason._tag === "InternalProviderError" ? undefined : credential
+  const text = Words.of(reason)
+  if (isQuota(reason, text)) return reason._tag === "InternalProviderError" ? undefined : credential
   switch (reason._tag) {
     case "RateLimitError":
       return undefined
     case "InternalProviderError":
-      // Servers of local models answer so: what a gateway's 502 or 503 says in words is not about this prompt.
-      return status === 500 && Words.isContext(said) ? context : undefined
+      // Servers of local models use 500 for it. The text of a gateway's 502 or 503 is not about this prompt.
+      return status === 500 && Words.isContext(text) ? context : undefined
     case "AuthenticationError":
-      return Words.isModel(said) || Words.isRegion(said) ? unavailable : undefined
+      return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
     case "InvalidRequestError":
     case "UnknownError":
-      if (Words.isContext(said)) return context
-      return Words.isModel(said) || Words.isRegion(said) ? unavailable : undefined
+      if (Words.isContext(text)) return context
+      return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
   }
 }
 
-/** Who refuses by rate has not read the prompt; a 400 or 422 may quote it, and then only a code counts. */
-const isQuota = (reason: Answered, said: string): boolean =>
+/** A provider that limits the rate has not read the prompt. A 400 or 422 may quote it, so there only a code counts. */
+const isQuota = (reason: HttpReason, text: string): boolean =>
   reason._tag === "RateLimitError" || statusOf(reason) === 429
-    ? Words.isQuotaInWords(said)
-    : Words.isQuota(Words.named(reason))
+    ? Words.isQuotaInWords(text)
+    : Words.isQuota(Words.codesAndMessage(reason))
 
-const ofStatus = (reason: Answered): Verdict => {
+const ofStatus = (reason: HttpReason): Verdict => {
   const status = statusOf(reason)
   if (isTransient(status)) return transient
   switch (reason._tag) {
@@ -282,19 +285,19 @@ const ofStatus = (reason: Answered): Verdict => {
     case "AuthenticationError":
       return credential
     case "InvalidRequestError":
-      return byStatus(status) ?? mistaken
+      return byStatus(status) ?? final
     case "UnknownError":
       return byStatus(status) ?? broken
   }
 }
 
-/** Request timeout, conflict, too early, overloaded: the provider's own clients repeat them. */
+/** Request timeout, conflict, too early, overloaded. The providers' own clients retry them. */
 const isTransient = (status: number | undefined): boolean =>
   status === 408 || status === 409 || status === 425 || status === 529
 
 const byStatus = (status: number | undefined): Verdict | undefined => {
   if (status === undefined || status < 300) return undefined
-  if (status < 400) return unavailable
+  if (status < 400) return unsuitable
   if (status >= 500) return transient
   switch (status) {
     case 401:
@@ -304,18 +307,18 @@ const byStatus = (status: number | undefined): Verdict | undefined => {
     case 404:
     case 405:
     case 410:
-      return unavailable
+      return unsuitable
     case 413:
       return context
     case 429:
       return throttled
     default:
-      return mistaken
+      return final
   }
 }
 
-/** What the provider says about repeating, where it says so. */
-const ofAdvice = (reason: Answered, verdict: Verdict): Verdict => {
+/** Applies `x-should-retry`. */
+const ofAdvice = (reason: HttpReason, verdict: Verdict): Verdict => {
   switch (reason.http?.response?.headers["x-should-retry"]) {
     case "true":
       return verdict === throttled ? throttled : transient

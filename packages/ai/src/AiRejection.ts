@@ -1,20 +1,25 @@
 /**
- * What is wrong with a call of a language model where no provider says so: it was refused, cut short, silent, or empty.
+ * Why Sluice refused or ended a call of a language model: `NoTarget`, `IdleTimeout`, `TruncatedStream` and others.
  *
- * A `LanguageModel` fails with `AiError` and nothing else. So each rejection travels within one, encoded by its schema in the
- * metadata of the reason, and `fromAiError` reads it back, in this process or in another one.
+ * A `LanguageModel` can fail only with `AiError`. So a rejection is encoded into the metadata of the error's reason.
+ * `fromAiError` reads it, also in another process.
+ *
+ * **When to use**
+ *
+ * To tell the failures that Sluice detects from those that a provider reports, which have no rejection.
+ * `ResilientModel.rejection` is the same function as `fromAiError`.
  *
  * **Details**
  *
- * | rejection | reason of the AiError | so that |
+ * | rejection | reason of the `AiError` | effect |
  * |---|---|---|
- * | `CircuitOpen`, `BackpressureShed`, `NoTarget` | `RateLimitError`, with retryAfter if it is known | an outer retry waits for as long as it must |
- * | `NoTarget`, where every credential is refused | `AuthenticationError` | nobody retries what a retry cannot mend |
- * | `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `InternalProviderError` | it may be tried again |
- * | `EmptyAnswer` | `InvalidOutputError` | it may be asked again, at its price |
- * | `DeadlineExceeded` | `UnknownError` | nobody retries what has no time left |
+ * | `CircuitOpen`, `BackpressureShed`, `NoTarget` | `RateLimitError`, with retryAfter if it is known | an outer retry waits long enough |
+ * | `NoTarget`, if every credential is refused | `AuthenticationError` | not retried, since a retry does not help |
+ * | `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `InternalProviderError` | retryable |
+ * | `EmptyAnswer` | `InvalidOutputError` | retryable, at the price of another answer |
+ * | `DeadlineExceeded` | `UnknownError` | not retried, since no time is left |
  *
- * **Example** (Reading why a call was not made)
+ * **Example** (Reading why a call failed)
  *
  * ```ts
  * import { Duration, Option } from "effect"
@@ -40,7 +45,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * A stream ended without the part that says why: what came of the answer is not all of it.
+ * A stream ended without its finish part, so the answer is not complete.
  *
  * @since 0.1.0
  * @category errors
@@ -48,9 +53,9 @@ import * as Schema from "effect/Schema"
 export class TruncatedStream extends Schema.Error<TruncatedStream>("@sluice/ai/TruncatedStream")({
   _tag: Schema.tag("TruncatedStream"),
   target: Schema.String,
-  /** Parts that had arrived. */
+  /** How many parts had arrived. */
   parts: Schema.Int,
-  /** Whether some of the answer had been handed on, so that the call could not be repeated. */
+  /** Whether the consumer had partial output, so that the call could not be retried. */
   hadOutput: Schema.Boolean
 }) {
   override get message(): string {
@@ -59,7 +64,7 @@ export class TruncatedStream extends Schema.Error<TruncatedStream>("@sluice/ai/T
 }
 
 /**
- * A complete answer with nothing in it.
+ * A complete answer without content.
  *
  * @since 0.1.0
  * @category errors
@@ -74,7 +79,7 @@ export class EmptyAnswer extends Schema.Error<EmptyAnswer>("@sluice/ai/EmptyAnsw
 }
 
 /**
- * An event of a stream, or an answer, that cannot be read.
+ * An event or a response is not JSON.
  *
  * @since 0.1.0
  * @category errors
@@ -82,7 +87,7 @@ export class EmptyAnswer extends Schema.Error<EmptyAnswer>("@sluice/ai/EmptyAnsw
 export class MalformedEvent extends Schema.Error<MalformedEvent>("@sluice/ai/MalformedEvent")({
   _tag: Schema.tag("MalformedEvent"),
   target: Schema.String,
-  /** Its first 80 characters, masked. A field only: they may be a part of an answer. */
+  /** Its first 80 characters, masked. Not in the message, since they may be part of an answer. */
   sample: Schema.String
 }) {
   override get message(): string {
@@ -91,7 +96,7 @@ export class MalformedEvent extends Schema.Error<MalformedEvent>("@sluice/ai/Mal
 }
 
 /**
- * Nothing of the answer came in the time that its first token has.
+ * No output arrived within `firstTokenTimeout`.
  *
  * @since 0.1.0
  * @category errors
@@ -107,7 +112,7 @@ export class FirstTokenTimeout extends Schema.Error<FirstTokenTimeout>("@sluice/
 }
 
 /**
- * The answer had begun, and then nothing came for too long.
+ * A stream was silent for `idleTimeout` after its first output.
  *
  * @since 0.1.0
  * @category errors
@@ -116,7 +121,7 @@ export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeo
   _tag: Schema.tag("IdleTimeout"),
   target: Schema.String,
   limit: Schema.DurationFromMillis,
-  /** Parts that had arrived. */
+  /** How many parts had arrived. */
   parts: Schema.Int
 }) {
   override get message(): string {
@@ -125,15 +130,15 @@ export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeo
 }
 
 /**
- * Why one target could not be asked.
+ * Why a target was not available.
  *
- * | why | |
+ * | why | meaning |
  * |---|---|
- * | `CircuitOpen` | it was seen to fail |
- * | `RateLimited` | it asked to be left alone |
- * | `Busy` | as many calls run there as may |
+ * | `CircuitOpen` | its circuit is open |
+ * | `RateLimited` | its Retry-After has not elapsed |
+ * | `Busy` | all its permits are in use |
  * | `Credential` | it refused the credential, or the credential's quota is used up |
- * | `ContextTooSmall` | the prompt was too long for a target with at least its context |
+ * | `ContextTooSmall` | the prompt was too long for a target with at least as much context |
  *
  * @since 0.1.0
  * @category models
@@ -141,7 +146,7 @@ export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeo
 export const Unavailable = Schema.Struct({
   target: Schema.String,
   why: Schema.Literals(["CircuitOpen", "RateLimited", "Busy", "Credential", "ContextTooSmall"]),
-  /** When to ask again, if that is known. */
+  /** When to try again, if it is known. */
   retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
 })
 
@@ -152,22 +157,22 @@ export const Unavailable = Schema.Struct({
 export type Unavailable = typeof Unavailable.Type
 
 /**
- * There are targets, and none of them can be asked now: no request was made.
+ * No target is available. No request was made.
  *
  * @since 0.1.0
  * @category errors
  */
 export class NoTarget extends Schema.Error<NoTarget>("@sluice/ai/NoTarget")({
   _tag: Schema.tag("NoTarget"),
-  /** Every target, in the order in which they would have been asked. */
+  /** The unavailable targets, in the order in which they would have been tried. */
   targets: Schema.Array(Unavailable),
-  /** When the first of them can be asked again, if that is known. */
+  /** When the first of them is available again, if it is known. */
   retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
 }) {
   override get message(): string {
     const each = this.targets.map(({ target, why }) => `${target} ${inWords[why]}`).join(", ")
     const back = this.retryAfter === undefined ? "" : `; retry in ${Duration.format(this.retryAfter)}`
-    return `no target can be asked: ${each}${back}`
+    return `no target is available: ${each}${back}`
   }
 }
 
@@ -175,14 +180,14 @@ const counted = (parts: number): string => `${parts} ${parts === 1 ? "part" : "p
 
 const inWords: { readonly [Why in Unavailable["why"]]: string } = {
   CircuitOpen: "has an open circuit",
-  RateLimited: "asked to be left alone",
+  RateLimited: "is rate-limited",
   Busy: "is busy",
-  Credential: "refuses its credential",
+  Credential: "refused its credential",
   ContextTooSmall: "has too small a context"
 }
 
 /**
- * Everything that can be wrong with a call where no provider says so.
+ * Every rejection of Sluice.
  *
  * @since 0.1.0
  * @category models
@@ -207,7 +212,7 @@ export const Rejection = Schema.Union([
 export type Rejection = typeof Rejection.Type
 
 /**
- * The error that a `LanguageModel` fails with for this rejection.
+ * Returns the error with which a `LanguageModel` fails for this rejection.
  *
  * @since 0.1.0
  * @category constructors
@@ -219,7 +224,7 @@ export const toAiError = (rejection: Rejection, method: string): AiError.AiError
 }
 
 /**
- * The rejection that an error carries, if it carries one, whatever it came through: a service, a stream, a wire.
+ * Returns the rejection of an error. Works across services, streams and processes.
  *
  * @since 0.1.0
  * @category getters
@@ -228,12 +233,12 @@ export const fromAiError = (error: unknown): Option.Option<Rejection> => {
   if (!AiError.isAiError(error)) return Option.none()
   const known = rejections.get(error)
   if (known !== undefined) return Option.some(known)
-  const noted = "metadata" in error.reason ? error.reason.metadata["sluice"] : undefined
-  return isNoted(noted) ? decode(noted["rejection"]) : Option.none()
+  const metadata = "metadata" in error.reason ? error.reason.metadata["sluice"] : undefined
+  return isRecord(metadata) ? decode(metadata["rejection"]) : Option.none()
 }
 
 /**
- * Whether an error carries a rejection of this kind.
+ * Whether an error has a rejection with this tag.
  *
  * @since 0.1.0
  * @category guards
@@ -244,18 +249,23 @@ export const is = (tag: Rejection["_tag"], error: unknown): boolean => {
 }
 
 /**
- * What a provider of ours writes into `metadata.sluice.rejection` of an error that has a better reason and HTTP context than
- * `toAiError` could give it.
+ * Encodes a rejection for `metadata.sluice.rejection` of an `AiError`, where `fromAiError` finds it.
  *
- * @internal
+ * **When to use**
+ *
+ * In a provider that builds an `AiError` with a reason and an HTTP context of its own. Otherwise use `toAiError`.
+ *
+ * @since 0.1.0
+ * @category conversions
  */
-export const note = (rejection: Rejection): Schema.MutableJson => encode(rejection) as Schema.MutableJson
+// The type of AiError's metadata is mutable. Nothing else refers to the new value.
+export const toMetadata = (rejection: Rejection): Schema.MutableJson => encode(rejection) as Schema.MutableJson
 
-// Within one process nothing has to be decoded, which costs 20 us.
+// Within one process nothing is decoded, which would take 20 us.
 const rejections = new WeakMap<AiError.AiError, Rejection>()
 
 const reasonOf = (rejection: Rejection): AiError.AiErrorReason => {
-  const metadata = { sluice: { rejection: encode(rejection) as Schema.MutableJson } }
+  const metadata = { sluice: { rejection: toMetadata(rejection) } }
   switch (rejection._tag) {
     case "CircuitOpen":
     case "BackpressureShed":
@@ -281,26 +291,26 @@ const Json = Schema.toCodecJson(Rejection)
 const encode = Schema.encodeSync(Json)
 const decode = Schema.decodeUnknownOption(Json)
 
-const isNoted = (value: unknown): value is { readonly [name: string]: unknown } =>
+const isRecord = (value: unknown): value is { readonly [name: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** What Sluice notes in the metadata of a reason. Mutable, as AiError's index signature is. */
-type Noted = { retryAfterMillis?: number; rejection?: Schema.MutableJson }
+/** Sluice's metadata of a reason. Mutable, like AiError's index signature. */
+type SluiceMetadata = { retryAfterMillis?: number; rejection?: Schema.MutableJson }
 
 declare module "effect/ai/AiError" {
   interface RateLimitErrorMetadata {
-    readonly sluice?: Noted | null
+    readonly sluice?: SluiceMetadata | null
   }
   interface AuthenticationErrorMetadata {
-    readonly sluice?: Noted | null
+    readonly sluice?: SluiceMetadata | null
   }
   interface InternalProviderErrorMetadata {
-    readonly sluice?: Noted | null
+    readonly sluice?: SluiceMetadata | null
   }
   interface InvalidOutputErrorMetadata {
-    readonly sluice?: Noted | null
+    readonly sluice?: SluiceMetadata | null
   }
   interface UnknownErrorMetadata {
-    readonly sluice?: Noted | null
+    readonly sluice?: SluiceMetadata | null
   }
 }

@@ -1,15 +1,15 @@
 /**
- * What became of one call of a resilient model, step by step: what was tried, when, what came of it, what was passed over and
- * why, and what it cost.
+ * The log of one call of a resilient model: its attempts, their times, outcomes and tokens, and the targets that it
+ * skipped.
  *
  * **When to use**
  *
- * To see why a call took as long as it did, went where it went, or failed. `ResilientModel.withLogs` returns them; every log of
- * a layer is in `ResilientModel.calls`. It is a value that its schema can carry into a file.
+ * To see why a call was slow, which target answered, or why it failed. `ResilientModel.withLogs` returns the logs of an
+ * effect. `ResilientModel.calls` has those of a layer. A log is data, and its schema encodes it for a file.
  *
  * **Details**
  *
- * It holds no prompt, no answer and no key. Times are epoch milliseconds.
+ * A log has no prompt, no answer and no key. Times are epoch milliseconds.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,8 @@ import * as Schema from "effect/Schema"
 import { Unavailable } from "./AiRejection.ts"
 
 /**
- * Tokens that were paid for. `estimated` where the provider did not say: four characters to a token.
+ * The tokens that were paid. `estimated`: the provider did not report all counts, and four characters count as one
+ * token.
  *
  * @since 0.1.0
  * @category models
@@ -35,19 +36,19 @@ export const Usage = Schema.Struct({
 export type Usage = typeof Usage.Type
 
 /**
- * Why an attempt was no answer.
+ * Why an attempt or a call failed.
  *
  * @since 0.1.0
  * @category models
  */
 export const Fault = Schema.Struct({
-  /** The rejection's or the reason's tag: `IdleTimeout`, `RateLimitError`. */
+  /** The tag of the rejection or of the reason, such as `IdleTimeout` or `RateLimitError`. */
   type: Schema.String,
-  /** What the error says; a provider's own words are left out. */
+  /** The message of the error, without text of the provider. */
   message: Schema.String,
   /** The HTTP status, if there was one. */
   status: Schema.optionalKey(Schema.Int),
-  /** How long the provider asks to be left alone. */
+  /** The retryAfter of the error. */
   retryAfterMillis: Schema.optionalKey(Schema.Finite)
 })
 
@@ -60,26 +61,26 @@ export type Fault = typeof Fault.Type
 /**
  * One attempt at one target.
  *
- * | next | |
+ * | next | meaning |
  * |---|---|
- * | `Done` | it is the answer |
- * | `Retry` | the same target is asked again |
- * | `Fallback` | another target is asked |
- * | `Reask` | the answer was complete and of no use: it is paid for once more |
- * | `Restart` | the answer had begun, and begins anew |
+ * | `Done` | the attempt has the answer |
+ * | `Retry` | the same target is tried again |
+ * | `Fallback` | another target is tried |
+ * | `Reask` | the answer was complete but unusable, and another is requested |
+ * | `Restart` | the stream failed with partial output, and the answer starts over |
  * | `Stop` | the call ends with this fault |
  *
  * @since 0.1.0
  * @category models
  */
 export const Attempt = Schema.TaggedStruct("Attempt", {
-  /** Counts the attempts of the call from 1. */
+  /** The number of the attempt, from 1. */
   n: Schema.Int,
   target: Schema.String,
-  /** How long the call had waited right before: for its back-off, and for a permit. */
+  /** How long the call waited before it: for the backoff and for a permit. */
   waitedMillis: Schema.Finite,
   startedAt: Schema.Finite,
-  /** When the first part of the answer came, where it is a stream. */
+  /** When the first output of a stream arrived. */
   firstTokenAt: Schema.optionalKey(Schema.Finite),
   endedAt: Schema.Finite,
   outcome: Schema.Literals(["Success", "Failure", "Throttled", "Ignored"]),
@@ -95,7 +96,7 @@ export const Attempt = Schema.TaggedStruct("Attempt", {
 export type Attempt = typeof Attempt.Type
 
 /**
- * A target that was passed over, and why.
+ * A target that was skipped, and why.
  *
  * @since 0.1.0
  * @category models
@@ -112,26 +113,25 @@ export const Skipped = Schema.TaggedStruct("Skipped", {
 export type Skipped = typeof Skipped.Type
 
 /**
- * One call, when it is over.
+ * One call that has ended.
  *
  * @since 0.1.0
  * @category models
  */
 export const CallLog = Schema.Struct({
-  /** Unique within the layer; the idempotency key of its attempts begins with it. */
+  /** Unique within the layer. The idempotency keys of its attempts begin with it, unless the caller set a key. */
   id: Schema.String,
-  /** `generateText`, `generateObject`, `streamText` or `embed`. */
   method: Schema.Literals(["generateText", "generateObject", "streamText", "embed"]),
   startedAt: Schema.Finite,
   endedAt: Schema.Finite,
   result: Schema.Literals(["Success", "Failure", "Interrupted"]),
   /** The target that answered. */
   answeredBy: Schema.optionalKey(Schema.String),
-  /** What it failed with. */
+  /** Why it failed. */
   fault: Schema.optionalKey(Fault),
-  /** In the order of time. */
+  /** In order of time. */
   steps: Schema.Array(Schema.Union([Attempt, Skipped])),
-  /** Of all attempts. */
+  /** The sum of all attempts. */
   usage: Usage
 })
 

@@ -1,31 +1,32 @@
 /**
- * Metrics and spans of calls to language models, under the names that OpenTelemetry's conventions for generative AI give them.
+ * Metrics and spans for calls of language models, by OpenTelemetry's conventions for generative AI.
  *
  * **When to use**
  *
- * A `ResilientModel` has them built in. `layer` gives them to any other `LanguageModel`, Effect's own providers among them.
+ * `layer` adds them to any `LanguageModel`, such as those of Effect's own providers. `ResilientModel` has them built
+ * in.
  *
  * **Details**
  *
- * Metrics, always, as histograms with the buckets of the conventions:
+ * Metrics are always recorded, as histograms with the buckets of the conventions:
  *
- * | metric | unit | |
+ * | metric | unit | recorded for |
  * |---|---|---|
  * | `gen_ai.client.operation.duration` | s | every call |
- * | `gen_ai.client.token.usage` | {token} | by `gen_ai.token.type`, where the provider says |
- * | `gen_ai.client.operation.time_to_first_chunk` | s | streams that began |
- * | `gen_ai.client.operation.time_per_output_chunk` | s | streams, each chunk of output after the first |
+ * | `gen_ai.client.token.usage` | {token} | calls whose provider reports usage, by `gen_ai.token.type` |
+ * | `gen_ai.client.operation.time_to_first_chunk` | s | streams with output |
+ * | `gen_ai.client.operation.time_per_output_chunk` | s | each chunk of a stream's output after the first |
  *
- * Spans, where the program has a tracer: `chat {model}`, of kind client, one for each attempt. The span that Effect's model would
- * open for the same thing is folded into it, so that nothing stands there twice; HTTP spans are its children.
+ * Spans are recorded if the program has a tracer: `chat {model}`, of kind client, one for each attempt. It replaces the
+ * span that Effect's model would open for the same call. HTTP spans are its children.
  *
- * Without a tracer a call pays for two looks at the clock and for a few numbers.
+ * Without a tracer, a call costs two readings of the clock and a few numbers.
  *
  * **Gotchas**
  *
- * - Prompts, answers and errors in a provider's words stay out, unless `Content` lets them in.
- * - What a provider calls the model that answers is a label for the first 20 names of each target, and `_OTHER` after them.
- * - A stream that is left before its end has `error.type` `Interrupted`, like a call that is interrupted: its duration says
+ * - Spans have no prompts, no answers and no text of a provider's error unless `Content` is set.
+ * - The response model is a label for the first 20 names of each target, and `_OTHER` for others.
+ * - A stream whose consumer leaves early has `error.type` `Interrupted`, like an interrupted call. Its duration says
  *   nothing about the provider.
  *
  * **Example** (Metrics of a model)
@@ -80,27 +81,27 @@ import * as Mark from "./internal/telemetry/mark.ts"
 import type { Operation, Place } from "./internal/telemetry/operation.ts"
 
 /**
- * How much content spans show.
+ * Options for content on spans.
  *
  * @since 0.1.0
  * @category models
  */
 export interface ContentOptions {
   /**
-   * The most characters of each attribute, roughly: what is too long is cut, what is too much is left out, the oldest messages
-   * first, and `sluice.content.truncated` says so. Default 16 Ki: many backends cut or refuse longer ones.
+   * About how many characters an attribute may have. Default 16 Ki, since many backends cut or refuse longer ones. Long
+   * texts are cut, and the oldest messages are left out. Then `sluice.content.truncated` is set.
    */
   readonly maxLength?: number | undefined
 }
 
 /**
- * Switches content on within its reach: prompts, answers, instructions and definitions of tools become attributes of spans, and
- * errors are recorded in full, in a provider's words. Default: off.
+ * Switches content on for the spans of an effect. They show prompts, answers, instructions and tool definitions, and
+ * errors in full. Default: off.
  *
  * **Gotchas**
  *
- * - Whoever sees the traces sees what users write. Metrics never hold content.
- * - Bytes of files are left out; arguments and results of tools are in.
+ * - The traces then show what users write, to everyone with access to them. Metrics never have content.
+ * - Arguments and results of tools are included, bytes of files are not.
  *
  * @since 0.1.0
  * @category references
@@ -108,32 +109,32 @@ export interface ContentOptions {
 export const Content: Context.Reference<ContentOptions | undefined> = CurrentContent
 
 /**
- * What the metrics and spans call the model.
+ * Options for `layer` and `instrument`: the labels of metrics and spans.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
   /**
-   * The provider as the conventions spell it: `openai`, `anthropic`, `aws.bedrock`, `gcp.gemini`. Default: the `Model.ProviderName`
-   * that the layer finds, else `_OTHER`.
+   * The provider, as the conventions spell it: `openai`, `anthropic`, `aws.bedrock`, `gcp.gemini`. Default: for
+   * `layer`, the `Model.ProviderName` in the context, otherwise `_OTHER`.
    */
   readonly provider?: string | undefined
-  /** The model that is asked for. Default: the `Model.ModelName` that the layer finds, else `_OTHER`. */
+  /** The requested model. Default: for `layer`, the `Model.ModelName` in the context, otherwise `_OTHER`. */
   readonly model?: string | undefined
-  /** Where it is. Default: not said. */
+  /** The server of the provider. Default: none. */
   readonly server?: { readonly address: string; readonly port?: number | undefined } | undefined
-  /** What the program calls it, for spans. Default: provider and model. */
+  /** The program's name for the model, for spans. Default: provider and model. */
   readonly target?: string | undefined
 }
 
 /**
- * Gives metrics and spans to the `LanguageModel` that it is provided with.
+ * Adds metrics and spans to the `LanguageModel` in the context.
  *
  * **Details**
  *
- * A model that has them, a `ResilientModel` or one of another such layer, stays as it is, so nothing is counted twice. Where tools
- * run within a call of `generateText`, the operation ends when the model has answered.
+ * A model that has telemetry already, from `ResilientModel` or another such layer, stays as it is. So no call is
+ * counted twice. If `generateText` runs tools, the operation ends when the model has answered.
  *
  * @since 0.1.0
  * @category layers
@@ -157,7 +158,7 @@ export const layer = (
   )
 
 /**
- * The same model with metrics and spans.
+ * Adds metrics and spans to a model.
  *
  * @since 0.1.0
  * @category combinators
@@ -186,15 +187,15 @@ export const instrument = (model: LanguageModel.LanguageModel, options: Options)
   const effect = <A extends { readonly content: ReadonlyArray<Response.AnyPart> }, E, R>(
     call: Call,
     output: Operation["output"],
-    ask: (call: Call) => Effect.Effect<A, E, R>
+    run: (call: Call) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R> =>
     Effect.suspend(() => {
       const watch = attempt(call, false, output)
-      return watch.effect(ask(noticingTools(call, watch)), ({ content }) => watch.parts(content))
+      return watch.effect(run(watchingTools(call, watch)), ({ content }) => watch.parts(content))
     })
 
-  // What the service gives and takes depends on its options, in overloads that nobody but LanguageModel can spell. Each of these
-  // hands on what it was given, and what it gets.
+  // The types of the service's methods depend on the toolkit of each call. These methods pass options and results on as
+  // they are.
   const bare = model as unknown as Untyped
   const watched: Untyped = {
     generateText: (call) => effect(call, "text", bare.generateText),
@@ -219,14 +220,14 @@ interface Untyped {
 
 type AnyToolkit = Toolkit.WithHandler<Record<string, Tool.Any>>
 
-/** Tells when the first tool is called: by then the model has answered. */
-const noticingTools = (call: Call, attempt: Attempt): Call => {
+/** Reports when the first tool runs: the model has answered by then. */
+const watchingTools = (call: Call, attempt: Attempt): Call => {
   if (call.toolkit === undefined) return call
-  const notice = (toolkit: AnyToolkit): AnyToolkit => ({
+  const watched = (toolkit: AnyToolkit): AnyToolkit => ({
     ...toolkit,
     handle: (name, params, id, options) => {
-      // A call that was approved runs before the model is asked.
-      if (id === undefined || !isOld(call.prompt, id)) attempt.isAnswered()
+      // A tool call of the prompt, which the user has approved, runs before the model is called.
+      if (id === undefined || !isInPrompt(call.prompt, id)) attempt.modelAnswered()
       return toolkit.handle(name, params, id, options)
     }
   })
@@ -234,17 +235,17 @@ const noticingTools = (call: Call, attempt: Attempt): Call => {
   return {
     ...call,
     toolkit: Effect.isEffect(toolkit)
-      ? Effect.map(toolkit as Effect.Effect<AnyToolkit, unknown, unknown>, notice)
-      : notice(toolkit as AnyToolkit)
+      ? Effect.map(toolkit as Effect.Effect<AnyToolkit, unknown, unknown>, watched)
+      : watched(toolkit as AnyToolkit)
   }
 }
 
-const isOld = (prompt: Prompt.RawInput, id: string): boolean =>
+const isInPrompt = (prompt: Prompt.RawInput, id: string): boolean =>
   Prompt.make(prompt).content.some((message) =>
     message.role === "assistant" && message.content.some((part) => part.type === "tool-call" && part.id === id)
   )
 
-/** The tools of a toolkit, with its handlers or without. What an effect makes later is not known here. */
+/** The tools of a toolkit, with or without handlers. Those of a toolkit that an effect returns are not known yet. */
 const toolsOf = (toolkit: unknown): ReadonlyArray<Tool.Any> =>
   (typeof toolkit === "object" || typeof toolkit === "function") && toolkit !== null && "tools" in toolkit
     ? Object.values(toolkit.tools as Record<string, Tool.Any>)

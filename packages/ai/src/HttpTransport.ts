@@ -1,25 +1,29 @@
 /**
- * The `HttpClient` for Node that we recommend for language models.
+ * An `HttpClient` for Node, made for language models.
+ *
+ * **When to use**
+ *
+ * With `OpenAiCompatible` and `AnthropicMessages`, and with Effect's own providers.
  *
  * **Details**
  *
- * - `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured, in capitals or small letters, which win as they do in curl.
- *   A URL of this machine never goes to a proxy unless told so.
- * - Redirects are not followed.
- * - Connections are kept for the next request, and closed with the layer. There is no time limit of its own, neither for
- *   a silent model nor for a long answer: those belong to the policy. (Node's `fetch` gives up after five minutes.)
- * - Answers may come compressed and are decompressed piece by piece, so that who bounds what it reads is not outwitted by
- *   a few kilobytes that unfold into gigabytes.
- * - Interrupting a request closes its connection.
- *
- * It runs on `node:http`, which is there already: undici, the alternative, takes 45 ms to load, three times as long.
+ * - Uses `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`. Lower-case names take precedence, as in curl. A URL of this
+ *   machine goes to a proxy only with `proxyLoopback`.
+ * - Does not follow redirects, which would carry key and prompt to another host.
+ * - Keeps connections alive, and closes them with the layer.
+ * - Has no timeout: a silent model or a long answer is for the policy to end. (Node's `fetch` fails after five
+ *   minutes.)
+ * - Requests compressed responses, and decompresses them as they are read. So a size limit holds even for a few
+ *   kilobytes that expand to gigabytes.
+ * - Closes the connection of an interrupted request.
+ * - Runs on `node:http`. The alternative undici takes 45 ms to load, three times as long.
  *
  * **Gotchas**
  *
- * - Node speaks to proxies since 22.21 and 24.5. On an older one the layer fails if a proxy is set, rather than go past it.
- * - Certificates of your own: `NODE_EXTRA_CA_CERTS`, which Node reads when it starts.
+ * - Proxies need Node 22.21, 24.5 or later. On an older version the layer fails if a proxy is set.
+ * - For your own certificates set `NODE_EXTRA_CA_CERTS`, which Node reads when it starts.
  *
- * **Example** (What most programs need)
+ * **Example** (A model on this machine)
  *
  * ```ts
  * import { Effect, Layer } from "effect"
@@ -54,15 +58,15 @@ import { decompress } from "./internal/wire/decompress.ts"
 import { isLoopback } from "./internal/wire/loopback.ts"
 
 /**
- * What the client is built from.
+ * Options for `make` and `layer`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** Where `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are looked up. Default: the environment of the process. */
+  /** Has `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`. Default: the environment of the process. */
   readonly environment?: { readonly [name: string]: string | undefined } | undefined
-  /** Sends also the requests to this machine through the proxy, unless `NO_PROXY` says otherwise. Default false. */
+  /** Whether requests to this machine use the proxy too, unless `NO_PROXY` excludes it. Default false. */
   readonly proxyLoopback?: boolean | undefined
 }
 
@@ -80,7 +84,7 @@ export const make = Effect.fnUntraced(function*(
   const proxied = yield* client(proxy)
   if (options?.proxyLoopback === true) return decompress(proxied)
   const direct = yield* client(undefined)
-  // Decompression is put around both, and not inside: it changes the request, which a scope knows by identity.
+  // Decompression goes around both: it changes the request, and a scope identifies requests by identity.
   return decompress(
     HttpClient.transform(proxied, (effect, request) => isForThisMachine(request) ? direct.execute(request) : effect)
   )
@@ -142,7 +146,7 @@ const read = (environment: NonNullable<Options["environment"]>, name: string): s
 const checkProxy = (checked: OptionsReader, name: string, value: string | undefined): void => {
   if (value === undefined) return
   const protocol = URL.parse(value)?.protocol
-  // The value may hold a password, so that the message shows what kind of URL it is and no more.
+  // The value may have a password, so the message shows the protocol only.
   if (protocol !== "http:" && protocol !== "https:") {
     checked.refuse(
       name,

@@ -1,18 +1,17 @@
 /**
- * The key by which a provider knows that several requests are attempts of one call.
+ * The idempotency key: it marks several requests as attempts of one call.
  *
  * **When to use**
  *
- * Around a call that may be attempted more than once, so that a provider that honours the key answers a repeated attempt
- * from memory and bills it once. A policy that retries sets it; `OpenAiCompatible` and `AnthropicMessages` send it as
- * `Idempotency-Key` with every request, unless their own configuration names a key.
+ * In a policy of your own that retries. A provider that supports the key answers a repeated request from its cache, and
+ * bills it once. `ResilientModel` sets the key by itself. `OpenAiCompatible` and `AnthropicMessages` send it as
+ * `Idempotency-Key`, unless their own configuration has a key.
  *
  * **Gotchas**
  *
- * - Providers that do not know the header ignore it. Neither OpenAI's chat completions nor Anthropic's messages promise to
- *   honour it today, and their own clients send none; gateways and payment-like backends do.
- * - One key belongs to one prompt. The same key on two different prompts may give one the answer of the other, so a call that
- *   is asked again in other words needs another key.
+ * - A provider without support ignores the header. Gateways and payment-like backends support it. OpenAI's chat
+ *   completions and Anthropic's messages do not promise to, and their own clients send none.
+ * - Use one key for one prompt. Two prompts under one key may share an answer, so a changed prompt needs another key.
  *
  * **Example** (One key for all attempts of one call)
  *
@@ -32,7 +31,7 @@
 import * as Context from "effect/Context"
 
 /**
- * The key of the call within whose reach a request is made. Default: none, and then no header is sent.
+ * The key of the current call. Default none: no header is sent.
  *
  * @since 0.1.0
  * @category references

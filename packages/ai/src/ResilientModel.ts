@@ -1,40 +1,103 @@
 /**
- * A `LanguageModel` that survives its providers: over one target or several, with retries, fallback, circuits, limits and
- * streams that are complete or fail.
+ * A resilient `LanguageModel`: retries, fallback to other targets, circuit breakers, limits, and streams that are
+ * complete or fail.
+ *
+ * It replaces the layer of a provider. The rest of the application does not change.
  *
  * **When to use**
  *
- * In place of the layer of a provider, in any application that calls `LanguageModel.generateText`, `generateObject` or
- * `streamText`, by itself, through `Chat`, or with tools. Nothing else in the application changes.
+ * - Wherever an application calls `LanguageModel.generateText`, `generateObject` or `streamText`: directly, through
+ *   `Chat`, or with tools. One target is enough; several add fallback.
+ * - With `layerStore`, if several processes should share what they know of a provider.
+ * - With `layerEmbedding`, for an `EmbeddingModel`.
+ *
+ * **When not to use**
+ *
+ * - To improve answers. A complete answer is replaced only if it is empty or does not match its schema.
+ * - For calls that do not go through `LanguageModel`. Use `Sluice`.
+ * - To share identical calls or cache answers. Use `Deduplicator` around the call.
+ * - Together with the retries of a provider's own client. Switch those off, or attempts multiply.
  *
  * **Details**
  *
- * - A call is tried at one target after another, in order, within one budget of attempts and one deadline. A target that
- *   failed a call is asked again only after those that did not.
- * - A stream's parts are held until the first that is some of the answer. Until then a failure is invisible: the next
- *   attempt begins. After it two targets are never mixed.
- * - An error within a stream, an end without a finish part, silence, and an empty answer are failures, typed: see
- *   `AiRejection`.
- * - Tools run once, after the attempt that called them has succeeded. A retry repeats requests, never side effects.
- * - What an error says about a target stands in one table: `AiOutcome`.
- * - Errors are `AiError`, as the service demands. `rejection` reads what Sluice itself had to say.
+ * A call:
+ *
+ * 1. Tries the first available target, by `order`. It skips a target whose circuit is open, whose Retry-After has not
+ *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, or whose context is too
+ *    small for the prompt. If only busy targets are left, it queues at the first of them, or is shed without a queue.
+ * 2. Falls back at once, after a failure, to a target that has not failed in this call. Without one it backs off, and
+ *    tries the target with the fewest failures. All targets share the attempts of `retry` and the deadline.
+ * 3. Waits, if no target is available, for a Retry-After of up to `retry.maxRetryAfter`. With a deadline that allows
+ *    it, it also waits for an open circuit. Otherwise it fails with `NoTarget`.
+ * 4. Requests an answer again, up to `reasks` times, if it is empty or does not match its schema.
+ *
+ * `AiOutcome` has the table of what each error means: whether it is retried, counts against the circuit, or rules out a
+ * target or a credential.
+ *
+ * A stream:
+ *
+ * - Holds its parts until the first output. A failure before it is retried, and the consumer does not see it. After it,
+ *   the answers of two attempts are never mixed.
+ * - Fails with a typed error if it has an error part, ends without a finish part, is silent for too long, or is empty.
+ * - Holds its permit, or its probe slot, until it is complete.
+ *
+ * Tools run once, outside the layer, after the attempt that called them has succeeded. A retry repeats requests, never
+ * tools. All attempts of a call have the same `Idempotency-Key`, and a re-ask has another.
+ *
+ * Options of the layer:
+ *
+ * | option | default | why this default, when to change it |
+ * |---|---|---|
+ * | `targets` | required | |
+ * | `name` | `"model"` | names circuits, permits and metrics; layers with equal names share circuits in a store |
+ * | `retry` | `RetryPolicy.exponential()` | three attempts over all targets; raise `maxAttempts` to try more targets |
+ * | `reasks` | 1 | a second re-ask seldom helps, and costs as much |
+ * | `deadline` | none | only you know how long your caller waits; set it for interactive calls |
+ * | `whenAllOpen` | `"refuse"` | a provider recovers sooner without calls; `"leastBad"` calls the target whose probe is due first |
+ * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf` |
+ * | `firstTokenTimeout` | 2 minutes | some models think that long in silence; lower it for interactive calls |
+ * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer |
+ * | `attemptTimeout` | 10 minutes | as in the official clients |
+ * | `credentialRest` | 5 minutes | a key is seldom replaced sooner; a provider's Retry-After takes precedence |
+ * | `maxHeldParts`, `maxHeldBytes` | 64, 256 Ki | more than any provider sends before its first output |
+ *
+ * A target has these, and can override the three timeouts:
+ *
+ * | option | default | why this default, when to change it |
+ * |---|---|---|
+ * | `name`, `layer` | required | the name is in logs, errors and answers; the layer is any provider's |
+ * | `provider`, `model` | from the layer | shown in answers, metrics and traces |
+ * | `credential` | the name | name the account if targets share one: they are skipped together if it is refused |
+ * | `order` | its index | the list is the order of preference; equal orders share the calls |
+ * | `weight` | 1 | equal shares among targets of one order |
+ * | `contextTokens` | unknown | set it on all targets: a prompt that is too long goes only to a larger context |
+ * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 30 seconds | the first notices an outage, the second a provider that still answers at times |
+ * | `backpressure` | no cap | set `capacity` to the account's concurrency limit, and a `queue` to wait instead of being shed |
+ *
+ * **Errors**
+ *
+ * - The service fails with `AiError`. A provider's error keeps its reason. If Sluice refused or ended the call,
+ *   `rejection` returns why. `AiRejection` has the table.
+ * - If no target is available, a call that has made a request fails with its last error. Otherwise it fails with
+ *   `NoTarget`, which has the reason of each target. A single target with an open circuit is `CircuitOpen` instead,
+ *   with the evidence. Both are a `RateLimitError`, with a retryAfter if it is known. If all credentials are refused,
+ *   `NoTarget` is an `AuthenticationError`.
+ * - Invalid options fail the layer with `InvalidOptions`, which has all issues.
  *
  * **Gotchas**
  *
- * - Where no target can be asked, `rejection` reads `NoTarget`, which says why of each. Of a single target whose circuit is
- *   open it reads `CircuitOpen`, which has the evidence too. Both are a `RateLimitError` with the time to come back. Both mean
- *   that no request was made: a call that made one ends with what its provider said last.
- * - A target's context is compared with that of the one that refused a prompt for its length: where one of the two is not
- *   said, the call ends there.
- * - It retries. A retry around it multiplies attempts unless it is `RetryPolicy.retry`, with which it shares them. As a step
- *   of an `ExecutionPlan` let either the plan or this layer retry.
- * - Re-asks are no attempts and are shared with nobody: each attempt of a retry around it has `reasks` of its own, and an empty
- *   answer is an `AiError` that asks to be retried.
- * - Of two of these layers, one a target of the other, let one begin answers anew: what `afterOutput: "restart"` asks for is
- *   counted by each for itself.
- * - A defect of a target is nobody's answer: it is not retried.
+ * - A fallback uses an attempt. With the default `retry`, a call tries at most three targets.
+ * - After a prompt that is too long for a target, the call ends unless both that target and the next have
+ *   `contextTokens`.
+ * - A retry around the layer multiplies attempts, except `RetryPolicy.retry`, which shares them. In an `ExecutionPlan`,
+ *   let either the plan or this layer retry.
+ * - Re-asks are not attempts: each attempt of an outer retry has `reasks` of its own. An empty answer that remains is a
+ *   retryable `AiError`.
+ * - If one such layer is a target of another, set `afterOutput: "restart"` on one of them only. Each counts restarts by
+ *   itself.
+ * - A defect of a target is not retried.
  *
- * **Example** (Two providers, the second where the first fails)
+ * **Example** (The second target answers)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -52,10 +115,32 @@
  *
  * const program = Effect.gen(function*() {
  *   const response = yield* LanguageModel.generateText({ prompt: "Hello" })
- *   return `${response.text}, says ${ResilientModel.answeredBy(response)?.target}`
+ *   return `${response.text}, from ${ResilientModel.answeredBy(response)?.target}`
  * })
  *
- * console.log(await Effect.runPromise(Effect.provide(program, Model))) // => Good morning, says second
+ * console.log(await Effect.runPromise(Effect.provide(program, Model))) // => Good morning, from second
+ * ```
+ *
+ * **Example** (Why a call failed)
+ *
+ * ```ts
+ * import { Effect, Option, Stream } from "effect"
+ * import { LanguageModel } from "effect/ai"
+ * import * as RetryPolicy from "@sluice/core/RetryPolicy"
+ * import * as ResilientModel from "@sluice/ai/ResilientModel"
+ * import * as ScriptedModel from "@sluice/ai/testing/ScriptedModel"
+ * import * as Turn from "@sluice/ai/testing/Turn"
+ *
+ * const Model = ResilientModel.layer({
+ *   targets: [{ name: "silent", layer: ScriptedModel.layer({ turns: [Turn.hang()] }) }],
+ *   firstTokenTimeout: "10 millis",
+ *   retry: RetryPolicy.none
+ * })
+ *
+ * const program = Effect.flip(Stream.runDrain(LanguageModel.streamText({ prompt: "Hello" })))
+ *
+ * const error = await Effect.runPromise(Effect.provide(program, Model))
+ * console.log(Option.getOrThrow(ResilientModel.rejection(error)).message) // => silent: no first token within 10ms
  * ```
  *
  * @since 0.1.0
@@ -89,109 +174,111 @@ import * as Settings from "./internal/resilient/settings.ts"
 import type { AnyTarget, Rest } from "./internal/resilient/target.ts"
 
 /**
- * Limits of one attempt.
+ * Timeouts of one attempt. Each can be set for the layer and for a target.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Limits {
   /**
-   * From the start of a stream to the first of its answer, connecting and waiting for headers included. Default 2 minutes:
-   * some models think for as long and say nothing meanwhile.
+   * From the start of a stream to its first output, including connecting and headers. Default 2 minutes, since some
+   * models think that long in silence.
    */
   readonly firstTokenTimeout?: Duration.Input | undefined
-  /** The longest silence within an answer that has begun. Default 1 minute. A consumer that takes its time trips nothing. */
+  /** The longest silence after the first output of a stream. Default 1 minute. A slow consumer does not count. */
   readonly idleTimeout?: Duration.Input | undefined
-  /** The longest attempt, streamed or not. Default 10 minutes: what the official clients have for everything. */
+  /** The longest attempt, streamed or not. Default 10 minutes, as in the official clients. */
   readonly attemptTimeout?: Duration.Input | undefined
 }
 
 /**
- * What is said of one target.
+ * Options for one target. The module's table has the reasons for the defaults.
  *
  * @since 0.1.0
  * @category models
  */
 export interface TargetOptions extends Limits {
-  /** Names it in logs, errors and answers, and its circuit. Unique within the layer. */
+  /** Used in logs, errors and answers, and for its circuit. Unique within the layer. */
   readonly name: string
-  /** Who provides it. Default: what the layer says, or else the name. */
+  /** The provider, for metrics and traces. Default: `Model.ProviderName` of its layer, or else the name. */
   readonly provider?: string | undefined
-  /** Default: what the layer says. */
+  /** The model, for metrics and traces. Default: `Model.ModelName` of its layer, or else `"unknown"`. */
   readonly model?: string | undefined
-  /** Names the account that pays. Targets of one account are left alone together when it is refused. Default: the name. */
+  /** Names the account. If it is refused or its quota is used up, all its targets are skipped. Default: the name. */
   readonly credential?: string | undefined
-  /** Lower is asked sooner. Default: its place in the list. Targets of one order share the calls, by weight. */
+  /** Lower is tried first. Default: its index in the list. Targets of one order share the calls by weight. */
   readonly order?: number | undefined
-  /** Its share among the targets of its order. Default 1. */
+  /** Its share of the calls among the targets of its order. Above 0. Default 1. */
   readonly weight?: number | undefined
-  /** How many tokens of context it has. A prompt that was too long for one target goes on to one with more, where both say it. */
+  /**
+   * The size of its context. After a prompt that is too long for a target, only targets with a larger one are tried.
+   */
   readonly contextTokens?: number | undefined
   /**
-   * Its circuit; `false` for none. By default it opens for 30 seconds after five failures in a row, or when half of the last
-   * 20 calls failed.
+   * Options of its circuit breaker. `false`: none. By default the circuit opens for 30 seconds after five failures in a
+   * row, or when half of the last 20 calls failed.
    */
   readonly breaker?: Omit<CircuitBreakerOptions, "name" | "classify"> | false | undefined
-  /** Caps how many calls run there at once, as in `Sluice`. Without a `queue` a call over the cap is shed. Default: no cap. */
+  /** Caps how many calls run at once. Without a `queue`, a call over the cap is shed. Default: no cap. */
   readonly backpressure?: Omit<BackpressureOptions, "name"> | undefined
 }
 
 /**
- * One place where a model can be called.
+ * A place where a model can be called.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Target<in S, out E = unknown, out R = unknown> extends TargetOptions {
-  /** Provides the model: of ours, one of Effect's providers, or your own. */
+  /** Provides the model: from `OpenAiCompatible` or `AnthropicMessages`, from Effect's packages, or your own. */
   readonly layer: Layer.Layer<S, E, R>
 }
 
 /**
- * What is said of all targets together.
+ * Options for `layer` and `layerStore`. The module's table has the reasons for the defaults.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options extends Limits {
   readonly targets: ReadonlyArray<TargetOptions>
-  /** Named in refusals and metrics. Default `"model"`. */
+  /** Used in refusals and metrics, and as the name of the model. Default `"model"`. */
   readonly name?: string | undefined
   /**
-   * How often a call is tried, over all targets, and how long it waits where there is no other target to ask. Default
+   * The attempts of a call, over all targets, and the backoff if there is no other target to try. Default
    * `RetryPolicy.exponential()`: three attempts.
    */
   readonly retry?: RetryPolicy | undefined
   /**
-   * How often a complete answer that is of no use (empty, not of the form that was asked for) is asked for once more. Each is
-   * paid like the first, and none is an attempt of `retry`. Default 1.
+   * How often a complete but unusable answer, which is empty or does not match its schema, is requested again. Each
+   * costs as much as the first. Re-asks are not attempts of `retry`. Default 1.
    */
   readonly reasks?: number | undefined
-  /** The time for a call as a whole, with all its waits and attempts. Default none. */
+  /** The time limit of the whole call, with all waits and attempts. Default none. */
   readonly deadline?: Duration.Input | undefined
   /**
-   * What to do when every circuit is open: refuse with the time when the first of them may be asked again (the default), or
-   * ask the one that is closest to it.
+   * If every circuit is open: `"refuse"` fails with the time to retry after, `"leastBad"` calls the target whose
+   * circuit is half-open first. Default `"refuse"`.
    */
   readonly whenAllOpen?: "refuse" | "leastBad" | undefined
   /**
-   * What to do when a stream fails after some of its answer was handed on: fail (the default), or begin the answer anew at
-   * the next target. Then a part comes first for which `restartOf` answers: what was read before it is void.
+   * If a stream fails with partial output: `"fail"` fails, `"restart"` starts the answer over at another target. Then a
+   * part for which `restartOf` returns a value comes first, and all output before it is void. Default `"fail"`.
    */
   readonly afterOutput?: "fail" | "restart" | undefined
-  /** How long a refused credential is left alone, unless the provider says. Default 5 minutes. */
+  /** How long a refused credential is not used, unless the provider sends a Retry-After. Default 5 minutes. */
   readonly credentialRest?: Duration.Input | undefined
-  /** The most parts of a stream that are held before its answer begins. Default 64. */
+  /** After this many parts a stream is emitted even without output. Default 64. */
   readonly maxHeldParts?: number | undefined
-  /** The most bytes of a stream that are held before its answer begins. Default 256 Ki. */
+  /** After this many bytes a stream is emitted even without output. Default 256 Ki. */
   readonly maxHeldBytes?: number | undefined
 }
 
-/** What there is for streams alone. */
+/** Options that are only for streams. */
 type StreamLimits = "firstTokenTimeout" | "idleTimeout"
 
 /**
- * One place where an embedding model can be called: a `Target` without the limits of streams.
+ * A place where an embedding model can be called: a `Target` without the timeouts of streams.
  *
  * @since 0.1.0
  * @category models
@@ -204,7 +291,7 @@ export interface EmbeddingTarget<out E = unknown, out R = unknown>
 }
 
 /**
- * What is said of all targets of an embedding model together: `Options` without what there is for streams.
+ * Options for `layerEmbedding` and `layerEmbeddingStore`: `Options` without those for streams.
  *
  * @since 0.1.0
  * @category models
@@ -212,7 +299,7 @@ export interface EmbeddingTarget<out E = unknown, out R = unknown>
 export type EmbeddingOptions = Omit<Options, StreamLimits | "afterOutput" | "maxHeldParts" | "maxHeldBytes">
 
 /**
- * How one target stands.
+ * The state of one target.
  *
  * @since 0.1.0
  * @category models
@@ -222,28 +309,31 @@ export interface TargetState {
   readonly provider: string
   readonly model: string
   readonly credential: string
-  /** `undefined` where it has none, or its store does not answer. */
+  /** `undefined` if it has none, or its store is unavailable. */
   readonly circuit: CircuitState | undefined
-  /** `undefined` where as many calls run as come. */
+  /** `undefined` without a cap. */
   readonly permits: PermitsSnapshot | undefined
-  /** Time for which it asked to be left alone. */
+  /** Time until its Retry-After has elapsed. */
   readonly coolsFor: Duration.Duration | undefined
-  /** Time for which its credential is not used. */
+  /** Time until its credential is used again. */
   readonly credentialRestsFor: Duration.Duration | undefined
 }
 
 /**
- * What there is to see of a resilient model.
+ * The state and the events of a resilient model.
  *
  * @since 0.1.0
  * @category services
  */
 export class ResilientModel extends Context.Service<ResilientModel, {
-  /** How every target stands, in order. */
+  /** The state of every target, in order. */
   readonly targets: Effect.Effect<ReadonlyArray<TargetState>>
-  /** The log of every call as it ends, from the moment of subscribing. A reader that falls 256 behind misses the oldest. */
+  /**
+   * The log of every call when it ends, from the moment of subscribing. A reader that is 256 logs behind loses the
+   * oldest.
+   */
   readonly calls: Stream.Stream<CallLog>
-  /** Every move of a target's circuit, by the target's name, from the moment of subscribing. */
+  /** The transitions of all circuits, from the moment of subscribing. */
   readonly transitions: Stream.Stream<{ readonly target: string; readonly transition: Transition }>
 }>()("@sluice/ai/ResilientModel") {}
 
@@ -254,7 +344,8 @@ type LayerOf<Services, Targets extends ReadonlyArray<Pick<Target<never>, "layer"
 >
 
 /**
- * Provides a `LanguageModel` from its targets, each with a circuit in this process.
+ * Provides a resilient `LanguageModel`, with `ResilientModel`, `Model.ProviderName` and `Model.ModelName`. Circuits are
+ * kept in this process.
  *
  * @since 0.1.0
  * @category layers
@@ -264,7 +355,7 @@ export const layer = <const Targets extends ReadonlyArray<Target<LanguageModel.L
 ): LayerOf<LanguageModel.LanguageModel, Targets> => Layer.provide(layerStore(options), CircuitBreakerStore.layerMemory)
 
 /**
- * As `layer`, with circuits in the store that is there, so that several processes share what they know of a provider.
+ * `layer` with circuits in the `CircuitBreakerStore` of the context, which several processes can share.
  *
  * @since 0.1.0
  * @category layers
@@ -278,11 +369,11 @@ export const layerStore = <const Targets extends ReadonlyArray<Target<LanguageMo
   })) as LayerOf<LanguageModel.LanguageModel, Targets, CircuitBreakerStore.CircuitBreakerStore>
 
 /**
- * Provides an `EmbeddingModel` from its targets, each with a circuit in this process.
+ * Provides a resilient `EmbeddingModel`. Circuits are kept in this process.
  *
  * **Gotchas**
  *
- * Vectors of two models cannot be compared. Fall back to the same model at another place, not to another model.
+ * - Vectors of two models cannot be compared. Fall back to the same model at another provider, not to another model.
  *
  * @since 0.1.0
  * @category layers
@@ -293,7 +384,7 @@ export const layerEmbedding = <const Targets extends ReadonlyArray<EmbeddingTarg
   Layer.provide(layerEmbeddingStore(options), CircuitBreakerStore.layerMemory)
 
 /**
- * As `layerEmbedding`, with circuits in the store that is there.
+ * `layerEmbedding` with circuits in the `CircuitBreakerStore` of the context.
  *
  * @since 0.1.0
  * @category layers
@@ -306,7 +397,7 @@ export const layerEmbeddingStore = <const Targets extends ReadonlyArray<Embeddin
     return Context.add(named(engine), EmbeddingModel.EmbeddingModel, yield* Embedding.make(engine))
   })) as LayerOf<EmbeddingModel.EmbeddingModel, Targets, CircuitBreakerStore.CircuitBreakerStore>
 
-/** Builds every target's own layer, and what stands around it. */
+/** Builds the layers of all targets, and their engine. */
 const build = Effect.fnUntraced(function*<S>(
   options: Options,
   given: ReadonlyArray<Target<S>>,
@@ -315,7 +406,7 @@ const build = Effect.fnUntraced(function*<S>(
   const { plans, settings } = yield* Settings.read(options, given)
   const members = yield* Effect.forEach(given, (target) =>
     Effect.map(
-      // What the layer asks for stands in the type of the layer that is built here.
+      // `LayerOf` has the services that the target's layer requires.
       Layer.build(target.layer) as Effect.Effect<Context.Context<S>, unknown, Scope.Scope>,
       (context): Settings.Member<S> => ({
         service: Context.get(context, tag),
@@ -371,11 +462,11 @@ const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
   })
 
 /**
- * The exit of an effect, and the logs of the calls that it made, in the order in which they ended.
+ * Returns the exit of an effect, and the logs of its calls in the order in which they ended.
  *
  * **Gotchas**
  *
- * A stream's call is over when the stream is: run it within the effect.
+ * - The call of a stream ends with the stream. Run the stream within the effect.
  *
  * @since 0.1.0
  * @category combinators
@@ -392,7 +483,7 @@ export const withLogs = <A, E, R>(
   })
 
 /**
- * What Sluice itself had to say, where a call was refused, cut short, silent or empty; none for an error of a provider.
+ * Returns why Sluice refused or ended a call. None for an error of a provider.
  *
  * @since 0.1.0
  * @category getters
@@ -407,12 +498,12 @@ const Answer = Schema.Struct({
   attempts: Schema.Int,
   inputTokens: Schema.Finite,
   outputTokens: Schema.Finite,
-  /** Whether the provider did not count, and these are about four characters to a token. */
+  /** Whether the provider did not report all counts. Then four characters count as one token. */
   estimated: Schema.Boolean
 })
 
 /**
- * Who answered, at which attempt, and for how many tokens.
+ * Which target answered, after how many attempts, and for how many tokens.
  *
  * @since 0.1.0
  * @category models
@@ -422,7 +513,7 @@ export type Answer = typeof Answer.Type
 const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ answer: Answer }))
 
 /**
- * Where an answer came from: of a whole response, or of the finish part of a stream.
+ * Returns which target answered, from a whole response or from the finish part of a stream.
  *
  * @since 0.1.0
  * @category getters
@@ -439,7 +530,8 @@ const decodeRestart = Schema.decodeUnknownOption(
 )
 
 /**
- * Whether the answer begins anew with this part, at which target, and whose answer is void: with `afterOutput: "restart"`.
+ * Returns the targets of a restart, if the answer starts over with this part. All output before it is void. Only with
+ * `afterOutput: "restart"`.
  *
  * @since 0.1.0
  * @category getters

@@ -1,23 +1,21 @@
 /**
- * How long a provider asks us to stay away.
+ * Reads the Retry-After of a provider, in all forms in which providers send it.
  *
- * Providers say it in many ways: `retry-after-ms`, `retry-after` in whole or broken seconds or as an HTTP date, by a limit
- * that has nothing left and the time of its reset, or only in the words of the error. This module reads all of them into
- * one `Duration`, which is never negative and never longer than a stated bound.
+ * The forms are: `retry-after-ms`, `retry-after` in seconds or as an HTTP date, the reset time of an exhausted rate
+ * limit, and the text of the error. The result is one `Duration`, never negative and at most `max`.
  *
  * **When to use**
  *
- * With `fromAiError`, for an error of a language model, whoever raised it: of AiError's reasons only a rate limit has a
- * field for the wait, while the wait of a 503 has to be looked up in its headers. With `fromHeaders`, for the headers of
- * any HTTP answer, and with `fromText` for its words.
+ * - `fromAiError` for an error of any `LanguageModel`. Of AiError's reasons only a rate limit has a field for it; that
+ *   of a 503 is in its headers.
+ * - `fromHeaders` for the headers of any HTTP response, and `fromText` for its text.
  *
  * **Gotchas**
  *
- * - A hint is a floor: put jitter above it, not around it.
- * - A date is read against the clock that you pass, or against the answer's own `date` header. Without either it is not
- *   read, rather than read wrongly.
+ * - A Retry-After is a minimum. Add jitter to it, do not put jitter around it.
+ * - A date needs the time: pass `now`, or the `date` header of the response is used. Without either, a date is ignored.
  *
- * **Example** (Reading the headers of an answer)
+ * **Example** (The headers of a response)
  *
  * ```ts
  * import { Duration } from "effect"
@@ -46,25 +44,24 @@ import * as Result from "effect/Result"
 export type Headers = { readonly [name: string]: string | Redacted.Redacted | undefined }
 
 /**
- * How hints are read.
+ * Options for reading a Retry-After.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** Now, in epoch milliseconds, for hints that are dates. Default: the answer's own `date` header. */
+  /** The time in epoch milliseconds, for dates. Default: the `date` header of the response. */
   readonly now?: number | undefined
-  /** The longest wait that is believed; a longer one is cut to it. Default one day. */
+  /** The longest Retry-After. A longer one is reduced to it. Default one day. */
   readonly max?: Duration.Input | undefined
 }
 
 /**
- * The longest wait that is believed: one day.
+ * The default of `max`: one day.
  *
  * **Details**
  *
- * Nobody waits a day within a call, so whoever asks for more is given up on either way. The bound keeps a broken header
- * from becoming a timer of centuries.
+ * No call waits that long. The bound prevents that a broken header starts a timer of centuries.
  *
  * @since 0.1.0
  * @category constants
@@ -72,14 +69,18 @@ export interface Options {
 export const defaultMax: Duration.Duration = Duration.days(1)
 
 /**
- * Reads the wait from an answer's headers, or `undefined` if they do not ask for one.
+ * Reads the Retry-After from the headers of a response. `undefined` if there is none.
  *
  * **Details**
  *
- * The first that can be read wins: `retry-after-ms`, `x-ms-retry-after-ms`, `retry-after` (seconds, whole or broken, or
- * an HTTP date), and last the longest reset among the limits that stand at 0: `x-ratelimit-remaining-*` and
- * `anthropic-ratelimit-*-remaining`, with the reset beside each. A reset is `6m0s`, `634ms`, seconds, or a date: RFC 3339,
- * or epoch seconds or milliseconds, told apart by magnitude.
+ * The first valid one of these counts:
+ *
+ * 1. `retry-after-ms`
+ * 2. `x-ms-retry-after-ms`
+ * 3. `retry-after`: seconds, also with a fraction, or an HTTP date
+ * 4. The longest reset of the limits that are at 0: `x-ratelimit-remaining-*` and `anthropic-ratelimit-*-remaining`,
+ *    each with its reset header. A reset is `6m0s`, `634ms`, seconds, an RFC 3339 date, or an epoch time in seconds or
+ *    milliseconds. Its magnitude distinguishes the numbers.
  *
  * @since 0.1.0
  * @category getters
@@ -96,14 +97,14 @@ export const fromHeaders = (headers: Headers, options?: Options): Duration.Durat
 }
 
 /**
- * Reads the wait from what an error says in words, or `undefined` if it does not ask for one.
+ * Reads the Retry-After from the text of an error. `undefined` if there is none.
  *
  * **Details**
  *
- * The first that can be read wins: Google's `"retryDelay": "34s"`, then `try again in 6m0s`, `retry after 26 seconds` and the
- * like. Of a long text only the first 16,384 characters are read.
+ * The first match counts: Google's `"retryDelay": "34s"`, then phrases such as `try again in 6m0s` and `retry after 26
+ * seconds`. Only the first 16,384 characters are read.
  *
- * **Example** (An answer without headers)
+ * **Example** (A text)
  *
  * ```ts
  * import { Duration } from "effect"
@@ -123,14 +124,18 @@ export const fromText = (text: string, options?: Pick<Options, "max">): Duration
 }
 
 /**
- * Reads the wait from an error of a language model, or `undefined` if it does not ask for one.
+ * Reads the Retry-After from an error of a language model. `undefined` if there is none.
  *
  * **Details**
  *
- * Looks at the reason's own `retryAfter`, then at what `OpenAiCompatible` noted in the reason's metadata when the answer
- * came, then at when a quota comes back, then at the headers in the reason's HTTP context, and last at the words of the
- * answer's body and of the description. Words are read of `RateLimitError` and `QuotaExhaustedError`, and with status 429, 503
- * or 529: another error may quote the prompt, and a prompt is to make nobody wait.
+ * The first one of these counts:
+ *
+ * 1. The `retryAfter` of the reason.
+ * 2. The one that `OpenAiCompatible` or `AnthropicMessages` put into the metadata of the reason.
+ * 3. The `resetAt` of a `QuotaExhaustedError`.
+ * 4. The headers in the reason's HTTP context.
+ * 5. The text of the body, then that of the description. It is read only for `RateLimitError`, `QuotaExhaustedError`,
+ *    and status 429, 503 and 529. Another error may quote the prompt, and a prompt must not cause a delay.
  *
  * @since 0.1.0
  * @category getters
@@ -171,14 +176,14 @@ const fromWords = (reason: AiError.AiErrorReason, options: Options | undefined):
       return fromText(reason.http?.body ?? "", options)
     case "InternalProviderError":
     case "UnknownError":
-      if (!asksForWait.has(reason.http?.response?.status)) return undefined
+      if (!statusesWithRetryAfter.has(reason.http?.response?.status)) return undefined
       return fromText(reason.http?.body ?? "", options) ?? fromText(reason.description ?? "", options)
     default:
       return undefined
   }
 }
 
-const asksForWait: ReadonlySet<number | undefined> = new Set([429, 503, 529])
+const statusesWithRetryAfter: ReadonlySet<number | undefined> = new Set([429, 503, 529])
 
 const nowOf = (headers: Headers, options: Options | undefined): number | undefined =>
   options?.now ?? httpDateMillis(text(headers, "date"))
@@ -194,7 +199,7 @@ const text = (headers: Headers, name: string): string | undefined => {
   return typeof value === "string" ? value.trim() : undefined
 }
 
-// Digits with an optional fraction: neither a sign, nor an exponent, nor "Infinity", all of which Number() would take.
+// Digits with an optional fraction. Number() would also accept a sign, an exponent and "Infinity".
 const decimal = /^\d+(\.\d+)?$/
 
 const milliseconds = (value: string | undefined): number | undefined =>
@@ -213,7 +218,7 @@ const httpDateMillis = (value: string | undefined): number | undefined => {
   return Result.isSuccess(date) ? DateTime.toEpochMillis(date.success) : undefined
 }
 
-// The same limit in both names, with what is before and after the word that differs.
+// The name of the reset header is that of the remaining header, with another word in this place.
 const remaining = /^((?:x-)?ratelimit-)remaining(-.+)?$|^(anthropic-ratelimit-.+-)remaining$/
 
 const longestReset = (headers: Headers, now: number | undefined): number | undefined => {
@@ -227,7 +232,7 @@ const longestReset = (headers: Headers, now: number | undefined): number | undef
   return longest
 }
 
-// Epoch seconds have ten digits until 2286, epoch milliseconds thirteen; a wait of 1e9 seconds would be 31 years.
+// Epoch seconds have ten digits until 2286, epoch milliseconds thirteen. 1e9 seconds from now would be 31 years.
 const smallestEpochSeconds = 1e9
 const smallestEpochMillis = 1e11
 
@@ -241,20 +246,20 @@ const resetMillis = (value: string | undefined, now: number | undefined): number
   return Math.max(0, (number < smallestEpochMillis ? number * 1000 : number) - now)
 }
 
-// Date.parse reads much more than that, and differently from one engine to the next.
+// Date.parse accepts many more formats, which differ between engines.
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/i
 
 const longestText = 16_384
 
-// Where the wait begins: in Google's RetryInfo, or what its command line answers instead, quoted once more where a gateway
-// has quoted the whole; and in a sentence.
+// The text before a duration. `inField`: in Google's RetryInfo or in its command line's errors, with quotes that a gateway
+// may have escaped.
 const inField = /\b(?:retryDelay|quotaResetDelay)\\?"\s*:\s*\\?"(?=\d)/g
 const inSentence = /\b(?:try again|retry|resets?) (?:in|after) (?=\d)/gi
 
 const unit =
   /(\d+(?:\.\d+)?)\s?(ms|[smhd]|(?:milli)?sec(?:ond)?s?|min(?:ute)?s?|hours?|days?)(?![a-z])(?:,? (?:and )?(?=\d))?/iy
 
-/** `6m0s`, `634ms`, `1h2m3.5s`, `2 minutes and 5 seconds`: the units in a row, and where they end. */
+/** Reads consecutive units, such as `6m0s`, `634ms`, `1h2m3.5s` or `2 minutes and 5 seconds`, and where they end. */
 const readUnits = (text: string, start: number): { readonly millis: number; readonly end: number } | undefined => {
   let millis: number | undefined
   let end = start
@@ -281,7 +286,7 @@ const unitInMillis = (name: string): number => {
   }
 }
 
-/** Nothing else stands there. */
+/** Reads a text of units and nothing else. */
 const unitsMillis = (value: string): number | undefined => {
   const read = readUnits(value, 0)
   return read?.end === value.length ? read.millis : undefined

@@ -1,5 +1,5 @@
 /**
- * Language models that survive their providers.
+ * Resilient language models for Effect.
  *
  * @since 0.1.0
  */

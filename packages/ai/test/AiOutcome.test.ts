@@ -12,19 +12,21 @@ const error = (reason: AiError.AiErrorReason) => AiError.make({ module: "Test", 
 
 const http = (status: number, headers: Record<string, string> = {}) => ({ response: { status, headers } })
 
-const says = (error: AiError.AiError): string => {
+const describeOutcome = (error: AiError.AiError): string => {
   const outcome = AiOutcome.fromAiError(error)
   switch (outcome._tag) {
     case "Failure":
-      return `Failure ${outcome.retryable ? "retryable" : "final"}${wait(outcome.retryAfter)} weight ${outcome.weight}`
+      return `Failure ${outcome.retryable ? "retryable" : "final"}${
+        formatRetryAfter(outcome.retryAfter)
+      } weight ${outcome.weight}`
     case "Throttled":
-      return `Throttled${wait(outcome.retryAfter)}`
+      return `Throttled${formatRetryAfter(outcome.retryAfter)}`
     default:
       return outcome._tag
   }
 }
 
-const wait = (retryAfter: Duration.Duration | undefined) =>
+const formatRetryAfter = (retryAfter: Duration.Duration | undefined) =>
   retryAfter === undefined ? "" : ` ${Duration.format(retryAfter)}`
 
 const description = "why"
@@ -33,26 +35,33 @@ const network = (reason: AiError.NetworkError["reason"]) =>
 
 const denied = (kind: AiError.AuthenticationError["kind"], description?: string) =>
   new AiError.AuthenticationError({ kind, description })
-const advises = (advice: string, status: number) => ({ response: { status, headers: { "x-should-retry": advice } } })
+const shouldRetry = (advice: string, status: number) => ({
+  response: { status, headers: { "x-should-retry": advice } }
+})
 
-/** What it is, the reason, its outcome and its remedy. */
+/** Description, reason, outcome, remedy. */
 const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOutcome.Remedy]> = [
   ["a rate limit", new AiError.RateLimitError({}), "Throttled", "Wait"],
-  ["a rate limit with a wait", new AiError.RateLimitError({ retryAfter: Duration.seconds(2) }), "Throttled 2s", "Wait"],
   [
-    "a rate limit that says its wait in words",
+    "a rate limit with a Retry-After",
+    new AiError.RateLimitError({ retryAfter: Duration.seconds(2) }),
+    "Throttled 2s",
+    "Wait"
+  ],
+  [
+    "a rate limit with the delay in its text",
     new AiError.RateLimitError({ http: { ...http(429), body: "Please try again in 634ms." } }),
     "Throttled 634ms",
     "Wait"
   ],
   [
-    "a rate limit, by another adapter, that says that the quota is used up",
+    "another adapter's rate limit whose code is an exhausted quota",
     new AiError.RateLimitError({ http: { ...http(429), body: `{"error":{"code":"insufficient_quota"}}` } }),
     "Ignored",
     "Credential"
   ],
   [
-    "a rate limit by the minute in Google's words, which speak of a quota",
+    "Google's rate limit per minute, whose text mentions a quota",
     new AiError.RateLimitError({
       http: { ...http(429), body: "You exceeded your current quota, please check your plan. Please retry in 26.5s." }
     }),
@@ -60,31 +69,31 @@ const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOu
     "Wait"
   ],
   [
-    "a rate limit that is an overload",
+    "a rate limit with status 529",
     new AiError.RateLimitError({ http: http(529) }),
     "Failure retryable weight 1",
     "Retry"
   ],
   [
-    "a fault of the provider",
+    "a provider error",
     new AiError.InternalProviderError({ description }),
     "Failure retryable weight 1",
     "Retry"
   ],
   [
-    "a fault of the provider with a wait",
+    "a provider error with a Retry-After",
     new AiError.InternalProviderError({ description, http: http(503, { "retry-after": "4" }) }),
     "Failure retryable 4s weight 1",
     "Retry"
   ],
   [
-    "a 429 that is called a fault",
+    "a provider error with status 429",
     new AiError.InternalProviderError({ description, http: http(429) }),
     "Throttled",
     "Wait"
   ],
   [
-    "a fault of a local server, whose prompt was too long",
+    "a local server's 500 for a prompt that is too long",
     new AiError.InternalProviderError({
       description: "the request exceeds the available context size",
       http: http(500)
@@ -93,29 +102,29 @@ const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOu
     "Context"
   ],
   [
-    "a fault of a gateway, whatever it says of contexts",
+    "a gateway's 503 whose text mentions a context",
     new AiError.InternalProviderError({ description: "no server with this context size is up", http: http(503) }),
     "Failure retryable weight 1",
     "Retry"
   ],
   ["a lost connection", network("TransportError"), "Failure retryable weight 1", "Retry"],
   ["a request that cannot be encoded", network("EncodeError"), "Ignored", "Final"],
-  ["a URL that is none", network("InvalidUrlError"), "Ignored", "Elsewhere"],
+  ["an invalid URL", network("InvalidUrlError"), "Ignored", "Elsewhere"],
   [
-    "an answer in another format",
+    "a response in another format",
     new AiError.InvalidResponseError({ description }),
     "Failure final weight 1",
     "Elsewhere"
   ],
   ["a bad request", new AiError.InvalidRequestError({ http: http(400) }), "Ignored", "Final"],
-  ["a bad request, within a stream", new AiError.InvalidRequestError({ http: http(200) }), "Ignored", "Final"],
-  ["a bad request that nothing is known of", new AiError.InvalidRequestError({}), "Ignored", "Final"],
+  ["a bad request within a stream", new AiError.InvalidRequestError({ http: http(200) }), "Ignored", "Final"],
+  ["a bad request without details", new AiError.InvalidRequestError({}), "Ignored", "Final"],
   ["a model that is not found", new AiError.InvalidRequestError({ http: http(404) }), "Ignored", "Elsewhere"],
   ["a redirect", new AiError.InvalidRequestError({ http: http(307) }), "Ignored", "Elsewhere"],
-  ["another server's URL", new AiError.InvalidRequestError({ http: http(405) }), "Ignored", "Elsewhere"],
+  ["a bad request with status 405", new AiError.InvalidRequestError({ http: http(405) }), "Ignored", "Elsewhere"],
   ["a request that is too large", new AiError.InvalidRequestError({ http: http(413) }), "Ignored", "Context"],
   [
-    "a prompt that is too long by a code that Effect's adapter noted",
+    "a prompt that is too long by the code that Effect's adapter records",
     new AiError.InvalidRequestError({
       http: http(400),
       metadata: { openai: { errorCode: "context_length_exceeded", errorType: null } }
@@ -124,7 +133,7 @@ const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOu
     "Context"
   ],
   [
-    "no money left, as a bad request",
+    "a bad request whose text says that the credit is used up",
     new AiError.InvalidRequestError({
       description: "Your credit balance is too low to access the API",
       http: http(400)
@@ -134,133 +143,143 @@ const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOu
   ],
   ...[408, 409, 425, 529].flatMap((status) => [
     [
-      `a bad request with ${status}, as other adapters name it`,
+      `another adapter's bad request with status ${status}`,
       new AiError.InvalidRequestError({ http: http(status) }),
       "Failure retryable weight 1",
       "Retry"
     ] as const,
     [
-      `an unknown ${status}, with a wait`,
+      `an unknown error with status ${status} and a Retry-After`,
       new AiError.UnknownError({ http: http(status, { "retry-after": "1" }) }),
       "Failure retryable 1s weight 1",
       "Retry"
     ] as const
   ]),
-  ["an unknown 429", new AiError.UnknownError({ http: http(429, { "retry-after": "1" }) }), "Throttled 1s", "Wait"],
-  ["an unknown 502", new AiError.UnknownError({ http: http(502) }), "Failure retryable weight 1", "Retry"],
-  ["an unknown 402", new AiError.UnknownError({ http: http(402) }), "Ignored", "Credential"],
-  ["an unknown 404", new AiError.UnknownError({ http: http(404) }), "Ignored", "Elsewhere"],
-  ["an unknown 413", new AiError.UnknownError({ http: http(413) }), "Ignored", "Context"],
-  ["an unknown 422", new AiError.UnknownError({ http: http(422) }), "Ignored", "Final"],
-  ["an unknown redirect", new AiError.UnknownError({ http: http(302) }), "Ignored", "Elsewhere"],
-  ["something unknown", new AiError.UnknownError({}), "Failure final weight 1", "Elsewhere"],
   [
-    "something unknown within an answer",
+    "an unknown error with status 429",
+    new AiError.UnknownError({ http: http(429, { "retry-after": "1" }) }),
+    "Throttled 1s",
+    "Wait"
+  ],
+  [
+    "an unknown error with status 502",
+    new AiError.UnknownError({ http: http(502) }),
+    "Failure retryable weight 1",
+    "Retry"
+  ],
+  ["an unknown error with status 402", new AiError.UnknownError({ http: http(402) }), "Ignored", "Credential"],
+  ["an unknown error with status 404", new AiError.UnknownError({ http: http(404) }), "Ignored", "Elsewhere"],
+  ["an unknown error with status 413", new AiError.UnknownError({ http: http(413) }), "Ignored", "Context"],
+  ["an unknown error with status 422", new AiError.UnknownError({ http: http(422) }), "Ignored", "Final"],
+  ["an unknown error with status 302", new AiError.UnknownError({ http: http(302) }), "Ignored", "Elsewhere"],
+  ["an unknown error", new AiError.UnknownError({}), "Failure final weight 1", "Elsewhere"],
+  [
+    "an unknown error with status 200",
     new AiError.UnknownError({ http: http(200) }),
     "Failure final weight 1",
     "Elsewhere"
   ],
   [
-    "something unknown within an answer, with the words of a prompt too long",
+    "an unknown error with status 200 and the text of a prompt that is too long",
     new AiError.UnknownError({ description: "prompt is too long: 3 tokens > 2 maximum", http: http(200) }),
     "Ignored",
     "Context"
   ],
   ["a wrong key", denied("InvalidKey"), "Ignored", "Credential"],
-  ["a key without the right", denied("InsufficientPermissions"), "Ignored", "Credential"],
+  ["a key without permission", denied("InsufficientPermissions"), "Ignored", "Credential"],
   [
-    "a key without this model",
+    "a key without access to the model",
     denied("InsufficientPermissions", "Project `p` does not have access to model `m`"),
     "Ignored",
     "Elsewhere"
   ],
   [
-    "a key in the wrong country",
+    "a key in an unsupported country",
     denied("InsufficientPermissions", "HTTP 403 (unsupported_country_region_territory)"),
     "Ignored",
     "Elsewhere"
   ],
-  ["an empty account", new AiError.QuotaExhaustedError({}), "Ignored", "Credential"],
-  ["a question against the rules", new AiError.ContentPolicyError({ description }), "Ignored", "Final"],
-  ["a schema that is not supported", new AiError.UnsupportedSchemaError({ description }), "Ignored", "Elsewhere"],
-  ["input that is not supported", new AiError.InvalidUserInputError({ description }), "Ignored", "Elsewhere"],
+  ["an exhausted quota", new AiError.QuotaExhaustedError({}), "Ignored", "Credential"],
+  ["a prompt against the content policy", new AiError.ContentPolicyError({ description }), "Ignored", "Final"],
+  ["an unsupported schema", new AiError.UnsupportedSchemaError({ description }), "Ignored", "Elsewhere"],
+  ["unsupported input", new AiError.InvalidUserInputError({ description }), "Ignored", "Elsewhere"],
   [
-    "a tool that is set up wrong",
+    "a wrong tool configuration",
     new AiError.ToolConfigurationError({ toolName: "t", description }),
     "Ignored",
     "Final"
   ],
-  ["a toolkit that is missing", new AiError.ToolkitRequiredError({ pendingApprovals: [] }), "Ignored", "Final"],
+  ["a missing toolkit", new AiError.ToolkitRequiredError({ pendingApprovals: [] }), "Ignored", "Final"],
   [
-    "a tool's result of another type",
+    "a tool result of the wrong type",
     new AiError.InvalidToolResultError({ toolName: "t", description }),
     "Ignored",
     "Final"
   ],
   [
-    "a tool's result that cannot be encoded",
+    "a tool result that cannot be encoded",
     new AiError.ToolResultEncodingError({ toolName: "t", toolResult: 1, description }),
     "Ignored",
     "Final"
   ],
-  ["output that does not fit", new AiError.InvalidOutputError({ description }), "Success", "Reask"],
+  ["invalid output", new AiError.InvalidOutputError({ description }), "Success", "Reask"],
   [
-    "an object that does not fit",
+    "an object that does not match its schema",
     new AiError.StructuredOutputError({ description, responseText: "" }),
     "Success",
     "Reask"
   ],
   [
-    "a call of a tool that does not exist",
+    "a call of an unknown tool",
     new AiError.ToolNotFoundError({ toolName: "t", availableTools: [] }),
     "Success",
     "Reask"
   ],
   [
-    "a call of a tool with wrong parameters",
+    "a tool call with wrong parameters",
     new AiError.ToolParameterValidationError({ toolName: "t", description }),
     "Success",
     "Reask"
   ],
   [
-    "a fault that is not to be repeated",
-    new AiError.InternalProviderError({ description, http: advises("false", 500) }),
+    "a provider error with x-should-retry: false",
+    new AiError.InternalProviderError({ description, http: shouldRetry("false", 500) }),
     "Failure final weight 1",
     "Elsewhere"
   ],
   [
-    "a rate limit that is not to be waited for",
-    new AiError.RateLimitError({ http: advises("false", 429) }),
+    "a rate limit with x-should-retry: false",
+    new AiError.RateLimitError({ http: shouldRetry("false", 429) }),
     "Ignored",
     "Credential"
   ],
   [
-    "a rate limit that may be repeated",
-    new AiError.RateLimitError({ http: advises("true", 429) }),
+    "a rate limit with x-should-retry: true",
+    new AiError.RateLimitError({ http: shouldRetry("true", 429) }),
     "Throttled",
     "Wait"
   ],
   [
-    "a bad request that may be repeated",
-    new AiError.InvalidRequestError({ http: advises("true", 400) }),
+    "a bad request with x-should-retry: true",
+    new AiError.InvalidRequestError({ http: shouldRetry("true", 400) }),
     "Failure retryable weight 1",
     "Retry"
   ],
   [
-    "a bad request that is not to be repeated",
-    new AiError.InvalidRequestError({ http: advises("false", 400) }),
+    "a bad request with x-should-retry: false",
+    new AiError.InvalidRequestError({ http: shouldRetry("false", 400) }),
     "Ignored",
     "Final"
   ],
   [
-    "a prompt that is too long, though it may be repeated",
-    new AiError.InvalidRequestError({ description: "prompt is too long", http: advises("true", 400) }),
+    "a prompt that is too long, with x-should-retry: true",
+    new AiError.InvalidRequestError({ description: "prompt is too long", http: shouldRetry("true", 400) }),
     "Ignored",
     "Context"
   ],
   [
-    "advice that is none",
-    new AiError.InternalProviderError({ description, http: advises("maybe", 500) }),
+    "a provider error with an unknown x-should-retry",
+    new AiError.InternalProviderError({ description, http: shouldRetry("maybe", 500) }),
     "Failure retryable weight 1",
     "Retry"
   ]
@@ -296,18 +315,18 @@ const rejections: ReadonlyArray<readonly [AiRejection.Rejection, string, AiOutco
   [new AiRejection.EmptyAnswer({ target }), "Success", "Reask"]
 ]
 
-/** What users of each have reported, for a prompt that is too long. */
+/** Error texts for a prompt that is too long, as users of each provider reported them. */
 const tooLong: ReadonlyArray<readonly [string, string]> = [
   ["OpenAI", "This model's maximum context length is 8192 tokens. However, your messages resulted in 8545 tokens."],
   ["OpenAI, Responses", "Your input exceeds the context window of this model. Please adjust your input and try again."],
   ["OpenAI, by code", `{"error":{"message":"Input too long.","code":"context_length_exceeded"}}`],
   ["Anthropic", "prompt is too long: 213462 tokens > 200000 maximum"],
-  ["Anthropic, with its output", "input length and `max_tokens` exceed context limit: 199211 + 8192 > 200000"],
+  ["Anthropic, with its output tokens", "input length and `max_tokens` exceed context limit: 199211 + 8192 > 200000"],
   ["Anthropic, by size", `{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}`],
   ["Gemini", "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575)."],
   ["Mistral", "Prompt contains 40046 tokens and 0 draft tokens, too large for model with 32768 maximum context length"],
   ["Groq", "Please reduce the length of the messages or completion."],
-  ["Groq, by its rate", "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7000"],
+  ["Groq, by its rate limit", "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7000"],
   ["xAI", "This model's maximum prompt length is 131072 but the request contains 537812 tokens."],
   ["vLLM", "The decoder prompt (length 9000) is longer than the maximum model length of 8192."],
   ["SGLang", "length of prompt_tokens (163280) must be less than max_seq_len (32768)."],
@@ -336,7 +355,7 @@ const noSuchModel: ReadonlyArray<readonly [string, string]> = [
   ["Bedrock, without access", "You don't have access to the model with the specified model ID."],
   ["OpenRouter", "openai/gpt-99 is not a valid model ID"],
   ["Gemini", "models/gemini-9.9-pro is not found for API version v1beta, or is not supported for generateContent."],
-  ["Gemini, from where it is not served", "User location is not supported for the API use."],
+  ["Gemini, in an unsupported location", "User location is not supported for the API use."],
   ["Ollama", `model "llama9.1" not found, try pulling it first`],
   [
     "Anthropic on Bedrock",
@@ -344,7 +363,7 @@ const noSuchModel: ReadonlyArray<readonly [string, string]> = [
   ]
 ]
 
-const mistakes: ReadonlyArray<string> = [
+const badRequests: ReadonlyArray<string> = [
   "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
   "Invalid value for 'temperature': must be <= 2",
   "messages: roles must alternate between \"user\" and \"assistant\"",
@@ -355,19 +374,19 @@ const mistakes: ReadonlyArray<string> = [
 
 describe("AiOutcome.fromAiError", () => {
   for (const [what, reason, outcome] of table) {
-    it(`${what} is ${outcome}`, () => assert.strictEqual(says(error(reason)), outcome))
+    it(`${what} is ${outcome}`, () => assert.strictEqual(describeOutcome(error(reason)), outcome))
   }
 
   for (const [rejection, outcome] of rejections) {
-    it(`${rejection.message} is ${outcome}`, () => {
+    it(`the rejection "${rejection.message}" is ${outcome}`, () => {
       const error = AiRejection.toAiError(rejection, "generateText")
-      assert.strictEqual(says(error), outcome)
-      // As it comes from another process, or from a part of a stream.
-      assert.strictEqual(says(AiError.make({ ...error, reason: error.reason })), outcome)
+      assert.strictEqual(describeOutcome(error), outcome)
+      // A copy, as it arrives from another process or in a stream part.
+      assert.strictEqual(describeOutcome(AiError.make({ ...error, reason: error.reason })), outcome)
     })
   }
 
-  it("has a row for every reason", () => {
+  it("the table has a row for every reason", () => {
     const rows = new Set(table.map(([, reason]) => reason._tag))
     for (const reason of AiError.AiErrorReason.members) assert.isTrue(rows.has(reason.fields._tag.schema.literal))
   })
@@ -377,53 +396,53 @@ describe("AiOutcome.remedy", () => {
   const remedy = (reason: AiError.AiErrorReason) => AiOutcome.remedy(error(reason))
 
   for (const [what, reason, , expected] of table) {
-    it(`${what}: ${expected}`, () => assert.strictEqual(remedy(reason), expected))
+    it(`the remedy for ${what} is ${expected}`, () => assert.strictEqual(remedy(reason), expected))
   }
 
   for (const [rejection, , expected] of rejections) {
-    it(`${rejection.message}: ${expected}`, () =>
+    it(`the remedy for the rejection "${rejection.message}" is ${expected}`, () =>
       assert.strictEqual(AiOutcome.remedy(AiRejection.toAiError(rejection, "streamText")), expected))
   }
 
-  // However an adapter makes it: from the status alone, as Effect's own do it where they know no better.
-  const shapes = (status: number, said: string): ReadonlyArray<AiError.AiErrorReason> => [
-    AiError.reasonFromHttpStatus({ status, http: { ...http(status), body: said } }),
-    AiError.reasonFromHttpStatus({ status, http: http(status), description: said }),
-    new AiError.InvalidRequestError({ description: said, http: http(200) })
+  // The reasons that adapters build for one error text. Effect's adapters can fall back to the status alone.
+  const shapes = (status: number, text: string): ReadonlyArray<AiError.AiErrorReason> => [
+    AiError.reasonFromHttpStatus({ status, http: { ...http(status), body: text } }),
+    AiError.reasonFromHttpStatus({ status, http: http(status), description: text }),
+    new AiError.InvalidRequestError({ description: text, http: http(200) })
   ]
 
-  for (const [who, said] of tooLong) {
-    it(`a prompt too long for ${who}: Context`, () => {
+  for (const [provider, text] of tooLong) {
+    it(`the remedy for a prompt that is too long for ${provider} is Context`, () => {
       for (const status of [400, 413, 422]) {
-        for (const reason of shapes(status, said)) {
+        for (const reason of shapes(status, text)) {
           assert.strictEqual(remedy(reason), "Context", `${status} ${reason._tag}`)
         }
       }
     })
   }
 
-  for (const [who, said] of noSuchModel) {
-    it(`a model that ${who} does not have: Elsewhere`, () => {
+  for (const [provider, text] of noSuchModel) {
+    it(`the remedy for a model that ${provider} does not have is Elsewhere`, () => {
       for (const status of [400, 403, 404]) {
-        for (const reason of shapes(status, said)) {
+        for (const reason of shapes(status, text)) {
           assert.strictEqual(remedy(reason), "Elsewhere", `${status} ${reason._tag}`)
         }
       }
     })
   }
 
-  for (const said of mistakes) {
-    it(`a mistake: ${said}`, () => {
-      for (const reason of shapes(400, said)) assert.strictEqual(remedy(reason), "Final")
+  for (const text of badRequests) {
+    it(`the remedy for the bad request "${text}" is Final`, () => {
+      for (const reason of shapes(400, text)) assert.strictEqual(remedy(reason), "Final")
     })
   }
 
-  it("is no used-up quota because a prompt says so", () => {
-    const evil = "insufficient_quota\nYour credit balance is too low, billing_error"
+  it("a quota error quoted from a prompt does not change the remedy of a bad request", () => {
+    const quoted = "insufficient_quota\nYour credit balance is too low, billing_error"
     const bodies = [
-      JSON.stringify({ detail: [{ type: "string_pattern", msg: "does not match", input: evil }] }),
-      JSON.stringify({ error: { message: `cannot read "${evil}"`, type: "invalid_request_error", code: 400 } }),
-      JSON.stringify({ error: { message: `in\n${evil}`, code: `bad ${evil}` } }),
+      JSON.stringify({ detail: [{ type: "string_pattern", msg: "does not match", input: quoted }] }),
+      JSON.stringify({ error: { message: `cannot read "${quoted}"`, type: "invalid_request_error", code: 400 } }),
+      JSON.stringify({ error: { message: `in\n${quoted}`, code: `bad ${quoted}` } }),
       `cannot read {"error":{"code":"insufficient_quota"}}`
     ]
     for (const body of bodies) {
@@ -436,7 +455,7 @@ describe("AiOutcome.remedy", () => {
     }
   })
 
-  it("is a used-up quota where a code says so, whatever the status", () => {
+  it("an exhausted quota is recognised by its code, whatever the status", () => {
     const quota = (error: object) => ({ ...http(400), body: JSON.stringify({ error }) })
     for (
       const reason of [
@@ -456,12 +475,12 @@ describe("AiOutcome.remedy", () => {
     }
   })
 
-  it("reads no more of a body than its beginning", () => {
+  it("only the beginning of a body is read", () => {
     const body = `${" ".repeat(5000)}prompt is too long`
     assert.strictEqual(remedy(new AiError.InvalidRequestError({ http: { ...http(400), body } })), "Final")
   })
 
-  it("is what Effect's map of statuses leaves open", () => {
+  it("each status that Effect maps to a reason has its remedy", () => {
     const byStatus = (status: number) => remedy(AiError.reasonFromHttpStatus({ status, http: http(status) }))
     const all = [400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 425, 429, 500, 502, 503, 504, 529].map(byStatus)
     assert.deepStrictEqual(all, [
@@ -485,7 +504,7 @@ describe("AiOutcome.remedy", () => {
     ])
   })
 
-  it("never contradicts the outcome", () => {
+  it("the remedy never contradicts the outcome", () => {
     const allowed: { readonly [_ in AiOutcome.Remedy]: ReadonlyArray<string> } = {
       Retry: ["Failure retryable"],
       Wait: ["Throttled", "Ignored"],
@@ -500,7 +519,7 @@ describe("AiOutcome.remedy", () => {
       ...rejections.map(([rejection]) => AiRejection.toAiError(rejection, "generateText"))
     ]
     for (const each of errors) {
-      const outcome = says(each)
+      const outcome = describeOutcome(each)
       assert.isTrue(allowed[AiOutcome.remedy(each)].some((start) => outcome.startsWith(start)), each.message)
     }
   })
@@ -509,7 +528,7 @@ describe("AiOutcome.remedy", () => {
 describe("AiOutcome.classify", () => {
   const tooMany = error(new AiError.RateLimitError({}))
 
-  it("reads the first failure of an exit", () => {
+  it("classify reads the first failure of an exit", () => {
     assert.strictEqual(AiOutcome.classify(Exit.fail(tooMany), 0)?._tag, "Throttled")
     assert.strictEqual(
       AiOutcome.classify(Exit.failCause(Cause.combine(Cause.interrupt(1), Cause.fail(tooMany))), 0)?._tag,
@@ -517,7 +536,7 @@ describe("AiOutcome.classify", () => {
     )
   })
 
-  it("passes on what is no AiError: successes, other failures, defects and interruptions", () => {
+  it("classify returns undefined for successes, other failures, defects and interruptions", () => {
     assert.isUndefined(AiOutcome.classify(Exit.succeed(tooMany), 0))
     assert.isUndefined(AiOutcome.classify(Exit.fail("other"), 0))
     assert.isUndefined(AiOutcome.classify(Exit.fail({ _tag: "AiError" }), 0))
@@ -525,7 +544,7 @@ describe("AiOutcome.classify", () => {
     assert.isUndefined(AiOutcome.classify(Exit.interrupt(1), 0))
   })
 
-  it("passes on a failure beside a defect, which is stronger", () => {
+  it("classify returns undefined for a failure beside a defect", () => {
     assert.isUndefined(AiOutcome.classify(Exit.failCause(Cause.combine(Cause.fail(tooMany), Cause.die("bug"))), 0))
   })
 })

@@ -6,6 +6,7 @@ import { BackpressureShed } from "@sluice/core/Backpressure"
 import { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import { DeadlineExceeded } from "@sluice/core/Deadline"
 import { AttemptTimeout } from "@sluice/core/Sluice"
+import { throughJson } from "./support/json.ts"
 
 const seconds = Duration.seconds
 const rateLimited = { target: "A", why: "RateLimited", retryAfter: seconds(3) } as const
@@ -54,39 +55,34 @@ const rejections: ReadonlyArray<
   [new AiRejection.EmptyAnswer({ target: "A" }), "InvalidOutputError", true]
 ]
 
-const through = <A, I>(schema: Schema.Codec<A, I>, value: A): A => {
-  const json = Schema.toCodecJson(schema)
-  return Schema.decodeUnknownSync(json)(JSON.parse(JSON.stringify(Schema.encodeSync(json)(value))))
-}
-
-describe("a rejection", () => {
+describe("AiRejection", () => {
   for (const [rejection, reason, isRetryable, retryAfter] of rejections) {
-    it(`${rejection._tag} travels as ${reason}, and comes back as it was`, () => {
+    it(`${rejection._tag}${retryAfter === undefined ? "" : " with a retryAfter"} is carried by ${reason} and read back unchanged`, () => {
       const error = AiRejection.toAiError(rejection, "streamText")
       assert.strictEqual(error.reason._tag, reason)
       assert.strictEqual(error.isRetryable, isRetryable)
       assert.deepStrictEqual(error.retryAfter, retryAfter)
       assert.strictEqual(Option.getOrThrow(AiRejection.fromAiError(error)), rejection)
 
-      const back = through(AiError.AiError, error)
-      assert.strictEqual(back.isRetryable, isRetryable)
-      assert.deepStrictEqual(back.retryAfter, retryAfter)
-      const read = Option.getOrThrow(AiRejection.fromAiError(back))
+      const decoded = throughJson(AiError.AiError, error)
+      assert.strictEqual(decoded.isRetryable, isRetryable)
+      assert.deepStrictEqual(decoded.retryAfter, retryAfter)
+      const read = Option.getOrThrow(AiRejection.fromAiError(decoded))
       assert.deepStrictEqual({ ...read }, { ...rejection })
       assert.strictEqual(read.message, rejection.message)
-      assert.isTrue(AiRejection.is(rejection._tag, back))
+      assert.isTrue(AiRejection.is(rejection._tag, decoded))
 
-      const exit = through(Schema.Exit(Schema.String, AiError.AiError, Schema.Defect()), Exit.fail(error))
+      const exit = throughJson(Schema.Exit(Schema.String, AiError.AiError, Schema.Defect()), Exit.fail(error))
       const failed = Exit.isFailure(exit) ? Option.getOrThrow(Cause.findErrorOption(exit.cause)) : undefined
       assert.deepStrictEqual({ ...Option.getOrThrow(AiRejection.fromAiError(failed)) }, { ...rejection })
     })
   }
 
-  it.effect("is not read where there is none", () =>
+  it.effect("fromAiError finds no rejection in errors without a known one", () =>
     Effect.sync(() => {
       const reason = new AiError.RateLimitError({ metadata: { sluice: { rejection: { _tag: "Strange" } } } })
-      const foreign = AiError.make({ module: "Test", method: "m", reason })
-      for (const error of [foreign, new Error("no"), undefined, "text", new AiRejection.EmptyAnswer({ target: "A" })]) {
+      const unknown = AiError.make({ module: "Test", method: "m", reason })
+      for (const error of [unknown, new Error("no"), undefined, "text", new AiRejection.EmptyAnswer({ target: "A" })]) {
         assert.isTrue(Option.isNone(AiRejection.fromAiError(error)))
         assert.isFalse(AiRejection.is("EmptyAnswer", error))
       }

@@ -4,7 +4,17 @@ import { LanguageModel, Tool, Toolkit } from "effect/ai"
 import type * as AnthropicMessages from "@sluice/ai/AnthropicMessages"
 import { generate } from "./support/model.ts"
 import { json, rawServer, sse } from "./support/rawServer.ts"
-import { anthropic, message, messageDelta, messageStart, named } from "./support/wires.ts"
+import { unusedHandler } from "./support/tools.ts"
+import {
+  anthropic,
+  blockDelta,
+  blockStart,
+  blockStop,
+  message,
+  messageDelta,
+  messageStart,
+  namedEvent
+} from "./support/wires.ts"
 
 const whole = (body: unknown) =>
   Effect.gen(function*() {
@@ -12,9 +22,8 @@ const whole = (body: unknown) =>
     return yield* Effect.provide(generate(), anthropic.modelAt(server.url))
   })
 
-// Tools whose parameters are whatever the model sends, and that nobody runs.
+// Tools that take any parameters. They are never run.
 const tools = Toolkit.make(Tool.dynamic("add"), Tool.dynamic("now"))
-const unused = () => Effect.die("no tool is run here")
 
 const streamed = (text: string, options?: Partial<AnthropicMessages.Options>) =>
   Effect.gen(function*() {
@@ -26,16 +35,13 @@ const streamed = (text: string, options?: Partial<AnthropicMessages.Options>) =>
     )
     const finish = parts.at(-1)
     return { parts, finish: finish?.type === "finish" ? finish : assert.fail("no finish part") }
-  }).pipe(Effect.provide(tools.toLayer({ add: unused, now: unused })))
+  }).pipe(Effect.provide(tools.toLayer({ add: unusedHandler, now: unusedHandler })))
 
-const start = (index: number, content_block: object) => named({ type: "content_block_start", index, content_block })
-const delta = (index: number, more: object) => named({ type: "content_block_delta", index, delta: more })
-const stop = (index: number) => named({ type: "content_block_stop", index })
 const text = (index: number, text: string) =>
-  start(index, { type: "text", text: "" }) + delta(index, { type: "text_delta", text }) + stop(index)
+  blockStart(index, { type: "text", text: "" }) + blockDelta(index, { type: "text_delta", text }) + blockStop(index)
 
-describe("a whole answer", () => {
-  it.live("tells who answered, why it ended and what it cost", () =>
+describe("whole answers of AnthropicMessages", () => {
+  it.live("a whole answer has its text, reasoning, id, model, finish reason and usage", () =>
     Effect.gen(function*() {
       const response = yield* whole(message(
         [{ type: "thinking", thinking: "hm", signature: "s1" }, { type: "text", text: "hello" }],
@@ -57,7 +63,7 @@ describe("a whole answer", () => {
       assert.deepInclude(response.content[0], { type: "response-metadata", id: "msg_1", modelId: "m1" })
     }))
 
-  it.live("may be strange where we can do without", () =>
+  it.live("optional fields of the wrong form are ignored", () =>
     Effect.gen(function*() {
       const response = yield* whole({
         id: 7,
@@ -74,20 +80,20 @@ describe("a whole answer", () => {
       assert.isUndefined(response.usage.outputTokens.total)
     }))
 
-  it.live("may be empty", () =>
+  it.live("a whole answer may be empty", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* whole(message([]))).text, "")
     }))
 })
 
-describe("a streamed answer", () => {
-  it.live("has thoughts, text and their ends, the signature with the end of its thought", () =>
+describe("streams of AnthropicMessages", () => {
+  it.live("a stream has reasoning and text with their ends, and the end of a reasoning has its signature", () =>
     Effect.gen(function*() {
       const { parts } = yield* streamed(
         messageStart() +
-          start(0, { type: "thinking", thinking: "", signature: "" }) +
-          delta(0, { type: "thinking_delta", thinking: "hm" }) +
-          delta(0, { type: "signature_delta", signature: "s1" }) + stop(0) + text(1, "a") + text(2, "b") +
+          blockStart(0, { type: "thinking", thinking: "", signature: "" }) +
+          blockDelta(0, { type: "thinking_delta", thinking: "hm" }) +
+          blockDelta(0, { type: "signature_delta", signature: "s1" }) + blockStop(0) + text(1, "a") + text(2, "b") +
           messageDelta("end_turn") + anthropic.done
       )
       assert.deepStrictEqual(parts.map(({ type }) => type), [
@@ -107,9 +113,9 @@ describe("a streamed answer", () => {
       assert.notStrictEqual("id" in parts[4]! && parts[4].id, "id" in parts[7]! && parts[7].id)
     }))
 
-  it.live("tells why it ended, in Effect's words", () =>
+  it.live("stop reasons become Effect's finish reasons", () =>
     Effect.gen(function*() {
-      const words = [
+      const reasons = [
         ["end_turn", "stop"],
         ["stop_sequence", "stop"],
         ["max_tokens", "length"],
@@ -119,20 +125,21 @@ describe("a streamed answer", () => {
         ["pause_turn", "pause"],
         ["something_new", "other"]
       ] as const
-      for (const [said, told] of words) {
-        const { finish } = yield* streamed(messageStart() + text(0, "a") + messageDelta(said) + anthropic.done)
-        assert.strictEqual(finish.reason, told)
-        assert.strictEqual((yield* whole(message([], { stop_reason: said }))).finishReason, told)
+      for (const [sent, expected] of reasons) {
+        const { finish } = yield* streamed(messageStart() + text(0, "a") + messageDelta(sent) + anthropic.done)
+        assert.strictEqual(finish.reason, expected)
+        assert.strictEqual((yield* whole(message([], { stop_reason: sent }))).finishReason, expected)
       }
     }))
 
-  it.live("has the last counts that were sent and make sense", () =>
+  it.live("the last valid token counts of a stream are used", () =>
     Effect.gen(function*() {
       const usage = (first: unknown, last: unknown) =>
         Effect.map(
           streamed(
             messageStart({ usage: first }) + text(0, "a") +
-              named({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: last }) + anthropic.done
+              namedEvent({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: last }) +
+              anthropic.done
           ),
           ({ finish }) => [finish.usage.inputTokens.total, finish.usage.outputTokens.total]
         )
@@ -146,27 +153,27 @@ describe("a streamed answer", () => {
       assert.deepStrictEqual(yield* usage(null, { input_tokens: -1, output_tokens: "9" }), [undefined, undefined])
     }))
 
-  it.live("passes over events and blocks that it does not know", () =>
+  it.live("unknown events and blocks are ignored", () =>
     Effect.gen(function*() {
       const { parts } = yield* streamed(
-        named({ type: "ping" }) + messageStart() + named({ type: "weather_report", rain: true }) +
-          start(0, { type: "server_tool_use", id: "s1", name: "search", input: {} }) +
-          delta(0, { type: "weather_delta", rain: true }) + stop(0) + text(1, "a") +
-          delta(1, { type: "citations_delta", citation: {} }) + messageDelta("end_turn") + anthropic.done
+        namedEvent({ type: "ping" }) + messageStart() + namedEvent({ type: "weather_report", rain: true }) +
+          blockStart(0, { type: "server_tool_use", id: "s1", name: "search", input: {} }) +
+          blockDelta(0, { type: "weather_delta", rain: true }) + blockStop(0) + text(1, "a") +
+          blockDelta(1, { type: "citations_delta", citation: {} }) + messageDelta("end_turn") + anthropic.done
       )
       assert.strictEqual(parts.map((part) => part.type === "text-delta" ? part.delta : "").join(""), "a")
       assert.strictEqual(parts.at(-1)?.type, "finish")
     }))
 
-  it.live("may hold tool calls in pieces, whole from the start, mixed, and without input", () =>
+  it.live("tool calls may be fragmented, whole at their start, interleaved or without input", () =>
     Effect.gen(function*() {
       const { parts } = yield* streamed(
         messageStart() +
-          start(0, { type: "tool_use", id: "a", name: "add", input: {} }) +
-          start(1, { type: "tool_use", id: "b", name: "add", input: { x: 2 } }) +
-          delta(0, { type: "input_json_delta", partial_json: "{\"x\":" }) + stop(1) +
-          delta(0, { type: "input_json_delta", partial_json: "1}" }) + stop(0) +
-          start(2, { type: "tool_use", id: "c", name: "now", input: {} }) + stop(2) +
+          blockStart(0, { type: "tool_use", id: "a", name: "add", input: {} }) +
+          blockStart(1, { type: "tool_use", id: "b", name: "add", input: { x: 2 } }) +
+          blockDelta(0, { type: "input_json_delta", partial_json: "{\"x\":" }) + blockStop(1) +
+          blockDelta(0, { type: "input_json_delta", partial_json: "1}" }) + blockStop(0) +
+          blockStart(2, { type: "tool_use", id: "c", name: "now", input: {} }) + blockStop(2) +
           messageDelta("tool_use") + anthropic.done
       )
       assert.deepStrictEqual(
@@ -175,10 +182,10 @@ describe("a streamed answer", () => {
       )
     }))
 
-  it.live("leaves out a tool call that its limit cut off, and fails for one that is broken otherwise", () =>
+  it.live("a tool call cut off by max_tokens is left out, and any other incomplete tool call fails", () =>
     Effect.gen(function*() {
-      const broken = messageStart() + start(0, { type: "tool_use", id: "a", name: "add", input: {} }) +
-        delta(0, { type: "input_json_delta", partial_json: "{\"x\":" }) + stop(0)
+      const broken = messageStart() + blockStart(0, { type: "tool_use", id: "a", name: "add", input: {} }) +
+        blockDelta(0, { type: "input_json_delta", partial_json: "{\"x\":" }) + blockStop(0)
       const { finish, parts } = yield* streamed(broken + messageDelta("max_tokens") + anthropic.done)
       assert.strictEqual(finish.reason, "length")
       assert.isFalse(parts.some(({ type }) => type === "tool-call"))
@@ -186,13 +193,13 @@ describe("a streamed answer", () => {
       assert.strictEqual(failed._tag === "AiError" && failed.reason._tag, "ToolParameterValidationError")
     }))
 
-  it.live("is bounded in its size and depth, thoughts and signatures included", () =>
+  it.live("the size and depth of a stream are bounded, including reasoning and signatures", () =>
     Effect.gen(function*() {
       const endings = [
-        delta(0, { type: "text_delta", text: "x".repeat(300) }),
-        delta(0, { type: "signature_delta", signature: "x".repeat(300) }),
-        start(1, { type: "redacted_thinking", data: "x".repeat(300) }),
-        start(1, { type: "tool_use", id: "a", name: "add", input: { x: "x".repeat(300) } }) + stop(1)
+        blockDelta(0, { type: "text_delta", text: "x".repeat(300) }),
+        blockDelta(0, { type: "signature_delta", signature: "x".repeat(300) }),
+        blockStart(1, { type: "redacted_thinking", data: "x".repeat(300) }),
+        blockStart(1, { type: "tool_use", id: "a", name: "add", input: { x: "x".repeat(300) } }) + blockStop(1)
       ]
       for (const ending of endings) {
         const failed = yield* Effect.flip(streamed(messageStart() + ending + anthropic.finish, { maxAnswerSize: 299 }))

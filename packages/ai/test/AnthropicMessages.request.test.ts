@@ -1,52 +1,38 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Schema, Stream } from "effect"
-import { AiError, Chat, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
+import { AiError, Chat, LanguageModel, Prompt } from "effect/ai"
 import * as AnthropicMessages from "@sluice/ai/AnthropicMessages"
-import { generate, stream } from "./support/model.ts"
-import { json, type RawServer, rawServer, sse } from "./support/rawServer.ts"
-import { anthropic, isStreamed, message, messageDelta, messageStart, named } from "./support/wires.ts"
+import { aiErrorOf, generate, stream } from "./support/model.ts"
+import { json, rawServer, sse } from "./support/rawServer.ts"
+import { calculator, calculatorHandlers } from "./support/tools.ts"
+import {
+  answering,
+  anthropic,
+  blockDelta,
+  blockStart,
+  blockStop,
+  bodyOf,
+  capture,
+  message,
+  messageDelta,
+  messageStart
+} from "./support/wires.ts"
 
-const answering = rawServer((response, { body }) =>
-  isStreamed(body)
-    ? sse(response, anthropic.head + anthropic.delta("hello") + anthropic.finish + anthropic.done)
-    : json(response, 200, anthropic.whole("hello"))
-)
-
-const sent = (server: RawServer, n = 0) => JSON.parse(server.requests[n]?.body ?? "{}")
-
-const asking = <A, E>(
-  ask: Effect.Effect<A, E, LanguageModel.LanguageModel>,
-  options?: Partial<AnthropicMessages.Options>
-) =>
-  Effect.gen(function*() {
-    const server = yield* answering
-    yield* Effect.provide(ask, anthropic.modelAt(server.url, options))
-    return server
-  })
-
+/** The error of a prompt that is refused without a request. */
 const refused = (prompt: Prompt.RawInput) =>
   Effect.gen(function*() {
-    const server = yield* answering
+    const server = yield* rawServer(answering(anthropic))
     const error = yield* Effect.flip(
       Effect.provide(LanguageModel.generateText({ prompt }), anthropic.modelAt(server.url))
     )
     assert.strictEqual(server.requests.length, 0)
-    return AiError.isAiError(error) ? error : assert.fail("expected an AiError")
+    return aiErrorOf(error)
   })
 
-const Add = Tool.make("add", {
-  description: "Adds two numbers",
-  parameters: Schema.Struct({ x: Schema.Int, y: Schema.Int }),
-  success: Schema.Int
-})
-const Now = Tool.make("now", { success: Schema.String })
-const tools = Toolkit.make(Add, Now)
-const handlers = tools.toLayer({ add: ({ x, y }) => Effect.succeed(x + y), now: () => Effect.succeed("noon") })
-
-describe("a request", () => {
-  it.live("asks for a message, in one piece or streamed, with the limit that the wire demands", () =>
+describe("requests of AnthropicMessages", () => {
+  it.live("a request is for a whole answer or a stream, with the required max_tokens", () =>
     Effect.gen(function*() {
-      const whole = yield* asking(generate("hi"), { apiKey: Redacted.make("sk-test-key") })
+      const whole = yield* capture(anthropic, generate("hi"), { apiKey: Redacted.make("sk-test-key") })
       assert.deepInclude(whole.requests[0], { method: "POST", path: "/v1/messages" })
       assert.deepInclude(whole.requests[0]?.headers, {
         "x-api-key": "sk-test-key",
@@ -55,14 +41,14 @@ describe("a request", () => {
       })
       assert.isUndefined(whole.requests[0]?.headers.authorization)
       const body = { model: "m1", max_tokens: 4096, messages: [{ role: "user", content: "hi" }] }
-      assert.deepStrictEqual(sent(whole), { ...body, stream: false })
-      const streamed = yield* asking(Stream.runDrain(stream("hi")))
-      assert.deepStrictEqual(sent(streamed), { ...body, stream: true })
+      assert.deepStrictEqual(bodyOf(whole), { ...body, stream: false })
+      const streamed = yield* capture(anthropic, Stream.runDrain(stream("hi")))
+      assert.deepStrictEqual(bodyOf(streamed), { ...body, stream: true })
     }))
 
-  it.live("goes to the same place with and without a version, a slash at the end, the whole path, and with a query", () =>
+  it.live("the URL may have a prefix, a version, a trailing slash, the whole path or a query", () =>
     Effect.gen(function*() {
-      const server = yield* answering
+      const server = yield* rawServer(answering(anthropic))
       const urls = ["", "/", "/v1", "/v1/", "/v1/messages", "?beta=true", "/proxy/v1", "/proxy"]
       for (const url of urls) yield* Effect.provide(generate(), anthropic.modelAt(server.origin + url))
       assert.deepStrictEqual(server.requests.map(({ path }) => path), [
@@ -73,9 +59,10 @@ describe("a request", () => {
       ])
     }))
 
-  it.live("is configured by the model, and on top of that by whoever asks", () =>
+  it.live("the caller's configuration overrides the model's", () =>
     Effect.gen(function*() {
-      const server = yield* asking(
+      const server = yield* capture(
+        anthropic,
         generate("hi").pipe(
           AnthropicMessages.withConfigOverride({ temperature: 0, body: { top_k: 7 } }),
           AnthropicMessages.withConfigOverride({ temperature: 0.9, maxTokens: 5, model: "m2" })
@@ -88,7 +75,7 @@ describe("a request", () => {
           }
         }
       )
-      assert.deepStrictEqual(sent(server), {
+      assert.deepStrictEqual(bodyOf(server), {
         max_tokens: 5,
         temperature: 0,
         top_p: 0.1,
@@ -100,7 +87,7 @@ describe("a request", () => {
       })
     }))
 
-  it.live("writes a conversation with images, documents, thoughts and tool results", () =>
+  it.live("a conversation with images, documents, reasoning and tool results is encoded", () =>
     Effect.gen(function*() {
       const bytes = new Uint8Array([1, 2, 3])
       const cacheControl = { type: "ephemeral" }
@@ -150,8 +137,8 @@ describe("a request", () => {
         { role: "user", content: "and?" },
         { role: "assistant", content: "It is \n" }
       ])
-      const server = yield* asking(LanguageModel.generateText({ prompt }))
-      const { messages, system } = sent(server)
+      const server = yield* capture(anthropic, LanguageModel.generateText({ prompt }))
+      const { messages, system } = bodyOf(server)
       assert.deepStrictEqual(system, [
         { type: "text", text: "Be brief." },
         { type: "text", text: "Be kind.", cache_control: cacheControl }
@@ -199,7 +186,7 @@ describe("a request", () => {
       ])
     }))
 
-  it.live("is refused, not thinned out, if the wire has no form for a part of it", () =>
+  it.live("a prompt with a part that the wire cannot encode is refused without a request", () =>
     Effect.gen(function*() {
       const video = yield* refused([{
         role: "user",
@@ -216,19 +203,22 @@ describe("a request", () => {
       assert.strictEqual(noBase64.reason._tag, "InvalidUserInputError")
     }))
 
-  it.live("offers tools and says which to use", () =>
+  it.live("a request has the tools and the tool choice", () =>
     Effect.gen(function*() {
       const choices = ["auto", "none", "required", { tool: "add" }, { oneOf: ["now"], mode: "required" }, {
         oneOf: ["now"]
       }] as const
-      const told = yield* Effect.forEach(choices, (toolChoice) =>
+      const bodies = yield* Effect.forEach(choices, (toolChoice) =>
         Effect.map(
-          asking(
-            LanguageModel.generateText({ prompt: "hi", toolkit: tools, toolChoice }).pipe(Effect.provide(handlers))
+          capture(
+            anthropic,
+            LanguageModel.generateText({ prompt: "hi", toolkit: calculator, toolChoice }).pipe(
+              Effect.provide(calculatorHandlers)
+            )
           ),
-          (server) => sent(server)
+          (server) => bodyOf(server)
         ))
-      assert.deepStrictEqual(told.map((body) => body.tool_choice), [
+      assert.deepStrictEqual(bodies.map((body) => body.tool_choice), [
         { type: "auto" },
         { type: "none" },
         { type: "any" },
@@ -236,14 +226,14 @@ describe("a request", () => {
         { type: "any" },
         { type: "auto" }
       ])
-      assert.deepStrictEqual(told[4].tools.map((tool: { name: string }) => tool.name), ["now"])
-      const [add, now] = told[0].tools
+      assert.deepStrictEqual(bodies[4].tools.map((tool: { name: string }) => tool.name), ["now"])
+      const [add, now] = bodies[0].tools
       assert.deepInclude(add, { name: "add", description: "Adds two numbers" })
       assert.deepStrictEqual(add.input_schema.required, ["x", "y"])
       assert.strictEqual(now.input_schema.type, "object")
     }))
 
-  it.live("asks for an object by its schema", () =>
+  it.live("an object is requested by its JSON schema", () =>
     Effect.gen(function*() {
       const schema = Schema.Struct({ name: Schema.String, age: Schema.optionalKey(Schema.Int) })
       const server = yield* rawServer((response) =>
@@ -254,14 +244,14 @@ describe("a request", () => {
         Effect.provide(anthropic.modelAt(server.url))
       )
       assert.deepStrictEqual(value, { name: "Ada" })
-      const { output_config, tools } = sent(server)
+      const { output_config, tools } = bodyOf(server)
       assert.strictEqual(output_config.effort, "low")
       assert.strictEqual(output_config.format.type, "json_schema")
       assert.deepStrictEqual(output_config.format.schema.required, ["name", "age"])
       assert.isUndefined(tools)
     }))
 
-  it.live("asks for an object by a tool, if told to, and takes what goes into it for the answer", () =>
+  it.live("`objects: \"tool\"` requests an object as the input of a tool", () =>
     Effect.gen(function*() {
       const schema = Schema.Struct({ name: Schema.String })
       const server = yield* rawServer((response) =>
@@ -280,14 +270,14 @@ describe("a request", () => {
       )
       assert.deepStrictEqual(answer.value, { name: "Ada" })
       assert.strictEqual(answer.finishReason, "stop")
-      assert.deepStrictEqual(sent(server).tool_choice, { type: "tool", name: "person" })
-      assert.strictEqual(sent(server).tools[0].input_schema.type, "object")
-      assert.isUndefined(sent(server).output_config)
+      assert.deepStrictEqual(bodyOf(server).tool_choice, { type: "tool", name: "person" })
+      assert.strictEqual(bodyOf(server).tools[0].input_schema.type, "object")
+      assert.isUndefined(bodyOf(server).output_config)
     }))
 
-  it.live("is not sent for a schema that the wire cannot carry", () =>
+  it.live("a schema that the wire cannot encode is refused without a request", () =>
     Effect.gen(function*() {
-      const server = yield* answering
+      const server = yield* rawServer(answering(anthropic))
       interface Tree {
         readonly children: ReadonlyArray<Tree>
       }
@@ -303,8 +293,8 @@ describe("a request", () => {
     }))
 })
 
-describe("tools", () => {
-  it.live("run, and their results go back with the thoughts that led to them", () =>
+describe("tools of AnthropicMessages", () => {
+  it.live("a tool runs, and its result is sent with the reasoning before the call", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response, _, n) =>
         json(
@@ -321,13 +311,13 @@ describe("tools", () => {
       )
       const text = yield* Effect.gen(function*() {
         const chat = yield* Chat.empty
-        const first = yield* chat.generateText({ prompt: "2 + 3?", toolkit: tools })
+        const first = yield* chat.generateText({ prompt: "2 + 3?", toolkit: calculator })
         assert.deepStrictEqual(first.toolResults.map(({ result }) => result), [5])
         assert.strictEqual(first.finishReason, "tool-calls")
-        return (yield* chat.generateText({ prompt: [], toolkit: tools })).text
-      }).pipe(Effect.provide(handlers), Effect.provide(anthropic.modelAt(server.url)))
+        return (yield* chat.generateText({ prompt: [], toolkit: calculator })).text
+      }).pipe(Effect.provide(calculatorHandlers), Effect.provide(anthropic.modelAt(server.url)))
       assert.strictEqual(text, "5")
-      assert.deepStrictEqual(sent(server, 1).messages.slice(1), [
+      assert.deepStrictEqual(bodyOf(server, 1).messages.slice(1), [
         {
           role: "assistant",
           content: [
@@ -340,38 +330,34 @@ describe("tools", () => {
       ])
     }))
 
-  it.live("run in a stream as well, and the thoughts go back from there too", () =>
+  it.live("a tool that is called in a stream runs, and its result is sent with the streamed reasoning", () =>
     Effect.gen(function*() {
-      const start = (index: number, content_block: object) =>
-        named({ type: "content_block_start", index, content_block })
-      const delta = (index: number, more: object) => named({ type: "content_block_delta", index, delta: more })
-      const stop = (index: number) => named({ type: "content_block_stop", index })
       const server = yield* rawServer((response, _, n) =>
         sse(
           response,
           n === 1
             ? messageStart() +
-              start(0, { type: "thinking", thinking: "", signature: "" }) +
-              delta(0, { type: "thinking_delta", thinking: "h" }) +
-              delta(0, { type: "thinking_delta", thinking: "m" }) +
-              delta(0, { type: "signature_delta", signature: "s" }) +
-              delta(0, { type: "signature_delta", signature: "1" }) + stop(0) +
-              start(1, { type: "redacted_thinking", data: "xx" }) + stop(1) +
-              start(2, { type: "tool_use", id: "t1", name: "add", input: {} }) +
-              delta(2, { type: "input_json_delta", partial_json: "" }) +
-              delta(2, { type: "input_json_delta", partial_json: "{\"x\":2" }) +
-              delta(2, { type: "input_json_delta", partial_json: ",\"y\":3}" }) + stop(2) +
+              blockStart(0, { type: "thinking", thinking: "", signature: "" }) +
+              blockDelta(0, { type: "thinking_delta", thinking: "h" }) +
+              blockDelta(0, { type: "thinking_delta", thinking: "m" }) +
+              blockDelta(0, { type: "signature_delta", signature: "s" }) +
+              blockDelta(0, { type: "signature_delta", signature: "1" }) + blockStop(0) +
+              blockStart(1, { type: "redacted_thinking", data: "xx" }) + blockStop(1) +
+              blockStart(2, { type: "tool_use", id: "t1", name: "add", input: {} }) +
+              blockDelta(2, { type: "input_json_delta", partial_json: "" }) +
+              blockDelta(2, { type: "input_json_delta", partial_json: "{\"x\":2" }) +
+              blockDelta(2, { type: "input_json_delta", partial_json: ",\"y\":3}" }) + blockStop(2) +
               messageDelta("tool_use") + anthropic.done
             : anthropic.head + anthropic.delta("5") + anthropic.finish + anthropic.done
         )
       )
       yield* Effect.gen(function*() {
         const chat = yield* Chat.empty
-        const parts = yield* Stream.runCollect(chat.streamText({ prompt: "2 + 3?", toolkit: tools }))
+        const parts = yield* Stream.runCollect(chat.streamText({ prompt: "2 + 3?", toolkit: calculator }))
         assert.deepStrictEqual(parts.flatMap((part) => part.type === "tool-result" ? [part.result] : []), [5])
-        yield* Stream.runDrain(chat.streamText({ prompt: [], toolkit: tools }))
-      }).pipe(Effect.provide(handlers), Effect.provide(anthropic.modelAt(server.url)))
-      assert.deepStrictEqual(sent(server, 1).messages[1], {
+        yield* Stream.runDrain(chat.streamText({ prompt: [], toolkit: calculator }))
+      }).pipe(Effect.provide(calculatorHandlers), Effect.provide(anthropic.modelAt(server.url)))
+      assert.deepStrictEqual(bodyOf(server, 1).messages[1], {
         role: "assistant",
         content: [
           { type: "thinking", thinking: "hm", signature: "s1" },

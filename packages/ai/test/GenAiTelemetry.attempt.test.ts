@@ -7,7 +7,16 @@ import { Attempt } from "../src/internal/telemetry/attempt.ts"
 import * as ErrorType from "../src/internal/telemetry/errorType.ts"
 import { Histogram } from "../src/internal/telemetry/histogram.ts"
 import type { Operation } from "../src/internal/telemetry/operation.ts"
-import { attributesOf, exitOf, failure, lengthOf, makeTracer, measured, named, readable } from "./support/telemetry.ts"
+import {
+  attributesOf,
+  collectMetrics,
+  exitOf,
+  failure,
+  lengthOf,
+  makeTracer,
+  metricsOf,
+  spanText
+} from "./support/telemetry.ts"
 
 const place = { provider: "acme", model: "m1", target: "first" }
 const operation: Operation = { name: "chat", place, attempt: 2, streams: true }
@@ -27,11 +36,11 @@ const idle = AiRejection.toAiError(
   "streamText"
 )
 
-describe("an attempt", () => {
-  it.effect("that was settled from outside keeps to that, whatever the stream does then", () =>
+describe("Attempt telemetry", () => {
+  it.effect("an attempt that is settled from outside ignores what its stream does later", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
-      const seen = yield* measured(
+      const metrics = yield* collectMetrics(
         Effect.gen(function*() {
           const attempt = new Attempt(operation)
           const silent = Stream.concat(Stream.make(part("a")), Stream.never)
@@ -45,43 +54,43 @@ describe("an attempt", () => {
       assert.strictEqual(attributesOf(spans[0])["error.type"], "IdleTimeout")
       assert.strictEqual(attributesOf(spans[0])["sluice.attempt"], 2)
       assert.strictEqual(lengthOf(spans[0]), 1000)
-      const durations = named(seen, "gen_ai.client.operation.duration")
+      const durations = metricsOf(metrics, "gen_ai.client.operation.duration")
       assert.strictEqual(durations.length, 1)
       assert.strictEqual(durations[0]?.attributes["error.type"], "IdleTimeout")
       assert.strictEqual(durations[0]?.state.count, 1)
     }))
 
-  it.effect("that never began is neither counted nor a span", () =>
+  it.effect("an attempt that never began records no metric and no span", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
-      const seen = yield* measured(
+      const metrics = yield* collectMetrics(
         Effect.sync(() => new Attempt(operation).settle(Exit.fail(idle))).pipe(Effect.provide(layer))
       )
-      assert.deepStrictEqual([seen.length, spans.length], [0, 0])
+      assert.deepStrictEqual([metrics.length, spans.length], [0, 0])
     }))
 
-  it.effect("counts what comes together as chunks that come at once", () =>
+  it.effect("parts that arrive together count as output chunks with no time between them", () =>
     Effect.gen(function*() {
       const chunks = Stream.fromIterable([["a", "b", "c"], ["d", "e"]]).pipe(
         Stream.mapEffect((texts) => Effect.as(Effect.sleep(100), texts.map(part))),
         Stream.flattenIterable,
         Stream.concat(Stream.make<[Response.AnyPart]>(finish))
       )
-      const seen = yield* measured(Effect.gen(function*() {
+      const metrics = yield* collectMetrics(Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(Stream.runDrain(new Attempt(operation).stream(chunks)))
         yield* TestClock.adjust(200)
         yield* Fiber.join(fiber)
       }))
-      const [between] = named(seen, "gen_ai.client.operation.time_per_output_chunk")
+      const [between] = metricsOf(metrics, "gen_ai.client.operation.time_per_output_chunk")
       assert.deepStrictEqual({ ...between?.state, buckets: [] }, { buckets: [], count: 4, sum: 0.1, min: 0, max: 0.1 })
-      // A number of tokens that the provider does not tell is not counted as none.
+      // A token count that the provider does not report is not recorded as 0.
       assert.deepStrictEqual(
-        named(seen, "gen_ai.client.token.usage").map(({ attributes }) => attributes["gen_ai.token.type"]),
+        metricsOf(metrics, "gen_ai.client.token.usage").map(({ attributes }) => attributes["gen_ai.token.type"]),
         ["output"]
       )
     }))
 
-  it.effect("is over with the finish part, whatever comes after it", () =>
+  it.effect("an attempt ends with its finish part and ignores what follows", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
       const after = [Stream.empty, Stream.fail("late"), Stream.never]
@@ -96,13 +105,13 @@ describe("an attempt", () => {
       assert.isTrue(spans.every((span) => exitOf(span)?._tag === "Success"))
     }))
 
-  it.effect("of embeddings has input tokens only", () =>
+  it.effect("an embedding records input tokens only", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
       const attempt = new Attempt({ name: "embeddings", place, attempt: 1, streams: false })
       const embed = attempt.effect(Effect.succeed({ tokens: 12 }), ({ tokens }) =>
         attempt.answered({ inputTokens: tokens }))
-      const seen = yield* measured(Effect.provide(embed, layer))
+      const metrics = yield* collectMetrics(Effect.provide(embed, layer))
       assert.deepStrictEqual(
         spans.map(({ name }) =>
           name
@@ -110,19 +119,19 @@ describe("an attempt", () => {
         ["embeddings m1"]
       )
       assert.deepStrictEqual(
-        seen.map(({ attributes, id, state }) => [id, attributes["gen_ai.operation.name"], state.sum]),
+        metrics.map(({ attributes, id, state }) => [id, attributes["gen_ai.operation.name"], state.sum]),
         [["gen_ai.client.operation.duration", "embeddings", 0], ["gen_ai.client.token.usage", "embeddings", 12]]
       )
       assert.notProperty(attributesOf(spans[0]), "gen_ai.request.stream")
     }))
 
-  it.effect("ends its span once and wherever it is interrupted", () =>
+  it.effect("an attempt that is interrupted at any point ends its span once", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
       const work = Effect.forEach([1, 2, 3], () => Effect.yieldNow)
       let counted = 0
       for (let yields = 0; yields < 12; yields++) {
-        const seen = yield* measured(
+        const metrics = yield* collectMetrics(
           Effect.gen(function*() {
             const attempt = new Attempt(operation)
             const effect = attempt.effect(work, () => {})
@@ -132,23 +141,26 @@ describe("an attempt", () => {
             yield* Fiber.interruptAll(fibers)
           }).pipe(Effect.provide(layer))
         )
-        counted += named(seen, "gen_ai.client.operation.duration").reduce((sum, { state }) => sum + state.count, 0)
+        counted += metricsOf(metrics, "gen_ai.client.operation.duration").reduce(
+          (sum, { state }) => sum + state.count,
+          0
+        )
       }
       assert.isTrue(spans.every((span) => span.status._tag === "Ended"))
       assert.strictEqual(spans.length, counted)
       assert.isAbove(counted, 12)
     }))
 
-  it.effect("shares a series with others of the same names, in each registry its own", () =>
+  it.effect("attempts with equal labels share a series, and each registry has its own", () =>
     Effect.gen(function*() {
       const once = Effect.suspend(() =>
         new Attempt({ ...operation, place: { ...place } }).effect(Effect.void, () => {})
       )
-      const [first, second] = [yield* measured(Effect.andThen(once, once)), yield* measured(once)]
-      assert.deepStrictEqual([first, second].map((seen) => seen.map(({ state }) => state.count)), [[2], [1]])
+      const [first, second] = [yield* collectMetrics(Effect.andThen(once, once)), yield* collectMetrics(once)]
+      assert.deepStrictEqual([first, second].map((metrics) => metrics.map(({ state }) => state.count)), [[2], [1]])
     }))
 
-  it.effect("gives exports a unit", () =>
+  it.effect("a metric has a unit and a description", () =>
     Effect.gen(function*() {
       const run = new Attempt(operation).effect(Effect.void, () => {})
       const [metric] = yield* Effect.andThen(run, Metric.snapshot).pipe(
@@ -160,12 +172,12 @@ describe("an attempt", () => {
 })
 
 describe("error.type", () => {
-  it("is of a vocabulary that is known beforehand", () => {
+  it("error.type has a fixed vocabulary", () => {
     assert.strictEqual(ErrorType.vocabulary.size, 2 + AiRejection.Rejection.members.length + 19)
     assert.isTrue([...ErrorType.vocabulary].every((type) => /^[A-Z][A-Za-z]+$/.test(type)))
   })
 
-  it("is the rejection's tag over the reason's, and of an error that is not an AiError its own if it is known", () => {
+  it("error.type is the tag of the rejection or else of the reason, the tag of a known error, or _OTHER", () => {
     const cases: ReadonlyArray<readonly [unknown, string]> = [
       [idle, "IdleTimeout"],
       [failure(new AiError.RateLimitError({})), "RateLimitError"],
@@ -180,7 +192,7 @@ describe("error.type", () => {
     assert.strictEqual(ErrorType.fromCause(Cause.combine(Cause.fail(idle), Cause.die("a"))), "_OTHER")
   })
 
-  it.effect("is all that a span shows of an error", () =>
+  it.effect("a span shows the error.type of an error and nothing else", () =>
     Effect.gen(function*() {
       const { layer, spans } = makeTracer()
       const failing = Effect.fail(failure(new AiError.InvalidRequestError({ description: "the words of a user" })))
@@ -190,12 +202,12 @@ describe("error.type", () => {
       assert.deepStrictEqual(errors.map(({ message, name }) => [name, message]), [
         ["InvalidRequestError", "InvalidRequestError"]
       ])
-      assert.notInclude(`${errors[0]?.stack} ${readable(spans)}`, "the words of a user")
+      assert.notInclude(`${errors[0]?.stack} ${spanText(spans)}`, "the words of a user")
     }))
 })
 
-describe("a histogram", () => {
-  it("counts as Effect's does", () => {
+describe("Histogram", () => {
+  it("a histogram has the same state as Effect's", () => {
     const boundaries = [1, 2, 5]
     const values = [0, 1, 1.5, 2, 3, 5, 6, 100]
     const context = new Map()

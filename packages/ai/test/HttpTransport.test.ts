@@ -13,24 +13,29 @@ import { completion, delta, done, finish, json, rawServer, sse } from "./support
 
 interface Proxy {
   readonly url: string
-  /** What it was asked to connect to, or to fetch. */
-  readonly asked: ReadonlyArray<string>
+  /** The method and target of each request. */
+  readonly requests: ReadonlyArray<string>
   readonly credentials: ReadonlyArray<string | undefined>
 }
 
-/** A proxy for both kinds of URL, that leads every name to the port on this machine. */
+/** A proxy for http:// and https:// URLs that connects every host name to one port of this machine. */
 const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<
-        { server: Http.Server; sockets: Set<Net.Socket>; asked: Array<string>; credentials: Array<string | undefined> }
+        {
+          server: Http.Server
+          sockets: Set<Net.Socket>
+          requests: Array<string>
+          credentials: Array<string | undefined>
+        }
       >(
         (resume) => {
-          const asked: Array<string> = []
+          const requests: Array<string> = []
           const credentials: Array<string | undefined> = []
           const sockets = new Set<Net.Socket>()
           const server = Http.createServer((request, response) => {
-            asked.push(`${request.method} ${request.url}`)
+            requests.push(`${request.method} ${request.url}`)
             credentials.push(request.headers["proxy-authorization"])
             const { pathname } = new URL(request.url!)
             const forward = Http.request(
@@ -50,7 +55,7 @@ const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
             request.pipe(forward)
           })
           server.on("connect", (request, socket: Net.Socket) => {
-            asked.push(`CONNECT ${request.url}`)
+            requests.push(`CONNECT ${request.url}`)
             credentials.push(request.headers["proxy-authorization"])
             const target = Net.connect(port, "127.0.0.1", () => {
               socket.write("HTTP/1.1 200 Connection established\r\n\r\n")
@@ -61,7 +66,7 @@ const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
               end.on("error", () => undefined)
             }
           })
-          server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, sockets, asked, credentials })))
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, sockets, requests, credentials })))
         }
       ),
       ({ server, sockets }) =>
@@ -71,14 +76,14 @@ const proxyTo = (port: number): Effect.Effect<Proxy, never, Scope.Scope> =>
           server.closeAllConnections()
         })
     ),
-    ({ asked, credentials, server }) => ({
+    ({ requests, credentials, server }) => ({
       url: `http://user:pass@127.0.0.1:${(server.address() as Net.AddressInfo).port}`,
-      asked,
+      requests,
       credentials
     })
   )
 
-/** A provider behind TLS, under a name that only the proxy can lead to. */
+/** A provider behind TLS. Only the proxy can reach it by its name. */
 const tlsProvider = Effect.acquireRelease(
   Effect.callback<Net.Server>((resume) => {
     const plain = Http.createServer((_, response) => json(response, 200, completion({ content: "over TLS" })))
@@ -102,7 +107,7 @@ const trusting = <A, E, R>(self: Effect.Effect<A, E, R>) =>
     (before) => Effect.sync(() => Tls.setDefaultCACertificates(before))
   )
 
-const ask = (
+const generateAt = (
   url: string,
   environment: Record<string, string>,
   options?: HttpTransport.Options & { readonly apiKey?: Redacted.Redacted }
@@ -115,69 +120,69 @@ const ask = (
     )
   )
 
-describe("a proxy", () => {
-  it.live("takes https:// requests through a tunnel, in which it can read nothing", () =>
+describe("HttpTransport with a proxy", () => {
+  it.live("https:// requests pass the proxy in an encrypted tunnel", () =>
     Effect.gen(function*() {
       const proxy = yield* proxyTo(yield* tlsProvider)
       const apiKey = Redacted.make("sk-test-key")
-      const text = yield* trusting(ask("https://provider.test/v1", { HTTPS_PROXY: proxy.url }, { apiKey }))
+      const text = yield* trusting(generateAt("https://provider.test/v1", { HTTPS_PROXY: proxy.url }, { apiKey }))
       assert.strictEqual(text, "over TLS")
-      assert.deepStrictEqual(proxy.asked, ["CONNECT provider.test:443"])
+      assert.deepStrictEqual(proxy.requests, ["CONNECT provider.test:443"])
       assert.deepStrictEqual(proxy.credentials, [`Basic ${btoa("user:pass")}`])
     }))
 
-  it.live("takes http:// requests as they are", () =>
+  it.live("http:// requests are sent to the proxy unencrypted", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => json(response, 200, completion({ content: "plain" })))
       const proxy = yield* proxyTo(server.port)
-      assert.strictEqual(yield* ask("http://provider.test/v1", { HTTP_PROXY: proxy.url }), "plain")
-      assert.deepStrictEqual(proxy.asked, ["POST http://provider.test/v1/chat/completions"])
+      assert.strictEqual(yield* generateAt("http://provider.test/v1", { HTTP_PROXY: proxy.url }), "plain")
+      assert.deepStrictEqual(proxy.requests, ["POST http://provider.test/v1/chat/completions"])
     }))
 
-  it.live("takes no request to this machine, unless told to", () =>
+  it.live("requests to this machine bypass the proxy unless proxyLoopback is set", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => json(response, 200, completion({ content: "here" })))
       const proxy = yield* proxyTo(server.port)
       const environment = { HTTP_PROXY: proxy.url, HTTPS_PROXY: proxy.url }
       for (const host of ["127.0.0.1", "localhost"]) {
-        assert.strictEqual(yield* ask(`http://${host}:${server.port}/v1`, environment), "here")
+        assert.strictEqual(yield* generateAt(`http://${host}:${server.port}/v1`, environment), "here")
       }
-      assert.deepStrictEqual(proxy.asked, [])
-      yield* ask(server.url, environment, { proxyLoopback: true })
-      assert.deepStrictEqual(proxy.asked, [`POST ${server.url}/chat/completions`])
+      assert.deepStrictEqual(proxy.requests, [])
+      yield* generateAt(server.url, environment, { proxyLoopback: true })
+      assert.deepStrictEqual(proxy.requests, [`POST ${server.url}/chat/completions`])
     }))
 
-  it.live("is passed by for the names in NO_PROXY", () =>
+  it.live("requests to the hosts in NO_PROXY bypass the proxy", () =>
     Effect.gen(function*() {
       const proxy = yield* proxyTo(1)
       for (const NO_PROXY of ["provider.invalid", ".invalid", "*.invalid,example.com", "*"]) {
-        const failed = yield* Effect.flip(ask("http://provider.invalid/v1", { HTTP_PROXY: proxy.url, NO_PROXY }))
+        const failed = yield* Effect.flip(generateAt("http://provider.invalid/v1", { HTTP_PROXY: proxy.url, NO_PROXY }))
         assert.match(failed.message, /ENOTFOUND|EAI_AGAIN/)
       }
-      assert.deepStrictEqual(proxy.asked, [])
+      assert.deepStrictEqual(proxy.requests, [])
     }))
 
-  it.live("may be named in small letters, which win", () =>
+  it.live("the lower-case variable takes precedence", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => json(response, 200, completion({ content: "plain" })))
       const proxy = yield* proxyTo(server.port)
       const environment = { http_proxy: proxy.url, HTTP_PROXY: "http://127.0.0.1:1" }
-      assert.strictEqual(yield* ask("http://provider.test/v1", environment), "plain")
+      assert.strictEqual(yield* generateAt("http://provider.test/v1", environment), "plain")
     }))
 
-  it.live("that fails is a network error without its password", () =>
+  it.live("a failing proxy is a network error that does not contain its password", () =>
     Effect.gen(function*() {
       const failed = yield* Effect.flip(
-        ask("https://provider.test/v1", { HTTPS_PROXY: "http://user:hunter22@127.0.0.1:1" })
+        generateAt("https://provider.test/v1", { HTTPS_PROXY: "http://user:hunter22@127.0.0.1:1" })
       )
       assert.include(failed.message, "ECONNREFUSED")
       assert.notInclude(JSON.stringify(failed) + failed.message, "hunter22")
     }))
 
-  it.effect("is refused if it is no HTTP proxy, without its password", () =>
+  it.effect("a proxy that is not an HTTP proxy is refused with an error that does not contain its password", () =>
     Effect.gen(function*() {
       for (const url of ["socks5://user:hunter22@127.0.0.1:1080", "user:hunter22@127.0.0.1"]) {
-        const invalid = yield* Effect.flip(ask("https://provider.test/v1", { HTTPS_PROXY: url }))
+        const invalid = yield* Effect.flip(generateAt("https://provider.test/v1", { HTTPS_PROXY: url }))
         assert.strictEqual(invalid._tag, "InvalidOptions")
         assert.include(invalid.message, "HTTPS_PROXY")
         assert.notInclude(invalid.message, "hunter22")
@@ -185,8 +190,8 @@ describe("a proxy", () => {
     }))
 })
 
-describe("a connection", () => {
-  it.live("is used again, whole answers, streams and errors alike", () =>
+describe("connections of HttpTransport", () => {
+  it.live("whole answers, streams and errors reuse one connection", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response, { body }, n) => {
         if (n % 3 === 0) json(response, 503, { error: { message: "busy" } })
@@ -201,56 +206,64 @@ describe("a connection", () => {
       assert.strictEqual(server.connections(), 1)
     }))
 
-  it.live("is closed within 100 ms when its consumer stops, in the middle of a stream", () =>
-    Effect.gen(function*() {
-      const server = yield* rawServer((response) => {
-        response.writeHead(200, { "content-type": "text/event-stream" })
-        const timer = setInterval(() => response.write(delta("a")), 5)
-        response.on("close", () => clearInterval(timer))
-      })
-      const closed = yield* Effect.forkChild(server.nextClose, { startImmediately: true })
-      yield* stream().pipe(Stream.take(5), Stream.runDrain, Effect.provide(modelAt(server.url)))
-      const stopped = performance.now()
-      assert.isBelow((yield* Fiber.join(closed)) - stopped, 100)
-    }))
+  it.live(
+    "a connection closes within 2 s when its consumer stops in the middle of a stream",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* rawServer((response) => {
+          response.writeHead(200, { "content-type": "text/event-stream" })
+          const timer = setInterval(() => response.write(delta("a")), 5)
+          response.on("close", () => clearInterval(timer))
+        })
+        const closed = yield* Effect.forkChild(server.nextClose, { startImmediately: true })
+        yield* stream().pipe(Stream.take(5), Stream.runDrain, Effect.provide(modelAt(server.url)))
+        const stopped = performance.now()
+        assert.isBelow((yield* Fiber.join(closed)) - stopped, 2_000)
+      }),
+    20_000
+  )
 
-  it.live("is closed within 100 ms of an interruption, whatever the request waits for", () =>
-    Effect.gen(function*() {
-      const silences: ReadonlyArray<(response: Http.ServerResponse) => void> = [
-        () => undefined,
-        (response) => response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders(),
-        (response) => response.writeHead(200, { "content-type": "text/event-stream" }).write(delta("a")),
-        (response) => response.writeHead(200, { "content-type": "application/json" }).write("{"),
-        (response) => response.writeHead(503, { "content-type": "application/json" }).write("{")
-      ]
-      for (const silence of silences) {
-        for (const request of [Effect.asVoid(generate()), Stream.runDrain(stream())]) {
-          const arrived = yield* Deferred.make<void>()
-          const server = yield* rawServer((response) => {
-            silence(response)
-            setTimeout(() => Deferred.doneUnsafe(arrived, Effect.void), 20)
-          })
-          const closed = yield* Effect.forkChild(server.nextClose, { startImmediately: true })
-          const asking = yield* Effect.forkChild(Effect.provide(request, modelAt(server.url)))
-          yield* Deferred.await(arrived)
-          const interrupted = performance.now()
-          yield* Fiber.interrupt(asking)
-          assert.isBelow((yield* Fiber.join(closed)) - interrupted, 100)
+  it.live(
+    "a connection closes within 2 s of an interruption, whatever the request waits for",
+    () =>
+      Effect.gen(function*() {
+        const responses: ReadonlyArray<(response: Http.ServerResponse) => void> = [
+          () => undefined,
+          (response) => response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders(),
+          (response) => response.writeHead(200, { "content-type": "text/event-stream" }).write(delta("a")),
+          (response) => response.writeHead(200, { "content-type": "application/json" }).write("{"),
+          (response) => response.writeHead(503, { "content-type": "application/json" }).write("{")
+        ]
+        for (const respond of responses) {
+          for (const request of [Effect.asVoid(generate()), Stream.runDrain(stream())]) {
+            const arrived = yield* Deferred.make<void>()
+            const server = yield* rawServer((response) => {
+              respond(response)
+              setTimeout(() => Deferred.doneUnsafe(arrived, Effect.void), 20)
+            })
+            const closed = yield* Effect.forkChild(server.nextClose, { startImmediately: true })
+            const call = yield* Effect.forkChild(Effect.provide(request, modelAt(server.url)))
+            yield* Deferred.await(arrived)
+            const interrupted = performance.now()
+            yield* Fiber.interrupt(call)
+            assert.isBelow((yield* Fiber.join(closed)) - interrupted, 2_000)
+          }
         }
-      }
-    }))
+      }),
+    30_000
+  )
 
-  it.live("is closed with the layer", () =>
+  it.live("a connection closes with the layer", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => json(response, 200, completion({ content: "a" })))
       const closed = yield* Effect.forkChild(server.nextClose, { startImmediately: true })
       yield* Effect.provide(generate(), modelAt(server.url))
-      yield* Effect.timeout(Fiber.join(closed), "1 second")
-    }))
+      yield* Effect.timeout(Fiber.join(closed), "10 seconds")
+    }), 20_000)
 })
 
-describe("a compressed answer", () => {
-  it.live("is decompressed, piece by piece", () =>
+describe("compressed responses", () => {
+  it.live("a compressed stream is decompressed chunk by chunk", () =>
     Effect.gen(function*() {
       for (const [encoding, make] of [["gzip", Zlib.createGzip], ["deflate", Zlib.createDeflate]] as const) {
         const server = yield* rawServer((response, { headers }) => {
@@ -260,7 +273,7 @@ describe("a compressed answer", () => {
           zip.pipe(response)
           zip.write(delta("first "))
           zip.flush()
-          setTimeout(() => zip.end(delta("then") + finish() + done), 50)
+          setTimeout(() => zip.end(delta("then") + finish() + done), 500)
         })
         const arrivals: Array<number> = []
         const parts = yield* stream().pipe(
@@ -271,9 +284,9 @@ describe("a compressed answer", () => {
         assert.strictEqual(parts.map((part) => part.type === "text-delta" ? part.delta : "").join(""), "first then")
         assert.isAbove(arrivals.at(-1)! - arrivals[0]!, 30)
       }
-    }))
+    }), 20_000)
 
-  it.live("is a network error if it cannot be", () =>
+  it.live("a response that cannot be decompressed is a network error", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => {
         response.writeHead(200, { "content-type": "application/json", "content-encoding": "gzip" })
@@ -283,7 +296,7 @@ describe("a compressed answer", () => {
       assert.strictEqual(failed._tag === "AiError" && failed.reason._tag, "NetworkError")
     }))
 
-  it.live("is plain to whoever uses the client otherwise", () =>
+  it.live("other users of the client get a decompressed response without content-encoding", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response) => {
         response.writeHead(200, { "content-type": "text/plain", "content-encoding": "gzip", "x-other": "1" })
@@ -300,7 +313,7 @@ describe("a compressed answer", () => {
     }))
 })
 
-it.live("HttpTransport has no time limit of its own for a silent provider", () =>
+it.live("HttpTransport itself sets no time limit for a silent provider", () =>
   Effect.gen(function*() {
     const server = yield* rawServer(() => undefined)
     const waited = yield* generate().pipe(

@@ -1,19 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Tracer } from "effect"
+import { DateTime, Effect } from "effect"
 import { Model } from "effect/ai"
 import { generate, modelAt, streamedText } from "./support/model.ts"
 import { completion, delta, done, finish, json, rawServer, sse } from "./support/rawServer.ts"
+import { attributesOf, makeTracer } from "./support/telemetry.ts"
 
-const answering = (body: unknown) =>
+const answerFrom = (body: unknown) =>
   Effect.gen(function*() {
     const server = yield* rawServer((response) => json(response, 200, body))
     return yield* Effect.provide(generate(), modelAt(server.url))
   })
 
-describe("a whole answer", () => {
-  it.live("tells who answered, when, why it ended and what it cost", () =>
+describe("whole answers of OpenAiCompatible", () => {
+  it.live("a whole answer has its text, reasoning, id, model, time, finish reason and usage", () =>
     Effect.gen(function*() {
-      const response = yield* answering(
+      const response = yield* answerFrom(
         completion({ content: "hello", reasoning_content: "hm" }, { usage: { prompt_tokens: 3, completion_tokens: 4 } })
       )
       assert.strictEqual(response.text, "hello")
@@ -26,17 +27,17 @@ describe("a whole answer", () => {
       assert.strictEqual(DateTime.toEpochMillis(metadata!.timestamp!), 1_700_000_000_000)
     }))
 
-  it.live("may leave out everything but the message", () =>
+  it.live("everything but the message is optional", () =>
     Effect.gen(function*() {
-      const response = yield* answering({ choices: [{ message: { content: "hello" } }] })
+      const response = yield* answerFrom({ choices: [{ message: { content: "hello" } }] })
       assert.strictEqual(response.text, "hello")
       assert.strictEqual(response.finishReason, "unknown")
       assert.isUndefined(response.usage.outputTokens.total)
     }))
 
-  it.live("may be strange where we can do without", () =>
+  it.live("optional fields of the wrong form are ignored", () =>
     Effect.gen(function*() {
-      const response = yield* answering({
+      const response = yield* answerFrom({
         id: 7,
         model: null,
         created: 1e300,
@@ -49,28 +50,29 @@ describe("a whole answer", () => {
     }))
 })
 
-it.live("the layer says what provider and model it is", () =>
+it.live("the layer provides the names of its provider and model", () =>
   Effect.gen(function*() {
     const server = yield* rawServer(() => undefined)
     const names = yield* Effect.provide(Effect.all([Model.ProviderName, Model.ModelName]), modelAt(server.url))
     assert.deepStrictEqual(names, ["127.0.0.1", "m1"])
   }))
 
-it.live("a span says what was asked of whom, and what it cost, and no words of either side", () =>
+it.live("a span has the provider, model, finish reason and usage, and no text of prompt or answer", () =>
   Effect.gen(function*() {
     const server = yield* rawServer((response, { body }) =>
       JSON.parse(body).stream === true
         ? sse(response, delta("secret answer") + finish() + done)
         : json(response, 200, completion({ content: "secret answer" }, { usage: { prompt_tokens: 3 } }))
     )
-    const spans = yield* recordedSpans(
-      Effect.andThen(generate("secret question"), streamedText("secret question")).pipe(
-        Effect.provide(modelAt(server.url))
-      )
+    const { layer, spans } = makeTracer()
+    yield* Effect.andThen(generate("secret question"), streamedText("secret question")).pipe(
+      Effect.provide(modelAt(server.url)),
+      Effect.provide(layer)
     )
-    const asked = spans.filter(({ name }) => name.startsWith("LanguageModel."))
-    assert.strictEqual(asked.length, 2)
-    for (const { attributes } of asked) {
+    const recorded = spans.map((span) => ({ name: span.name, attributes: attributesOf(span) }))
+    const calls = recorded.filter(({ name }) => name.startsWith("LanguageModel."))
+    assert.strictEqual(calls.length, 2)
+    for (const { attributes } of calls) {
       assert.deepInclude(attributes, {
         "gen_ai.provider.name": "127.0.0.1",
         "gen_ai.operation.name": "chat",
@@ -79,20 +81,6 @@ it.live("a span says what was asked of whom, and what it cost, and no words of e
       })
       assert.deepStrictEqual(attributes["gen_ai.response.finish_reasons"], ["stop"])
     }
-    assert.strictEqual(asked[0]?.attributes["gen_ai.usage.input_tokens"], 3)
-    assert.notInclude(JSON.stringify(spans), "secret")
+    assert.strictEqual(calls[0]?.attributes["gen_ai.usage.input_tokens"], 3)
+    assert.notInclude(JSON.stringify(recorded), "secret")
   }))
-
-const recordedSpans = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span(options) {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
-    yield* Effect.provideService(self, Tracer.Tracer, tracer)
-    return spans.map(({ attributes, name }) => ({ name, attributes: Object.fromEntries(attributes) }))
-  })

@@ -1,48 +1,23 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Schema, Stream } from "effect"
-import { Chat, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
+import { Chat, LanguageModel, Prompt } from "effect/ai"
 import { HttpClient, HttpClientResponse } from "effect/http"
 import { CurrentAttempt } from "@sluice/core/RetryPolicy"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
 import { generate, modelAt, stream } from "./support/model.ts"
-import { completion, delta, done, finish, json, type RawServer, rawServer, sse } from "./support/rawServer.ts"
+import { completion, done, finish, json, rawServer, sse } from "./support/rawServer.ts"
+import { calculator, calculatorHandlers } from "./support/tools.ts"
+import { answering, bodyOf, capture, openAi } from "./support/wires.ts"
 
-const answering = rawServer((response, { body }) =>
-  JSON.parse(body).stream === true
-    ? sse(response, delta("hello") + finish() + done)
-    : json(response, 200, completion({ role: "assistant", content: "hello" }))
-)
-
-const sent = (server: RawServer, n = 0) => JSON.parse(server.requests[n]?.body ?? "{}")
-
-const asking = <A, E>(
-  ask: Effect.Effect<A, E, LanguageModel.LanguageModel>,
-  options?: Partial<OpenAiCompatible.Options>
-) =>
-  Effect.gen(function*() {
-    const server = yield* answering
-    yield* Effect.provide(ask, modelAt(server.url, options))
-    return server
-  })
-
-const Add = Tool.make("add", {
-  description: "Adds two numbers",
-  parameters: Schema.Struct({ x: Schema.Int, y: Schema.Int }),
-  success: Schema.Int
-})
-const Now = Tool.make("now", { success: Schema.String })
-const tools = Toolkit.make(Add, Now)
-const handlers = tools.toLayer({ add: ({ x, y }) => Effect.succeed(x + y), now: () => Effect.succeed("noon") })
-
-describe("a request", () => {
-  it.live("asks the model for an answer, in one piece or streamed", () =>
+describe("requests of OpenAiCompatible", () => {
+  it.live("a request is for a whole answer or a stream", () =>
     Effect.gen(function*() {
-      const whole = yield* asking(generate("hi"))
+      const whole = yield* capture(openAi, generate("hi"))
       assert.deepInclude(whole.requests[0], { method: "POST", path: "/v1/chat/completions" })
-      assert.deepStrictEqual(sent(whole), { model: "m1", messages: [{ role: "user", content: "hi" }], stream: false })
+      assert.deepStrictEqual(bodyOf(whole), { model: "m1", messages: [{ role: "user", content: "hi" }], stream: false })
 
-      const streamed = yield* asking(Stream.runDrain(stream("hi")))
-      assert.deepStrictEqual(sent(streamed), {
+      const streamed = yield* capture(openAi, Stream.runDrain(stream("hi")))
+      assert.deepStrictEqual(bodyOf(streamed), {
         model: "m1",
         messages: [{ role: "user", content: "hi" }],
         stream: true,
@@ -50,9 +25,9 @@ describe("a request", () => {
       })
     }))
 
-  it.live("goes to the same place with a slash at the end, with the whole path, and with a query", () =>
+  it.live("the URL may end with a slash, the whole path or a query", () =>
     Effect.gen(function*() {
-      const server = yield* answering
+      const server = yield* rawServer(answering(openAi))
       for (
         const url of [server.url, `${server.url}/`, `${server.url}/chat/completions`, `${server.url}?api-version=1`]
       ) {
@@ -66,26 +41,27 @@ describe("a request", () => {
       ])
     }))
 
-  it.live("carries the key, and nothing of the kind without one", () =>
+  it.live("a request carries the API key, and without one it has no such header", () =>
     Effect.gen(function*() {
-      const withKey = yield* asking(generate(), { apiKey: Redacted.make("sk-test-key") })
+      const withKey = yield* capture(openAi, generate(), { apiKey: Redacted.make("sk-test-key") })
       assert.strictEqual(withKey.requests[0]?.headers.authorization, "Bearer sk-test-key")
-      const without = yield* asking(generate())
+      const without = yield* capture(openAi, generate())
       assert.isUndefined(without.requests[0]?.headers.authorization)
       assert.isUndefined(without.requests[0]?.headers["idempotency-key"])
       assert.isUndefined(without.requests[0]?.headers["x-sluice-attempt"])
     }))
 
-  it.live("is configured by the model, and on top of that by whoever asks", () =>
+  it.live("the caller's configuration overrides the model's", () =>
     Effect.gen(function*() {
-      const server = yield* asking(
+      const server = yield* capture(
+        openAi,
         generate("hi").pipe(
           OpenAiCompatible.withConfigOverride({ temperature: 0, body: { seed: 7 }, idempotencyKey: "once" }),
           OpenAiCompatible.withConfigOverride({ temperature: 0.9, maxTokens: 5, model: "m2" })
         ),
         { config: { system: "Be brief.", temperature: 0.5, body: { top_p: 0.1, seed: 1 } } }
       )
-      assert.deepStrictEqual(sent(server), {
+      assert.deepStrictEqual(bodyOf(server), {
         temperature: 0,
         max_tokens: 5,
         top_p: 0.1,
@@ -97,7 +73,7 @@ describe("a request", () => {
       assert.strictEqual(server.requests[0]?.headers["idempotency-key"], "once")
     }))
 
-  it.effect("asks OpenAI's own API for the longest answer by the name that it has there", () =>
+  it.effect("maxTokens is sent as max_completion_tokens to OpenAI and as max_tokens elsewhere", () =>
     Effect.gen(function*() {
       const bodies: Array<Record<string, unknown>> = []
       const transport = HttpClient.make((request) =>
@@ -118,23 +94,24 @@ describe("a request", () => {
       assert.notProperty(bodies[1], "max_completion_tokens")
     }))
 
-  it.live("is not changed in what this module lives by, whatever the body says", () =>
+  it.live("the body option cannot change the model, the messages or stream", () =>
     Effect.gen(function*() {
       const body = { model: "other", messages: [], stream: false, ["__proto__"]: { x: 1 } }
-      const server = yield* asking(Stream.runDrain(stream("hi")), { config: { body } })
-      assert.deepInclude(sent(server), { model: "m1", messages: [{ role: "user", content: "hi" }], stream: true })
+      const server = yield* capture(openAi, Stream.runDrain(stream("hi")), { config: { body } })
+      assert.deepInclude(bodyOf(server), { model: "m1", messages: [{ role: "user", content: "hi" }], stream: true })
       assert.isUndefined(({} as { x?: number }).x)
     }))
 
-  it.live("says which attempt it is, when a policy says so", () =>
+  it.live("a request within a retry carries its attempt number", () =>
     Effect.gen(function*() {
-      const server = yield* asking(
+      const server = yield* capture(
+        openAi,
         Effect.provideService(generate(), CurrentAttempt, { attempt: 3, maxAttempts: 5 })
       )
       assert.strictEqual(server.requests[0]?.headers["x-sluice-attempt"], "3")
     }))
 
-  it.live("writes a conversation with images, answers and tool results", () =>
+  it.live("a conversation with images, answers and tool results is encoded", () =>
     Effect.gen(function*() {
       const image = new Uint8Array([1, 2, 3])
       const prompt = Prompt.make([
@@ -165,8 +142,8 @@ describe("a request", () => {
           ]
         }
       ])
-      const server = yield* asking(LanguageModel.generateText({ prompt }))
-      assert.deepStrictEqual(sent(server).messages, [
+      const server = yield* capture(openAi, LanguageModel.generateText({ prompt }))
+      assert.deepStrictEqual(bodyOf(server).messages, [
         { role: "system", content: "Be brief." },
         {
           role: "user",
@@ -188,9 +165,9 @@ describe("a request", () => {
       ])
     }))
 
-  it.live("is refused, not thinned out, if the wire has no form for a part of it", () =>
+  it.live("a prompt with a part that the wire cannot encode is refused without a request", () =>
     Effect.gen(function*() {
-      const server = yield* answering
+      const server = yield* rawServer(answering(openAi))
       const prompt = Prompt.make([{
         role: "user",
         content: [{ type: "file", mediaType: "video/mp4", data: new Uint8Array([1]) }]
@@ -203,31 +180,34 @@ describe("a request", () => {
       assert.strictEqual(server.requests.length, 0)
     }))
 
-  it.live("offers tools and says which to use", () =>
+  it.live("a request has the tools and the tool choice", () =>
     Effect.gen(function*() {
       const choices = ["auto", "none", "required", { tool: "add" }, { oneOf: ["now"], mode: "required" }] as const
-      const told = yield* Effect.forEach(choices, (toolChoice) =>
+      const bodies = yield* Effect.forEach(choices, (toolChoice) =>
         Effect.map(
-          asking(
-            LanguageModel.generateText({ prompt: "hi", toolkit: tools, toolChoice }).pipe(Effect.provide(handlers))
+          capture(
+            openAi,
+            LanguageModel.generateText({ prompt: "hi", toolkit: calculator, toolChoice }).pipe(
+              Effect.provide(calculatorHandlers)
+            )
           ),
-          (server) => sent(server)
+          (server) => bodyOf(server)
         ))
-      assert.deepStrictEqual(told.map((body) => body.tool_choice), [
+      assert.deepStrictEqual(bodies.map((body) => body.tool_choice), [
         "auto",
         "none",
         "required",
         { type: "function", function: { name: "add" } },
         "required"
       ])
-      assert.deepStrictEqual(told[4].tools.map((tool: { function: { name: string } }) => tool.function.name), ["now"])
-      const [add, now] = told[0].tools
+      assert.deepStrictEqual(bodies[4].tools.map((tool: { function: { name: string } }) => tool.function.name), ["now"])
+      const [add, now] = bodies[0].tools
       assert.deepInclude(add.function, { name: "add", description: "Adds two numbers" })
       assert.deepStrictEqual(add.function.parameters.required, ["x", "y"])
       assert.strictEqual(now.function.parameters.type, "object")
     }))
 
-  it.live("asks for an object by its schema", () =>
+  it.live("an object is requested by its JSON schema", () =>
     Effect.gen(function*() {
       const schema = Schema.Struct({ name: Schema.String, age: Schema.optionalKey(Schema.Int) })
       const server = yield* rawServer((response) =>
@@ -237,15 +217,15 @@ describe("a request", () => {
         Effect.provide(modelAt(server.url))
       )
       assert.deepStrictEqual(value, { name: "Ada" })
-      const format = sent(server).response_format
+      const format = bodyOf(server).response_format
       assert.deepInclude(format, { type: "json_schema" })
       assert.deepInclude(format.json_schema, { name: "person", strict: true })
       assert.deepStrictEqual(format.json_schema.schema.required, ["name", "age"])
     }))
 
-  it.live("is not sent for a schema that the wire cannot carry", () =>
+  it.live("a schema that the wire cannot encode is refused without a request", () =>
     Effect.gen(function*() {
-      const server = yield* answering
+      const server = yield* rawServer(answering(openAi))
       const schema = Schema.Union([Schema.Struct({ a: Schema.String }), Schema.Struct({ b: Schema.String })])
       const error = yield* LanguageModel.generateObject({ prompt: "who?", schema }).pipe(
         Effect.provide(modelAt(server.url)),
@@ -256,14 +236,14 @@ describe("a request", () => {
     }))
 })
 
-describe("tools", () => {
+describe("tools of OpenAiCompatible", () => {
   const toolCall = (id: string, name: string, args: string) => ({
     id,
     type: "function",
     function: { name, arguments: args }
   })
 
-  it.live("run, and their results go back with the next question", () =>
+  it.live("a tool runs, and its result is sent with the next request", () =>
     Effect.gen(function*() {
       const server = yield* rawServer((response, _, n) =>
         json(
@@ -276,18 +256,18 @@ describe("tools", () => {
       )
       const text = yield* Effect.gen(function*() {
         const chat = yield* Chat.empty
-        const first = yield* chat.generateText({ prompt: "2 + 3?", toolkit: tools })
+        const first = yield* chat.generateText({ prompt: "2 + 3?", toolkit: calculator })
         assert.deepStrictEqual(first.toolResults.map(({ result }) => result), [5])
-        return (yield* chat.generateText({ prompt: [], toolkit: tools })).text
-      }).pipe(Effect.provide(handlers), Effect.provide(modelAt(server.url)))
+        return (yield* chat.generateText({ prompt: [], toolkit: calculator })).text
+      }).pipe(Effect.provide(calculatorHandlers), Effect.provide(modelAt(server.url)))
       assert.strictEqual(text, "5")
-      assert.deepStrictEqual(sent(server, 1).messages.slice(1), [
+      assert.deepStrictEqual(bodyOf(server, 1).messages.slice(1), [
         { role: "assistant", content: null, tool_calls: [toolCall("c1", "add", "{\"x\":2,\"y\":3}")] },
         { role: "tool", tool_call_id: "c1", content: "5" }
       ])
     }))
 
-  it.live("run in a stream as well", () =>
+  it.live("a tool that is called in a stream runs", () =>
     Effect.gen(function*() {
       const fragment = (index: number, more: object) =>
         `data: ${JSON.stringify({ choices: [{ index: 0, delta: { tool_calls: [{ index, ...more }] } }] })}\n\n`
@@ -298,9 +278,9 @@ describe("tools", () => {
             fragment(0, { function: { arguments: ",\"y\":3}" } }) + finish("tool_calls") + done
         )
       )
-      const parts = yield* LanguageModel.streamText({ prompt: "2 + 3?", toolkit: tools }).pipe(
+      const parts = yield* LanguageModel.streamText({ prompt: "2 + 3?", toolkit: calculator }).pipe(
         Stream.runCollect,
-        Effect.provide(handlers),
+        Effect.provide(calculatorHandlers),
         Effect.provide(modelAt(server.url))
       )
       assert.deepStrictEqual(parts.flatMap((part) => part.type === "tool-result" ? [part.result] : []), [5])

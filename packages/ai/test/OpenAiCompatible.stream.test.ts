@@ -15,8 +15,8 @@ const reason = (chunks: string) => Effect.map(read([chunks]), ({ failure }) => f
 
 const last = (chunks: string) => Effect.map(read([chunks]), ({ parts }) => parts.at(-1))
 
-describe("a streamed answer", () => {
-  it.effect("is the same wherever its bytes are split", () =>
+describe("streams of OpenAiCompatible", () => {
+  it.effect("the text of a stream is the same wherever its bytes are split", () =>
     Effect.gen(function*() {
       const whole = bytes(delta("naïve 😀 日本") + delta("…") + finish() + done)
       for (let at = 0; at <= whole.length; at++) {
@@ -24,15 +24,15 @@ describe("a streamed answer", () => {
         assert.isUndefined(failure)
         assert.strictEqual(text, "naïve 😀 日本…", `split at byte ${at}`)
       }
-    }))
+    }), 30_000)
 
-  it.effect("is the same if every byte comes by itself", () =>
+  it.effect("the text of a stream is the same if every byte arrives by itself", () =>
     Effect.gen(function*() {
       const whole = bytes(delta("naïve 😀") + finish() + done)
       assert.strictEqual((yield* read([...whole].map((byte) => Uint8Array.of(byte)))).text, "naïve 😀")
     }))
 
-  it.effect("may use any line ending, comments, other fields, and data over several lines", () =>
+  it.effect("a stream may use any line ending, comments, other fields and data over several lines", () =>
     Effect.gen(function*() {
       const json = JSON.stringify({ choices: [{ index: 0, delta: { content: "a b" } }] }, null, 1)
       const multiline = json.split("\n").map((line) => `data: ${line}`).join("\n") + "\n\n"
@@ -45,7 +45,7 @@ describe("a streamed answer", () => {
       }
     }))
 
-  it.effect("succeeds with a finish reason, with and without [DONE], whatever comes after it", () =>
+  it.effect("a stream with a finish reason succeeds, with or without [DONE], and ignores what follows", () =>
     Effect.gen(function*() {
       const after = [delta("not for us"), "data: {broken\n\n", event({ error: "overloaded" }), "data: [1]\n\n"]
       for (const end of [done, "", ...after.map((text) => done + text), ...after.slice(1)]) {
@@ -56,7 +56,7 @@ describe("a streamed answer", () => {
       }
     }))
 
-  it.effect("fails as truncated without a finish reason, with and without [DONE]", () =>
+  it.effect("a stream without a finish reason fails as truncated, with or without [DONE]", () =>
     Effect.gen(function*() {
       for (const end of [done, "", "data: {\"choices\":[]"]) {
         const answer = yield* read([delta("a") + delta("b") + end])
@@ -68,16 +68,16 @@ describe("a streamed answer", () => {
       assert.include(message(yield* read([])), "after 0 events")
     }))
 
-  it.effect("fails with the beginning of what is no JSON", () =>
+  it.effect("an event that is not JSON fails with its first characters", () =>
     Effect.gen(function*() {
       const answer = yield* read([delta("a") + `data: {"choices": <<<${"x".repeat(200)}\n\n` + finish()])
       assert.strictEqual(answer.text, "a")
       assert.strictEqual(answer.failure?.reason._tag, "InternalProviderError")
-      assert.include(message(answer), `malformed answer: "{\\"choices\\": <<<xxx`)
+      assert.include(message(answer), `malformed response: "{\\"choices\\": <<<xxx`)
       assert.notInclude(message(answer), "x".repeat(80))
     }))
 
-  it.effect("fails with an error that comes within it, by what the error says of itself", () =>
+  it.effect("an error event fails with a reason by its code and type", () =>
     Effect.gen(function*() {
       const failed = (error: unknown) => reason(delta("a") + event({ error }) + done)
       assert.strictEqual(yield* failed({ message: "overloaded", type: "server_error" }), "InternalProviderError")
@@ -90,7 +90,7 @@ describe("a streamed answer", () => {
       assert.strictEqual(yield* failed({ message: "no", code: "content_filter" }), "ContentPolicyError")
     }))
 
-  it.effect("fails with what the model declined to do", () =>
+  it.effect("a refusal of the model fails with its text", () =>
     Effect.gen(function*() {
       const refusal = (text: string) => event({ choices: [{ index: 0, delta: { refusal: text } }] })
       const answer = yield* read([refusal("I cannot ") + refusal("help.") + finish() + done])
@@ -98,13 +98,13 @@ describe("a streamed answer", () => {
       assert.include(message(answer), "I cannot help.")
     }))
 
-  it.effect("fails with well-formed JSON that is no part of an answer", () =>
+  it.effect("JSON that is no part of an answer is an invalid response", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* reason("data: [1,2]\n\n"), "InvalidResponseError")
       assert.strictEqual(yield* reason(event({ choices: "none" })), "InvalidResponseError")
     }))
 
-  it.effect("is bounded in its size, its events and their depth", () =>
+  it.effect("the size, the events and the depth of a stream are bounded", () =>
     Effect.gen(function*() {
       const long = delta("x".repeat(200))
       assert.include(message(yield* read([long + finish()], { maxAnswerSize: 199 })), "more than 199 characters")
@@ -117,7 +117,7 @@ describe("a streamed answer", () => {
       assert.include(message(yield* read([deep + finish()], { maxJsonDepth: 16 })), "deeper than 16")
     }))
 
-  it.effect("is bounded by what a consumer keeps of it, not by how that is wrapped", () =>
+  it.effect("the bounds count the text that a consumer gets, not the JSON around it", () =>
     Effect.gen(function*() {
       const many = Array.from({ length: 100 }, () => delta("12345")).join("")
       assert.isUndefined((yield* read([many + finish()], { maxAnswerSize: 500 })).failure)
@@ -125,7 +125,7 @@ describe("a streamed answer", () => {
       assert.isUndefined((yield* read([brackets + finish()], { maxJsonDepth: 16 })).failure)
     }))
 
-  it.effect("takes fields called __proto__ and constructor as fields", () =>
+  it.effect("fields called __proto__ and constructor are plain fields", () =>
     Effect.gen(function*() {
       const hostile = `"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}`
       const answer = yield* read([`data: {${hostile},"choices":[{"delta":{"content":"a",${hostile}}}]}\n\n`, finish()])
@@ -133,7 +133,7 @@ describe("a streamed answer", () => {
       assert.isUndefined(({} as { polluted?: number }).polluted)
     }))
 
-  it.effect("keeps thoughts and text apart, under either name for thoughts", () =>
+  it.effect("reasoning and text are separate parts, under either name for reasoning", () =>
     Effect.gen(function*() {
       for (const name of ["reasoning", "reasoning_content"]) {
         const thought = event({ choices: [{ index: 0, delta: { [name]: "hm" } }] })
@@ -152,7 +152,7 @@ describe("a streamed answer", () => {
       }
     }))
 
-  it.effect("has no other choice in it", () =>
+  it.effect("other choices are ignored", () =>
     Effect.gen(function*() {
       const other = event({ choices: [{ index: 1, delta: { content: "other" }, finish_reason: "length" }] })
       const answer = yield* read([delta("a") + other + finish()])
@@ -160,9 +160,9 @@ describe("a streamed answer", () => {
       assert.deepInclude(answer.parts.at(-1), { type: "finish", reason: "stop" })
     }))
 
-  it.effect("tells why it ended, in Effect's words", () =>
+  it.effect("finish reasons become Effect's finish reasons", () =>
     Effect.gen(function*() {
-      const words = [
+      const reasons = [
         ["stop", "stop"],
         ["length", "length"],
         ["content_filter", "content-filter"],
@@ -170,13 +170,13 @@ describe("a streamed answer", () => {
         ["function_call", "tool-calls"],
         ["eos", "other"]
       ] as const
-      for (const [sent, told] of words) {
-        assert.deepInclude(yield* last(delta("a") + finish(sent)), { type: "finish", reason: told })
+      for (const [sent, expected] of reasons) {
+        assert.deepInclude(yield* last(delta("a") + finish(sent)), { type: "finish", reason: expected })
       }
       assert.strictEqual(yield* reason(delta("a") + finish("error")), "InternalProviderError")
     }))
 
-  it.effect("has the token counts that make sense, and none otherwise", () =>
+  it.effect("valid token counts are used, and others are left out", () =>
     Effect.gen(function*() {
       const usage = (sent: unknown) =>
         Effect.map(
@@ -207,8 +207,8 @@ describe("a streamed answer", () => {
     }))
 })
 
-describe("after the reason of its end", () => {
-  /** Asks a server that stays connected, and gives what it may still send, and what the consumer got. */
+describe("the end of a stream of OpenAiCompatible", () => {
+  /** Starts a stream from a server that stays connected. Returns its `send` and the fiber that reads the stream. */
   const connected = (sent: string) =>
     Effect.gen(function*() {
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
@@ -225,58 +225,58 @@ describe("after the reason of its end", () => {
       const model = OpenAiCompatible.layer({ url: "http://127.0.0.1/v1", model: "m1" }).pipe(
         Layer.provide(Layer.succeed(HttpClient.HttpClient, transport))
       )
-      const begun = yield* Deferred.make<void>()
-      const asking = yield* stream().pipe(
-        Stream.tap((part) => part.type === "text-delta" ? Deferred.succeed(begun, undefined) : Effect.void),
+      const hasText = yield* Deferred.make<void>()
+      const reading = yield* stream().pipe(
+        Stream.tap((part) => part.type === "text-delta" ? Deferred.succeed(hasText, undefined) : Effect.void),
         Stream.runLast,
         Effect.provide(model),
         Effect.forkChild
       )
       yield* send(sent)
-      yield* Deferred.await(begun)
-      return { send, asking }
+      yield* Deferred.await(hasText)
+      return { send, reading }
     })
 
-  it.effect("waits a second for the token counts, and no longer", () =>
+  it.effect("after its finish reason, a stream waits one second for the token counts and no longer", () =>
     Effect.gen(function*() {
-      const { asking } = yield* connected(delta("a") + finish())
+      const { reading } = yield* connected(delta("a") + finish())
       yield* TestClock.adjust("999 millis")
-      assert.isUndefined(asking.pollUnsafe())
+      assert.isUndefined(reading.pollUnsafe())
       yield* TestClock.adjust("1 millis")
-      const last = yield* Fiber.join(asking)
+      const last = yield* Fiber.join(reading)
       assert.deepInclude(last._tag === "Some" ? last.value : {}, { type: "finish", reason: "stop" })
     }))
 
-  it.effect("takes the token counts that come late, and waits a tenth of a second for the connection to end", () =>
+  it.effect("late token counts are used, and then the connection gets 100 ms to end", () =>
     Effect.gen(function*() {
-      const { asking, send } = yield* connected(delta("a") + finish())
+      const { reading, send } = yield* connected(delta("a") + finish())
       yield* TestClock.adjust("900 millis")
       yield* send(event({ choices: [], usage: { completion_tokens: 7 } }) + done)
       yield* TestClock.withLive(Effect.sleep("20 millis"))
       yield* TestClock.adjust("100 millis")
-      const last = yield* Fiber.join(asking)
+      const last = yield* Fiber.join(reading)
       assert.strictEqual(
         last._tag === "Some" && last.value.type === "finish" ? last.value.usage.outputTokens.total : undefined,
         7
       )
     }))
 
-  it.effect("waits for ever before it, which is for a policy to end", () =>
+  it.effect("before its finish reason, a stream waits without a limit", () =>
     Effect.gen(function*() {
-      const { asking } = yield* connected(delta("a"))
+      const { reading } = yield* connected(delta("a"))
       yield* TestClock.adjust("1 hour")
-      assert.isUndefined(asking.pollUnsafe())
-      yield* Fiber.interrupt(asking)
+      assert.isUndefined(reading.pollUnsafe())
+      yield* Fiber.interrupt(reading)
     }))
 })
 
-describe("tool calls in a streamed answer", () => {
+describe("tool calls in a stream of OpenAiCompatible", () => {
   const call = (fragment: object) => event({ choices: [{ index: 0, delta: { tool_calls: [fragment] } }] })
   const answerWith = (chunks: string, why = "tool_calls") => read([chunks + finish(why) + done])
   const callsOf = ({ parts }: Read) =>
     parts.flatMap((part) => part.type === "tool-call" ? [{ id: part.id, name: part.name, params: part.params }] : [])
 
-  it.effect("are put together from their fragments, also when these are mixed", () =>
+  it.effect("tool calls are assembled from their fragments, even if these are interleaved", () =>
     Effect.gen(function*() {
       const answer = yield* answerWith(
         call({ index: 0, id: "a", function: { name: "add", arguments: "" } }) +
@@ -295,7 +295,7 @@ describe("tool calls in a streamed answer", () => {
       )
     }))
 
-  it.effect("are told apart by id where the index is missing or always the same", () =>
+  it.effect("tool calls are distinguished by id if the index is missing or constant", () =>
     Effect.gen(function*() {
       for (const index of [{}, { index: 0 }]) {
         const answer = yield* answerWith(
@@ -306,7 +306,7 @@ describe("tool calls in a streamed answer", () => {
       }
     }))
 
-  it.effect("get an id of their own if they have none, and no arguments are empty arguments", () =>
+  it.effect("a tool call without an id gets one, and one without arguments gets empty ones", () =>
     Effect.gen(function*() {
       const calls = callsOf(
         yield* answerWith(call({ index: 0, function: { name: "now" } }) + call({ index: 1, function: { name: "now" } }))
@@ -315,7 +315,7 @@ describe("tool calls in a streamed answer", () => {
       assert.notStrictEqual(calls[0]?.id, calls[1]?.id)
     }))
 
-  it.effect("fail if their arguments are no JSON, unless the answer says that it was cut off", () =>
+  it.effect("a tool call with invalid JSON fails, unless the answer ended at its length limit", () =>
     Effect.gen(function*() {
       const broken = call({ index: 0, id: "a", function: { name: "add", arguments: "{\"x\":" } })
       assert.strictEqual((yield* answerWith(broken)).failure?.reason._tag, "ToolParameterValidationError")
@@ -325,7 +325,7 @@ describe("tool calls in a streamed answer", () => {
       assert.deepInclude(cutOff.parts.at(-1), { type: "finish", reason: "length" })
     }))
 
-  it.effect("fail without a name, and with arguments nested too deep", () =>
+  it.effect("a tool call without a name or with too deeply nested arguments fails", () =>
     Effect.gen(function*() {
       const nameless = yield* answerWith(call({ index: 0, id: "a", function: { arguments: "{}" } }))
       assert.strictEqual(nameless.failure?.reason._tag, "ToolParameterValidationError")

@@ -21,7 +21,7 @@ const down = AiError.make({
   reason: new AiError.InternalProviderError({ description: "down" })
 })
 
-/** Two targets, of which the first fails, and how much of what they hold is held still. */
+/** A model over two targets, the first of which fails, and the number of open calls. */
 const subject = Effect.gen(function*() {
   let open = 0
   const during = <A, E>(work: Effect.Effect<A, E>) =>
@@ -79,8 +79,8 @@ const nothingLeft = ({ context, open }: Subject, at: string) =>
     const { targets } = yield* ResilientModel.ResilientModel
     for (const { circuit, name, permits } of yield* targets) {
       assert.strictEqual(permits?.running, 0, `permits of ${name}, ${at}`)
-      assert.strictEqual(permits?.queued, 0, `waiting for ${name}, ${at}`)
-      // An interruption says nothing: no circuit opens but for the failure itself.
+      assert.strictEqual(permits?.queued, 0, `queued for ${name}, ${at}`)
+      // An interruption is no evidence. Only the failure itself counts against a circuit.
       assert.isAtMost(circuit?.evidence.failures ?? 0, name === "A" ? 1 : 0, `${name}, ${at}`)
     }
     assert.strictEqual(open(), 0, `open calls, ${at}`)
@@ -97,38 +97,42 @@ const everywhere = (run: Effect.Effect<unknown, unknown, LanguageModel.LanguageM
     after: nothingLeft
   })
 
-// 301 runs each: on a busy machine longer than a test usually takes.
-const patience = 60_000
+// 301 runs each take longer than the default timeout on a busy machine.
+const timeoutMillis = 60_000
 
-describe("an interruption at any point leaves nothing behind", () => {
-  it.effect("of a whole answer", () =>
+describe("interruption of a resilient model at every step", () => {
+  it.effect("an interrupted whole answer leaves no open call or permit", () =>
     Effect.gen(function*() {
       assert.isAtLeast(yield* everywhere(LanguageModel.generateText({ prompt: "hi" })), 300)
-    }), patience)
+    }), timeoutMillis)
 
-  it.effect("of a whole answer with tools", () =>
-    Effect.gen(function*() {
-      assert.isAtLeast(yield* everywhere(LanguageModel.generateText({ prompt: "hi", toolkit })), 300)
-    }), patience)
+  it.effect(
+    "an interrupted whole answer with tools leaves no open call or permit",
+    () =>
+      Effect.gen(function*() {
+        assert.isAtLeast(yield* everywhere(LanguageModel.generateText({ prompt: "hi", toolkit })), 300)
+      }),
+    timeoutMillis
+  )
 
-  it.effect("of a stream", () =>
+  it.effect("an interrupted stream leaves no open call or permit", () =>
     Effect.gen(function*() {
       assert.isAtLeast(yield* everywhere(Stream.runDrain(LanguageModel.streamText({ prompt: "hi" }))), 300)
-    }), patience)
+    }), timeoutMillis)
 
-  it.effect("of a stream with tools", () =>
+  it.effect("an interrupted stream with tools leaves no open call or permit", () =>
     Effect.gen(function*() {
       const stream = Stream.runDrain(LanguageModel.streamText({ prompt: "hi", toolkit }))
       assert.isAtLeast(yield* everywhere(stream), 300)
-    }), patience)
+    }), timeoutMillis)
 
-  it.effect("of a call that waits for a permit", () =>
+  it.effect("an interrupted call in the queue leaves no open call or permit", () =>
     Effect.gen(function*() {
-      const two = Effect.gen(function*() {
+      const threeCalls = Effect.gen(function*() {
         const calls = yield* Effect.forEach([1, 2, 3], () =>
           Effect.forkChild(Effect.ignore(LanguageModel.generateText({ prompt: "hi" }))))
         yield* Effect.forEach(calls, Fiber.await)
       })
-      assert.isAtLeast(yield* everywhere(two), 300)
-    }), patience)
+      assert.isAtLeast(yield* everywhere(threeCalls), 300)
+    }), timeoutMillis)
 })

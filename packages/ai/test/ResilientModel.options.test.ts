@@ -11,18 +11,17 @@ import * as Turn from "@sluice/ai/testing/Turn"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import { build, during, plain, readAll, told, valueOf } from "./support/resilient.ts"
-import { attributesOf, makeTracer, measured, named, parentOf } from "./support/telemetry.ts"
+import { build, failed, ok, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
+import { throughJson } from "./support/json.ts"
+import { attributesOf, collectMetrics, makeTracer, metricsOf, parentOf } from "./support/telemetry.ts"
 
-const ok = Turn.answer("good")
-const failed = Turn.status(503)
 const scripted = ScriptedModel.layer({ turns: [ok] })
 
-describe("options that make no sense", () => {
+describe("invalid options of ResilientModel", () => {
   const issuesOf = (options: object) =>
     Effect.gen(function*() {
       const target = { name: "A", layer: scripted }
-      // What came out of a file, say.
+      // Options from an untyped source, such as a file.
       const layer = ResilientModel.layer({ targets: [target], ...options } as never) as unknown as Layer.Layer<
         LanguageModel.LanguageModel,
         InvalidOptions
@@ -34,11 +33,11 @@ describe("options that make no sense", () => {
       return invalid.issues.map(({ option }) => option)
     })
 
-  const rubbish: ReadonlyArray<readonly [object, ...ReadonlyArray<string>]> = [
+  const invalidOptions: ReadonlyArray<readonly [object, ...ReadonlyArray<string>]> = [
     [{ name: "" }, "name"],
     [{ name: 3 }, "name"],
     [{ retry: null }, "retry"],
-    [{ retry: plain({ maxAttempts: 0 }) }, "retry.maxAttempts"],
+    [{ retry: plainRetry({ maxAttempts: 0 }) }, "retry.maxAttempts"],
     [{ reasks: -1 }, "reasks"],
     [{ reasks: 1.5 }, "reasks"],
     [{ reasks: null }, "reasks"],
@@ -57,7 +56,7 @@ describe("options that make no sense", () => {
     [{ targets: "A" }, "targets"],
     [{ retries: 3, weight: undefined }, "retries"]
   ]
-  const ofTarget: typeof rubbish = [
+  const invalidTargetOptions: typeof invalidOptions = [
     [{ name: "" }, "name"],
     [{ layer: "none" }, "layer"],
     [{ provider: 1 }, "provider"],
@@ -82,20 +81,20 @@ describe("options that make no sense", () => {
     [{ backpressure: { maxWait: "x" } }, "backpressure.maxWait"]
   ]
 
-  it.effect("are named", () =>
+  it.effect("each invalid option is named in the error", () =>
     Effect.gen(function*() {
-      for (const [options, ...expected] of rubbish) {
+      for (const [options, ...expected] of invalidOptions) {
         const issues = yield* issuesOf(options)
         assert.deepStrictEqual([...new Set(issues)], expected, JSON.stringify(options))
       }
-      for (const [target, ...expected] of ofTarget) {
+      for (const [target, ...expected] of invalidTargetOptions) {
         const issues = yield* issuesOf({ targets: [{ name: "A", layer: scripted, ...target }] })
         const paths = expected.map((option) => `targets[0].${option}`)
         assert.deepStrictEqual([...new Set(issues)], paths, JSON.stringify(target))
       }
     }))
 
-  it.effect("are named all at once, before a target's layer is built", () =>
+  it.effect("all invalid options are reported together, before any target's layer is built", () =>
     Effect.gen(function*() {
       let built = 0
       const layer = Layer.effect(
@@ -125,15 +124,17 @@ describe("options that make no sense", () => {
     }))
 })
 
-describe("the log of a call", () => {
-  it.effect("says what was tried, when, what came of it, who was passed over, and what it cost", () =>
+describe("the call log", () => {
+  it.effect("the log has the attempts with their times and outcomes, the skipped targets and the usage", () =>
     Effect.gen(function*() {
-      const { ask } = yield* build({
+      const { generate } = yield* build({
         A: { turns: [Turn.refusal("rateLimit", { retryAfter: "30 seconds" })] },
         B: [Turn.delay(failed, "2 seconds"), ok]
       })
-      const [exit, logs] = valueOf(yield* during("1 minute", ResilientModel.withLogs(Effect.andThen(ask, ask))))
-      assert.strictEqual(told(exit), "good")
+      const [exit, logs] = valueOf(
+        yield* runFor("1 minute", ResilientModel.withLogs(Effect.andThen(generate, generate)))
+      )
+      assert.strictEqual(summaryOf(exit), "good")
       const lines = logs.map(({ answeredBy, result, steps }) => [
         result,
         answeredBy,
@@ -158,25 +159,21 @@ describe("the log of a call", () => {
         ["Success", "B", "skipped A RateLimited", "1 B 4000-4000 Success - Done"]
       ])
       assert.deepStrictEqual(logs[0]?.usage, { inputTokens: 1, outputTokens: 1, estimated: false })
-      const wire = Schema.toCodecJson(Schema.Array(CallLog.CallLog))
-      assert.deepStrictEqual(
-        Schema.decodeUnknownSync(wire)(JSON.parse(JSON.stringify(Schema.encodeSync(wire)(logs)))),
-        logs
-      )
+      assert.deepStrictEqual(throughJson(Schema.Array(CallLog.CallLog), logs), logs)
     }))
 
-  it.effect("says what an answer has cost that broke off, or that was left", () =>
+  it.effect("the log has the usage of an answer that was cut or that its consumer left", () =>
     Effect.gen(function*() {
       const { stream } = yield* build({ A: [Turn.cut({ content: "one two three four", afterTokens: 3 })] })
       const reads = [readAll(stream), Stream.runDrain(Stream.take(stream, 4))]
       for (const read of reads) {
-        const [, logs] = valueOf(yield* during(0, ResilientModel.withLogs(Effect.asVoid(read))))
+        const [, logs] = valueOf(yield* runFor(0, ResilientModel.withLogs(Effect.asVoid(read))))
         assert.deepInclude(logs[0]?.usage, { inputTokens: 1, estimated: true })
         assert.isAbove(logs[0]?.usage.outputTokens ?? 0, 0)
       }
     }))
 
-  it.effect("says what an answer has cost that was of no use", () =>
+  it.effect("the log has the usage of unusable answers", () =>
     Effect.gen(function*() {
       const usageOf = ({ steps, usage }: CallLog.CallLog) => [
         ...steps.map((step) => step._tag === "Attempt" ? step.usage : undefined),
@@ -194,9 +191,9 @@ describe("the log of a call", () => {
         })
       ]
       for (const kind of ["whole", "stream"] as const) {
-        const { ask, stream } = yield* build({ A: turns })
-        const read = kind === "whole" ? Effect.asVoid(ask) : Stream.runDrain(stream)
-        const [, logs] = valueOf(yield* during(0, ResilientModel.withLogs(read)))
+        const { generate, stream } = yield* build({ A: turns })
+        const read = kind === "whole" ? Effect.asVoid(generate) : Stream.runDrain(stream)
+        const [, logs] = valueOf(yield* runFor(0, ResilientModel.withLogs(read)))
         assert.deepStrictEqual(logs.map(usageOf), [[usage(3, 0), usage(3, 2), usage(6, 2)]], kind)
       }
       const { model } = yield* build({
@@ -209,14 +206,14 @@ describe("the log of a call", () => {
       })
       const schema = Schema.Struct({ a: Schema.Number })
       const object = model.generateObject({ prompt: "four", schema })
-      const [, [log]] = valueOf(yield* during(0, ResilientModel.withLogs(object)))
+      const [, [log]] = valueOf(yield* runFor(0, ResilientModel.withLogs(object)))
       assert.deepStrictEqual(log?.usage, usage(10, 4, true))
       const slow = yield* build({ A: [Turn.hang()], B: [ok] }, { attemptTimeout: "1 second" })
-      const [, [late]] = valueOf(yield* during("1 second", ResilientModel.withLogs(slow.ask)))
+      const [, [late]] = valueOf(yield* runFor("1 second", ResilientModel.withLogs(slow.generate)))
       assert.deepStrictEqual(late && usageOf(late), [usage(1, 0, true), usage(1, 1), usage(2, 1, true)])
     }))
 
-  it.effect("holds no prompt, no answer and no words of a provider's", () =>
+  it.effect("the log contains no prompt, answer or provider text", () =>
     Effect.gen(function*() {
       const secret = "sk-secret-words"
       const { model } = yield* build({
@@ -224,21 +221,21 @@ describe("the log of a call", () => {
         B: [Turn.malformed({ content: secret, text: secret, afterTokens: 0 })],
         C: [Turn.answer(secret)]
       })
-      const asked = readAll(model.streamText({ prompt: secret }))
-      const [, logs] = valueOf(yield* during("1 minute", ResilientModel.withLogs(asked)))
+      const call = readAll(model.streamText({ prompt: secret }))
+      const [, logs] = valueOf(yield* runFor("1 minute", ResilientModel.withLogs(call)))
       assert.strictEqual(logs.length, 1)
       assert.notInclude(JSON.stringify(logs), "secret")
     }))
 
-  it.effect("of every call is in the layer's stream", () =>
+  it.effect("the layer's stream has the log of every call", () =>
     Effect.gen(function*() {
-      const { ask, resilient, stream } = yield* build({ A: [ok] })
+      const { generate, resilient, stream } = yield* build({ A: [ok] })
       const logs = yield* Effect.forkChild(Stream.runCollect(Stream.take(resilient.calls, 3)), {
         startImmediately: true
       })
-      yield* ask
+      yield* generate
       yield* Stream.runDrain(stream)
-      yield* ask
+      yield* generate
       assert.deepStrictEqual((yield* Fiber.join(logs)).map(({ method }) => method), [
         "generateText",
         "streamText",
@@ -246,11 +243,11 @@ describe("the log of a call", () => {
       ])
     }))
 
-  it.effect("of a call that was interrupted says so, with the attempt that was cut short", () =>
+  it.effect("the log of an interrupted call has the result Interrupted and the interrupted attempt", () =>
     Effect.gen(function*() {
-      const { ask } = yield* build({ A: [Turn.hang()] })
+      const { generate } = yield* build({ A: [Turn.hang()] })
       const [exit, logs] = valueOf(
-        yield* during("5 seconds", ResilientModel.withLogs(Effect.timeoutOption(ask, "5 seconds")))
+        yield* runFor("5 seconds", ResilientModel.withLogs(Effect.timeoutOption(generate, "5 seconds")))
       )
       assert.isTrue(Exit.isSuccess(exit) && Option.isNone(exit.value))
       assert.strictEqual(logs[0]?.result, "Interrupted")
@@ -258,25 +255,25 @@ describe("the log of a call", () => {
     }))
 })
 
-describe("how the targets stand", () => {
-  it.effect("each move of a circuit is told, with the target's name", () =>
+describe("the state of targets", () => {
+  it.effect("each transition of a circuit is published with its target's name", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) }
-      const { ask, resilient } = yield* build({
+      const { generate, resilient } = yield* build({
         A: { turns: [Turn.status(503)], breaker },
         B: { turns: [ok], breaker }
       })
       const moves = yield* Effect.forkChild(Stream.runHead(resilient.transitions), { startImmediately: true })
       yield* Effect.yieldNow
-      yield* during(0, ask)
+      yield* runFor(0, generate)
       const move = Option.getOrThrow(yield* Fiber.join(moves))
       assert.deepInclude(move, { target: "A" })
       assert.deepInclude(move.transition, { from: "Closed", to: "Open" })
     }))
 
-  it.effect("is a value", () =>
+  it.effect("the state of each target is a plain value", () =>
     Effect.gen(function*() {
-      const { ask, resilient } = yield* build({
+      const { generate, resilient } = yield* build({
         A: {
           turns: [Turn.delay(ok, "5 seconds")],
           backpressure: { capacity: 2, queue: 10_000 },
@@ -286,7 +283,7 @@ describe("how the targets stand", () => {
         },
         B: { turns: [ok], breaker: false }
       })
-      yield* Effect.forkChild(ask, { startImmediately: true })
+      yield* Effect.forkChild(generate, { startImmediately: true })
       const [first, second] = yield* resilient.targets
       assert.deepInclude(first, { name: "A", provider: "acme", model: "m-1", credential: "team" })
       assert.strictEqual(first?.circuit?._tag, "Closed")
@@ -296,53 +293,53 @@ describe("how the targets stand", () => {
 })
 
 describe("circuits in a store", () => {
-  it.effect("are those of every layer over it", () =>
+  it.effect("layers over one store share their circuits", () =>
     Effect.gen(function*() {
       const store = yield* Layer.build(CircuitBreakerStore.layerMemory)
       const breaker = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } as const
       const over = (turns: Turn.Turns) =>
         ResilientModel.layerStore({
-          retry: plain({ maxAttempts: 1 }),
+          retry: plainRetry({ maxAttempts: 1 }),
           targets: [{ name: "A", layer: ScriptedModel.layer({ turns }), breaker }]
         }).pipe(Layer.fresh, Layer.build, Effect.provideContext(store))
-      const ask = (context: Context.Context<LanguageModel.LanguageModel>) =>
+      const generate = (context: Context.Context<LanguageModel.LanguageModel>) =>
         Effect.provideContext(Effect.map(LanguageModel.generateText({ prompt: "hi" }), ({ text }) => text), context)
       const one = yield* over([failed])
       const other = yield* over([ok])
-      assert.strictEqual(told(yield* during(0, ask(one))), "InternalProviderError")
-      assert.strictEqual(told(yield* during(0, ask(other))), "CircuitOpen")
+      assert.strictEqual(summaryOf(yield* runFor(0, generate(one))), "InternalProviderError")
+      assert.strictEqual(summaryOf(yield* runFor(0, generate(other))), "CircuitOpen")
       yield* TestClock.adjust("30 seconds")
-      assert.strictEqual(told(yield* during(0, ask(other))), "good")
-      assert.strictEqual(told(yield* during(0, ask(one))), "InternalProviderError")
+      assert.strictEqual(summaryOf(yield* runFor(0, generate(other))), "good")
+      assert.strictEqual(summaryOf(yield* runFor(0, generate(one))), "InternalProviderError")
     }))
 
-  it.effect("are a layer's own otherwise", () =>
+  it.effect("layers without a shared store have their own circuits", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) } as const
-      const once = { retry: plain({ maxAttempts: 1 }) }
+      const once = { retry: plainRetry({ maxAttempts: 1 }) }
       const one = yield* build({ A: { turns: [failed], breaker } }, once)
       const other = yield* build({ A: { turns: [ok], breaker } }, once)
-      yield* during(0, one.ask)
-      assert.strictEqual(told(yield* during(0, one.ask)), "CircuitOpen")
-      assert.strictEqual(told(yield* during(0, other.ask)), "good")
+      yield* runFor(0, one.generate)
+      assert.strictEqual(summaryOf(yield* runFor(0, one.generate)), "CircuitOpen")
+      assert.strictEqual(summaryOf(yield* runFor(0, other.generate)), "good")
     }))
 })
 
-describe("embeddings", () => {
-  it.effect("are asked for again, and elsewhere, like answers", () =>
+describe("resilient embeddings", () => {
+  it.effect("embeddings move to the next target, as answers do", () =>
     Effect.gen(function*() {
       const down = yield* ScriptedEmbedding.make({ turns: [failed] })
       const good = yield* ScriptedEmbedding.make({ turns: [ok] })
       const layer = ResilientModel.layerEmbedding({
         targets: [{ name: "A", layer: down.layer }, { name: "B", layer: good.layer }]
       })
-      const asked = Effect.gen(function*() {
+      const calls = Effect.gen(function*() {
         const model = yield* EmbeddingModel.EmbeddingModel
         const one = yield* model.embed("red")
         const many = yield* model.embedMany(["red", "blue"])
         return { one, many }
       })
-      const [exit, logs] = yield* ResilientModel.withLogs(Effect.provide(asked, layer))
+      const [exit, logs] = yield* ResilientModel.withLogs(Effect.provide(calls, layer))
       const { many, one } = valueOf(exit)
       const bare = yield* Effect.flatMap(good.model.embed("red"), ({ vector }) => Effect.succeed(vector))
       assert.deepStrictEqual([...one.vector], [...bare])
@@ -353,8 +350,8 @@ describe("embeddings", () => {
     }))
 })
 
-describe("telemetry", () => {
-  it.effect("is a span and a measurement for each attempt, and none twice", () =>
+describe("telemetry of a resilient model", () => {
+  it.effect("each attempt has one span and one measurement, even inside GenAiTelemetry", () =>
     Effect.gen(function*() {
       const { context } = yield* build({ A: { turns: [failed], provider: "acme", model: "m1" }, B: [ok] })
       const { layer, spans } = makeTracer()
@@ -367,7 +364,7 @@ describe("telemetry", () => {
         Effect.provideContext(context),
         Effect.provide(layer)
       )
-      const seen = yield* measured(program)
+      const metrics = yield* collectMetrics(program)
       assert.deepStrictEqual(spans.map(({ name }) => name), ["caller", "chat m1", "chat B", "chat m1", "chat B"])
       for (const span of spans.slice(1)) {
         assert.strictEqual(span.status._tag, "Ended")
@@ -384,12 +381,12 @@ describe("telemetry", () => {
         "gen_ai.usage.output_tokens": 1,
         "gen_ai.request.stream": true
       })
-      const durations = named(seen, "gen_ai.client.operation.duration")
+      const durations = metricsOf(metrics, "gen_ai.client.operation.duration")
       assert.strictEqual(durations.reduce((sum, { state }) => sum + state.count, 0), 4)
-      assert.strictEqual(named(seen, "gen_ai.client.operation.time_to_first_chunk").length, 1)
+      assert.strictEqual(metricsOf(metrics, "gen_ai.client.operation.time_to_first_chunk").length, 1)
     }))
 
-  it.effect("is the target's own business where the target is a resilient model", () =>
+  it.effect("a target that is a resilient model reports its own attempts and is not reported again", () =>
     Effect.gen(function*() {
       const inner = yield* build({ A: [failed], B: [ok] })
       const layer = ResilientModel.layer({
@@ -403,19 +400,19 @@ describe("telemetry", () => {
       assert.deepStrictEqual(spans.map(({ name }) => name), ["chat A", "chat B"])
     }))
 
-  it.effect("transforms a span once, whatever is around the model", () =>
+  it.effect("a span transformer runs once per call", () =>
     Effect.gen(function*() {
       const { context } = yield* build({ A: [ok] })
       const toolkit = Toolkit.empty
-      const asked = [
+      const calls = [
         LanguageModel.generateText({ prompt: "hi" }),
         LanguageModel.generateText({ prompt: "hi", toolkit }),
         Stream.runDrain(LanguageModel.streamText({ prompt: "hi" })),
         Stream.runDrain(LanguageModel.streamText({ prompt: "hi", toolkit }))
       ]
-      for (const ask of asked) {
+      for (const call of calls) {
         let transformed = 0
-        yield* Effect.asVoid(ask).pipe(
+        yield* Effect.asVoid(call).pipe(
           Effect.provideService(Telemetry.CurrentSpanTransformer, () => void transformed++),
           Effect.provideContext(context)
         )
@@ -423,7 +420,7 @@ describe("telemetry", () => {
       }
     }))
 
-  it.effect("names what a target does not say itself: silence, a missing end, an empty answer", () =>
+  it.effect("error.type names failures that only Sluice detects: silence, truncation and an empty answer", () =>
     Effect.gen(function*() {
       const cases = [
         [Turn.stall(), "IdleTimeout"],
@@ -432,9 +429,9 @@ describe("telemetry", () => {
         [Turn.empty(), "EmptyAnswer"]
       ] as const
       for (const [turn, expected] of cases) {
-        const { stream } = yield* build({ A: [turn] }, { retry: plain({ maxAttempts: 1 }), reasks: 0 })
+        const { stream } = yield* build({ A: [turn] }, { retry: plainRetry({ maxAttempts: 1 }), reasks: 0 })
         const { layer, spans } = makeTracer()
-        yield* during("10 minutes", Effect.provide(readAll(stream), layer))
+        yield* runFor("10 minutes", Effect.provide(readAll(stream), layer))
         assert.strictEqual(attributesOf(spans[0])["error.type"], expected)
         assert.strictEqual(spans.length, 1)
       }
@@ -443,11 +440,11 @@ describe("telemetry", () => {
 
 type Equal<A, B> = [A, B] extends [B, A] ? true : false
 
-describe("types", () => {
+describe("types of ResilientModel", () => {
   class Needed extends Context.Service<Needed, number>()("test/Needed") {}
   class Broken extends Schema.TaggedError<Broken>()("Broken", {}) {}
 
-  it("of a layer: what the targets' layers need and fail with, and nothing else", () => {
+  it("a layer has the requirements and errors of its targets' layers and no others", () => {
     const none = ResilientModel.layer({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
     const complete: Layer.Layer<
       LanguageModel.LanguageModel | ResilientModel.ResilientModel | Model.ProviderName | Model.ModelName,
@@ -466,9 +463,9 @@ describe("types", () => {
       ResilientModel.layerStore({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })
     const embedding = Layer.orDie(ScriptedEmbedding.layer({ turns: [] }))
     ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding, attemptTimeout: "1 second" }] })
-    // @ts-expect-error embeddings have no stream
+    // @ts-expect-error embeddings are not streamed
     ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding }], idleTimeout: "1 second" })
-    // @ts-expect-error nor has one of their targets
+    // @ts-expect-error a target of embeddings is not streamed either
     ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: embedding, firstTokenTimeout: "1 second" }] })
     // @ts-expect-error embeddings are not a language model
     ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: Layer.orDie(scripted) }] })

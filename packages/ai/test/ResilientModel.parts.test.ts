@@ -13,9 +13,9 @@ import {
 } from "effect/ai"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { build, during, plain, readAll, told, valueOf } from "./support/resilient.ts"
+import { build, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
 
-// A resilient model beside the bare one, part by part.
+// Compares the parts of a resilient model with those of its bare target.
 
 const Clock = Tool.make("clock", {
   parameters: Schema.Struct({
@@ -35,8 +35,8 @@ const Search = Tool.providerDefined({
 
 const tools = Toolkit.make(Clock, Search)
 
-/** The toolkit, with handlers that count their runs. */
-const counted = () => {
+/** The toolkit with a handler that records its runs. */
+const recordingTools = () => {
   const runs: Array<Date> = []
   const handlers = tools.toLayer({
     clock: ({ at }) =>
@@ -105,19 +105,20 @@ const overloaded = AiError.make({
   reason: new AiError.InternalProviderError({ description: "overloaded" })
 })
 
-/** A model that fails so often, and then answers with these parts. */
+/** A model that fails `failures` times and then answers with these parts. */
 const modelOf = (
   failures: number,
   wholeParts: ReadonlyArray<Response.PartEncoded> = whole,
   streamedParts: ReadonlyArray<Response.StreamPartEncoded> = streamed,
   codecTransformer?: typeof LanguageModel.defaultCodecTransformer
 ) => {
-  let left = failures
+  let failuresLeft = failures
   return LanguageModel.make({
-    generateText: () => Effect.suspend(() => left-- > 0 ? Effect.fail(overloaded) : Effect.succeed([...wholeParts])),
+    generateText: () =>
+      Effect.suspend(() => failuresLeft-- > 0 ? Effect.fail(overloaded) : Effect.succeed([...wholeParts])),
     streamText: () =>
       Stream.suspend(() =>
-        left-- > 0
+        failuresLeft-- > 0
           ? Stream.fail(overloaded)
           : Stream.rechunk(Stream.fromIterable(streamedParts), 1)
       ),
@@ -128,13 +129,13 @@ const modelOf = (
 const resilient = (inner: LanguageModel.LanguageModel) =>
   Effect.map(
     Layer.build(ResilientModel.layer({
-      retry: plain(),
+      retry: plainRetry(),
       targets: [{ name: "A", layer: Layer.succeed(LanguageModel.LanguageModel, inner) }]
     })),
     (context) => (context.mapUnsafe.get(LanguageModel.LanguageModel.key)) as LanguageModel.LanguageModel
   )
 
-/** A value with the names of its prototypes, and without what Sluice notes. */
+/** A value with the names of its constructors and without Sluice's metadata. */
 const shape = (value: unknown): unknown => {
   if (typeof value !== "object" || value === null) return value
   if (value instanceof Uint8Array || value instanceof Date || value instanceof URL) {
@@ -151,18 +152,18 @@ const shape = (value: unknown): unknown => {
   return [constructor?.name, Object.fromEntries(entries)]
 }
 
-const twins = (makeModel: (failures: number) => Effect.Effect<LanguageModel.LanguageModel>) =>
+const bareAndOurs = (makeModel: (failures: number) => Effect.Effect<LanguageModel.LanguageModel>) =>
   Effect.gen(function*() {
     return { bare: yield* makeModel(0), ours: yield* resilient(yield* makeModel(1)) }
   })
 
-describe("a resilient model gives what the bare one gives", () => {
-  it.effect("without a toolkit, whole", () =>
+describe("a resilient model and its bare target", () => {
+  it.effect("a whole answer without a toolkit has the parts of the bare model", () =>
     Effect.gen(function*() {
-      const plainParts = whole.filter(({ type }) => !type.startsWith("tool-"))
-      const { bare, ours } = yield* twins((failures) => modelOf(failures, plainParts))
+      const toolFreeParts = whole.filter(({ type }) => !type.startsWith("tool-"))
+      const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures, toolFreeParts))
       const expected = yield* bare.generateText({ prompt: "hi" })
-      const actual = valueOf(yield* during("1 second", ours.generateText({ prompt: "hi" })))
+      const actual = valueOf(yield* runFor("1 second", ours.generateText({ prompt: "hi" })))
       assert.deepStrictEqual(shape(actual.content), shape(expected.content))
       assert.strictEqual(Object.getPrototypeOf(actual), Object.getPrototypeOf(expected))
       assert.deepStrictEqual(
@@ -171,72 +172,72 @@ describe("a resilient model gives what the bare one gives", () => {
       )
     }))
 
-  it.effect("without a toolkit, streamed", () =>
+  it.effect("a stream without a toolkit has the parts of the bare model", () =>
     Effect.gen(function*() {
-      const plainParts = streamed.filter(({ type }) => !type.startsWith("tool-"))
-      const { bare, ours } = yield* twins((failures) => modelOf(failures, [], plainParts))
+      const toolFreeParts = streamed.filter(({ type }) => !type.startsWith("tool-"))
+      const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures, [], toolFreeParts))
       const expected = yield* Stream.runCollect(bare.streamText({ prompt: "hi" }))
-      const actual = valueOf(yield* during("1 second", Stream.runCollect(ours.streamText({ prompt: "hi" }))))
+      const actual = valueOf(yield* runFor("1 second", Stream.runCollect(ours.streamText({ prompt: "hi" }))))
       assert.deepStrictEqual(shape(actual), shape(expected))
     }))
 
-  it.effect("with a toolkit, whole: every kind of part, and the tool runs once", () =>
+  it.effect("a whole answer with a toolkit has every kind of part of the bare model, and the tool runs once", () =>
     Effect.gen(function*() {
-      const { bare, ours } = yield* twins((failures) => modelOf(failures))
-      const theirs = counted()
-      const mine = counted()
-      const expected = yield* bare.generateText({ prompt: "hi", toolkit: theirs.toolkit })
+      const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures))
+      const bareTools = recordingTools()
+      const ourTools = recordingTools()
+      const expected = yield* bare.generateText({ prompt: "hi", toolkit: bareTools.toolkit })
       const actual = valueOf(
-        yield* during("1 second", ours.generateText({ prompt: "hi", toolkit: mine.toolkit }))
+        yield* runFor("1 second", ours.generateText({ prompt: "hi", toolkit: ourTools.toolkit }))
       )
       assert.deepStrictEqual(shape(actual.content), shape(expected.content))
       assert.strictEqual(expected.content.length, whole.length + 1)
-      assert.deepStrictEqual(mine.runs, [new Date(at)])
+      assert.deepStrictEqual(ourTools.runs, [new Date(at)])
       assert.deepStrictEqual(shape(actual.toolResults), shape(expected.toolResults))
     }))
 
-  it.effect("with a toolkit, streamed: every kind of part, and the tool runs once", () =>
+  it.effect("a stream with a toolkit has every kind of part of the bare model, and the tool runs once", () =>
     Effect.gen(function*() {
-      const { bare, ours } = yield* twins((failures) => modelOf(failures))
-      const theirs = counted()
-      const mine = counted()
-      const expected = yield* Stream.runCollect(bare.streamText({ prompt: "hi", toolkit: theirs.toolkit }))
+      const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures))
+      const bareTools = recordingTools()
+      const ourTools = recordingTools()
+      const expected = yield* Stream.runCollect(bare.streamText({ prompt: "hi", toolkit: bareTools.toolkit }))
       const actual = valueOf(
-        yield* during("1 second", Stream.runCollect(ours.streamText({ prompt: "hi", toolkit: mine.toolkit })))
+        yield* runFor("1 second", Stream.runCollect(ours.streamText({ prompt: "hi", toolkit: ourTools.toolkit })))
       )
       assert.deepStrictEqual(shape(actual), shape(expected))
-      assert.strictEqual(mine.runs.length, 1)
+      assert.strictEqual(ourTools.runs.length, 1)
     }))
 
-  it.effect("with resolution disabled, and with validation deferred", () =>
+  it.effect("answers with disabled tool resolution or deferred validation have the parts of the bare model", () =>
     Effect.gen(function*() {
       const bad: ReadonlyArray<Response.PartEncoded & Response.StreamPartEncoded> = [
         { type: "tool-call", id: "t1", name: "clock", params: { at } },
         { ...finish, response: undefined }
       ]
       for (const toolCallValidation of ["strict", "deferred"] as const) {
-        const { bare, ours } = yield* twins((failures) => modelOf(failures, bad, bad))
-        const mine = counted()
+        const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures, bad, bad))
+        const ourTools = recordingTools()
         const options = {
           prompt: "hi",
-          toolkit: mine.toolkit,
+          toolkit: ourTools.toolkit,
           disableToolCallResolution: true,
           ...(toolCallValidation === "deferred" ? { toolCallValidation } : {})
         } as const
         const expected = yield* bare.generateText(options)
-        const actual = valueOf(yield* during("1 second", ours.generateText(options)))
+        const actual = valueOf(yield* runFor("1 second", ours.generateText(options)))
         assert.deepStrictEqual(shape(actual.content), shape(expected.content))
         const expectedParts = yield* Stream.runCollect(bare.streamText(options))
-        const actualParts = valueOf(yield* during("1 second", Stream.runCollect(ours.streamText(options))))
+        const actualParts = valueOf(yield* runFor("1 second", Stream.runCollect(ours.streamText(options))))
         assert.deepStrictEqual(shape(actualParts), shape(expectedParts))
-        assert.strictEqual(mine.runs.length, 0)
+        assert.strictEqual(ourTools.runs.length, 0)
       }
     }))
 
-  it.effect("an object, also from a provider that has its own form for optional fields", () =>
+  it.effect("an object is the same, even if the provider encodes optional fields in its own form", () =>
     Effect.gen(function*() {
       const Person = Schema.Struct({ name: Schema.String, nick: Schema.optionalKey(Schema.String) })
-      // As OpenAI has it: what is optional is null.
+      // The encoding of OpenAI: an absent optional field is null.
       const nullable = ((schema: Schema.Top) => ({
         codec: Schema.Struct({ name: Schema.String, nick: Schema.NullOr(Schema.String) }).pipe(
           Schema.decodeTo(Schema.toType(schema) as never, {
@@ -255,53 +256,53 @@ describe("a resilient model gives what the bare one gives", () => {
         { type: "text", text: "{\"name\":\"Ada\",\"nick\":null}" },
         { ...finish, reason: "stop", response: undefined }
       ]
-      const { bare, ours } = yield* twins((failures) => modelOf(failures, parts, [], nullable))
+      const { bare, ours } = yield* bareAndOurs((failures) => modelOf(failures, parts, [], nullable))
       const expected = yield* bare.generateObject({ prompt: "who?", schema: Person })
       assert.deepStrictEqual(expected.value, { name: "Ada" })
-      const actual = valueOf(yield* during("1 second", ours.generateObject({ prompt: "who?", schema: Person })))
+      const actual = valueOf(yield* runFor("1 second", ours.generateObject({ prompt: "who?", schema: Person })))
       assert.deepStrictEqual(actual.value, expected.value)
       assert.deepStrictEqual(shape(actual.content), shape(expected.content))
-      const mine = counted()
-      const withTools = yield* ours.generateObject({ prompt: "who?", schema: Person, toolkit: mine.toolkit })
+      const ourTools = recordingTools()
+      const withTools = yield* ours.generateObject({ prompt: "who?", schema: Person, toolkit: ourTools.toolkit })
       assert.deepStrictEqual(withTools.value, expected.value)
     }))
 })
 
-const Fail = Tool.make("send", {
+const Send = Tool.make("send", {
   parameters: Schema.Struct({ to: Schema.String }),
   success: Schema.String,
   failure: Schema.String
 })
-const sending = Toolkit.make(Fail)
+const sending = Toolkit.make(Send)
 
-describe("tools", () => {
+describe("tools of a resilient model", () => {
   const calls = Turn.toolCall("send", { to: "Ada" })
 
-  it.effect("a failing call with a tool under retry shows one run of the handler", () =>
+  it.effect("a retried call runs its tool once", () =>
     Effect.gen(function*() {
       let runs = 0
       const toolkit = Effect.provide(sending, sending.toLayer({ send: () => Effect.sync(() => `sent ${++runs}`) }))
       const turns = [Turn.status(503), Turn.error({ type: "overloaded_error", message: "Overloaded" }), calls]
-      const { model, seen } = yield* build({ A: turns })
-      const response = valueOf(yield* during("3 seconds", model.generateText({ prompt: "hi", toolkit })))
+      const { model, targetCalls } = yield* build({ A: turns })
+      const response = valueOf(yield* runFor("3 seconds", model.generateText({ prompt: "hi", toolkit })))
       assert.strictEqual(response.toolResults[0]?.result, "sent 1")
-      assert.deepStrictEqual([runs, (yield* seen).length], [1, 3])
+      assert.deepStrictEqual([runs, (yield* targetCalls).length], [1, 3])
     }))
 
-  it.effect("a stream that fails behind its call never ran it", () =>
+  it.effect("a retried stream runs its tool once", () =>
     Effect.gen(function*() {
       let runs = 0
       const toolkit = Effect.provide(sending, sending.toLayer({ send: () => Effect.sync(() => `sent ${++runs}`) }))
-      const { model, seen } = yield* build({ A: [Turn.status(503), calls] })
+      const { model, targetCalls } = yield* build({ A: [Turn.status(503), calls] })
       const { end, parts } = valueOf(
-        yield* during("1 second", readAll(model.streamText({ prompt: "hi", toolkit })))
+        yield* runFor("1 second", readAll(model.streamText({ prompt: "hi", toolkit })))
       )
       assert.strictEqual(end, "end")
       assert.isTrue(parts.includes("tool-result"))
-      assert.deepStrictEqual([runs, (yield* seen).length], [1, 2])
+      assert.deepStrictEqual([runs, (yield* targetCalls).length], [1, 2])
     }))
 
-  it.effect("a call whose tool failed is not repeated", () =>
+  it.effect("a call whose tool fails is not retried", () =>
     Effect.gen(function*() {
       let runs = 0
       const toolkit = Effect.provide(
@@ -314,20 +315,20 @@ describe("tools", () => {
             })
         })
       )
-      const { model, seen } = yield* build({ A: [calls] })
-      const exit = yield* during("1 minute", Effect.result(model.generateText({ prompt: "hi", toolkit })))
+      const { model, targetCalls } = yield* build({ A: [calls] })
+      const exit = yield* runFor("1 minute", Effect.result(model.generateText({ prompt: "hi", toolkit })))
       const result = valueOf(exit)
       assert.isTrue(Result.isFailure(result) && result.failure === "no such address")
-      assert.deepStrictEqual([runs, (yield* seen).length], [1, 1])
+      assert.deepStrictEqual([runs, (yield* targetCalls).length], [1, 1])
     }))
 
-  it.effect("a call of a tool that is not there is of no use, and is asked for once more", () =>
+  it.effect("a call of an unknown tool is unusable and is re-asked once", () =>
     Effect.gen(function*() {
       const toolkit = Effect.provide(sending, sending.toLayer({ send: () => Effect.succeed("sent") }))
-      const { model, seen } = yield* build({ A: [Turn.toolCall("fly", {}), calls] })
-      const response = valueOf(yield* during(0, model.generateText({ prompt: "hi", toolkit })))
+      const { model, targetCalls } = yield* build({ A: [Turn.toolCall("fly", {}), calls] })
+      const response = valueOf(yield* runFor(0, model.generateText({ prompt: "hi", toolkit })))
       assert.strictEqual(response.toolResults.length, 1)
-      assert.strictEqual((yield* seen).length, 2)
+      assert.strictEqual((yield* targetCalls).length, 2)
     }))
 })
 
@@ -338,8 +339,8 @@ const Approve = Tool.make("pay", {
 })
 const paying = Toolkit.make(Approve)
 
-describe("Chat", () => {
-  it.effect("keeps its history, and an approved tool runs once, whole and streamed", () =>
+describe("Chat with a resilient model", () => {
+  it.effect("a chat keeps its history over retries and runs an approved tool once, whole and streamed", () =>
     Effect.gen(function*() {
       for (const isStreamed of [false, true]) {
         let runs = 0
@@ -347,10 +348,10 @@ describe("Chat", () => {
           paying,
           paying.toLayer({ pay: ({ at }) => Effect.sync(() => `paid ${++runs} on ${at.toISOString()}`) })
         )
-        const { context, seen } = yield* build({
+        const { context, targetCalls } = yield* build({
           A: [Turn.status(503), Turn.toolCall("pay", { at }), Turn.status(503), Turn.answer("done")]
         })
-        const talk = Effect.gen(function*() {
+        const conversation = Effect.gen(function*() {
           const chat = yield* Chat.empty
           const say = (prompt: Prompt.RawInput) =>
             isStreamed
@@ -371,17 +372,17 @@ describe("Chat", () => {
           }])
           return text
         })
-        const exit = yield* during("1 minute", Effect.provideContext(talk, context))
-        assert.strictEqual(told(exit), "done")
-        assert.deepStrictEqual([runs, (yield* seen).length], [1, 4])
+        const exit = yield* runFor("1 minute", Effect.provideContext(conversation, context))
+        assert.strictEqual(summaryOf(exit), "done")
+        assert.deepStrictEqual([runs, (yield* targetCalls).length], [1, 4])
       }
     }))
 })
 
-describe("as a step of an ExecutionPlan", () => {
-  it.effect("it is tried, and then the next one", () =>
+describe("ExecutionPlan with a resilient model", () => {
+  it.effect("a plan makes all attempts of a resilient model and then moves to its next step", () =>
     Effect.gen(function*() {
-      const ours = yield* build({ A: [Turn.status(503)] }, { retry: plain({ maxAttempts: 2 }) })
+      const ours = yield* build({ A: [Turn.status(503)] }, { retry: plainRetry({ maxAttempts: 2 }) })
       const other = yield* build({ B: [Turn.answer("from the plan")] })
       const step = (model: LanguageModel.LanguageModel, name: string) =>
         Model.make("test", name, Layer.succeed(LanguageModel.LanguageModel, model))
@@ -389,27 +390,27 @@ describe("as a step of an ExecutionPlan", () => {
         provide: step(other.model, "other")
       })
       const text = Effect.map(LanguageModel.generateText({ prompt: "hi" }), (response) => response.text)
-      assert.strictEqual(told(yield* during("1 minute", Effect.withExecutionPlan(text, plan))), "from the plan")
-      assert.strictEqual((yield* ours.seen).length, 2)
+      assert.strictEqual(summaryOf(yield* runFor("1 minute", Effect.withExecutionPlan(text, plan))), "from the plan")
+      assert.strictEqual((yield* ours.targetCalls).length, 2)
       const streamed = Stream.withExecutionPlan(LanguageModel.streamText({ prompt: "hi" }), plan)
-      assert.strictEqual(valueOf(yield* during("1 minute", readAll(streamed))).text, "from the plan")
+      assert.strictEqual(valueOf(yield* runFor("1 minute", readAll(streamed))).text, "from the plan")
     }))
 })
 
-describe("what every target can do", () => {
-  it.effect("is what the model can do: system messages within the history", () =>
+describe("capabilities of a resilient model", () => {
+  it.effect("system messages in the history are supported if every target supports them", () =>
     Effect.gen(function*() {
-      const able = (supports: boolean) =>
+      const modelWith = (supports: boolean) =>
         LanguageModel.make({
-          generateText: () => Effect.die("not here"),
-          streamText: () => Stream.die("not here"),
+          generateText: () => Effect.die("not used"),
+          streamText: () => Stream.die("not used"),
           supportsSystemMessagesInHistory: Effect.succeed(supports)
         })
       for (const [first, second] of [[true, true], [true, false], [false, false]] as const) {
         const layer = ResilientModel.layer({
           targets: [
-            { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, able(first)) },
-            { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, able(second)) }
+            { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, modelWith(first)) },
+            { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, modelWith(second)) }
           ]
         })
         const supports = LanguageModel.LanguageModel.use((model) =>
@@ -421,9 +422,9 @@ describe("what every target can do", () => {
     }))
 })
 
-/** Two targets that know conversations by ids, what they were asked, and whether the first one is down. */
+/** Two targets that track conversations by response id, the requests that they got, and a switch that takes A down. */
 const tracking = () => {
-  const asked: Array<string> = []
+  const requests: Array<string> = []
   const state = { isDown: false }
   const tracked = (name: string) =>
     LanguageModel.make({
@@ -431,14 +432,14 @@ const tracking = () => {
         Effect.suspend(() => {
           const messages = incrementalPrompt === undefined ? "all" : `${incrementalPrompt.content.length}`
           if (state.isDown && name === "A") return Effect.fail(overloaded)
-          asked.push(`${name} ${previousResponseId ?? "-"} ${messages}`)
+          requests.push(`${name} ${previousResponseId ?? "-"} ${messages}`)
           return Effect.succeed<Array<Response.PartEncoded>>([
-            { type: "response-metadata", id: `${name}${asked.length}`, modelId: name, timestamp: undefined },
+            { type: "response-metadata", id: `${name}${requests.length}`, modelId: name, timestamp: undefined },
             { type: "text", text: "ok" },
             { ...finish, reason: "stop", response: undefined }
           ])
         }),
-      streamText: () => Stream.die("not here")
+      streamText: () => Stream.die("not used")
     })
   const layer = ResilientModel.layer({
     targets: [
@@ -446,14 +447,14 @@ const tracking = () => {
       { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, tracked("B")) }
     ]
   })
-  return { asked, layer, state }
+  return { requests, layer, state }
 }
 
-describe("the tracker of response ids", () => {
-  it.effect("is one per target, and cleared on a switch", () =>
+describe("ResponseIdTracker with a resilient model", () => {
+  it.effect("each target has its own response ids, which a switch of the target clears", () =>
     Effect.gen(function*() {
-      const { asked, layer, state } = tracking()
-      const talk = Effect.gen(function*() {
+      const { requests, layer, state } = tracking()
+      const conversation = Effect.gen(function*() {
         const chat = yield* Chat.empty
         for (const down of [false, false, true, true, false, false]) {
           state.isDown = down
@@ -461,20 +462,23 @@ describe("the tracker of response ids", () => {
         }
       })
       const tracker = yield* ResponseIdTracker.make
-      yield* talk.pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker), Effect.provide(layer))
-      assert.deepStrictEqual(asked.map((line) => line.slice(0, 4)), ["A - ", "A A1", "B - ", "B B3", "A - ", "A A5"])
+      yield* conversation.pipe(
+        Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker),
+        Effect.provide(layer)
+      )
+      assert.deepStrictEqual(requests.map((line) => line.slice(0, 4)), ["A - ", "A A1", "B - ", "B B3", "A - ", "A A5"])
     }))
 
-  it.effect("forgets the id of a stream that broke off before another target answered", () =>
+  it.effect("the response id of a failed stream is dropped when another target answers", () =>
     Effect.gen(function*() {
-      const asked: Array<string> = []
+      const requests: Array<string> = []
       let isDown = true
       const tracked = (name: string) =>
         LanguageModel.make({
-          generateText: () => Effect.die("not here"),
+          generateText: () => Effect.die("not used"),
           streamText: ({ previousResponseId }) => {
-            asked.push(`${name} ${previousResponseId ?? "-"}`)
-            const head: Response.StreamPartEncoded = { type: "response-metadata", id: `${name}${asked.length}` }
+            requests.push(`${name} ${previousResponseId ?? "-"}`)
+            const head: Response.StreamPartEncoded = { type: "response-metadata", id: `${name}${requests.length}` }
             return isDown && name === "A"
               ? Stream.concat(Stream.make(head), Stream.fail(overloaded))
               : Stream.make<Array<Response.StreamPartEncoded>>(
@@ -490,26 +494,29 @@ describe("the tracker of response ids", () => {
           { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, tracked("B")) }
         ]
       })
-      const talk = Effect.gen(function*() {
+      const conversation = Effect.gen(function*() {
         const chat = yield* Chat.empty
         yield* Stream.runDrain(chat.streamText({ prompt: "one" }))
         isDown = false
         yield* Stream.runDrain(chat.streamText({ prompt: "two" }))
       })
       const tracker = yield* ResponseIdTracker.make
-      yield* talk.pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker), Effect.provide(layer))
-      assert.deepStrictEqual(asked, ["A -", "B -", "A -"])
+      yield* conversation.pipe(
+        Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker),
+        Effect.provide(layer)
+      )
+      assert.deepStrictEqual(requests, ["A -", "B -", "A -"])
     }))
 
-  it.effect("forgets the id of an attempt that failed before the same target is asked again", () =>
+  it.effect("the response id of a failed attempt is dropped before the same target is called again", () =>
     Effect.gen(function*() {
-      const asked: Array<string> = []
+      const requests: Array<string> = []
       const tracked = LanguageModel.make({
-        generateText: () => Effect.die("not here"),
+        generateText: () => Effect.die("not used"),
         streamText: ({ incrementalPrompt, previousResponseId, prompt }) => {
-          asked.push(`${previousResponseId ?? "-"} ${(incrementalPrompt ?? prompt).content.length}`)
-          const head: Response.StreamPartEncoded = { type: "response-metadata", id: `r${asked.length}` }
-          return asked.length === 2
+          requests.push(`${previousResponseId ?? "-"} ${(incrementalPrompt ?? prompt).content.length}`)
+          const head: Response.StreamPartEncoded = { type: "response-metadata", id: `r${requests.length}` }
+          return requests.length === 2
             ? Stream.concat(Stream.make(head), Stream.fail(overloaded))
             : Stream.make<Array<Response.StreamPartEncoded>>(
               head,
@@ -521,23 +528,23 @@ describe("the tracker of response ids", () => {
         }
       })
       const layer = ResilientModel.layer({
-        retry: plain(),
+        retry: plainRetry(),
         targets: [{ name: "A", layer: Layer.effect(LanguageModel.LanguageModel, tracked) }]
       })
-      const talk = Effect.gen(function*() {
+      const conversation = Effect.gen(function*() {
         const chat = yield* Chat.empty
         yield* Stream.runDrain(chat.streamText({ prompt: "one" }))
         yield* Stream.runDrain(chat.streamText({ prompt: "two" }))
       })
       const tracker = yield* ResponseIdTracker.make
-      yield* during(
+      yield* runFor(
         "1 second",
-        talk.pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker), Effect.provide(layer))
+        conversation.pipe(Effect.provideService(ResponseIdTracker.ResponseIdTracker, tracker), Effect.provide(layer))
       )
-      assert.deepStrictEqual(asked, ["- 1", "r1 1", "- 3"])
+      assert.deepStrictEqual(requests, ["- 1", "r1 1", "- 3"])
     }))
 
-  it.effect("is not shared by two layers that call a target the same", () =>
+  it.effect("two layers with a target of the same name do not share response ids", () =>
     Effect.gen(function*() {
       const one = tracking()
       const two = tracking()
@@ -549,12 +556,12 @@ describe("the tracker of response ids", () => {
           Effect.provide(layer)
         )
       }
-      assert.deepStrictEqual([one.asked, two.asked], [["A - all"], ["A - all"]])
+      assert.deepStrictEqual([one.requests, two.requests], [["A - all"], ["A - all"]])
     }))
 })
 
-describe("a second finish part", () => {
-  it.effect("is not handed on", () =>
+describe("duplicate finish parts", () => {
+  it.effect("a second finish part is not handed on", () =>
     Effect.gen(function*() {
       const last = { ...finish, reason: "stop", response: undefined } as const
       const model = yield* resilient(

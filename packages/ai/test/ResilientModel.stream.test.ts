@@ -7,10 +7,20 @@ import * as Turn from "@sluice/ai/testing/Turn"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as Deadline from "@sluice/core/Deadline"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { build, during, errorOf, plain, readAll, rejectionOf, told, valueOf } from "./support/resilient.ts"
+import {
+  build,
+  errorOf,
+  failed,
+  plainRetry,
+  readAll,
+  rejectionOf,
+  runFor,
+  single,
+  summaryOf,
+  valueOf
+} from "./support/resilient.ts"
 
 const ok = Turn.answer("well and good")
-const failed = Turn.status(503)
 const overloaded = (afterTokens: number) => Turn.error({ type: "overloaded_error", message: "Overloaded", afterTokens })
 const once = { retry: RetryPolicy.none }
 
@@ -23,43 +33,44 @@ const toolkit = Effect.provide(
   Toolkit.make(Add).toLayer({ add: ({ a, b }) => Effect.succeed(a + b) })
 )
 
-/** One call at a time. The others are queued. */
-const single = { capacity: 1, queue: 100 }
-
-describe("a stream that fails before its answer has begun", () => {
-  it.effect("is asked for elsewhere, and nothing of it is seen", () =>
-    Effect.gen(function*() {
-      const turns: ReadonlyArray<Turn.Turn> = [
-        failed,
-        Turn.reset(),
-        overloaded(0),
-        Turn.cut({ afterTokens: 0 }),
-        Turn.reset({ afterTokens: 0 }),
-        Turn.malformed({ afterTokens: 0 }),
-        Turn.html(),
-        Turn.refusal("rateLimit")
-      ]
-      for (const streamErrors of ["parts", "failures"] as const) {
-        for (const turn of turns) {
-          const { left, seen, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
-          const { end, parts, text } = valueOf(yield* during(0, readAll(stream)))
-          assert.strictEqual(`${text}: ${end}`, "well and good: end", JSON.stringify(turn))
-          assert.strictEqual(parts.filter((type) => type === "response-metadata").length, 1)
-          assert.deepStrictEqual((yield* seen).map((line) => line.split(" ")[2]), ["failed", "complete"])
-          assert.strictEqual(yield* left, 0)
+describe("streams that fail before their first output", () => {
+  it.effect(
+    "a stream that fails before output moves to the next target and hands on none of its parts",
+    () =>
+      Effect.gen(function*() {
+        const turns: ReadonlyArray<Turn.Turn> = [
+          failed,
+          Turn.reset(),
+          overloaded(0),
+          Turn.cut({ afterTokens: 0 }),
+          Turn.reset({ afterTokens: 0 }),
+          Turn.malformed({ afterTokens: 0 }),
+          Turn.html(),
+          Turn.refusal("rateLimit")
+        ]
+        for (const streamErrors of ["parts", "failures"] as const) {
+          for (const turn of turns) {
+            const { inUse, targetCalls, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
+            const { end, parts, text } = valueOf(yield* runFor(0, readAll(stream)))
+            assert.strictEqual(`${text}: ${end}`, "well and good: end", JSON.stringify(turn))
+            assert.strictEqual(parts.filter((type) => type === "response-metadata").length, 1)
+            assert.deepStrictEqual((yield* targetCalls).map((line) => line.split(" ")[2]), ["failed", "complete"])
+            assert.strictEqual(yield* inUse, 0)
+          }
         }
-      }
-    }))
+      }),
+    20_000
+  )
 
-  it.effect("is asked for again, after the back-off, where there is no other", () =>
+  it.effect("a stream that fails before output is retried after the backoff if there is no other target", () =>
     Effect.gen(function*() {
-      const { seen, stream } = yield* build({ A: [failed, overloaded(0), ok] })
-      const { end, text } = valueOf(yield* during("3 seconds", readAll(stream)))
+      const { targetCalls, stream } = yield* build({ A: [failed, overloaded(0), ok] })
+      const { end, text } = valueOf(yield* runFor("3 seconds", readAll(stream)))
       assert.strictEqual(`${text}: ${end}`, "well and good: end")
-      assert.deepStrictEqual(yield* seen, ["A Status failed 0-0", "A Error failed 1-1", "A Answer complete 3-3"])
+      assert.deepStrictEqual(yield* targetCalls, ["A Status failed 0-0", "A Error failed 1-1", "A Answer complete 3-3"])
     }))
 
-  it.effect("by an error within it, does what such an error says", () =>
+  it.effect("an error event before output is retried or final by its type", () =>
     Effect.gen(function*() {
       const cases = [
         ["rate_limit_error", "Please try again in 20s", "RateLimitError", 2, "20-20"],
@@ -75,10 +86,10 @@ describe("a stream that fails before its answer has begun", () => {
       for (const [type, message, reason, requests, last] of cases) {
         const turn = Turn.error({ type, message, afterTokens: 0 })
         const start = yield* Clock.currentTimeMillis
-        const { seen, stream } = yield* build({ A: [turn, ok] })
-        const { end } = valueOf(yield* during("1 minute", readAll(stream)))
+        const { targetCalls, stream } = yield* build({ A: [turn, ok] })
+        const { end } = valueOf(yield* runFor("1 minute", readAll(stream)))
         assert.strictEqual(end, requests === 1 ? reason : "end", message)
-        const lines = yield* seen
+        const lines = yield* targetCalls
         assert.strictEqual(lines.length, requests, message)
         if (requests === 2) {
           const at = Number(lines.at(-1)?.split(" ")[3]?.split("-")[0]) - start / 1000
@@ -87,17 +98,17 @@ describe("a stream that fails before its answer has begun", () => {
       }
     }))
 
-  it.effect("empty, is asked for once more", () =>
+  it.effect("an empty stream is re-asked once", () =>
     Effect.gen(function*() {
-      const { seen, stream } = yield* build({ A: [Turn.empty(), ok, Turn.empty(), Turn.empty()] }, once)
-      assert.strictEqual(valueOf(yield* during(0, readAll(stream))).text, "well and good")
-      const again = valueOf(yield* during("1 minute", readAll(stream)))
+      const { targetCalls, stream } = yield* build({ A: [Turn.empty(), ok, Turn.empty(), Turn.empty()] }, once)
+      assert.strictEqual(valueOf(yield* runFor(0, readAll(stream))).text, "well and good")
+      const again = valueOf(yield* runFor("1 minute", readAll(stream)))
       assert.deepStrictEqual(again, { parts: [], text: "", end: "EmptyAnswer" })
-      assert.strictEqual((yield* seen).length, 4)
+      assert.strictEqual((yield* targetCalls).length, 4)
     }))
 })
 
-describe("a stream that fails within its answer", () => {
+describe("streams that fail after their first output", () => {
   const turns: ReadonlyArray<readonly [Turn.Turn, string]> = [
     [overloaded(2), "InternalProviderError"],
     [Turn.cut({ afterTokens: 2 }), "TruncatedStream"],
@@ -106,83 +117,88 @@ describe("a stream that fails within its answer", () => {
     [Turn.malformed({ afterTokens: 2 }), "MalformedEvent"]
   ]
 
-  it.effect("is final, and typed: two targets are never mixed", () =>
+  it.effect("a failure after output is final and typed, and no second target is called", () =>
     Effect.gen(function*() {
       for (const streamErrors of ["parts", "failures"] as const) {
         for (const [turn, expected] of turns) {
-          const { left, seen, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
-          const { end, text } = valueOf(yield* during("1 minute", readAll(stream)))
+          const { inUse, targetCalls, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
+          const { end, text } = valueOf(yield* runFor("1 minute", readAll(stream)))
           assert.strictEqual(end, expected)
           assert.isAbove(text.length, 0)
-          assert.strictEqual((yield* seen).length, 1)
-          assert.strictEqual(yield* left, 0)
+          assert.strictEqual((yield* targetCalls).length, 1)
+          assert.strictEqual(yield* inUse, 0)
         }
       }
     }))
 
-  it.effect("counts against the circuit", () =>
+  it.effect("a failure after output counts against the circuit", () =>
     Effect.gen(function*() {
       for (const [turn] of turns) {
         const breaker = { trip: CircuitBreaker.consecutive(1) }
         const { resilient, stream } = yield* build({ A: { turns: [turn], breaker } })
-        yield* during(0, readAll(stream))
+        yield* runFor(0, readAll(stream))
         assert.strictEqual((yield* resilient.targets)[0]?.circuit?._tag, "Open", JSON.stringify(turn))
       }
     }))
 
-  it.effect("begins anew elsewhere, by option, and the consumer is told", () =>
+  it.effect("afterOutput \"restart\" starts over at the next target and emits a restart part", () =>
     Effect.gen(function*() {
       for (const [turn] of turns) {
-        const { left, seen, stream } = yield* build({ A: [turn], B: [ok] }, { afterOutput: "restart" })
-        const { end, parts, text } = valueOf(yield* during("1 minute", readAll(stream)))
+        const { inUse, targetCalls, stream } = yield* build({ A: [turn], B: [ok] }, { afterOutput: "restart" })
+        const { end, parts, text } = valueOf(yield* runFor("1 minute", readAll(stream)))
         assert.strictEqual(end, "end")
         const at = parts.indexOf("restart A B")
         assert.isAbove(at, 0)
         assert.strictEqual(parts[at + 1], "response-metadata")
         assert.isTrue(text.endsWith("well and good"))
-        assert.strictEqual((yield* seen).length, 2)
-        assert.strictEqual(yield* left, 0)
+        assert.strictEqual((yield* targetCalls).length, 2)
+        assert.strictEqual(yield* inUse, 0)
       }
     }))
 
-  it.effect("begins anew no more often than there are attempts", () =>
+  it.effect("a stream restarts no more often than its attempts allow", () =>
     Effect.gen(function*() {
-      const { seen, stream } = yield* build({ A: [overloaded(2)], B: [overloaded(1)] }, { afterOutput: "restart" })
-      const { end, parts } = valueOf(yield* during("1 minute", readAll(stream)))
+      const { targetCalls, stream } = yield* build({ A: [overloaded(2)], B: [overloaded(1)] }, {
+        afterOutput: "restart"
+      })
+      const { end, parts } = valueOf(yield* runFor("1 minute", readAll(stream)))
       assert.strictEqual(end, "InternalProviderError")
       assert.deepStrictEqual(parts.filter((part) => part.startsWith("restart")), ["restart A B", "restart B A"])
-      assert.strictEqual((yield* seen).length, 3)
+      assert.strictEqual((yield* targetCalls).length, 3)
     }))
 
-  it.effect("begins anew at the same target after the back-off, and out of the attempts of a retry around it", () =>
+  it.effect("a restart at the same target follows the backoff and uses the attempts of a retry around the stream", () =>
     Effect.gen(function*() {
-      const { seen, stream } = yield* build({ A: [overloaded(2)] }, { afterOutput: "restart" })
-      const retried = RetryPolicy.retry(Stream.runDrain(stream), plain({ maxAttempts: 3 }))
-      const [exit, logs] = valueOf(yield* during("1 minute", ResilientModel.withLogs(retried)))
-      assert.strictEqual(told(exit), "InternalProviderError")
-      assert.deepStrictEqual((yield* seen).map((line) => line.split(" ")[3]), ["0-0", "1-1", "2-2"])
+      const { targetCalls, stream } = yield* build({ A: [overloaded(2)] }, { afterOutput: "restart" })
+      const retried = RetryPolicy.retry(Stream.runDrain(stream), plainRetry({ maxAttempts: 3 }))
+      const [exit, logs] = valueOf(yield* runFor("1 minute", ResilientModel.withLogs(retried)))
+      assert.strictEqual(summaryOf(exit), "InternalProviderError")
+      assert.deepStrictEqual((yield* targetCalls).map((line) => line.split(" ")[3]), ["0-0", "1-1", "2-2"])
       assert.deepStrictEqual(
         logs.map(({ steps }) => steps.map((step) => step._tag === "Attempt" ? step.next : step._tag)),
         [["Restart", "Restart", "Stop"]]
       )
     }))
 
-  it.effect("does not begin anew once a tool was called", () =>
+  it.effect("a stream does not restart after a tool call", () =>
     Effect.gen(function*() {
       const calls = Turn.stall({
         content: [{ type: "tool-call", name: "add", params: { a: 1, b: 2 } }, { type: "text", text: "one two three" }],
         afterTokens: 3
       })
-      const { model, seen } = yield* build({ A: [calls], B: [ok] }, { afterOutput: "restart", idleTimeout: "1 second" })
+      const { model, targetCalls } = yield* build({ A: [calls], B: [ok] }, {
+        afterOutput: "restart",
+        idleTimeout: "1 second"
+      })
       const stream = model.streamText({ prompt: "hi", toolkit: yield* toolkit, disableToolCallResolution: true })
-      const { end } = valueOf(yield* during("1 minute", readAll(stream)))
+      const { end } = valueOf(yield* runFor("1 minute", readAll(stream)))
       assert.strictEqual(end, "IdleTimeout")
-      assert.strictEqual((yield* seen).length, 1)
+      assert.strictEqual((yield* targetCalls).length, 1)
     }))
 })
 
-describe("what is held before the answer begins", () => {
-  it.effect("is not handed on before it does", () =>
+describe("parts before the first output", () => {
+  it.effect("parts before the first output are held until it arrives", () =>
     Effect.gen(function*() {
       const { stream } = yield* build({ A: [Turn.answer("later", { firstTokenMillis: 5_000 })] })
       let parts = 0
@@ -194,11 +210,11 @@ describe("what is held before the answer begins", () => {
       yield* Fiber.join(fiber)
     }))
 
-  it.effect("is bounded, by parts and by bytes: with more than that, what comes then is final", () =>
+  it.effect("held parts are bounded by count and bytes, and a failure after the bound is final", () =>
     Effect.gen(function*() {
-      const announcing = (parts: number) =>
+      const withoutOutput = (parts: number) =>
         LanguageModel.make({
-          generateText: () => Effect.die("not here"),
+          generateText: () => Effect.die("not used"),
           streamText: () =>
             Stream.concat(
               Stream.fromIterable(
@@ -214,30 +230,35 @@ describe("what is held before the answer begins", () => {
             )
         })
       const good = yield* build({ B: [ok] })
-      const cases = [[{}, 63, 1], [{}, 64, 0], [{ maxHeldParts: 3 }, 3, 0], [{ maxHeldBytes: 500 }, 4, 1], [
-        { maxHeldBytes: 500 },
-        5,
-        0
-      ]] as const
-      for (const [options, parts, moves] of cases) {
+      const cases = [
+        [{}, 63, true],
+        [{}, 64, false],
+        [{ maxHeldParts: 3 }, 3, false],
+        [{ maxHeldBytes: 500 }, 4, true],
+        [{ maxHeldBytes: 500 }, 5, false]
+      ] as const
+      for (const [options, parts, movesOn] of cases) {
         const layer = ResilientModel.layer({
           ...options,
           targets: [
-            { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, announcing(parts)) },
+            { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, withoutOutput(parts)) },
             { name: "B", layer: Layer.succeed(LanguageModel.LanguageModel, good.model) }
           ]
         })
-        const { end, parts: seen } = yield* Effect.provide(readAll(LanguageModel.streamText({ prompt: "hi" })), layer)
-        assert.strictEqual(end, moves === 1 ? "end" : "InternalProviderError", `${parts}`)
-        assert.strictEqual(seen.filter((type) => type === "text-start").length, moves === 1 ? 1 : parts)
+        const { end, parts: received } = yield* Effect.provide(
+          readAll(LanguageModel.streamText({ prompt: "hi" })),
+          layer
+        )
+        assert.strictEqual(end, movesOn ? "end" : "InternalProviderError", `${parts}`)
+        assert.strictEqual(received.filter((type) => type === "text-start").length, movesOn ? 1 : parts)
       }
     }))
 })
 
-describe("a stream's limits", () => {
+describe("stream timeouts", () => {
   const limits = { firstTokenTimeout: "10 seconds", idleTimeout: "3 seconds", attemptTimeout: "30 seconds" } as const
 
-  it.effect("the first token: given up, closed, and asked for elsewhere", () =>
+  it.effect("a stream without a first token is closed, and the next target is called", () =>
     Effect.gen(function*() {
       for (
         const turn of [
@@ -247,15 +268,15 @@ describe("a stream's limits", () => {
           Turn.delay(ok, "1 hour")
         ]
       ) {
-        const { left, seen, stream } = yield* build({ A: [turn], B: [ok] }, limits)
-        const { end, text } = valueOf(yield* during("10 seconds", readAll(stream)))
+        const { inUse, targetCalls, stream } = yield* build({ A: [turn], B: [ok] }, limits)
+        const { end, text } = valueOf(yield* runFor("10 seconds", readAll(stream)))
         assert.strictEqual(`${text}: ${end}`, "well and good: end")
-        assert.strictEqual((yield* seen)[0]?.split(" ")[2], "interrupted")
-        assert.strictEqual(yield* left, 0)
+        assert.strictEqual((yield* targetCalls)[0]?.split(" ")[2], "interrupted")
+        assert.strictEqual(yield* inUse, 0)
       }
     }))
 
-  it.effect("the first token, the silence after it and the whole: each its own typed error", () =>
+  it.effect("the first token, silence and the whole attempt each have their own typed error", () =>
     Effect.gen(function*() {
       const slow = Turn.answer("a b c d e f g h i j k l m n o p q r s t", { tokenMillis: 2_000 })
       const cases = [
@@ -264,66 +285,70 @@ describe("a stream's limits", () => {
         [slow, 30, { _tag: "AttemptTimeout", after: Duration.seconds(30) }]
       ] as const
       for (const [turn, seconds, expected] of cases) {
-        const { left, seen, stream } = yield* build({ A: { turns: [turn], ...limits } }, once)
-        const exit = yield* during(`${seconds} seconds`, Stream.runDrain(stream))
+        const { inUse, targetCalls, stream } = yield* build({ A: { turns: [turn], ...limits } }, once)
+        const exit = yield* runFor(`${seconds} seconds`, Stream.runDrain(stream))
         assert.deepInclude(rejectionOf(exit), expected)
         assert.isTrue(errorOf(exit).isRetryable)
-        const [from, to] = (yield* seen)[0]?.split(" ")[3]?.split("-").map(Number) ?? []
+        const [from, to] = (yield* targetCalls)[0]?.split(" ")[3]?.split("-").map(Number) ?? []
         assert.strictEqual((to ?? 0) - (from ?? 0), seconds)
-        assert.strictEqual(yield* left, 0)
+        assert.strictEqual(yield* inUse, 0)
       }
     }))
 
-  it.effect("are not the consumer's: it may take its time", () =>
+  it.effect("a slow consumer trips attemptTimeout but not firstTokenTimeout or idleTimeout", () =>
     Effect.gen(function*() {
-      const given = { A: [Turn.answer("a b c d e f g h i j")] }
+      const targets = { A: [Turn.answer("a b c d e f g h i j")] }
       for (const [attemptTimeout, expected] of [["30 seconds", "AttemptTimeout"], ["1 hour", "read"]] as const) {
-        const { stream } = yield* build(given, { ...limits, attemptTimeout })
+        const { stream } = yield* build(targets, { ...limits, attemptTimeout })
         const slowly = Stream.runForEach(stream, () => Effect.sleep("5 seconds"))
-        assert.strictEqual(told(yield* during("1 hour", Effect.as(slowly, "read"))), expected)
+        assert.strictEqual(summaryOf(yield* runFor("1 hour", Effect.as(slowly, "read"))), expected)
       }
     }))
 
-  it.effect("the deadline is for all attempts together, by option or from outside", () =>
+  it.effect("the deadline bounds all attempts together, whether set by option or from outside", () =>
     Effect.gen(function*() {
       const hang = [Turn.hang()]
-      const given = { A: hang, B: hang, C: hang }
-      const own = yield* build(given, { deadline: "5 seconds", firstTokenTimeout: "2 seconds" })
-      const exit = yield* during("5 seconds", Stream.runDrain(own.stream))
+      const targets = { A: hang, B: hang, C: hang }
+      const own = yield* build(targets, { deadline: "5 seconds", firstTokenTimeout: "2 seconds" })
+      const exit = yield* runFor("5 seconds", Stream.runDrain(own.stream))
       assert.deepInclude(rejectionOf(exit), { _tag: "DeadlineExceeded", budget: Duration.seconds(5) })
       assert.isFalse(errorOf(exit).isRetryable)
-      assert.deepStrictEqual(yield* own.seen, [
+      assert.deepStrictEqual(yield* own.targetCalls, [
         "A Hang interrupted 0-2",
         "B Hang interrupted 2-4",
         "C Hang interrupted 4-5"
       ])
-      const outer = yield* build(given, { firstTokenTimeout: "2 seconds" })
-      const outside = yield* during("5 seconds", Stream.runDrain(Deadline.withinStream(outer.stream, "5 seconds")))
+      const outer = yield* build(targets, { firstTokenTimeout: "2 seconds" })
+      const outside = yield* runFor("5 seconds", Stream.runDrain(Deadline.withinStream(outer.stream, "5 seconds")))
       assert.isTrue(Exit.isFailure(outside))
-      assert.strictEqual(yield* outer.left, 0)
+      assert.strictEqual(yield* outer.inUse, 0)
     }))
 })
 
-describe("three targets", () => {
-  it.effect("an overload within the first, silence of the second, and the answer is the third's alone", () =>
+describe("streams over three targets", () => {
+  it.effect("after an overload of A and silence of B, the consumer gets only the answer of C", () =>
     Effect.gen(function*() {
-      const { left, seen, stream } = yield* build(
+      const { inUse, targetCalls, stream } = yield* build(
         { A: [overloaded(0)], B: [Turn.hang({ headers: true })], C: [Turn.answer("the answer of C")] },
         { firstTokenTimeout: "2 seconds", deadline: "5 seconds" }
       )
-      const { end, parts, text } = valueOf(yield* during("2 seconds", readAll(stream)))
+      const { end, parts, text } = valueOf(yield* runFor("2 seconds", readAll(stream)))
       assert.strictEqual(`${text}: ${end}`, "the answer of C: end")
       assert.deepStrictEqual(parts.filter((type) => !type.startsWith("text")), ["response-metadata", "finish"])
-      assert.deepStrictEqual(yield* seen, ["A Error failed 0-0", "B Hang interrupted 0-2", "C Answer complete 2-2"])
-      assert.strictEqual(yield* left, 0)
+      assert.deepStrictEqual(yield* targetCalls, [
+        "A Error failed 0-0",
+        "B Hang interrupted 0-2",
+        "C Answer complete 2-2"
+      ])
+      assert.strictEqual(yield* inUse, 0)
     }))
 })
 
-describe("a stream that is complete", () => {
-  it.effect("says who gave it, and for how much", () =>
+describe("complete streams", () => {
+  it.effect("the finish part names the target and its usage", () =>
     Effect.gen(function*() {
       const { stream } = yield* build({ A: [failed], B: [ok] })
-      const parts = valueOf(yield* during(0, Stream.runCollect(stream)))
+      const parts = valueOf(yield* runFor(0, Stream.runCollect(stream)))
       const last = parts.at(-1)
       assert.deepInclude(last === undefined ? undefined : ResilientModel.answeredBy(last), {
         target: "B",
@@ -334,10 +359,10 @@ describe("a stream that is complete", () => {
       })
     }))
 
-  it.effect("has its tokens estimated where the provider does not count, and says so", () =>
+  it.effect("usage is estimated and marked as such if the provider reports none", () =>
     Effect.gen(function*() {
       const { stream } = yield* build({ A: [Turn.answer("x".repeat(40), { usage: "none" })] })
-      const parts = valueOf(yield* during(0, Stream.runCollect(stream)))
+      const parts = valueOf(yield* runFor(0, Stream.runCollect(stream)))
       const last = parts.at(-1)
       assert.deepInclude(last === undefined ? undefined : ResilientModel.answeredBy(last), {
         inputTokens: 1,
@@ -346,20 +371,20 @@ describe("a stream that is complete", () => {
       })
     }))
 
-  it.effect("although its length was its limit: it says so itself", () =>
+  it.effect("a stream that ends by its length limit or a content filter is complete", () =>
     Effect.gen(function*() {
       for (const finish of ["length", "content-filter"] as const) {
         for (const content of ["cut off", ""]) {
-          const { seen, stream } = yield* build({ A: [Turn.answer(content, { finish })], B: [ok] })
-          const parts = valueOf(yield* during(0, Stream.runCollect(stream)))
+          const { targetCalls, stream } = yield* build({ A: [Turn.answer(content, { finish })], B: [ok] })
+          const parts = valueOf(yield* runFor(0, Stream.runCollect(stream)))
           const last = parts.at(-1)
           assert.strictEqual(last?.type === "finish" ? last.reason : undefined, finish)
-          assert.strictEqual((yield* seen).length, 1)
+          assert.strictEqual((yield* targetCalls).length, 1)
         }
       }
     }))
 
-  it.effect("is a success of its target as soon as its finish part is there", () =>
+  it.effect("a stream is a success of its target as soon as its finish part arrives", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) }
       const { resilient, stream } = yield* build({ A: { turns: [ok], breaker } })
@@ -371,31 +396,35 @@ describe("a stream that is complete", () => {
     }))
 })
 
-describe("a consumer that leaves", () => {
-  it.effect("closes the target, frees the permit, counts for nothing, and is told so in the log", () =>
+describe("consumers that leave", () => {
+  it.effect("a consumer that leaves closes the target, frees its permit, adds no evidence and is logged as Interrupted", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) }
       const turns = [Turn.answer("a b c d", { tokenMillis: 1_000 })]
-      const { left, resilient, seen, stream } = yield* build({ A: { turns, breaker, backpressure: single } })
+      const { inUse, resilient, targetCalls, stream } = yield* build({ A: { turns, breaker, backpressure: single } })
       const leaves = [
         Stream.runDrain(Stream.take(stream, 4)),
         Stream.runForEach(stream, () => Effect.fail("the consumer's own")),
         Effect.timeoutOption(Stream.runDrain(stream), "2 seconds")
       ]
       for (const leave of leaves) {
-        const exit = yield* during("10 seconds", ResilientModel.withLogs(leave))
+        const exit = yield* runFor("10 seconds", ResilientModel.withLogs(leave))
         const [, logs] = valueOf(exit)
         assert.deepStrictEqual(logs.map(({ result }) => result), ["Interrupted"])
-        assert.strictEqual(yield* left, 0)
+        assert.strictEqual(yield* inUse, 0)
       }
-      // Of a consumer that fails, a target's own finalizers see the failure.
-      assert.deepStrictEqual((yield* seen).map((line) => line.split(" ")[2]), ["interrupted", "failed", "interrupted"])
+      // If the consumer fails, the finalizers of the target see its failure.
+      assert.deepStrictEqual((yield* targetCalls).map((line) => line.split(" ")[2]), [
+        "interrupted",
+        "failed",
+        "interrupted"
+      ])
       assert.strictEqual((yield* resilient.targets)[0]?.circuit?.evidence.calls, 0)
     }))
 })
 
 describe("permits and circuits of streams", () => {
-  it.effect("follow the stream to its end, and not further", () =>
+  it.effect("a stream holds its permit until it ends and no longer", () =>
     Effect.gen(function*() {
       const turns = [Turn.answer("a b", { tokenMillis: 1_000 })]
       const { resilient, stream } = yield* build({ A: { turns, backpressure: single } })
@@ -408,57 +437,57 @@ describe("permits and circuits of streams", () => {
       assert.deepStrictEqual(yield* Fiber.join(fiber), Option.some(0))
     }))
 
-  it.effect("a target that is busy is passed over, and waited for where all are", () =>
+  it.effect("a busy target is skipped, and a stream is queued if all targets are busy", () =>
     Effect.gen(function*() {
       const turns = [Turn.answer("a b", { tokenMillis: 5_000 })]
-      const { left, seen, stream } = yield* build({
+      const { inUse, targetCalls, stream } = yield* build({
         A: { turns, backpressure: single },
         B: { turns, backpressure: single }
       })
-      const exit = yield* during("1 minute", Effect.all([stream, stream, stream].map(readAll), { concurrency: 3 }))
+      const exit = yield* runFor("1 minute", Effect.all([stream, stream, stream].map(readAll), { concurrency: 3 }))
       assert.deepStrictEqual(valueOf(exit).map(({ end }) => end), ["end", "end", "end"])
-      assert.deepStrictEqual((yield* seen).map((line) => line.split(" ").slice(0, 3).join(" ")), [
+      assert.deepStrictEqual((yield* targetCalls).map((line) => line.split(" ").slice(0, 3).join(" ")), [
         "A Answer complete",
         "A Answer complete",
         "B Answer complete"
       ])
-      assert.strictEqual(yield* left, 0)
+      assert.strictEqual(yield* inUse, 0)
     }))
 
-  it.effect("an open circuit refuses, and a probe closes it again", () =>
+  it.effect("an open circuit refuses a stream, and a successful probe closes it", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(2), openFor: "30 seconds" } as const
-      const { resilient, seen, stream } = yield* build({ A: { turns: [failed, failed, ok], breaker } }, once)
-      for (let i = 0; i < 2; i++) yield* during(0, readAll(stream))
-      assert.strictEqual(valueOf(yield* during(0, readAll(stream))).end, "CircuitOpen")
+      const { resilient, targetCalls, stream } = yield* build({ A: { turns: [failed, failed, ok], breaker } }, once)
+      for (let i = 0; i < 2; i++) yield* runFor(0, readAll(stream))
+      assert.strictEqual(valueOf(yield* runFor(0, readAll(stream))).end, "CircuitOpen")
       yield* TestClock.adjust("30 seconds")
-      assert.strictEqual(valueOf(yield* during(0, readAll(stream))).end, "end")
+      assert.strictEqual(valueOf(yield* runFor(0, readAll(stream))).end, "end")
       assert.strictEqual((yield* resilient.targets)[0]?.circuit?._tag, "Closed")
-      assert.strictEqual((yield* seen).length, 3)
+      assert.strictEqual((yield* targetCalls).length, 3)
     }))
 
-  it.effect("a probe whose stream is slow keeps its place by its parts", () =>
+  it.effect("the parts of a slow probe renew its lease", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds", probeLease: "10 seconds" } as const
       const slow = Turn.answer("a b c d e", { tokenMillis: 8_000 })
-      const { seen, stream } = yield* build({ A: { turns: [failed, slow, ok], breaker } }, once)
-      yield* during(0, readAll(stream))
+      const { targetCalls, stream } = yield* build({ A: { turns: [failed, slow, ok], breaker } }, once)
+      yield* runFor(0, readAll(stream))
       yield* TestClock.adjust("30 seconds")
       const probe = yield* Effect.forkChild(readAll(stream))
       yield* TestClock.adjust("25 seconds")
-      assert.strictEqual(valueOf(yield* during(0, readAll(stream))).end, "CircuitOpen")
+      assert.strictEqual(valueOf(yield* runFor(0, readAll(stream))).end, "CircuitOpen")
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual((yield* Fiber.join(probe)).end, "end")
-      assert.strictEqual((yield* seen).length, 2)
+      assert.strictEqual((yield* targetCalls).length, 2)
     }))
 })
 
-describe("the budget of attempts of streams", () => {
-  it.effect("is shared with a retry around the stream", () =>
+describe("the attempt budget of streams", () => {
+  it.effect("a retry around the stream shares the attempt budget", () =>
     Effect.gen(function*() {
-      const { seen, stream } = yield* build({ A: [failed] }, { retry: plain({ maxAttempts: 3 }) })
-      const retried = RetryPolicy.retryStream(stream, plain({ maxAttempts: 2 }))
-      assert.strictEqual(valueOf(yield* during("1 minute", readAll(retried))).end, "InternalProviderError")
-      assert.strictEqual((yield* seen).length, 2)
+      const { targetCalls, stream } = yield* build({ A: [failed] }, { retry: plainRetry({ maxAttempts: 3 }) })
+      const retried = RetryPolicy.retryStream(stream, plainRetry({ maxAttempts: 2 }))
+      assert.strictEqual(valueOf(yield* runFor("1 minute", readAll(retried))).end, "InternalProviderError")
+      assert.strictEqual((yield* targetCalls).length, 2)
     }))
 })

@@ -4,14 +4,14 @@ import { AiError } from "effect/ai"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 
 const millis = (headers: RetryAfter.Headers, options?: RetryAfter.Options) => {
-  const wait = RetryAfter.fromHeaders(headers, options)
-  return wait === undefined ? undefined : Duration.toMillis(wait)
+  const delay = RetryAfter.fromHeaders(headers, options)
+  return delay === undefined ? undefined : Duration.toMillis(delay)
 }
 
 const now = Date.UTC(2026, 10, 21, 12, 0, 0)
 
 describe("RetryAfter.fromHeaders", () => {
-  it("reads milliseconds and seconds, whole or broken", () => {
+  it("fromHeaders reads whole and fractional milliseconds and seconds", () => {
     assert.strictEqual(millis({ "retry-after-ms": "634" }), 634)
     assert.strictEqual(millis({ "retry-after-ms": "12.5" }), 12.5)
     assert.strictEqual(millis({ "x-ms-retry-after-ms": "700" }), 700)
@@ -20,42 +20,42 @@ describe("RetryAfter.fromHeaders", () => {
     assert.strictEqual(millis({ "retry-after": "0" }), 0)
   })
 
-  it("takes the most precise that can be read", () => {
+  it("fromHeaders takes the most precise header that it can read", () => {
     assert.strictEqual(millis({ "retry-after-ms": "10", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 10)
     assert.strictEqual(millis({ "retry-after-ms": "soon", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 20)
     assert.strictEqual(millis({ "retry-after-ms": "-1", "retry-after": "30" }), 30_000)
   })
 
-  it("reads an HTTP date against the clock, in all three of its forms", () => {
+  it("fromHeaders reads the three forms of an HTTP date relative to the clock", () => {
     assert.strictEqual(millis({ "retry-after": "Sat, 21 Nov 2026 12:00:05 GMT" }, { now }), 5000)
     assert.strictEqual(millis({ "retry-after": "Saturday, 21-Nov-26 12:00:05 GMT" }, { now }), 5000)
     assert.strictEqual(millis({ "retry-after": "Sat Nov 21 12:00:05 2026" }, { now }), 5000)
   })
 
-  it("is no time for a date that has passed", () => {
+  it("a date in the past is a delay of 0", () => {
     assert.strictEqual(millis({ "retry-after": "Sat, 21 Nov 2026 11:00:00 GMT" }, { now }), 0)
   })
 
-  it("reads a date against the answer's own without a clock, and not at all without either", () => {
+  it("without a clock, a date is read relative to the response's Date header, or not at all", () => {
     const date = "Sat, 21 Nov 2026 12:00:05 GMT"
     assert.strictEqual(millis({ "retry-after": date, date: "Sat, 21 Nov 2026 12:00:01 GMT" }), 4000)
     assert.isUndefined(millis({ "retry-after": date }))
   })
 
-  it("is never negative, no number or endless, whatever was sent", () => {
+  it("fromHeaders ignores values that are not plain, non-negative numbers", () => {
     for (const value of ["-5", "NaN", "Infinity", "1e9", "0x10", "", "  ", "soon", "1,5", "5s", "-Infinity", "1.2.3"]) {
       assert.isUndefined(millis({ "retry-after": value }, { now }), value)
       assert.isUndefined(millis({ "retry-after-ms": value }, { now }), value)
     }
   })
 
-  it("is bounded, by a day unless told otherwise", () => {
+  it("a delay is bounded by `max`, which is one day by default", () => {
     assert.strictEqual(millis({ "retry-after": "31536000" }), 86_400_000)
     assert.strictEqual(millis({ "retry-after": "9".repeat(400) }), 86_400_000)
     assert.strictEqual(millis({ "retry-after": "31536000" }, { max: "2 minutes" }), 120_000)
   })
 
-  it("falls back to the longest reset among the limits that have nothing left", () => {
+  it("without Retry-After, the longest reset of the exhausted limits counts", () => {
     assert.strictEqual(
       millis({
         "x-ratelimit-remaining-requests": "0",
@@ -72,7 +72,7 @@ describe("RetryAfter.fromHeaders", () => {
     )
   })
 
-  it("reads a reset as units, seconds or a date, by its form and magnitude", () => {
+  it("a reset is read as units, seconds or a date by its form and magnitude", () => {
     const reset = (value: string) => millis({ "x-ratelimit-remaining": "0", "x-ratelimit-reset": value }, { now })
     assert.strictEqual(reset("1h2m3.5s"), 3_723_500)
     assert.strictEqual(reset("2d"), 86_400_000)
@@ -85,10 +85,10 @@ describe("RetryAfter.fromHeaders", () => {
   })
 })
 
-describe("RetryAfter.fromHeaders, Anthropic's limits", () => {
+describe("RetryAfter.fromHeaders with Anthropic's limits", () => {
   const reset = new Date(now + 9000).toISOString()
 
-  it("reads the reset of a limit that has nothing left, whichever it is", () => {
+  it("the reset of any exhausted limit is read", () => {
     for (const kind of ["requests", "tokens", "input-tokens", "output-tokens"]) {
       const headers = { [`anthropic-ratelimit-${kind}-remaining`]: "0", [`anthropic-ratelimit-${kind}-reset`]: reset }
       assert.strictEqual(millis(headers, { now }), 9000, kind)
@@ -98,7 +98,7 @@ describe("RetryAfter.fromHeaders, Anthropic's limits", () => {
     }
   })
 
-  it("takes the longest of several, and retry-after before all of them", () => {
+  it("the longest of several resets counts, and Retry-After takes precedence", () => {
     const headers = {
       "anthropic-ratelimit-requests-remaining": "0",
       "anthropic-ratelimit-requests-reset": "2026-11-21T12:00:03Z",
@@ -111,7 +111,7 @@ describe("RetryAfter.fromHeaders, Anthropic's limits", () => {
     assert.strictEqual(millis({ ...headers, "retry-after": "7" }, { now }), 7000)
   })
 
-  it("is no time for a reset that has passed, and reads nothing else as a date", () => {
+  it("a reset in the past is a delay of 0, and only a full ISO date with a time zone is read", () => {
     const at = (reset: string) =>
       millis({ "anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": reset }, { now })
     assert.strictEqual(at("2026-11-21T11:00:00Z"), 0)
@@ -121,19 +121,19 @@ describe("RetryAfter.fromHeaders, Anthropic's limits", () => {
     assert.strictEqual(at("9999-12-31T23:59:59Z"), 86_400_000)
   })
 
-  it("reads the same limits without a prefix", () => {
+  it("limits without a prefix are read", () => {
     assert.strictEqual(millis({ "ratelimit-remaining": "0", "ratelimit-reset": "30" }), 30_000)
   })
 })
 
 describe("RetryAfter.fromText", () => {
-  const wait = (text: string, options?: RetryAfter.Options) => {
-    const wait = RetryAfter.fromText(text, options)
-    return wait === undefined ? undefined : Duration.toMillis(wait)
+  const delayIn = (text: string, options?: RetryAfter.Options) => {
+    const delay = RetryAfter.fromText(text, options)
+    return delay === undefined ? undefined : Duration.toMillis(delay)
   }
 
   for (
-    const [said, expected] of [
+    const [text, expected] of [
       ["Rate limit reached for gpt-4o: Limit 500, Used 500. Please try again in 634ms. Visit https://x", 634],
       ["Please try again in 1m30s.", 90_000],
       ["Please try again in 7.66s. Need more tokens?", 7660],
@@ -153,12 +153,12 @@ describe("RetryAfter.fromText", () => {
       ["retry after some time, or try again in 3s", 3000]
     ] as const
   ) {
-    it(`${said}: ${expected} ms`, () => assert.strictEqual(wait(said), expected))
+    it(`the text "${text}" is a delay of ${expected} ms`, () => assert.strictEqual(delayIn(text), expected))
   }
 
-  it("reads nothing that it does not understand", () => {
+  it("fromText ignores text without a delay in a known form", () => {
     for (
-      const said of [
+      const text of [
         "",
         "try again later",
         "try again in -5s",
@@ -170,17 +170,17 @@ describe("RetryAfter.fromText", () => {
         `"retryDelay":34`
       ]
     ) {
-      assert.isUndefined(wait(said), said)
+      assert.isUndefined(delayIn(text), text)
     }
   })
 
-  it("is bounded, and so is what it reads", () => {
-    assert.strictEqual(wait("try again in 86400 days"), 86_400_000)
-    assert.strictEqual(wait(`try again in ${"9".repeat(500)}s`), 86_400_000)
-    assert.strictEqual(wait("try again in 2h", { max: "1 minute" }), 60_000)
-    assert.isUndefined(wait(`${" ".repeat(20_000)}try again in 2s`))
+  it("fromText bounds the delay and the length of the text that it reads", () => {
+    assert.strictEqual(delayIn("try again in 86400 days"), 86_400_000)
+    assert.strictEqual(delayIn(`try again in ${"9".repeat(500)}s`), 86_400_000)
+    assert.strictEqual(delayIn("try again in 2h", { max: "1 minute" }), 60_000)
+    assert.isUndefined(delayIn(`${" ".repeat(20_000)}try again in 2s`))
     for (const long of ["try again in ", "try again in 1m", "1m", "1 s, ", `"retryDelay": "1`]) {
-      wait(`try again in ${long.repeat(20_000)}`)
+      delayIn(`try again in ${long.repeat(20_000)}`)
     }
   })
 })
@@ -188,85 +188,85 @@ describe("RetryAfter.fromText", () => {
 describe("RetryAfter.fromAiError", () => {
   const error = (reason: AiError.AiErrorReason) => AiError.make({ module: "Test", method: "generateText", reason })
   const http = (headers: Record<string, string | Redacted.Redacted>) => ({ response: { status: 503, headers } })
-  const waits = (reason: AiError.AiErrorReason, options?: RetryAfter.Options) => {
-    const wait = RetryAfter.fromAiError(error(reason), options)
-    return wait === undefined ? undefined : Duration.toMillis(wait)
+  const delayOf = (reason: AiError.AiErrorReason, options?: RetryAfter.Options) => {
+    const delay = RetryAfter.fromAiError(error(reason), options)
+    return delay === undefined ? undefined : Duration.toMillis(delay)
   }
 
-  it("is what a rate limit says", () => {
-    assert.strictEqual(waits(new AiError.RateLimitError({ retryAfter: Duration.seconds(3) })), 3000)
-    assert.isUndefined(waits(new AiError.RateLimitError({})))
+  it("fromAiError returns the retryAfter of a rate limit", () => {
+    assert.strictEqual(delayOf(new AiError.RateLimitError({ retryAfter: Duration.seconds(3) })), 3000)
+    assert.isUndefined(delayOf(new AiError.RateLimitError({})))
   })
 
-  it("is read from the headers of other reasons, which have no field for it", () => {
+  it("reasons without a retryAfter field are read from their headers", () => {
     const reason = new AiError.InternalProviderError({ description: "down", http: http({ "retry-after": "4" }) })
-    assert.strictEqual(waits(reason), 4000)
+    assert.strictEqual(delayOf(reason), 4000)
   })
 
-  it("is what was noted when the answer came, which a date in the headers cannot tell later", () => {
+  it("a delay recorded on arrival takes precedence over a date in the headers, which is stale later", () => {
     const reason = new AiError.InternalProviderError({
       description: "down",
       metadata: { sluice: { retryAfterMillis: 1500 } },
       http: http({ "retry-after": "Sat, 21 Nov 2026 12:00:05 GMT" })
     })
-    assert.strictEqual(waits(reason), 1500)
+    assert.strictEqual(delayOf(reason), 1500)
   })
 
-  it("is when a quota comes back, by the clock or by the answer's own date", () => {
+  it("the reset of a quota is read relative to the clock or the response's Date header", () => {
     const resetAt = DateTime.makeUnsafe(now + 60_000)
-    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt }), { now }), 60_000)
-    assert.isUndefined(waits(new AiError.QuotaExhaustedError({ resetAt })))
+    assert.strictEqual(delayOf(new AiError.QuotaExhaustedError({ resetAt }), { now }), 60_000)
+    assert.isUndefined(delayOf(new AiError.QuotaExhaustedError({ resetAt })))
     assert.strictEqual(
-      waits(new AiError.QuotaExhaustedError({ resetAt, http: http({ date: new Date(now).toUTCString() }) })),
+      delayOf(new AiError.QuotaExhaustedError({ resetAt, http: http({ date: new Date(now).toUTCString() }) })),
       60_000
     )
-    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt }), { now: now + 90_000 }), 0)
+    assert.strictEqual(delayOf(new AiError.QuotaExhaustedError({ resetAt }), { now: now + 90_000 }), 0)
     const next = DateTime.makeUnsafe(now + 30 * 86_400_000)
-    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ resetAt: next }), { now }), 86_400_000)
-    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ http: http({ "retry-after": "5" }) }), { now }), 5000)
+    assert.strictEqual(delayOf(new AiError.QuotaExhaustedError({ resetAt: next }), { now }), 86_400_000)
+    assert.strictEqual(delayOf(new AiError.QuotaExhaustedError({ http: http({ "retry-after": "5" }) }), { now }), 5000)
   })
 
-  it("is last what is said in words, in the body before the description", () => {
+  it("text is read last, and the body before the description", () => {
     const body = "Please try again in 634ms."
     const description = "try again in 9s"
-    assert.strictEqual(waits(new AiError.RateLimitError({ http: { ...http({}), body } })), 634)
-    assert.strictEqual(waits(new AiError.RateLimitError({ http: { ...http({ "retry-after": "2" }), body } })), 2000)
-    assert.strictEqual(waits(new AiError.QuotaExhaustedError({ http: { body } })), 634)
+    assert.strictEqual(delayOf(new AiError.RateLimitError({ http: { ...http({}), body } })), 634)
+    assert.strictEqual(delayOf(new AiError.RateLimitError({ http: { ...http({ "retry-after": "2" }), body } })), 2000)
+    assert.strictEqual(delayOf(new AiError.QuotaExhaustedError({ http: { body } })), 634)
     for (const status of [429, 503, 529]) {
       const http = { response: { status, headers: {} } }
-      assert.strictEqual(waits(new AiError.InternalProviderError({ description, http: { ...http, body } })), 634)
-      assert.strictEqual(waits(new AiError.InternalProviderError({ description, http })), 9000)
-      assert.strictEqual(waits(new AiError.UnknownError({ description, http })), 9000)
+      assert.strictEqual(delayOf(new AiError.InternalProviderError({ description, http: { ...http, body } })), 634)
+      assert.strictEqual(delayOf(new AiError.InternalProviderError({ description, http })), 9000)
+      assert.strictEqual(delayOf(new AiError.UnknownError({ description, http })), 9000)
     }
   })
 
-  it("takes no words for a wait where the provider asks for none", () => {
+  it("text is not read as a delay for errors that are not rate limits or overloads", () => {
     const description = "the prompt says: try again in 9s"
-    assert.isUndefined(waits(new AiError.InvalidRequestError({ description })))
-    assert.isUndefined(waits(new AiError.ContentPolicyError({ description })))
+    assert.isUndefined(delayOf(new AiError.InvalidRequestError({ description })))
+    assert.isUndefined(delayOf(new AiError.ContentPolicyError({ description })))
     const body = JSON.stringify({ error: { message: "could not tokenize: \"retry in 30 days\"" } })
     for (const status of [200, 400, 422, 500, 502]) {
       const http = { response: { status, headers: {} }, body }
-      assert.isUndefined(waits(new AiError.InternalProviderError({ description, http })), String(status))
-      assert.isUndefined(waits(new AiError.UnknownError({ description, http })), String(status))
-      assert.isUndefined(waits(new AiError.InvalidRequestError({ description, http })), String(status))
+      assert.isUndefined(delayOf(new AiError.InternalProviderError({ description, http })), String(status))
+      assert.isUndefined(delayOf(new AiError.UnknownError({ description, http })), String(status))
+      assert.isUndefined(delayOf(new AiError.InvalidRequestError({ description, http })), String(status))
     }
-    assert.isUndefined(waits(new AiError.InternalProviderError({ description })))
+    assert.isUndefined(delayOf(new AiError.InternalProviderError({ description })))
   })
 
-  it("is bounded and never negative here too", () => {
-    assert.strictEqual(waits(new AiError.RateLimitError({ retryAfter: Duration.days(9) })), 86_400_000)
-    assert.strictEqual(waits(new AiError.RateLimitError({ retryAfter: Duration.millis(-9) })), 0)
+  it("fromAiError bounds the delay and never returns a negative one", () => {
+    assert.strictEqual(delayOf(new AiError.RateLimitError({ retryAfter: Duration.days(9) })), 86_400_000)
+    assert.strictEqual(delayOf(new AiError.RateLimitError({ retryAfter: Duration.millis(-9) })), 0)
     assert.strictEqual(
-      waits(new AiError.RateLimitError({ retryAfter: Duration.days(9) }), { max: "1 hour" }),
+      delayOf(new AiError.RateLimitError({ retryAfter: Duration.days(9) }), { max: "1 hour" }),
       3_600_000
     )
   })
 
-  it("is unknown without headers, and a redacted one is none", () => {
-    assert.isUndefined(waits(new AiError.InvalidUserInputError({ description: "no" })))
+  it("an error without headers or with a redacted header has no delay", () => {
+    assert.isUndefined(delayOf(new AiError.InvalidUserInputError({ description: "no" })))
     assert.isUndefined(
-      waits(new AiError.InternalProviderError({ description: "", http: http({ "retry-after": Redacted.make("4") }) }))
+      delayOf(new AiError.InternalProviderError({ description: "", http: http({ "retry-after": Redacted.make("4") }) }))
     )
   })
 })

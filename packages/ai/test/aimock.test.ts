@@ -1,20 +1,21 @@
 import { LLMock } from "@copilotkit/aimock"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Schema, Stream } from "effect"
-import { AiError, Chat, LanguageModel, Tool, Toolkit } from "effect/ai"
+import { Chat, LanguageModel, Tool, Toolkit } from "effect/ai"
 import * as AiOutcome from "@sluice/ai/AiOutcome"
 import * as AnthropicMessages from "@sluice/ai/AnthropicMessages"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
-import { generate, stream, streamedText, textOf } from "./support/model.ts"
+import { failureOf, generate, stream, streamedText, textOf } from "./support/model.ts"
+import { weatherToolkit } from "./support/tools.ts"
 import { anthropic, type Wire, wires } from "./support/wires.ts"
 
-/** A server that others wrote, with what it is told to say. */
-const aimockAt = (wire: Wire) => (tell: (mock: LLMock) => void) =>
+/** The model at an aimock server, a mock that is not ours. `script` sets its answers. */
+const aimockAt = (wire: Wire) => (script: (mock: LLMock) => void) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.promise(async () => {
         const mock = new LLMock({ port: 0, logLevel: "silent" })
-        tell(mock)
+        script(mock)
         await mock.start()
         return mock
       }),
@@ -23,19 +24,16 @@ const aimockAt = (wire: Wire) => (tell: (mock: LLMock) => void) =>
     (mock) => wire.modelAt(`${mock.url}/v1`)
   )
 
-// Each wire has its own names for them.
+// Each wire has its own names for the token counts.
 const usage = { prompt_tokens: 3, completion_tokens: 4, input_tokens: 3, output_tokens: 4 }
 
 const sentence = "The quick brown fox jumps over the lazy dog, and then over another one."
 
-const failureOf = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.flip(self), (error) => AiError.isAiError(error) ? error : assert.fail("expected an AiError"))
-
 for (const wire of wires) {
-  describe(`a server written by others, ${wire.module}`, () => {
+  describe(`${wire.module} with aimock`, () => {
     const aimock = aimockAt(wire)
 
-    it.live("answers in one piece and streamed, with its token counts", () =>
+    it.live("whole answers and streams of aimock are read with their token counts", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) => mock.onMessage("hi", { content: sentence, usage }))
         const whole = yield* Effect.provide(generate(), model)
@@ -48,22 +46,18 @@ for (const wire of wires) {
         assert.isAbove(last?.type === "finish" ? last.usage.outputTokens.total ?? 0 : 0, 0)
       }))
 
-    it.live("calls tools, whole and streamed, and takes their results", () =>
+    it.live("tools run for whole answers and streams of aimock", () =>
       Effect.gen(function*() {
-        const tools = Toolkit.make(
-          Tool.make("weather", { parameters: Schema.Struct({ city: Schema.String }), success: Schema.String })
-        )
         const model = yield* aimock((mock) => {
           mock.onMessage("weather?", { toolCalls: [{ name: "weather", arguments: "{\"city\":\"Oslo\"}" }] })
         })
-        const toolkit = Effect.provide(
-          tools,
-          tools.toLayer({ weather: ({ city }) => Effect.succeed(`sun in ${city}`) })
+        const whole = yield* Effect.provide(
+          LanguageModel.generateText({ prompt: "weather?", toolkit: weatherToolkit }),
+          model
         )
-        const whole = yield* Effect.provide(LanguageModel.generateText({ prompt: "weather?", toolkit }), model)
         assert.deepStrictEqual(whole.toolResults.map(({ result }) => result), ["sun in Oslo"])
         const parts = yield* Effect.provide(
-          Stream.runCollect(LanguageModel.streamText({ prompt: "weather?", toolkit })),
+          Stream.runCollect(LanguageModel.streamText({ prompt: "weather?", toolkit: weatherToolkit })),
           model
         )
         assert.deepStrictEqual(parts.flatMap((part) => part.type === "tool-result" ? [part.result] : []), [
@@ -71,7 +65,7 @@ for (const wire of wires) {
         ])
       }))
 
-    it.live("fills in a schema", () =>
+    it.live("an object from aimock is decoded by its schema", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) => mock.onMessage("who?", { content: "{\"name\":\"Ada\",\"age\":36}" }))
         const schema = Schema.Struct({ name: Schema.String, age: Schema.Int })
@@ -79,7 +73,7 @@ for (const wire of wires) {
         assert.deepStrictEqual(value, { name: "Ada", age: 36 })
       }))
 
-    it.live("limits the rate, and says for how long", () =>
+    it.live("a rate limit of aimock has its Retry-After", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) =>
           mock.onMessage("hi", {
@@ -88,38 +82,38 @@ for (const wire of wires) {
             retryAfter: 3
           })
         )
-        for (const ask of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
-          const error = yield* failureOf(Effect.provide(ask, model))
+        for (const call of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
+          const error = yield* failureOf(Effect.provide(call, model))
           assert.strictEqual(error.reason._tag, "RateLimitError")
           assert.deepStrictEqual(RetryAfter.fromAiError(error), Duration.seconds(3))
         }
       }))
 
-    it.live("is down", () =>
+    it.live("an outage of aimock is a retryable failure", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) =>
           mock.onMessage("hi", { error: { message: "overloaded", type: "server_error" }, status: 503 })
         )
-        for (const ask of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
-          const error = yield* failureOf(Effect.provide(ask, model))
+        for (const call of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
+          const error = yield* failureOf(Effect.provide(call, model))
           assert.strictEqual(error.reason._tag, "InternalProviderError")
           assert.deepInclude(AiOutcome.fromAiError(error), { _tag: "Failure", retryable: true })
         }
       }))
 
-    it.live("sends malformed JSON", () =>
+    it.live("malformed JSON from aimock is a malformed answer", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) =>
           mock.onMessage("hi", { content: sentence }, { chaos: { malformedRate: 1 } })
         )
-        for (const ask of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
-          const error = yield* failureOf(Effect.provide(ask, model))
+        for (const call of [Effect.asVoid(generate()), Effect.asVoid(streamedText())]) {
+          const error = yield* failureOf(Effect.provide(call, model))
           assert.strictEqual(error.reason._tag, "InternalProviderError")
-          assert.include(error.message, "malformed answer")
+          assert.include(error.message, "malformed response")
         }
       }))
 
-    it.live("cuts a stream, or drops the connection", () =>
+    it.live("a cut stream and a dropped connection of aimock are retryable failures", () =>
       Effect.gen(function*() {
         const faults = [{ truncateAfterChunks: 3 }, { chaos: { disconnectRate: 1 } }]
         for (const fault of faults) {
@@ -130,7 +124,7 @@ for (const wire of wires) {
         }
       }))
 
-    it.live("does not know the model", () =>
+    it.live("a model that aimock does not have is an InvalidRequestError that names it", () =>
       Effect.gen(function*() {
         const model = yield* aimock((mock) =>
           mock.onMessage("hi", { error: { message: "no such model", code: "model_not_found" }, status: 404 })
@@ -142,8 +136,8 @@ for (const wire of wires) {
   })
 }
 
-describe("a server written by others that speaks Anthropic's wire", () => {
-  it.live("thinks, and checks what of it comes back with a tool's result", () =>
+describe("reasoning over Anthropic's wire with aimock", () => {
+  it.live("reasoning is streamed and sent back with the tool's result, which aimock checks", () =>
     Effect.gen(function*() {
       const tools = Toolkit.make(Tool.make("now", { success: Schema.String }))
       const model = yield* aimockAt(anthropic)((mock) => {

@@ -1,13 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber } from "effect"
-import { AiError } from "effect/ai"
 import * as AiOutcome from "@sluice/ai/AiOutcome"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 import * as Journal from "@sluice/ai/testing/Journal"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import type * as Script from "@sluice/ai/testing/Script"
-import { generate, streamedText } from "./support/model.ts"
-import { official, officialStream, officialText, ourModel } from "./support/provider.ts"
+import { failureOf, generate, streamedText } from "./support/model.ts"
+import { official, officialStream, officialText, ourModel, type Provider, waitForJournal } from "./support/provider.ts"
 
 const prompt = "one two three four five six"
 const answer = `Loopback echo: ${prompt}`
@@ -15,105 +14,108 @@ const answer = `Loopback echo: ${prompt}`
 const withFault = (fault: Script.Fault, script: Script.Encoded = {}) =>
   LoopbackProvider.make({ script: { faults: { [fault]: 1 }, ...script } })
 
-const ours = (provider: LoopbackProvider.LoopbackProvider["Service"]) =>
+/** A whole answer and a stream of our model. */
+const ours = (provider: Provider) =>
   [Effect.map(generate(prompt), ({ text }) => text), streamedText(prompt)].map(Effect.provide(ourModel(provider)))
 
-const failureOf = <A, E, R>(self: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.flip(self), (error) => AiError.isAiError(error) ? error : assert.fail("expected an AiError"))
-
-const seen = (provider: LoopbackProvider.LoopbackProvider["Service"]) =>
+/** The attempt, status and ending of each request. */
+const requests = (provider: Provider) =>
   Effect.map(provider.journal, (entries) => entries.map(({ attempt, ending, status }) => [attempt, status, ending]))
 
-describe("each fault, as our model and the official client meet it", () => {
-  it.live("rateLimit: a typed error with the wait; the official client waits as it is told", () =>
-    Effect.gen(function*() {
-      const provider = yield* withFault("rateLimit", { retryAfterSeconds: 0.3 })
-      for (const ask of ours(provider)) {
+describe("faults for our model and the official client", () => {
+  it.live(
+    "rateLimit is a typed error with its Retry-After, and the official client waits for it",
+    () =>
+      Effect.gen(function*() {
+        const provider = yield* withFault("rateLimit", { retryAfterSeconds: 0.3 })
+        for (const call of ours(provider)) {
+          yield* provider.clear
+          const failed = yield* failureOf(call)
+          assert.strictEqual(failed.reason._tag, "RateLimitError")
+          assert.deepStrictEqual(RetryAfter.fromAiError(failed), Duration.millis(300))
+          assert.deepStrictEqual(yield* requests(provider), [[1, 429, "refused"]])
+          assert.strictEqual(yield* call, answer)
+        }
         yield* provider.clear
-        const failed = yield* failureOf(ask)
-        assert.strictEqual(failed.reason._tag, "RateLimitError")
-        assert.deepStrictEqual(RetryAfter.fromAiError(failed), Duration.millis(300))
-        assert.deepStrictEqual(yield* seen(provider), [[1, 429, "refused"]])
-        assert.strictEqual(yield* ask, answer)
-      }
-      yield* provider.clear
-      assert.strictEqual(yield* officialText(official(provider), prompt), answer)
-      const journal = yield* provider.journal
-      assert.deepStrictEqual(journal.map(({ attempt, status }) => [attempt, status]), [[1, 429], [2, 200]])
-      assert.deepStrictEqual(Journal.soonerThanRetryAfter(journal), [])
-      assert.strictEqual(journal[0]?.retryAfterMillis, 300)
-    }))
+        assert.strictEqual(yield* officialText(official(provider), prompt), answer)
+        const journal = yield* provider.journal
+        assert.deepStrictEqual(journal.map(({ attempt, status }) => [attempt, status]), [[1, 429], [2, 200]])
+        assert.deepStrictEqual(Journal.soonerThanRetryAfter(journal), [])
+        assert.strictEqual(journal[0]?.retryAfterMillis, 300)
+      }),
+    20_000
+  )
 
-  it.live("unavailable: a typed error; the official client asks again", () =>
+  it.live("unavailable is a typed error, and the official client retries", () =>
     Effect.gen(function*() {
       const provider = yield* withFault("unavailable")
-      for (const ask of ours(provider)) {
+      for (const call of ours(provider)) {
         yield* provider.clear
-        const failed = yield* failureOf(ask)
+        const failed = yield* failureOf(call)
         assert.strictEqual(failed.reason._tag, "InternalProviderError")
-        assert.deepStrictEqual(yield* seen(provider), [[1, 503, "refused"]])
+        assert.deepStrictEqual(yield* requests(provider), [[1, 503, "refused"]])
       }
       yield* provider.clear
       assert.strictEqual(yield* officialText(official(provider), prompt), answer)
-      assert.deepStrictEqual(yield* seen(provider), [[1, 503, "refused"], [2, 200, "complete"]])
-    }))
+      assert.deepStrictEqual(yield* requests(provider), [[1, 503, "refused"], [2, 200, "complete"]])
+    }), 20_000)
 
-  it.live("reset: a network error; the official client asks again", () =>
+  it.live("reset is a network error, and the official client retries", () =>
     Effect.gen(function*() {
       const provider = yield* withFault("reset")
-      for (const ask of ours(provider)) {
+      for (const call of ours(provider)) {
         yield* provider.clear
-        const failed = yield* failureOf(ask)
+        const failed = yield* failureOf(call)
         assert.strictEqual(failed.reason._tag, "NetworkError")
         assert.deepInclude(AiOutcome.fromAiError(failed), { _tag: "Failure", retryable: true })
-        assert.deepStrictEqual(yield* seen(provider), [[1, undefined, "reset"]])
+        assert.deepStrictEqual(yield* requests(provider), [[1, undefined, "reset"]])
       }
       yield* provider.clear
       assert.strictEqual(yield* officialText(official(provider), prompt), answer)
-      assert.deepStrictEqual(yield* seen(provider), [[1, undefined, "reset"], [2, 200, "complete"]])
-    }))
+      assert.deepStrictEqual(yield* requests(provider), [[1, undefined, "reset"], [2, 200, "complete"]])
+    }), 20_000)
 
-  it.live("hang: silence until the connection is reset, or until the client has had enough", () =>
+  it.live("hang is silence until the connection is reset or the client leaves", () =>
     Effect.gen(function*() {
-      const patient = yield* withFault("hang", { hangMillis: 50 })
-      assert.strictEqual((yield* failureOf(ours(patient)[0]!)).reason._tag, "NetworkError")
-      assert.deepStrictEqual(yield* seen(patient), [[1, undefined, "hang"]])
+      const resetting = yield* withFault("hang", { hangMillis: 50 })
+      assert.strictEqual((yield* failureOf(ours(resetting)[0]!)).reason._tag, "NetworkError")
+      assert.deepStrictEqual(yield* requests(resetting), [[1, undefined, "hang"]])
 
       const provider = yield* withFault("hang")
-      const asking = yield* Effect.forkChild(ours(provider)[1]!)
-      yield* until(provider, (entries) => entries.length === 1)
-      yield* Fiber.interrupt(asking)
-      yield* until(provider, ([entry]) => entry?.ending === "clientClosed")
+      const fiber = yield* Effect.forkChild(ours(provider)[1]!)
+      yield* waitForJournal(provider, (entries) => entries.length === 1)
+      yield* Fiber.interrupt(fiber)
+      yield* waitForJournal(provider, ([entry]) => entry?.ending === "clientClosed")
       assert.deepInclude((yield* provider.journal)[0], { fault: "hang", inputTokens: 0, outputTokens: 0 })
     }))
 
-  it.live("slowStart: a good answer, late", () =>
+  it.live("slowStart is a good answer that starts late", () =>
     Effect.gen(function*() {
       const provider = yield* withFault("slowStart", { slowStartMillis: 80 })
-      for (const ask of [...ours(provider), officialText(official(provider), prompt)]) {
+      for (const call of [...ours(provider), officialText(official(provider), prompt)]) {
         yield* provider.clear
-        assert.strictEqual(yield* ask, answer)
+        assert.strictEqual(yield* call, answer)
         const [entry] = yield* provider.journal
         assert.isAtLeast(entry!.firstByte!.monotonic - entry!.received.monotonic, 78)
         assert.deepInclude(entry, { fault: "slowStart", ending: "complete" })
       }
     }))
 
-  it.live("cut: a typed error, whole or streamed", () =>
+  it.live("cut is a typed error for whole answers and streams", () =>
     Effect.gen(function*() {
       const provider = yield* withFault("cut")
-      for (const ask of ours(provider)) {
+      for (const call of ours(provider)) {
         yield* provider.clear
-        const failed = yield* failureOf(ask)
+        const failed = yield* failureOf(call)
         assert.strictEqual(failed.reason._tag, "InternalProviderError")
         assert.match(failed.message, /truncated|malformed/)
         assert.deepInclude(AiOutcome.fromAiError(failed), { _tag: "Failure", retryable: true })
-        assert.strictEqual(yield* ask, answer)
-        assert.deepStrictEqual(yield* seen(provider), [[1, 200, "cut"], [2, 200, "complete"]])
+        assert.strictEqual(yield* call, answer)
+        assert.deepStrictEqual(yield* requests(provider), [[1, 200, "cut"], [2, 200, "complete"]])
       }
     }))
 
-  it.live("cut: the official client reports a part of a streamed answer as a success, and asks no more", () =>
+  it.live("the official client reports a cut stream as a success with partial output and does not retry", () =>
     Effect.gen(function*() {
       const provider = yield* withFault("cut")
       const text = yield* officialStream(official(provider), prompt)
@@ -127,12 +129,12 @@ describe("each fault, as our model and the official client meet it", () => {
       assert.isUndefined(entry!.answer)
     }))
 
-  it.live("none: the same answer to everybody", () =>
+  it.live("without a fault, every client gets the same answer", () =>
     Effect.gen(function*() {
       const provider = yield* LoopbackProvider.make()
       const client = official(provider)
-      for (const ask of [...ours(provider), officialText(client, prompt), officialStream(client, prompt)]) {
-        assert.strictEqual(yield* ask, answer)
+      for (const call of [...ours(provider), officialText(client, prompt), officialStream(client, prompt)]) {
+        assert.strictEqual(yield* call, answer)
       }
       const journal = yield* provider.journal
       assert.strictEqual(new Set(journal.map((entry) => entry.answer)).size, 1)
@@ -146,9 +148,9 @@ describe("each fault, as our model and the official client meet it", () => {
     }))
 })
 
-describe("the same script", () => {
+describe("one script for several clients", () => {
   it.live(
-    "gives both clients the same faults, whatever the order and however many at once",
+    "both clients get the same faults in any order and at any concurrency",
     () =>
       Effect.gen(function*() {
         const provider = yield* LoopbackProvider.make({
@@ -177,13 +179,3 @@ describe("the same script", () => {
     20_000
   )
 })
-
-/** Waits for what a provider has seen; it hears of a closed connection a moment after its client closed it. */
-const until = (
-  provider: LoopbackProvider.LoopbackProvider["Service"],
-  isSo: (entries: ReadonlyArray<Journal.Entry>) => boolean
-): Effect.Effect<void> =>
-  Effect.flatMap(
-    provider.journal,
-    (entries) => isSo(entries) ? Effect.void : Effect.andThen(Effect.sleep(5), until(provider, isSo))
-  )

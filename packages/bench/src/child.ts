@@ -1,4 +1,4 @@
-/** The process that measures one row, and sends what it has found to the process that started it. */
+/** The process that measures a row, and sends the result to its parent. */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -10,7 +10,7 @@ interface Builders {
   readonly [row: string]: Effect.Effect<Contenders, InvalidOptions, Scope.Scope>
 }
 
-// A row loads its own group only: what the others import would lie in its heap.
+// Only the row's group is loaded, so that imports of others are not in the heap.
 const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builders }> } = {
   breaker: () => import("./groups/breaker.ts"),
   retry: () => import("./groups/retry.ts"),
@@ -20,6 +20,7 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   timeout: () => import("./groups/timeout.ts"),
   streams: () => import("./groups/streams.ts"),
   resilientModel: () => import("./groups/resilientModel.ts"),
+  admission: () => import("./groups/admission.ts"),
   policy: () => import("./groups/policy.ts"),
   memory: () => import("./groups/memory.ts")
 }
@@ -29,13 +30,13 @@ const measureRow = Effect.fnUntraced(function*(id: RowId) {
   const effort = yield* Effort
   const { builders } = yield* Effect.promise(groups[group])
   const build = builders[id]
-  if (build === undefined) return yield* Effect.die(new Error(`nothing builds the contenders of row ${id}`))
+  if (build === undefined) return yield* Effect.die(new Error(`no group builds the contenders of row ${id}`))
   const contenders = yield* build
   const measurements = yield* Effect.promise(() => measure(contenders, effort))
   return { id, title: effort === quick ? quickTitle ?? title : title, unit, measurements }
 })
 
-// Nobody is left to send anything to.
+// The parent has exited.
 process.once("disconnect", () => process.exit(1))
 
 const [id = "", effort] = process.argv.slice(2)
@@ -43,5 +44,5 @@ if (!isRowId(id)) throw new Error(`there is no row ${id}`)
 const measured: MeasuredRow = await Effect.runPromise(
   measureRow(id).pipe(Effect.scoped, Effect.provideService(Effort, effort === "quick" ? quick : full))
 )
-// Whatever a rival has left running, a timer or a listener, ends here.
+// Exits although a contender may have left a timer or a listener.
 process.send?.(measured, () => process.exit())

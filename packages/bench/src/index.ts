@@ -1,4 +1,4 @@
-/** `npm run bench`: what a protected call costs, beside its rivals, in one run. */
+/** `npm run bench`: measures the cost of a protected call, compared with other libraries. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -13,14 +13,14 @@ import type { Machine, Report } from "./report.ts"
 import { endOfProgress, measureRow, progress } from "./run.ts"
 import { targets } from "./targets.ts"
 
-const missed = 1
-const unusable = 2
+const exitMissed = 1
+const exitError = 2
 
 const main = Effect.fnUntraced(function*(options: Options) {
   const { page } = options
-  // A page that cannot be written is found before minutes are spent on it.
+  // Checked first, since measuring takes minutes.
   const rewrite = page === undefined ? undefined : readPage(page)
-  if (typeof rewrite === "string") return failed(rewrite)
+  if (typeof rewrite === "string") return fail(rewrite)
   const [rows, failures] = yield* Effect.partition(
     options.rows,
     (id, index) =>
@@ -32,44 +32,44 @@ const main = Effect.fnUntraced(function*(options: Options) {
   const verdicts = options.isQuick ? compare(targets, rows) : judge(targets, rows)
   const report: Report = { machine, isQuick: options.isQuick, verdicts, rows }
   process.stdout.write(options.isJson ? `${JSON.stringify(report, null, 2)}\n` : asText(report, paint))
-  if (options.isCheck && report.verdicts.some(({ isReached }) => isReached === false)) process.exitCode = missed
-  for (const { message } of failures) failed(message)
+  if (options.isCheck && report.verdicts.some(({ isReached }) => isReached === false)) process.exitCode = exitMissed
+  for (const { message } of failures) fail(message)
   if (page === undefined || rewrite === undefined) return
-  if (failures.length > 0) return failed(`${page} was not written: rows are missing`)
+  if (failures.length > 0) return fail(`${page} was not written, since some rows could not be measured`)
   writeFileSync(page, rewrite(asMarkdown(report)))
 })
 
-/** What puts tables between the marks of a page, or why that cannot be. */
+/** Returns a function that replaces the tables of the page, or the reason why that is impossible. */
 const readPage = (path: string): ((tables: string) => string) | string => {
   let page: string
   try {
     page = readFileSync(path, "utf8")
   } catch {
-    return `${path} cannot be read`
+    return `cannot read ${path}`
   }
-  return withTables(page) ?? `${path} has no marks to write between`
+  return withTables(page) ?? `${path} has no markers for the tables`
 }
 
-const failed = (why: string): void => {
+const fail = (why: string): void => {
   process.stderr.write(`${why}\n`)
-  process.exitCode = unusable
+  process.exitCode = exitError
 }
 
-const versionOfEffect = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Struct({ version: Schema.String })))(
+const effectVersion = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Struct({ version: Schema.String })))(
   readFileSync(fileURLToPath(import.meta.resolve("effect/package.json")), "utf8")
 ).version
 
 const machine: Machine = {
   node: process.versions.node,
-  effect: versionOfEffect,
+  effect: effectVersion,
   cpu: cpus()[0]?.model ?? "unknown",
   cores: cpus().length
 }
 
-// Colours only where the reader is a terminal that has them, and did not say no.
+// `styleText` adds no colours if the stream has none, or NO_COLOR is set.
 const paint: Paint = (text, isReached) => styleText(isReached ? "green" : "red", text, { stream: process.stdout })
 
 const options = readOptions(process.argv.slice(2))
-if ("wrong" in options) failed(options.wrong)
+if ("error" in options) fail(options.error)
 else if (options.isHelp) process.stdout.write(help)
 else await Effect.runPromise(main(options))

@@ -1,7 +1,7 @@
 import { type MeasuredRow, type Spread, type Verdict } from "./report.ts"
 import { judged, type Ratio, type Target } from "./targets.ts"
 
-/** The ratios of a quick run, without a verdict. */
+/** Computes the ratios without verdicts, for a quick run. */
 export const compare = (targets: ReadonlyArray<Target>, rows: ReadonlyArray<MeasuredRow>): ReadonlyArray<Verdict> =>
   judge(targets, rows).map(({ isReached: _, ...verdict }) => verdict)
 
@@ -57,7 +57,7 @@ export const spread = (rounds: ReadonlyArray<number>): Spread => {
   return { median: quantile(sorted, 0.5), lower: quantile(sorted, 0.25), upper: quantile(sorted, 0.75) }
 }
 
-/** The value below which so large a part of the sorted ones lies, between two of them where it lies there. */
+/** The quantile `part` of sorted values, interpolated. */
 const quantile = (sorted: ReadonlyArray<number>, part: number): number => {
   const at = (sorted.length - 1) * part
   const below = sorted[Math.floor(at)] ?? Number.NaN

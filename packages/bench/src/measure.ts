@@ -1,25 +1,24 @@
 /**
- * How costs are measured: CPU time, not wall time, so that what else the machine does counts less; the contenders of a row take
- * turns in one process, so that a slow moment meets all of them. Many short turns, since a moment is short: on a busy machine
- * CPU time itself is up to twice as long from one tenth of a second to the next.
+ * Measures costs as CPU time, which other processes affect less than wall time. Still, on a busy machine CPU time can double from
+ * one tenth of a second to the next. So the contenders of a row take turns in one process, in many short rounds.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Measurement } from "./report.ts"
 
-/** How much a run may take: what `--quick` makes less of. */
+/** How long a run measures. `--quick` reduces it. */
 export interface Effort {
-  /** CPU time in which V8 gets to know a contender. */
+  /** CPU time of a contender before its first round, for V8 to compile it. */
   readonly warmUpMillis: number
   readonly rounds: number
   /** CPU time of a contender in one round. */
   readonly roundMillis: number
-  /** Rounds of what is measured in whole batches, which take up to seconds. */
+  /** Rounds of batches, which take up to seconds. */
   readonly batchRounds: number
-  /** Rounds of what is measured in bytes, and hardly differs. */
+  /** Rounds of memory measurements, which hardly differ. */
   readonly heldRounds: number
-  /** How many keys are many: a million, or an eighth of it, which fills the tables of a Map just as well. */
+  /** Keys of a large cache. An eighth of a million fills the tables of a Map as well as a million. */
   readonly manyKeys: number
 }
 
@@ -31,8 +30,7 @@ export const full: Effort = {
   heldRounds: 3,
   manyKeys: 1_000_000
 }
-// As warm as at length, since half-compiled rivals make another order. It is over before V8 is done with promises all the same:
-// its ratios get no verdict.
+// The full warm-up, since half-compiled contenders rank differently. V8 still has not finished promises, so there are no verdicts.
 export const quick: Effort = {
   warmUpMillis: 200,
   rounds: 9,
@@ -46,15 +44,15 @@ export const Effort: Context.Reference<Effort> = Context.Reference<Effort>("@slu
   defaultValue: () => full
 })
 
-/** What does the work of a row, so many times. */
+/** Does the work of a row, `operations` times. */
 export type Run = (operations: number) => Promise<unknown>
 
-/** What builds so many of something, and succeeds with what keeps them alive. */
+/** Builds `count` objects, and succeeds with a reference that keeps them alive. */
 export type Hold = (count: number) => Effect.Effect<unknown, unknown, Scope.Scope>
 
 export type Contenders<Name extends string = string> =
   | { readonly _tag: "Timed"; readonly runs: { readonly [_ in Name]: Run } }
-  /** One run of so many operations is a round: fewer would be something else. */
+  /** A round is a single run of this many operations, if fewer operations would be different work. */
   | { readonly _tag: "Batch"; readonly operations: number; readonly runs: { readonly [_ in Name]: Run } }
   | { readonly _tag: "Held"; readonly count: number; readonly holds: { readonly [_ in Name]: Hold } }
 
@@ -63,21 +61,18 @@ export const timed = <Name extends string>(runs: { readonly [_ in Name]: Run }):
   runs
 })
 
-/**
- * An effect again and again, in one fiber. It is built anew each time, as a program would: an operator is a function of the
- * effect that it acts on.
- */
+/** Runs an effect repeatedly in one fiber. The effect is built anew each time, as in a program. */
 export const ofEffect = (make: () => Effect.Effect<unknown, unknown>): Run => (operations) => {
   let left = operations
   return Effect.runPromise(Effect.whileLoop({ while: () => left-- > 0, body: make, step: () => {} }))
 }
 
-/** A promise again and again, one after the other. */
+/** Awaits a promise repeatedly. */
 export const ofPromise = (make: () => unknown): Run => async (operations) => {
   for (let left = operations; left > 0; left--) await make()
 }
 
-/** A function again and again. */
+/** Calls a function repeatedly. */
 export const ofFunction = (run: () => unknown): Run => (operations) => {
   for (let left = operations; left > 0; left--) run()
   return Promise.resolve()
@@ -101,7 +96,7 @@ const measureTimed = async (
   const operations = new Map<string, number>()
   for (const [name, run] of runs) operations.set(name, await calibrate(run, effort))
   const one = (name: string, run: Run) => nanosPerOperation(run, operations.get(name) ?? 1)
-  // By now each was compiled as if it were alone; in this round V8 finds out that it is not.
+  // Each was compiled as if it were alone. In this round V8 sees them together.
   for (const [name, run] of runs) await one(name, run)
   return takeTurns(runs, effort.rounds, one)
 }
@@ -124,7 +119,7 @@ const measureHeld = (
   effort: Effort
 ): Promise<ReadonlyArray<Measurement>> => takeTurns(holds, effort.heldRounds, (_, hold) => bytesPerOne(hold, count))
 
-/** Whose turn is first goes round as well: who comes after whom is nobody's lot for good. */
+/** Runs the rounds. Each starts with another contender, so that none is always measured after the same one. */
 const takeTurns = async <A>(
   contenders: ReadonlyArray<readonly [string, A]>,
   rounds: number,
@@ -143,7 +138,7 @@ const takeTurns = async <A>(
   }))
 }
 
-/** How many operations fill a round, once V8 has compiled them. */
+/** Warms a contender up, and returns how many operations fill a round. */
 const calibrate = async (run: Run, { roundMillis, warmUpMillis }: Effort): Promise<number> => {
   for (let operations = 256;; operations *= 2) {
     const millis = await nanosPerOperation(run, operations) * operations / 1e6
@@ -152,7 +147,7 @@ const calibrate = async (run: Run, { roundMillis, warmUpMillis }: Effort): Promi
 }
 
 const nanosPerOperation = async (run: Run, operations: number): Promise<number> => {
-  // What the one before has left is not for this one to clear up.
+  // Otherwise this contender would pay for the garbage of the one before.
   collectGarbage("minor")
   const before = process.cpuUsage()
   await run(operations)
@@ -162,7 +157,7 @@ const nanosPerOperation = async (run: Run, operations: number): Promise<number> 
 
 const bytesPerOne = (hold: Hold, count: number): Promise<number> => {
   const before = bytesInUse()
-  // The scope closes after the measurement: what is held lives as long.
+  // The scope closes after the measurement, so that the objects are alive until then.
   return Effect.runPromise(Effect.scoped(Effect.flatMap(hold(count), (held) =>
     Effect.sync(() => {
       const bytes = bytesInUse() - before
@@ -170,7 +165,7 @@ const bytesPerOne = (hold: Hold, count: number): Promise<number> => {
     }))))
 }
 
-/** With what lies outside of the heap: lru-cache keeps its links in typed arrays. */
+/** Includes memory outside of the heap, since lru-cache keeps its links in typed arrays. */
 const bytesInUse = (): number => {
   collectGarbage("major")
   collectGarbage("major")

@@ -1,4 +1,4 @@
-// What of it we use: version 10 comes without types.
+// The part of opossum that is used here. Version 10 has no types.
 declare module "opossum" {
   export default class CircuitBreaker<A> {
     constructor(action: () => A | Promise<A>, options: {

@@ -8,12 +8,12 @@ export interface Options {
   readonly isCheck: boolean
   readonly isHelp: boolean
   readonly rows: ReadonlyArray<RowId>
-  /** The page whose table is written anew. */
+  /** The page whose tables are replaced. */
   readonly page: string | undefined
 }
 
-/** Reads the arguments, or says what is wrong with them. */
-export const readOptions = (args: ReadonlyArray<string>): Options | { readonly wrong: string } => {
+/** Parses the arguments. Returns an error message if they are invalid. */
+export const readOptions = (args: ReadonlyArray<string>): Options | { readonly error: string } => {
   try {
     const { values } = parseArgs({
       args: [...args],
@@ -27,12 +27,12 @@ export const readOptions = (args: ReadonlyArray<string>): Options | { readonly w
       }
     })
     const rows = values.only === undefined ? rowIds : matching(values.only)
-    if (rows.length === 0) return { wrong: `no row has ${values.only} in its name; see --help` }
+    if (rows.length === 0) return { error: `--only ${values.only} matches no row; --help lists the rows` }
     if (values.write !== undefined && (values.only !== undefined || values.quick)) {
-      return { wrong: "--write needs all rows, measured at length: not --only some, not --quick" }
+      return { error: "--write needs a full run of all rows; remove --only and --quick" }
     }
     if (values.check && values.quick) {
-      return { wrong: "--check needs verdicts, and rows measured at length for them: not --quick" }
+      return { error: "--check needs the verdicts of a full run; remove --quick" }
     }
     return {
       isQuick: values.quick,
@@ -43,7 +43,7 @@ export const readOptions = (args: ReadonlyArray<string>): Options | { readonly w
       page: values.write
     }
   } catch (error) {
-    return { wrong: error instanceof Error ? error.message : String(error) }
+    return { error: error instanceof Error ? error.message : String(error) }
   }
 }
 
@@ -54,20 +54,20 @@ const matching = (only: string): ReadonlyArray<RowId> => {
 
 export const help = `npm run bench [-- OPTIONS]
 
-Measures what a protected call costs, beside Effect's own parts, cockatiel,
-opossum, p-limit, p-retry and lru-cache, in the same run, and judges ${targets.length} targets
-on the ratios.
+Measure the CPU time of a protected call, compared with Effect's own
+parts, cockatiel, opossum, p-limit, p-retry and lru-cache in the same
+run, and judge ${targets.length} targets.
 
-  --quick       fewer and shorter rounds: under a minute instead of several,
-                and ratios without a verdict, since they may be far off
-  --only NAMES  only rows with one of these in their name (with commas between)
-  --json        the results as JSON on standard output, and nothing else there
-  --write FILE  also writes the tables between the marks of a page
-  --check       exit code 1 if a target is missed
-  --help, -h    this
-
-A missed target is no error: without --check the exit code is 0.
+  --quick       Run fewer and shorter rounds: under a minute instead of
+                several. The ratios are rough and get no verdict.
+  --only NAMES  Measure the rows whose name contains one of NAMES, and
+                the rows of these groups. Separate NAMES by commas.
+  --json        Print only the results, as JSON, to standard output.
+  --write FILE  Also write the tables between the markers of FILE.
+  --check       Exit with code 1 if a target is missed. Without --check
+                the exit code is 0.
+  --help, -h    Print this help.
 
 Rows:
-${rowIds.map((id) => `  ${id.padEnd(18)}${rowOf(id).title}`).join("\n")}
+${rowIds.map((id) => `  ${id.padEnd(21)}${rowOf(id).title}`).join("\n")}
 `

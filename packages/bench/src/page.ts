@@ -1,8 +1,8 @@
-/** The marks between which a page of documentation holds what a run has found. */
+/** The markers around the tables of a page. */
 const begin = "<!-- npm run bench -- --write: begin -->"
 const end = "<!-- npm run bench -- --write: end -->"
 
-/** What puts other tables between the marks of a page, or `undefined` if it has none. */
+/** Returns a function that replaces the tables between the markers. `undefined` if the page has no markers. */
 export const withTables = (page: string): ((tables: string) => string) | undefined => {
   const from = page.indexOf(begin)
   const to = page.indexOf(end, from)

@@ -1,9 +1,9 @@
-/** Reports as text: for a terminal of 80 columns, and as the tables of a page. */
+/** Prints a report: as text of 80 columns for a terminal, and as Markdown tables for a page. */
 import { spread } from "./judge.ts"
 import type { MeasuredRow, Report, Spread, Verdict } from "./report.ts"
 import { ours, rowOf } from "./rows.ts"
 
-/** Shows whether a target is reached, where the output has colours. */
+/** Colours a text by whether its target is reached. */
 export type Paint = (text: string, isReached: boolean) => string
 
 export const colourless: Paint = (text) => text
@@ -20,11 +20,12 @@ export const asText = (report: Report, paint: Paint): string => {
 }
 
 const heading = ({ isQuick, machine, rows }: Report): ReadonlyArray<string> => [
-  `Sluice beside its rivals${isQuick ? ", quickly: a rough look" : ""}`,
+  `Sluice compared with other libraries${isQuick ? " (quick run, rough ratios)" : ""}`,
   `${machine.cores} cores (${machine.cpu}), Node ${machine.node}, Effect ${machine.effect}`,
-  `CPU time, median of ${roundsIn(rows)} rounds; in brackets the middle half of them`,
-  "Only ratios mean anything: >= how many times as much the rival costs at least,",
-  "<= how many times as much as the rival ours costs at most"
+  `CPU time per operation: median of ${roundsIn(rows)} rounds [their middle half]`,
+  "Times depend on the machine. Targets are ratios:",
+  "  >= 15x: the rival costs at least 15 times as much as Sluice",
+  "  <= 2x: Sluice costs at most twice as much as the rival"
 ]
 
 const roundsIn = (rows: ReadonlyArray<MeasuredRow>): string => {
@@ -38,7 +39,7 @@ const verdictLine = (verdict: Verdict, paint: Paint): string =>
     amount(verdict.value.median, verdict.unit).padStart(7),
     `(${limitOf(verdict)})`.padEnd(12),
     range(verdict.value, verdict.unit).padEnd(13),
-    whatIsJudged(verdict)
+    subjectOf(verdict)
   ].join(" ")
 
 const word = ({ isReached }: Verdict): string => isReached ? "reached" : "missed"
@@ -46,12 +47,12 @@ const word = ({ isReached }: Verdict): string => isReached ? "reached" : "missed
 const limitOf = ({ at, limit, unit }: Verdict): string =>
   `${at === "least" ? ">=" : "<="} ${unit === "ratio" ? `${limit}x` : amount(limit, unit)}`
 
-const whatIsJudged = ({ rival, title, unit }: Verdict): string =>
+const subjectOf = ({ rival, title, unit }: Verdict): string =>
   rival === undefined ? title : `${title} ${unit === "ns" ? "-" : "/"} ${rival}`
 
 const summary = (verdicts: ReadonlyArray<Verdict>): string => {
   if (verdicts.some(({ isReached }) => isReached === undefined)) {
-    return "No verdicts: a quick run is over before V8 has compiled all of it"
+    return "No verdicts: a quick run ends before V8 has compiled everything"
   }
   const reached = verdicts.filter(({ isReached }) => isReached).length
   const missed = verdicts.length - reached
@@ -78,16 +79,16 @@ const nameOf = ({ id, title }: MeasuredRow): string => {
 interface Cost {
   readonly contender: string
   readonly cost: Spread
-  /** Over what ours costs. */
+  /** Divided by the cost of Sluice. */
   readonly ratio: number
 }
 
 const costsOf = ({ measurements }: MeasuredRow): ReadonlyArray<Cost> => {
-  const mine = measurements.find(({ contender }) => contender === ours)
-  const unit = mine === undefined ? Number.NaN : spread(mine.rounds).median
+  const own = measurements.find(({ contender }) => contender === ours)
+  const base = own === undefined ? Number.NaN : spread(own.rounds).median
   return measurements.map(({ contender, rounds }) => {
     const cost = spread(rounds)
-    return { contender, cost, ratio: cost.median / unit }
+    return { contender, cost, ratio: cost.median / base }
   })
 }
 
@@ -100,13 +101,13 @@ const suffixes: { readonly [_ in Unit]: string } = { ratio: "x", ns: " ns", byte
 const range = ({ lower, upper }: Spread, unit: Unit): string =>
   lower === upper ? "" : `[${digits(lower, unit)}-${digits(upper, unit)}]`
 
-// Of a ratio as many digits as the noise leaves.
+// A ratio has no more digits than its noise allows.
 const digits = (value: number, unit: Unit): string =>
   unit !== "ratio" || value >= 100 ? count(value) : value.toFixed(value < 10 ? 2 : 1)
 
 const count = (value: number): string => Math.round(value).toLocaleString("en-US")
 
-/** The same for a page, between its marks. */
+/** The verdicts and costs as tables for a page. */
 export const asMarkdown = (report: Report): string => {
   const { machine, rows, verdicts } = report
   return [
@@ -118,7 +119,7 @@ export const asMarkdown = (report: Report): string => {
         amount(verdict.value.median, verdict.unit),
         limitOf(verdict),
         range(verdict.value, verdict.unit).slice(1, -1),
-        whatIsJudged(verdict)
+        subjectOf(verdict)
       ])
     ),
     markdownTable(
@@ -136,7 +137,7 @@ export const asMarkdown = (report: Report): string => {
   ].join("\n\n")
 }
 
-/** Padded as the formatter pads, so that a page that was just written is a page that is formatted. */
+/** Pads like the formatter, so that a written page passes the format check. */
 const markdownTable = (head: ReadonlyArray<string>, body: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths = head.map((cell, column) => Math.max(3, cell.length, ...body.map((row) => row[column]?.length ?? 0)))
   const line = (cells: ReadonlyArray<string>) =>

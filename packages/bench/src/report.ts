@@ -1,8 +1,8 @@
-/** What a run has found: the shape of `--json`, and of what the measuring processes send. */
+/** The results of a run: the format of `--json`, and of the messages of the measuring processes. */
 import * as Schema from "effect/Schema"
 import { rowIds } from "./rows.ts"
 
-/** One contender in one row: its cost per operation, round by round. */
+/** The cost per operation of a contender, for each round. */
 export const Measurement = Schema.Struct({
   contender: Schema.String,
   rounds: Schema.NonEmptyArray(Schema.Finite)
@@ -17,22 +17,22 @@ export const MeasuredRow = Schema.Struct({
 })
 export type MeasuredRow = typeof MeasuredRow.Type
 
-/** The middle of the rounds, and the ends of their middle half. */
+/** The median of the rounds, and their first and third quartile. */
 export const Spread = Schema.Struct({ median: Schema.Finite, lower: Schema.Finite, upper: Schema.Finite })
 export type Spread = typeof Spread.Type
 
 export const Verdict = Schema.Struct({
   row: Schema.Literals(rowIds),
   title: Schema.String,
-  /** What ours stands beside; a limit in bytes has none. */
+  /** The contender that Sluice is compared with. A limit in bytes has none. */
   rival: Schema.optionalKey(Schema.String),
   at: Schema.Literals(["least", "most"]),
   limit: Schema.Finite,
-  /** `ns`: on top of the rival. */
+  /** `ns`: in addition to the rival. */
   unit: Schema.Literals(["ratio", "ns", "bytes"]),
-  /** Of the ratios of each round, not the ratio of two medians: what slows a round down slows down both. */
+  /** Of the ratios of each round, since a slow round affects both contenders. Not the ratio of the medians. */
   value: Spread,
-  /** Not of a quick run, which is too short to tell. */
+  /** Missing after a quick run, which is too short for a verdict. */
   isReached: Schema.optionalKey(Schema.Boolean)
 })
 export type Verdict = typeof Verdict.Type

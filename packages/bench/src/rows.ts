@@ -1,14 +1,14 @@
-/** What is measured: each row a kind of work, with the contenders that do it in one process, which is the row's own. */
+/** A row: a kind of work, and the contenders that do it. Each row is measured in its own process. */
 export interface Row {
   /** The file of `groups/` that builds its contenders. */
   readonly group: Group
   readonly title: string
-  /** Where fewer keys make another row of it. */
+  /** The title in a quick run, if that has fewer keys. */
   readonly quickTitle?: string
   readonly unit: "ns" | "bytes"
-  /** Which of Effect's own parts stands beside ours. */
+  /** The part of Effect that is compared. */
   readonly effect: string | undefined
-  /** In the order in which they are printed. */
+  /** In the order of the output. */
   readonly contenders: ReadonlyArray<string>
 }
 
@@ -22,11 +22,12 @@ export type Group =
   | "streams"
   | "resilientModel"
   | "policy"
+  | "admission"
   | "memory"
 
 export const ours = "Sluice"
 
-/** In the order in which they are printed. */
+/** In the order of the output. */
 export const rows = {
   "breaker-closed": {
     group: "breaker",
@@ -177,6 +178,27 @@ export const rows = {
     effect: "Stream.timeout",
     contenders: ["the stream alone", ours, "Effect"]
   },
+  "admission-sync": {
+    group: "admission",
+    title: "admission, sync",
+    unit: "ns",
+    effect: "Semaphore, CircuitBreaker",
+    contenders: ["the effect alone", ours, "Effect"]
+  },
+  "admission-callbacks": {
+    group: "admission",
+    title: "admission, callbacks",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["an empty call", ours]
+  },
+  "admission-scope": {
+    group: "admission",
+    title: "admission, held by a scope",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["an empty scope", ours]
+  },
   "policy-sync": {
     group: "policy",
     title: "policy, sync body",
@@ -190,12 +212,19 @@ export const rows = {
     unit: "ns",
     effect: "retry, Semaphore, CircuitBreaker, timeout",
     contenders: ["the effect alone", ours, "Effect", "cockatiel"]
+  },
+  "policy-stream": {
+    group: "policy",
+    title: "policy, stream of one part",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the stream alone", ours]
   }
 } as const satisfies Record<string, Row>
 
 export type RowId = keyof typeof rows
 
-/** The rows of one file of `groups/`. */
+/** The rows of a group. */
 export type RowIdOf<G extends Group> = { [Id in RowId]: (typeof rows)[Id]["group"] extends G ? Id : never }[RowId]
 
 export type ContenderOf<Id extends RowId> = (typeof rows)[Id]["contenders"][number]

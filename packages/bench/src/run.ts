@@ -1,4 +1,4 @@
-/** Measures rows one after the other, each in a process of its own. */
+/** Measures each row in its own process. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { fork } from "node:child_process"
@@ -22,14 +22,15 @@ export const measureRow = (id: RowId, isQuick: boolean): Effect.Effect<MeasuredR
   Effect.callback<unknown, RowFailed>((resume) => {
     const measuring = fork(child, [id, isQuick ? "quick" : "full"], {
       execArgv: [...process.execArgv, "--expose-gc"],
-      // Standard output is for the results alone.
+      // Standard output is for the results only.
       stdio: ["ignore", process.stderr, process.stderr, "ipc"]
     })
     measuring.once("message", (message) => resume(Effect.succeed(message)))
     measuring.once("error", (error) => resume(Effect.fail(new RowFailed({ row: id, why: error.message }))))
     measuring.once(
       "exit",
-      (code, signal) => resume(Effect.fail(new RowFailed({ row: id, why: `its process ended with ${signal ?? code}` })))
+      (code, signal) =>
+        resume(Effect.fail(new RowFailed({ row: id, why: `its process exited with ${signal ?? code}` })))
     )
     return Effect.sync(() => measuring.kill())
   }).pipe(
@@ -37,9 +38,9 @@ export const measureRow = (id: RowId, isQuick: boolean): Effect.Effect<MeasuredR
     Effect.catchTag("SchemaError", (error) => Effect.fail(new RowFailed({ row: id, why: error.message })))
   )
 
-/** Tells a terminal what is under way, and takes it back. */
-export const progress = (id: RowId, index: number, of: number): void => {
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${index + 1} of ${of}: ${rowOf(id).title}`)
+/** Shows the running row on a terminal, until `endOfProgress`. */
+export const progress = (id: RowId, index: number, total: number): void => {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${index + 1} of ${total}: ${rowOf(id).title}`)
 }
 
 export const endOfProgress = (): void => {

@@ -1,22 +1,22 @@
 import { type ContenderOf, ours, type RowId } from "./rows.ts"
 
-/** What a row has to reach beside a rival that is measured with it, on top of it, or in bytes. */
+/** A limit for Sluice in a row: as a ratio to a rival, as nanoseconds in addition to a rival, or as bytes. */
 export type Target = Ratio | Added | Bytes
 
 export interface Ratio {
   readonly _tag: "Ratio"
   readonly row: RowId
   readonly rival: string
-  /** `least`: the rival costs at least so many times as much. `most`: ours costs at most so many times the rival. */
+  /** `least`: the rival costs at least `limit` times as much as Sluice. `most`: Sluice costs at most `limit` times the rival. */
   readonly at: "least" | "most"
   readonly limit: number
 }
 
-/** `limit`: what ours costs more than the rival, in nanoseconds. */
 export interface Added {
   readonly _tag: "Added"
   readonly row: RowId
   readonly rival: string
+  /** Nanoseconds. */
   readonly limit: number
 }
 
@@ -53,18 +53,18 @@ const atMostBytes = (limit: number, row: RowId): Target => ({ _tag: "Bytes", row
 
 export const targets: ReadonlyArray<Target> = [
   atLeast(15, "breaker-closed", "Effect"),
-  // Theirs is not interruption-safe; a bare suspended `onExitPrimitive` alone costs twice as much as it.
+  // cockatiel is not interruption-safe. A suspended `onExitPrimitive` alone costs twice as much as its breaker.
   atMost(2.5, "breaker-closed", "cockatiel"),
-  // Beside theirs in its cheaper form: it has no slow calls and no windows by time.
+  // Effect's breaker has neither slow calls nor windows by time. It is compared in its cheaper form.
   atLeast(10, "breaker-windows", "Effect"),
   atLeast(30, "breaker-refusing", "Effect"),
   atLeast(5, "retry-nothing", "Effect"),
-  // "Level with": a tenth is less than what two runs differ by.
+  // As fast as cockatiel. Two runs differ by more than a tenth.
   atMost(1.1, "retry-nothing", "cockatiel"),
   atMost(1, "permit-free", "Effect"),
   atLeast(50, "permit-waiting", "Effect"),
   atMost(2, "permit-waiting", "no limiter"),
-  // "Flat": a hundred times as many in one line. The half is for the caches of the processor.
+  // Independent of the length of the queue: 10,000 in one queue compared with 100 queues of 100. CPU caches cost up to a half.
   atMost(1.5, "permit-waiting", "100 waiting"),
   atMostBytes(1_100, "permit-memory"),
   atMost(1, "hit-1", "Effect"),
@@ -76,19 +76,22 @@ export const targets: ReadonlyArray<Target> = [
   atMost(1, "five-stages", "five awaits"),
   atMost(0.5, "timeout-sync", "Effect"),
   atMost(0.5, "timeout-promise", "Effect"),
-  // The guard also holds parts until there is output, and looks for an end that is none; theirs only looks at the time.
+  // The guard also holds back parts until there is output, and detects a truncated stream. Stream.timeout only checks the time.
   atLeast(8, "stream-sync", "Effect"),
   atLeast(1.8, "stream-yielding", "Effect"),
   atMostAdded(10_000, "model-call", "the model alone"),
-  // Theirs tries the next one and knows nothing of it: no circuit, limits, log or metrics.
+  // ExecutionPlan only falls back to the next model. It has no circuits, limits, log or metrics.
   atMost(2, "model-call", "Effect"),
   atMostAdded(1_000, "model-part", "the stream alone"),
   atLeast(4, "model-part", "Effect"),
-  atLeast(8, "policy-sync", "Effect"),
-  atLeast(5, "policy-promise", "Effect"),
-  atMost(1, "policy-sync", "cockatiel"),
-  atMost(1, "policy-promise", "cockatiel")
+  atMostAdded(450, "admission-sync", "the effect alone"),
+  atMostAdded(100, "admission-callbacks", "an empty call"),
+  atMostAdded(1_500, "admission-scope", "an empty scope"),
+  atLeast(5, "policy-sync", "Effect"),
+  atLeast(4.3, "policy-promise", "Effect"),
+  atMost(0.25, "policy-sync", "cockatiel"),
+  atMost(0.4, "policy-promise", "cockatiel")
 ]
 
-/** Who is judged. */
+/** The contender that the targets are for. */
 export const judged = ours

@@ -23,7 +23,7 @@ const bench = (...args: ReadonlyArray<string>) =>
   })
 
 describe("npm run bench", () => {
-  it("measures rows beside their rivals, and writes nothing but JSON", { timeout: 30_000 }, async () => {
+  it("--json prints the report of the rows as JSON and nothing else", { timeout: 120_000 }, async () => {
     const { code, stderr, stdout } = await bench("--quick", "--json", "--only", "retry-nothing")
     const report = Schema.decodeUnknownSync(Schema.fromJsonString(Report))(stdout)
     assert.deepStrictEqual(report.rows.map(({ id }) => id), ["retry-nothing"])
@@ -33,58 +33,58 @@ describe("npm run bench", () => {
       }
     }
     assert.deepStrictEqual(report.verdicts.map(({ rival }) => rival), ["Effect", "cockatiel"])
-    assert.isTrue(report.verdicts.every(({ isReached }) => isReached === undefined), "a quick run is no verdict")
+    assert.isTrue(report.verdicts.every(({ isReached }) => isReached === undefined), "a quick run has no verdicts")
     assert.strictEqual(stderr, "")
     assert.strictEqual(code, 0)
   })
 
-  it("says what it can do", { timeout: 30_000 }, async () => {
+  it("--help prints every option and row in at most 80 columns", { timeout: 120_000 }, async () => {
     const { code, stdout } = await bench("--help")
     for (const word of ["--quick", "--only", "--json", "--write", "--check", ...rowIds]) assert.include(stdout, word)
     assert.isTrue(stdout.split("\n").every((line) => line.length <= 80))
     assert.strictEqual(code, 0)
   })
 
-  it("says what is wrong with its arguments, and measures nothing", { timeout: 30_000 }, async () => {
+  it("invalid arguments exit with code 2 and an error, and nothing is measured", { timeout: 120_000 }, async () => {
     const unknown = await bench("--fast")
     assert.deepStrictEqual([unknown.code, unknown.stdout], [2, ""])
     assert.include(unknown.stderr, "--fast")
-    const unmarked = await bench("--write", index)
-    assert.deepStrictEqual([unmarked.code, unmarked.stdout], [2, ""])
-    assert.include(unmarked.stderr, "no marks")
-    const absent = await bench("--write", `${index}.absent`)
-    assert.deepStrictEqual([absent.code, absent.stdout], [2, ""])
-    assert.include(absent.stderr, "cannot be read")
+    const noMarkers = await bench("--write", index)
+    assert.deepStrictEqual([noMarkers.code, noMarkers.stdout], [2, ""])
+    assert.include(noMarkers.stderr, "no markers")
+    const missing = await bench("--write", `${index}.missing`)
+    assert.deepStrictEqual([missing.code, missing.stdout], [2, ""])
+    assert.include(missing.stderr, "cannot read")
   })
 })
 
-describe("which rows are measured", () => {
+describe("readOptions", () => {
   const rowsOf = (...args: ReadonlyArray<string>) => {
     const options = readOptions(args)
-    return "wrong" in options ? options.wrong : options.rows
+    return "error" in options ? options.error : options.rows
   }
 
-  it("all of them", () => {
+  it("all rows are measured without --only", () => {
     assert.deepStrictEqual(rowsOf(), rowIds)
   })
 
-  it("those with a word in their name, and those of a group", () => {
+  it("--only selects rows by a part of their name and by group", () => {
     assert.deepStrictEqual(rowsOf("--only", "Breaker"), ["breaker-closed", "breaker-windows", "breaker-refusing"])
     assert.deepStrictEqual(rowsOf("--only", "hit-1, pipeline"), ["hit-1", "hit-10000", "five-stages"])
     assert.deepStrictEqual(rowsOf("--only", "memory"), ["permit-memory", "dedupe-memory"])
   })
 
-  it("none by a word that no row has: that is a mistake", () => {
-    assert.include(rowsOf("--only", "cache"), "no row has cache")
-    assert.include(rowsOf("--only", " ,"), "no row has")
+  it("--only without a matching row is an error", () => {
+    assert.include(rowsOf("--only", "cache"), "--only cache matches no row")
+    assert.include(rowsOf("--only", " ,"), "matches no row")
   })
 
-  it("at length, where an exit code is made of it", () => {
+  it("--check refuses --quick", () => {
     assert.include(rowsOf("--check", "--quick"), "--check")
     assert.deepStrictEqual(rowsOf("--check"), rowIds)
   })
 
-  it("all, and at length, where a page is written: it would lose the others", () => {
+  it("--write refuses --only and --quick, since the page needs all rows", () => {
     assert.include(rowsOf("--write", "docs/performance.md", "--only", "retry"), "--write")
     assert.include(rowsOf("--write", "docs/performance.md", "--quick"), "--write")
     assert.deepStrictEqual(rowsOf("--write", "docs/performance.md"), rowIds)

@@ -28,31 +28,31 @@ const verdictOn = (target: Target, measured: MeasuredRow) => {
   return verdict
 }
 
-describe("judging a target", () => {
-  it("says how many times as much the rival costs, where that is to be at least so many", () => {
+describe("judge", () => {
+  it("a limit of at least is compared with the cost of the rival divided by ours", () => {
     const verdict = verdictOn(target("least", 15), row({ Sluice: [100], Effect: [1_700] }))
     assert.deepInclude(verdict, { isReached: true, rival: "Effect", unit: "ratio" })
     assert.strictEqual(verdict?.value.median, 17)
   })
 
-  it("says how many times as much ours costs, where that is to be at most so many", () => {
+  it("a limit of at most is compared with our cost divided by the rival's", () => {
     const verdict = verdictOn(target("most", 2.5), row({ Sluice: [300], Effect: [100] }))
     assert.deepInclude(verdict, { isReached: false })
     assert.strictEqual(verdict?.value.median, 3)
   })
 
-  it("reaches a limit that is met exactly", () => {
+  it("a value equal to the limit reaches the target", () => {
     assert.isTrue(verdictOn(target("least", 2), row({ Sluice: [100], Effect: [200] }))?.isReached)
     assert.isTrue(verdictOn(target("most", 2), row({ Sluice: [200], Effect: [100] }))?.isReached)
   })
 
-  it("takes the middle of the ratios of each round, so that a slow moment counts for neither", () => {
-    // In the second round everything took ten times as long; in the third the rival alone was disturbed.
+  it("the value is the median of the ratios of each round, so that slow rounds do not matter", () => {
+    // In the second round both took ten times as long, in the third only the rival was slow.
     const measured = row({ Sluice: [100, 1_000, 100], Effect: [400, 4_000, 1_200] })
     assert.deepStrictEqual(verdictOn(target("least", 4), measured)?.value, { median: 4, lower: 4, upper: 8 })
   })
 
-  it("says how much more ours costs, where that is to be at most so much", () => {
+  it("an added limit is compared with the difference of both costs", () => {
     const limit: Target = { _tag: "Added", row: "breaker-closed", rival: "Effect", limit: 500 }
     const measured = row({ Sluice: [700, 1_100, 600], Effect: [200, 500, 200] })
     const verdict = verdictOn(limit, measured)
@@ -61,31 +61,31 @@ describe("judging a target", () => {
     assert.isFalse(verdictOn({ ...limit, limit: 499 }, measured)?.isReached)
   })
 
-  it("judges bytes by themselves", () => {
+  it("a limit in bytes is compared with our memory", () => {
     const limit: Target = { _tag: "Bytes", row: "breaker-closed", limit: 160 }
     assert.isTrue(verdictOn(limit, row({ Sluice: [160] }))?.isReached)
     assert.isFalse(verdictOn(limit, row({ Sluice: [161] }))?.isReached)
   })
 
-  it("passes over the targets of rows that were not measured", () => {
+  it("targets of rows that were not measured are skipped", () => {
     assert.deepStrictEqual(judge(targets, []), [])
   })
 
-  it("does not pass over a rival that is missing from its row", () => {
+  it("a rival that is missing from its row is an error", () => {
     assert.throws(() => judge([target("least", 15)], [row({ Sluice: [1] })]), "Effect was not measured")
   })
 })
 
-describe("the spread of rounds", () => {
-  it("is their middle and their middle half, in whatever order they came", () => {
+describe("spread", () => {
+  it("a spread is the median and the quartiles of the rounds in any order", () => {
     assert.deepStrictEqual(spread([3, 1, 5, 2, 4]), { median: 3, lower: 2, upper: 4 })
     assert.deepStrictEqual(spread([4, 2]), { median: 3, lower: 2.5, upper: 3.5 })
     assert.deepStrictEqual(spread([7]), { median: 7, lower: 7, upper: 7 })
   })
 })
 
-describe("the targets", () => {
-  it("stand beside contenders that their rows have", () => {
+describe("targets", () => {
+  it("every target names a rival and a unit that its row has", () => {
     for (const target of targets) {
       const { contenders, unit } = rowOf(target.row)
       assert.include(contenders, "Sluice", target.row)

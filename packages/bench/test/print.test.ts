@@ -6,7 +6,7 @@ import type { MeasuredRow, Report } from "../src/report.ts"
 import { rowIds, rowOf } from "../src/rows.ts"
 import { targets } from "../src/targets.ts"
 
-/** Every row and every target, with figures as long as they can be expected. */
+/** Every row, with the longest figures that can be expected. */
 const everything: ReadonlyArray<MeasuredRow> = rowIds.map((id) => {
   const { contenders, title, unit } = rowOf(id)
   return {
@@ -39,8 +39,8 @@ const breaker: MeasuredRow = {
   ]
 }
 
-describe("the report for a terminal", () => {
-  it("says first which targets are reached and which are missed, by what ratio", () => {
+describe("asText", () => {
+  it("the verdicts with their ratios come before the costs", () => {
     const lines = asText(reportOf([breaker]), colourless).split("\n")
     const words = lines.map((line) => line.replaceAll(/ +/g, " ").trim())
     assert.include(words, "reached 17.0x (>= 15x) breaker, closed / Effect")
@@ -49,7 +49,7 @@ describe("the report for a terminal", () => {
     assert.isBelow(words.indexOf("1 of 2 targets reached, 1 missed"), words.indexOf("1.00x 400 ns Sluice"))
   })
 
-  it("shows what each contender costs, over what ours does", () => {
+  it("every contender has its cost, and the ratio to ours", () => {
     const words = asText(reportOf([breaker]), colourless).replaceAll(/ +/g, " ")
     assert.include(
       words,
@@ -58,14 +58,14 @@ describe("the report for a terminal", () => {
     assert.include(words, "17.0x 6,800 ns Effect")
   })
 
-  it("shows how far rounds lie apart", () => {
+  it("the quartiles of the rounds are in brackets", () => {
     const text = asText(reportOf(everything), colourless)
     assert.include(text, "[460-481]")
     assert.include(text, "[492,920-552,920]")
     assert.include(text, "1,082 B (<= 1,100 B) [1,071-1,148]")
   })
 
-  it("has ratios and no verdicts of a quick run", () => {
+  it("a quick run has ratios and no verdicts", () => {
     const quick: Report = { ...reportOf([breaker]), isQuick: true, verdicts: compare(targets, [breaker]) }
     const text = asText(quick, colourless).replaceAll(/ +/g, " ")
     assert.include(text, "17.0x (>= 15x) breaker, closed / Effect")
@@ -73,18 +73,18 @@ describe("the report for a terminal", () => {
     assert.notMatch(text, /reached|missed/)
   })
 
-  it("fits into 80 columns", () => {
+  it("no line is longer than 80 columns", () => {
     for (const line of asText(reportOf(everything), colourless).split("\n")) assert.isAtMost(line.length, 80, line)
   })
 
-  it("paints nothing but the verdicts, so that it aligns with colours and without", () => {
+  it("only the verdicts are coloured, so that columns align with and without colours", () => {
     const painted = asText(reportOf(everything), (text) => `<${text}>`)
     assert.strictEqual(painted.replaceAll(/<(reached|missed {0,1})>/g, "$1"), asText(reportOf(everything), colourless))
   })
 })
 
-describe("the tables of a page", () => {
-  it("hold every verdict and every contender", () => {
+describe("asMarkdown", () => {
+  it("the tables have every verdict and every row", () => {
     const page = asMarkdown(reportOf(everything))
     for (const { title } of everything) assert.include(page, title)
     assert.strictEqual(
@@ -93,19 +93,19 @@ describe("the tables of a page", () => {
     )
   })
 
-  it("are aligned, as the formatter would", () => {
+  it("the columns are padded like the formatter does", () => {
     for (const table of asMarkdown(reportOf(everything)).split("\n\n").slice(1)) {
       assert.strictEqual(new Set(table.split("\n").map((line) => line.length)).size, 1)
     }
   })
 
-  it("replace what stands between the marks, and nothing else", () => {
+  it("withTables replaces the text between the markers and nothing else", () => {
     const begin = "<!-- npm run bench -- --write: begin -->"
     const end = "<!-- npm run bench -- --write: end -->"
     const page = `# Title\n\n${begin}\n\nold\n\n${end}\n\nmore\n`
     const written = `# Title\n\n${begin}\n\nnew\n\n${end}\n\nmore\n`
     assert.strictEqual(withTables(page)?.("new"), written)
     assert.strictEqual(withTables(written)?.("new"), written)
-    assert.isUndefined(withTables("# no marks"))
+    assert.isUndefined(withTables("# no markers"))
   })
 })

@@ -1,9 +1,9 @@
-/** Counts what a client did, from what it says of each ticket and what the providers saw: one function for every client. */
+/** Compares clients, by their own outcomes and the journals of the providers. */
 import * as Journal from "@sluice/ai/testing/Journal"
 import { count, time } from "../src/run/Words.ts"
-import type { Seen } from "./Provider.ts"
+import type { Journals } from "./Provider.ts"
 
-/** What a client says of one ticket: its answer, or that there is none. */
+/** A client's outcome for one ticket. `text` is `undefined` if it failed. */
 export interface Outcome {
   readonly prompt: string
   readonly text: string | undefined
@@ -12,10 +12,10 @@ export interface Outcome {
 export interface Counts {
   readonly answered: number
   readonly failed: number
-  /** Reported as answered, though what the provider sent was cut. */
+  /** Reported as answered, although the provider's answer was cut short. */
   readonly cutShort: number
-  readonly calls: number
-  /** Calls that the second provider answered in full. */
+  readonly requests: number
+  /** Requests that the second provider answered in full. */
   readonly bySecond: number
   readonly whileDown: number
   readonly tooSoon: number
@@ -23,24 +23,24 @@ export interface Counts {
   readonly millis: number
 }
 
-/** An answer is in full if the provider sent just that text, whole, for just that prompt. */
-export const counts = (outcomes: ReadonlyArray<Outcome>, { first, second }: Seen): Counts => {
+/** Counts one client's outcomes. An answer is full if a provider sent exactly this text for exactly this prompt. */
+export const counts = (outcomes: ReadonlyArray<Outcome>, { first, second }: Journals): Counts => {
   const journal = [...first, ...second]
   const whole = new Set(journal.flatMap(({ answer, prompt }) => answer === undefined ? [] : [`${answer} ${prompt}`]))
   const reported = outcomes.filter(({ text }) => text !== undefined)
   const answered = reported.filter(({ prompt, text = "" }) => whole.has(`${Journal.digest(text)} ${prompt}`)).length
-  const seen = Journal.summary(journal)
+  const summary = Journal.summary(journal)
   return {
     answered,
     failed: outcomes.length - reported.length,
     cutShort: reported.length - answered,
-    calls: seen.calls,
+    requests: summary.calls,
     bySecond: Journal.summary(second).endings.complete,
-    whileDown: seen.whileDown,
-    // Who goes to another provider has not come back too soon.
+    whileDown: summary.whileDown,
+    // Per provider: a request to another provider is not too soon.
     tooSoon: Journal.summary(first).soonerThanRetryAfter + Journal.summary(second).soonerThanRetryAfter,
-    tokens: seen.tokensPaid,
-    millis: seen.millis
+    tokens: summary.tokensPaid,
+    millis: summary.millis
   }
 }
 
@@ -48,10 +48,10 @@ const rows: ReadonlyArray<readonly [label: string, cell: (counts: Counts) => str
   ["answered in full", ({ answered }) => count(answered)],
   ["failed", ({ failed }) => count(failed)],
   ["cut short, reported as success", ({ cutShort }) => count(cutShort)],
-  ["calls received", ({ calls }) => count(calls)],
-  ["  of them answered by the second", ({ bySecond }) => count(bySecond)],
-  ["  of them while it was down", ({ whileDown }) => count(whileDown)],
-  ["  sooner than Retry-After asked", ({ tooSoon }) => count(tooSoon)],
+  ["requests received", ({ requests }) => count(requests)],
+  ["  answered by the second", ({ bySecond }) => count(bySecond)],
+  ["  sent during the outage", ({ whileDown }) => count(whileDown)],
+  ["  sent before Retry-After", ({ tooSoon }) => count(tooSoon)],
   ["tokens paid", ({ tokens }) => count(tokens)],
   ["time", ({ millis }) => time(millis)]
 ]

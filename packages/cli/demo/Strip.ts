@@ -1,9 +1,9 @@
 import type { Change } from "../src/run/Circuits.ts"
 
-/** One circuit over time, in milliseconds since the run began: `-` closed, `O` open, `?` a probe. */
+/** Renders a circuit over time: `-` closed, `O` open, `?` probe. Times are milliseconds since the start of the run. */
 export const render = (changes: ReadonlyArray<Change>, millis: number, columns: number): string => {
   const cell = millis / columns
-  // A circuit that was open moves when its probe has told: it opens again, or closes.
+  // An open circuit changes only with the outcome of a probe: it reopens or closes.
   const probes = changes.filter((_, index) => changes[index - 1]?.circuit.state === "open").map(({ at }) => at)
   return Array.from({ length: columns }, (_, index) => {
     const from = index * cell

@@ -19,7 +19,7 @@ import * as Tickets from "./tickets.ts"
 
 const columns = 78
 
-/** Counts on one line while something runs; says it once where nobody looks on. */
+/** Counts tickets on one line of a terminal. Elsewhere it prints the label once. */
 const progress = (label: string, total: number) => {
   const isLive = process.stderr.isTTY === true && process.env["NO_COLOR"] === undefined
   let done = 0
@@ -46,39 +46,43 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const tickets = Tickets.read()
   const different = new Set(tickets.map(({ prompt }) => prompt)).size
   const story =
-    `A provider has a bad day (seed ${seed}): rate limits, resets, hangs, answers cut short, and an outage. ` +
-    `${tickets.length} support tickets, ${different} of them different, are sent to it three times, ${concurrency} at a ` +
-    "time: in batches by the official openai client, by Sluice, and by Sluice with a second provider to fall back on."
+    `A provider has a bad day (seed ${seed}): rate limits, resets, hangs, truncated answers and an outage. ` +
+    `Three clients each send it ${tickets.length} support tickets (${different} different), ${concurrency} at a time: ` +
+    "the official openai client in batches, Sluice, and Sluice with a second provider as fallback."
   yield* Console.log(`\n${Text.wrap(story, columns).join("\n")}\n`)
   const providers = yield* Provider.start(seed)
   const prompts = new Map(tickets.map(({ id, prompt }) => [id, prompt]))
 
-  const official = progress("official openai client, at its defaults", tickets.length)
-  const officialOutcomes = yield* Effect.promise(() => Official.run(providers.first, tickets, official.onDone))
-  official.end()
-  const them = Comparison.counts(officialOutcomes, yield* providers.journal)
+  const progressLine = progress("official openai client, at its defaults", tickets.length)
+  const officialOutcomes = yield* Effect.promise(() => Official.run(providers.first, tickets, progressLine.onDone))
+  progressLine.end()
+  const official = Comparison.counts(officialOutcomes, yield* providers.journals)
 
-  const through = Effect.fnUntraced(function*(label: string, places: Parameters<typeof Through.run>[0]) {
+  const throughSluice = Effect.fnUntraced(function*(label: string, endpoints: Parameters<typeof Through.run>[0]) {
     yield* providers.clear
-    const ours = progress(label, tickets.length)
-    const run = yield* Effect.scoped(Through.run(places, tickets, ours.onDone))
-    ours.end()
+    const progressLine = progress(label, tickets.length)
+    const run = yield* Effect.scoped(Through.run(endpoints, tickets, progressLine.onDone))
+    progressLine.end()
     const outcomes = run.results.map((result) => ({
       prompt: prompts.get(result.id ?? "") ?? "",
       text: result.status === "ok" ? result.text : undefined
     }))
-    return { run, counts: Comparison.counts(outcomes, yield* providers.journal) }
+    return { run, counts: Comparison.counts(outcomes, yield* providers.journals) }
   })
-  const { counts: us, run } = yield* through("Sluice, at the defaults of `sluice run`", [providers.first])
-  const second = yield* through("Sluice, with a second target", [providers.first, providers.second])
+  const { counts: sluice, run } = yield* throughSluice("Sluice, at the defaults of `sluice run`", [providers.first])
+  const second = yield* throughSluice("Sluice, with a second target", [providers.first, providers.second])
 
   yield* Console.log(
-    ["Counted by the providers, in one way for all:", "", ...Comparison.table(them, us, second.counts)].join("\n")
+    [
+      "Counted at the providers, the same way for all clients:",
+      "",
+      ...Comparison.table(official, sluice, second.counts)
+    ].join("\n")
   )
-  yield* Console.log(verdict(them, us))
+  yield* Console.log(verdict(official, sluice))
   yield* Console.log(
-    `\nThe circuit in front of the provider, ${Words.time(run.millis)}: - closed, O open, ? probe\n${strip(run)}\n` +
-      `The same with a second provider, ${Words.time(second.run.millis)}:\n${strip(second.run)}`
+    `\nThe provider's circuit over ${Words.time(run.millis)}: - closed, O open, ? probe\n${strip(run)}\n` +
+      `The same with a second provider, over ${Words.time(second.run.millis)}:\n${strip(second.run)}`
   )
   yield* Console.log(details(run))
   yield* Console.log(samples(run.results, prompts))
@@ -87,29 +91,29 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
     `\nAll answers: ${path}\n` +
       `Other faults: npm start -- --seed ${seed + 1}\n` +
       "Your own: npm run sluice -- run FILE -o results.jsonl --url URL --model NAME\n" +
-      "          FILE has a prompt per line; the key is read from OPENAI_API_KEY\n" +
-      "          --report page.html shows what happened, --target adds a provider\n"
+      "  FILE has one prompt per line. The key is read from OPENAI_API_KEY.\n" +
+      "  --report page.html shows what happened, --target adds a provider.\n"
   )
-  return [us, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
+  return [sluice, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
 })
 
 const strip = ({ circuits, millis }: Through.Run): string =>
   `  ${Strip.render(circuits.filter(({ target }) => target === "first"), millis, columns - 4)}`
 
-const verdict = (them: Comparison.Counts, us: Comparison.Counts): string => {
-  const slower = us.millis - them.millis
+const verdict = (official: Comparison.Counts, sluice: Comparison.Counts): string => {
+  const slower = sluice.millis - official.millis
   return slower > 0
     ? `\nSluice took ${Words.time(slower)} longer: it waited for the provider instead of failing.`
-    : `\nSluice was done ${Words.time(-slower)} sooner.`
+    : `\nSluice finished ${Words.time(-slower)} sooner.`
 }
 
 const details = ({ tally }: Through.Run): string => {
-  const retries = tally.failures.map(([reason, times]) => `${reason} ${times}`).join(", ")
-  return `\nShared: ${tally.joined} tickets joined a call that ran, ${tally.cached} took an answer that was there.\n` +
-    wrapped(`Failed tries, and so retried: ${retries}.`)
+  const failures = tally.failures.map(([reason, times]) => `${reason}: ${times}`).join(", ")
+  return `\nShared: ${tally.joined} tickets joined a call in flight, ${tally.cached} reused a cached answer.\n` +
+    wrapped(`Failed attempts: ${failures}.`)
 }
 
-/** Two tickets that had to be tried more than once, and what the model of rules made of them. */
+/** Shows two tickets that took more than one attempt, and their answers. */
 const samples = (results: ReadonlyArray<Result.Result>, prompts: ReadonlyMap<string, string>): string =>
   results
     .filter((result) => result.status === "ok" && result.attempts > 1)
@@ -118,7 +122,7 @@ const samples = (results: ReadonlyArray<Result.Result>, prompts: ReadonlyMap<str
     .map((result) => {
       const ticket = Terminal.escape((prompts.get(result.id ?? "") ?? "").replaceAll(/\s+/g, " "))
       const answer = Terminal.escape(result.status === "ok" ? summaryOf(result.text) : "")
-      return `\n${result.id}, answered by try ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${
+      return `\n${result.id}, answered by attempt ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${
         quoted("  = ", answer, 3)
       }`
     })
@@ -137,9 +141,9 @@ const quoted = (mark: string, text: string, most: number): string => {
   return shown.map((line) => mark + Terminal.clip(line, columns - mark.length)).join("\n")
 }
 
-const usage = "npm start -- [--seed N]: a bad day at a provider; another seed has other faults. Default: 7."
+const usage = "npm start -- [--seed N]   Run the demo. Another seed injects other faults. [default: 7]"
 
-/** The seed, or what is to be said instead. */
+/** Parses the seed. `undefined` for wrong arguments. */
 const seedFrom = (argv: ReadonlyArray<string>): number | "help" | undefined => {
   const { positionals, tokens, values } = parseArgs({
     args: [...argv],
@@ -164,7 +168,7 @@ const main = async (): Promise<number> => {
     return 0
   }
   if (seed === undefined) {
-    process.stderr.write(`npm start: there is --seed with a whole number, and nothing else\n${usage}\n`)
+    process.stderr.write(`npm start: the only option is --seed with a whole number\n${usage}\n`)
     return 2
   }
   return await Effect.runPromise(Effect.scoped(demonstrate(seed))) ? 0 : 1

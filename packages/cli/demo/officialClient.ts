@@ -1,4 +1,4 @@
-/** The tickets through the official client at its defaults, batch by batch, as a script of an afternoon does it. */
+/** Sends the tickets with the official client at its defaults, in batches, as a quick script would. */
 import OpenAI from "openai"
 import { concurrency } from "./badDay.ts"
 import type { Outcome } from "./Comparison.ts"
@@ -10,7 +10,7 @@ export const run = async (
   onDone: () => void
 ): Promise<ReadonlyArray<Outcome>> => {
   const client = new OpenAI({ baseURL: provider.url, apiKey: provider.key })
-  const ask = async ({ prompt }: Ticket): Promise<Outcome> => {
+  const send = async ({ prompt }: Ticket): Promise<Outcome> => {
     try {
       const stream = await client.chat.completions.create({
         model: "rules",
@@ -29,7 +29,7 @@ export const run = async (
   }
   const outcomes: Array<Outcome> = []
   for (let i = 0; i < tickets.length; i += concurrency) {
-    outcomes.push(...await Promise.all(tickets.slice(i, i + concurrency).map(ask)))
+    outcomes.push(...await Promise.all(tickets.slice(i, i + concurrency).map(send)))
   }
   return outcomes
 }

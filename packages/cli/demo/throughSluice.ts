@@ -1,4 +1,4 @@
-/** The tickets through the engine of `sluice run`, over the same wire. */
+/** Sends the tickets with the engine of `sluice run`, in the same format. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -10,19 +10,19 @@ import type { Result } from "../src/run/Result.ts"
 import type { Target } from "../src/run/Settings.ts"
 import { Tally } from "../src/run/Tally.ts"
 import { concurrency } from "./badDay.ts"
-import type { Place } from "./Provider.ts"
+import type { Endpoint } from "./Provider.ts"
 import type { Ticket } from "./tickets.ts"
 
 export interface Run {
   readonly results: ReadonlyArray<Result>
   readonly tally: Tally
-  /** Changes of the circuits, in milliseconds since the run began. */
+  /** Changes of the circuits, in milliseconds since the start of the run. */
   readonly circuits: ReadonlyArray<Change>
   readonly millis: number
 }
 
 export const run = Effect.fnUntraced(function*(
-  places: readonly [Place, ...ReadonlyArray<Place>],
+  endpoints: readonly [Endpoint, ...ReadonlyArray<Endpoint>],
   tickets: ReadonlyArray<Ticket>,
   onDone: () => void
 ) {
@@ -30,8 +30,8 @@ export const run = Effect.fnUntraced(function*(
   const startedAt = clock.currentTimeMillisUnsafe()
   const tally = new Tally()
   const circuits: Array<Change> = []
-  const [first, ...others] = places.map(targetOf)
-  if (first === undefined) return yield* Effect.die("there is a place, by its type")
+  const [first, ...others] = endpoints.map(targetOf)
+  if (first === undefined) return yield* Effect.die("endpoints is empty, against its type")
   const engine = yield* Engine.make(
     {
       targets: [first, ...others],
@@ -50,37 +50,37 @@ export const run = Effect.fnUntraced(function*(
       maxOutageMillis: 600_000
     },
     {
-      called: () => tally.called(),
+      attemptStarted: () => tally.attemptStarted(),
       attemptFailed: (reason) => tally.attemptFailed(reason),
       paid: (usage) => tally.paid(usage),
-      circuit: (change) => circuits.push({ ...change, at: change.at - startedAt }),
+      circuitChanged: (change) => circuits.push({ ...change, at: change.at - startedAt }),
       unusable: () => {}
     }
   )
-  const ask = ({ id, prompt }: Ticket, index: number) =>
+  const complete = ({ id, prompt }: Ticket, index: number) =>
     Effect.suspend(() => {
-      tally.started()
-      return Effect.map(engine.ask(promptOf(id, index + 1, prompt)), ({ result }) => {
-        tally.finished(result)
+      tally.promptStarted()
+      return Effect.map(engine.complete(promptOf(id, index + 1, prompt)), ({ result }) => {
+        tally.promptFinished(result)
         onDone()
         return result
       })
     })
   const results = yield* Stream.fromIterable(tickets).pipe(
     Stream.zipWithIndex,
-    Stream.mapEffect(([ticket, index]) => ask(ticket, index), { concurrency: engine.places, unordered: true }),
+    Stream.mapEffect(([ticket, index]) => complete(ticket, index), { concurrency: engine.maxPrompts, unordered: true }),
     Stream.runCollect
   )
   return { results, tally, circuits, millis: clock.currentTimeMillisUnsafe() - startedAt } satisfies Run
 })
 
-const targetOf = ({ key, url }: Place, index: number): Target => ({
+const targetOf = ({ key, url }: Endpoint, index: number): Target => ({
   name: index === 0 ? "first" : "second",
   wire: "openai",
   url,
   model: "rules",
   apiKey: Redacted.make(key),
-  keySource: `the demonstration ${index}`
+  keySource: `the demo ${index}`
 })
 
 const promptOf = (id: string, line: number, prompt: string): Prompt => ({

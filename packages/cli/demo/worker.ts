@@ -1,11 +1,11 @@
-/** The providers of the demonstration, in a worker of their own: one has a bad day, the other is well. */
+/** The worker of the demo's two providers: one with faults, one without. */
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as LocalModel from "@sluice/local-model/LocalModel"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { parentPort, workerData } from "node:worker_threads"
 import { badDay } from "./badDay.ts"
-import type { FromProvider, Place, ToProvider } from "./Provider.ts"
+import type { Endpoint, FromProvider, ToProvider } from "./Provider.ts"
 
 const send = (message: FromProvider): void => parentPort?.postMessage(message)
 
@@ -13,7 +13,7 @@ const nextMessage = Effect.callback<ToProvider>((resume) => {
   parentPort?.once("message", (message: ToProvider) => resume(Effect.succeed(message)))
 })
 
-const placeOf = ({ apiKey, url }: LoopbackProvider.LoopbackProvider["Service"]): Place => ({
+const endpointOf = ({ apiKey, url }: LoopbackProvider.LoopbackProvider["Service"]): Endpoint => ({
   url,
   key: apiKey === undefined ? "" : Redacted.value(apiKey)
 })
@@ -22,7 +22,7 @@ const program = Effect.gen(function*() {
   const local = yield* LocalModel.LocalModel
   const common: LoopbackProvider.Options = {
     models: ["rules"],
-    // As fast as a small model: a first token after 40 ms, then some 1,000 tokens a second.
+    // The pace of a small model: first token after 40 ms, then about 1,000 tokens per second.
     pace: { firstTokenMillis: 40, tokenMillis: 1, tokensPerChunk: 8 },
     answer: ({ prompt }) =>
       Effect.mapError(
@@ -32,14 +32,14 @@ const program = Effect.gen(function*() {
   }
   const first = yield* LoopbackProvider.make({ ...common, script: badDay(workerData) })
   const second = yield* LoopbackProvider.make(common)
-  // Wakes the model, so that no client pays for its start.
+  // Starts the model, so that the first client does not wait for it.
   yield* local.answer("Good morning. My parcel has not arrived.")
-  send({ _tag: "Ready", first: placeOf(first), second: placeOf(second) })
+  send({ _tag: "Ready", first: endpointOf(first), second: endpointOf(second) })
   while (true) {
     const message = yield* nextMessage
     if (message === "stop") return
     if (message === "clear") yield* Effect.andThen(first.clear, second.clear)
-    send({ _tag: "Journal", seen: { first: yield* first.journal, second: yield* second.journal } })
+    send({ _tag: "Journals", journals: { first: yield* first.journal, second: yield* second.journal } })
   }
 })
 

@@ -4,13 +4,13 @@ import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
 import * as Terminal from "./Terminal.ts"
 
-/** What the arguments of a command say, or the one line that says what is wrong with them. */
+/** The parsed arguments of a command, a request for help, or a usage error in one line. */
 export type Parsed<F extends Flags> =
   | { readonly _tag: "Parsed"; readonly values: Values<F>; readonly inputs: ReadonlyArray<string> }
   | { readonly _tag: "Help" }
   | { readonly _tag: "Wrong"; readonly message: string }
 
-/** Reads the arguments after the command's name by its table of flags. */
+/** Parses the arguments after the command's name. */
 export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>): Parsed<F> => {
   const flags = Object.values(command.flags)
   const { tokens } = parseArgs({
@@ -56,20 +56,20 @@ const problemOf = (
   given: ReadonlyMap<Flag<unknown>, unknown>
 ): string | undefined => {
   if (flag.argument === undefined) return value === undefined ? undefined : `--${flag.name} takes no value`
-  // A flag in the place of a value: the value was forgotten, and taking the flag for it would hide that.
+  // A flag in the place of a value means that the value was forgotten.
   if (value === undefined || /^--[a-z]/.test(value)) {
     return `--${flag.name} needs a value: --${flag.name} ${flag.argument}`
   }
   return given.has(flag) && flag.repeats !== true ? `--${flag.name} is given twice` : undefined
 }
 
-const countProblem = (wanted: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
-  const missing = wanted[inputs.length]
+const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
+  const missing = names[inputs.length]
   if (missing !== undefined) return wrong(`${missing} is missing`)
-  const tooMany = inputs[wanted.length]
-  return tooMany === undefined
+  const surplus = inputs[names.length]
+  return surplus === undefined
     ? undefined
-    : wrong(`"${Terminal.clip(Terminal.escape(tooMany), 40)}" is one argument too many`)
+    : wrong(`unexpected argument "${Terminal.clip(Terminal.escape(surplus), 40)}"`)
 }
 
 const readAll = <F extends Flags>(
@@ -83,10 +83,10 @@ const readAll = <F extends Flags>(
     const read = flag.read(texts)
     if (!read.ok) {
       const shown = Terminal.clip(Terminal.escape(texts.join(" ")), 40)
-      return wrong(`--${flag.name} is "${shown}"; it has to be ${read.wanted}`)
+      return wrong(`--${flag.name} is "${shown}"; it must be ${read.requirement}`)
     }
     values[key] = read.value
   }
-  // The loop has put under each key what its flag reads, which is what `Values` says and TypeScript cannot follow.
+  // The loop has set every key to a value of its flag's type, which TypeScript cannot follow.
   return { _tag: "Parsed", values: values as Values<F>, inputs }
 }

@@ -1,14 +1,14 @@
-/** Everything was done. */
+/** Success. */
 export const ok = 0
-/** Some prompts have no answer. */
+/** Some prompts failed. */
 export const someFailed = 1
-/** Nothing could be done: flags, files, URL, key or model. */
+/** Unusable flags, files, URL, key or model. */
 export const unusable = 2
-/** The provider was down for too long. */
+/** The provider was down longer than `--max-outage`. */
 export const outage = 3
-/** Ctrl-C, as shells count it: 128 and the signal's number. */
+/** Ctrl-C: 128 plus the signal's number, as in shells. */
 export const interrupted = 130
-/** The reader of our output went away: what a shell says of a program that SIGPIPE ended. */
+/** The reader closed the output pipe: 128 plus SIGPIPE. */
 export const readerGone = 141
 /** SIGTERM. */
 export const terminated = 143

@@ -1,27 +1,27 @@
-/** What became of a flag's text: a value, or what it should have been. */
+/** The result of reading a flag: its value, or the requirement that its text does not meet. */
 export type Read<A> =
   | { readonly ok: true; readonly value: A }
-  | { readonly ok: false; readonly wanted: string }
+  | { readonly ok: false; readonly requirement: string }
 
-/** One row of a command's table: it drives parsing, the messages about wrong values, and the help. */
+/** A flag of a command. Parsing, error messages and help texts are made from it. */
 export interface Flag<out A> {
   /** Without the dashes. */
   readonly name: string
   readonly short?: string | undefined
-  /** What stands for the value in the help; a switch has none. */
+  /** The name of the value in the help text. `undefined` for a switch. */
   readonly argument?: string | undefined
-  /** What it does, with its default and the reason for that. */
+  /** The help text: effect, default, and the reason for the default. */
   readonly about: string
-  /** Whether it may be given more than once. */
+  /** Whether the flag can be given more than once. */
   readonly repeats?: boolean | undefined
-  /** Reads what was given, in the order it was given; empty if the flag was left out. */
-  readonly read: (given: ReadonlyArray<string>) => Read<A>
+  /** Reads the values on the command line, in order. Empty if the flag is absent. */
+  readonly read: (values: ReadonlyArray<string>) => Read<A>
 }
 
-/** A command's flags, each under the name that its value has in code. */
+/** The flags of a command, by the name of their value in code. */
 export type Flags = { readonly [key: string]: Flag<unknown> }
 
-/** The values of a table of flags. */
+/** The values of flags. */
 export type Values<F extends Flags> = { readonly [K in keyof F]: F[K] extends Flag<infer A> ? A : never }
 
 interface Row {
@@ -36,28 +36,28 @@ interface ValueRow<A> extends Row {
 
 const ok = <A>(value: A): Read<A> => ({ ok: true, value })
 
-/** A flag with a value, `undefined` when it is left out. */
+/** A flag with a value. `undefined` if absent. */
 export const optional = <A>(name: string, { parse, ...row }: ValueRow<A>): Flag<A | undefined> => ({
   name,
   ...row,
   read: ([text]): Read<A | undefined> => text === undefined ? ok(undefined) : parse(text)
 })
 
-/** A flag with a value that has a default. */
+/** A flag with a value and a default. */
 export const withDefault = <A>(name: string, fallback: A, { parse, ...row }: ValueRow<A>): Flag<A> => ({
   name,
   ...row,
   read: ([text]) => text === undefined ? ok(fallback) : parse(text)
 })
 
-/** A flag that may be given more than once. */
+/** A flag that can be repeated. */
 export const many = <A>(name: string, { parse, ...row }: ValueRow<A>): Flag<ReadonlyArray<A>> => ({
   name,
   ...row,
   repeats: true,
-  read: (given) => {
+  read: (texts) => {
     const values: Array<A> = []
-    for (const text of given) {
+    for (const text of texts) {
       const read = parse(text)
       if (!read.ok) return read
       values.push(read.value)
@@ -66,68 +66,68 @@ export const many = <A>(name: string, { parse, ...row }: ValueRow<A>): Flag<Read
   }
 })
 
-/** A flag without a value. */
+/** A switch. */
 export const toggle = (name: string, row: Row): Flag<boolean> => ({
   name,
   ...row,
-  read: (given) => ok(given.length > 0)
+  read: (values) => ok(values.length > 0)
 })
 
 // ---------- values
 
-/** Any text but none at all. */
+/** Reads a text that is not empty. */
 export const text = (value: string): Read<string> =>
-  value === "" ? { ok: false, wanted: "a text that is not empty" } : ok(value)
+  value === "" ? { ok: false, requirement: "a non-empty text" } : ok(value)
 
-/** A whole number, in digits and nothing else. */
-export const integer = (minimum: number, maximum: number) => (given: string): Read<number> => {
-  const value = /^\d+$/.test(given) ? Number(given) : Number.NaN
+/** Reads a whole number. Accepts digits only. */
+export const integer = (minimum: number, maximum: number) => (text: string): Read<number> => {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
   return value >= minimum && value <= maximum
     ? ok(value)
-    : { ok: false, wanted: `a whole number from ${minimum} to ${maximum}` }
+    : { ok: false, requirement: `a whole number from ${minimum} to ${maximum}` }
 }
 
-/** A decimal number. */
-export const decimal = (minimum: number, maximum: number) => (given: string): Read<number> => {
-  const value = /^\d+(?:\.\d+)?$/.test(given) ? Number(given) : Number.NaN
+/** Reads a decimal number. */
+export const decimal = (minimum: number, maximum: number) => (text: string): Read<number> => {
+  const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Number.NaN
   return value >= minimum && value <= maximum
     ? ok(value)
-    : { ok: false, wanted: `a number from ${minimum} to ${maximum}` }
+    : { ok: false, requirement: `a number from ${minimum} to ${maximum}` }
 }
 
 const unitMillis = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
 
 const isUnit = (unit: string): unit is keyof typeof unitMillis => Object.hasOwn(unitMillis, unit)
 
-// As long as Node's timers reach: a longer one would fire at once.
-const longestMillis = 2 ** 31 - 1
+// Node's longest timer. A longer one would fire at once.
+const maxMillis = 2 ** 31 - 1
 
-/** A duration with its unit, in milliseconds. A bare number is refused: nobody knows whether it meant seconds. */
-export const duration = (minimumMillis: number) => (given: string): Read<number> => {
-  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(given) ?? []
+/** Reads a duration with a unit, as milliseconds. Refuses a bare number, whose unit would be a guess. */
+export const duration = (minimumMillis: number) => (text: string): Read<number> => {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? []
   const millis = isUnit(unit) ? Math.round(Number(digits) * unitMillis[unit]) : Number.NaN
-  if (millis >= minimumMillis && millis <= longestMillis) return ok(millis)
-  const least = minimumMillis === 0 ? "" : `, at least ${minimumMillis}ms`
-  return { ok: false, wanted: `a duration such as 500ms, 30s, 2m or 1h${least}` }
+  if (millis >= minimumMillis && millis <= maxMillis) return ok(millis)
+  const atLeast = minimumMillis === 0 ? "" : `, at least ${minimumMillis}ms`
+  return { ok: false, requirement: `a duration such as 500ms, 30s, 2m or 1h${atLeast}` }
 }
 
-/** An absolute URL over HTTP, without a user name or a password in it. */
-export const httpUrl = (given: string): Read<string> => {
-  const url = URL.parse(given)
+/** Reads an absolute HTTP URL without a user name or password. */
+export const httpUrl = (text: string): Read<string> => {
+  const url = URL.parse(text)
   const isHttp = url !== null && (url.protocol === "https:" || url.protocol === "http:")
-  if (isHttp && url.username === "" && url.password === "") return ok(given)
+  if (isHttp && url.username === "" && url.password === "") return ok(text)
   return {
     ok: false,
-    wanted: isHttp
-      ? "a URL without user name and password; the key comes from the environment or from --key-file"
+    requirement: isHttp
+      ? "a URL without user name and password; pass the key in the environment or with --key-file"
       : "an http:// or https:// URL, such as https://api.openai.com/v1"
   }
 }
 
-/** The formats that a target may speak. */
+/** The API format of a target. */
 export type Wire = "openai" | "anthropic"
 
-/** A place where a model can be called, as a flag names it. */
+/** A target as the flag gives it. */
 export interface TargetFlag {
   readonly name: string
   readonly wire: Wire
@@ -138,17 +138,20 @@ export interface TargetFlag {
 const targetForm = /^([^=]*)=(anthropic:)?(\S+?)#(.*)$/s
 const targetName = /^[A-Za-z][A-Za-z0-9_-]{0,31}$/
 
-/** `NAME=URL#MODEL`, with `anthropic:` before the URL where Anthropic's format is spoken. */
-export const target = (given: string): Read<TargetFlag> => {
-  const [, name = "", anthropic, url = "", model = ""] = targetForm.exec(given) ?? []
+/** Reads `NAME=URL#MODEL`, or `NAME=anthropic:URL#MODEL` for Anthropic's format. */
+export const target = (text: string): Read<TargetFlag> => {
+  const [, name = "", anthropic, url = "", model = ""] = targetForm.exec(text) ?? []
   if (model.trim() === "") {
-    return { ok: false, wanted: "NAME=URL#MODEL, such as main=https://api.openai.com/v1#gpt-5" }
+    return { ok: false, requirement: "NAME=URL#MODEL, such as main=https://api.openai.com/v1#gpt-5" }
   }
   if (!targetName.test(name)) {
-    return { ok: false, wanted: "NAME=URL#MODEL, with a name of letters, digits, - and _ that begins with a letter" }
+    return {
+      ok: false,
+      requirement: "NAME=URL#MODEL with a NAME of letters, digits, - and _ that begins with a letter"
+    }
   }
   const read = httpUrl(url)
   return read.ok
     ? ok({ name, wire: anthropic === undefined ? "openai" : "anthropic", url, model: model.trim() })
-    : { ok: false, wanted: `NAME=URL#MODEL with ${read.wanted}` }
+    : { ok: false, requirement: `NAME=URL#MODEL with ${read.requirement}` }
 }

@@ -2,13 +2,13 @@ import type { Flag, Flags } from "./Flag.ts"
 import type { Command } from "./options.ts"
 import * as Text from "./Text.ts"
 
-const lineWidth = 80
+const lineWidth = 72
 const flagColumn = 26
 
-/** The help of the program: its commands. */
+/** The help text of the program. */
 export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
   lines(
-    "sluice: makes calls to language models safe",
+    "sluice: send prompts to language models, with retries and fallback",
     "",
     "Usage",
     "  sluice COMMAND [flags]",
@@ -16,13 +16,14 @@ export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
     "Commands",
     ...commands.map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`),
     "",
-    "  --help, -h  this, or the help of a command: sluice run --help",
-    "  --version   the version",
+    "  -h, --help  Print this help. `sluice run --help` prints that of `run`.",
+    "  --version   Print the version.",
     "",
-    "To try it with no key: `sluice provider`; in another terminal, what it prints."
+    "To try it without a key, start `sluice provider` and run in another",
+    "terminal what it prints."
   )
 
-/** The help of one command. */
+/** The help text of a command. */
 export const ofCommand = (command: Command<Flags>): string =>
   lines(
     `Usage: sluice ${command.usage}`,

@@ -1,10 +1,10 @@
 const placeholder = "[masked]"
 
-// Shorter strings are no keys, and to mask them would riddle every answer.
-const shortest = 6
+// Shorter strings are no keys, and masking them would damage answers.
+const minKeyLength = 6
 
-/** Puts a placeholder wherever one of these keys stands. Everything that is printed or written goes through it. */
+/** Returns a function that replaces these keys with a placeholder. Apply it to everything that is printed or written. */
 export const make = (keys: ReadonlyArray<string>) => {
-  const known = keys.filter((key) => key.length >= shortest)
+  const known = keys.filter((key) => key.length >= minKeyLength)
   return (text: string): string => known.reduce((masked, key) => masked.replaceAll(key, placeholder), text)
 }

@@ -1,20 +1,20 @@
-/** The candidate that a mistyped word most likely meant; none if all are too far from it. */
+/** Returns the candidate closest to a mistyped word. `undefined` if none is close enough. */
 export const find = (word: string, candidates: ReadonlyArray<string>): string | undefined => {
   let nearest: string | undefined
-  // Half of a word may be wrong at most, or `--x` would be taken for every short flag.
-  let least = Math.min(3, Math.ceil(word.length / 2)) + 1
+  // At most half of a word may be wrong, or `--x` would match every short flag.
+  let bound = Math.min(3, Math.ceil(word.length / 2)) + 1
   for (const candidate of candidates) {
     const distance = editDistance(word, candidate)
-    if (distance >= least) continue
-    least = distance
+    if (distance >= bound) continue
+    bound = distance
     nearest = candidate
   }
   return nearest ?? (word.length < 3 ? undefined : candidates.find((candidate) => candidate.startsWith(word)))
 }
 
-/** How many letters have to be put in, taken out or replaced. */
+/** Counts the letters to insert, delete or replace. */
 const editDistance = (a: string, b: string): number => {
-  // One row of the table at a time: `row[j]` is the distance from the letters of `a` so far to the first `j` of `b`.
+  // `row[j]` is the distance from the letters of `a` so far to the first `j` letters of `b`.
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]

@@ -1,6 +1,6 @@
 /**
- * Foreign text for a terminal: whatever could move the cursor, change colours, ring the bell or turn the order of
- * letters around is shown as an escape. Every text that was not written in this program goes through here.
+ * Escapes characters that could move the cursor, change colours, ring the bell or reorder text. Apply it to every text
+ * that comes from outside of this program.
  */
 export const escape = (text: string): string =>
   text.replace(dangerous, (character) => {
@@ -10,22 +10,22 @@ export const escape = (text: string): string =>
     return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`
   })
 
-// Cc: control characters. Cf: formats, among them those that reorder text and those that are not seen; the joiner of
-// emoji is spared. Zl and Zp: line and paragraph separators. Cs: halves of characters, which no terminal can show.
+// Cc: control characters. Cf: formats, such as those that reorder text or are invisible; the joiner of emoji is allowed.
+// Zl and Zp: line and paragraph separators. Cs: lone surrogates, which no terminal can show.
 const dangerous = /(?!\u200D)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
 
 const names = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]])
 
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
 
-/** How many columns a text takes on a terminal. */
+/** Returns the columns that a text takes on a terminal. */
 export const width = (text: string): number => {
   let columns = 0
   for (const { segment } of graphemes.segment(text)) columns += graphemeWidth(segment)
   return columns
 }
 
-/** As much of a text as fits, with an ellipsis for the rest. */
+/** Cuts a text to a width and ends it with an ellipsis if it was longer. */
 export const clip = (text: string, columns: number): string => {
   if (width(text) <= columns) return text
   let clipped = ""

@@ -1,6 +1,6 @@
 import * as Terminal from "./Terminal.ts"
 
-/** Breaks a text into lines of at most so many columns, between words; a word that is longer is clipped. */
+/** Wraps a text between words. A word longer than a line is clipped. */
 export const wrap = (text: string, columns: number): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let line = ""

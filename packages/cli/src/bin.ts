@@ -2,7 +2,7 @@
 /**
  * The `sluice` command.
  *
- * Nothing of Effect is loaded before the arguments are understood, so that help and mistakes answer at once.
+ * Imports Effect only after the arguments are parsed, so that help and usage errors print fast.
  */
 import { readFileSync } from "node:fs"
 import * as Arguments from "./Arguments.ts"
@@ -18,7 +18,7 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
   const [name, ...rest] = args
   switch (name) {
     case undefined:
-      return complain("a command is missing", "sluice --help lists them")
+      return usageError("no command given", "see sluice --help")
     case "--version":
       return print(`${version()}\n`)
     case "--help":
@@ -48,14 +48,14 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
   }
 }
 
-/** The arguments as read; or, if there is nothing to be done with them, the exit code after saying so. */
+/** Parses the arguments. Prints the help or a usage error and returns the exit code if there is nothing to run. */
 const read = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>) => {
   const parsed = Arguments.parse(command, args)
   switch (parsed._tag) {
     case "Help":
       return print(Help.ofCommand(command))
     case "Wrong":
-      return complain(parsed.message, `see sluice ${command.name} --help`)
+      return usageError(parsed.message, `see sluice ${command.name} --help`)
     case "Parsed":
       return parsed
   }
@@ -70,9 +70,9 @@ const printHelp = (name: string | undefined): number => {
 const unknownCommand = (name: string): number => {
   const nearest = Nearest.find(name, Options.commands.map((command) => command.name))
   const suggestion = nearest === undefined ? "" : `; did you mean ${nearest}?`
-  return complain(
+  return usageError(
     `unknown command ${Terminal.clip(Terminal.escape(name), 40)}${suggestion}`,
-    "sluice --help lists them"
+    "see sluice --help"
   )
 }
 
@@ -81,7 +81,7 @@ const print = (text: string): number => {
   return ExitCode.ok
 }
 
-const complain = (problem: string, hint: string): number => {
+const usageError = (problem: string, hint: string): number => {
   process.stderr.write(`sluice: ${problem} (${hint})\n`)
   return ExitCode.unusable
 }
@@ -93,5 +93,5 @@ const version = (): string => {
     : "unknown"
 }
 
-// Not process.exit: what is still on its way to a pipe would be lost.
+// process.exit would drop output that a pipe has not taken yet.
 process.exitCode = await main(process.argv.slice(2))

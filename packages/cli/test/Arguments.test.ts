@@ -11,7 +11,7 @@ const message = (...args: ReadonlyArray<string>): string => {
 }
 
 describe("Arguments", () => {
-  it("reads flags in any place and form", () => {
+  it("flags are read in any position and in both forms", () => {
     const parsed = parse("-o", "out", "--timeout=2m", "in.jsonl", "--no-share", "--temperature", "0.5")
     assert.strictEqual(parsed._tag, "Parsed")
     if (parsed._tag !== "Parsed") return
@@ -20,7 +20,7 @@ describe("Arguments", () => {
     assert.deepStrictEqual([output, timeoutMillis, noShare, temperature], ["out", 120_000, true, 0.5])
   })
 
-  it("fills in the defaults that the help states", () => {
+  it("absent flags get the defaults of the help text", () => {
     const parsed = parse("-")
     if (parsed._tag !== "Parsed") return assert.fail(parsed._tag)
     const { concurrency, dedupeTtlMillis, force, maxAttempts, maxOutageMillis, timeoutMillis } = parsed.values
@@ -37,29 +37,29 @@ describe("Arguments", () => {
     )
   })
 
-  it("takes a dash for a file, as input and as output", () => {
+  it("a dash is read as an input and as an output", () => {
     const parsed = parse("-", "-o", "-")
     assert.deepStrictEqual(parsed._tag === "Parsed" && [parsed.inputs, parsed.values.output], [["-"], "-"])
   })
 
-  it("collects a flag that may be repeated", () => {
+  it("a repeatable flag collects its values", () => {
     const parsed = Arguments.parse(Options.provider, ["--model", "a", "--model", "b"])
     assert.deepStrictEqual(parsed._tag === "Parsed" && parsed.values.models, ["a", "b"])
   })
 
-  it("suggests the nearest flag for an unknown one, and none for what is like nothing", () => {
+  it("an unknown flag gets the nearest flag as a suggestion, if one is close", () => {
     assert.strictEqual(message("x", "--concurency", "3"), "unknown flag --concurency; did you mean --concurrency?")
     assert.strictEqual(message("x", "--zzzzzzzzzz"), "unknown flag --zzzzzzzzzz")
   })
 
-  it("treats the names of Object's properties as the unknown flags that they are", () => {
+  it("names of Object properties are unknown flags", () => {
     for (const name of ["__proto__", "constructor", "toString"]) {
       assert.match(message("x", `--${name}`, "y"), new RegExp(`^unknown flag --${name}`))
     }
   })
 
-  it("says what a value has to be", () => {
-    assert.match(message("x", "--timeout", "30"), /^--timeout is "30"; it has to be a duration such as/)
+  it("a wrong value is reported with its requirement", () => {
+    assert.match(message("x", "--timeout", "30"), /^--timeout is "30"; it must be a duration such as/)
     assert.match(message("x", "--concurrency", "0"), /a whole number from 1 to 1000/)
     assert.match(message("x", "--concurrency", "1e2"), /a whole number/)
     assert.match(message("x", "--temperature", "-1"), /a number from 0 to 2/)
@@ -68,19 +68,19 @@ describe("Arguments", () => {
     assert.match(message("x", "--url", "https://me:secret@a/v1"), /without user name and password/)
   })
 
-  it("notices a forgotten value, a value too many, a flag given twice", () => {
+  it("a missing value, a surplus value and a repeated flag are reported", () => {
     assert.strictEqual(message("x", "--model", "--force"), "--model needs a value: --model NAME")
     assert.strictEqual(message("x", "--model"), "--model needs a value: --model NAME")
     assert.strictEqual(message("x", "--force=yes"), "--force takes no value")
     assert.strictEqual(message("x", "--model", "a", "--model", "b"), "--model is given twice")
   })
 
-  it("notices missing and surplus inputs", () => {
+  it("missing and surplus arguments are reported", () => {
     assert.strictEqual(message(), "FILE is missing")
-    assert.strictEqual(message("a", "b\x1b[2J"), `"b\\x1b[2J" is one argument too many`)
+    assert.strictEqual(message("a", "b\x1b[2J"), `unexpected argument "b\\x1b[2J"`)
   })
 
-  it("gives help rather than a complaint when both could be", () => {
+  it("--help and -h win over a missing argument", () => {
     assert.strictEqual(parse("--help")._tag, "Help")
     assert.strictEqual(parse("-h")._tag, "Help")
   })

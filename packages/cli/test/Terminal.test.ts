@@ -2,20 +2,20 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Terminal from "../src/Terminal.ts"
 
 describe("Terminal", () => {
-  it("shows what would move the cursor or reorder text as escapes", () => {
+  it("characters that move the cursor or reorder text are escaped", () => {
     assert.strictEqual(Terminal.escape("a\x1b[2Jb\nc\u202Ed\u0085"), "a\\x1b[2Jb\\nc\\u{202e}d\\x85")
   })
 
-  it("leaves letters of every language and emoji alone", () => {
+  it("letters of any language and emoji are not escaped", () => {
     const text = "Grüße 日本語 👩‍🚀"
     assert.strictEqual(Terminal.escape(text), text)
   })
 
-  it("counts columns, not characters", () => {
+  it("width counts columns, not characters", () => {
     assert.deepStrictEqual(["abc", "日本", "é", "e\u0301", "👩‍🚀"].map(Terminal.width), [3, 4, 1, 1, 2])
   })
 
-  it("clips to columns and never cuts a wide character in half", () => {
+  it("clip never cuts a wide character in half", () => {
     assert.strictEqual(Terminal.clip("日本語", 6), "日本語")
     assert.strictEqual(Terminal.clip("日本語", 4), "日…")
     assert.isAtMost(Terminal.width(Terminal.clip("日本語です", 5)), 5)

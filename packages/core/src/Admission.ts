@@ -89,7 +89,7 @@ export type Refused = CircuitOpen | BackpressureShed
  * @category models
  */
 export interface AdmissionOptions {
-  /** Default none: no attempt is refused for what others met. */
+  /** Default none: no circuit refuses an attempt. */
   readonly breaker?: CircuitBreaker["Service"] | undefined
   /** Default none: every attempt runs at once. */
   readonly permits?: Backpressure["Service"] | undefined
@@ -124,7 +124,7 @@ export interface Admitted {
   settle(outcome: Outcome): Effect.Effect<void>
   /** Classifies the exit, reports its outcome and gives everything back. */
   settleExit(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void>
-  /** `settle` for callbacks. A shared store hears of the outcome in the background. */
+  /** `settle` for callbacks. A shared store is updated in the background. */
   settleUnsafe(outcome: Outcome): void
   /** Marks an effect as part of this attempt. A nested guard of the same circuit would refuse a probe otherwise. */
   within<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R>
@@ -141,7 +141,7 @@ export interface Admission {
   readonly acquire: (options?: AdmitOptions<void, never>) => Effect.Effect<Admitted, Refused, Scope.Scope>
   /**
    * Admits an attempt now, or returns the refusal. `undefined` where only `acquire` can answer: the attempt would queue, or the
-   * circuits are shared. Whatever it returns has to be settled.
+   * circuits are shared. An `Admitted` has to be settled.
    */
   readonly tryAcquireUnsafe: (options?: AdmitOptions<void, never>) => Admitted | Refused | undefined
   /** Runs the effect if it is admitted, and settles with its exit. */
@@ -233,7 +233,7 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
     guard: <A, E, R>(self: Effect.Effect<A, E, R>, options?: AdmitOptions<A, E>) => {
       const given = options as AnyOptions | undefined
       const result = given?.permits === undefined ? guarded(self, given) : Effect.suspend(() => guarded(self, given))
-      // The classifier is asked about the exits of this effect alone, and the result has its types.
+      // The classifier gets only exits of this effect, and the result has its types.
       return result as Effect.Effect<A, E | Refused, R>
     },
     guardStream: (self, options) =>

@@ -15,7 +15,7 @@
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `capacity` | 16 | hides the latency of a model, and fits the concurrency limit of a small account |
- * | `queue` | 0 | a queue nobody asked for hides an overload |
+ * | `queue` | 0 | an implicit queue would hide an overload |
  * | `maxWait` | none | the queue bounds the wait; set it if an answer is useless after some time |
  * | `softLimit` | none | the depth at which `pressure` reports `Soft` |
  * | `softRelease` | three quarters of `softLimit` | keeps calls that come and go at the limit from crossing it each time |
@@ -30,7 +30,7 @@
  * - A permit belongs to a call. There is no `release` that could be forgotten or called twice.
  * - A call that takes a permit inside a permit of the same service can wait for itself.
  * - A stream holds its permit until it ends, fails, or its consumer leaves.
- * - When the scope of `make`, or of the layer, closes, it drains: queued calls are refused, running calls go on.
+ * - When the scope of `make`, or of the layer, closes, it drains: queued calls are refused, running calls continue.
  *
  * **Example** (One runs, one is queued, one is shed)
  *
@@ -201,7 +201,7 @@ export class Backpressure extends Context.Service<Backpressure, {
   readonly pressure: Stream.Stream<Pressure>
   readonly snapshot: Effect.Effect<Snapshot>
   /**
-   * Changes the capacity. Running calls go on. A smaller capacity admits no call until it fits, a larger one admits queued calls
+   * Changes the capacity. Running calls continue. A smaller capacity admits no call until it fits, a larger one admits queued calls
    * at once. A queued call that needs more permits than the new capacity is refused as `TooLarge`. `softLimit` stays as it is.
    */
   readonly resize: (capacity: number) => Effect.Effect<void, InvalidOptions>

@@ -15,16 +15,16 @@
  *
  * | option | default | why this default, when to change it |
  * |---|---|---|
- * | `trip` | `consecutive(5)` | seen soon at any rate of calls; add `failureRate` if some calls succeed during an outage |
+ * | `trip` | `consecutive(5)` | detects an outage quickly at any call rate; add `failureRate` if some calls succeed during an outage |
  * | `openFor` | 30 seconds | about the time of a restart or a failover |
  * | `openJitter` | 0 | with circuits in many processes, 0.2 keeps their probes apart |
  * | `maxOpenFor` | 1 hour | caps what a Retry-After or a schedule can ask for |
- * | `probes` | 1 | the fewest calls that can tell |
+ * | `probes` | 1 | one call shows whether the dependency is back |
  * | `probesToClose` | all of `probes` | one failure of a service that was just down is reason to wait longer |
  * | `probeLease` | 60 seconds | a probe without an outcome by then hangs, and another call may try |
  * | `rampUp` | 0: none | for a service that a rush would take down again |
  * | `slowAfter` | 30 seconds | what `slowCallRate` counts as slow |
- * | `storeTimeout` | 100 millis | how long a shared store may hold up a call |
+ * | `storeTimeout` | 100 millis | how long a shared store may delay a call |
  * | `staleness` | 5 seconds | how long an idle process trusts its copy of a shared circuit |
  * | `heartbeat` | 10 seconds | how long a shared store keeps the probe slot of a process that died |
  *
@@ -43,7 +43,7 @@
  *   `Ignored`.
  * - A call that is guarded twice under one key counts twice while the circuit is closed.
  * - A window of time is divided into ten buckets, so it covers between nine tenths and all of its time.
- * - A store that is slow or down fails no call. Circuits of this process are used, one warning is logged, and the store is asked
+ * - A store that is slow or down fails no call. Circuits of this process are used, one warning is logged, and the store is tried
  *   again once a second.
  *
  * **Example** (Refused, once the circuit is open)
@@ -277,7 +277,7 @@ export type State =
       readonly openings: number
       /** Time until probes are let through. */
       readonly retryAfter: Duration.Duration
-      /** How long the dependency itself asked for no calls, if that is longer. */
+      /** The Retry-After of the dependency, if that is longer. */
       readonly hint: Duration.Duration | undefined
     }
     | { readonly _tag: "HalfOpen"; readonly openings: number; readonly probing: number }
@@ -414,9 +414,9 @@ export class CircuitBreaker extends Context.Service<CircuitBreaker, {
   readonly failureCount: (key?: string) => Effect.Effect<number, Store.StoreError>
   /** The transitions that this breaker makes, from now on. A slow reader loses the oldest; `stats` counts them. */
   readonly transitions: Stream.Stream<Transition>
-  /** The decisions of this breaker, from now on. Costs nothing while nobody reads. */
+  /** The decisions of this breaker, from now on. Costs nothing without a reader. */
   readonly decisions: Stream.Stream<Decision>
-  /** Forces the circuit open or closed, or switches it off, for all who share it; or lifts that. */
+  /** Forces the circuit open or closed, switches it off, or lifts that: for every process that shares it. */
   readonly control: (options: ControlOptions) => Effect.Effect<void, Store.StoreError | InvalidOptions>
   /** Closes the circuit and drops its evidence. Outcomes of calls admitted before no longer count. */
   readonly reset: (key?: string, reason?: string) => Effect.Effect<void, Store.StoreError>
@@ -484,7 +484,7 @@ const serviceOf = (breaker: Breaker): CircuitBreaker["Service"] => {
 const guardWith = (gate: Gate<never>): CircuitBreaker["Service"]["guard"] => {
   const guard = (self: AnyEffect, options: GuardOptions<never, never> | undefined) =>
     new GuardedEffect(gate, self, options?.key ?? defaultKey, hooksOf(options), onePermit)
-  // The overloads are told apart by the first argument. An effect is guarded with its own types.
+  // The first argument distinguishes the overloads. An effect is guarded with its own types.
   return ((first?: AnyEffect | GuardOptions<never, never>, options?: GuardOptions<never, never>) =>
     Effect.isEffect(first)
       ? guard(first, options)
@@ -493,7 +493,7 @@ const guardWith = (gate: Gate<never>): CircuitBreaker["Service"]["guard"] => {
 
 // `classify` alone is taken: an attempt would call other fields of a user's object as hooks.
 const hooksOf = (options: GuardOptions<never, never> | undefined): Hooks<never> =>
-  // It is asked about the exits of the effect that it came with, and no others.
+  // The classifier gets only exits of the effect that it was passed with.
   options?.classify === undefined ? noHooks : { classify: options.classify as Classify<unknown, unknown> }
 
 const noHooks: Hooks<never> = {}

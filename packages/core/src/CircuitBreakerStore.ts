@@ -1,9 +1,9 @@
 /**
- * The contract of a store of circuits: what was seen of each dependency, and whether it may be called.
+ * The contract of a store that keeps the circuits of breakers: their evidence, and whether calls are admitted.
  *
  * A store holds evidence and a control, never a policy. It appends outcomes, grants probe slots, and changes the control when
  * a breaker asks for it. The breaker reads the evidence and decides. So breakers with different options, in one process or in
- * many, can share a circuit, and a store is five small atomic verbs.
+ * many, can share a circuit, and a store is five small atomic operations.
  *
  * **When to use**
  *
@@ -25,7 +25,24 @@
  * - A caller whose reply was lost can repeat its request: `lease` with a live id renews that lease, `transition` with the same
  *   `by` is `ok`.
  * - The window is part of the evidence's address. Two breakers with different windows share the control of a key, not its
- *   evidence, so that a rolling deploy spoils neither.
+ *   evidence. So a rolling deploy with other options does not mix evidence.
+ *
+ * **Example** (Two breakers share a circuit)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+ * import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+ *
+ * const program = Effect.gen(function*() {
+ *   const first = yield* CircuitBreaker.make({ trip: CircuitBreaker.consecutive(1) })
+ *   const second = yield* CircuitBreaker.make({ trip: CircuitBreaker.consecutive(1) })
+ *   yield* Effect.exit(first.guard(Effect.fail("503"), { key: "openai" }))
+ *   return (yield* second.state("openai"))._tag
+ * }).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory))
+ *
+ * console.log(await Effect.runPromise(program)) // => Open
+ * ```
  *
  * @since 0.1.0
  */
@@ -39,7 +56,7 @@ import type { StoreError } from "./internal/circuit/storeError.ts"
 export { StoreError } from "./internal/circuit/storeError.ts"
 
 /**
- * What was counted: calls, and how many of them failed or were slow.
+ * Counts of calls: all, failed and slow.
  *
  * @since 0.1.0
  * @category models
@@ -51,7 +68,7 @@ export interface Tally {
 }
 
 /**
- * What an operator sets a circuit to, whatever its evidence says.
+ * A state that an operator forces, whatever the evidence.
  *
  * | mode | calls | outcomes |
  * |---|---|---|
@@ -93,7 +110,7 @@ export type Control =
     readonly until: number
     /** Openings in a row: 1, plus one for each failed round of probes. */
     readonly openings: number
-    /** When the dependency asked to be called again, which can be later than `until`. 0 if it did not say. */
+    /** When the Retry-After of the dependency ends, which can be later than `until`. 0 without one. */
     readonly hinted: number
     readonly because: Tally
     readonly by: string
@@ -109,7 +126,7 @@ export type Control =
   }
 
 /**
- * What a transition asks for. Times are durations, which only the store turns into moments.
+ * The control that a transition sets. Times are durations, which the store adds to its own clock.
  *
  * @since 0.1.0
  * @category models
@@ -126,7 +143,7 @@ export type Target =
     readonly _tag: "Open"
     readonly forMillis: number
     readonly openings: number
-    /** 0 if the dependency gave no hint. */
+    /** The Retry-After of the dependency. 0 without one. */
     readonly hintMillis: number
     readonly because: Tally
   }
@@ -154,7 +171,7 @@ export interface Window {
 }
 
 /**
- * The outcomes within one stretch of time.
+ * The outcomes within one interval.
  *
  * @since 0.1.0
  * @category models
@@ -169,7 +186,7 @@ export interface Bucket {
 }
 
 /**
- * What is known of a circuit's current generation. The store appends and trims it. The breaker counts.
+ * The outcomes of a circuit's current generation. The store appends and trims. The breaker counts.
  *
  * **Details**
  *
@@ -279,8 +296,8 @@ export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
  * **Details**
  *
  * It keeps at most `capacity` circuits (default 10,000). To make room it evicts the least recently used one, whose next call
- * finds a closed circuit. Circuits that are open, forced or probed are skipped, if one of the ten least recently used is none
- * of that.
+ * finds a closed circuit. It skips circuits that are open, forced or probed, if another one is among the ten least recently
+ * used.
  *
  * @since 0.1.0
  * @category constructors

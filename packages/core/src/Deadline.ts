@@ -13,6 +13,7 @@
  *
  * - `within` interrupts the effect. An uninterruptible region in the effect delays it, as it delays `Effect.timeout`.
  * - The deadline is a fiber reference: forked fibers inherit it, daemons included.
+ * - A budget that is not a duration is a defect with `InvalidOptions`. A negative one counts as 0.
  *
  * **Example** (An answer that takes too long)
  *
@@ -163,7 +164,7 @@ const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): De
   return isMoving(outer) ? new WatchedNested(outer, own) : new Nested(outer, own)
 }
 
-// An invalid budget is a defect. `Invalid Input`, as Effect says it, names neither the option nor the module.
+// An invalid budget is a defect. Effect's own message, `Invalid Input`, names neither the option nor the module.
 const toMillis = (budget: Duration.Input): number => {
   try {
     return Duration.toMillis(budget)

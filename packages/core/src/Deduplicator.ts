@@ -1,12 +1,12 @@
 /**
- * Shares one run among callers that ask the same thing at the same time, and can cache its result.
+ * Shares one run among concurrent callers with the same key, and can cache its result.
  *
  * Callers with the same key share a flight: the effect runs once, in a fiber of its own, and all of them wait for it. Each may
  * leave, the first one included, and the others still get the answer. The last one to leave stops the work.
  *
  * **When to use**
  *
- * For calls that are slow or cost money and are asked for more than once: the same prompt from two users, a request that a
+ * For calls that are slow or cost money, and that several callers make: the same prompt from two users, a request that a
  * client repeats. Not for calls whose answers should differ, and not for calls with side effects, unless doing it once is what
  * every caller wants.
  *
@@ -16,12 +16,12 @@
  * |---|---|---|
  * | `capacity` | 10,000 | cached results, at 10 KB an answer 100 MB; evicts the least recently used; flights do not count |
  * | `timeToLive` | 0 | nothing is cached, only flights are shared; an operation can have its own |
- * | `maxWaiters` | 10,000 | callers of one flight; a waiting fiber takes about 1 KB, and more of them are a loop, not a crowd |
+ * | `maxWaiters` | 10,000 | callers of one flight, each about 1 KB; more are usually one caller in a loop |
  * | `maxReplay` | 4,096 | parts of a stream that are kept for late readers: more than most answers have |
  * | `name` | `"deduplicator"` | used in refusals and metrics |
  *
  * Success, typed failure and defect are shared alike. A failure is cached only if the operation's `timeToLive` is a function and
- * says so. Interruptions and refusals (`CircuitOpen` and the like) are never cached. A result whose time to live is exactly
+ * returns a positive duration for it. Interruptions and refusals (`CircuitOpen` and the like) are never cached. A result whose time to live is exactly
  * over is not served.
  *
  * The flight runs with the context of the caller that started it, except for the scope, which is its own, and the parent span.
@@ -35,11 +35,11 @@
  *
  * **Gotchas**
  *
- * - Two operations of the same name share answers, whatever their types. Give each its own name.
- * - Tenants share. Where answers are not for everybody, set `tenant`, or put the tenant into the key.
+ * - Two operations of the same name share results, whatever their types. Give each its own name.
+ * - Tenants share results. To separate them, set `tenant`, or put the tenant into the key.
  * - All callers get the same value, not a copy. Do not mutate it.
- * - What the first caller provided for itself only, such as a layer that ends with it, is gone when it leaves and the flight
- *   goes on for others.
+ * - A resource that only the first caller provides, such as a layer of its own, is released when that caller leaves. The
+ *   flight continues for the others.
  * - Resources that the effect acquires are released when the flight ends, not with the caller's scope.
  *
  * **Example** (Three callers, one call)
@@ -76,9 +76,9 @@ import * as Stream from "effect/Stream"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
 import type { Dumped } from "./internal/dedupe/dumped.ts"
 import type { FlightAbandoned, TooManyWaiters } from "./internal/dedupe/errors.ts"
-import { hashOf, KeyTypeId, type RequestKey, slotFor } from "./internal/dedupe/requestKey.ts"
+import { type Declares, hashOf, KeyTypeId, type RequestKey, slotFor } from "./internal/dedupe/requestKey.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
-import { InvalidKey } from "./KeyHash.ts"
+import { InvalidKey, noTenant } from "./KeyHash.ts"
 import { OptionsReader, toMillis } from "./OptionsReader.ts"
 
 export { Dumped } from "./internal/dedupe/dumped.ts"
@@ -192,7 +192,7 @@ export interface OperationOptions<in I, in out A, in out E> {
    * returns no finite duration, the result is not cached, and a warning is logged once for the operation.
    */
   readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input) | undefined
-  /** Whose answer it is: only calls of one tenant share. An input without one is a defect. Default: all share. */
+  /** The tenant of a call. Only calls of one tenant share results. An input without one is a defect. Default: all share. */
   readonly tenant?: ((input: I) => string) | undefined
   /** Encodes an answer that leaves the process, as in `dump`. In memory no codec is needed. Default: none leaves it. */
   readonly success?: Schema.Codec<A, unknown> | undefined
@@ -246,7 +246,7 @@ export const operation = <A, E = never>() => {
     const tenantOf = (input: I): string | undefined => {
       const tenant: unknown = options.tenant?.(input)
       if (options.tenant === undefined || typeof tenant === "string") return tenant as string | undefined
-      throw new InvalidKey({ operation: name, path: "", found: "no tenant" })
+      throw new InvalidKey({ operation: name, path: "", found: noTenant })
     }
     const make = (input: I): Key<A, E> => {
       try {
@@ -274,7 +274,8 @@ const readTimeToLive = <A, E>(
   timeToLive: OperationOptions<never, A, E>["timeToLive"]
 ): Key<A, E>[typeof KeyTypeId]["timeToLive"] => {
   if (timeToLive === undefined) return undefined
-  if (typeof timeToLive === "function") return (exit) => toMillis(timeToLive(exit))
+  // A key gets only exits of its own types.
+  if (typeof timeToLive === "function") return (exit) => toMillis(timeToLive(exit as Exit.Exit<A, E>))
   const millis = toMillis(timeToLive)
   return (exit) => Exit.isSuccess(exit) ? millis : 0
 }
@@ -313,20 +314,20 @@ export interface Restored {
 }
 
 /**
- * The right to answer for a key, until the scope of its claim closes.
+ * The right to provide the result of a key, until the scope of the claim closes.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Lease<in A, in E> {
-  /** Answers all callers that wait, and caches the answer. `false` if the lease was used, has lapsed, or was invalidated. */
+  /** Returns the value to all waiting callers, and caches it. `false` if the lease was used, has ended, or was invalidated. */
   readonly complete: (value: A) => Effect.Effect<boolean>
-  /** Fails all callers that wait. `false` if the lease was used, has lapsed, or was invalidated. */
+  /** Fails all waiting callers. `false` if the lease was used, has ended, or was invalidated. */
   readonly fail: (error: E) => Effect.Effect<boolean>
 }
 
 /**
- * The entry of a key: none yet, and the caller may answer; a flight to wait for; or a cached result.
+ * The entry of a key: none, and the caller may provide the result; a flight to wait for; or a cached result.
  *
  * @since 0.1.0
  * @category models
@@ -375,7 +376,9 @@ export class Deduplicator extends Context.Service<Deduplicator, {
     <A, E>(
       key: Key<A, E>,
       options?: DedupeOptions
-    ): <R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
+    ): <E2, R>(
+      self: Effect.Effect<A, E2, R> & Declares<E, E2>
+    ) => Effect.Effect<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
     <A, E, R>(
       self: Effect.Effect<A, E, R>,
       key: Key<A, E>,
@@ -393,7 +396,9 @@ export class Deduplicator extends Context.Service<Deduplicator, {
     <A, E>(
       key: Key<A, E>,
       options?: DedupeOptions
-    ): <R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
+    ): <E2, R>(
+      self: Stream.Stream<A, E2, R> & Declares<E, E2>
+    ) => Stream.Stream<A, E | TooManyWaiters, Exclude<R, Scope.Scope>>
     <A, E, R>(
       self: Stream.Stream<A, E, R>,
       key: Key<A, E>,
@@ -403,16 +408,16 @@ export class Deduplicator extends Context.Service<Deduplicator, {
   /**
    * Looks at a key without running anything. If the key is free, the caller gets a lease and answers through it. If the scope
    * closes first, callers that wait get `FlightAbandoned`, and callers of `dedupe` run their own effect. A claim has no time
-   * limit. Its holder must not wait for its own key, for example by `dedupe`: nobody else would answer.
+   * limit. Its holder must not wait for its own key, for example by `dedupe`: it would wait for itself.
    */
   readonly claim: <A, E>(key: Key<A, E>) => Effect.Effect<Claim<A, E>, never, Scope.Scope>
-  /** Removes the key's cached result. A flight goes on for its callers, but is not joined or cached any more. */
+  /** Removes the key's cached result. A flight continues for its callers, but is not joined or cached any more. */
   readonly invalidate: <A, E>(key: Key<A, E>) => Effect.Effect<void>
   /** Invalidates all keys of an operation. It looks at every cached result, so do not use it for every call. */
   readonly invalidateOperation: <I, A, E>(operation: Operation<I, A, E>) => Effect.Effect<void>
   /**
-   * Returns the cached results of an operation, for a file that the next process restores. It has the answers as they are, and
-   * the hash of their inputs. Results that the codec cannot encode, and defects, are skipped. It looks at every cached result.
+   * Returns the cached results of an operation, for a file that the next process restores. It has the results in clear text, and
+   * the hashes of their inputs. Results that the codec cannot encode, and defects, are skipped. It looks at every cached result.
    */
   readonly dump: <I, A, E>(
     operation: StorableOperation<I, A, E>

@@ -1,33 +1,35 @@
 /**
- * Our circuit breaker as Effect's own service, for what is written against that one.
+ * Adapts a `CircuitBreaker` to Effect's own circuit breaker service, `effect/persistence/CircuitBreaker`.
  *
- * `effect/persistence/CircuitBreaker` is an interface that others build on: `HttpClient.withCircuitBreaker` takes one, and so
- * may a library that you use. `fromBreaker` gives them ours: windows of time, slow calls, several probes, control by hand
- * and the stores come with it, and so do its refusals, in Effect's own error type.
+ * Code that takes Effect's service, such as `HttpClient.withCircuitBreaker`, then gets rate windows, slow calls, several
+ * probes, control by an operator and shared stores. Refusals have Effect's error type.
  *
  * **When to use**
  *
- * Where something asks for Effect's service. In code of your own use `CircuitBreaker`: its refusals say more, and it
+ * For an API that requires Effect's service. In your own code use `CircuitBreaker`: its refusals contain the evidence, and it
  * guards streams.
  *
  * **Details**
  *
- * | ours | theirs |
+ * | `@sluice/core` | Effect |
  * |---|---|
- * | `CircuitOpen` in state `HalfOpen` | `CircuitHalfOpen` |
- * | `CircuitOpen` in any other state | `CircuitOpen` with the same `retryAfter` |
- * | forced open | `Open`, `consecutiveOpenings` 0; forced closed, disabled and only observed: `Closed` |
+ * | refusal in state `HalfOpen` | `CircuitHalfOpen` |
+ * | refusal in any other state | `CircuitOpen` with the same `retryAfter` |
+ * | state `ForcedOpen` | `Open` with `consecutiveOpenings` 0 |
+ * | states `ForcedClosed`, `Disabled`, `ObserveOnly` | `Closed` |
+ * | state `HalfOpen` without a running probe | `Open` with `retryAfter` 0 |
  *
- * As there, an exit without a classifier is a `Success` or a `Failure`, an interruption alone is `Ignored`, and a
- * classifier may be an effect.
+ * The classifier is Effect's: it may be an effect. Without one a success is `Success`, a failure `Failure`, and an
+ * interruption `Ignored`.
  *
  * **Gotchas**
  *
- * - The module it fits is experimental in Effect, and may change with a minor version of it.
- * - `onStoreError` has no counterpart: a store that is down fails no call, see `CircuitBreaker`.
- * - Transitions that theirs does not know, as those by hand, are left out of `transitions`.
+ * - Effect's module is experimental, and may change in a minor version. So this module is not exported by `@sluice/core`:
+ *   import `@sluice/core/EffectCircuitBreaker`.
+ * - `onStoreError` has no equivalent. A store that is down fails no call (see `CircuitBreaker`).
+ * - `transitions` omits those that Effect's type cannot express, such as transitions by an operator.
  *
- * **Example** (An HTTP client behind a breaker with a window of time)
+ * **Example** (An HTTP client behind a failure rate)
  *
  * ```ts
  * import { Effect, Layer } from "effect"
@@ -40,8 +42,8 @@
  * )
  *
  * const program = Effect.gen(function*() {
- *   const ours = yield* CircuitBreaker.CircuitBreaker
- *   const client = HttpClient.withCircuitBreaker(down, { breaker: EffectCircuitBreaker.fromBreaker(ours) })
+ *   const breaker = yield* CircuitBreaker.CircuitBreaker
+ *   const client = HttpClient.withCircuitBreaker(down, { breaker: EffectCircuitBreaker.fromBreaker(breaker) })
  *   const get = client.execute(HttpClientRequest.get("http://models.test/"))
  *   yield* Effect.exit(get)
  *   yield* Effect.exit(get)
@@ -61,7 +63,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as Theirs from "effect/persistence/CircuitBreaker"
+import * as EffectBreaker from "effect/persistence/CircuitBreaker"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
@@ -70,14 +72,14 @@ import { failure, ignored, type Outcome, success } from "./Outcome.ts"
 import { withoutStack } from "./Refusal.ts"
 
 /**
- * A breaker of ours, as one of theirs.
+ * Returns Effect's service over a breaker.
  *
  * @since 0.1.0
  * @category conversions
  */
-export const fromBreaker = (breaker: CircuitBreaker.CircuitBreaker["Service"]): Theirs.CircuitBreaker =>
-  Theirs.CircuitBreaker.of({
-    [Theirs.TypeId]: Theirs.TypeId,
+export const fromBreaker = (breaker: CircuitBreaker.CircuitBreaker["Service"]): EffectBreaker.CircuitBreaker =>
+  EffectBreaker.CircuitBreaker.of({
+    [EffectBreaker.TypeId]: EffectBreaker.TypeId,
     execute: dual(2, executeWith(breaker)),
     state: (key) =>
       Effect.mapBoth(breaker.state(key), { onFailure: storeErrorOf, onSuccess: (state) => stateOf(key, state) }),
@@ -85,19 +87,21 @@ export const fromBreaker = (breaker: CircuitBreaker.CircuitBreaker["Service"]): 
   })
 
 /**
- * Provides Effect's service with the breaker of ours that is there.
+ * Provides Effect's service over the `CircuitBreaker` in the context.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Theirs.CircuitBreaker, never, CircuitBreaker.CircuitBreaker> = Layer.effect(
-  Theirs.CircuitBreaker,
+export const layer: Layer.Layer<EffectBreaker.CircuitBreaker, never, CircuitBreaker.CircuitBreaker> = Layer.effect(
+  EffectBreaker.CircuitBreaker,
   Effect.map(CircuitBreaker.CircuitBreaker, fromBreaker)
 )
 
 interface ExecuteOptions<in A, in E, out R2> {
   readonly key: string
-  readonly classify?: ((exit: Exit.Exit<A, E>) => Theirs.Outcome | Effect.Effect<Theirs.Outcome, never, R2>) | undefined
+  readonly classify?:
+    | ((exit: Exit.Exit<A, E>) => EffectBreaker.Outcome | Effect.Effect<EffectBreaker.Outcome, never, R2>)
+    | undefined
 }
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -106,11 +110,12 @@ const executeWith = (breaker: CircuitBreaker.CircuitBreaker["Service"]) =>
 <A, E, R, R2 = never>(
   self: Effect.Effect<A, E, R>,
   { classify, key }: ExecuteOptions<A, E, R2>
-): Effect.Effect<A, E | Theirs.CircuitBreakerError, R | R2> =>
+): Effect.Effect<A, E | EffectBreaker.CircuitBreakerError, R | R2> =>
   Effect.suspend(() => {
     let ran = false
     let outcome: Outcome = ignored
-    // Their classifier may be an effect, which ours may not: it runs with the call, and ours only hands on what it said.
+    // Effect's classifier may be an effect, but `guard` takes a function. So it runs with the call, and `classify` below
+    // returns its outcome.
     const body = Effect.uninterruptibleMask((restore) => {
       ran = true
       return Effect.flatMap(Effect.exit(restore(self)), (exit) =>
@@ -128,11 +133,9 @@ const executeWith = (breaker: CircuitBreaker.CircuitBreaker["Service"]) =>
         classify: () =>
           outcome
       }),
-      (cause): Effect.Effect<never, E | Theirs.CircuitBreakerError> => {
-        const refused = ran ? undefined : cause.reasons.find((reason) =>
-          Cause.isFailReason(reason)
-        )?.error
-        // What ran was not refused by this breaker: a refusal in its cause is the call's own.
+      (cause): Effect.Effect<never, E | EffectBreaker.CircuitBreakerError> => {
+        const refused = ran ? undefined : cause.reasons.find(Cause.isFailReason)?.error
+        // If the call ran, a refusal in its cause is from a breaker inside it.
         return refused instanceof CircuitBreaker.CircuitOpen
           ? Effect.fail(refusalOf(refused))
           : Effect.failCause(cause as Cause.Cause<E>)
@@ -144,16 +147,18 @@ const classified = <A, E, R2>(
   exit: Exit.Exit<A, E>,
   classify: ExecuteOptions<A, E, R2>["classify"],
   restore: Restore
-): Effect.Effect<Theirs.Outcome, never, R2> => {
-  if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.succeed(Theirs.ignored)
-  if (classify === undefined) return Effect.succeed(Exit.isSuccess(exit) ? Theirs.success : Theirs.failure())
+): Effect.Effect<EffectBreaker.Outcome, never, R2> => {
+  if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.succeed(EffectBreaker.ignored)
+  if (classify === undefined) {
+    return Effect.succeed(Exit.isSuccess(exit) ? EffectBreaker.success : EffectBreaker.failure())
+  }
   return restore(Effect.suspend(() => {
     const outcome = classify(exit)
     return Effect.isEffect(outcome) ? outcome : Effect.succeed(outcome)
   }))
 }
 
-const outcomeOf = (outcome: Theirs.Outcome): Outcome => {
+const outcomeOf = (outcome: EffectBreaker.Outcome): Outcome => {
   switch (outcome._tag) {
     case "Success":
       return success
@@ -164,24 +169,26 @@ const outcomeOf = (outcome: Theirs.Outcome): Outcome => {
   }
 }
 
-const refusalOf = ({ key, retryAfter, state }: CircuitBreaker.CircuitOpen): Theirs.CircuitBreakerError =>
+const refusalOf = ({ key, retryAfter, state }: CircuitBreaker.CircuitOpen): EffectBreaker.CircuitBreakerError =>
   withoutStack(() =>
-    new Theirs.CircuitBreakerError({
-      reason: state === "HalfOpen" ? new Theirs.CircuitHalfOpen({ key }) : new Theirs.CircuitOpen({ key, retryAfter })
+    new EffectBreaker.CircuitBreakerError({
+      reason: state === "HalfOpen"
+        ? new EffectBreaker.CircuitHalfOpen({ key })
+        : new EffectBreaker.CircuitOpen({ key, retryAfter })
     })
   )
 
-const storeErrorOf = (error: StoreError): Theirs.CircuitBreakerError =>
-  new Theirs.CircuitBreakerError({
-    reason: new Theirs.CircuitBreakerStoreError({ message: error.message, cause: error.cause })
+const storeErrorOf = (error: StoreError): EffectBreaker.CircuitBreakerError =>
+  new EffectBreaker.CircuitBreakerError({
+    reason: new EffectBreaker.CircuitBreakerStoreError({ message: error.message, cause: error.cause })
   })
 
-const stateOf = (key: string, state: CircuitBreaker.State): Theirs.State => {
+const stateOf = (key: string, state: CircuitBreaker.State): EffectBreaker.State => {
   switch (state._tag) {
     case "Open":
       return { _tag: "Open", key, retryAfter: state.retryAfter, consecutiveOpenings: state.openings }
     case "HalfOpen":
-      // Theirs reads as open until a call moves it.
+      // Effect's breaker reports open until a call starts a probe.
       return state.probing === 0
         ? { _tag: "Open", key, retryAfter: Duration.zero, consecutiveOpenings: state.openings }
         : { _tag: "HalfOpen", key, probing: true, consecutiveOpenings: state.openings }
@@ -194,7 +201,7 @@ const stateOf = (key: string, state: CircuitBreaker.State): Theirs.State => {
 
 const transitionOf = (
   { from, key, openFor, openings, to }: CircuitBreaker.Transition
-): Result.Result<Theirs.Transition, void> => {
+): Result.Result<EffectBreaker.Transition, void> => {
   if (to === "Open" && openFor !== undefined && (from === "Closed" || from === "HalfOpen")) {
     return Result.succeed({ key, from, to, retryAfter: openFor, consecutiveOpenings: openings })
   }

@@ -1,17 +1,21 @@
 /**
- * Broadcasts events to whoever reads at that moment, from synchronous code.
+ * Broadcasts events from synchronous code to the readers of that moment.
  *
  * **When to use**
  *
  * For the events of a primitive of your own: transitions, decisions, logs of calls. `publish` is a plain function, costs
- * nothing while nobody reads, and never blocks the code that reports.
+ * nothing without readers, and never blocks. To deliver every event, use a `Queue`.
  *
  * **Details**
  *
  * Each reader has a queue of `capacity` events (default 256). A reader that falls behind loses the oldest events, and
  * `dropped` counts them. Effect's sliding `PubSub` drops the newest event when it is published synchronously.
  *
- * **Example** (An event for each reader)
+ * **Gotchas**
+ *
+ * - A reader gets the events from the moment at which it subscribes. Events without a reader are lost and not counted.
+ *
+ * **Example** (Two events for a reader)
  *
  * ```ts
  * import { Effect, Fiber, Stream } from "effect"

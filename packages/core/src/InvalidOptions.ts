@@ -1,13 +1,16 @@
 /**
- * The error with which every module here refuses to be built from options that are out of range.
+ * The error of options that are out of range.
  *
- * It lists all issues at once, each with the option, its value and what is required, so that a configuration is fixed in one
- * go. Nothing was built.
+ * It lists all issues at once: the option, its value and the requirement. Nothing was built.
  *
- * **Details**
+ * **When to use**
  *
- * `layer` and `make` fail with it. Options written as literals in your code fail while you develop, or never:
- * `Layer.orDie` takes the error out of the types.
+ * Handle it if options come from configuration: its message says what to change. If they are literals in your code, use
+ * `Layer.orDie`. To refuse options of a module of your own, use `OptionsReader`.
+ *
+ * **Gotchas**
+ *
+ * - `layer` and `make` fail with it. Some options of a single call, such as a deadline, raise it as a defect.
  *
  * **Example** (All issues at once)
  *
@@ -65,7 +68,7 @@ export const Issue: Schema.Struct<
 > = Schema.Struct({
   /** The path of the option: `queue`, `trip.failures`, or `trip[1].rate` in a list. */
   option: Schema.String,
-  /** The value that was refused. A value that JSON cannot hold is encoded as words. */
+  /** The value that was refused. A value without a JSON form is encoded as a description. */
   actual: Actual,
   /** What is required: `must be at least 1ms`. */
   requirement: Schema.String
@@ -92,7 +95,7 @@ export class InvalidOptions extends Schema.Error<InvalidOptions>("@sluice/core/I
 const shown = (actual: unknown): string => {
   const json = toJson(actual)
   if (json === "undefined") return " is missing;"
-  // "targets must not be empty" says it all.
+  // "targets must not be empty" needs no value.
   if (Array.isArray(json)) return ""
   return ` is ${json === "" ? `""` : String(json)};`
 }

@@ -1,39 +1,40 @@
 /**
- * How the input of a call becomes a request key: a hash of the input, so that no key holds a prompt.
+ * Turns the input of a call into a request key: a hash, so that no key contains a prompt.
  *
- * An `operation` (see `Deduplicator`) writes its input in a canonical form, the same bytes for equal inputs and different
- * bytes for different ones, and hands them to the `KeyHash`. Only what it returns is kept.
+ * An `operation` (see `Deduplicator`) writes its input in a canonical form: the same bytes for equal inputs, other bytes for
+ * others. The `KeyHash` in the context hashes them. Only the hash is kept.
  *
  * **When to use**
  *
- * The default, SHA-256, is right inside a process. Provide another where keys are seen by others, as in a shared store: a
- * keyed hash (HMAC) keeps a reader of the store from testing guesses of a prompt.
+ * The default, SHA-256, is right within a process. Provide a keyed hash (HMAC) if others can read the keys, as in a shared
+ * store: they could test guesses of a prompt against a plain hash.
  *
  * **Details**
  *
- * What the canonical form takes for equal:
- *
- * | values | equal |
+ * | values | same key? |
  * |---|---|
- * | `1`, `"1"`, `1n`, `true`, `[1]` | no: every value carries its type |
+ * | `1`, `"1"`, `1n`, `true`, `[1]` | no: the type is part of the key |
  * | `0` and `-0`; `NaN` and `NaN` | yes |
- * | the fields of an object, the entries of a `Map`, the elements of a `Set`, in another order | yes |
+ * | the fields of an object, the entries of a `Map` or the elements of a `Set`, in another order | yes |
  * | the elements of an array in another order | no |
- * | letters that look alike, in other characters (`é` as one or as two) | no |
+ * | characters that look alike but are encoded differently (`é` as one code point or as two) | no |
  * | `{ a: undefined }` and `{}`; `null` and `undefined` | no |
- * | a `Buffer` and a `Uint8Array` of the same bytes | yes; typed arrays of different types, no |
- * | instances of a `Schema.Class` with equal fields; of a class with a `PrimaryKey`, with equal primary keys | yes |
+ * | a `Buffer` and a `Uint8Array` of the same bytes | yes |
+ * | typed arrays of different types | no |
+ * | instances of one `Schema.Class` with equal fields; instances of one class with equal primary keys (`PrimaryKey`) | yes |
  *
- * Refused with `InvalidKey`: functions, symbols, values that contain themselves, and instances of all other classes, since
- * two that differ only in what is private to them would share an answer. Pick the fields that matter in the operation's
- * `key` function.
+ * **Errors**
+ *
+ * Functions, symbols, circular references and instances of other classes have no canonical form: `InvalidKey`, a defect where
+ * the key is used. Two instances that differ only in private state would share a result. Select the fields that matter in the
+ * operation's `key` function.
  *
  * **Gotchas**
  *
- * - An operation reads the `KeyHash` of the fiber that calls it. Called where no effect runs, it uses the default, and its
- *   key does not meet those made by another hash.
+ * - An operation uses the `KeyHash` of the calling fiber. Called outside an effect it uses the default, and its key differs
+ *   from one made with another hash.
  *
- * **Example** (Keys that a reader cannot guess)
+ * **Example** (A keyed hash)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -57,7 +58,7 @@ import * as Schema from "effect/Schema"
 import { sha256 as sha256Binary, toHex } from "./internal/hashing/sha256.ts"
 
 /**
- * The input holds something that no key can be made of. A mistake in the program: it arrives as a defect.
+ * No key can be made from the input of an operation. A bug in the program, so it is raised as a defect where the key is used.
  *
  * @since 0.1.0
  * @category errors
@@ -65,19 +66,29 @@ import { sha256 as sha256Binary, toHex } from "./internal/hashing/sha256.ts"
 export class InvalidKey extends Schema.Error<InvalidKey>("@sluice/core/InvalidKey")({
   _tag: Schema.tag("InvalidKey"),
   operation: Schema.String,
-  /** Where in the key it is, as in `.messages[2].send`. A field only: the names in it may come from a caller's input. */
+  /** Where in the input, as in `.messages[2].send`. Not in the message, since field names can come from a user. */
   path: Schema.String,
-  /** What was found there: its kind, not its value. */
+  /** What was found there, such as `a function`. Never the value. */
   found: Schema.String
 }) {
   override get message(): string {
-    return `no key for operation ${this.operation}: its input holds ${this.found} (see path); ` +
-      "let the operation's key function pick the fields that matter"
+    const remedy = this.found === noTenant
+      ? "Return a string from the operation's `tenant` function"
+      : "Select the fields that matter in the operation's `key` function"
+    return `no key for operation ${this.operation}: its input has ${this.found} (see path). ${remedy}`
   }
 }
 
 /**
- * SHA-256 in hexadecimal, computed synchronously: by the runtime where it can (Node, Deno, Bun), else by ourselves.
+ * The value of `InvalidKey.found` if the operation's `tenant` returned no string.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const noTenant = "no tenant"
+
+/**
+ * Returns the SHA-256 in hexadecimal. Synchronous: uses `node:crypto` in Node, Deno and Bun, and portable code elsewhere.
  *
  * @since 0.1.0
  * @category hashes
@@ -85,12 +96,12 @@ export class InvalidKey extends Schema.Error<InvalidKey>("@sluice/core/InvalidKe
 export const sha256: (bytes: Uint8Array) => string = (bytes) => toHex(sha256Binary(bytes))
 
 /**
- * The hash that makes request keys. Default `sha256`.
+ * The hash function of request keys. Default `sha256`.
  *
  * **Gotchas**
  *
- * - Two inputs with one hash share one answer: use a cryptographic hash, and all of it.
- * - It has to answer at once. One that returns a promise, or no text, is a defect where the key is used.
+ * - Inputs with the same hash share a result. Use a cryptographic hash and do not truncate it.
+ * - It must return a non-empty string synchronously. A promise, or any other value, is a defect where the key is used.
  *
  * @since 0.1.0
  * @category references

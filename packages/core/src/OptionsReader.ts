@@ -7,7 +7,7 @@
  *
  * **Gotchas**
  *
- * - A reader returns what it was given, also where it refused it. Use what was read only after `check`.
+ * - A reader returns its input also if it refused it. Use what was read only after `check`.
  *
  * **Example** (Two issues, one error)
  *
@@ -114,7 +114,7 @@ export class OptionsReader {
     if (actual !== undefined && typeof actual !== "function") this.refuse(option, actual, "must be a function")
   }
 
-  /** Reads an object. Anything else is refused and read as an object without fields, so that reading can go on. */
+  /** Reads an object. Anything else is refused and read as an object without fields, so that reading can continue. */
   object<A extends object>(option: string, actual: A): Partial<A> {
     if (typeof actual === "object" && actual !== null) return actual
     this.refuse(option, actual, "must be an object")

@@ -1,21 +1,28 @@
 /**
- * What one attempt says about the dependency that it called.
+ * The verdict on one attempt: `Success`, `Failure`, `Throttled` or `Ignored`.
  *
- * Retry, circuit breaker and every other policy ask the same question after an attempt: did it work, is it worth another
- * try, is the dependency to blame? They read the same answer, an `Outcome`, which a chain of classifiers makes from the
- * attempt's `Exit`: the call's own `classify`, else the policy's, else the `Classifier` reference. A classifier that
- * returns `undefined` passes the question on.
+ * Retry, circuit breaker and policy read the same outcome of an attempt. A chain of classifiers makes it from the attempt's
+ * `Exit`: the call's own `classify`, then the policy's, then the `Classifier` reference. A classifier that returns `undefined`
+ * leaves the verdict to the next one. Without classifiers of your own, `fromExit` decides.
  *
  * **When to use**
  *
- * Write a classifier where the exit alone does not tell: an error that is the caller's mistake, a success that carries a
- * refusal, a Retry-After of your own protocol.
+ * Write a classifier if the exit alone is not enough: an error that is the caller's mistake, a success that contains a
+ * refusal, a Retry-After of your own protocol. Errors with the fields `isRetryable` and `retryAfter` need none.
+ *
+ * **Details**
+ *
+ * | outcome | meaning | retry | circuit |
+ * |---|---|---|---|
+ * | `Success` | the dependency works | no | counts as a success |
+ * | `Failure` | the dependency failed | if `retryable` | counts as a failure, by its `weight` |
+ * | `Throttled` | the dependency works and is rate-limiting | yes, after `retryAfter` | does not count |
+ * | `Ignored` | no evidence: an interruption, a refusal of a policy, the caller's mistake | no | does not count |
  *
  * **Gotchas**
  *
- * - `Throttled` is not a failure. The dependency works and asks for less: it is retried later and trips no circuit.
- * - `Ignored` says nothing about the dependency: an interruption, a refusal of our own, the caller's mistake. Nothing
- *   retries it and no circuit counts it.
+ * - A 429 should be `Throttled`. As a `Failure` it opens the circuit of a dependency that works.
+ * - `Ignored` is not retried. For a failure that is retried but should not open a circuit, use `failure({ weight: 0 })`.
  *
  * **Example** (An error that is the caller's mistake)
  *
@@ -49,7 +56,7 @@ import * as Exit from "effect/Exit"
 import { isRefusal } from "./Refusal.ts"
 
 /**
- * What an attempt says about the dependency.
+ * The verdict on one attempt.
  *
  * @since 0.1.0
  * @category models
@@ -57,7 +64,7 @@ import { isRefusal } from "./Refusal.ts"
 export type Outcome = Success | Failure | Throttled | Ignored
 
 /**
- * The dependency works.
+ * The attempt succeeded: the dependency works.
  *
  * @since 0.1.0
  * @category models
@@ -67,7 +74,7 @@ export interface Success {
 }
 
 /**
- * The dependency failed the attempt.
+ * The attempt failed, and the dependency is to blame.
  *
  * @since 0.1.0
  * @category models
@@ -76,28 +83,31 @@ export interface Failure {
   readonly _tag: "Failure"
   /** Whether another attempt may succeed. */
   readonly retryable: boolean
-  /** How much it counts against the circuit, 0 to 1, in steps of a twentieth. */
+  /** How much it counts against the circuit: 0 to 1, in steps of 0.05. */
   readonly weight: number
-  /** The dependency's own word on when to come back. */
+  /**
+   * The Retry-After of the dependency: the least delay of a retry, and the least open time of a circuit. `maxRetryAfter` and
+   * `maxOpenFor` limit it.
+   */
   readonly retryAfter: Duration.Duration | undefined
-  /** Opens the circuit at once for this long, whatever else was counted. */
+  /** Opens the circuit at once for this long, whatever its evidence. */
   readonly open: Duration.Duration | undefined
 }
 
 /**
- * The dependency works, but wants less.
+ * The dependency works and is rate-limiting.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Throttled {
   readonly _tag: "Throttled"
-  /** The dependency's own word on when to come back. */
+  /** The Retry-After of the dependency. */
   readonly retryAfter: Duration.Duration | undefined
 }
 
 /**
- * The attempt says nothing about the dependency.
+ * The attempt is no evidence about the dependency.
  *
  * @since 0.1.0
  * @category models
@@ -107,7 +117,7 @@ export interface Ignored {
 }
 
 /**
- * Reads an outcome from an exit and the time that the attempt took; `undefined` passes the question on.
+ * Classifies an attempt by its exit and its duration in milliseconds. `undefined` leaves it to the next classifier.
  *
  * @since 0.1.0
  * @category models
@@ -115,7 +125,7 @@ export interface Ignored {
 export type Classify<in A, in E> = (exit: Exit.Exit<A, E>, elapsedMillis: number) => Outcome | undefined
 
 /**
- * The dependency works.
+ * The `Success` outcome.
  *
  * @since 0.1.0
  * @category constructors
@@ -123,7 +133,7 @@ export type Classify<in A, in E> = (exit: Exit.Exit<A, E>, elapsedMillis: number
 export const success: Outcome = { _tag: "Success" }
 
 /**
- * The attempt says nothing about the dependency.
+ * The `Ignored` outcome.
  *
  * @since 0.1.0
  * @category constructors
@@ -131,12 +141,13 @@ export const success: Outcome = { _tag: "Success" }
 export const ignored: Outcome = { _tag: "Ignored" }
 
 /**
- * The dependency failed the attempt.
+ * Makes a `Failure`.
  *
  * **Details**
  *
- * `retryable` defaults to true: most faults of a network pass. `weight` defaults to 1, a whole failure, and is held
- * between 0 and 1.
+ * - `retryable`: default true, since most network faults are transient.
+ * - `weight`: default 1, a whole failure. Values outside 0 to 1 are clamped.
+ * - `retryAfter`, `open`: default none.
  *
  * @since 0.1.0
  * @category constructors
@@ -157,7 +168,7 @@ export const failure = (options?: {
 const clampWeight = (weight: number): number => weight >= 0 ? Math.min(weight, 1) : 0
 
 /**
- * The dependency works, but wants less.
+ * Makes a `Throttled` outcome. `retryAfter`: default none.
  *
  * @since 0.1.0
  * @category constructors
@@ -171,19 +182,20 @@ const retryableFailure = failure()
 const finalFailure = failure({ retryable: false })
 
 /**
- * The outcome that an exit has by itself.
+ * Classifies an exit without a classifier of your own.
  *
  * **Details**
  *
- * The strongest reason of the cause decides.
+ * A defect in the cause decides, then the first typed failure that is not a refusal.
  *
  * | exit | outcome |
  * |---|---|
  * | success | `Success` |
- * | a defect | `Failure`, not retryable: a bug does not pass by being tried again |
- * | a typed failure | `Failure`, retryable unless the error says `isRetryable: false`; `retryAfter` is read from the error |
- * | a refusal of an inner policy (`CircuitOpen`, `BackpressureShed`, `DeadlineExceeded`, `Rejected`) | `Ignored` |
- * | interruption and nothing else | `Ignored` |
+ * | a defect | `Failure`, not retryable: a retry does not fix a bug |
+ * | a typed failure | `Failure`, retryable, with the error's `retryAfter` if that is a `Duration` |
+ * | a typed failure with `isRetryable: false` | the same, not retryable |
+ * | a refusal (see `Refusal`), such as `CircuitOpen`, `BackpressureShed`, `DeadlineExceeded` or `Rejected` | `Ignored` |
+ * | only interruptions | `Ignored` |
  *
  * @since 0.1.0
  * @category classifiers
@@ -210,7 +222,7 @@ const fromError = (error: unknown): Outcome => {
 }
 
 /**
- * The last classifier of every chain. Replace it to teach all policies of a program the errors of its own.
+ * The last classifier of every chain. Default `fromExit`. Replace it to classify your own errors for all policies of a program.
  *
  * @since 0.1.0
  * @category references

@@ -7,7 +7,12 @@
  *
  * **When to use**
  *
- * For the errors of a policy of your own, so that it composes with the ones here.
+ * For the errors of a policy of your own, so that it composes with the ones here. Not for errors of the dependency: as
+ * refusals they would not be retried and would not open its circuit.
+ *
+ * **Gotchas**
+ *
+ * - `withoutStack` changes the global `Error.stackTraceLimit` while it runs. Pass it synchronous code only.
  *
  * **Example** (A refusal of your own)
  *
@@ -52,7 +57,7 @@ const V8Error = Error as ErrorConstructor & { stackTraceLimit?: number }
  *
  * **Details**
  *
- * Capturing a stack takes 13 of the 15 microseconds that an error costs, and the stack of a refusal helps nobody.
+ * Capturing a stack takes 13 of the 15 microseconds that an error costs. The stack of a refusal is of no use.
  *
  * @since 0.1.0
  * @category constructors

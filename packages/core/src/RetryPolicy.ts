@@ -1,5 +1,5 @@
 /**
- * How often a call is tried, and how long it waits before each further attempt.
+ * Retries transient failures, with backoff, jitter and Retry-After.
  *
  * A `RetryPolicy` is inert data, made by `exponential`, `constant` or `none`. `retry` runs an effect under it, `retryStream` a
  * stream. `toSchedule` converts it for Effect's own operators. `delayFor` computes one back-off.
@@ -13,7 +13,7 @@
  *
  * | option | default | why this default, when to change it |
  * |---|---|---|
- * | `maxAttempts` | 3 | what the official clients of model providers do |
+ * | `maxAttempts` | 3 | as in the official clients of model providers |
  * | `baseDelay` | 500 millis | not noticed by a person, and long enough to reconnect |
  * | `factor` | 2 | a service that did not recover in one back-off needs more time |
  * | `maxDelay` | 60 seconds | a longer outage is for the circuit breaker |
@@ -34,7 +34,7 @@
  *
  * A Retry-After is a minimum: the delay is never shorter, and the jitter is added to it. `maxDelay` caps only the back-off. If
  * the Retry-After is longer than `maxRetryAfter`, or the next attempt would begin after the `Deadline`, the retry stops at once
- * with the error that it has.
+ * with its last error.
  *
  * **Gotchas**
  *
@@ -149,7 +149,7 @@ export const exponential = (options?: RetryOptions): RetryPolicy => ({
 export const constant = (options?: Omit<RetryOptions, "factor">): RetryPolicy => exponential({ ...options, factor: 1 })
 
 /**
- * Tries once.
+ * Makes one attempt and never retries.
  *
  * @since 0.1.0
  * @category constructors
@@ -262,11 +262,11 @@ export interface AttemptEvent {
  * @category models
  */
 export interface RetryCallOptions<in A, in E> {
-  /** Asked before the `Classifier` reference. A success that it calls a failure is retried as well. */
+  /** The first classifier of the chain. A success that it classifies as a failure is retried as well. */
   readonly classify?: Classify<A, E> | undefined
   /**
-   * Whether a nested retry spends the outer one's attempts (`"share"`) or has its own (`"own"`). Default `"share"`: attempts
-   * multiply, and three nested retries of 3 call a service in trouble 27 times.
+   * Whether a nested retry spends the outer one's attempts (`"share"`) or has its own (`"own"`). Default `"share"`: own attempts
+   * multiply, so that three nested retries of 3 call a service in trouble 27 times.
    */
   readonly nested?: "share" | "own" | undefined
   /**

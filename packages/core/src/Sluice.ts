@@ -7,15 +7,15 @@
  * **When to use**
  *
  * For all calls of one kind to one kind of service. Make the policy a service of its own, and protect each call with it. Parts
- * that the options leave out are not built.
+ * that the options leave out are not built. For a single primitive use its module.
  *
  * **Details**
  *
  * - A call that backs off between attempts keeps its slot, but no permit, and queues again at the head.
  * - The attempt timeout is raised inside the circuit, so that a service that hangs opens it.
  * - An open circuit ends the call at once, unless its retryAfter fits before the call's deadline. Then the call waits for it.
- * - Refusals are reasons of one `Rejected`, so that a new kind of refusal changes nobody's error type. The call's own errors keep
- *   their types.
+ * - Refusals are reasons of one `Rejected`, so that a new kind of refusal changes none of your error types. The call's own
+ *   errors keep their types.
  *
  * **Gotchas**
  *
@@ -70,8 +70,9 @@ import * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 import * as Deduplicator from "./Deduplicator.ts"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
 import { merged } from "./internal/kit/merged.ts"
-import { show } from "./internal/kit/metrics.ts"
+import { registerMetrics } from "./internal/kit/metrics.ts"
 import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
+import type { Declares } from "./internal/dedupe/requestKey.ts"
 import { type Collector, CurrentCollector } from "./internal/policy/call.ts"
 import { sluiceConfig } from "./internal/policy/config.ts"
 import { PolicyJournal } from "./internal/policy/journal.ts"
@@ -97,18 +98,23 @@ export interface SluiceOptions {
   readonly name: string
   /** Default `RetryPolicy.none`: only the developer knows whether a call may be repeated. */
   readonly retry?: RetryPolicy.RetryPolicy | undefined
+  /** One circuit for each key. Default none. */
   readonly breaker?: Omit<CircuitBreaker.CircuitBreakerOptions, "name" | "classify"> | undefined
+  /** Caps the attempts that run at once, and the calls that wait. Default none. */
   readonly backpressure?: Omit<Backpressure.BackpressureOptions, "name"> | undefined
-  /** For calls with a `dedupe` key. */
+  /** For calls with a `dedupe` key. Default: flights are shared, nothing is cached. */
   readonly deduplicator?: Omit<Deduplicator.DeduplicatorOptions, "name"> | undefined
-  /** How long one attempt may take. Default: without a limit. */
+  /**
+   * How long one attempt may take. Default none, since response times depend on the service. Without it, only a deadline ends
+   * an attempt that hangs.
+   */
   readonly attemptTimeout?: Duration.Input | undefined
   /**
    * An attempt that the deadline ends counts against the circuit if it had at least this long. Default 1 second,
    * `defaultMinTimeout`: a caller with less time left says nothing about the service.
    */
   readonly minTimeout?: Duration.Input | undefined
-  /** The deadline of calls that set none. Default none. */
+  /** The deadline of calls that set none. Default none: only the caller knows how long a result is useful. */
   readonly deadline?: Duration.Input | undefined
   /** The second classifier of the chain: after a call's own, before the `Classifier` reference. */
   readonly classify?: Classify<unknown, unknown> | undefined
@@ -133,7 +139,7 @@ export interface CallOptions<A, E> {
   readonly key?: string | undefined
   /** Shares the run and its result with calls of the same key. */
   readonly dedupe?: Deduplicator.Key<A, E> | undefined
-  /** The time of the whole call, with all waits and attempts. */
+  /** The time limit of the whole call, with all waits and attempts. */
   readonly deadline?: Duration.Input | undefined
   /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
@@ -242,6 +248,11 @@ export interface Sluice {
   /** Runs the effect under the policy. */
   readonly protect: {
     <A, E>(
+      options: CallOptions<A, E> & { readonly dedupe: Deduplicator.Key<A, E> }
+    ): <E2, R>(
+      self: Effect.Effect<A, E2, R> & Declares<E, E2>
+    ) => Effect.Effect<A, E | Rejected | AttemptTimeout, R>
+    <A, E>(
       options?: CallOptions<A, E>
     ): <R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Rejected | AttemptTimeout, R>
     <A, E, R>(
@@ -251,6 +262,11 @@ export interface Sluice {
   }
   /** Runs the stream under the policy. It is retried only before its first element. */
   readonly protectStream: {
+    <A, E>(
+      options: StreamCallOptions<A, E> & { readonly dedupe: Deduplicator.Key<A, E> }
+    ): <E2, R>(
+      self: Stream.Stream<A, E2, R> & Declares<E, E2>
+    ) => Stream.Stream<A, E | Rejected | AttemptTimeout, R>
     <A, E>(
       options?: StreamCallOptions<A, E>
     ): <R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E | Rejected | AttemptTimeout, R>
@@ -277,7 +293,7 @@ export interface Sluice {
   readonly snapshot: Effect.Effect<Snapshot>
   /**
    * The events of the policy, from now on. A reader that falls 256 behind loses the oldest; `snapshot` counts them. Costs
-   * nothing while nobody reads.
+   * nothing without a reader.
    */
   readonly events: Stream.Stream<PolicyEvent>
 }
@@ -327,13 +343,13 @@ export const make: (
     const clock = yield* Clock.Clock
     const journal = new PolicyJournal(clock)
     yield* Effect.addFinalizer(() => journal.events.close)
-    yield* show(journal.metrics(settings.name))
+    yield* registerMetrics(journal.metrics(settings.name))
     const breaker = checked.breaker === undefined ? undefined : yield* CircuitBreaker.make(checked.breaker)
     const limiter = backpressure === undefined
       ? undefined
       : yield* makeLimiter(
         backpressure,
-        (reason) => journal.noteShed(withoutStack(() => new Rejected({ reason })))
+        (reason) => journal.recordShed(withoutStack(() => new Rejected({ reason })))
       )
     const deduplicator = yield* makeDeduplicator(checked.deduplicator)
     const maxWaitMillis = backpressure?.maxWaitMillis
@@ -501,6 +517,21 @@ export const noop: Sluice = {
 }
 
 /**
+ * The class of a policy that is a service of its own, with its layers. See `Service`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServiceClass<in out Self, Id extends string> extends Context.ServiceClass<Self, Id, Sluice> {
+  readonly layer: Layer.Layer<Self, InvalidOptions>
+  readonly layerStore: Layer.Layer<Self, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>
+  readonly layerConfig: (
+    config: (options: SluiceOptions) => Config.Config<SluiceOptions>
+  ) => Layer.Layer<Self, InvalidOptions | Config.ConfigError, CircuitBreakerStore.CircuitBreakerStore>
+  readonly layerNoop: Layer.Layer<Self>
+}
+
+/**
  * Defines a policy as a service of its own. Each policy has its own tag, so that no two are mixed up.
  *
  * **Details**
@@ -515,18 +546,17 @@ export const noop: Sluice = {
  * @since 0.1.0
  * @category services
  */
-export const Service = <Self>() =>
-<const Id extends string>(
-  id: Id,
+export function Service<Self>(): <const Id extends string>(id: Id, options: SluiceOptions) => ServiceClass<Self, Id>
+// Never used: its type is the compiler's message about forgotten parentheses.
+export function Service<Self>(
+  id: "Write Service<Self>()(id, options), with empty parentheses first",
   options: SluiceOptions
-): Context.ServiceClass<Self, Id, Sluice> & {
-  readonly layer: Layer.Layer<Self, InvalidOptions>
-  readonly layerStore: Layer.Layer<Self, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>
-  readonly layerConfig: (
-    config: (options: SluiceOptions) => Config.Config<SluiceOptions>
-  ) => Layer.Layer<Self, InvalidOptions | Config.ConfigError, CircuitBreakerStore.CircuitBreakerStore>
-  readonly layerNoop: Layer.Layer<Self>
-} => {
+): ServiceClass<Self, never>
+export function Service<Self>(): unknown {
+  return <const Id extends string>(id: Id, options: SluiceOptions) => makeService<Self, Id>(id, options)
+}
+
+const makeService = <Self, const Id extends string>(id: Id, options: SluiceOptions): ServiceClass<Self, Id> => {
   const Tag = Context.Service<Self, Sluice>()(id)
   const layerStore = Layer.effect(Tag, make(options))
   return Object.assign(Tag, {

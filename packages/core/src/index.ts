@@ -1,5 +1,22 @@
+/**
+ * Resilience for calls to slow, flaky and rate-limited services: circuit breaker, retry, deduplication, backpressure,
+ * deadlines, pipelines, and the policies of `Sluice`, which combine them.
+ *
+ * **When to use**
+ *
+ * Import from here if load time does not matter, since it loads every module. Otherwise import by path, such as
+ * `@sluice/core/Sluice`.
+ *
+ * **Gotchas**
+ *
+ * - `EffectCircuitBreaker` is exported only by its path, `@sluice/core/EffectCircuitBreaker`, since it imports an
+ *   experimental module of Effect.
+ *
+ * @since 0.1.0
+ */
 export * as Admission from "./Admission.ts"
 export * as Backpressure from "./Backpressure.ts"
+export * as BoundedJson from "./BoundedJson.ts"
 export * as CircuitBreaker from "./CircuitBreaker.ts"
 export * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 export * as Deadline from "./Deadline.ts"

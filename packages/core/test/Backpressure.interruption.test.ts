@@ -1,26 +1,26 @@
-import * as Backpressure from "@sluice/core/Backpressure"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Effect, Fiber, References, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/effects.ts"
+import { type Guard, makeGuard } from "./support/permits.ts"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
-type Service = Backpressure.Backpressure["Service"]
+// Each test makes hundreds of runs, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
 
-const make = (options: Backpressure.BackpressureOptions) => Effect.orDie(Backpressure.make(options))
-
-/** Every way to hold permits, around a body that gives way often. */
-const operators: Record<string, (guard: Service) => Effect.Effect<unknown, unknown>> = {
+/** Every operator that holds permits, around a body that yields often. */
+const operators: Record<string, (guard: Guard) => Effect.Effect<unknown, unknown>> = {
   withPermit: (guard) => guard.withPermit(yields(20)),
   "withPermits": (guard) => guard.withPermits(yields(20), { permits: 2 }),
-  "withPermits, for a time": (guard) => guard.withPermits(yields(20), { permits: 2, maxWait: "1 minute" }),
+  "withPermits with maxWait": (guard) => guard.withPermits(yields(20), { permits: 2, maxWait: "1 minute" }),
   withPermitStream: (guard) => Stream.runDrain(guard.withPermitStream(Stream.fromEffect(yields(20)))),
   withPermitsStream: (guard) =>
     Stream.runDrain(guard.withPermitsStream(Stream.fromEffect(yields(20)), { permits: 2, maxWait: "1 minute" })),
   tryAcquire: (guard) => Effect.scoped(Effect.andThen(guard.tryAcquire, yields(20)))
 }
 
-/** Nothing is held, nobody waits, and everything can be had. */
-const isIdle = (guard: Service, at: string) =>
+/** No permit is held, no call is queued, and all permits can be taken. */
+const isIdle = (guard: Guard, at: string) =>
   Effect.gen(function*() {
     const { capacity, draining, slots, queued, running } = yield* guard.snapshot
     assert.deepStrictEqual({ running, queued, slots }, { running: 0, queued: 0, slots: 0 }, at)
@@ -30,42 +30,40 @@ const isIdle = (guard: Service, at: string) =>
   })
 
 interface Subject {
-  readonly guard: Service
-  /** Fibers that run beside the one that is interrupted, and end by themselves. */
+  readonly guard: Guard
+  /** Fibers that run beside the interrupted one, and end without it. */
   readonly others: ReadonlyArray<Fiber.Fiber<unknown, unknown>>
 }
 
-/** What the interrupted one meets. */
+/** The situations that the interrupted call meets. */
 const situations: Record<string, Effect.Effect<Subject, never, Scope.Scope>> = {
-  "a free permit": Effect.map(make({ capacity: 2 }), (guard) => ({ guard, others: [] })),
-  // Who is ahead leaves after some turns, so that the probe meets the line, the grant and the run.
-  "a line that moves": Effect.gen(function*() {
-    const guard = yield* make({ capacity: 2, queue: 5, maxWait: "1 minute" })
-    const ahead = yield* Effect.forkChild(guard.withPermits(yields(10), { permits: 2 }), { startImmediately: true })
-    const first = yield* Effect.forkChild(guard.withPermit(yields(3)), { startImmediately: true })
-    const behind = yield* Effect.forkChild(
-      Effect.andThen(yields(2), guard.withPermit(yields(3))),
-      { startImmediately: true }
+  "a free permit": Effect.map(makeGuard({ capacity: 2 }), (guard) => ({ guard, others: [] })),
+  // The calls ahead end after some turns, so that the interruption hits the queue, the grant and the run.
+  "a moving queue": Effect.gen(function*() {
+    const guard = yield* makeGuard({ capacity: 2, queue: 5, maxWait: "1 minute" })
+    const ahead = yield* fork(guard.withPermits(yields(10), { permits: 2 }))
+    const first = yield* fork(guard.withPermit(yields(3)))
+    const behind = yield* fork(
+      Effect.andThen(yields(2), guard.withPermit(yields(3)))
     )
     return { guard, others: [ahead, first, behind] }
   }),
   "a drain": Effect.gen(function*() {
-    const guard = yield* make({ capacity: 2, queue: 5 })
-    const ahead = yield* Effect.forkChild(guard.withPermits(yields(8), { permits: 2 }), { startImmediately: true })
-    const drain = yield* Effect.forkChild(Effect.andThen(yields(5), guard.drain), { startImmediately: true })
+    const guard = yield* makeGuard({ capacity: 2, queue: 5 })
+    const ahead = yield* fork(guard.withPermits(yields(8), { permits: 2 }))
+    const drain = yield* fork(Effect.andThen(yields(5), guard.drain))
     return { guard, others: [ahead, drain] }
   }),
-  "a capacity that changes": Effect.gen(function*() {
-    const guard = yield* make({ capacity: 2, queue: 5 })
-    const ahead = yield* Effect.forkChild(guard.withPermits(yields(15), { permits: 2 }), { startImmediately: true })
-    const resize = yield* Effect.forkChild(
+  "a changing capacity": Effect.gen(function*() {
+    const guard = yield* makeGuard({ capacity: 2, queue: 5 })
+    const ahead = yield* fork(guard.withPermits(yields(15), { permits: 2 }))
+    const resize = yield* fork(
       Effect.gen(function*() {
         yield* yields(2)
         yield* guard.resize(3)
         yield* yields(8)
         yield* guard.resize(1)
-      }),
-      { startImmediately: true }
+      })
     )
     return { guard, others: [ahead, resize] }
   })
@@ -74,13 +72,13 @@ const situations: Record<string, Effect.Effect<Subject, never, Scope.Scope>> = {
 describe("Backpressure under interruption", () => {
   for (const [what, run] of Object.entries(operators)) {
     for (const [situation, make] of Object.entries(situations)) {
-      // Where it never waits it is mostly over before it can be interrupted.
+      // Without a wait it usually ends before it can be interrupted.
       if (what === "tryAcquire" && situation !== "a free permit") continue
-      it.effect(`${what} leaves nothing behind at any point: ${situation}`, () =>
+      it.effect(`${what} interrupted anywhere leaves nothing behind, with ${situation}`, () =>
         Effect.gen(function*() {
           const points = yield* interruptEverywhere({
             make,
-            // A refusal ends it early: what follows gives the probe something to interrupt.
+            // A refusal ends it early. The turns after it leave something to interrupt.
             run: ({ guard }) => Effect.andThen(Effect.exit(run(guard)), yields(20)),
             after: ({ guard, others }, at) => Effect.andThen(Effect.forEach(others, Fiber.await), isIdle(guard, at))
           })
@@ -89,17 +87,13 @@ describe("Backpressure under interruption", () => {
     }
   }
 
-  it.effect("a wait leaves nothing behind where its time is over at the same moment", () =>
+  it.effect("an interruption at the moment when maxWait ends leaves nothing behind", () =>
     Effect.gen(function*() {
       const points = yield* interruptEverywhere({
         make: Effect.gen(function*() {
-          const guard = yield* make({ capacity: 1, queue: 5, maxWait: "1 second" })
-          const ahead = yield* Effect.forkChild(guard.withPermit(Effect.sleep("10 seconds")), {
-            startImmediately: true
-          })
-          const time = yield* Effect.forkChild(Effect.andThen(yields(5), TestClock.adjust("1 second")), {
-            startImmediately: true
-          })
+          const guard = yield* makeGuard({ capacity: 1, queue: 5, maxWait: "1 second" })
+          const ahead = yield* fork(guard.withPermit(Effect.sleep("10 seconds")))
+          const time = yield* fork(Effect.andThen(yields(5), TestClock.adjust("1 second")))
           return { guard, ahead, time }
         }),
         run: ({ guard }) => Effect.andThen(Effect.exit(guard.withPermit(Effect.void)), yields(20)),
@@ -114,12 +108,12 @@ describe("Backpressure under interruption", () => {
       assert.isAtLeast(points, 300)
     }))
 
-  it.effect("a drain that is interrupted leaves nobody who waits for it", () =>
+  it.effect("a drain interrupted anywhere leaves nothing behind", () =>
     Effect.gen(function*() {
       const points = yield* interruptEverywhere({
         make: Effect.gen(function*() {
-          const guard = yield* make({ capacity: 1, queue: 5 })
-          const ahead = yield* Effect.forkChild(guard.withPermit(yields(15)), { startImmediately: true })
+          const guard = yield* makeGuard({ capacity: 1, queue: 5 })
+          const ahead = yield* fork(guard.withPermit(yields(15)))
           return { guard, ahead }
         }),
         run: ({ guard }) => Effect.andThen(guard.drain, yields(10)),
@@ -133,12 +127,12 @@ describe("Backpressure under interruption", () => {
       assert.isAtLeast(points, 300)
     }))
 
-  it.effect("a drain is over, whenever somebody takes it back", () =>
+  it.effect("a drain ends, whenever resume is called", () =>
     Effect.gen(function*() {
       for (let operations = 3; operations <= 9; operations++) {
         for (let turns = 0; turns <= 12; turns++) {
-          const guard = yield* make({ capacity: 1 })
-          const ahead = yield* Effect.forkChild(guard.withPermit(yields(20)), { startImmediately: true })
+          const guard = yield* makeGuard({ capacity: 1 })
+          const ahead = yield* fork(guard.withPermit(yields(20)))
           const drain = yield* Effect.forkChild(
             Effect.provideService(Effect.andThen(Effect.void, guard.drain), References.MaxOpsBeforeYield, operations)
           )

@@ -1,18 +1,20 @@
 import * as Backpressure from "@sluice/core/Backpressure"
 import { afterAll, assert, it } from "@effect/vitest"
-import { Arbitrary, Cause, Deferred, Effect, Exit, Fiber, Option, Schema } from "effect"
+import { Arbitrary, Deferred, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
+import { draw } from "./support/commands.ts"
+import { failureOf } from "./support/effects.ts"
 import { yields } from "./support/probe.ts"
 
 const queue = 4
 const softLimit = 2
 const softRelease = 1
-// Calls of the policy's patience run out of it at multiples of 10, those of their own at 5 past: never at the same moment, so
-// that it does not matter which of two timers is first.
+// The policy's maxWait ends at multiples of 10, a call's own at 5 past. They never end together, so the order of the
+// timers does not matter.
 const policyMaxWait = 100
 const ownMaxWait = 35
 
-/** What callers, operators and the passing time can do. */
+/** What callers, operators and time can do. */
 type Command =
   | { readonly do: "acquire"; readonly permits: number; readonly maxWait?: number }
   | { readonly do: "tryAcquire" }
@@ -24,9 +26,9 @@ type Command =
   | { readonly do: "resume" }
   | { readonly do: "wait"; readonly millis: number }
 
-// The more often a command stands here, the more often it is drawn: more comes than leaves, or there would be no line.
+// A command listed more often is drawn more often. More calls come than leave, so that a queue forms.
 const commands = (nth: number): ReadonlyArray<Command> => [
-  // First, so that a failing sequence shrinks to what matters between commands that do nothing.
+  // First, so that a failing sequence shrinks to commands that do nothing, around those that matter.
   { do: "wait", millis: 0 },
   { do: "acquire", permits: 1 },
   { do: "acquire", permits: 1 },
@@ -57,32 +59,24 @@ const commands = (nth: number): ReadonlyArray<Command> => [
   { do: "wait", millis: policyMaxWait }
 ]
 
-const command = Arbitrary.map(
-  Arbitrary.schema(Schema.Tuple([
-    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: commands(0).length - 1 })),
-    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))
-  ])),
-  ([which, nth]) => commands(nth)[which]!
-)
-
 type Why = Backpressure.BackpressureShed["why"]
 
-/** A call as the model sees it. */
-interface Asked {
+/** A call in the model. */
+interface Requested {
   readonly id: number
   readonly permits: number
   readonly due: number
 }
 
-/** Permits as a few lines that nobody can get wrong: one list for who runs and one for who waits, looked through each time. */
+/** Permits in a few obvious lines: a list of running calls and a list of queued ones, searched each time. */
 class Model {
   now = 0
   capacity = 3
   draining = false
-  readonly running: Array<Asked> = []
-  readonly line: Array<Asked> = []
-  readonly ended = new Map<number, Why | "Over" | "Abandoned">()
-  /** Of each drain whether it came to rest. */
+  readonly running: Array<Requested> = []
+  readonly queued: Array<Requested> = []
+  readonly ended = new Map<number, Why | "Ended" | "Abandoned">()
+  /** The result of each drain. `undefined` while it waits. */
   readonly drains: Array<boolean | undefined> = []
   admitted = 0
   isSoft = false
@@ -92,39 +86,39 @@ class Model {
     return this.running.reduce((sum, { permits }) => sum + permits, 0)
   }
 
-  ask(id: number, permits: number, maxWait: number): void {
-    if (!this.draining && this.line.length === 0 && this.inUse + permits <= this.capacity) {
+  request(id: number, permits: number, maxWait: number): void {
+    if (!this.draining && this.queued.length === 0 && this.inUse + permits <= this.capacity) {
       this.start({ id, permits, due: 0 })
     } else if (permits > this.capacity) this.ended.set(id, "TooLarge")
     else if (this.draining) this.ended.set(id, "Draining")
-    else if (this.line.length >= queue || maxWait === 0) this.ended.set(id, "Full")
-    else this.line.push({ id, permits, due: this.now + maxWait })
-    this.look()
+    else if (this.queued.length >= queue || maxWait === 0) this.ended.set(id, "Full")
+    else this.queued.push({ id, permits, due: this.now + maxWait })
+    this.update()
   }
 
   release(nth: number): void {
-    const [asked] = this.running.splice(nth, 1)
-    if (asked !== undefined) this.ended.set(asked.id, "Over")
-    this.moveUp()
+    const [call] = this.running.splice(nth, 1)
+    if (call !== undefined) this.ended.set(call.id, "Ended")
+    this.admitQueued()
   }
 
   abandon(nth: number): void {
-    const [asked] = this.line.splice(nth, 1)
-    if (asked !== undefined) this.ended.set(asked.id, "Abandoned")
-    this.moveUp()
+    const [call] = this.queued.splice(nth, 1)
+    if (call !== undefined) this.ended.set(call.id, "Abandoned")
+    this.admitQueued()
   }
 
   resize(capacity: number): void {
     this.capacity = capacity
     this.refuse("TooLarge", ({ permits }) => permits > capacity)
-    this.moveUp()
+    this.admitQueued()
   }
 
   drain(): void {
     this.draining = true
     this.drains.push(undefined)
     this.refuse("Draining", () => true)
-    this.look()
+    this.update()
   }
 
   resume(): void {
@@ -135,42 +129,42 @@ class Model {
   wait(millis: number): void {
     const until = this.now + millis
     while (true) {
-      const [first] = this.line.filter(({ due }) => due <= until).toSorted((a, b) => a.due - b.due || a.id - b.id)
+      const [first] = this.queued.filter(({ due }) => due <= until).toSorted((a, b) => a.due - b.due || a.id - b.id)
       if (first === undefined) break
       this.now = first.due
-      this.refuse("MaxWait", (asked) => asked === first)
-      this.moveUp()
+      this.refuse("MaxWait", (call) => call === first)
+      this.admitQueued()
     }
     this.now = until
   }
 
-  private refuse(why: Why, isMeant: (asked: Asked) => boolean): void {
-    for (const asked of this.line.filter(isMeant)) {
-      this.line.splice(this.line.indexOf(asked), 1)
-      this.ended.set(asked.id, why)
+  private refuse(why: Why, isRefused: (call: Requested) => boolean): void {
+    for (const call of this.queued.filter(isRefused)) {
+      this.queued.splice(this.queued.indexOf(call), 1)
+      this.ended.set(call.id, why)
     }
   }
 
-  private moveUp(): void {
-    while (this.line[0] !== undefined && this.inUse + this.line[0].permits <= this.capacity) {
-      this.start(this.line.shift()!)
+  private admitQueued(): void {
+    while (this.queued[0] !== undefined && this.inUse + this.queued[0].permits <= this.capacity) {
+      this.start(this.queued.shift()!)
     }
-    this.look()
+    this.update()
   }
 
-  private start(asked: Asked): void {
+  private start(call: Requested): void {
     this.admitted++
-    this.running.push(asked)
+    this.running.push(call)
   }
 
   private endDrains(rested: boolean): void {
     for (const [index, drain] of this.drains.entries()) this.drains[index] = drain ?? rested
   }
 
-  private look(): void {
+  private update(): void {
     const { inUse } = this
-    if (this.running.length + this.line.length === 0) this.endDrains(true)
-    this.isFull = inUse >= this.capacity || this.line.length > 0 || (this.isFull && inUse > this.capacity * 0.75)
+    if (this.running.length + this.queued.length === 0) this.endDrains(true)
+    this.isFull = inUse >= this.capacity || this.queued.length > 0 || (this.isFull && inUse > this.capacity * 0.75)
     this.isSoft = inUse >= softLimit || (this.isSoft && inUse > softRelease)
   }
 
@@ -180,9 +174,9 @@ class Model {
     return {
       capacity: this.capacity,
       running: this.inUse,
-      queued: this.line.length,
+      queued: this.queued.length,
       queue,
-      slots: this.running.length + this.line.length,
+      slots: this.running.length + this.queued.length,
       level: this.isFull ? "Full" : this.isSoft ? "Soft" : "Normal",
       draining: this.draining,
       admitted: this.admitted,
@@ -198,7 +192,7 @@ class Model {
   }
 }
 
-/** A call of the real thing. */
+/** A call of the real service. */
 interface Call {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly end: Deferred.Deferred<void>
@@ -208,18 +202,18 @@ interface Call {
 const endOf = (call: Call): string | undefined => {
   const exit = call.fiber.pollUnsafe()
   if (exit === undefined) return undefined
-  if (Exit.isSuccess(exit)) return "Over"
-  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+  if (Exit.isSuccess(exit)) return "Ended"
+  const error = failureOf(exit)
   if (error instanceof Backpressure.BackpressureShed) return error.why
-  return call.started > 0 ? "Over" : "Abandoned"
+  return call.started > 0 ? "Ended" : "Abandoned"
 }
 
-/** How often the sequences have come to each end: they must not pass by what they are to show. */
-const met = new Map<string, number>()
+/** How often the sequences reached each end and each level. `afterAll` asserts that none is missed. */
+const visited = new Map<string, number>()
 
 it.effect.prop(
-  "does what the model does, whatever is done to it in whatever order",
-  [Arbitrary.array(command, { minLength: 40, maxLength: 80 })],
+  "backpressure behaves like the model under any sequence of commands",
+  [Arbitrary.array(draw(commands), { minLength: 40, maxLength: 80 })],
   ([commands]) =>
     Effect.gen(function*() {
       const guard = yield* Backpressure.make({ capacity: 3, queue, softLimit, softRelease, maxWait: policyMaxWait })
@@ -251,29 +245,29 @@ it.effect.prop(
         switch (command.do) {
           case "acquire": {
             const { maxWait, permits } = command
-            model.ask(calls.length, permits, maxWait ?? policyMaxWait)
+            model.request(calls.length, permits, maxWait ?? policyMaxWait)
             return begin(guard.withPermits({ permits, maxWait }))
           }
           case "tryAcquire":
-            model.ask(calls.length, 1, 0)
+            model.request(calls.length, 1, 0)
             return begin((body) => Effect.scoped(Effect.andThen(guard.tryAcquire, body)))
           case "release":
           case "interruptHolder": {
             const nth = command.nth % Math.max(1, model.running.length)
-            const asked = model.running[nth]
-            if (asked === undefined) return Effect.void
+            const call = model.running[nth]
+            if (call === undefined) return Effect.void
             model.release(nth)
-            const { end, fiber } = calls[asked.id]!
+            const { end, fiber } = calls[call.id]!
             return command.do === "release"
               ? Effect.andThen(Deferred.succeed(end, undefined), Fiber.await(fiber))
               : Fiber.interrupt(fiber)
           }
           case "interruptWaiter": {
-            const nth = command.nth % Math.max(1, model.line.length)
-            const asked = model.line[nth]
-            if (asked === undefined) return Effect.void
+            const nth = command.nth % Math.max(1, model.queued.length)
+            const call = model.queued[nth]
+            if (call === undefined) return Effect.void
             model.abandon(nth)
-            return Fiber.interrupt(calls[asked.id]!.fiber)
+            return Fiber.interrupt(calls[call.id]!.fiber)
           }
           case "resize":
             model.resize(command.capacity)
@@ -300,13 +294,13 @@ it.effect.prop(
         const at = `after command ${index}, ${JSON.stringify(command)}`
         assert.deepStrictEqual(yield* guard.snapshot, model.snapshot, at)
         assert.deepStrictEqual(
-          calls.map((call) => endOf(call) ?? (call.started > 0 ? "Running" : "Waiting")),
+          calls.map((call) => endOf(call) ?? (call.started > 0 ? "Running" : "Queued")),
           calls.map((_, id) =>
-            model.ended.get(id) ?? (model.running.some((asked) => asked.id === id) ? "Running" : "Waiting")
+            model.ended.get(id) ?? (model.running.some((call) => call.id === id) ? "Running" : "Queued")
           ),
           at
         )
-        // Nobody starts beyond the capacity, and nobody starts twice.
+        // No call starts beyond the capacity or twice.
         if (model.admitted > before.admitted) assert.isAtMost(model.inUse, model.capacity, at)
         assert.isTrue(calls.every(({ started }) => started <= 1), at)
         assert.deepStrictEqual(
@@ -317,20 +311,20 @@ it.effect.prop(
           model.drains,
           at
         )
-        if (model.draining && model.snapshot.slots > 0) met.set("Draining", (met.get("Draining") ?? 0) + 1)
-        met.set(model.snapshot.level, (met.get(model.snapshot.level) ?? 0) + 1)
+        if (model.draining && model.snapshot.slots > 0) visited.set("Draining", (visited.get("Draining") ?? 0) + 1)
+        visited.set(model.snapshot.level, (visited.get(model.snapshot.level) ?? 0) + 1)
       }
-      for (const end of model.ended.values()) met.set(end, (met.get(end) ?? 0) + 1)
+      for (const end of model.ended.values()) visited.set(end, (visited.get(end) ?? 0) + 1)
 
       yield* Fiber.interruptAll(calls.map(({ fiber }) => fiber))
       const { slots, queued, running } = yield* guard.snapshot
       assert.deepStrictEqual([running, queued, slots], [0, 0, 0])
     }),
-  { arbitrary: { runs: 400, seed: 20_261_003 }, timeout: 60_000 }
+  { arbitrary: { runs: 400, seed: 20_261_003 }, timeout: 120_000 }
 )
 
 afterAll(() => {
-  for (const what of ["Over", "Full", "MaxWait", "Draining", "TooLarge", "Abandoned", "Normal", "Soft"]) {
-    assert.isAbove(met.get(what) ?? 0, 200, what)
+  for (const what of ["Ended", "Full", "MaxWait", "Draining", "TooLarge", "Abandoned", "Normal", "Soft"]) {
+    assert.isAbove(visited.get(what) ?? 0, 200, what)
   }
 })

@@ -3,17 +3,12 @@ import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Metric, Schema, Stream } from "effect"
 import { TestClock, TestConsole } from "effect/testing"
+import { type Breaker, oneFailure, stateTag } from "./support/breakers.ts"
 import { failCalls, startCall, succeedCall } from "./support/calls.ts"
 import { remoteStore } from "./support/stores.ts"
 
-type Breaker = CircuitBreaker.CircuitBreaker["Service"]
-
-const oneFailure = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } as const
-
-const tagOf = (breaker: Breaker, key?: string) => Effect.map(breaker.state(key), (state) => state._tag)
-
-/** What a stream of the breaker's tells from now on. */
-const heard = <A>(stream: Stream.Stream<A>) => {
+/** Collects the values of a stream from now on. */
+const collect = <A>(stream: Stream.Stream<A>) => {
   const values: Array<A> = []
   return Effect.as(
     Effect.forkScoped(Stream.runForEach(stream, (value) => Effect.sync(() => values.push(value))), {
@@ -23,10 +18,10 @@ const heard = <A>(stream: Stream.Stream<A>) => {
   )
 }
 
-// Whatever holds of circuits in this process holds of those in a store elsewhere.
+// Circuits in this process and in a remote store behave alike.
 const stores = {
   "in this process": CircuitBreakerStore.layerMemory,
-  "in a store elsewhere": remoteStore(0)
+  "in a remote store": remoteStore(0)
 }
 
 for (const [where, store] of Object.entries(stores)) {
@@ -38,14 +33,14 @@ for (const [where, store] of Object.entries(stores)) {
       Effect.provide(Layer.provide(CircuitBreaker.layerStore(options), Layer.fresh(store)))
     )
 
-  describe(`CircuitBreaker by hand, ${where}`, () => {
-    it.effect("forced open refuses every call, and says so until it is lifted", () =>
+  describe(`CircuitBreaker.control and observation, ${where}`, () => {
+    it.effect("a circuit forced open refuses every call until the mode is lifted", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* breaker.control({ mode: "ForcedOpen", reason: "moving house" })
           const refused = yield* Effect.flip(succeedCall(breaker))
           assert.deepInclude(refused, { state: "ForcedOpen", reason: "moving house" })
-          assert.deepStrictEqual(refused.retryAfter, Duration.seconds(30), "when to look again")
+          assert.deepStrictEqual(refused.retryAfter, Duration.seconds(30), "retryAfter")
           assert.notInclude(refused.message, "moving house")
           yield* TestClock.adjust("1 day")
           assert.deepInclude(yield* breaker.state(), {
@@ -57,7 +52,7 @@ for (const [where, store] of Object.entries(stores)) {
           assert.strictEqual(yield* succeedCall(breaker), "an answer")
         })))
 
-    it.effect("forced open for a time is lifted by itself", () =>
+    it.effect("a circuit forced open for a time is lifted after it", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* breaker.control({ mode: "ForcedOpen", reason: "maintenance", for: "10 minutes" })
@@ -65,10 +60,10 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepStrictEqual((yield* Effect.flip(succeedCall(breaker))).retryAfter, Duration.minutes(6))
           yield* TestClock.adjust("6 minutes")
           assert.strictEqual(yield* succeedCall(breaker), "an answer")
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
 
-    it.effect("forced closed lets every call through, whatever they meet", () =>
+    it.effect("a circuit forced closed admits every call and stays closed on failures", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 1)
@@ -78,37 +73,37 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepInclude((yield* breaker.state()).evidence, { calls: 10, failures: 9 })
         })))
 
-    it.effect("disabled lets every call through and counts nothing", () =>
+    it.effect("a disabled circuit admits every call and counts none", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* breaker.control({ mode: "Disabled", reason: "load test" })
           yield* failCalls(breaker, 9)
           assert.deepInclude((yield* breaker.state()).evidence, { calls: 0, failures: 0 })
           yield* breaker.control({ mode: "Auto", reason: "done" })
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
 
-    it.effect("only observed lets every call through, and tells where it would have opened", () =>
+    it.effect("an ObserveOnly circuit admits every call and reports when it would open", () =>
       withBreaker({ trip: CircuitBreaker.consecutive(3) }, (breaker) =>
         Effect.gen(function*() {
           yield* breaker.control({ mode: "ObserveOnly", reason: "a new policy" })
-          const told = yield* heard(breaker.decisions)
+          const reported = yield* collect(breaker.decisions)
           yield* failCalls(breaker, 3)
           yield* TestClock.adjust(0)
-          assert.deepStrictEqual(told.filter((decision) => decision._tag === "WouldOpen"), [
+          assert.deepStrictEqual(reported.filter((decision) => decision._tag === "WouldOpen"), [
             { _tag: "WouldOpen", key: "default", evidence: { calls: 3, failures: 3, slow: 0 }, at: 0 }
           ])
         }).pipe(Effect.scoped)))
 
-    it.effect("`Auto` leaves alone what was not forced", () =>
+    it.effect("Auto leaves a circuit alone that was not forced", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 1)
           yield* breaker.control({ mode: "Auto", reason: "to be sure" })
-          assert.strictEqual(yield* tagOf(breaker), "Open")
+          assert.strictEqual(yield* stateTag(breaker), "Open")
         })))
 
-    it.effect("a call that was let in before it changes nothing any more", () =>
+    it.effect("an outcome admitted before control does not count", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           const before = yield* startCall(breaker)
@@ -117,32 +112,32 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepInclude((yield* breaker.state()).evidence, { calls: 0 })
         })))
 
-    it.effect("a reset tells its reason, to who looks and to who listens", () =>
+    it.effect("the reason of a reset is in the state and in the transition", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 1)
-          const told = yield* heard(breaker.transitions)
+          const reported = yield* collect(breaker.transitions)
           yield* breaker.reset(undefined, "the provider says it is back")
           yield* TestClock.adjust(0)
           assert.deepInclude(yield* breaker.state(), { _tag: "Closed", reason: "the provider says it is back" })
           assert.deepStrictEqual(
-            told.map(({ from, reason, to }) => ({ from, to, reason })),
+            reported.map(({ from, reason, to }) => ({ from, to, reason })),
             [{ from: "Open", to: "Closed", reason: "the provider says it is back" }]
           )
         }).pipe(Effect.scoped)))
 
-    it.effect("names what is wrong with a wish", () =>
+    it.effect("control refuses invalid options, all at once", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
-          const wish = { mode: "Open", reason: 5, for: "soon" } as unknown as CircuitBreaker.ControlOptions
-          const invalid = yield* Effect.flip(breaker.control(wish))
+          const invalidOptions = { mode: "Open", reason: 5, for: "soon" } as unknown as CircuitBreaker.ControlOptions
+          const invalid = yield* Effect.flip(breaker.control(invalidOptions))
           assert.strictEqual(invalid._tag, "InvalidOptions")
           if (invalid._tag === "InvalidOptions") {
             assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), ["mode", "for", "reason"])
           }
         })))
 
-    it.effect("tells how all circuits stand, page by page", () =>
+    it.effect("states returns all circuits, page by page", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           for (const key of ["d", "b", "a", "c"]) yield* succeedCall(breaker, key)
@@ -156,10 +151,10 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepStrictEqual((yield* breaker.states({ after: "c" })).map(({ key }) => key), ["d"])
         })))
 
-    it.effect("tells every decision to who listens", () =>
+    it.effect("every decision is reported to readers of decisions", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
-          const told = yield* heard(breaker.decisions)
+          const reported = yield* collect(breaker.decisions)
           const late = yield* startCall(breaker, { key: "a" })
           yield* failCalls(breaker, 1, "a")
           yield* Effect.exit(succeedCall(breaker, "a"))
@@ -179,7 +174,7 @@ for (const [where, store] of Object.entries(stores)) {
                 return "would open"
             }
           }
-          assert.deepStrictEqual(told.map(line), [
+          assert.deepStrictEqual(reported.map(line), [
             "admitted",
             "admitted",
             "Failure counted",
@@ -190,7 +185,7 @@ for (const [where, store] of Object.entries(stores)) {
           ])
         }).pipe(Effect.scoped)))
 
-    it.effect("counts what it did", () =>
+    it.effect("stats count outcomes, refusals and transitions", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* succeedCall(breaker)
@@ -208,7 +203,7 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepInclude((yield* breaker.stats).moves, { Open: 1, HalfOpen: 1, Closed: 0 })
         })))
 
-    it.effect("shows as metrics, in as many series for a thousand keys as for one", () =>
+    it.effect("a thousand keys make as many metric series as one", () =>
       Effect.gen(function*() {
         const registry = new Map()
         const context = Context.make(Metric.MetricRegistry, registry)
@@ -220,18 +215,18 @@ for (const [where, store] of Object.entries(stores)) {
             yield* Effect.exit(succeedCall(breaker, "first"))
             assert.strictEqual(registry.size, series)
             const shown = Metric.snapshotUnsafe(context)
-            const value = (id: string, words: Record<string, string>) =>
+            const value = (id: string, labels: Record<string, string>) =>
               shown.find((metric) =>
-                metric.id === id && JSON.stringify(metric.attributes) === JSON.stringify({ policy: "gpt", ...words })
+                metric.id === id && JSON.stringify(metric.attributes) === JSON.stringify({ policy: "gpt", ...labels })
               )?.state
             assert.deepInclude(value("sluice_circuit_calls_total", { outcome: "Failure" }), { count: 1_000 })
             assert.deepInclude(value("sluice_circuit_transitions_total", { to: "Open" }), { count: 1_000 })
             assert.deepInclude(value("sluice_circuit_refused_total", {}), { count: 1 })
           })).pipe(Effect.provideService(Metric.MetricRegistry, registry))
-        assert.strictEqual(registry.size, 0, "gone with the breaker")
+        assert.strictEqual(registry.size, 0, "removed with the breaker")
       }))
 
-    it.effect("two breakers of one name add up in one series", () =>
+    it.effect("two breakers of one name share their metric series", () =>
       Effect.gen(function*() {
         const registry = new Map()
         const refused = () =>
@@ -249,11 +244,11 @@ for (const [where, store] of Object.entries(stores)) {
                 yield* Effect.exit(succeedCall(other))
                 assert.deepInclude(refused(), { count: 2 })
               }))
-            assert.deepInclude(refused(), { count: 2 }, "a counter never goes back")
+            assert.deepInclude(refused(), { count: 2 }, "a counter never decreases")
           })).pipe(Effect.provideService(Metric.MetricRegistry, registry))
       }))
 
-    it.effect("logs nothing while its store answers", () =>
+    it.effect("a breaker logs nothing while its store works", () =>
       withBreaker(oneFailure, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 1)
@@ -265,7 +260,7 @@ for (const [where, store] of Object.entries(stores)) {
   })
 }
 
-it.effect("a refusal survives the wire, with all that it may carry", () =>
+it.effect("a refusal with every field survives encoding and decoding", () =>
   Effect.sync(() => {
     const refusal = new CircuitBreaker.CircuitOpen({
       policy: "gpt",
@@ -278,6 +273,6 @@ it.effect("a refusal survives the wire, with all that it may carry", () =>
       slow: 9,
       reason: "moving house"
     })
-    const wire: unknown = JSON.parse(JSON.stringify(Schema.encodeSync(CircuitBreaker.CircuitOpen)(refusal)))
-    assert.deepStrictEqual(Schema.decodeUnknownSync(CircuitBreaker.CircuitOpen)(wire), refusal)
+    const json: unknown = JSON.parse(JSON.stringify(Schema.encodeSync(CircuitBreaker.CircuitOpen)(refusal)))
+    assert.deepStrictEqual(Schema.decodeUnknownSync(CircuitBreaker.CircuitOpen)(json), refusal)
   }))

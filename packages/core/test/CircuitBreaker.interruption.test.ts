@@ -1,6 +1,6 @@
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Effect, Fiber, Layer, Random, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { failCalls, startCall, succeedCall } from "./support/calls.ts"
@@ -8,13 +8,16 @@ import { interruptEverywhere, yields } from "./support/probe.ts"
 import { countingClock } from "./support/sleeps.ts"
 import { remoteStore } from "./support/stores.ts"
 
+// Each test makes hundreds of runs, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
+
 type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 type Store = CircuitBreakerStore.CircuitBreakerStore["Service"]
 
 const memory = Layer.effect(CircuitBreakerStore.CircuitBreakerStore, CircuitBreakerStore.makeMemory())
 
-/** A store elsewhere, whose every verb takes so many turns of the scheduler before and after what it does. */
-const turning = (turns: number): Layer.Layer<CircuitBreakerStore.CircuitBreakerStore> =>
+/** A remote store whose verbs take so many turns of the scheduler before and after their work. */
+const storeWithTurns = (turns: number): Layer.Layer<CircuitBreakerStore.CircuitBreakerStore> =>
   Layer.effect(
     CircuitBreakerStore.CircuitBreakerStore,
     Effect.map(CircuitBreakerStore.makeMemory(), (memory) => {
@@ -32,9 +35,9 @@ const turning = (turns: number): Layer.Layer<CircuitBreakerStore.CircuitBreakerS
 
 const stores = {
   "in this process": memory,
-  "in a store elsewhere that is quick": remoteStore(0),
-  "in a store elsewhere, one turn each way": turning(1),
-  "in a store elsewhere, three turns each way": turning(3)
+  "in a fast remote store": remoteStore(0),
+  "in a remote store, one turn each way": storeWithTurns(1),
+  "in a remote store, three turns each way": storeWithTurns(3)
 }
 
 interface Subject {
@@ -56,14 +59,14 @@ const make = (
       ...options
     })
     return { breaker, store }
-  }).pipe(Effect.provide(Layer.fresh(store)), Effect.provideService(Random.Random, lucky), Effect.orDie)
+  }).pipe(Effect.provide(Layer.fresh(store)), Effect.provideService(Random.Random, alwaysAdmitted), Effect.orDie)
 
-/** How the call meets the circuit. */
+/** The state of the circuit when the call comes. */
 const situations: Record<string, (breaker: Breaker) => Effect.Effect<unknown>> = {
   "that was never called": () => Effect.void,
   "that is closed": (breaker) => Effect.orDie(succeedCall(breaker)),
   "that is half-open": (breaker) => Effect.andThen(failCalls(breaker, 1), TestClock.adjust("30 seconds")),
-  "that lets ever more calls through": (breaker) =>
+  "that ramps up": (breaker) =>
     failCalls(breaker, 1).pipe(
       Effect.andThen(TestClock.adjust("30 seconds")),
       Effect.andThen(Effect.orDie(succeedCall(breaker))),
@@ -71,8 +74,8 @@ const situations: Record<string, (breaker: Breaker) => Effect.Effect<unknown>> =
     )
 }
 
-/** Of a ramp: whoever comes is let in. */
-const lucky = Random.Random.of({ nextIntUnsafe: () => 7, nextDoubleUnsafe: () => 0 })
+/** A random source with which a ramp admits every call. */
+const alwaysAdmitted = Random.Random.of({ nextIntUnsafe: () => 7, nextDoubleUnsafe: () => 0 })
 
 const bodies = {
   "a call that succeeds": (breaker: Breaker) => breaker.guard(yields(12)),
@@ -87,7 +90,7 @@ const bodies = {
     )
 }
 
-/** Whatever came of the call, nothing is held, no timer runs, and the circuit closes with what succeeds next. */
+/** After any end of the call no lease and no timer is left, and the next success closes the circuit. */
 const leftNothing = ({ breaker, pending, store }: Subject, at: string) =>
   Effect.gen(function*() {
     const window = { calls: 100, bucketMillis: 0, buckets: 0 }
@@ -95,7 +98,7 @@ const leftNothing = ({ breaker, pending, store }: Subject, at: string) =>
     yield* yields(3)
     assert.strictEqual(pending(), 0, `a timer is left, ${at}`)
     const before = yield* breaker.state()
-    // What failed before the interruption came has opened it, rightly.
+    // A failure before the interruption has opened it, as it should.
     if (before._tag === "Open") yield* TestClock.adjust("1 hour")
     yield* succeedCall(breaker)
     assert.strictEqual((yield* breaker.state())._tag, "Closed", at)
@@ -108,7 +111,7 @@ describe("CircuitBreaker under interruption", () => {
   for (const [where, store] of Object.entries(stores)) {
     describe(where, () => {
       for (const [what, run] of Object.entries(bodies)) {
-        for (const [situation, bring] of Object.entries(situations)) {
+        for (const [situation, prepare] of Object.entries(situations)) {
           it.effect(`${what} interrupted anywhere leaves nothing behind in a circuit ${situation}`, () =>
             Effect.gen(function*() {
               const points = yield* interruptEverywhere({
@@ -119,10 +122,10 @@ describe("CircuitBreaker under interruption", () => {
                     Clock.Clock,
                     sleeps.clock
                   )
-                  yield* bring(made.breaker).pipe(Effect.provideService(Clock.Clock, sleeps.clock))
+                  yield* prepare(made.breaker).pipe(Effect.provideService(Clock.Clock, sleeps.clock))
                   return { ...made, ...sleeps }
                 }),
-                // Turns after it, so that the shortest is interrupted often enough.
+                // More turns, so that the shortest call is interrupted often enough.
                 run: (subject) =>
                   Effect.andThen(run(subject.breaker), yields(8)).pipe(
                     Effect.provideService(Clock.Clock, subject.clock)
@@ -134,7 +137,7 @@ describe("CircuitBreaker under interruption", () => {
         }
       }
 
-      it.effect("looks interrupted anywhere leave nothing behind", () =>
+      it.effect("reads of the state interrupted anywhere leave nothing behind", () =>
         Effect.gen(function*() {
           yield* interruptEverywhere({
             make: Effect.gen(function*() {
@@ -156,7 +159,7 @@ describe("CircuitBreaker under interruption", () => {
                 yield* yields(10)
                 assert.strictEqual(pending(), 0, at)
                 assert.strictEqual((yield* breaker.stats).storeFailures, 0, at)
-                // It still looks anew at what is old: somebody else has opened the circuit meanwhile.
+                // A stale snapshot is still read again: another process has opened the circuit meanwhile.
                 const window = { calls: 100, bucketMillis: 0, buckets: 0 }
                 const { generation } = yield* store.read({ key: "default", window })
                 yield* store.transition({
@@ -172,7 +175,7 @@ describe("CircuitBreaker under interruption", () => {
           })
         }))
 
-      it.effect("control interrupted anywhere is done or not done, and the next one is done", () =>
+      it.effect("control interrupted anywhere is applied or not, and the next control is applied", () =>
         Effect.gen(function*() {
           yield* interruptEverywhere({
             make: Effect.gen(function*() {
@@ -198,13 +201,13 @@ describe("CircuitBreaker under interruption", () => {
     })
   }
 
-  it.effect("a probe interrupted anywhere while its lease is renewed renews it no more", () =>
+  it.effect("a probe interrupted anywhere during the renewal of its lease leaves no lease behind", () =>
     Effect.gen(function*() {
       yield* interruptEverywhere({
         make: Effect.gen(function*() {
           const sleeps = yield* countingClock
           const made = yield* Effect.provideService(
-            make(turning(2), { heartbeat: "9 seconds" }),
+            make(storeWithTurns(2), { heartbeat: "9 seconds" }),
             Clock.Clock,
             sleeps.clock
           )
@@ -224,9 +227,9 @@ describe("CircuitBreaker under interruption", () => {
       })
     }))
 
-  it.effect("no probe of many that are interrupted at once keeps its place", () =>
+  it.effect("none of many probes that are interrupted at once keeps its slot", () =>
     Effect.gen(function*() {
-      const made = yield* make(turning(2), { probes: 5 })
+      const made = yield* make(storeWithTurns(2), { probes: 5 })
       yield* failCalls(made.breaker, 1)
       yield* TestClock.adjust("30 seconds")
       for (let turns = 0; turns < 40; turns++) {

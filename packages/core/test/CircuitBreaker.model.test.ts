@@ -1,8 +1,9 @@
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import { afterAll, assert, it } from "@effect/vitest"
-import { Arbitrary, Effect, Schema } from "effect"
+import { Arbitrary, Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { type RunningCall, startCall } from "./support/calls.ts"
+import { draw } from "./support/commands.ts"
 
 const failuresToOpen = 2
 const openMillis = 100
@@ -10,20 +11,20 @@ const leaseMillis = 250
 
 type End = "succeed" | "fail" | "interrupt"
 
-/** What a caller and the passing time can do to a breaker. */
+/** What callers and time can do to a breaker. */
 type Command =
   | { readonly do: "start" }
   /** Ends one of the calls that run. */
   | { readonly do: End; readonly nth: number }
-  /** A call that is over at once. */
+  /** A call that ends at once. */
   | { readonly do: "call"; readonly end: End }
   | { readonly do: "wait"; readonly millis: number }
   | { readonly do: "reset" }
 
-// The more often a command stands here, the more often it is drawn: a circuit opens by several failures in a row, and is
-// half-open only when the time was waited for. Times are within, just before and exactly at the open time and the lease.
+// A command listed more often is drawn more often. A circuit opens only by consecutive failures, and is half-open only
+// after a wait. Times are within, just before and exactly at the open time and the lease.
 const commands = (nth: number): ReadonlyArray<Command> => [
-  // First, so that a failing sequence shrinks to what matters between commands that do nothing.
+  // First, so that a failing sequence shrinks to commands that do nothing, around those that matter.
   { do: "wait", millis: 0 },
   { do: "start" },
   { do: "start" },
@@ -46,24 +47,16 @@ const commands = (nth: number): ReadonlyArray<Command> => [
   { do: "reset" }
 ]
 
-const command = Arbitrary.map(
-  Arbitrary.schema(Schema.Tuple([
-    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: commands(0).length - 1 })),
-    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))
-  ])),
-  ([which, nth]) => commands(nth)[which]!
-)
-
-/** Which right a running call has: that of a round of the closed circuit, or the one probe of an open one. */
+/** How a running call was admitted: in a round of the closed circuit, or as the probe of an open one. */
 interface Admission {
   readonly round: number
   readonly leaseUntil: number | undefined
 }
 
-/** The breaker as a few lines that nobody can get wrong: one caller at a time, no store, no Effect. */
+/** The breaker in a few obvious lines: one caller at a time, without store or Effect. */
 class Model {
   now = 0
-  /** Grows with every move, so that what was admitted before is told apart. */
+  /** Grows with every transition, so that earlier admissions are recognised. */
   private round = 0
   private failures = 0
   private openUntil: number | undefined
@@ -120,12 +113,12 @@ class Model {
   }
 }
 
-/** How often the sequences have met each state: they must not pass by what they are to show. */
+/** How often the sequences reached each state. `afterAll` asserts that none is missed. */
 const visited = new Map<string, number>()
 
 it.effect.prop(
-  "does what the model does, whatever is done to it in whatever order",
-  [Arbitrary.array(command, { minLength: 40, maxLength: 80 })],
+  "the breaker behaves like the model under any sequence of commands",
+  [Arbitrary.array(draw(commands), { minLength: 40, maxLength: 80 })],
   ([commands]) =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.CircuitBreaker
@@ -188,7 +181,7 @@ it.effect.prop(
       openFor: openMillis,
       probeLease: leaseMillis
     }))),
-  { arbitrary: { runs: 400, seed: 20_260_901 }, timeout: 60_000 }
+  { arbitrary: { runs: 400, seed: 20_260_901 }, timeout: 120_000 }
 )
 
 afterAll(() => {

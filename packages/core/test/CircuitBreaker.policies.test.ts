@@ -3,21 +3,14 @@ import * as Outcome from "@sluice/core/Outcome"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Random, Schedule } from "effect"
 import { TestClock } from "effect/testing"
+import { type Breaker, stateTag, withBreaker } from "./support/breakers.ts"
 import { failCalls, startCall, succeedCall } from "./support/calls.ts"
 
 const { consecutive, failureRate, slowCallRate } = CircuitBreaker
 
-type Breaker = CircuitBreaker.CircuitBreaker["Service"]
-
-const withBreaker = <A, E>(
-  options: CircuitBreaker.CircuitBreakerOptions,
-  test: (breaker: Breaker) => Effect.Effect<A, E>
-) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layer(options)))
-
-const tagOf = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)
 const succeed = (breaker: Breaker, times: number) => Effect.repeat(succeedCall(breaker), { times: times - 1 })
 
-/** A call that takes so long. */
+/** Runs a call that takes so long. */
 const slow = (breaker: Breaker, millis: number, end: Effect.Effect<string, string> = Effect.succeed("late")) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(Effect.exit(breaker.guard(Effect.andThen(Effect.sleep(millis), end))), {
@@ -27,85 +20,85 @@ const slow = (breaker: Breaker, millis: number, end: Effect.Effect<string, strin
     return fiber
   })
 
-const refusal = (breaker: Breaker) => Effect.flip(succeedCall(breaker)).pipe(Effect.catch(() => Effect.die("let in")))
+const refusal = (breaker: Breaker) => Effect.flip(succeedCall(breaker)).pipe(Effect.catch(() => Effect.die("admitted")))
 
 const millisToProbe = (breaker: Breaker) =>
   Effect.map(refusal(breaker), ({ retryAfter }) => Duration.toMillis(retryAfter))
 
 describe("CircuitBreaker: trip policies", () => {
-  describe("a failure rate over a window of time", () => {
+  describe("failureRate over time", () => {
     const options = { trip: failureRate({ rate: 0.5, within: "10 seconds", minimum: 4 }) }
 
-    it.effect("opens at the rate, and not before the minimum of calls", () =>
+    it.effect("failureRate over time opens at the rate, and not before the minimum of calls", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 3)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
           yield* failCalls(breaker, 1)
           assert.deepInclude(yield* refusal(breaker), { calls: 4, failures: 4, slow: 0 })
         })))
 
-    it.effect("the call that makes up the minimum may be a good one", () =>
+    it.effect("a success that completes the minimum can open the circuit", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 2)
           yield* succeed(breaker, 2)
-          assert.strictEqual(yield* tagOf(breaker), "Open")
+          assert.strictEqual(yield* stateTag(breaker), "Open")
         })))
 
-    it.effect("forgets what is older than the window", () =>
+    it.effect("outcomes older than the window do not count", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* failCalls(breaker, 3)
           yield* TestClock.adjust("10 seconds")
           yield* failCalls(breaker, 3)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
           yield* failCalls(breaker, 1)
-          assert.strictEqual(yield* tagOf(breaker), "Open")
+          assert.strictEqual(yield* stateTag(breaker), "Open")
         })))
 
-    it.effect("remembers what is younger than nine tenths of it", () =>
+    it.effect("outcomes younger than nine tenths of the window count", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* TestClock.adjust("999 millis")
           yield* failCalls(breaker, 3)
           yield* TestClock.adjust("9 seconds")
           yield* failCalls(breaker, 1)
-          assert.strictEqual(yield* tagOf(breaker), "Open")
+          assert.strictEqual(yield* stateTag(breaker), "Open")
         })))
 
-    it.effect("good calls dilute it", () =>
+    it.effect("successes lower the failure rate", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* succeed(breaker, 10)
           yield* failCalls(breaker, 9)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
           yield* failCalls(breaker, 1)
-          assert.strictEqual(yield* tagOf(breaker), "Open")
+          assert.strictEqual(yield* stateTag(breaker), "Open")
         })))
   })
 
-  describe("a slow-call rate", () => {
+  describe("slowCallRate", () => {
     const options = { trip: slowCallRate({ rate: 0.5, calls: 4, minimum: 2 }), slowAfter: "1 second" } as const
 
-    it.effect("opens when so many calls take longer than `slowAfter`, though they succeed", () =>
+    it.effect("slowCallRate opens on calls that succeed after slowAfter", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* slow(breaker, 1_001)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
           yield* slow(breaker, 1_001)
           assert.deepInclude(yield* refusal(breaker), { calls: 2, failures: 0, slow: 2 })
           assert.include((yield* refusal(breaker)).message, "0 of 2 calls failed, 2 slow")
         })))
 
-    it.effect("a call of exactly `slowAfter` is not slow", () =>
+    it.effect("a call of exactly slowAfter is not slow", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           for (let i = 0; i < 4; i++) yield* slow(breaker, 1_000)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
 
-    it.effect("counts a slow failure as slow as well", () =>
+    it.effect("a slow failure counts as slow as well", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* slow(breaker, 2_000, Effect.fail("503"))
@@ -113,7 +106,7 @@ describe("CircuitBreaker: trip policies", () => {
           assert.deepInclude(yield* refusal(breaker), { calls: 2, failures: 1, slow: 2 })
         })))
 
-    it.effect("over a window of time", () =>
+    it.effect("slowCallRate over time ignores slow calls older than the window", () =>
       withBreaker(
         { trip: slowCallRate({ rate: 1, within: "10 seconds", minimum: 2 }), slowAfter: "1 second" },
         (breaker) =>
@@ -121,21 +114,21 @@ describe("CircuitBreaker: trip policies", () => {
             yield* slow(breaker, 1_500)
             yield* TestClock.adjust("20 seconds")
             yield* slow(breaker, 1_500)
-            assert.strictEqual(yield* tagOf(breaker), "Closed")
+            assert.strictEqual(yield* stateTag(breaker), "Closed")
             yield* slow(breaker, 1_500)
-            assert.strictEqual(yield* tagOf(breaker), "Open")
+            assert.strictEqual(yield* stateTag(breaker), "Open")
           })
       ))
 
-    it.effect("what is slow counts nowhere where nobody asks", () =>
+    it.effect("slow calls do not count without slowCallRate", () =>
       withBreaker({ trip: consecutive(1), slowAfter: "1 second" }, (breaker) =>
         Effect.gen(function*() {
           for (let i = 0; i < 9; i++) yield* slow(breaker, 5_000)
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
   })
 
-  it.effect("any of a list opens: the first that holds tells its evidence", () =>
+  it.effect("any of a list of policies opens the circuit, with its own evidence", () =>
     withBreaker({
       trip: [
         consecutive(10),
@@ -152,8 +145,8 @@ describe("CircuitBreaker: trip policies", () => {
       })))
 })
 
-describe("CircuitBreaker: the open time", () => {
-  /** Fails, waits for the open time to pass, and fails the probe; the open times that it saw. */
+describe("CircuitBreaker: openFor", () => {
+  /** Fails, waits until the circuit is half-open, and fails the probe. Returns the open times. */
   const openTimes = (breaker: Breaker, rounds: number) =>
     Effect.gen(function*() {
       const seen: Array<number> = []
@@ -166,7 +159,7 @@ describe("CircuitBreaker: the open time", () => {
       return seen
     })
 
-  it.effect("follows a schedule, opening by opening, and stays at its last delay", () =>
+  it.effect("the open time follows a schedule, opening by opening, and stays at its last delay", () =>
     withBreaker({
       trip: consecutive(1),
       openFor: Schedule.exponential("1 second").pipe(Schedule.upTo({ times: 3 }))
@@ -175,7 +168,7 @@ describe("CircuitBreaker: the open time", () => {
         assert.deepStrictEqual(yield* openTimes(breaker, 5), [1_000, 2_000, 4_000, 4_000, 4_000])
       })))
 
-  it.effect("never exceeds `maxOpenFor`, whatever the schedule says", () =>
+  it.effect("the open time of a schedule never exceeds maxOpenFor", () =>
     withBreaker(
       { trip: consecutive(1), openFor: Schedule.exponential("1 second", 10), maxOpenFor: "1 minute" },
       (breaker) =>
@@ -184,7 +177,7 @@ describe("CircuitBreaker: the open time", () => {
         })
     ))
 
-  it.effect("begins anew once the circuit has stayed closed for as long as it was last open", () =>
+  it.effect("a schedule starts anew once the circuit has stayed closed as long as it was last open", () =>
     withBreaker(
       { trip: consecutive(1), openFor: Schedule.exponential("1 second") },
       (breaker) =>
@@ -199,7 +192,7 @@ describe("CircuitBreaker: the open time", () => {
         })
     ))
 
-  it.effect("jitter lengthens it at random, by at most its part, and a seed replays it", () => {
+  it.effect("openJitter lengthens the open time by at most its share, and a seed reproduces it", () => {
     const run = withBreaker(
       { trip: consecutive(1), openFor: "10 seconds", openJitter: 0.5 },
       (breaker) => openTimes(breaker, 20)
@@ -212,14 +205,14 @@ describe("CircuitBreaker: the open time", () => {
     })
   })
 
-  it.effect("refuses a schedule that cannot be computed without waiting", () =>
+  it.effect("a schedule that waits to compute its delays is refused", () =>
     Effect.gen(function*() {
       const waiting = Schedule.modifyDelay(Schedule.spaced("1 second"), () => Effect.as(Effect.sleep(1), "1 second"))
       const invalid = yield* withBreaker({ openFor: waiting }, () => Effect.void).pipe(Effect.flip)
       assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), ["openFor"])
     }))
 
-  describe("a Retry-After", () => {
+  describe("Retry-After", () => {
     const failWith = (breaker: Breaker, retryAfter: Duration.Input) =>
       Effect.exit(
         breaker.guard(Effect.fail("503"), {
@@ -228,7 +221,7 @@ describe("CircuitBreaker: the open time", () => {
       )
     const options = { trip: consecutive(1), openFor: "30 seconds", maxOpenFor: "1 hour" } as const
 
-    it.effect("lengthens the opening, never shortens it", () =>
+    it.effect("Retry-After lengthens an opening and never shortens it", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* failWith(breaker, "2 minutes")
@@ -238,7 +231,7 @@ describe("CircuitBreaker: the open time", () => {
           assert.strictEqual(yield* millisToProbe(breaker), 30_000)
         })))
 
-    it.effect("up to `maxOpenFor`; the refusal tells the whole hint", () =>
+    it.effect("Retry-After lengthens an opening up to maxOpenFor, and the refusal has the whole hint", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* failWith(breaker, "1 day")
@@ -248,28 +241,28 @@ describe("CircuitBreaker: the open time", () => {
           assert.deepStrictEqual(hint, Duration.minutes(24 * 60 - 10))
         })))
 
-    it.effect("of a call from before the opening lengthens it too, but closes and opens nothing", () =>
+    it.effect("Retry-After of a call admitted before the opening lengthens it, and changes no other state", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
-          const told = { classify: () => Outcome.failure({ retryAfter: Duration.minutes(5) }) }
-          const first = yield* startCall(breaker, told)
-          const second = yield* startCall(breaker, told)
+          const hinted = { classify: () => Outcome.failure({ retryAfter: Duration.minutes(5) }) }
+          const first = yield* startCall(breaker, hinted)
+          const second = yield* startCall(breaker, hinted)
           yield* failCalls(breaker, 1)
           assert.strictEqual(yield* millisToProbe(breaker), 30_000)
           yield* first.fail
           assert.strictEqual(yield* millisToProbe(breaker), 300_000)
           yield* breaker.reset()
           yield* second.fail
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
 
-    it.effect("of throttling opens nothing", () =>
+    it.effect("Retry-After of a Throttled outcome does not open the circuit", () =>
       withBreaker(options, (breaker) =>
         Effect.gen(function*() {
           yield* Effect.exit(breaker.guard(Effect.fail("429"), {
             classify: () => Outcome.throttled({ retryAfter: Duration.minutes(5) })
           }))
-          assert.strictEqual(yield* tagOf(breaker), "Closed")
+          assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))
   })
 })
@@ -279,7 +272,7 @@ describe("CircuitBreaker: probes", () => {
 
   const halfOpen = (breaker: Breaker) => Effect.andThen(failCalls(breaker, 1), TestClock.adjust("30 seconds"))
 
-  it.effect("lets as many through as it is told, and refuses the others", () =>
+  it.effect("a half-open circuit admits as many probes as configured and refuses the others", () =>
     withBreaker(options, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
@@ -288,19 +281,19 @@ describe("CircuitBreaker: probes", () => {
         assert.strictEqual((yield* refusal(breaker)).state, "HalfOpen")
       })))
 
-  it.effect("closes on the second success, not on the first", () =>
+  it.effect("a circuit closes on the second success with probesToClose 2", () =>
     withBreaker(options, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
         yield* succeed(breaker, 1)
-        assert.strictEqual(yield* tagOf(breaker), "HalfOpen")
+        assert.strictEqual(yield* stateTag(breaker), "HalfOpen")
         yield* failCalls(breaker, 1)
-        assert.strictEqual(yield* tagOf(breaker), "HalfOpen", "one of three may fail")
+        assert.strictEqual(yield* stateTag(breaker), "HalfOpen", "one of three may fail")
         yield* succeed(breaker, 1)
-        assert.strictEqual(yield* tagOf(breaker), "Closed")
+        assert.strictEqual(yield* stateTag(breaker), "Closed")
       })))
 
-  it.effect("opens again as soon as too many have failed to close", () =>
+  it.effect("a circuit reopens as soon as too many probes have failed to close it", () =>
     withBreaker(options, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
@@ -308,10 +301,10 @@ describe("CircuitBreaker: probes", () => {
         yield* failCalls(breaker, 2)
         assert.deepInclude(yield* breaker.state(), { _tag: "Open", openings: 2 })
         yield* still.succeed
-        assert.strictEqual(yield* tagOf(breaker), "Open", "the third answers too late")
+        assert.strictEqual(yield* stateTag(breaker), "Open", "the third probe is too late")
       })))
 
-  it.effect("outcomes already counted keep their place: no more than three decide a round", () =>
+  it.effect("probes that have settled keep their slot until the circuit moves", () =>
     withBreaker({ ...options, probesToClose: 3 }, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
@@ -320,17 +313,17 @@ describe("CircuitBreaker: probes", () => {
         assert.isFalse((yield* startCall(breaker)).ran())
         yield* third.interrupt
         yield* succeed(breaker, 1)
-        assert.strictEqual(yield* tagOf(breaker), "Closed")
+        assert.strictEqual(yield* stateTag(breaker), "Closed")
       })))
 
-  it.effect("refuses options that can never close", () =>
+  it.effect("probesToClose above probes is refused", () =>
     Effect.gen(function*() {
       const invalid = yield* withBreaker({ probes: 2, probesToClose: 3 }, () => Effect.void).pipe(Effect.flip)
       assert.deepStrictEqual(invalid.issues.map((issue) => issue.option), ["probesToClose"])
     }))
 })
 
-describe("CircuitBreaker: the ramp", () => {
+describe("CircuitBreaker: rampUp", () => {
   const options = { trip: consecutive(1), openFor: "10 seconds", rampUp: "100 seconds" } as const
 
   const admitted = (breaker: Breaker) =>
@@ -340,7 +333,7 @@ describe("CircuitBreaker: the ramp", () => {
       return through
     })
 
-  it.effect("lets ever more calls through after it has closed, then all", () =>
+  it.effect("after closing, a ramp admits a growing share of calls, then all", () =>
     withBreaker(options, (breaker) =>
       Effect.gen(function*() {
         yield* failCalls(breaker, 1)
@@ -356,7 +349,7 @@ describe("CircuitBreaker: the ramp", () => {
         assert.strictEqual(yield* admitted(breaker), 1_000)
       })).pipe(Random.withSeed(1)))
 
-  it.effect("a failure in it opens the circuit again", () =>
+  it.effect("a failure during the ramp reopens the circuit", () =>
     withBreaker(options, (breaker) =>
       Effect.gen(function*() {
         yield* failCalls(breaker, 1)
@@ -364,12 +357,12 @@ describe("CircuitBreaker: the ramp", () => {
         yield* succeed(breaker, 1)
         assert.deepInclude(yield* breaker.state(), { _tag: "Closed", rampsFor: Duration.seconds(100) })
         yield* Effect.repeat(Effect.exit(breaker.guard(Effect.fail("503"))), { times: 1_000 })
-        assert.strictEqual(yield* tagOf(breaker), "Open")
+        assert.strictEqual(yield* stateTag(breaker), "Open")
       })).pipe(Random.withSeed(1)))
 })
 
 describe("CircuitBreaker: options of the wrong type", () => {
-  // What JavaScript, or a configuration, may hand in.
+  // Values that JavaScript or a configuration can pass.
   const wrong: ReadonlyArray<readonly [option: string, options: unknown]> = [
     ["trip", { trip: 5 }],
     ["trip", { trip: null }],
@@ -391,7 +384,7 @@ describe("CircuitBreaker: options of the wrong type", () => {
     ["options", null]
   ]
   for (const [option, options] of wrong) {
-    it.effect(`${JSON.stringify(options)} is told as ${option}`, () =>
+    it.effect(`the options ${JSON.stringify(options)} are refused, naming ${option}`, () =>
       Effect.gen(function*() {
         const invalid = yield* withBreaker(options as CircuitBreaker.CircuitBreakerOptions, () => Effect.void).pipe(
           Effect.flip

@@ -8,29 +8,29 @@ import { failCalls, startCall, succeedCall } from "./support/calls.ts"
 type Store = CircuitBreakerStore.CircuitBreakerStore["Service"]
 type Verb = "read" | "lease" | "record" | "transition"
 
-/** A store that counts what it is asked, and may take its time over it. */
+/** A store that counts its requests and can delay its replies. */
 interface Watched {
   readonly store: Store
-  readonly asked: Record<Verb, number>
-  /** What an answer takes, in milliseconds; infinite for a store that hangs. */
+  readonly requests: Record<Verb, number>
+  /** Milliseconds until a reply. Infinite for a store that hangs. */
   delay: number
-  /** Whether a request that hangs can be interrupted. */
-  isStubborn: boolean
+  /** Whether requests are uninterruptible. */
+  isUninterruptible: boolean
 }
 
 const watched: Effect.Effect<Watched> = Effect.map(CircuitBreakerStore.makeMemory(), (memory) => {
-  const asked = { read: 0, lease: 0, record: 0, transition: 0 }
+  const requests = { read: 0, lease: 0, record: 0, transition: 0 }
   const late = <A, E>(verb: Verb, self: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.suspend(() => {
-      asked[verb]++
+      requests[verb]++
       if (watch.delay === 0) return self
       const wait = watch.delay === Number.POSITIVE_INFINITY ? Effect.never : Effect.sleep(watch.delay)
-      return Effect.andThen(watch.isStubborn ? Effect.uninterruptible(wait) : wait, self)
+      return Effect.andThen(watch.isUninterruptible ? Effect.uninterruptible(wait) : wait, self)
     })
   const watch: Watched = {
-    asked,
+    requests,
     delay: 0,
-    isStubborn: false,
+    isUninterruptible: false,
     store: CircuitBreakerStore.CircuitBreakerStore.of({
       read: (options) => late("read", memory.read(options)),
       lease: (options) => late("lease", memory.lease(options)),
@@ -47,9 +47,9 @@ const breakerOn = (watch: Watched, options?: CircuitBreaker.CircuitBreakerOption
     Effect.provide(Layer.succeed(CircuitBreakerStore.CircuitBreakerStore, watch.store))
   )
 
-const total = ({ asked }: Watched) => asked.read + asked.lease + asked.record + asked.transition
+const total = ({ requests }: Watched) => requests.read + requests.lease + requests.record + requests.transition
 
-/** Runs something to its end, and tells how long it took on the clock. */
+/** Runs an effect while the test clock advances. Returns its exit and how long it took. */
 const timed = <A, E>(self: Effect.Effect<A, E>, most = 10_000) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(Effect.exit(self), { startImmediately: true })
@@ -61,17 +61,17 @@ const timed = <A, E>(self: Effect.Effect<A, E>, most = 10_000) =>
     return [yield* Fiber.join(fiber), millis] as const
   })
 
-describe("CircuitBreaker over a store that others share", () => {
+describe("CircuitBreaker over a shared store", () => {
   describe("requests", () => {
-    it.effect("a closed circuit costs one request a call, after it, once it is known", () =>
+    it.effect("a call through a known closed circuit costs one request, after the call", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch)
         yield* Effect.repeat(succeedCall(breaker), { times: 99 })
-        assert.deepStrictEqual(watch.asked, { read: 1, lease: 0, record: 100, transition: 0 })
+        assert.deepStrictEqual(watch.requests, { read: 1, lease: 0, record: 100, transition: 0 })
       }).pipe(Effect.scoped))
 
-    it.effect("a refusal costs none", () =>
+    it.effect("a refusal costs no request", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch)
@@ -81,7 +81,7 @@ describe("CircuitBreaker over a store that others share", () => {
         assert.strictEqual(total(watch), before)
       }).pipe(Effect.scoped))
 
-    it.effect("while probes are under way, no more requests for a place are made than there are places", () =>
+    it.effect("while probes run, there are no more lease requests than probe slots", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch, { probes: 2 })
@@ -91,17 +91,17 @@ describe("CircuitBreaker over a store that others share", () => {
         const calls = yield* Effect.forEach(Array.from({ length: 50 }), () => startCall(breaker))
         yield* TestClock.adjust("1 second")
         assert.strictEqual(calls.filter((call) => call.ran()).length, 2)
-        assert.strictEqual(watch.asked.lease, 2)
+        assert.strictEqual(watch.requests.lease, 2)
       }).pipe(Effect.scoped))
 
-    it.effect("an idle process looks again after `staleness`, and learns what others did", () =>
+    it.effect("an idle process reads the circuit again after staleness", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const one = yield* breakerOn(watch, { staleness: "5 seconds" })
         const other = yield* breakerOn(watch)
         yield* succeedCall(one)
         yield* failCalls(other, 1)
-        assert.strictEqual(yield* succeedCall(one), "an answer", "it does not know yet")
+        assert.strictEqual(yield* succeedCall(one), "an answer", "the cached snapshot is not stale yet")
         yield* other.reset()
         yield* TestClock.adjust("1 minute")
         yield* succeedCall(one)
@@ -110,7 +110,7 @@ describe("CircuitBreaker over a store that others share", () => {
         assert.strictEqual((yield* Effect.flip(succeedCall(one)))._tag, "CircuitOpen")
       }).pipe(Effect.scoped))
 
-    it.effect("the answer to its own record brings it up to date", () =>
+    it.effect("the reply to a record updates the cached snapshot", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const one = yield* breakerOn(watch)
@@ -121,7 +121,7 @@ describe("CircuitBreaker over a store that others share", () => {
         assert.strictEqual((yield* Effect.flip(succeedCall(one)))._tag, "CircuitOpen")
       }).pipe(Effect.scoped))
 
-    it.effect("an opening is told by one of many who saw the last failure", () =>
+    it.effect("one of many processes that see the last failure reports the opening", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breakers = yield* Effect.forEach([1, 2, 3, 4], () => breakerOn(watch))
@@ -139,19 +139,20 @@ describe("CircuitBreaker over a store that others share", () => {
   })
 
   describe("a slow store", () => {
-    for (const isStubborn of [false, true]) {
-      it.effect(`holds a call up for \`storeTimeout\`, ${isStubborn ? "even if it cannot be interrupted" : "then no more"}`, () =>
+    for (const isUninterruptible of [false, true]) {
+      const what = isUninterruptible ? "a store that hangs and is uninterruptible" : "a store that hangs"
+      it.effect(`${what} delays a call for storeTimeout`, () =>
         Effect.gen(function*() {
           const watch = yield* watched
           const breaker = yield* breakerOn(watch, { storeTimeout: "100 millis" })
           watch.delay = Number.POSITIVE_INFINITY
-          watch.isStubborn = isStubborn
+          watch.isUninterruptible = isUninterruptible
           const [exit, millis] = yield* timed(succeedCall(breaker))
           assert.deepStrictEqual([exit, millis], [Exit.succeed("an answer"), 100])
         }).pipe(Effect.scoped))
     }
 
-    it.effect("costs one timeout a second, not one for each call", () =>
+    it.effect("a store that hangs costs one timeout a second, not one for each call", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch)
@@ -168,13 +169,13 @@ describe("CircuitBreaker over a store that others share", () => {
           Array.from({ length: 50 }),
           () => Effect.forkChild(succeedCall(breaker), { startImmediately: true })
         )
-        assert.strictEqual(total(watch), before + 1, "one of fifty tries")
+        assert.strictEqual(total(watch), before + 1, "one of fifty calls tries the store")
         assert.strictEqual(calls.filter((fiber) => fiber.pollUnsafe() === undefined).length, 1)
         yield* TestClock.adjust("100 millis")
         assert.strictEqual(calls.filter((fiber) => fiber.pollUnsafe() === undefined).length, 0)
       }).pipe(Effect.scoped))
 
-    it.effect("is asked again, and what it knows holds again", () =>
+    it.effect("a store that hung is used again after a second", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch)
@@ -184,12 +185,12 @@ describe("CircuitBreaker over a store that others share", () => {
         yield* timed(succeedCall(breaker))
         watch.delay = 0
         yield* failCalls(other, 1)
-        assert.strictEqual(yield* succeedCall(breaker), "an answer", "it rests")
+        assert.strictEqual(yield* succeedCall(breaker), "an answer", "the store is not used yet")
         yield* TestClock.adjust("1 second")
         assert.strictEqual((yield* Effect.flip(succeedCall(breaker)))._tag, "CircuitOpen")
       }).pipe(Effect.scoped))
 
-    it.effect("whose answers overtake one another does not bring back the past", () =>
+    it.effect("a delayed reply does not restore an old snapshot", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* breakerOn(watch, { storeTimeout: "10 seconds" })
@@ -217,7 +218,7 @@ describe("CircuitBreaker over a store that others share", () => {
         return breaker
       })
 
-    it.effect("is renewed while the probe runs", () =>
+    it.effect("a lease is renewed while the probe runs", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* halfOpen(watch)
@@ -230,7 +231,7 @@ describe("CircuitBreaker over a store that others share", () => {
         assert.strictEqual((yield* breaker.state())._tag, "Closed")
       }).pipe(Effect.scoped))
 
-    it.effect("is not renewed beyond `probeLease`: a probe that hangs makes room", () =>
+    it.effect("a lease is not renewed beyond probeLease, so a probe that hangs frees its slot", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* halfOpen(watch)
@@ -241,12 +242,12 @@ describe("CircuitBreaker over a store that others share", () => {
         const next = yield* startCall(breaker)
         assert.isTrue(next.ran())
         yield* hung.succeed
-        assert.strictEqual((yield* breaker.state())._tag, "HalfOpen", "its late answer does not count")
+        assert.strictEqual((yield* breaker.state())._tag, "HalfOpen", "its late outcome does not count")
         yield* next.succeed
         assert.strictEqual((yield* breaker.state())._tag, "Closed")
       }).pipe(Effect.scoped))
 
-    it.effect("of a process that died lapses after `heartbeat`", () =>
+    it.effect("the lease of a process that died expires after heartbeat", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const survivor = yield* breakerOn(watch)
@@ -259,16 +260,16 @@ describe("CircuitBreaker over a store that others share", () => {
         assert.isTrue((yield* startCall(survivor)).ran())
       }).pipe(Effect.scoped))
 
-    it.effect("is renewed no more once the probe has ended", () =>
+    it.effect("a lease is not renewed once the probe has ended", () =>
       Effect.gen(function*() {
         const watch = yield* watched
         const breaker = yield* halfOpen(watch)
         const probe = yield* startCall(breaker)
         yield* TestClock.adjust("10 seconds")
         yield* probe.interrupt
-        const before = watch.asked.lease
+        const before = watch.requests.lease
         yield* TestClock.adjust("1 minute")
-        assert.strictEqual(watch.asked.lease, before)
+        assert.strictEqual(watch.requests.lease, before)
       }).pipe(Effect.scoped))
   })
 })

@@ -2,41 +2,28 @@ import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as Outcome from "@sluice/core/Outcome"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Stream } from "effect"
-import { TestClock } from "effect/testing"
+import { halfOpen, oneFailure, stateTag, withBreaker } from "./support/breakers.ts"
 import { failCalls, startCall } from "./support/calls.ts"
-
-type Breaker = CircuitBreaker.CircuitBreaker["Service"]
-
-const withBreaker = <A, E>(test: (breaker: Breaker) => Effect.Effect<A, E>) =>
-  CircuitBreaker.CircuitBreaker.use(test).pipe(
-    Effect.provide(CircuitBreaker.layer({ trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" }))
-  )
-
-const stateTag = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)
-
-/** Opens the circuit and waits until it is half-open: whatever is guarded next is the probe. */
-const halfOpen = (breaker: Breaker) => Effect.andThen(failCalls(breaker, 1), TestClock.adjust("30 seconds"))
 
 const cutShort = Stream.concat(Stream.make("half an ", "ans"), Stream.fail("connection reset"))
 
-/** What a probe says with this stream and this consumer: what the circuit is after it. */
+/** The state of the circuit after a probe with this stream and this consumer. */
 const verdict = <A, E>(
   stream: Stream.Stream<A, E>,
   consume: (stream: Stream.Stream<A, E | CircuitBreaker.CircuitOpen>) => Effect.Effect<unknown, unknown>,
   options?: CircuitBreaker.GuardStreamOptions<A, E>
 ) =>
-  withBreaker((breaker) =>
+  withBreaker(oneFailure, (breaker) =>
     Effect.gen(function*() {
       yield* halfOpen(breaker)
       yield* Effect.exit(consume(breaker.guardStream(stream, options)))
       const state = yield* breaker.state()
       return state._tag === "HalfOpen" ? `HalfOpen, ${state.probing} probing` : state._tag
-    })
-  )
+    }))
 
 describe("CircuitBreaker.guardStream", () => {
-  it.effect("hands on every part, and the failure with its type", () =>
-    withBreaker((breaker) =>
+  it.effect("a guarded stream emits every part, and fails with the stream's own error", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         const parts: Array<string> = []
         const exit = yield* cutShort.pipe(
@@ -45,11 +32,10 @@ describe("CircuitBreaker.guardStream", () => {
           Effect.exit
         )
         assert.deepStrictEqual([parts, exit], [["half an ", "ans"], Exit.fail("connection reset")])
-      })
-    ))
+      })))
 
-  it.effect("refuses without opening the stream", () =>
-    withBreaker((breaker) =>
+  it.effect("an open circuit refuses a stream without opening it", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         yield* failCalls(breaker, 1)
         let opened = false
@@ -60,11 +46,10 @@ describe("CircuitBreaker.guardStream", () => {
         const refused = yield* Effect.flip(Stream.runDrain(breaker.guardStream(stream)))
         assert.strictEqual(refused._tag, "CircuitOpen")
         assert.isFalse(opened)
-      })
-    ))
+      })))
 
-  it.effect("holds the probe's place as long as it runs", () =>
-    withBreaker((breaker) =>
+  it.effect("a stream holds the probe slot as long as it runs", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
         const fiber = yield* Stream.concat(Stream.make(1), Stream.never).pipe(
@@ -75,15 +60,14 @@ describe("CircuitBreaker.guardStream", () => {
         assert.isFalse((yield* startCall(breaker)).ran())
         yield* Fiber.interrupt(fiber)
         assert.isTrue((yield* startCall(breaker)).ran())
-      })
-    ))
+      })))
 
-  it.effect("failed midway is a failure", () =>
+  it.effect("a stream that fails midway is a failure", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* verdict(cutShort, Stream.runDrain), "Open")
     }))
 
-  it.effect("a stream that ends is a success, also without a part", () =>
+  it.effect("a stream that ends is a success, even without parts", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* verdict(Stream.make(1, 2), Stream.runDrain), "Closed")
       assert.strictEqual(yield* verdict(Stream.empty, Stream.runDrain), "Closed")
@@ -103,21 +87,21 @@ describe("CircuitBreaker.guardStream", () => {
       }))
   }
 
-  it.effect("a consumer that leaves early says nothing", () =>
+  it.effect("a consumer that stops early leaves the circuit half-open", () =>
     Effect.gen(function*() {
       const answer = Stream.concat(Stream.make("a"), Stream.never)
       assert.strictEqual(yield* verdict(answer, (stream) => Stream.runHead(stream)), "HalfOpen, 0 probing")
     }))
 
-  it.effect("a consumer that fails says nothing", () =>
+  it.effect("a consumer that fails leaves the circuit half-open", () =>
     Effect.gen(function*() {
       const failing = (stream: Stream.Stream<number, unknown>) =>
         Stream.runForEach(stream, () => Effect.fail("the disk is full"))
       assert.strictEqual(yield* verdict(Stream.make(1, 2, 3), failing), "HalfOpen, 0 probing")
     }))
 
-  it.effect("a consumer that is interrupted says nothing", () =>
-    withBreaker((breaker) =>
+  it.effect("a consumer that is interrupted leaves the circuit half-open", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
         const fiber = yield* Effect.forkChild(Stream.runDrain(breaker.guardStream(Stream.never)), {
@@ -125,10 +109,9 @@ describe("CircuitBreaker.guardStream", () => {
         })
         yield* Fiber.interrupt(fiber)
         assert.deepInclude(yield* breaker.state(), { _tag: "HalfOpen", probing: 0 })
-      })
-    ))
+      })))
 
-  it.effect("with the part that completes the answer it is a success, whatever its consumer does then", () =>
+  it.effect("the part that completes the answer is a success, whatever the consumer does then", () =>
     Effect.gen(function*() {
       const answer = Stream.concat(Stream.make("text", "finish"), Stream.never)
       const untilFinish = (stream: Stream.Stream<string, unknown>) =>
@@ -138,7 +121,7 @@ describe("CircuitBreaker.guardStream", () => {
       assert.strictEqual(yield* verdict(answer, untilFinish), "HalfOpen, 0 probing")
     }))
 
-  it.effect("a failure after the complete answer does not count, and neither does a second complete part", () =>
+  it.effect("a failure or a second complete part after the complete answer does not count", () =>
     Effect.gen(function*() {
       const answer = Stream.concat(Stream.make("finish", "finish"), Stream.fail("connection reset")).pipe(
         Stream.rechunk(1)
@@ -146,8 +129,8 @@ describe("CircuitBreaker.guardStream", () => {
       assert.strictEqual(yield* verdict(answer, Stream.runDrain, { isComplete: (part) => part === "finish" }), "Closed")
     }))
 
-  it.effect("asks the classifier with the stream's end", () =>
-    withBreaker((breaker) =>
+  it.effect("the classifier gets the end of the stream", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         const seen: Array<Exit.Exit<void, string>> = []
         const guarded = breaker.guardStream(cutShort, {
@@ -159,11 +142,10 @@ describe("CircuitBreaker.guardStream", () => {
         yield* Effect.exit(Stream.runDrain(guarded))
         assert.deepStrictEqual(seen, [Exit.fail("connection reset")])
         assert.strictEqual(yield* stateTag(breaker), "Closed")
-      })
-    ))
+      })))
 
-  it.effect("an `isComplete` that throws frees the probe's place, and its throw is a defect", () =>
-    withBreaker((breaker) =>
+  it.effect("an isComplete that throws is a defect, and the probe slot is freed", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         yield* halfOpen(breaker)
         const guarded = breaker.guardStream(Stream.make(1), {
@@ -173,11 +155,10 @@ describe("CircuitBreaker.guardStream", () => {
         })
         assert.isTrue(Exit.hasDies(yield* Effect.exit(Stream.runDrain(guarded))))
         assert.deepInclude(yield* breaker.state(), { _tag: "HalfOpen", probing: 0 })
-      })
-    ))
+      })))
 
-  it.effect("each run of one guarded stream is a call of its own", () =>
-    withBreaker((breaker) =>
+  it.effect("each run of a guarded stream is a separate call", () =>
+    withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
         let runs = 0
         const stream = Stream.suspend((): Stream.Stream<number, string> =>
@@ -189,6 +170,5 @@ describe("CircuitBreaker.guardStream", () => {
         assert.strictEqual(yield* stateTag(breaker), "Open")
         assert.instanceOf(yield* Effect.flip(Stream.runDrain(guarded)), CircuitBreaker.CircuitOpen)
         assert.strictEqual(runs, 2)
-      })
-    ))
+      })))
 })

@@ -1,8 +1,11 @@
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
+
+// The comparison makes 200 runs, which take seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
 
 const capacity = 1_000
 const window = { calls: 0, bucketMillis: 0, buckets: 0 }
@@ -12,7 +15,7 @@ const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.map(
   (store) => ({
     store,
     sleep: TestClock.adjust,
-    // A circuit goes when as many others have been used since.
+    // A circuit is evicted when as many others have been used since.
     forget: () =>
       Effect.forEach(
         Array.from({ length: capacity }, (_, nth) => ({ key: `other ${nth}`, window, generation: 0, samples: "0" })),
@@ -22,12 +25,12 @@ const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.map(
   })
 )
 
-describe("CircuitBreakerStore.makeMemory keeps the contract:", () => {
+describe("contract of CircuitBreakerStore.makeMemory", () => {
   for (const { name, run } of CircuitBreakerStoreContract.checks) {
     it.effect(name, () => Effect.flatMap(memory, run))
   }
 
-  it.effect("it answers as the reference does, whatever is done to it in whatever order", () =>
+  it.effect("the memory store behaves like the reference store under any sequence of requests", () =>
     Effect.gen(function*() {
       const { answers } = yield* CircuitBreakerStoreContract.compare({
         ...(yield* memory),

@@ -27,7 +27,7 @@ const open = (store: Store, generation: number, by = "me", key = "a") =>
 const lease = (store: Store, generation: number, id: string, key = "a", limit = 1) =>
   store.lease({ key, window, generation, id, limit, ttlMillis: 500 })
 
-/** A circuit whose open time is over, as its snapshot. */
+/** Opens a circuit and waits until it is half-open. Returns its snapshot. */
 const halfOpen = (store: Store, key = "a") =>
   Effect.gen(function*() {
     const { snapshot } = yield* open(store, 0, "me", key)
@@ -36,7 +36,7 @@ const halfOpen = (store: Store, key = "a") =>
   })
 
 describe("CircuitBreakerStore.makeMemory", () => {
-  it.effect("a key that is not there reads as closed, generation 0, without evidence", () =>
+  it.effect("an unknown key reads as closed, in generation 0, without evidence", () =>
     withStore((store) =>
       Effect.gen(function*() {
         yield* TestClock.adjust("7 seconds")
@@ -49,12 +49,12 @@ describe("CircuitBreakerStore.makeMemory", () => {
           leaseMillis: 0,
           now: 7_000
         })
-        assert.deepStrictEqual(yield* store.list({ window, limit: 10 }), [], "a look leaves nothing behind")
+        assert.deepStrictEqual(yield* store.list({ window, limit: 10 }), [], "a read creates no circuit")
       })
     ))
 
   describe("record", () => {
-    it.effect("keeps the last outcomes of the window, oldest first", () =>
+    it.effect("record keeps the last outcomes of the window, oldest first", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const first = yield* record(store, success + failure, 0)
@@ -64,7 +64,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("under generation 0 counts as long as the circuit has never moved", () =>
+    it.effect("record under generation 0 counts as long as the circuit has never moved", () =>
       withStore((store) =>
         Effect.gen(function*() {
           yield* record(store, failure, 0)
@@ -85,7 +85,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("does not count under an older generation, nor in an open circuit", () =>
+    it.effect("record counts neither under an older generation nor in an open circuit", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { snapshot: closed } = yield* record(store, success, 0)
@@ -98,7 +98,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("with a lease counts once, while it lives, and frees it", () =>
+    it.effect("record with a live lease counts once and frees the lease", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -111,7 +111,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("without samples only frees the lease", () =>
+    it.effect("record without samples only frees the lease", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -121,7 +121,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("does not count a lease that has lapsed", () =>
+    it.effect("record with an expired lease does not count", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -133,7 +133,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
   })
 
   describe("lease", () => {
-    it.effect("is refused until the open time is over, and without a circuit", () =>
+    it.effect("a lease is refused until the open time has elapsed, and for an unknown key", () =>
       withStore((store) =>
         Effect.gen(function*() {
           assert.isFalse((yield* lease(store, 0, "probe", "unknown")).ok)
@@ -146,7 +146,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("is for as many as the limit says, those that have answered included", () =>
+    it.effect("the limit of leases includes probes that have settled", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -160,7 +160,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("renews one that lives, and hands out the place of one that lapsed", () =>
+    it.effect("lease renews a live lease, and grants the slot of an expired one", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -174,7 +174,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("of the round before keeps its place in the next one", () =>
+    it.effect("a lease of the last round keeps its slot in the next one", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store)
@@ -187,7 +187,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
   })
 
   describe("transition", () => {
-    it.effect("has one winner, and tells the others what stands", () =>
+    it.effect("a transition has one winner, and the others get the current snapshot", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { snapshot } = yield* record(store, failure, 0)
@@ -198,7 +198,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("is ok when its winner asks again", () =>
+    it.effect("a transition repeated by its winner is ok", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { snapshot } = yield* record(store, failure, 0)
@@ -207,7 +207,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
         })
       ))
 
-    it.effect("makes the end of the open time by its own clock, and drops the evidence", () =>
+    it.effect("a transition computes the end of the open time by the store's clock and drops the evidence", () =>
       withStore((store) =>
         Effect.gen(function*() {
           yield* TestClock.adjust("3 seconds")
@@ -227,7 +227,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
       ))
   })
 
-  it.effect("lists circuits in the order of their keys, page by page", () =>
+  it.effect("list returns circuits ordered by key, page by page", () =>
     withStore((store) =>
       Effect.gen(function*() {
         for (const key of ["c", "a", "d", "b"]) yield* record(store, failure, 0, key)
@@ -241,14 +241,14 @@ describe("CircuitBreakerStore.makeMemory", () => {
     const keysOf = (store: Store) =>
       Effect.map(store.list({ window, limit: 100 }), (circuits) => circuits.map((circuit) => circuit.key))
 
-    it.effect("forgets the circuit that was used longest ago", () =>
+    it.effect("the least recently used circuit is evicted", () =>
       withStore((store) =>
         Effect.gen(function*() {
           for (const key of ["a", "b", "c", "a", "d"]) yield* record(store, failure, 0, key)
           assert.deepStrictEqual(yield* keysOf(store), ["a", "c", "d"])
         }), 3))
 
-    it.effect("stays bounded under ten thousand keys, and never forgets a probe that is under way", () =>
+    it.effect("ten thousand keys stay within the capacity, and a running probe is never evicted", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store, "probed")
@@ -260,7 +260,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.strictEqual((yield* store.read({ key: "probed", window })).probing, 1)
         }), 3))
 
-    it.effect("forgets it once its lease has lapsed", () =>
+    it.effect("a probed circuit can be evicted once its lease has expired", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { generation } = yield* halfOpen(store, "probed")
@@ -270,7 +270,7 @@ describe("CircuitBreakerStore.makeMemory", () => {
           assert.deepStrictEqual(yield* keysOf(store), ["a", "b", "c"])
         }), 3))
 
-    it.effect("a circuit that was forgotten begins anew, with a generation that it never had", () =>
+    it.effect("an evicted circuit starts anew with a generation that it never had", () =>
       withStore((store) =>
         Effect.gen(function*() {
           const { snapshot: before } = yield* record(store, failure, 0)
@@ -285,11 +285,11 @@ describe("CircuitBreakerStore.makeMemory", () => {
         }), 1))
   })
 
-  it.effect("tells of a store that failed without its caller's data", () =>
+  it.effect("a StoreError does not contain the caller's data", () =>
     Effect.sync(() => {
       const error = new CircuitBreakerStore.StoreError({ operation: "record", description: "connection refused" })
       assert.strictEqual(error.message, "store: record failed: connection refused")
-      const wire = Schema.encodeSync(CircuitBreakerStore.StoreError)(error)
-      assert.deepStrictEqual(wire, { _tag: "StoreError", operation: "record", description: "connection refused" })
+      const json = Schema.encodeSync(CircuitBreakerStore.StoreError)(error)
+      assert.deepStrictEqual(json, { _tag: "StoreError", operation: "record", description: "connection refused" })
     }))
 })

@@ -3,7 +3,10 @@ import * as Deadline from "@sluice/core/Deadline"
 import { Clock, Duration, Effect, Stream } from "effect"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
-/** A clock whose sleeps are counted, and a body that is counted while it runs. */
+// Each test makes hundreds of runs, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
+
+/** A clock that counts its pending sleeps, and a body that is counted while it runs. */
 const watched = Effect.gen(function*() {
   const clock = yield* Clock.Clock
   const counts = { bodies: 0, sleeps: 0 }
@@ -31,7 +34,7 @@ const watched = Effect.gen(function*() {
   return { counts, body, onClock: Effect.provideService(Clock.Clock, counting) }
 })
 
-/** The body is over at once. A sleep is called off, and over as soon as its fiber had its turns. */
+/** The body ends at once. A sleep is interrupted, and ends when its fiber has had its turns. */
 const nothingLeft = ({ counts }: Effect.Success<typeof watched>, at: string) =>
   Effect.gen(function*() {
     assert.strictEqual(counts.bodies, 0, at)
@@ -39,9 +42,9 @@ const nothingLeft = ({ counts }: Effect.Success<typeof watched>, at: string) =>
     assert.strictEqual(counts.sleeps, 0, at)
   })
 
-describe("leaves neither its body nor its timer behind wherever it is interrupted", () => {
+describe("Deadline under interruption", () => {
   for (const budget of [Duration.minutes(1), Duration.zero, Duration.infinity]) {
-    it.effect(`within ${Duration.format(budget)}`, () =>
+    it.effect(`within ${Duration.format(budget)} interrupted anywhere leaves neither body nor timer behind`, () =>
       Effect.gen(function*() {
         const points = yield* interruptEverywhere({
           make: watched,
@@ -52,7 +55,7 @@ describe("leaves neither its body nor its timer behind wherever it is interrupte
       }))
   }
 
-  it.effect("within, inside of another and where it wakes up while it is interrupted", () =>
+  it.effect("a nested within interrupted anywhere leaves neither body nor timer behind", () =>
     Effect.gen(function*() {
       const points = yield* interruptEverywhere({
         make: watched,
@@ -65,7 +68,7 @@ describe("leaves neither its body nor its timer behind wherever it is interrupte
       assert.isAtLeast(points, 300)
     }))
 
-  it.effect("withinStream", () =>
+  it.effect("withinStream interrupted anywhere leaves neither body nor timer behind", () =>
     Effect.gen(function*() {
       const points = yield* interruptEverywhere({
         make: watched,
@@ -78,7 +81,7 @@ describe("leaves neither its body nor its timer behind wherever it is interrupte
       assert.isAtLeast(points, 300)
     }))
 
-  it.live("within, on the timers of the machine", () =>
+  it.live("within on setTimeout interrupted anywhere leaves neither body nor timer behind", () =>
     Effect.gen(function*() {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
       yield* Effect.addFinalizer(() => Effect.sync(() => vi.useRealTimers()))

@@ -14,14 +14,14 @@ const start = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 
 describe("Deadline", () => {
   describe("within", () => {
-    it.effect("hands on an answer that comes in time", () =>
+    it.effect("within returns a result that comes in time", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Deadline.within(Effect.delay(Effect.succeed("answer"), "999 millis"), "1 second"))
         yield* TestClock.adjust("999 millis")
         assert.deepStrictEqual(yield* Fiber.join(fiber), Result.succeed("answer"))
       }))
 
-    it.effect("fails when it passes, not before, and says what the budget was", () =>
+    it.effect("within fails at its deadline, not before, with the budget", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Effect.never.pipe(Deadline.within("1 second")))
         yield* TestClock.adjust("999 millis")
@@ -33,7 +33,7 @@ describe("Deadline", () => {
         assert.strictEqual(error.message, "no answer within 1s: the attempt was running")
       }))
 
-    it.effect("interrupts what it runs, and waits for its finalizers", () =>
+    it.effect("within interrupts its body at the deadline and waits for its finalizers", () =>
       Effect.gen(function*() {
         let finalized = false
         const body = Effect.onInterrupt(
@@ -54,27 +54,27 @@ describe("Deadline", () => {
         assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
       }))
 
-    it.effect("keeps the errors of what it runs, and its defects", () =>
+    it.effect("within returns the errors and the defects of its body unchanged", () =>
       Effect.gen(function*() {
         assert.strictEqual(yield* Effect.flip(Deadline.within(Effect.fail("own"), "1 second")), "own")
         const exit = yield* Effect.exit(Deadline.within(Effect.die("bug"), "1 second"))
         assert.isTrue(Exit.hasDies(exit))
       }))
 
-    it.effect("gives no time at all to a budget below zero", () =>
+    it.effect("a negative budget counts as zero", () =>
       Effect.gen(function*() {
         const error = yield* Effect.flip(Deadline.within(Effect.never, Duration.millis(-5)))
         assert.strictEqual(Duration.toMillis(error.budget), 0)
       }))
 
-    it.effect("waits as long as it takes for an infinite budget", () =>
+    it.effect("an infinite budget never ends", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Deadline.within(Effect.delay(Effect.succeed("late"), "400 days"), Duration.infinity))
         yield* TestClock.adjust("400 days")
         assert.deepStrictEqual(yield* Fiber.join(fiber), Result.succeed("late"))
       }))
 
-    it.effect("runs in place what does not wait: no timer is armed, and no turn of the scheduler taken", () =>
+    it.effect("a synchronous body runs at once, without timer or scheduler turn", () =>
       Effect.gen(function*() {
         const order: Array<string> = []
         yield* Effect.forkChild(Effect.sync(() => order.push("another fiber")))
@@ -83,7 +83,7 @@ describe("Deadline", () => {
         assert.deepStrictEqual(order, ["body", "after"])
       }))
 
-    it.effect("is over when an outer deadline comes nearer, as far as anybody can tell", () =>
+    it.effect("remaining follows an outer deadline that moves earlier", () =>
       Effect.gen(function*() {
         const outer = { at: Number.POSITIVE_INFINITY, budgetMillis: Number.POSITIVE_INFINITY }
         const body = Effect.gen(function*() {
@@ -96,25 +96,25 @@ describe("Deadline", () => {
         assert.deepStrictEqual(seen, [1_000, 400])
       }))
 
-    /** A deadline as a run has it that several callers share. */
+    /** A deadline that can move, like that of a flight with several callers. */
     const moving = (at: number) => {
       const watchers = new Set<() => void>()
       return {
         at,
         budgetMillis: at,
-        watch(nearer: () => void) {
-          watchers.add(nearer)
-          return () => watchers.delete(nearer)
+        watch(onEarlier: () => void) {
+          watchers.add(onEarlier)
+          return () => watchers.delete(onEarlier)
         },
         watchers,
         moveTo(at: number) {
           this.at = at
-          for (const nearer of watchers) nearer()
+          for (const onEarlier of watchers) onEarlier()
         }
       }
     }
 
-    it.effect("hears at once of an outer deadline that comes nearer, and then no more", () =>
+    it.effect("within ends at an outer deadline that moves earlier, and stops watching it", () =>
       Effect.gen(function*() {
         for (
           const hang of [
@@ -139,7 +139,7 @@ describe("Deadline", () => {
         }
       }))
 
-    it.effect("gives the time by which an outer deadline moved on while it ran", () =>
+    it.effect("within ends later when an outer deadline moves later while it runs", () =>
       Effect.gen(function*() {
         const outer = { at: 1_000, budgetMillis: 1_000 }
         const fiber = yield* Deadline.within(Effect.never, "1 minute").pipe(
@@ -155,14 +155,14 @@ describe("Deadline", () => {
         assert.strictEqual(yield* Clock.currentTimeMillis, 3_000)
       }))
 
-    it.effect("interrupts its body also where nobody can interrupt the caller", () =>
+    it.effect("within interrupts its body in an uninterruptible region", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Effect.uninterruptible(Deadline.within(Effect.never, "1 second")))
         yield* TestClock.adjust("1 second")
         assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
       }))
 
-    it.effect("that is interrupted interrupts its body, and waits for its finalizers", () =>
+    it.effect("an interrupted within interrupts its body and waits for its finalizers", () =>
       Effect.gen(function*() {
         let finalized = false
         const body = Effect.onInterrupt(Effect.never, () =>
@@ -177,7 +177,7 @@ describe("Deadline", () => {
         assert.isTrue(finalized)
       }))
 
-    it.effect("fails with the deadline though its body ends otherwise when it is interrupted", () =>
+    it.effect("within fails with DeadlineExceeded even if its interrupted body ends another way", () =>
       Effect.gen(function*() {
         for (const end of [Effect.die("bug"), Effect.fail("own"), Effect.succeed("answer")]) {
           const body = Effect.uninterruptible(Effect.andThen(Effect.sleep("2 seconds"), end))
@@ -188,7 +188,7 @@ describe("Deadline", () => {
         }
       }))
 
-    it.effect("gives its body the services and the scope of its caller", () =>
+    it.effect("the body of within has the services and the scope of the caller", () =>
       Effect.gen(function*() {
         const scope = yield* Effect.scope
         assert.strictEqual(yield* Deadline.within(Effect.scope, "1 second"), scope)
@@ -199,7 +199,7 @@ describe("Deadline", () => {
     for (
       const [which, outer, inner] of [["outer", "1 second", "1 minute"], ["inner", "1 minute", "1 second"]] as const
     ) {
-      it.effect(`of two nested deadlines the earlier counts, here the ${which} one`, () =>
+      it.effect(`the earlier of two nested deadlines counts, here the ${which} one`, () =>
         Effect.gen(function*() {
           const fiber = yield* start(Effect.never.pipe(Deadline.within(inner), Deadline.within(outer)))
           yield* TestClock.adjust("1 second")
@@ -209,14 +209,14 @@ describe("Deadline", () => {
     }
   })
 
-  describe("on the timers of the machine", () => {
+  describe("within on setTimeout", () => {
     const fakeTimers = Effect.acquireRelease(
       Effect.sync(() => vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] })),
       () => Effect.sync(() => vi.useRealTimers())
     )
     const advance = (millis: number) => Effect.promise(() => vi.advanceTimersByTimeAsync(millis))
 
-    it.live("30 days are 30 days, though a timer ends at 24.8", () =>
+    it.live("a budget of 30 days lasts 30 days, beyond the limit of one timer", () =>
       Effect.gen(function*() {
         yield* fakeTimers
         const fiber = yield* start(Deadline.within(Effect.never, "30 days"))
@@ -226,7 +226,7 @@ describe("Deadline", () => {
         assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
       }))
 
-    it.live("30 days have not gone by after some milliseconds, nor do they keep a call that is done", () =>
+    it.live("a budget of 30 days neither ends within milliseconds nor delays a finished body", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Effect.never.pipe(Deadline.within("30 days")))
         yield* Effect.sleep("10 millis")
@@ -235,7 +235,7 @@ describe("Deadline", () => {
         assert.strictEqual(yield* Deadline.within(Effect.delay(Effect.succeed("answer"), 1), "30 days"), "answer")
       }))
 
-    it.live("no timer is left when the body ends, fails, dies, is interrupted or was late", () =>
+    it.live("no timer is left when the body succeeds, fails, dies, is interrupted or is late", () =>
       Effect.gen(function*() {
         yield* fakeTimers
         const wait = Effect.andThen(Effect.yieldNow, Effect.void)
@@ -252,7 +252,7 @@ describe("Deadline", () => {
         assert.strictEqual(vi.getTimerCount(), 0)
       }))
 
-    it.live("the time goes by also on a clock that is set back meanwhile, and no sooner on one that is set forward", () =>
+    it.live("a clock set back does not lengthen the budget, and one set forward does not shorten it", () =>
       Effect.gen(function*() {
         yield* fakeTimers
         const back = yield* start(Deadline.within(Effect.never, "1 second"))
@@ -267,7 +267,7 @@ describe("Deadline", () => {
         assert.isTrue(Result.isFailure(yield* Fiber.join(forward)))
       }))
 
-    it.live("a timer that is early by a fraction is not too early", () =>
+    it.live("a timer that fires a millisecond early does not end the budget early", () =>
       Effect.gen(function*() {
         yield* fakeTimers
         const fiber = yield* start(Deadline.within(Effect.never, "1 second"))
@@ -280,14 +280,14 @@ describe("Deadline", () => {
   })
 
   describe("remaining", () => {
-    it.effect("is undefined where no deadline was set", () =>
+    it.effect("remaining is undefined without a deadline", () =>
       Effect.gen(function*() {
         assert.isUndefined(yield* Deadline.remaining)
         yield* Deadline.within(Effect.void, "1 second")
         assert.isUndefined(yield* Deadline.remaining)
       }))
 
-    it.effect("shrinks with the clock", () =>
+    it.effect("remaining shrinks as time passes", () =>
       Effect.gen(function*() {
         const body = Effect.gen(function*() {
           const before = yield* remainingMillis
@@ -299,7 +299,7 @@ describe("Deadline", () => {
         assert.deepStrictEqual(yield* Fiber.join(fiber), Result.succeed([1_000, 700]))
       }))
 
-    it.effect("is that of the earlier of two nested deadlines", () =>
+    it.effect("remaining is that of the earlier of two nested deadlines", () =>
       Effect.gen(function*() {
         const shorter = Deadline.within(remainingMillis, "2 seconds")
         const longer = Deadline.within(remainingMillis, "2 hours")
@@ -309,14 +309,14 @@ describe("Deadline", () => {
         )
       }))
 
-    it.effect("is never below zero", () =>
+    it.effect("remaining is never negative", () =>
       Effect.gen(function*() {
         yield* TestClock.adjust("1 minute")
         const past = { at: 1_000, budgetMillis: 1_000 }
         assert.strictEqual(yield* Effect.provideService(remainingMillis, Deadline.Deadline, past), 0)
       }))
 
-    it.effect("is known to the fibers that are forked inside", () =>
+    it.effect("forked fibers inherit the deadline", () =>
       Effect.gen(function*() {
         const body = Effect.flatMap(Effect.forkChild(remainingMillis), Fiber.join)
         assert.strictEqual(yield* Deadline.within(body, "1 second"), 1_000)
@@ -329,7 +329,7 @@ describe("Deadline", () => {
       Stream.fromEffect(Effect.delay(Effect.succeed("second"), "1 second"))
     )
 
-    it.effect("hands on a stream that ends in time", () =>
+    it.effect("withinStream emits a stream that ends in time", () =>
       Effect.gen(function*() {
         const fiber = yield* start(Stream.runCollect(Deadline.withinStream(ticks, "2 seconds")))
         yield* yields(20)
@@ -337,7 +337,7 @@ describe("Deadline", () => {
         assert.deepStrictEqual(yield* Fiber.join(fiber), Result.succeed(["first", "second"]))
       }))
 
-    it.effect("fails a stream that is not over when it passes, after the elements that came", () =>
+    it.effect("withinStream fails at the deadline after the elements that came, and closes the stream", () =>
       Effect.gen(function*() {
         const seen: Array<string> = []
         let closed = 0
@@ -358,7 +358,7 @@ describe("Deadline", () => {
         assert.deepStrictEqual([error._tag, Duration.toMillis(error.budget), closed], ["DeadlineExceeded", 3_000, 1])
       }))
 
-    it.effect("gives the time by which an outer deadline moved on", () =>
+    it.effect("withinStream ends later when an outer deadline moves later", () =>
       Effect.gen(function*() {
         const outer = { at: 1_000, budgetMillis: 1_000 }
         const fiber = yield* Stream.runDrain(Deadline.withinStream(Stream.never, "1 minute")).pipe(
@@ -373,7 +373,7 @@ describe("Deadline", () => {
         assert.isTrue(Result.isFailure(yield* Fiber.join(fiber)))
       }))
 
-    it.effect("is counted from the moment the stream is opened, and known inside it", () =>
+    it.effect("the budget of withinStream starts when the stream is opened, and remaining is known inside", () =>
       Effect.gen(function*() {
         const stream = Deadline.withinStream(Stream.fromEffect(remainingMillis), "1 second")
         yield* TestClock.adjust("1 hour")
@@ -383,7 +383,7 @@ describe("Deadline", () => {
       }))
   })
 
-  it.effect("carries DeadlineExceeded across a wire", () =>
+  it.effect("DeadlineExceeded survives encoding and decoding", () =>
     Effect.gen(function*() {
       const error = new Deadline.DeadlineExceeded({ at: "Backoff", budget: Duration.seconds(2) })
       const json = yield* Schema.encodeEffect(Deadline.DeadlineExceeded)(error)

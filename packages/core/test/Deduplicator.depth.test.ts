@@ -1,10 +1,13 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import * as Deduplicator from "../src/Deduplicator.ts"
 
+// Ten thousand nested flights take seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
+
 const Ask = Deduplicator.operation<string>()("ask", { key: (depth: number) => String(depth) })
 
-/** Flights that each wait for the next one, and how many of the calls were told to stop. */
+/** Flights that each wait for the next one, with a counter of the interrupted calls. */
 const nested = (deduplicator: Deduplicator.Deduplicator["Service"], depth: number) => {
   let stopped = 0
   const call = (left: number): Effect.Effect<string> =>
@@ -14,9 +17,9 @@ const nested = (deduplicator: Deduplicator.Deduplicator["Service"], depth: numbe
   return { call: call(depth), stopped: () => stopped }
 }
 
-describe("flights inside one another", () => {
+describe("Deduplicator with nested flights", () => {
   for (const depth of [40, 2_000, 10_000]) {
-    it.live(`${depth} deep, are all stopped when the first caller leaves, who waits for that`, () =>
+    it.live(`interrupting the outermost caller stops all of ${depth} nested flights before it returns`, () =>
       Effect.gen(function*() {
         const deduplicator = yield* Deduplicator.make({ timeToLive: 0 })
         const { call, stopped } = nested(deduplicator, depth)

@@ -1,20 +1,23 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Scope, Stream } from "effect"
 import * as Deduplicator from "../src/Deduplicator.ts"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
+// Each test makes hundreds of runs, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
+
 const Ask = Deduplicator.operation<string>()("ask", { key: (text: string) => text })
 const key = Ask("a prompt")
 
-/** A deduplicator, and calls that hold something while they run. */
+/** A deduplicator, and calls that hold a resource while they run. */
 interface Subject {
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
-  /** Where fibers live that are not probed. */
+  /** The scope of the fibers that are not interrupted. */
   readonly scope: Scope.Scope
-  /** What it holds it gives back through the flight's scope. */
+  /** Releases its resource through the flight's scope. */
   readonly call: Effect.Effect<string, never, Scope.Scope>
   readonly stream: Stream.Stream<string>
-  /** How many of them run. */
+  /** The resources in use. */
   readonly open: () => number
 }
 
@@ -41,7 +44,7 @@ const ask = ({ call, deduplicator }: Subject) => Effect.orDie(deduplicator.dedup
 const read = ({ deduplicator, stream }: Subject) =>
   Effect.orDie(Stream.runCollect(deduplicator.dedupeStream(stream, key)))
 
-/** The same, while another caller is there who is not interrupted. */
+/** A subject with another caller, which is not interrupted. */
 const makeBeside = <A>(use: (subject: Subject) => Effect.Effect<A>) =>
   Effect.gen(function*() {
     const subject = yield* make
@@ -73,20 +76,19 @@ const uses: { readonly [what: string]: Use } = {
 describe("Deduplicator under interruption", () => {
   for (const [what, { answer, use }] of Object.entries(uses)) {
     it.effect(
-      `the only caller of ${what}, interrupted anywhere, stops the work and leaves nothing`,
+      `the only caller of ${what} interrupted anywhere stops the run and leaves nothing behind`,
       () =>
         Effect.gen(function*() {
           const points = yield* interruptEverywhere({ make, run: use, after: isEmpty })
           assert.isAtLeast(points, 300)
-        }),
-      30_000
+        })
     )
 
-    it.effect(`who leads ${what}, interrupted anywhere, leaves it to who joined`, () => {
+    it.effect(`the leader of ${what} interrupted anywhere leaves the flight to the caller that joined`, () => {
       const makeJoinable = Effect.map(make, (subject) => ({ subject, joined: [] as Array<Fiber.Fiber<unknown>> }))
       return interruptEverywhere({
         make: makeJoinable,
-        // Who joins begins when the leader's first turn is over.
+        // The joining caller begins when the leader's first turn has ended.
         run: ({ joined, subject }) =>
           Effect.andThen(
             Effect.map(Effect.forkIn(use(subject), subject.scope), (fiber) => joined.push(fiber)),
@@ -98,9 +100,9 @@ describe("Deduplicator under interruption", () => {
             yield* isEmpty(subject, at)
           })
       })
-    }, 30_000)
+    })
 
-    it.effect(`who joins ${what}, interrupted anywhere, leaves it to who leads`, () => {
+    it.effect(`a caller that joined ${what} interrupted anywhere leaves the flight to the leader`, () => {
       const makeLed = makeBeside(use)
       return interruptEverywhere({
         make: makeLed,
@@ -112,13 +114,13 @@ describe("Deduplicator under interruption", () => {
             yield* isEmpty(subject, at)
           })
       })
-    }, 30_000)
+    })
   }
 
   const holding = ({ deduplicator }: Subject) => Effect.scoped(Effect.flatMap(deduplicator.claim(key), complete))
   const awaiting = ({ deduplicator }: Subject) => Effect.scoped(Effect.flatMap(deduplicator.claim(key), waitFor))
 
-  it.effect("who holds a claim, interrupted anywhere, gives it back", () => {
+  it.effect("the holder of a claim interrupted anywhere releases the claim", () => {
     const makeAwaitable = Effect.map(make, (subject) => ({ subject, waiting: [] as Array<Fiber.Fiber<unknown>> }))
     return interruptEverywhere({
       make: makeAwaitable,
@@ -135,9 +137,9 @@ describe("Deduplicator under interruption", () => {
           assert.strictEqual(again._tag, "New", at)
         })
     })
-  }, 30_000)
+  })
 
-  it.effect("who awaits a claim, interrupted anywhere, leaves it to who holds it", () => {
+  it.effect("a caller that awaits a claim interrupted anywhere leaves the claim to its holder", () => {
     const makeHeld = makeBeside(holding)
     return interruptEverywhere({
       make: makeHeld,
@@ -148,10 +150,10 @@ describe("Deduplicator under interruption", () => {
           yield* isEmpty(subject, at)
         })
     })
-  }, 30_000)
+  })
 })
 
-/** Answers through the lease after a while; false where there was none. */
+/** Completes the lease after some turns. False if the claim has none. */
 const complete = (claimed: Deduplicator.Claim<string, never>): Effect.Effect<boolean> =>
   claimed._tag === "New"
     ? Effect.andThen(yields(12), claimed.lease.complete("answer"))

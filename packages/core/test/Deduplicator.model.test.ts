@@ -2,6 +2,7 @@ import { afterAll, assert, it } from "@effect/vitest"
 import { Arbitrary, Deferred, Effect, Exit, Fiber, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Deduplicator from "../src/Deduplicator.ts"
+import { upTo } from "./support/commands.ts"
 
 const capacity = 2
 const maxWaiters = 3
@@ -12,22 +13,21 @@ const keys = ["a", "b", "c", "d"] as const
 type Key = typeof keys[number]
 type Answer = "succeed" | "fail" | "die"
 
-/** What callers and the passing time can do to a deduplicator. The nth is of those that there are. */
+/** What callers and time can do to a deduplicator. `nth` picks one of those that exist. */
 type Command =
   | { readonly do: "call" | "claim" | "await" | "invalidate"; readonly key: Key }
-  /** One who waits is interrupted. */
+  /** Interrupts a waiting caller. */
   | { readonly do: "leave"; readonly nth: number }
-  /** A run that goes on ends. */
+  /** Ends a run. */
   | { readonly do: "end"; readonly nth: number; readonly how: Answer }
-  /** The holder of a lease answers, or goes away. */
+  /** Settles a lease, or closes its scope. */
   | { readonly do: "settle"; readonly nth: number; readonly how: "complete" | "fail" | "abandon" }
   | { readonly do: "wait"; readonly millis: number }
   | { readonly do: "invalidateOperation" }
 
-// The more often a command stands here, the more often it is drawn. Times are within, just before and exactly at a time to
-// live.
+// A command listed more often is drawn more often. Times are within, just before and exactly at a time to live.
 const commands = (key: Key, nth: number): ReadonlyArray<Command> => [
-  // First, so that a failing sequence shrinks to what matters between commands that do nothing.
+  // First, so that a failing sequence shrinks to commands that do nothing, around those that matter.
   { do: "wait", millis: 0 },
   { do: "call", key },
   { do: "call", key },
@@ -61,19 +61,18 @@ const commands = (key: Key, nth: number): ReadonlyArray<Command> => [
   { do: "invalidateOperation" }
 ]
 
-const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const command = Arbitrary.map(
   Arbitrary.schema(Schema.Tuple([upTo(commands("a", 0).length - 1), upTo(keys.length - 1), upTo(9)])),
   ([which, key, nth]) => commands(keys[key]!, nth)[which]!
 )
 
-/** How one who asked came out of it: with an exit, or with the name of what he got instead. */
+/** How a call ended: with an exit, or with the name of what came instead. */
 type End = Exit.Exit<string, string> | "Refused" | "Abandoned" | "Interrupted"
 
-/** One who asked, in the model. */
+/** A caller in the model. */
 interface Caller {
   readonly key: Key
-  /** Whether he only awaits what a claim found, and has nothing to run. */
+  /** Whether it awaits what a claim found, and has no effect to run. */
   readonly awaits: boolean
   readonly served: Array<Deduplicator.Served>
   end: End | undefined
@@ -81,31 +80,31 @@ interface Caller {
 
 interface ModelFlight {
   readonly key: Key
-  /** Whose effect runs; none under a lease. */
+  /** The caller whose effect runs. `undefined` under a lease. */
   readonly leader: Caller | undefined
   readonly waiters: Array<Caller>
   over: boolean
 }
 
-interface ModelKept {
+interface ModelResult {
   readonly key: Key
   readonly exit: Exit.Exit<string, string>
   readonly until: number
 }
 
-/** The deduplicator as lists that are looked through from one end to the other: no Map, no links, no Effect. */
+/** The deduplicator as lists that are searched from end to end, without Map, links or Effect. */
 class Model {
   now = 0
-  /** Those that may be joined. */
+  /** The flights that can be joined. */
   private current: Array<ModelFlight> = []
   /** The least recently used first. */
-  private kept: Array<ModelKept> = []
+  private cached: Array<ModelResult> = []
   readonly flights: Array<ModelFlight> = []
   readonly counts = { led: 0, joined: 0, hits: 0, evicted: 0, refused: 0 }
 
   get stats() {
     const waiting = this.flights.reduce((sum, { waiters }) => sum + waiters.length, 0)
-    return { ...this.counts, flights: this.flights.length, cached: this.kept.length, waiting }
+    return { ...this.counts, flights: this.flights.length, cached: this.cached.length, waiting }
   }
 
   call(caller: Caller): void {
@@ -121,8 +120,8 @@ class Model {
     }
   }
 
-  /** Says whether the key was free, and what was found if not. */
-  claim(key: Key): ModelFlight | ModelKept | undefined {
+  /** Returns what the key has, or `undefined` after opening a flight for it. */
+  claim(key: Key): ModelFlight | ModelResult | undefined {
     const found = this.find(key)
     if (found === undefined) this.open(key, undefined)
     return found
@@ -148,13 +147,13 @@ class Model {
     }
   }
 
-  /** Says whether the flight still stood for its key. */
+  /** Returns whether the flight was still the current one of its key. */
   end(flight: ModelFlight, exit: Exit.Exit<string, string>): boolean {
-    const stood = this.finish(flight)
+    const wasCurrent = this.finish(flight)
     const millis = timeToLive(exit)
-    if (stood && millis > 0) this.keep({ key: flight.key, exit, until: this.now + millis })
+    if (wasCurrent && millis > 0) this.store({ key: flight.key, exit, until: this.now + millis })
     for (const waiter of flight.waiters.splice(0)) waiter.end = exit
-    return stood
+    return wasCurrent
   }
 
   abandon(flight: ModelFlight): void {
@@ -166,19 +165,19 @@ class Model {
   }
 
   invalidate(key: Key | undefined): void {
-    const isOther = (entry: ModelFlight | ModelKept) => key !== undefined && entry.key !== key
+    const isOther = (entry: ModelFlight | ModelResult) => key !== undefined && entry.key !== key
     this.current = this.current.filter(isOther)
-    this.kept = this.kept.filter(isOther)
+    this.cached = this.cached.filter(isOther)
   }
 
-  private find(key: Key): ModelFlight | ModelKept | undefined {
+  private find(key: Key): ModelFlight | ModelResult | undefined {
     const flight = this.current.find((flight) => flight.key === key)
     if (flight !== undefined) return flight
-    const entry = this.kept.find((entry) => entry.key === key)
+    const entry = this.cached.find((entry) => entry.key === key)
     if (entry === undefined) return undefined
-    remove(this.kept, entry)
+    remove(this.cached, entry)
     if (entry.until <= this.now) return undefined
-    this.kept.push(entry)
+    this.cached.push(entry)
     this.counts.hits++
     return entry
   }
@@ -196,12 +195,12 @@ class Model {
     return remove(this.current, flight)
   }
 
-  private keep(entry: ModelKept): void {
-    this.kept.push(entry)
-    // What has expired goes first, two at a time from the old end.
-    for (let looks = 0; looks < 2; looks++) if (this.kept[0]!.until <= this.now) this.kept.shift()
-    if (this.kept.length > capacity) {
-      this.kept.shift()
+  private store(entry: ModelResult): void {
+    this.cached.push(entry)
+    // Expired results go first, at most two from the old end.
+    for (let looks = 0; looks < 2; looks++) if (this.cached[0]!.until <= this.now) this.cached.shift()
+    if (this.cached.length > capacity) {
+      this.cached.shift()
       this.counts.evicted++
     }
   }
@@ -220,7 +219,7 @@ const timeToLive = (exit: Exit.Exit<string, string>): number => {
 
 const Ask = Deduplicator.operation<string, string>()("ask", { key: (key: Key) => key, timeToLive })
 
-/** One who asked, in the deduplicator. */
+/** A caller of the deduplicator. */
 interface Running {
   readonly model: Caller
   readonly fiber: Fiber.Fiber<string, string | Deduplicator.TooManyWaiters | Deduplicator.FlightAbandoned>
@@ -239,15 +238,15 @@ const endOf = (exit: Running["fiber"] extends Fiber.Fiber<infer A, infer E> ? Ex
   const error = Exit.isFailure(exit) ? exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error : undefined
   if (error instanceof Deduplicator.TooManyWaiters) return "Refused"
   if (error instanceof Deduplicator.FlightAbandoned) return "Abandoned"
-  return exit as Exit.Exit<string, string> // it has none of our own errors
+  return exit as Exit.Exit<string, string> // our own errors are excluded above
 }
 
-/** How often the sequences have met each thing: they must not pass by what they are to show. */
+/** How often the sequences reached each situation. `afterAll` asserts that none is missed. */
 const visited = new Map<string, number>()
 const visit = (what: string): void => void visited.set(what, (visited.get(what) ?? 0) + 1)
 
 it.effect.prop(
-  "does what the model does, whatever is done to it in whatever order",
+  "the deduplicator behaves like the model under any sequence of commands",
   [Arbitrary.array(command, { minLength: 40, maxLength: 100 })],
   ([commands]) =>
     Effect.gen(function*() {
@@ -255,7 +254,7 @@ it.effect.prop(
       const model = new Model()
       const callers: Array<Running> = []
       const claims: Array<Claimed> = []
-      // What runs, and what became of it, by the answer that it is to give.
+      // Counters of the runs.
       const runs = { started: 0, interrupted: 0 }
 
       const start = Effect.fnUntraced(function*(
@@ -298,7 +297,7 @@ it.effect.prop(
             const claimed = yield* Effect.scoped(deduplicator.claim(Ask(command.key)))
             const found = model.claim(command.key)
             if (claimed._tag === "New") {
-              // Nobody was there, and the claim's scope is closed.
+              // The key was free, and the claim's scope is closed.
               return model.abandon(isCurrent(command)!)
             }
             if (claimed._tag !== "InProgress" || found === undefined || "exit" in found) return
@@ -335,10 +334,10 @@ it.effect.prop(
               return yield* Scope.close(scope, Exit.void)
             }
             const exit = command.how === "complete" ? Exit.succeed("from a lease") : Exit.fail("from a lease")
-            const stood = yield* command.how === "complete"
+            const settled = yield* command.how === "complete"
               ? lease.complete("from a lease")
               : lease.fail("from a lease")
-            assert.strictEqual(stood, model.end(flight, exit), "the lease stood")
+            assert.strictEqual(settled, model.end(flight, exit), "the lease was current")
             assert.isFalse(yield* lease.complete("again"), "a lease is used once")
             return yield* Scope.close(scope, Exit.void)
           }
@@ -356,7 +355,7 @@ it.effect.prop(
 
       for (const [index, command] of commands.entries()) {
         yield* run(command)
-        // Those who were woken are so by the scheduler.
+        // Woken callers resume in later turns of the scheduler.
         for (let turns = 0; turns < 5; turns++) yield* Effect.yieldNow
         const at = `after command ${index}, ${JSON.stringify(command)}`
         const { undecodable: _, ...stats } = yield* deduplicator.stats
@@ -374,7 +373,7 @@ it.effect.prop(
       assert.deepInclude(yield* deduplicator.stats, { flights: 0, waiting: 0 })
       assert.isAtLeast(runs.started, runs.interrupted)
     }).pipe(Effect.provide(Deduplicator.layer({ capacity, maxWaiters }))),
-  { arbitrary: { runs: 200, seed: 20_260_902 }, timeout: 60_000 }
+  { arbitrary: { runs: 200, seed: 20_260_902 }, timeout: 120_000 }
 )
 
 afterAll(() => {

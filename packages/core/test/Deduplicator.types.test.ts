@@ -2,9 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Scope } from "effect"
 import { Context, Duration, Effect, Exit, Schema, Stream } from "effect"
 import * as Deduplicator from "../src/Deduplicator.ts"
-
-type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
-const typesAre = <_Same extends true>(): void => {}
+import { type Equal, typesAre } from "./support/types.ts"
 
 class Model
   extends Context.Service<Model, { readonly ask: (text: string) => Effect.Effect<string, "busy"> }>()("Model")
@@ -25,7 +23,7 @@ const Dated = Deduplicator.operation<Date, "busy">()("dated", {
 const Count = Deduplicator.operation<number>()("count", { key: (input: string) => input })
 const key = Summary({ text: "x" })
 
-// Compiled, never run: a wrong type is an error of the type check.
+// Compiled, never run. A wrong type fails the type check.
 const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Service"]) => {
   const asked = Model.use((model) => model.ask("x")).pipe(dedupe(key))
   typesAre<Equal<typeof asked, Effect.Effect<string, "busy" | Deduplicator.TooManyWaiters, Model>>>()
@@ -50,17 +48,17 @@ const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Se
     dedupe(Effect.succeed(1), key),
     // @ts-expect-error the same, data last
     Effect.succeed(1).pipe(dedupe(key)),
-    // @ts-expect-error a failure that those who join would not expect
+    // @ts-expect-error a failure that joining callers do not expect
     dedupe(Effect.fail(new Refused()), key),
-    // @ts-expect-error a key that promises less than its operation does
+    // @ts-expect-error a key with wider results than its operation
     (wider: Deduplicator.Key<string | number, "busy"> = key) => wider,
-    // @ts-expect-error a key that promises more
+    // @ts-expect-error a key with narrower results
     (narrower: Deduplicator.Key<"x", "busy"> = key) => narrower,
     // @ts-expect-error a stream of numbers under a key of strings
     dedupeStream(Stream.make(1), key),
     // @ts-expect-error an input that the operation does not take
     Count(1),
-    // @ts-expect-error an operation that has no codec for its answer
+    // @ts-expect-error an operation that has no codec for its result
     dump(Summary),
     // @ts-expect-error the same
     restore(Count, []),
@@ -72,8 +70,8 @@ const compiled = ({ claim, dedupe, dedupeStream }: Deduplicator.Deduplicator["Se
   ]
 }
 
-describe("the types of a deduplicator", () => {
-  it("infer the input of an operation, and its answer from its key", () => {
+describe("Deduplicator types", () => {
+  it("the input of an operation and the result of its key are inferred", () => {
     typesAre<Equal<typeof key, Deduplicator.Key<string, "busy">>>()
     typesAre<Equal<Parameters<typeof Count>, [input: string]>>()
     typesAre<Equal<Parameters<typeof Dated>, [input: { readonly text: string }]>>()

@@ -10,7 +10,7 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
 
-/** The runnable examples in the documentation of a module of Effect's, without those that `keep` does not want. */
+/** The runnable examples in the documentation of an Effect module that `keep` accepts. */
 const examplesOf = (module: string, keep: (code: string) => boolean): ReadonlyArray<string> => {
   const source = readFileSync(join(root, "node_modules/effect/src", module), "utf8")
   return [...source.matchAll(/^ *\* ```ts import\.meta\.vitest\n([\s\S]*?)^ *\* ```$/gm)]
@@ -18,7 +18,7 @@ const examplesOf = (module: string, keep: (code: string) => boolean): ReadonlyAr
     .filter(keep)
 }
 
-/** The same example on our breaker: what it promises in its last comment and what it comes to are exported. */
+/** The example on our breaker. It exports its result, and the expected one from its last comment. */
 const onOurs = (code: string): string => {
   const support = pathToFileURL(join(root, "packages/core/test/support/effectPersistence.ts")).href
   return code
@@ -28,8 +28,8 @@ const onOurs = (code: string): string => {
 
 const runExamples = (examples: ReadonlyArray<string>) => {
   for (const [index, code] of examples.entries()) {
-    const promise = /\/\/ => (.*)$/m.exec(code)?.[1] ?? "nothing"
-    it(`example ${index + 1} comes to ${promise}`, async () => {
+    const expectedText = /\/\/ => (.*)$/m.exec(code)?.[1] ?? "nothing"
+    it(`example ${index + 1} returns ${expectedText} on our breaker`, async () => {
       mkdirSync(join(root, "build"), { recursive: true })
       const folder = mkdtempSync(join(root, "build", "effect-docs-"))
       try {
@@ -46,15 +46,15 @@ const runExamples = (examples: ReadonlyArray<string>) => {
 }
 
 describe("EffectCircuitBreaker", () => {
-  describe("the examples of effect/persistence/CircuitBreaker, on ours", () => {
+  describe("examples of effect/persistence/CircuitBreaker", () => {
     const examples = examplesOf("persistence/CircuitBreaker.ts", (code) => !/Redis/.test(code))
-    it("are all there", () => assert.isAtLeast(examples.length, 8))
+    it("the examples are found", () => assert.isAtLeast(examples.length, 8))
     runExamples(examples)
   })
 
-  describe("the examples of HttpClient.withCircuitBreaker, on ours", () => {
+  describe("examples of HttpClient.withCircuitBreaker", () => {
     const examples = examplesOf("http/HttpClient.ts", (code) => code.includes("withCircuitBreaker"))
-    it("are all there", () => assert.isAtLeast(examples.length, 2))
+    it("the examples are found", () => assert.isAtLeast(examples.length, 2))
     runExamples(examples)
   })
 
@@ -64,7 +64,7 @@ describe("EffectCircuitBreaker", () => {
     )
   const fail = (breaker: Theirs.CircuitBreaker) => Effect.exit(breaker.execute(Effect.fail("503"), { key: "a" }))
 
-  it.effect("tells when to come back, in their error", () =>
+  it.effect("a refusal is Effect's CircuitOpen with retryAfter", () =>
     withTheirs((breaker) =>
       Effect.gen(function*() {
         yield* fail(breaker)
@@ -76,7 +76,7 @@ describe("EffectCircuitBreaker", () => {
       })
     ))
 
-  it.effect("refuses as half-open while a probe runs, and tells all their transitions", () =>
+  it.effect("a probe makes other calls fail with CircuitHalfOpen, and every transition is reported", () =>
     withTheirs((breaker) =>
       Effect.gen(function*() {
         const seen: Array<string> = []
@@ -98,7 +98,7 @@ describe("EffectCircuitBreaker", () => {
       }).pipe(Effect.scoped)
     ))
 
-  it.effect("a refusal of another breaker inside the call stays the call's own", () =>
+  it.effect("a refusal by another breaker inside the call is unchanged", () =>
     withTheirs((breaker) =>
       withTheirs((inner) =>
         Effect.gen(function*() {
@@ -110,7 +110,7 @@ describe("EffectCircuitBreaker", () => {
       )
     ))
 
-  it.effect("a classifier that dies is `Ignored`, and the call dies", () =>
+  it.effect("a classifier that dies counts as Ignored, and the call dies", () =>
     withTheirs((breaker) =>
       Effect.gen(function*() {
         const exit = yield* Effect.exit(
@@ -121,7 +121,7 @@ describe("EffectCircuitBreaker", () => {
       })
     ))
 
-  it.effect("tells a forced circuit in their words", () =>
+  it.effect("a forced circuit maps to Effect's states", () =>
     Effect.gen(function*() {
       const ours = yield* CircuitBreaker.CircuitBreaker
       const breaker = EffectCircuitBreaker.fromBreaker(ours)

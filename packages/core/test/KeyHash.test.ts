@@ -34,7 +34,7 @@ class Session {
   }
 }
 
-/** What the input of a call may consist of. */
+/** The values that the input of a call can contain. */
 type Value =
   | undefined
   | null
@@ -70,8 +70,8 @@ const texts = [
 ]
 const numbers = [0, 1, -1, 0.1, 10, 256, 2 ** 31, 2 ** 53, 1e308, Number.NaN, Number.POSITIVE_INFINITY]
 
-/** Chance that comes out the same each time. */
-class Chance {
+/** A reproducible random source. */
+class RandomValues {
   private state: number
 
   constructor(seed: number) {
@@ -81,7 +81,7 @@ class Chance {
   /** A whole number from zero, below the bound. */
   below(bound: number): number {
     this.state = (Math.imul(this.state, 1_664_525) + 1_013_904_223) >>> 0
-    // The low bits of such a generator repeat soon.
+    // The low bits of this generator repeat soon.
     return Math.floor(this.state / 2 ** 32 * bound)
   }
 
@@ -117,7 +117,7 @@ class Chance {
     }
   }
 
-  /** What most calls take: an object, with anything in its fields. */
+  /** The usual input: an object with any values in its fields. */
   request(depth: number): Value {
     return Object.fromEntries(this.several(() => [this.of(names), this.value(depth - 1)] as const))
   }
@@ -135,16 +135,16 @@ class Chance {
 const isRecord = (value: Value): value is { readonly [name: string]: Value } =>
   typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
-/** The same value, with whatever has no order put in another. */
-const reordered = (value: Value, chance: Chance): Value => {
-  const again = (value: Value) => reordered(value, chance)
+/** The same value, with fields, entries and elements in another order. */
+const reordered = (value: Value, random: RandomValues): Value => {
+  const again = (value: Value) => reordered(value, random)
   if (Array.isArray(value)) return value.map(again)
   if (value instanceof Map) {
-    return new Map(chance.shuffled(value as ReadonlyMap<Value, Value>).map(([key, item]) => [again(key), again(item)]))
+    return new Map(random.shuffled(value as ReadonlyMap<Value, Value>).map(([key, item]) => [again(key), again(item)]))
   }
-  if (value instanceof Set) return new Set(chance.shuffled(value as ReadonlySet<Value>).map(again))
+  if (value instanceof Set) return new Set(random.shuffled(value as ReadonlySet<Value>).map(again))
   if (isRecord(value)) {
-    return Object.fromEntries(chance.shuffled(Object.entries(value)).map(([name, item]) => [name, again(item)]))
+    return Object.fromEntries(random.shuffled(Object.entries(value)).map(([name, item]) => [name, again(item)]))
   }
   return Object.is(value, 0) ? -0 : value
 }
@@ -154,23 +154,23 @@ interface Changed {
   readonly changed: Value
 }
 
-/** The value with one change, somewhere in it. */
-const nearlyTheSame = (value: Value, chance: Chance): Changed => {
-  const inner = isRecord(value) && chance.below(4) > 0 ? Object.keys(value) : []
+/** The value with one change at a random place. */
+const nearlyTheSame = (value: Value, random: RandomValues): Changed => {
+  const inner = isRecord(value) && random.below(4) > 0 ? Object.keys(value) : []
   if (inner.length > 0) {
-    const name = chance.of(inner)
-    const { change, changed } = nearlyTheSame((value as { readonly [name: string]: Value })[name], chance)
+    const name = random.of(inner)
+    const { change, changed } = nearlyTheSame((value as { readonly [name: string]: Value })[name], random)
     return { change, changed: { ...(value as object), [name]: changed } }
   }
-  if (Array.isArray(value) && value.length > 0 && chance.below(4) > 0) {
-    const at = chance.below(value.length)
-    const { change, changed } = nearlyTheSame(value[at] as Value, chance)
+  if (Array.isArray(value) && value.length > 0 && random.below(4) > 0) {
+    const at = random.below(value.length)
+    const { change, changed } = nearlyTheSame(value[at] as Value, random)
     return { change, changed: value.with(at, changed) }
   }
-  return chance.of(changesOf(value))
+  return random.of(changesOf(value))
 }
 
-/** Every way in which the value as a whole may be changed a little. */
+/** Every small change of the value as a whole. */
 const changesOf = (value: Value): ReadonlyArray<Changed> => {
   const changes: Array<Changed> = [{ change: "wrapped in an array", changed: [value] }]
   const add = (change: string, changed: Value): void => void changes.push({ change, changed })
@@ -236,7 +236,7 @@ const nextAfter = (value: number): number => {
 
 describe("sha256", () => {
   it.each([0, 1, 3, 55, 56, 57, 63, 64, 65, 118, 119, 120, 127, 128, 129, 1000, 1 << 20])(
-    "agrees with node:crypto on %i bytes, with the help of the runtime and without",
+    "sha256 agrees with node:crypto on %i bytes, in the native and the portable version",
     (length) => {
       const bytes = Uint8Array.from({ length }, (_, i) => (i * 31 + length) & 0xff)
       assert.strictEqual(sha256(bytes), nodeSha256(bytes))
@@ -244,7 +244,7 @@ describe("sha256", () => {
     }
   )
 
-  it("agrees with node:crypto on bytes that are part of a larger buffer", () => {
+  it("sha256 agrees with node:crypto on a view of a larger buffer", () => {
     const bytes = new Uint8Array(300).fill(7).subarray(11, 211)
     assert.strictEqual(sha256(bytes), nodeSha256(bytes))
     assert.strictEqual(toHex(portableDigest(bytes)), nodeSha256(bytes))
@@ -252,7 +252,7 @@ describe("sha256", () => {
 })
 
 describe("the canonical form", () => {
-  it("holds a string as UTF-8", () => {
+  it("the canonical form contains a string as UTF-8", () => {
     for (
       const text of ["", "a", "é", "日本語", "👩‍🚀", "\u0000", "\u07ff\u0800\uffff\u{10000}\u{10ffff}", "x".repeat(5000)]
     ) {
@@ -261,22 +261,22 @@ describe("the canonical form", () => {
     }
   })
 
-  it("keeps lone surrogates apart, which UTF-8 replaces by one character", () => {
+  it("strings with different lone surrogates have different forms", () => {
     const texts = ["\ud800", "\ud801", "\udc00", "\ufffd", "\udc00\ud800", "\u{10000}", "a\ud800", "\ud800a"]
-    // Long texts are written by another way than short ones.
+    // Long strings take another code path than short ones.
     const all = [...texts, ...texts.map((text) => "x".repeat(100) + text)]
     assert.strictEqual(new Set(all.map(form)).size, all.length)
     assert.isTrue(form("\ud800").endsWith("eda080"))
     assert.isTrue(form("x".repeat(100) + "\ud800").endsWith("78eda080"))
   })
 
-  it("keeps apart texts that look alike and are written in other characters", () => {
+  it("strings that look alike in different characters have different forms", () => {
     const texts = ["\u00e9", "e\u0301", "\ufb01", "fi", "\u212b", "\u00c5", "\u200d", "", "a\u0000", "a"]
     const all = [...texts, ...texts.map((text) => "x".repeat(100) + text)]
     assert.strictEqual(new Set(all.map(form)).size, all.length)
   })
 
-  it("is written into a buffer that is wiped, and not shared with a key that is made meanwhile", () => {
+  it("the buffer of a form is wiped, and not shared with a key that is made meanwhile", () => {
     const prompt = "the secret of the prompt, longer than what a loop writes"
     let kept: Uint8Array = new Uint8Array()
     const length = withCanonical([prompt, new Set([prompt])], (bytes) => {
@@ -299,7 +299,7 @@ describe("the canonical form", () => {
     assert.strictEqual(form({ inner: [1, 2, 3] }), inner)
   })
 
-  it("keeps apart what looks alike", () => {
+  it("values that look alike have different forms", () => {
     const values: ReadonlyArray<unknown> = [
       undefined,
       null,
@@ -403,29 +403,29 @@ describe("the canonical form", () => {
     ["instances of a schema class", new Point({ x: 1, y: 2 }), new Point({ x: 1, y: 2 })],
     ["instances with a primary key", new Ticket("a"), new Ticket("a")],
     ["one object in two places", [{ a: 1 }, { a: 1 }], ((o) => [o, o])({ a: 1 })]
-  ])("is one for %s", (_, one, other) => {
+  ])("the form is the same for %s", (_, one, other) => {
     assert.strictEqual(form(one), form(other))
   })
 
-  it("is the same for 10,000 values whose fields, entries and elements come in another order", () => {
-    const chance = new Chance(20_260_903)
+  it("10,000 values keep their form when fields, entries and elements change their order", () => {
+    const random = new RandomValues(20_260_903)
     for (let i = 0; i < 10_000; i++) {
-      const value = chance.request(4)
-      assert.strictEqual(form(value), form(reordered(value, chance)), inspect(value, { depth: 9 }))
+      const value = random.request(4)
+      assert.strictEqual(form(value), form(reordered(value, random)), inspect(value, { depth: 9 }))
     }
   }, 30_000)
 
-  it("is another for each of 10,000 pairs that differ in one place", () => {
-    const chance = new Chance(20_260_904)
+  it("10,000 pairs of values that differ in one place have different forms", () => {
+    const random = new RandomValues(20_260_904)
     const changes = new Map<string, number>()
     const seen = new Map<string, Value>()
     for (let i = 0; i < 10_000; i++) {
-      const value = chance.request(4)
-      const { change, changed } = nearlyTheSame(value, chance)
+      const value = random.request(4)
+      const { change, changed } = nearlyTheSame(value, random)
       changes.set(change, (changes.get(change) ?? 0) + 1)
       const forms = [form(value), form(changed)] as const
       assert.notStrictEqual(forms[0], forms[1], `${change}: ${inspect([value, changed], { depth: 9 })}`)
-      // Nor does any other of the 20,000 have it, unless it is the same.
+      // No other of the 20,000 values has the same form, unless it is equal.
       for (const [index, one] of [value, changed].entries()) {
         const other = seen.get(forms[index]!)
         if (other === undefined) seen.set(forms[index]!, one)
@@ -437,18 +437,23 @@ describe("the canonical form", () => {
     assert.isAbove(seen.size, 14_000)
   }, 30_000)
 
-  // What a person would take for the same, said by somebody else: with all types, and everything unordered in order.
+  // An independent notion of equality: with all types, and everything unordered sorted.
   const spell = (value: Value): string => inspect(value, { depth: 9, sorted: true, maxStringLength: null })
 
   const values = Arbitrary.schema(Schema.Json)
-  it.effect.prop("is the same exactly for equal values", [values, values], ([one, other]) =>
-    Effect.sync(() => {
-      assert.strictEqual(form(one) === form(other), Equal.equals(one, other))
-      assert.strictEqual(form(one), form(structuredClone(one)))
-    }), { arbitrary: { runs: 300, seed: 7 } })
+  it.effect.prop(
+    "two JSON values have the same form exactly if they are equal",
+    [values, values],
+    ([one, other]) =>
+      Effect.sync(() => {
+        assert.strictEqual(form(one) === form(other), Equal.equals(one, other))
+        assert.strictEqual(form(one), form(structuredClone(one)))
+      }),
+    { arbitrary: { runs: 300, seed: 7 } }
+  )
 })
 
-describe("a key", () => {
+describe("keys", () => {
   const Ask = Deduplicator.operation<string>()("ask", { key: (input: unknown) => input })
   const useOf = (key: Deduplicator.Key<string, never>) =>
     Deduplicator.Deduplicator.use((deduplicator) => Effect.exit(deduplicator.dedupe(Effect.succeed("ran"), key))).pipe(
@@ -462,30 +467,33 @@ describe("a key", () => {
   it.effect.each<[what: string, input: unknown, path: string, found: string]>([
     ["a function", { messages: [{ send: () => 1 }] }, ".messages[0].send", "a function"],
     ["a symbol", [Symbol("x")], "[0]", "a symbol"],
-    ["a field named by a symbol", { a: { [Symbol("x")]: 1 } }, ".a", "a field that is named by a symbol"],
-    ["a cycle", cyclic, ".inner.deep", "a value that contains itself"],
+    ["a field named by a symbol", { a: { [Symbol("x")]: 1 } }, ".a", "a symbol key"],
+    ["a cycle", cyclic, ".inner.deep", "a circular reference"],
     [
       "a cycle through a map",
       ((map) => map.set("a", map))(new Map<string, unknown>()),
       "[0]",
-      "a value that contains itself"
+      "a circular reference"
     ],
-    ["too deep a nesting", deep, "[0]".repeat(512), "more than 512 levels"],
+    ["too deep a nesting", deep, "[0]".repeat(512), "more than 512 levels of nesting"],
     ["private state", { session: new Session("a", "secret") }, ".session", "an instance of a class"],
     ["a redacted value", Redacted.make("secret"), "", "an instance of a class"],
     ["a URL", new URL("http://localhost/a"), "", "an instance of a class"],
     ["a promise", Promise.resolve(1), "", "an instance of a class"]
-  ])("is refused for %s, where it is used, with the place of it", ([, input, path, found]) =>
-    Effect.gen(function*() {
-      const exit = yield* useOf(Ask(input))
-      assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause) && exit.cause.reasons.length === 1)
-      const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-      assert.instanceOf(defect, InvalidKey)
-      assert.deepStrictEqual([defect.operation, defect.path, defect.found], ["ask", path, found])
-      assert.notInclude(defect.message, "messages")
-    }))
+  ])(
+    "a key with %s is a defect where it is used, with the path of the value",
+    ([, input, path, found]) =>
+      Effect.gen(function*() {
+        const exit = yield* useOf(Ask(input))
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause) && exit.cause.reasons.length === 1)
+        const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+        assert.instanceOf(defect, InvalidKey)
+        assert.deepStrictEqual([defect.operation, defect.path, defect.found], ["ask", path, found])
+        assert.notInclude(defect.message, "messages")
+      })
+  )
 
-  it.effect("that cannot be made is a defect where it is used, whatever its function threw", () =>
+  it.effect("a key function that throws is a defect where the key is used", () =>
     Effect.gen(function*() {
       const Broken = Deduplicator.operation<string>()("broken", {
         key: (): unknown => {
@@ -496,20 +504,20 @@ describe("a key", () => {
       assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "boom")
     }))
 
-  it("holds a hash of the input, and nothing of the input itself", () => {
+  it("a key contains a hash of the input, and not the input", () => {
     const key = Ask({ prompt: "the secret of the prompt" })
     assert.match(key.id, /^[0-9a-f]{64}$/)
     assert.notInclude(JSON.stringify(key), "secret")
   })
 
-  it("is of its operation alone", () => {
+  it("keys of different operations differ for the same input", () => {
     const Other = Deduplicator.operation<string>()("other", { key: (input: unknown) => input })
     assert.notStrictEqual(Ask("x").id, Other("x").id)
     assert.strictEqual(Ask("x").id, Ask("x").id)
   })
 
-  it("keeps operations and tenants apart in 10,000 pairs that have nothing else to tell them", () => {
-    const chance = new Chance(20_260_905)
+  it("operations and tenants have different keys for 1,000 equal inputs", () => {
+    const random = new RandomValues(20_260_905)
     const ids = new Set<string>()
     const names = ["ask", "as", "k", "Ask", "ask ", "ask\u0000"]
     const byName = names.map((name) =>
@@ -521,14 +529,14 @@ describe("a key", () => {
       ] as const
     )
     for (let i = 0; i < 1_000; i++) {
-      // Its number makes each input another.
-      const input: Value = [i, chance.value(2)]
+      // The number makes each input unique.
+      const input: Value = [i, random.value(2)]
       for (const operations of byName) for (const make of operations) ids.add(make(input).id)
     }
     assert.strictEqual(ids.size, 1_000 * names.length * 4)
   }, 30_000)
 
-  it("keeps tenants apart, by option and by key", () => {
+  it("tenants have different keys, by the tenant option and as part of the input", () => {
     const Tenanted = Deduplicator.operation<string>()("ask", {
       key: (input: { readonly tenant: string; readonly text: string }) => input.text,
       tenant: (input) => input.tenant
@@ -537,7 +545,7 @@ describe("a key", () => {
     assert.strictEqual(new Set(ids.map((key) => key.id)).size, 4)
   })
 
-  it.effect("is made by the KeyHash of the fiber", () =>
+  it.effect("a key is made by the KeyHash of the fiber", () =>
     Effect.gen(function*() {
       const seen: Array<number> = []
       const key = yield* Effect.sync(() => Ask("x")).pipe(Effect.provideService(KeyHash, (bytes) => {
@@ -548,18 +556,19 @@ describe("a key", () => {
       assert.notStrictEqual(Ask("x").id, "mine")
     }))
 
-  it.effect("that a KeyHash has no text for is a defect where it is used: a promise would be one key for all", () =>
+  it.effect("a KeyHash that returns no string is a defect where the key is used", () =>
     Effect.gen(function*() {
       const digest = async (bytes: Uint8Array) => crypto.subtle.digest("SHA-256", bytes.slice())
       for (const hash of [digest, () => undefined, () => "", () => 7]) {
-        const wrong = hash as unknown as (bytes: Uint8Array) => string // as a caller in JavaScript may
+        // As a JavaScript caller can. Every promise would become the same key.
+        const wrong = hash as unknown as (bytes: Uint8Array) => string
         const key = yield* Effect.sync(() => Ask("x")).pipe(Effect.provideService(KeyHash, wrong))
         const exit = yield* useOf(key)
         assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "KeyHash has to return a non-empty string")
       }
     }))
 
-  it.effect("without the tenant that its operation asks for is a defect where it is used, and shared with nobody", () =>
+  it.effect("a key without the tenant that its operation requires is a defect where it is used", () =>
     Effect.gen(function*() {
       const Tenanted = Deduplicator.operation<string>()("tenanted", {
         key: () => "the same for all",
@@ -572,7 +581,7 @@ describe("a key", () => {
       assert.isTrue(Exit.isSuccess(yield* useOf(Tenanted({ customer: "" }))))
     }))
 
-  it.effect("is made from bytes that a KeyHash may keep", () =>
+  it.effect("a KeyHash can keep the bytes that it gets", () =>
     Effect.gen(function*() {
       const kept: Array<Uint8Array> = []
       const hash = (bytes: Uint8Array) => {

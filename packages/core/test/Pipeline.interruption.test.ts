@@ -1,25 +1,28 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Duration, Effect, References, Stream } from "effect"
 import * as Pipeline from "../src/Pipeline.ts"
 import * as RetryPolicy from "../src/RetryPolicy.ts"
 import { interruptEverywhere } from "./support/probe.ts"
 
-// Not `yields`: it repeats, and what repeats asks the clock to sleep.
+// Each test makes hundreds of runs, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
+
+// Not `yields`, which repeats, and so sleeps on the clock.
 const turns = (left: number): Effect.Effect<void> =>
   left <= 0 ? Effect.void : Effect.andThen(Effect.yieldNow, Effect.suspend(() => turns(left - 1)))
 
-/** Runs it on a clock on which a short sleep is over after three turns of the scheduler: it can be interrupted in its sleep. */
-const hasty = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+/** Runs an effect on a clock whose short sleeps take three scheduler turns, so that an interruption can hit a sleep. */
+const onFastClock = <A, E, R>(self: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Clock.Clock, (clock) => {
     const sleep = (duration: Duration.Duration) => Duration.toMinutes(duration) > 1 ? Effect.never : turns(3)
     return Effect.provideService(self, Clock.Clock, { ...clock, sleep })
   })
 
-/** What was opened, and how often each of it was closed. */
+/** Counts how often each opened resource was closed. */
 class Ledger {
   readonly closed: Array<number> = []
 
-  /** Holds something for so many turns, and takes a turn to give it back. */
+  /** Holds a resource for so many turns, and takes one turn to release it. */
   readonly hold = <A, E, R>(held: number, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.acquireUseRelease(
       Effect.sync(() => this.closed.push(0) - 1),
@@ -44,10 +47,10 @@ class Ledger {
     })
 }
 
-// From giving way every few operations, which is fine and does not get far, to giving way only where the work does.
+// From yielding every few operations, which interrupts early, to yielding only where the stages do.
 const operationsBeforeYield = [4, 6, 9, 14, 24, 48, 2_048]
 
-/** Tells how much was opened in the longest run that was probed. */
+/** Interrupts a run at every point. Returns how many resources the longest run opened. */
 const probe = (run: (ledger: Ledger) => Effect.Effect<unknown, unknown>) =>
   Effect.gen(function*() {
     let most = 0
@@ -56,7 +59,7 @@ const probe = (run: (ledger: Ledger) => Effect.Effect<unknown, unknown>) =>
       make: Effect.sync(() => new Ledger()),
       run: (ledger) =>
         Effect.provideService(
-          hasty(run(ledger)),
+          onFastClock(run(ledger)),
           References.MaxOpsBeforeYield,
           operationsBeforeYield[nth++ % operationsBeforeYield.length] ?? 0
         ),
@@ -70,7 +73,7 @@ const probe = (run: (ledger: Ledger) => Effect.Effect<unknown, unknown>) =>
     return most
   })
 
-/** It takes longer than its timeout, is tried again, and recovered from; then it answers in time. */
+/** A stage that times out, is retried and recovered from, and a stage that succeeds in time. */
 const eventful = ({ hold }: Ledger) => {
   const nested = Pipeline.make<number>("nested").pipe(
     Pipeline.stage("slow", (n) => hold(9, Effect.succeed(n)), {
@@ -86,8 +89,8 @@ const eventful = ({ hold }: Ledger) => {
   )
 }
 
-// Two attempts and their recovery, the failure and its recovery, and the answer.
-const allOfIt = 6
+// Two attempts and their recovery, the failure and its recovery, and the success.
+const resourcesOfEventful = 6
 
 const brief = ({ hold }: Ledger) =>
   Pipeline.make<number>("brief").pipe(
@@ -104,31 +107,31 @@ const ways = [
   ["as they finish", { concurrency: 3, unordered: true }]
 ] as const
 
-describe("Pipeline, interrupted at every point", () => {
-  it.effect("closes what its stages opened, once, through timeouts, retries and recoveries", () =>
+describe("Pipeline under interruption", () => {
+  it.effect("a pipeline interrupted anywhere closes each resource once, through timeouts, retries and recoveries", () =>
     Effect.gen(function*() {
-      assert.strictEqual(yield* probe((ledger) => eventful(ledger)(1)), allOfIt)
+      assert.strictEqual(yield* probe((ledger) => eventful(ledger)(1)), resourcesOfEventful)
     }))
 
-  it.effect("does so with timings too", () =>
+  it.effect("a pipeline with timings interrupted anywhere closes each resource once", () =>
     Effect.gen(function*() {
-      assert.strictEqual(yield* probe((ledger) => Pipeline.withTimings(eventful(ledger))(1)), allOfIt)
+      assert.strictEqual(yield* probe((ledger) => Pipeline.withTimings(eventful(ledger))(1)), resourcesOfEventful)
     }))
 
   for (const [way, options] of ways) {
-    it.effect(`leaves nothing of a stream, ${way}`, () =>
+    it.effect(`a stream interrupted anywhere leaves nothing behind, ${way}`, () =>
       probe((ledger) => Stream.runDrain(Pipeline.runStream(Stream.range(1, 8), brief(ledger), options))))
 
-    it.effect(`leaves nothing of a stream of exits, ${way}`, () =>
+    it.effect(`a stream of exits interrupted anywhere leaves nothing behind, ${way}`, () =>
       probe((ledger) =>
         Pipeline.runStreamExit(Stream.range(1, 8), brief(ledger), options).pipe(
-          // A consumer that is slower than what it consumes.
+          // A slow consumer.
           Stream.runForEach(() => turns(4))
         )
       ))
   }
 
-  it.effect("leaves nothing of a stream one of whose inputs fails meanwhile", () =>
+  it.effect("a stream with a failing input interrupted anywhere leaves nothing behind", () =>
     probe((ledger) => {
       const failing = Pipeline.make<number>("failing").pipe(
         Pipeline.stage("hold", (n) => ledger.hold(12, n === 5 ? Effect.fail(n) : Effect.succeed(n)))

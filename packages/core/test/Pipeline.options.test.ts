@@ -6,7 +6,7 @@ import * as RetryPolicy from "../src/RetryPolicy.ts"
 
 const ask = (text: string): Effect.Effect<string, "down"> => Effect.succeed(text)
 
-/** A pipeline of one stage with options that no compiler has seen. */
+/** A pipeline of one stage with unchecked options. */
 const withOptions = (options: unknown) =>
   Pipeline.make<string>("p").pipe(Pipeline.stage("ask", ask, options as Pipeline.StageOptions))
 
@@ -19,7 +19,7 @@ const defectOf = <A, E>(self: Effect.Effect<A, E>) =>
     (cause) => cause.reasons.map((reason) => Cause.isDieReason(reason) && reason.defect)
   )
 
-const rubbish: ReadonlyArray<readonly [option: string, options: unknown]> = [
+const invalidOptions: ReadonlyArray<readonly [option: string, options: unknown]> = [
   ["ask.timeout", { timeout: 0 }],
   ["ask.timeout", { timeout: -1 }],
   ["ask.timeout", { timeout: Number.NaN }],
@@ -36,6 +36,7 @@ const rubbish: ReadonlyArray<readonly [option: string, options: unknown]> = [
   ["ask.retry.policy.maxAttempts", { retry: { policy: RetryPolicy.exponential({ maxAttempts: Number.NaN }) } }],
   ["ask.retry.classify", { retry: { policy: RetryPolicy.exponential(), classify: "always" } }],
   ["ask.retry.nested", { retry: { policy: RetryPolicy.exponential(), nested: "mine" } }],
+  ["ask.retry.delay", { retry: { policy: RetryPolicy.exponential(), delay: 1 } }],
   ["ask.retry.onAttempt", { retry: { policy: RetryPolicy.exponential(), onAttempt: 1 } }],
   ["ask.recover", { recover: "a word" }],
   ["ask.recover", { recover: null }],
@@ -44,12 +45,12 @@ const rubbish: ReadonlyArray<readonly [option: string, options: unknown]> = [
   ["ask.options", 1_000]
 ]
 
-describe("Pipeline, options", () => {
-  for (const [option, options] of rubbish) {
+describe("Pipeline options", () => {
+  for (const [option, options] of invalidOptions) {
     const name = typeof options === "object" && options !== null
       ? Object.entries(options).flat().map(String).join(": ")
       : String(options)
-    it.effect(`are not looked at when it is built, and refused by validate and before it runs: ${name}`, () =>
+    it.effect(`an invalid stage option is refused by validate and before the pipeline runs: ${name}`, () =>
       Effect.gen(function*() {
         let ran = 0
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -66,7 +67,7 @@ describe("Pipeline, options", () => {
       }))
   }
 
-  it.effect("are refused all at once, each under its stage, those of nested pipelines too", () =>
+  it.effect("all invalid options are refused at once, by stage, including nested pipelines", () =>
     Effect.gen(function*() {
       const inner = Pipeline.make<string>("inner").pipe(
         Pipeline.stage("ask", ask, { timeout: -1 }),
@@ -89,7 +90,7 @@ describe("Pipeline, options", () => {
       assert.deepStrictEqual(yield* issuesOf(Pipeline.validate(outer)), all)
     }))
 
-  it.effect("that are refused are no stage's failure, and nothing recovers from them", () =>
+  it.effect("InvalidOptions is not a stage's failure, and no recovery handles it", () =>
     Effect.gen(function*() {
       const inner = withOptions({ timeout: -1 })
       const outer = Pipeline.make<string>("outer").pipe(
@@ -98,14 +99,14 @@ describe("Pipeline, options", () => {
       const cause = yield* Effect.flip(Effect.sandbox(outer("x")))
       assert.isTrue(Cause.hasDies(cause))
       assert.isTrue(Option.isNone(Pipeline.failedStage(cause)))
-      // Who calls it in a function hides it from the check: then it is a defect of that stage.
+      // A pipeline called inside a function is hidden from the check. Its defect is that of the calling stage.
       const hiding = Pipeline.make<string>("hiding").pipe(Pipeline.stage("call", (text) => inner(text)))
       yield* Pipeline.validate(hiding)
       const found = yield* Effect.flip(Effect.sandbox(hiding("x")))
       assert.strictEqual(Option.getOrUndefined(Pipeline.failedStage(found))?.stage, "call")
     }))
 
-  it.effect("that make sense are handed back as the pipeline that they are", () =>
+  it.effect("validate returns a valid pipeline unchanged", () =>
     Effect.gen(function*() {
       const pipeline = withOptions({ timeout: "30 days", retry: RetryPolicy.none, recover: ask })
       assert.strictEqual(yield* Pipeline.validate(pipeline), pipeline)
@@ -114,7 +115,7 @@ describe("Pipeline, options", () => {
       assert.strictEqual(yield* withOptions(undefined)("x"), "x")
     }))
 
-  it.effect("names that are no strings, and a stage that is no function, are refused as well", () =>
+  it.effect("names that are no strings and a stage that is no function are refused", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>(7 as unknown as string).pipe(
         Pipeline.stage(8 as unknown as string, ask),
@@ -125,7 +126,7 @@ describe("Pipeline, options", () => {
       assert.strictEqual(defect && (defect as InvalidOptions)._tag, "InvalidOptions")
     }))
 
-  it.effect("of a stream are refused when it is run, before it reads an input", () =>
+  it.effect("invalid stream options are refused before the stream reads an input", () =>
     Effect.gen(function*() {
       let read = 0
       const inputs = Stream.tap(Stream.make("a"), () => Effect.sync(() => read++))

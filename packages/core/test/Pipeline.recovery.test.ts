@@ -12,8 +12,8 @@ const failedStage = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 const down = (_: string): Effect.Effect<string, "down"> => Effect.fail("down")
 const twice = RetryPolicy.constant({ maxAttempts: 2, baseDelay: "1 second", jitter: "none" })
 
-describe("Pipeline, recovery of a stage", () => {
-  it.effect("goes on with what the recovery answers, made of the error and the stage's input", () =>
+describe("recovery of a Pipeline stage", () => {
+  it.effect("a pipeline continues with the result of the recovery, which gets the error and the input", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -24,7 +24,7 @@ describe("Pipeline, recovery of a stage", () => {
     }))
 
   for (const [how, ask] of [["at once", Effect.succeed("fine")], ["later", Effect.sync(() => "fine")]] as const) {
-    it.effect(`leaves a stage alone that answers ${how}`, () =>
+    it.effect(`the recovery of a stage that succeeds ${how} is not called`, () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(
           Pipeline.stage("ask", (): Effect.Effect<string, "down"> => ask, { recover: () => Effect.die("not needed") })
@@ -33,7 +33,7 @@ describe("Pipeline, recovery of a stage", () => {
       }))
   }
 
-  it.effect("is asked once, after the last attempt, with what that failed with", () =>
+  it.effect("a recovery is called once, after the last attempt, with its error", () =>
     Effect.gen(function*() {
       let attempts = 0
       const recovered: Array<string> = []
@@ -50,7 +50,7 @@ describe("Pipeline, recovery of a stage", () => {
       assert.deepStrictEqual(recovered, ["failure 2"])
     }))
 
-  it.effect("sees StageTimeout, and has no time of its own", () =>
+  it.effect("a recovery gets StageTimeout, and the stage's timeout does not limit it", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", (): Effect.Effect<string, "down"> => Effect.never, {
@@ -65,7 +65,7 @@ describe("Pipeline, recovery of a stage", () => {
       assert.strictEqual(yield* Fiber.join(fiber), "StageTimeout")
     }))
 
-  it.effect("is not asked about a defect, not even beside a failure", () =>
+  it.effect("a recovery is not called for a defect, not even with a failure beside it", () =>
     Effect.gen(function*() {
       const dying = (cause: Cause.Cause<"down">) =>
         Pipeline.make<string>("p").pipe(
@@ -91,10 +91,10 @@ describe("Pipeline, recovery of a stage", () => {
       })
     }))
 
-  it.effect("is not asked about an interruption", () =>
+  it.effect("a recovery is not called for an interruption", () =>
     Effect.gen(function*() {
-      let asked = 0
-      const recover = () => Effect.sync(() => `${++asked}`)
+      let calls = 0
+      const recover = () => Effect.sync(() => `${++calls}`)
       const waits = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", (): Effect.Effect<string, "down"> => Effect.never, { recover })
       )
@@ -107,10 +107,10 @@ describe("Pipeline, recovery of a stage", () => {
         Pipeline.stage("ask", (): Effect.Effect<string, "down"> => Effect.interrupt, { recover })
       )
       assert.isTrue(Cause.hasInterruptsOnly(yield* causeOf(stops("x"))))
-      assert.strictEqual(asked, 0)
+      assert.strictEqual(calls, 0)
     }))
 
-  it.effect("fails with its own error where it fails, and says so", () =>
+  it.effect("a recovery that fails replaces the error, and failedStage says during Recovery", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -125,7 +125,7 @@ describe("Pipeline, recovery of a stage", () => {
       })
     }))
 
-  it.effect("takes a throw of the recovery for a defect of it", () =>
+  it.effect("a recovery that throws is a defect during Recovery", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", down, {
@@ -139,7 +139,7 @@ describe("Pipeline, recovery of a stage", () => {
       assert.strictEqual(Option.getOrUndefined(Pipeline.failedStage(cause))?.during, "Recovery")
     }))
 
-  it.effect("lets an error pass that it fails with again, with all that is noted on its cause", () =>
+  it.effect("a recovery that fails with the same error keeps the annotations of its cause", () =>
     Effect.gen(function*() {
       const error = new Error("of the inner stage")
       const inner = Pipeline.make<string>("inner").pipe(
@@ -158,7 +158,7 @@ describe("Pipeline, recovery of a stage", () => {
       assert.strictEqual(Option.getOrUndefined(RetryPolicy.stopped(cause))?.why, "Attempts")
     }))
 
-  it.effect("stands around a whole pipeline that is a stage, and names itself when it fails anew", () =>
+  it.effect("a recovery of a nested pipeline gets its error and its input, and is named when it fails", () =>
     Effect.gen(function*() {
       const inner = Pipeline.make<string>("inner").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -175,7 +175,7 @@ describe("Pipeline, recovery of a stage", () => {
       })
     }))
 
-  it.effect("may be a pipeline of its own, whose failing stage is then named", () =>
+  it.effect("a recovery can be a pipeline, whose failing stage is then named", () =>
     Effect.gen(function*() {
       const fallback = Pipeline.make<string>("fallback").pipe(
         Pipeline.stage("look up", (_: string) => Effect.fail("not found" as const))
@@ -191,7 +191,7 @@ describe("Pipeline, recovery of a stage", () => {
       })
     }))
 
-  it("is told by describe", () => {
+  it("describe lists a recovery", () => {
     const pipeline = Pipeline.make<string>("p").pipe(
       Pipeline.stage("ask", down, { timeout: "1 second", retry: twice, recover: () => Effect.succeed("") })
     )
@@ -199,8 +199,8 @@ describe("Pipeline, recovery of a stage", () => {
   })
 })
 
-describe("Pipeline, retry of a stage with a classifier of its own", () => {
-  it.effect("is not tried again where the classifier calls the failure final", () =>
+describe("retry of a Pipeline stage with a classifier", () => {
+  it.effect("a failure classified as final is not retried", () =>
     Effect.gen(function*() {
       let calls = 0
       const pipeline = Pipeline.make<string>("p").pipe(
@@ -218,7 +218,7 @@ describe("Pipeline, retry of a stage with a classifier of its own", () => {
       (text: string) => Effect.sync(() => text)
     ]] as const
   ) {
-    it.effect(`is tried again where it calls an answer that came ${how} a failure`, () =>
+    it.effect(`a result that came ${how} and is classified as a failure is retried`, () =>
       Effect.gen(function*() {
         let calls = 0
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -235,7 +235,7 @@ describe("Pipeline, retry of a stage with a classifier of its own", () => {
       }))
   }
 
-  it("shows its policy", () => {
+  it("describe and stages show the retry policy", () => {
     const pipeline = Pipeline.make<string>("p").pipe(
       Pipeline.stage("ask", Effect.succeed<string>, { retry: { policy: twice, classify: () => undefined } })
     )

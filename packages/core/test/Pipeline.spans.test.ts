@@ -5,7 +5,7 @@ import * as Pipeline from "../src/Pipeline.ts"
 import * as RetryPolicy from "../src/RetryPolicy.ts"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
-/** Keeps every span, and how often each was ended. */
+/** A tracer that keeps every span and counts how often each was ended. */
 const capture = () => {
   const spans: Array<Tracer.NativeSpan> = []
   const ends = new Map<Tracer.NativeSpan, number>()
@@ -25,7 +25,7 @@ const capture = () => {
   return { spans, ends, tracer }
 }
 
-/** The spans of a run, each as its name, its parent's name, and its attributes. */
+/** Runs an effect for an hour of the test clock. Returns its spans. */
 const spansOf = <A, E>(self: Effect.Effect<A, E>) =>
   Effect.gen(function*() {
     const { spans, tracer } = capture()
@@ -46,7 +46,7 @@ const attributesOf = (span: Tracer.NativeSpan | undefined) => Object.fromEntries
 
 const exitOf = (span: Tracer.NativeSpan | undefined) => span?.status._tag === "Ended" ? span.status.exit : undefined
 
-/** Whether a text can be got at from a value, by whatever way. */
+/** Whether a text can be reached from a value by any path. */
 const reaches = (root: unknown, text: string): boolean => {
   const seen = new Set<unknown>()
   const left: Array<unknown> = [root]
@@ -71,8 +71,8 @@ class Refused extends Schema.TaggedError<Refused>()("Refused", { text: Schema.St
   }
 }
 
-describe("Pipeline, spans", () => {
-  it.effect("has one for the run, and one below it for each stage, nested as the pipelines are", () =>
+describe("Pipeline spans", () => {
+  it.effect("a run has a span, with a child span for each stage, nested like the pipelines", () =>
     Effect.gen(function*() {
       const inner = Pipeline.make<string>("inner").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -99,7 +99,7 @@ describe("Pipeline, spans", () => {
       ])
     }))
 
-  it.effect("builds none where there is no tracer, or where tracing is off", () =>
+  it.effect("there are no spans without a tracer or with tracing off", () =>
     Effect.gen(function*() {
       const seen: Array<string | undefined> = []
       const look = Effect.map(
@@ -118,7 +118,7 @@ describe("Pipeline, spans", () => {
       assert.deepStrictEqual(spans, [])
     }))
 
-  it.effect("shows how often a stage was tried, how often its time ran out, and that it was recovered", () =>
+  it.effect("a stage's span shows attempts, timeouts and recovery", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -150,7 +150,7 @@ describe("Pipeline, spans", () => {
       assert.deepStrictEqual(exitOf(ask), Exit.void)
     }))
 
-  it.effect("shows the stage that failed, and the tag of its error", () =>
+  it.effect("spans show the failed stage and the tag of its error", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -179,7 +179,7 @@ describe("Pipeline, spans", () => {
     ]
   ]
   for (const [what, ask, shown] of endings) {
-    it.effect(`tells ${what} from the other endings`, () =>
+    it.effect(`spans show ${what} as a distinct ending`, () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("ask", () => ask))
         const [run, span] = yield* spansOf(pipeline("x"))
@@ -192,7 +192,7 @@ describe("Pipeline, spans", () => {
       }))
   }
 
-  it.effect("never holds an input, an answer or an error's message, by whatever way", () =>
+  it.effect("no span contains an input, a result or an error message", () =>
     Effect.gen(function*() {
       const tag = { text: "canary in" }
       const inner = Pipeline.make<typeof tag>("inner").pipe(
@@ -219,12 +219,12 @@ describe("Pipeline, spans", () => {
         "inner/fail"
       ])
       assert.isFalse(spans.some((span) => reaches(span, "canary")))
-      // The walk would have found it.
+      // The search finds a text that is there.
       const [found] = yield* spansOf(Effect.withSpan(Effect.fail(new Refused({ text: "canary" })), "theirs"))
       assert.isTrue(reaches(found, "canary"))
     }))
 
-  it.effect("is said of an error of its own kind, with its name and no more, to whoever prints errors", () =>
+  it.effect("a printed span error has the name of the error and no message of it", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", (text) => Effect.fail(new Refused({ text })))
@@ -236,7 +236,7 @@ describe("Pipeline, spans", () => {
       assert.deepStrictEqual(printed.map((error) => [error.name, error.message]), [["Refused", "p/ask failed"]])
     }))
 
-  it.effect("gives the stages the same answers, failures and annotations as without a tracer", () =>
+  it.effect("results, failures and annotations are the same with and without a tracer", () =>
     Effect.gen(function*() {
       const { tracer } = capture()
       const traced = <A, E>(self: Effect.Effect<A, E>) => Effect.provideService(self, Tracer.Tracer, tracer)
@@ -254,7 +254,7 @@ describe("Pipeline, spans", () => {
       assert.deepStrictEqual(Pipeline.failedStage(with_), Pipeline.failedStage(without))
     }))
 
-  it.effect("is ended once, wherever the run is interrupted", () =>
+  it.effect("every span of a run interrupted anywhere is ended once", () =>
     Effect.gen(function*() {
       const points = yield* interruptEverywhere({
         make: Effect.sync(capture),
@@ -272,5 +272,5 @@ describe("Pipeline, spans", () => {
           })
       })
       assert.isAtLeast(points, 300)
-    }))
+    }), 40_000)
 })

@@ -9,7 +9,7 @@ const failedStage = (exit: Exit.Exit<unknown, unknown>) =>
 
 const orders = [["in order", false], ["as they finish", true]] as const
 
-/** All the ways to run a stream, with the same elements: numbers. */
+/** All operators that run a stream, with numbers for elements. */
 const ways = [
   ["runStream", Pipeline.runStream],
   [
@@ -24,7 +24,7 @@ const ways = [
   ]
 ] as const
 
-/** The exits of four inputs, of which the second fails and the fourth dies. */
+/** Fails for the input 2 and dies for the input 4. */
 const fickle = Pipeline.make<number>("fickle").pipe(
   Pipeline.stage(
     "look",
@@ -32,10 +32,10 @@ const fickle = Pipeline.make<number>("fickle").pipe(
   )
 )
 
-describe("Pipeline, streams", () => {
-  it.effect("answers every input, in order, whatever runs at once", () =>
+describe("Pipeline streams", () => {
+  it.effect("results come in the order of the inputs, or as they finish when unordered", () =>
     Effect.gen(function*() {
-      // The later the input, the sooner its answer.
+      // The later the input, the sooner its result.
       const slow = Pipeline.make<number>("slow").pipe(
         Pipeline.stage("wait", (n) => Effect.delay(Effect.succeed(n), Duration.millis(100 - n)))
       )
@@ -51,7 +51,7 @@ describe("Pipeline, streams", () => {
       assert.deepStrictEqual(yield* Fiber.join(unordered), [4, 3, 2, 1])
     }))
 
-  it.effect("runs one input at a time unless told otherwise, and never more than told", () =>
+  it.effect("one input runs at a time by default, and never more than concurrency", () =>
     Effect.gen(function*() {
       let running = 0
       let most = 0
@@ -83,7 +83,7 @@ describe("Pipeline, streams", () => {
     }))
 
   for (const concurrency of [1, 3]) {
-    it.effect(`fails on the first input that fails, and still knows the stage (${concurrency} at once)`, () =>
+    it.effect(`runStream fails with the first input that fails, and names its stage (${concurrency} at once)`, () =>
       Effect.gen(function*() {
         const seen: Array<number> = []
         const exit = yield* Stream.make(1, 2, 3).pipe(
@@ -96,7 +96,7 @@ describe("Pipeline, streams", () => {
         assert.strictEqual(failedStage(exit)?.stage, "look")
       }))
 
-    it.effect(`tells how each input ended, and goes on (${concurrency} at once)`, () =>
+    it.effect(`runStreamExit emits the exit of each input and continues (${concurrency} at once)`, () =>
       Effect.gen(function*() {
         const exits = yield* Stream.range(1, 5).pipe(
           Pipeline.runStreamExit(fickle, { concurrency }),
@@ -116,14 +116,14 @@ describe("Pipeline, streams", () => {
       }))
   }
 
-  it.effect("ends with the error of the inputs, also when it collects exits", () =>
+  it.effect("an error of the inputs ends runStream and runStreamExit", () =>
     Effect.gen(function*() {
       const inputs = Stream.concat(Stream.make(1), Stream.fail("no more" as const))
       assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStream(inputs, fickle))), "no more")
       assert.strictEqual(yield* Effect.flip(Stream.runDrain(Pipeline.runStreamExit(inputs, fickle))), "no more")
     }))
 
-  it.effect("reads and runs nothing before it is run itself", () =>
+  it.effect("a stream reads no input before it runs", () =>
     Effect.gen(function*() {
       let read = 0
       const inputs = Stream.fromEffectRepeat(Effect.sync(() => ++read))
@@ -140,7 +140,7 @@ describe("Pipeline, streams", () => {
 
   for (const [order, unordered] of orders) {
     for (const concurrency of [1, 2, 3, 5]) {
-      it.effect(`reads at most ${concurrency} ahead of its consumer, ${order}`, () =>
+      it.effect(`a stream reads at most ${concurrency} inputs ahead of its consumer, ${order}`, () =>
         Effect.gen(function*() {
           let read = 0
           let consumed = 0
@@ -165,7 +165,7 @@ describe("Pipeline, streams", () => {
               ))
           )
           const consumer = yield* Pipeline.runStream(inputs, pipeline, { concurrency, unordered }).pipe(
-            // It is slower than the pipeline, then faster.
+            // First slower than the pipeline, then faster.
             Stream.mapEffect((n) => (consumed++, Effect.as(Effect.sleep(consumed < 10 ? 100 : 1), n))),
             Stream.take(30),
             Stream.runCollect,
@@ -175,12 +175,12 @@ describe("Pipeline, streams", () => {
           const answers = yield* Fiber.join(consumer)
           assert.deepStrictEqual(answers.toSorted((a, b) => a - b).slice(0, 10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
           assert.strictEqual(most, concurrency)
-          // What the consumer is busy with was handed on: it is counted as consumed.
+          // The element that the consumer handles counts as consumed.
           assert.strictEqual(mostAhead, concurrency)
         }))
     }
 
-    it.effect(`stops all that runs at once when its consumer leaves, waits for it, and starts no more, ${order}`, () =>
+    it.effect(`a consumer that leaves interrupts the running inputs, waits for them and starts no more, ${order}`, () =>
       Effect.gen(function*() {
         for (const [, run] of ways) {
           const log: Array<string> = []
@@ -208,7 +208,7 @@ describe("Pipeline, streams", () => {
         }
       }))
 
-    it.effect(`stops the others when one fails, ${order}`, () =>
+    it.effect(`a failing input interrupts the others, ${order}`, () =>
       Effect.gen(function*() {
         let stopped = 0
         const pipeline = Pipeline.make<number>("p").pipe(
@@ -228,7 +228,7 @@ describe("Pipeline, streams", () => {
         assert.strictEqual(stopped, 2)
       }))
 
-    it.effect(`hands on the results of all inputs before the failure of the inputs, ${order}`, () =>
+    it.effect(`all results are emitted before the failure of the inputs, ${order}`, () =>
       Effect.gen(function*() {
         const slow = Pipeline.make<number>("slow").pipe(
           Pipeline.stage("wait", (n) => Effect.delay(Effect.succeed(n), Duration.seconds(4 - n)))
@@ -246,7 +246,7 @@ describe("Pipeline, streams", () => {
         assert.deepStrictEqual(seen, unordered ? [3, 2, 1] : [1, 2, 3])
       }))
 
-    it.effect(`hands on thousands of results that waited for one, without running out of stack, ${order}`, () =>
+    it.effect(`thousands of results that waited for the first do not overflow the stack, ${order}`, () =>
       Effect.gen(function*() {
         const gate = yield* Latch.make()
         const first = Pipeline.make<number>("first").pipe(
@@ -264,7 +264,7 @@ describe("Pipeline, streams", () => {
         assert.strictEqual(answers[0], unordered ? 2 : 1)
       }))
 
-    it.effect(`ends with the interruption of a stage that interrupts itself, ${order}`, () =>
+    it.effect(`a stage that interrupts itself ends the stream with an interruption, ${order}`, () =>
       Effect.gen(function*() {
         const stops = Pipeline.make<number>("stops").pipe(
           Pipeline.stage("stop", (n) => n === 2 ? Effect.interrupt : Effect.succeed(n))
@@ -275,7 +275,7 @@ describe("Pipeline, streams", () => {
       }))
   }
 
-  it.effect("says which input an exit belongs to, and at which place it stood", () =>
+  it.effect("runStreamEntries emits each exit with its input and its index", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<number>("p").pipe(
         Pipeline.stage("wait", (n) =>

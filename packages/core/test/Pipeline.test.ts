@@ -18,7 +18,7 @@ const failedStage = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 
 describe("Pipeline", () => {
   describe("running", () => {
-    it.effect("runs its stages in order, each on the answer of the one before", () =>
+    it.effect("stages run in order, each with the result of the one before", () =>
       Effect.gen(function*() {
         const shout = Pipeline.make<string>("shout").pipe(
           trim,
@@ -30,13 +30,13 @@ describe("Pipeline", () => {
         assert.deepStrictEqual(yield* shout.pipe(Pipeline.run("  hello ")), ["HELLO", 5])
       }))
 
-    it.effect("without stages returns its input as it is", () =>
+    it.effect("a pipeline without stages returns its input", () =>
       Effect.gen(function*() {
         const input = { text: "hello" }
         assert.strictEqual(yield* Pipeline.make<typeof input>("empty")(input), input)
       }))
 
-    it.effect("stops at the stage that fails", () =>
+    it.effect("a pipeline stops at the stage that fails", () =>
       Effect.gen(function*() {
         let later = 0
         const pipeline = Pipeline.make<string>("short").pipe(
@@ -48,7 +48,7 @@ describe("Pipeline", () => {
         assert.strictEqual(later, 0)
       }))
 
-    it.effect("calls nothing until it is run, and its functions anew each time", () =>
+    it.effect("stage functions are called when the pipeline runs, anew each time", () =>
       Effect.gen(function*() {
         let calls = 0
         const call = Pipeline.make<string>("lazy").pipe(
@@ -63,7 +63,7 @@ describe("Pipeline", () => {
         assert.strictEqual(calls, 2)
       }))
 
-    it.effect("leaves the pipeline that it extends as it was", () =>
+    it.effect("adding a stage does not change the pipeline it extends", () =>
       Effect.gen(function*() {
         const short = Pipeline.make<string>("base").pipe(trim)
         const long = short.pipe(upper)
@@ -71,7 +71,7 @@ describe("Pipeline", () => {
         assert.strictEqual(yield* long(" a "), "A")
       }))
 
-    it.effect("needs what its stages need, and gets it from the caller", () =>
+    it.effect("a pipeline requires the services of its stages", () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("needy").pipe(
           Pipeline.stage("ask", (text) => Db.use((db) => db.ask(text))),
@@ -83,7 +83,7 @@ describe("Pipeline", () => {
         assert.strictEqual(answer, "WHY?")
       }))
 
-    it.effect("runs a thousand stages, a thousand pipelines deep, without running out of stack", () =>
+    it.effect("a thousand stages, a thousand pipelines deep, do not overflow the stack", () =>
       Effect.gen(function*() {
         let pipeline = Pipeline.make<number>("long")
         for (let n = 0; n < 1_000; n++) {
@@ -97,7 +97,7 @@ describe("Pipeline", () => {
   })
 
   describe("nesting", () => {
-    it.effect("runs a pipeline as a stage", () =>
+    it.effect("a pipeline can be a stage", () =>
       Effect.gen(function*() {
         const inner = Pipeline.make<string>("inner").pipe(trim, upper)
         const outer = Pipeline.make<number>("outer").pipe(
@@ -107,7 +107,7 @@ describe("Pipeline", () => {
         assert.strictEqual(yield* outer(7), "N7")
       }))
 
-    it("counts a nested pipeline as one stage", () => {
+    it("stageCount counts a nested pipeline as one stage", () => {
       const inner = Pipeline.make<string>("inner").pipe(trim, upper)
       const outer = Pipeline.make<string>("outer").pipe(Pipeline.stage("inner", inner), trim)
       assert.strictEqual(Pipeline.stageCount(Pipeline.make<string>("empty")), 0)
@@ -115,7 +115,7 @@ describe("Pipeline", () => {
       assert.strictEqual(Pipeline.stageCount(outer), 2)
     })
 
-    it("describes itself: names, timeouts, attempts, and what is nested", () => {
+    it("describe lists names, timeouts, attempts and nested stages", () => {
       const inner = Pipeline.make<string>("inner").pipe(trim, upper)
       const outer = Pipeline.make<string>("outer").pipe(
         trim,
@@ -135,13 +135,13 @@ describe("Pipeline", () => {
       assert.strictEqual(outer.name, "outer")
     })
 
-    it("is told from a function", () => {
+    it("isPipeline distinguishes a pipeline from a function", () => {
       assert.isTrue(Pipeline.isPipeline(Pipeline.make<string>("p").pipe(trim)))
       assert.isFalse(Pipeline.isPipeline((text: string) => Effect.succeed(text)))
       assert.isFalse(Pipeline.isPipeline(undefined))
     })
 
-    it.effect("keeps stages of the same name apart", () =>
+    it.effect("stages of the same name are numbered", () =>
       Effect.gen(function*() {
         const ask = Pipeline.stage("ask", (text: string) => Effect.succeed(text))
         const taken = Pipeline.stage("ask#3", (text: string) => Effect.succeed(text))
@@ -159,7 +159,7 @@ describe("Pipeline", () => {
 
   describe("failedStage", () => {
     for (const [index, name] of ["a", "b", "c"].entries()) {
-      it.effect(`names stage ${name} when it fails`, () =>
+      it.effect(`failedStage names stage ${name} when it fails`, () =>
         Effect.gen(function*() {
           const at = (position: number) => (text: string) =>
             position === index ? Effect.fail("boom") : Effect.succeed(text)
@@ -177,7 +177,7 @@ describe("Pipeline", () => {
         }))
     }
 
-    it.effect("names the innermost of nested pipelines", () =>
+    it.effect("failedStage names the innermost of nested pipelines", () =>
       Effect.gen(function*() {
         const inner = Pipeline.make<string>("inner").pipe(trim, failing)
         const outer = Pipeline.make<string>("outer").pipe(upper, upper, Pipeline.stage("nested", inner))
@@ -189,7 +189,7 @@ describe("Pipeline", () => {
         })
       }))
 
-    it.effect("keeps the error itself and the other annotations of the cause", () =>
+    it.effect("failedStage keeps the error and the other annotations of the cause", () =>
       Effect.gen(function*() {
         const error = new Error("the very same")
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -203,7 +203,7 @@ describe("Pipeline", () => {
         assert.strictEqual(Option.getOrUndefined(Pipeline.failedStage(cause))?.stage, "ask")
       }))
 
-    it.effect("does not mark the error for other runs that fail with it", () =>
+    it.effect("failedStage does not mark the error for other runs that fail with it", () =>
       Effect.gen(function*() {
         const error = new Error("shared")
         const fails = (name: string) =>
@@ -213,7 +213,7 @@ describe("Pipeline", () => {
         assert.isUndefined(yield* failedStage(Effect.fail(error)))
       }))
 
-    it.effect("leaves a defect a defect, and names its stage", () =>
+    it.effect("failedStage names the stage of a defect", () =>
       Effect.gen(function*() {
         const dies = Pipeline.make<string>("p").pipe(trim, Pipeline.stage("die", () => Effect.die("bug")))
         const exit = yield* Effect.exit(dies("x"))
@@ -227,7 +227,7 @@ describe("Pipeline", () => {
       }))
 
     for (const position of ["first", "last"] as const) {
-      it.effect(`takes a throw of its ${position} function for a defect of that stage`, () =>
+      it.effect(`a ${position} stage function that throws is a defect of that stage`, () =>
         Effect.gen(function*() {
           const throws = Pipeline.stage("throw", (_: string): Effect.Effect<string> => {
             throw new Error("bug")
@@ -240,7 +240,7 @@ describe("Pipeline", () => {
         }))
     }
 
-    it.effect("says nothing about an interruption", () =>
+    it.effect("failedStage is none for an interruption", () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("wait", () => Effect.never))
         const fiber = yield* Effect.forkChild(pipeline("x"), { startImmediately: true })
@@ -253,7 +253,7 @@ describe("Pipeline", () => {
         assert.isUndefined(yield* failedStage(own("x")))
       }))
 
-    it.effect("knows nothing of a cause that a catch has replaced", () =>
+    it.effect("failedStage is none for a cause that a catch has replaced", () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(failing)
         assert.strictEqual((yield* failedStage(pipeline("x")))?.stage, "fail")
@@ -262,7 +262,7 @@ describe("Pipeline", () => {
   })
 
   describe("timeout and retry of a stage", () => {
-    it.effect("interrupts an attempt when its time is over, and says which stage and which time", () =>
+    it.effect("a timeout interrupts the attempt and fails with the stage and the time", () =>
       Effect.gen(function*() {
         let interrupted = false
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -296,7 +296,7 @@ describe("Pipeline", () => {
         })
       }))
 
-    it.effect("lets through a stage that answers in time", () =>
+    it.effect("a stage that ends in time is not affected by its timeout", () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(
           Pipeline.stage("ask", (text) => Effect.delay(Effect.succeed(text), "1 second"), { timeout: "2 seconds" })
@@ -306,7 +306,7 @@ describe("Pipeline", () => {
         assert.strictEqual(yield* Fiber.join(fiber), "x")
       }))
 
-    it.effect("gives each attempt the whole time, and tries again after a timeout", () =>
+    it.effect("each attempt has the whole timeout, and a timeout is retried", () =>
       Effect.gen(function*() {
         let calls = 0
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -323,7 +323,7 @@ describe("Pipeline", () => {
         assert.strictEqual(calls, 3)
       }))
 
-    it.effect("retries the stage that has a retry, and none before it", () =>
+    it.effect("a retry repeats its own stage and none before it", () =>
       Effect.gen(function*() {
         const calls: Array<string> = []
         const pipeline = Pipeline.make<string>("p").pipe(
@@ -342,7 +342,7 @@ describe("Pipeline", () => {
         assert.deepStrictEqual(calls, ["before", "ask", "ask", "ask"])
       }))
 
-    it.effect("carries StageTimeout across a wire", () =>
+    it.effect("StageTimeout survives encoding and decoding", () =>
       Effect.gen(function*() {
         const error = new Pipeline.StageTimeout({ pipeline: "p", stage: "ask", after: Duration.seconds(2) })
         const json = yield* Schema.encodeEffect(Pipeline.StageTimeout)(error)

@@ -6,7 +6,7 @@ import * as RetryPolicy from "../src/RetryPolicy.ts"
 
 const twice = RetryPolicy.constant({ maxAttempts: 2, baseDelay: "5 seconds", jitter: "none" })
 
-/** Runs it with its timings, on a clock that is moved on until it is done. */
+/** Runs a pipeline with timings for an hour of the test clock. */
 const timed = <In, Out, E>(pipeline: Pipeline.Pipeline<In, Out, E>, input: In) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(Pipeline.withTimings(pipeline)(input), { startImmediately: true })
@@ -17,8 +17,8 @@ const timed = <In, Out, E>(pipeline: Pipeline.Pipeline<In, Out, E>, input: In) =
 const wait = (millis: number) => <A>(input: A) => Effect.delay(Effect.succeed(input), millis)
 const bare = { attempts: 1, timeouts: 0, nested: undefined, ending: "Success" } as const
 
-describe("Pipeline, withTimings", () => {
-  it.effect("tells how long the run took and each of its stages", () =>
+describe("Pipeline.withTimings", () => {
+  it.effect("timings have the duration of the run and of each stage", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
@@ -39,7 +39,7 @@ describe("Pipeline, withTimings", () => {
       })
     }))
 
-  it.effect("tells it of a run that failed, up to the stage that did", () =>
+  it.effect("timings of a failed run end with the stage that failed", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", wait(300)),
@@ -59,7 +59,7 @@ describe("Pipeline, withTimings", () => {
       })
     }))
 
-  it.effect("counts attempts and timeouts, with the waits between them and the recovery after them", () =>
+  it.effect("timings count attempts and timeouts, and include backoffs and recovery", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", (): Effect.Effect<string> => Effect.never, {
@@ -82,7 +82,7 @@ describe("Pipeline, withTimings", () => {
       assert.strictEqual(timings.ending, "Success")
     }))
 
-  it.effect("nests as the pipelines do, and tells of the last attempt of one", () =>
+  it.effect("timings nest like the pipelines, and show the last attempt of a nested one", () =>
     Effect.gen(function*() {
       let calls = 0
       const inner = Pipeline.make<string>("inner").pipe(
@@ -131,7 +131,7 @@ describe("Pipeline, withTimings", () => {
       })
     }))
 
-  it.effect("tells how a stage ended that a timeout around it interrupted", () =>
+  it.effect("a stage interrupted by an outer timeout ends as Interrupted", () =>
     Effect.gen(function*() {
       const inner = Pipeline.make<string>("inner").pipe(
         Pipeline.stage("wait", (): Effect.Effect<string> => Effect.never)
@@ -153,7 +153,7 @@ describe("Pipeline, withTimings", () => {
       throw new Error("bug")
     }]] as const
   ) {
-    it.effect(`tells of a stage that ${what}, and leaves the cause as it is without timings`, () =>
+    it.effect(`a stage that ${what} ends as a Defect, with the same cause as without timings`, () =>
       Effect.gen(function*() {
         const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("ask", (_): Effect.Effect<string> => die()))
         const [exit, timings] = yield* timed(pipeline, "x")
@@ -168,7 +168,7 @@ describe("Pipeline, withTimings", () => {
       }))
   }
 
-  it.effect("is interrupted with its run", () =>
+  it.effect("withTimings is interrupted with its run", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("ask", () => Effect.never))
       const fiber = yield* Effect.forkChild(Pipeline.withTimings(pipeline)("x"), { startImmediately: true })
@@ -177,7 +177,7 @@ describe("Pipeline, withTimings", () => {
       assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
     }))
 
-  it.effect("starts anew with each run", () =>
+  it.effect("timings start anew with each run", () =>
     Effect.gen(function*() {
       const run = Pipeline.withTimings(
         Pipeline.make<string>("p").pipe(Pipeline.stage("ask", (text) => Effect.succeed(text)))
@@ -187,7 +187,7 @@ describe("Pipeline, withTimings", () => {
       assert.deepStrictEqual(timings.stages, [{ ...bare, stage: "ask", index: 0, elapsedMillis: 0 }])
     }))
 
-  it.effect("holds nothing of what ran", () =>
+  it.effect("timings contain no input and no error", () =>
     Effect.gen(function*() {
       const pipeline = Pipeline.make<string>("p").pipe(
         Pipeline.stage("ask", (text) => Effect.fail({ message: text }), {
@@ -198,7 +198,7 @@ describe("Pipeline, withTimings", () => {
       assert.notInclude(JSON.stringify(timings), "canary")
     }))
 
-  it.effect("reads no clock where it is not asked for", () =>
+  it.effect("a pipeline without timings does not read the clock", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.Clock
       let reads = 0

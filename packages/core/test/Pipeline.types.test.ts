@@ -15,8 +15,8 @@ const fickle = Pipeline.make<number>("fickle").pipe(
   Pipeline.stage("look", (n) => n === 2 ? Effect.fail("two" as const) : Effect.succeed(n * 10))
 )
 
-describe("Pipeline, types", () => {
-  it("adds up errors and requirements, StageTimeout only with a timeout", () => {
+describe("Pipeline types", () => {
+  it("a pipeline adds up errors and requirements, and StageTimeout only with a timeout", () => {
     const plain = Pipeline.make<string>("p").pipe(
       Pipeline.stage("trim", (text) => Effect.succeed(text.trim())),
       Pipeline.stage("ask", (text) => Db.use((db) => db.ask(text)))
@@ -45,7 +45,7 @@ describe("Pipeline, types", () => {
     expectTypeOf(Pipeline.make<string>("empty")).toEqualTypeOf<Pipeline.Pipeline<string, string>>()
   })
 
-  it("takes the errors that a recovery handles out, and puts the recovery's own in their place", () => {
+  it("a recovery replaces the errors of its stage by its own", () => {
     const base = Pipeline.make<string>("p").pipe(Pipeline.stage("parse", (_) => Effect.fail("syntax" as const)))
 
     const total = base.pipe(Pipeline.stage("ask", ask, {
@@ -64,7 +64,7 @@ describe("Pipeline, types", () => {
     expectTypeOf(partial("x")).toEqualTypeOf<Effect.Effect<string, "miss", Db | Cache>>()
   })
 
-  it("shows StageTimeout to the recovery of a stage that has a timeout, and not to its callers", () => {
+  it("StageTimeout is visible to the recovery of a stage with a timeout, and not to callers", () => {
     const timed = Pipeline.make<string>("p").pipe(
       Pipeline.stage("ask", ask, {
         timeout: "1 second",
@@ -86,7 +86,7 @@ describe("Pipeline, types", () => {
     expectTypeOf(passing).toEqualTypeOf<Pipeline.Pipeline<string, string | number, Pipeline.StageTimeout, Db>>()
   })
 
-  it("infers a function without annotations beside a recovery", () => {
+  it("a stage function without annotations is inferred beside a recovery", () => {
     const inferred = Pipeline.make<string>("p").pipe(
       Pipeline.stage("ask", (text) => text === "" ? Effect.fail("empty" as const) : Effect.succeed(text.length), {
         timeout: "1 second",
@@ -101,7 +101,7 @@ describe("Pipeline, types", () => {
     expectTypeOf(inferred).toEqualTypeOf<Pipeline.Pipeline<string, string>>()
   })
 
-  it("knows nothing of options that may be anything, and adds all that they may do", () => {
+  it("options of a wide type add all errors and requirements that they allow", () => {
     const options: Pipeline.StageOptions<string, string, "db" | Pipeline.StageTimeout, number, "miss", Cache> = {}
     const perhaps = Pipeline.make<string>("p").pipe(Pipeline.stage("ask", ask, options))
     expectTypeOf(perhaps).toEqualTypeOf<
@@ -109,7 +109,7 @@ describe("Pipeline, types", () => {
     >()
   })
 
-  it("refuses a recovery from other errors than the stage's", () => {
+  it("a recovery from other errors than the stage's does not compile", () => {
     const recover = (error: "db") => Effect.succeed<string>(error)
     // @ts-expect-error with a timeout there is StageTimeout as well
     const timed = () => Pipeline.make<string>("p").pipe(Pipeline.stage("ask", ask, { timeout: "1 second", recover }))
@@ -120,7 +120,7 @@ describe("Pipeline, types", () => {
     assert.isFunction(wrong)
   })
 
-  it("shows the exit of an attempt to a stage's classifier", () => {
+  it("a stage's classifier gets the exit of an attempt", () => {
     const policy = RetryPolicy.exponential()
     const retried = Pipeline.make<string>("p").pipe(
       Pipeline.stage("ask", ask, {
@@ -146,7 +146,7 @@ describe("Pipeline, types", () => {
     })
   })
 
-  it("adds the errors of the inputs to a stream, and keeps them out of the exits", () => {
+  it("errors of the inputs are in the stream's error type, and not in the exits", () => {
     const inputs: Stream.Stream<number, "input", Db> = Stream.empty
     expectTypeOf(inputs.pipe(Pipeline.runStream(fickle))).toEqualTypeOf<Stream.Stream<number, "two" | "input", Db>>()
     expectTypeOf(Pipeline.runStreamExit(inputs, fickle)).toEqualTypeOf<
@@ -154,7 +154,7 @@ describe("Pipeline, types", () => {
     >()
   })
 
-  it("pairs an exit with its input", () => {
+  it("runStreamEntries pairs an exit with its input", () => {
     const inputs: Stream.Stream<number, "input", Db> = Stream.empty
     expectTypeOf(Pipeline.runStreamEntries(inputs, fickle)).toEqualTypeOf<
       Stream.Stream<Pipeline.Entry<number, number, "two">, "input", Db>
@@ -164,7 +164,7 @@ describe("Pipeline, types", () => {
     >()
   })
 
-  it("puts the error into the exit beside the timings", () => {
+  it("withTimings moves the error into the exit", () => {
     const pipeline = Pipeline.make<string>("p").pipe(Pipeline.stage("ask", ask))
     expectTypeOf(Pipeline.withTimings(pipeline)("x")).toEqualTypeOf<
       Effect.Effect<readonly [exit: Exit.Exit<string, "db">, timings: Pipeline.Timings], never, Db>
@@ -174,7 +174,7 @@ describe("Pipeline, types", () => {
     >()
   })
 
-  it("refuses a stage that does not fit the one before, and an input of another type", () => {
+  it("a stage that does not fit the one before, and a wrong input, do not compile", () => {
     const base = Pipeline.make<string>("p")
     // @ts-expect-error a stage for numbers after a string
     base.pipe(Pipeline.stage("add", (n: number) => Effect.succeed(n + 1)))
@@ -183,7 +183,7 @@ describe("Pipeline, types", () => {
     assert.strictEqual(Pipeline.stageCount(base), 0)
   })
 
-  it("accepts a wider input and hands on a narrower output", () => {
+  it("a pipeline is contravariant in its input and covariant in its output", () => {
     const wide = Pipeline.make<unknown>("wide").pipe(Pipeline.stage("text", () => Effect.succeed("text" as const)))
     const narrow: Pipeline.Pipeline<number, string> = wide
     assert.strictEqual(narrow.name, "wide")

@@ -11,22 +11,22 @@ import { retryAttempts } from "../src/internal/retry/loop.ts"
 import { yields } from "./support/probe.ts"
 import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
 
-/** Events as one reads them. */
+/** Formats events as lines. */
 const listener = () => {
   const lines: Array<string> = []
   const onAttempt = ({ attempt, elapsedMillis, maxAttempts, next, outcome }: RetryPolicy.AttemptEvent) => {
-    const follows = next._tag === "Wait"
+    const suffix = next._tag === "Wait"
       ? ` ${Duration.toMillis(next.delay)}`
       : next._tag === "Stop"
       ? ` ${next.why}`
       : ""
-    lines.push(`${attempt}/${maxAttempts} ${outcome._tag} ${elapsedMillis}: ${next._tag}${follows}`)
+    lines.push(`${attempt}/${maxAttempts} ${outcome._tag} ${elapsedMillis}: ${next._tag}${suffix}`)
   }
   return { lines, onAttempt }
 }
 
 describe("onAttempt", () => {
-  it.effect("hears of every attempt, of what it says, how long it took and what follows", () =>
+  it.effect("onAttempt gets every attempt with its outcome, its duration and what follows", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const { call } = flaky(2, "busy")
@@ -38,7 +38,7 @@ describe("onAttempt", () => {
       ])
     }))
 
-  it.effect("hears of a single attempt that succeeds", () =>
+  it.effect("onAttempt gets a single attempt that succeeds", () =>
     Effect.gen(function*() {
       for (const policy of [plain(), RetryPolicy.none]) {
         const { lines, onAttempt } = listener()
@@ -47,7 +47,7 @@ describe("onAttempt", () => {
       }
     }))
 
-  it.effect("hears why there is no further attempt", () =>
+  it.effect("onAttempt gets the reason why no attempt follows", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const retry = <E>(call: Effect.Effect<unknown, E>) =>
@@ -68,7 +68,7 @@ describe("onAttempt", () => {
       ])
     }))
 
-  it.effect("hears what the classifier says, not what the exit is", () =>
+  it.effect("onAttempt gets the outcome of the classifier, not of the exit", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const policy = plain({ maxAttempts: 2 })
@@ -82,7 +82,7 @@ describe("onAttempt", () => {
       ])
     }))
 
-  it.effect("counts the attempts of retries on top of each other through", () =>
+  it.effect("onAttempt numbers the attempts of nested retries in one sequence", () =>
     Effect.gen(function*() {
       const [inner, outer] = [listener(), listener()]
       const { call } = flaky(99, "busy")
@@ -99,7 +99,7 @@ describe("onAttempt", () => {
       assert.deepStrictEqual(outer.lines, ["1/3 Failure 1000: Wait 1000", "3/3 Failure 0: Stop Attempts"])
     }))
 
-  it.effect("counts through also where what is inside succeeds at its first attempt", () =>
+  it.effect("onAttempt continues the sequence when a nested retry succeeds at its first attempt", () =>
     Effect.gen(function*() {
       const inner = listener()
       const { call } = flaky(1, "busy")
@@ -108,7 +108,7 @@ describe("onAttempt", () => {
       assert.deepStrictEqual(inner.lines, ["1/3 Success 0: Done", "2/3 Success 0: Done"])
     }))
 
-  it.effect("hears nothing of an attempt that was interrupted", () =>
+  it.effect("onAttempt is not called for an interrupted attempt", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const fiber = yield* Effect.forkChild(RetryPolicy.retry(Effect.never, plain(), { onAttempt }))
@@ -117,7 +117,7 @@ describe("onAttempt", () => {
       assert.isEmpty(lines)
     }))
 
-  it.effect("hears of a stream up to its first element, or to its end", () =>
+  it.effect("onAttempt of a stream is called at its first element or at its end", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const { call } = flaky(1, "busy")
@@ -135,8 +135,8 @@ describe("onAttempt", () => {
     }))
 })
 
-describe("a wait that is refused", () => {
-  it.effect("ends the retry with the refusal, and says so", () =>
+describe("a backoff that is refused", () => {
+  it.effect("a refused backoff ends the retry with the refusal", () =>
     Effect.gen(function*() {
       let calls = 0
       const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
@@ -146,7 +146,7 @@ describe("a wait that is refused", () => {
       assert.deepStrictEqual([calls, stoppedBy(exit)], [2, { why: "Refused", attempts: 2 }])
     }))
 
-  it.effect("gives the attempt back to the retry around it", () =>
+  it.effect("a refused backoff returns its attempt to the outer retry", () =>
     Effect.gen(function*() {
       let calls = 0
       const attempt = Effect.suspend(() => (calls++, Effect.fail("busy")))
@@ -155,7 +155,7 @@ describe("a wait that is refused", () => {
       assert.deepStrictEqual([calls, stoppedBy(exit)], [3, { why: "Attempts", attempts: 3 }])
     }))
 
-  it.effect("is in the report of a Sluice whose circuit stays open for longer", () =>
+  it.effect("a report says Refused when an open circuit ends the retry", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({
         name: "gpt",
@@ -167,7 +167,7 @@ describe("a wait that is refused", () => {
       assert.deepStrictEqual([report.stopped, report.attempts], ["Refused", 1])
     }).pipe(Effect.provide(Layer.fresh(CircuitBreakerStore.layerMemory))))
 
-  it.effect("by an interruption says nothing: nobody is left to hear it", () =>
+  it.effect("an interrupted backoff has no stop reason", () =>
     Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(retryAttempts(() => Effect.fail("busy"), plain(), {}, Effect.sleep))
       yield* TestClock.adjust("500 millis")
@@ -177,7 +177,7 @@ describe("a wait that is refused", () => {
 })
 
 describe("delay", () => {
-  const waits = <A>(delay: RetryPolicy.RetryCallOptions<A, string>["delay"]) =>
+  const eventsWith = <A>(delay: RetryPolicy.RetryCallOptions<A, string>["delay"]) =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const { call } = flaky(2, "busy")
@@ -185,61 +185,61 @@ describe("delay", () => {
       return { lines, exit }
     })
 
-  it.effect("waits as the call says, who is told what the policy would wait", () =>
+  it.effect("the delay option gets the policy's delay and replaces it", () =>
     Effect.gen(function*() {
-      const told: Array<string> = []
-      const { lines } = yield* waits(({ attempt, delay, outcome }) => {
-        told.push(`${attempt} ${outcome._tag} ${Duration.toMillis(delay)}`)
+      const delays: Array<string> = []
+      const { lines } = yield* eventsWith(({ attempt, delay, outcome }) => {
+        delays.push(`${attempt} ${outcome._tag} ${Duration.toMillis(delay)}`)
         return attempt === 1 ? Duration.zero : Duration.millis(30)
       })
-      assert.deepStrictEqual(told, ["1 Failure 1000", "2 Failure 2000"])
+      assert.deepStrictEqual(delays, ["1 Failure 1000", "2 Failure 2000"])
       assert.deepStrictEqual(lines, ["1/4 Failure 0: Wait 0", "2/4 Failure 0: Wait 30", "3/4 Success 0: Done"])
     }))
 
-  it.effect("is told of a Retry-After within the wait, and may go below it: nobody else asked to be left alone", () =>
+  it.effect("the delay option gets a delay with the Retry-After in it, and can shorten it", () =>
     Effect.gen(function*() {
-      const told: Array<number> = []
+      const delays: Array<number> = []
       let calls = 0
       const call = Effect.suspend(() =>
         ++calls < 2 ? Effect.fail({ retryAfter: Duration.seconds(9) }) : Effect.succeed(calls)
       )
       const delay: RetryPolicy.RetryCallOptions<number, unknown>["delay"] = ({ delay }) => {
-        told.push(Duration.toMillis(delay))
+        delays.push(Duration.toMillis(delay))
         return Duration.zero
       }
       assert.strictEqual(yield* RetryPolicy.retry(call, plain(), { delay }), 2)
-      assert.isAtLeast(told[0] ?? 0, 9_000)
+      assert.isAtLeast(delays[0] ?? 0, 9_000)
     }))
 
-  it.effect("is not asked where there is no further attempt, and is bound by the deadline", () =>
+  it.effect("the delay option is not called after the last attempt, and the deadline limits it", () =>
     Effect.gen(function*() {
-      let asked = 0
+      let calls = 0
       const delay = () => {
-        asked++
+        calls++
         return Duration.seconds(10)
       }
       const failing = RetryPolicy.retry(Effect.fail("busy"), plain({ maxAttempts: 1 }), { delay })
       yield* Effect.exit(failing)
-      assert.strictEqual(asked, 0)
+      assert.strictEqual(calls, 0)
       const late = yield* Effect.exit(
         Deadline.within(RetryPolicy.retry(Effect.fail("busy"), plain(), { delay }), "5 seconds")
       )
-      assert.strictEqual(asked, 1)
+      assert.strictEqual(calls, 1)
       assert.deepStrictEqual(
         Exit.isFailure(late) ? Option.getOrUndefined(RetryPolicy.stopped(late.cause)) : undefined,
         { why: "Deadline", attempts: 1 }
       )
     }))
 
-  it.effect("that is no time is what the policy says", () =>
+  it.effect("an invalid delay falls back to the policy's", () =>
     Effect.gen(function*() {
-      const { lines } = yield* waits(() => Duration.millis(Number.NaN))
-      const negative = yield* waits(() => Duration.millis(-5))
+      const { lines } = yield* eventsWith(() => Duration.millis(Number.NaN))
+      const negative = yield* eventsWith(() => Duration.millis(-5))
       assert.strictEqual(lines[2], "3/4 Success 0: Done")
       assert.strictEqual(negative.lines[2], "3/4 Success 0: Done")
     }))
 
-  it.effect("holds for streams too", () =>
+  it.effect("the delay option applies to streams", () =>
     Effect.gen(function*() {
       const { lines, onAttempt } = listener()
       const { call } = flaky(1, "busy")

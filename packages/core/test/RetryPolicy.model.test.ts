@@ -1,9 +1,12 @@
 import * as Deadline from "@sluice/core/Deadline"
 import * as Outcome from "@sluice/core/Outcome"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Arbitrary, Clock, Duration, Effect, Random, Schedule, Schema } from "effect"
 import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
+
+// The properties are checked on hundreds of samples, which takes seconds on a busy machine.
+vi.setConfig({ testTimeout: 40_000 })
 
 const oneOf = <A>(values: ReadonlyArray<A>) =>
   Arbitrary.map(
@@ -13,8 +16,8 @@ const oneOf = <A>(values: ReadonlyArray<A>) =>
 
 const year = 365 * 86_400_000
 const numbers = [0, -0, 1, 0.5, 1e-9, 500, 60_000, 2 ** 31, year, 100 * year, 1e300, Number.MAX_VALUE]
-const noTimes = [-1, -1e300, NaN, Infinity, -Infinity]
-const others = [
+const invalidNumbers = [-1, -1e300, NaN, Infinity, -Infinity]
+const otherValues = [
   "1 second",
   "Infinity",
   "soon",
@@ -28,30 +31,30 @@ const others = [
   5n,
   true
 ]
-const hostile: ReadonlyArray<unknown> = [numbers, noTimes, others].flat()
+const anyValues: ReadonlyArray<unknown> = [numbers, invalidNumbers, otherValues].flat()
 const factors: ReadonlyArray<unknown> = [1, 2, 1_000, 1e300, Infinity, 1.0000001, 0, 0.5, -2, NaN, "2", null, {}]
 const attempts = [1, 2, 3, 10, 64, 1_024, 1e9, Number.MAX_SAFE_INTEGER, Infinity, 0, -1, NaN, 1.5]
 const jitters = ["none", "full", "equal", "decorrelated", "Full"]
 
-/** The cap as the documentation has it: what nobody can count with is the default. */
+/** The maximum delay by the documentation. An invalid one falls back to the default. */
 const capOf = (maxDelay: unknown): number => {
-  const rubbish = [-1, -1e300, NaN, -Infinity, "soon", "", null, true]
-  if (rubbish.some((value) => Object.is(value, maxDelay))) return 60_000
+  const invalid = [-1, -1e300, NaN, -Infinity, "soon", "", null, true]
+  if (invalid.some((value) => Object.is(value, maxDelay))) return 60_000
   if (typeof maxDelay === "object" && /null|^\{\}$/.test(JSON.stringify(maxDelay) ?? "")) return 60_000
-  // Rubbish went before.
+  // Invalid values are excluded above.
   return Math.min(Duration.toMillis(maxDelay as Duration.Input), Number.MAX_SAFE_INTEGER)
 }
 
-describe("the waits of any policy that nobody has checked", () => {
+describe("delays of an unvalidated policy", () => {
   const policies = Arbitrary.map(
-    Arbitrary.all([oneOf(hostile), oneOf(factors), oneOf(hostile), oneOf(jitters)]),
+    Arbitrary.all([oneOf(anyValues), oneOf(factors), oneOf(anyValues), oneOf(jitters)]),
     ([baseDelay, factor, maxDelay, jitter]) =>
-      // What a caller without types hands over.
+      // As a JavaScript caller can.
       ({ ...plain({ maxAttempts: Infinity }), baseDelay, factor, maxDelay, jitter }) as RetryPolicy.RetryPolicy
   )
 
   it.effect.prop(
-    "are numbers between zero and the cap, at any attempt, and no zero where the base is none",
+    "delayFor is between zero and the maximum at any attempt, and zero only for a baseDelay of zero",
     [policies, oneOf(attempts)],
     ([policy, attempt]) =>
       Effect.sync(() => {
@@ -64,7 +67,7 @@ describe("the waits of any policy that nobody has checked", () => {
   )
 
   it.effect.prop(
-    "stay so with their jitter, one after the other",
+    "toSchedule stays between zero and the maximum with any jitter",
     [policies],
     ([policy]) =>
       Effect.gen(function*() {
@@ -79,7 +82,7 @@ describe("the waits of any policy that nobody has checked", () => {
   )
 })
 
-/** What an attempt does: in how much time, and with which outcome. */
+/** An attempt: its duration and its outcome. */
 interface Step {
   readonly takes: number
   readonly outcome: Outcome.Outcome
@@ -123,7 +126,7 @@ const rules = Arbitrary.map(
   })
 )
 
-/** When each attempt begins, and why there is none after the last: the documentation, counted by hand. */
+/** When each attempt begins and why none follows the last, by the documentation. */
 const model = (script: ReadonlyArray<Step>, rules: Rules) => {
   const at: Array<number> = []
   let now = 0
@@ -143,9 +146,9 @@ const model = (script: ReadonlyArray<Step>, rules: Rules) => {
   }
 }
 
-describe("a retry", () => {
+describe("retry", () => {
   it.effect.prop(
-    "makes the attempts that the model makes, when it makes them, and ends for its reason",
+    "retry makes the attempts of the model, at the same times, and stops for the same reason",
     [Arbitrary.array(oneOf(steps), { minLength: 1, maxLength: 9 }), rules],
     ([script, { deadline, ...options }]) =>
       Effect.gen(function*() {
@@ -173,7 +176,7 @@ describe("a retry", () => {
   )
 
   it.effect.prop(
-    "inside of others, however deep, makes as many attempts as the outermost of those that retry at all",
+    "nested retries make as many attempts as the outermost that retries at all",
     [Arbitrary.array(oneOf([1, 2, 3, 4, 7]), { minLength: 1, maxLength: 5 }), oneOf([0, 1, 2, 3, 5, 99])],
     ([limits, failures]) =>
       Effect.gen(function*() {

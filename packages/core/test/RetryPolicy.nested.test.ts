@@ -11,8 +11,8 @@ import { during, flaky, plain, stoppedBy } from "./support/retries.ts"
 
 const attempts = (maxAttempts: number) => plain({ maxAttempts })
 
-/** What a retry says when it gives up, for who stands between it and the one around it. */
-const listen = () => {
+/** Records why an inner retry stopped, between it and the outer one. */
+const recordReasons = () => {
   const reasons: Array<RetryPolicy.RetryStopped["Service"]["why"] | undefined> = []
   const tap = Effect.tapCause((cause: Cause.Cause<unknown>) =>
     Effect.sync(() => reasons.push(Option.getOrUndefined(RetryPolicy.stopped(cause))?.why))
@@ -21,22 +21,22 @@ const listen = () => {
 }
 
 describe("a retry inside a retry", () => {
-  it.effect("spends the attempts of the outer one", () =>
+  it.effect("a nested retry spends the attempts of the outer one", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
-      const { reasons, tap } = listen()
+      const { reasons, tap } = recordReasons()
       const inner = tap(RetryPolicy.retry(call, attempts(5)))
       const exit = yield* during(RetryPolicy.retry(inner, attempts(3)), "1 hour")
-      // Its own back-offs, since the inner one retries.
+      // The backoffs of the inner retry.
       assert.deepStrictEqual(at, [0, 1_000, 3_000])
       assert.deepStrictEqual(reasons, ["OuterAttempts"])
       assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: 3 })
     }))
 
-  it.effect("leaves to the outer one what it does not use", () =>
+  it.effect("a nested retry leaves its unused attempts to the outer one", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
-      const { reasons, tap } = listen()
+      const { reasons, tap } = recordReasons()
       const exit = yield* during(
         call.pipe(RetryPolicy.retry(attempts(2)), tap, RetryPolicy.retry(attempts(5))),
         "1 hour"
@@ -46,7 +46,7 @@ describe("a retry inside a retry", () => {
       assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: 5 })
     }))
 
-  it.effect("counts for itself if told so", () =>
+  it.effect("a nested retry with its own attempts does not spend those of the outer one", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
       const inner = RetryPolicy.retry(call, attempts(5), { nested: "own" })
@@ -55,7 +55,7 @@ describe("a retry inside a retry", () => {
       assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: 3 })
     }))
 
-  it.effect("always makes its first try", () =>
+  it.effect("a nested retry always makes its first attempt", () =>
     Effect.gen(function*() {
       const [first, second] = [flaky(2, "busy"), flaky(99, "busy")]
       const both = Effect.andThen(
@@ -66,10 +66,15 @@ describe("a retry inside a retry", () => {
       assert.deepStrictEqual([first.at.length, second.at.length], [3, 1])
     }))
 
-  it.effect("is bound by each of those around it", () =>
+  it.effect("a nested retry is limited by every outer retry", () =>
     Effect.gen(function*() {
       for (
-        const [outermost, middle, innermost, tries] of [[9, 2, 9, 9], [3, 9, 9, 3], [9, 9, 2, 9], [4, 3, 2, 4]] as const
+        const [outermost, middle, innermost, attemptsMade] of [[9, 2, 9, 9], [3, 9, 9, 3], [9, 9, 2, 9], [
+          4,
+          3,
+          2,
+          4
+        ]] as const
       ) {
         const { at, call } = flaky(99, "busy")
         const nested = call.pipe(
@@ -78,12 +83,12 @@ describe("a retry inside a retry", () => {
           RetryPolicy.retry(attempts(outermost))
         )
         const exit = yield* during(nested, "1 day")
-        assert.strictEqual(at.length, tries, `${outermost} ${middle} ${innermost}`)
-        assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: tries })
+        assert.strictEqual(at.length, attemptsMade, `${outermost} ${middle} ${innermost}`)
+        assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: attemptsMade })
       }
     }))
 
-  it.effect("is bound in every call anew", () =>
+  it.effect("a nested retry is limited anew in every call", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
       const nested = call.pipe(RetryPolicy.retry(attempts(5)), RetryPolicy.retry(attempts(3)))
@@ -92,7 +97,7 @@ describe("a retry inside a retry", () => {
       assert.strictEqual(at.length, 9)
     }))
 
-  it.effect("is bound through a fiber of its own", () =>
+  it.effect("a nested retry in a forked fiber is limited by the outer one", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
       const inner = call.pipe(
@@ -105,7 +110,7 @@ describe("a retry inside a retry", () => {
       assert.strictEqual(at.length, 3)
     }))
 
-  it.effect("is no longer bound once the outer one is over", () =>
+  it.effect("a retry is not limited by one that has ended", () =>
     Effect.gen(function*() {
       for (const failures of [0, 1, 99]) {
         const { at, call } = flaky(99, "busy")
@@ -115,7 +120,7 @@ describe("a retry inside a retry", () => {
       }
     }))
 
-  it.effect("is neither bound nor counted by one that tries once", () =>
+  it.effect("RetryPolicy.none neither limits nor counts a nested retry", () =>
     Effect.gen(function*() {
       const around = flaky(99, "busy")
       yield* during(around.call.pipe(RetryPolicy.retry(attempts(4)), RetryPolicy.retry(RetryPolicy.none)), "1 hour")
@@ -132,10 +137,10 @@ describe("a retry inside a retry", () => {
       assert.deepStrictEqual([around.at.length, between.at.length, streamed.at.length], [4, 3, 4])
     }))
 
-  it.effect("in a finalizer of an interrupted call tries as often as it may: the call will not try again", () =>
+  it.effect("a retry in a finalizer of an interrupted call is not limited by the call's retry", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
-      // No waits: a sleep of the TestClock ends at once in an interrupted fiber.
+      // Without backoff, since a sleep of the TestClock ends at once in an interrupted fiber.
       const inner = RetryPolicy.retry(call, plain({ maxAttempts: 5, baseDelay: 0 }))
       const fiber = yield* Effect.never.pipe(
         RetryPolicy.retry(attempts(2)),
@@ -148,19 +153,19 @@ describe("a retry inside a retry", () => {
 })
 
 describe("several retries at once inside a retry", () => {
-  it.effect("spend the same attempts", () =>
+  it.effect("concurrent nested retries spend the same attempts", () =>
     Effect.gen(function*() {
       const calls = [flaky(99, "busy"), flaky(99, "busy"), flaky(99, "busy")]
-      const tries = () => calls.reduce((sum, { at }) => sum + at.length, 0)
+      const attemptsMade = () => calls.reduce((sum, { at }) => sum + at.length, 0)
       const all = Effect.forEach(calls, ({ call }) => Effect.exit(RetryPolicy.retry(call, attempts(9))), {
         concurrency: "unbounded"
       })
       yield* during(RetryPolicy.retry(all, attempts(5)), "1 hour")
-      // A first try for each, and the four others that the outer retry may make.
-      assert.strictEqual(tries(), 3 + 4)
+      // A first attempt for each, and the four other attempts of the outer retry.
+      assert.strictEqual(attemptsMade(), 3 + 4)
     }))
 
-  it.effect("give back the attempts that they did not come to", () =>
+  it.effect("a concurrent nested retry returns the attempts that it did not make", () =>
     Effect.gen(function*() {
       const waiting = flaky(99, "busy")
       const failing = flaky(99, "busy")
@@ -169,12 +174,12 @@ describe("several retries at once inside a retry", () => {
         Effect.delay(failing.call, "1 second")
       ], { concurrency: 2 })
       const exit = yield* during(RetryPolicy.retry(both, attempts(3)), "1 hour")
-      // In the first two attempts one waits for a try when the other fails; in the third there is none to wait for.
+      // In the first two attempts one backs off when the other fails. In the third no attempt is left to wait for.
       assert.deepStrictEqual([waiting.at.length, failing.at.length], [3, 2])
       assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: 3 })
     }))
 
-  it.effect("have each the numbers that led to their try", () =>
+  it.effect("concurrent nested retries each have the number of their own attempt", () =>
     Effect.gen(function*() {
       const seen: Array<string> = []
       const call = Effect.flatMap(RetryPolicy.CurrentAttempt, (current) => {
@@ -189,8 +194,8 @@ describe("several retries at once inside a retry", () => {
     }))
 })
 
-describe("a daemon that is forked inside a retry", () => {
-  it.effect("is bound as long as the retry runs", () =>
+describe("a daemon forked inside a retry", () => {
+  it.effect("a daemon's retry is limited as long as the outer retry runs", () =>
     Effect.gen(function*() {
       const daemon = flaky(99, "busy")
       const outer = Effect.andThen(
@@ -204,7 +209,7 @@ describe("a daemon that is forked inside a retry", () => {
     }))
 
   for (const end of ["ended", "was interrupted"] as const) {
-    it.effect(`is not bound once it ${end}`, () =>
+    it.effect(`a daemon's retry is not limited once the outer retry ${end}`, () =>
       Effect.gen(function*() {
         const daemon = flaky(99, "busy")
         const later = Effect.delay(Effect.exit(RetryPolicy.retry(daemon.call, attempts(5))), "1 second")
@@ -220,7 +225,7 @@ describe("a daemon that is forked inside a retry", () => {
       }))
   }
 
-  it.effect("for callers that share a run: it spends the attempts of the one that began it", () =>
+  it.effect("callers that share a flight spend the attempts of its leader", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
       const Ask = Deduplicator.operation<string, string>()("ask", { key: (input: number) => input })
@@ -238,10 +243,10 @@ describe("a stream inside a stream", () => {
     return { at, stream: Stream.fromEffect(call) }
   }
 
-  it.effect("spends the attempts of the outer one, in whichever way they are mixed", () =>
+  it.effect("a nested retry spends the outer attempts in any mix of retry and retryStream", () =>
     Effect.gen(function*() {
       const both = failing()
-      const { reasons, tap } = listen()
+      const { reasons, tap } = recordReasons()
       const nested = both.stream.pipe(RetryPolicy.retryStream(attempts(5)), RetryPolicy.retryStream(attempts(3)))
       const exit = yield* during(Stream.runDrain(nested), "1 hour")
       assert.deepStrictEqual(stoppedBy(exit), { why: "Attempts", attempts: 3 })
@@ -261,7 +266,7 @@ describe("a stream inside a stream", () => {
       assert.deepStrictEqual(reasons, ["OuterAttempts"])
     }))
 
-  it.effect("counts for itself if told so", () =>
+  it.effect("a nested retryStream with its own attempts does not spend those of the outer one", () =>
     Effect.gen(function*() {
       const { at, stream } = failing()
       const nested = stream.pipe(
@@ -272,7 +277,7 @@ describe("a stream inside a stream", () => {
       assert.strictEqual(at.length, 6)
     }))
 
-  it.effect("is bound until the first element only: from there on the outer one does not try again", () =>
+  it.effect("a retry after the first element is not limited by the outer retryStream", () =>
     Effect.gen(function*() {
       const { at, call } = flaky(99, "busy")
       const parts = Stream.concat(Stream.make("first"), Stream.fromEffect(RetryPolicy.retry(call, attempts(5))))
@@ -280,7 +285,7 @@ describe("a stream inside a stream", () => {
       assert.strictEqual(at.length, 5)
     }))
 
-  it.effect("goes on with the numbers", () =>
+  it.effect("CurrentAttempt continues in a nested retryStream", () =>
     Effect.gen(function*() {
       const seen: Array<string> = []
       const stream = Stream.fromEffect(Effect.flatMap(RetryPolicy.CurrentAttempt, (current) => {
@@ -297,7 +302,7 @@ describe("a Sluice inside a Sluice", () => {
   const make = (maxAttempts: number) => Sluice.make({ name: `${maxAttempts}`, retry: attempts(maxAttempts) })
   const withStore = Effect.provide(Layer.fresh(CircuitBreakerStore.layerMemory))
 
-  it.effect("spends the attempts of the outer one", () =>
+  it.effect("a nested policy spends the attempts of the outer one", () =>
     Effect.gen(function*() {
       const [outer, inner] = [yield* make(3), yield* make(5)]
       const { at, call } = flaky(99, "busy")
@@ -312,7 +317,7 @@ describe("a Sluice inside a Sluice", () => {
       assert.strictEqual(streamed.at.length, 3)
     }).pipe(withStore))
 
-  it.effect("is no longer bound once the outer one is over, however that ended", () =>
+  it.effect("a retry is not limited by a policy whose call has ended, however it ended", () =>
     Effect.gen(function*() {
       for (const attemptTimeout of [undefined, Duration.days(1)]) {
         const outer = yield* Sluice.make({ name: "outer", retry: attempts(2), attemptTimeout })
@@ -332,7 +337,7 @@ describe("a Sluice inside a Sluice", () => {
       }
     }).pipe(withStore))
 
-  it.effect("takes nothing from who is around it: what follows is bound by that again", () =>
+  it.effect("a nested policy does not lift the limit of an outer retry", () =>
     Effect.gen(function*() {
       const inner = yield* make(2)
       for (const failures of [0, 1, 99]) {
@@ -344,7 +349,7 @@ describe("a Sluice inside a Sluice", () => {
       }
     }).pipe(withStore))
 
-  it.effect("is not bound by one without a retry", () =>
+  it.effect("a policy without a retry does not limit a nested policy", () =>
     Effect.gen(function*() {
       const outer = yield* Sluice.make({ name: "outer", attemptTimeout: "1 day" })
       const inner = yield* make(4)

@@ -4,15 +4,14 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Duration, Effect, Exit, Layer, Option } from "effect"
+import { withStore } from "./support/policies.ts"
 
-const withStore = Effect.provide(Layer.fresh(Sluice.layerStoresMemory))
-
-const rubbish: ReadonlyArray<readonly [words: string, value: unknown]> = [
+const invalidValues: ReadonlyArray<readonly [label: string, value: unknown]> = [
   ["null", null],
   ["NaN", Number.NaN],
   ["-1", -1],
   ["a symbol", Symbol("x")],
-  ["a text", "rubbish"],
+  ["a string", "rubbish"],
   ["true", true],
   ["{}", {}],
   ["[]", []],
@@ -33,9 +32,9 @@ const complete: Sluice.SluiceOptions = {
   deduplicator: {}
 }
 
-/** What each option is, by its path, and the words that are sensible for it though they are rubbish for most. */
+/** Each option by its path, with the labels of the invalid values that are valid for it. */
 const options: Record<string, ReadonlyArray<string>> = {
-  name: ["a text"],
+  name: ["a string"],
   retry: [],
   "retry.maxAttempts": [],
   "retry.baseDelay": [],
@@ -75,13 +74,13 @@ const options: Record<string, ReadonlyArray<string>> = {
 
 const set = (path: string, value: unknown): Sluice.SluiceOptions => {
   const [part, option] = path.split(".") as [keyof Sluice.SluiceOptions, string | undefined]
-  // What is tried is no value of the option's type: that is the point.
+  // The value is of a wrong type on purpose.
   return option === undefined
     ? { ...complete, [part]: value }
     : { ...complete, [part]: { ...(complete[part] as object), [option]: value } }
 }
 
-/** The paths of the issues that an exit tells of; a throw or a defect is a failure of the test. */
+/** The options of the issues that an exit fails with. A defect fails the test. */
 const issuesOf = (exit: Exit.Exit<unknown, unknown>, at: string): ReadonlyArray<string> => {
   if (Exit.isSuccess(exit)) return []
   assert.isFalse(Exit.hasDies(exit), `${at}: ${Cause.pretty(exit.cause)}`)
@@ -93,8 +92,8 @@ const issuesOf = (exit: Exit.Exit<unknown, unknown>, at: string): ReadonlyArray<
 const names = (issues: ReadonlyArray<string>, path: string): boolean =>
   issues.some((issue) => issue === path || issue.startsWith(`${path}.`) || issue.startsWith(`${path}[`))
 
-describe("options that are rubbish", () => {
-  it.effect("those that are not are taken", () => Effect.scoped(withStore(Sluice.make(complete))))
+describe("Sluice.make with invalid options", () => {
+  it.effect("valid options are accepted", () => Effect.scoped(withStore(Sluice.make(complete))))
 
   const trips: ReadonlyArray<readonly [path: string, trip: unknown]> = [
     ["breaker.trip.failures", { _tag: "Consecutive", failures: 10n }],
@@ -102,29 +101,29 @@ describe("options that are rubbish", () => {
     ["breaker.trip.minimum", { _tag: "SlowCallRate", rate: 0.5, calls: 20, minimum: Symbol("x") }]
   ]
   for (const [path, trip] of trips) {
-    it.effect(path, () =>
+    it.effect(`make refuses a bigint or a symbol for ${path}`, () =>
       Effect.gen(function*() {
         const exit = yield* Effect.exit(Effect.scoped(withStore(Sluice.make(set("breaker", { trip })))))
         assert.deepStrictEqual(issuesOf(exit, path), [path])
       }))
   }
 
-  for (const [path, sensible] of Object.entries(options)) {
-    for (const [words, value] of rubbish) {
-      if (sensible.includes(words)) continue
-      it.effect(`${path}: ${words}`, () =>
+  for (const [path, validLabels] of Object.entries(options)) {
+    for (const [label, value] of invalidValues) {
+      if (validLabels.includes(label)) continue
+      it.effect(`make refuses ${label} for ${path}`, () =>
         Effect.gen(function*() {
           const exit = yield* Effect.exit(Effect.suspend(() => Effect.scoped(withStore(Sluice.make(set(path, value))))))
           const issues = issuesOf(exit, path)
-          assert.isTrue(names(issues, path), `told: ${issues.join(", ")}`)
+          assert.isTrue(names(issues, path), `reported: ${issues.join(", ")}`)
         }))
     }
   }
 
-  for (const [words, value] of rubbish) {
-    it.effect(`all of them together are told at once: ${words}`, () =>
+  for (const [label, value] of invalidValues) {
+    it.effect(`${label} for every option is reported for all of them at once`, () =>
       Effect.gen(function*() {
-        const leaves = Object.keys(options).filter((path) => path.includes(".") && !options[path]?.includes(words))
+        const leaves = Object.keys(options).filter((path) => path.includes(".") && !options[path]?.includes(label))
         const parts = new Map<string, Record<string, unknown>>()
         for (const path of leaves) {
           const [part, option] = path.split(".") as [keyof Sluice.SluiceOptions, string]
@@ -136,19 +135,19 @@ describe("options that are rubbish", () => {
         const exit = yield* Effect.exit(
           Effect.suspend(() => Effect.scoped(withStore(Sluice.make(all as unknown as Sluice.SluiceOptions))))
         )
-        const issues = issuesOf(exit, words)
+        const issues = issuesOf(exit, label)
         assert.deepStrictEqual(leaves.filter((path) => !names(issues, path)), [])
       }))
 
-    it.effect(`as the options themselves: ${words}`, () =>
+    it.effect(`make refuses ${label} for the options`, () =>
       Effect.gen(function*() {
         const exit = yield* Effect.exit(Effect.suspend(() => Effect.scoped(withStore(Sluice.make(value as never)))))
-        assert.isAbove(issuesOf(exit, words).length, 0)
+        assert.isAbove(issuesOf(exit, label).length, 0)
       }))
   }
 })
 
-describe("trip policies that are rubbish", () => {
+describe("CircuitBreaker.make and control with invalid options", () => {
   const policies: Record<string, (value: never) => CircuitBreaker.TripPolicy> = {
     "trip.failures": CircuitBreaker.consecutive,
     "trip.rate": (rate) => CircuitBreaker.failureRate({ rate }),
@@ -157,79 +156,79 @@ describe("trip policies that are rubbish", () => {
     "trip.minimum": (minimum) => CircuitBreaker.slowCallRate({ rate: 0.5, calls: 20, minimum })
   }
   for (const [path, policy] of Object.entries(policies)) {
-    for (const [words, value] of rubbish) {
-      it.effect(`${path}: ${words}`, () =>
+    for (const [label, value] of invalidValues) {
+      it.effect(`CircuitBreaker.make refuses ${label} for ${path}`, () =>
         Effect.gen(function*() {
           const exit = yield* Effect.exit(
             Effect.suspend(() => Effect.scoped(withStore(CircuitBreaker.make({ trip: policy(value as never) }))))
           )
           const issues = issuesOf(exit, path)
-          assert.isTrue(names(issues, path), `told: ${issues.join(", ")}`)
+          assert.isTrue(names(issues, path), `reported: ${issues.join(", ")}`)
         }))
     }
   }
 
-  it.effect("a breaker's own name", () =>
+  it.effect("CircuitBreaker.make refuses an invalid name", () =>
     Effect.gen(function*() {
-      for (const [words, value] of rubbish) {
-        if (words === "a text") continue
+      for (const [label, value] of invalidValues) {
+        if (label === "a string") continue
         const exit = yield* Effect.exit(Effect.scoped(withStore(CircuitBreaker.make({ name: value as never }))))
-        assert.isTrue(names(issuesOf(exit, words), "name"), words)
+        assert.isTrue(names(issuesOf(exit, label), "name"), label)
       }
     }))
 
-  // Its key is taken as it is.
-  it.effect("what a circuit is set to", () =>
+  // Any string is a valid key.
+  it.effect("control refuses invalid options", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make()
       const given = { mode: "ForcedOpen", reason: "an incident", for: "1 minute", key: "a" } as const
       for (const option of ["mode", "reason", "for", "key"] as const) {
-        for (const [words, value] of rubbish) {
-          if (words === "a text" && (option === "reason" || option === "key")) continue
+        for (const [label, value] of invalidValues) {
+          if (label === "a string" && (option === "reason" || option === "key")) continue
           const exit = yield* Effect.exit(
             Effect.suspend(() => breaker.control({ ...given, [option]: value } as CircuitBreaker.ControlOptions))
           )
-          assert.isTrue(names(issuesOf(exit, `${option}: ${words}`), option), `${option}: ${words}`)
+          assert.isTrue(names(issuesOf(exit, `${option}: ${label}`), option), `${option}: ${label}`)
         }
       }
-      for (const [words, value] of rubbish) {
+      for (const [label, value] of invalidValues) {
         const exit = yield* Effect.exit(Effect.suspend(() => breaker.control(value as never)))
-        assert.isAbove(issuesOf(exit, words).length, 0, words)
+        assert.isAbove(issuesOf(exit, label).length, 0, label)
       }
     }).pipe(withStore, Effect.scoped))
 })
 
-/** Every key: a value of the wrong form, one that makes no sense if there is any, a sensible one, and the option that it sets. */
+/** A key: a malformed value, an out-of-range one if there is any, a valid one, and the option it sets. */
 interface Key {
-  readonly wrong: string
-  readonly senseless?: string
-  readonly sensible: string
+  readonly malformed: string
+  readonly outOfRange?: string
+  readonly valid: string
   readonly option: string
   readonly value: unknown
-  /** The key without which it has nothing to change where the options have no trip policy. */
+  /** The key that has to be set as well when the options have no trip policy. */
   readonly needs?: string
 }
 
-const time = (option: string, senseless?: string): Key => ({
-  wrong: "soon",
-  sensible: "7 seconds",
+const time = (option: string, outOfRange?: string): Key => ({
+  malformed: "soon",
+  valid: "7 seconds",
   option,
   value: 7_000,
-  ...(senseless === undefined ? undefined : { senseless })
+  ...(outOfRange === undefined ? undefined : { outOfRange })
 })
-const whole = (option: string, senseless: string, sensible = 3): Key => ({
-  wrong: "1.5",
-  sensible: String(sensible),
+const whole = (option: string, outOfRange: string, valid = 3): Key => ({
+  malformed: "1.5",
+  valid: String(valid),
   option,
-  value: sensible,
-  senseless
+  value: valid,
+  outOfRange
 })
 
-/** What it makes of a rate depends on the rate that is given: see below. */
-const rate = (wrong: string, senseless: string, sensible: string, needs?: string): Key => ({
-  wrong,
-  senseless,
-  sensible,
+/** A key of a rate. Its value depends on the given rate, so `merges` below tests it. */
+const rate = (malformed: string, outOfRange: string, valid: string, needs?: string): Key => ({
+  malformed,
+  outOfRange,
+  valid,
   option: "breaker.trip",
   value: undefined,
   ...(needs === undefined ? undefined : { needs })
@@ -238,13 +237,13 @@ const rate = (wrong: string, senseless: string, sensible: string, needs?: string
 const keys: Record<string, Key> = {
   RETRY_MAX_ATTEMPTS: whole("retry.maxAttempts", "0"),
   RETRY_BASE_DELAY: time("retry.baseDelay", "0 millis"),
-  RETRY_FACTOR: { wrong: "twice", senseless: "0", sensible: "1.5", option: "retry.factor", value: 1.5 },
+  RETRY_FACTOR: { malformed: "twice", outOfRange: "0", valid: "1.5", option: "retry.factor", value: 1.5 },
   RETRY_MAX_DELAY: time("retry.maxDelay", "0 millis"),
   RETRY_MAX_RETRY_AFTER: time("retry.maxRetryAfter", "Infinity"),
-  RETRY_JITTER: { wrong: "some", sensible: "equal", option: "retry.jitter", value: "equal" },
+  RETRY_JITTER: { malformed: "some", valid: "equal", option: "retry.jitter", value: "equal" },
   BREAKER_OPEN_FOR: time("breaker.openFor", "2 hours"),
-  BREAKER_OPEN_JITTER: { wrong: "some", senseless: "2", sensible: "0.2", option: "breaker.openJitter", value: 0.2 },
-  BREAKER_MAX_OPEN_FOR: { ...time("breaker.maxOpenFor", "0 millis"), sensible: "2 hours", value: 7_200_000 },
+  BREAKER_OPEN_JITTER: { malformed: "some", outOfRange: "2", valid: "0.2", option: "breaker.openJitter", value: 0.2 },
+  BREAKER_MAX_OPEN_FOR: { ...time("breaker.maxOpenFor", "0 millis"), valid: "2 hours", value: 7_200_000 },
   BREAKER_PROBES: whole("breaker.probes", "0"),
   BREAKER_PROBES_TO_CLOSE: whole("breaker.probesToClose", "0", 1),
   BREAKER_PROBE_LEASE: time("breaker.probeLease", "0 millis"),
@@ -254,9 +253,9 @@ const keys: Record<string, Key> = {
   BREAKER_STALENESS: time("breaker.staleness", "Infinity"),
   BREAKER_HEARTBEAT: time("breaker.heartbeat", "0 millis"),
   BREAKER_CONSECUTIVE: {
-    wrong: "many",
-    senseless: "0",
-    sensible: "3",
+    malformed: "many",
+    outOfRange: "0",
+    valid: "3",
     option: "breaker.trip",
     value: CircuitBreaker.consecutive(3)
   },
@@ -304,14 +303,14 @@ const at = (path: string, options: Sluice.SluiceOptions): unknown => {
   return value
 }
 
-/** A time in milliseconds, a list of one policy as that policy. */
+/** Durations as milliseconds, and a list of one policy as that policy. */
 const plain = (value: unknown): unknown => {
   if (Duration.isDuration(value)) return Duration.toMillis(value)
   return Array.isArray(value) && value.length === 1 ? value[0] : value
 }
 
-describe("configuration", () => {
-  it.effect("with nothing set gives the options as they are", () =>
+describe("Sluice.config", () => {
+  it.effect("without any key set the options are unchanged", () =>
     Effect.gen(function*() {
       const options = yield* read({})
       assert.deepStrictEqual(options.breaker, complete.breaker)
@@ -319,7 +318,7 @@ describe("configuration", () => {
       yield* built({})
     }))
 
-  it.effect("builds no part that nobody names", () =>
+  it.effect("parts that neither options nor keys name are not built", () =>
     Effect.gen(function*() {
       const options = yield* read({}, { name: "gpt" })
       assert.deepStrictEqual(
@@ -328,20 +327,20 @@ describe("configuration", () => {
       )
     }))
 
-  for (const [key, { needs, option, senseless, sensible, value, wrong }] of Object.entries(keys)) {
-    it.effect(`GPT_${key} of the wrong form is an error that names it`, () =>
+  for (const [key, { needs, option, outOfRange, valid, value, malformed }] of Object.entries(keys)) {
+    it.effect(`a malformed GPT_${key} is an error that names the key`, () =>
       Effect.gen(function*() {
         for (const given of [complete, { name: "gpt" }]) {
-          const error = yield* Effect.flip(read({ [`GPT_${key}`]: wrong }, given))
+          const error = yield* Effect.flip(read({ [`GPT_${key}`]: malformed }, given))
           assert.instanceOf(error, Config.ConfigError)
           assert.include(error.message, `GPT_${key}`)
         }
       }))
 
-    if (senseless !== undefined) {
-      it.effect(`GPT_${key} that makes no sense is an error that names its option`, () =>
+    if (outOfRange !== undefined) {
+      it.effect(`an out-of-range GPT_${key} is an error that names the option`, () =>
         Effect.gen(function*() {
-          const exit = yield* Effect.exit(built({ [`GPT_${key}`]: senseless }))
+          const exit = yield* Effect.exit(built({ [`GPT_${key}`]: outOfRange }))
           assert.isTrue(Exit.isFailure(exit))
           assert.isFalse(Exit.hasDies(exit), String(exit))
           const error = yield* Effect.flip(exit)
@@ -351,19 +350,19 @@ describe("configuration", () => {
         }))
     }
 
-    it.effect(`GPT_${key} sets ${option}, over what is given and where nothing is`, () =>
+    it.effect(`GPT_${key} sets ${option}, with and without a given value`, () =>
       Effect.gen(function*() {
         for (const given of [complete, { name: "gpt" }]) {
           const beside = needs === undefined || given === complete ? {} : { [`GPT_${needs}`]: "0.5" }
-          const options = yield* read({ ...beside, [`GPT_${key}`]: sensible }, given)
+          const options = yield* read({ ...beside, [`GPT_${key}`]: valid }, given)
           if (value === undefined) assert.notDeepEqual(at(option, options), at(option, given))
           else assert.deepInclude([plain(at(option, options))].flat(), value)
         }
-        yield* built({ [`GPT_${key}`]: sensible })
+        yield* built({ [`GPT_${key}`]: valid })
       }))
   }
 
-  it.effect("every option that is data has a key", () =>
+  it.effect("every option except functions and the name has a key", () =>
     Effect.sync(() => {
       const named = new Set(Object.values(keys).map(({ option }) => option))
       const data = Object.keys(options).filter((path) =>
@@ -375,42 +374,42 @@ describe("configuration", () => {
   const perMinute = CircuitBreaker.failureRate({ rate: 0.2, within: "1 minute", minimum: 100 })
   const of = (...trip: ReadonlyArray<CircuitBreaker.TripPolicy>) => ({ name: "gpt", breaker: { trip } })
   const merges: ReadonlyArray<
-    readonly [words: string, trip: ReadonlyArray<CircuitBreaker.TripPolicy>, set: Record<string, string>, made: unknown]
+    readonly [label: string, trip: ReadonlyArray<CircuitBreaker.TripPolicy>, set: Record<string, string>, made: unknown]
   > = [
-    ["a minimum alone", [perMinute], { FAILURE_MINIMUM: "15" }, [{ ...perMinute, minimum: 15 }]],
-    ["a rate alone", [perMinute], { FAILURE_RATE: "0.3" }, [{ ...perMinute, rate: 0.3 }]],
-    ["a time alone", [perMinute], { FAILURE_WITHIN: "2 minutes" }, [{ ...perMinute, within: Duration.minutes(2) }]],
+    ["a minimum", [perMinute], { FAILURE_MINIMUM: "15" }, [{ ...perMinute, minimum: 15 }]],
+    ["a rate", [perMinute], { FAILURE_RATE: "0.3" }, [{ ...perMinute, rate: 0.3 }]],
+    ["a time", [perMinute], { FAILURE_WITHIN: "2 minutes" }, [{ ...perMinute, within: Duration.minutes(2) }]],
     [
-      "calls in place of a time, and the minimum that was chosen stays",
+      "calls instead of a time, with the given minimum kept",
       [perMinute],
       { FAILURE_CALLS: "500" },
       [{ ...perMinute, calls: 500, within: undefined }]
     ],
     [
-      "calls, and the minimum that nobody chose follows",
+      "calls, with the default minimum adapted",
       [CircuitBreaker.slowCallRate({ rate: 0.5 })],
       { SLOW_CALLS: "8" },
       [CircuitBreaker.slowCallRate({ rate: 0.5, calls: 8 })]
     ],
     [
-      "a rate of another kind, beside what is there",
+      "a rate of another kind, added to the given policies",
       [CircuitBreaker.consecutive(5), perMinute],
       { SLOW_RATE: "0.9", FAILURE_RATE: "0.3" },
       [CircuitBreaker.consecutive(5), { ...perMinute, rate: 0.3 }, CircuitBreaker.slowCallRate({ rate: 0.9 })]
     ],
     [
-      "failures in a row, in their place",
+      "consecutive failures, at their position",
       [perMinute, CircuitBreaker.consecutive(5)],
       { CONSECUTIVE: "3" },
       [perMinute, CircuitBreaker.consecutive(3)]
     ],
-    ["only the first of two of a kind", [perMinute, perMinute], { FAILURE_RATE: "1" }, [
+    ["only the first of two policies of a kind", [perMinute, perMinute], { FAILURE_RATE: "1" }, [
       { ...perMinute, rate: 1 },
       perMinute
     ]]
   ]
   it.effect.each(merges)(
-    "changes of the trip policies what is set and nothing else: %s",
+    "a key changes only its part of the trip policies: %s",
     ([, trip, set, made]) =>
       Effect.gen(function*() {
         const values = Object.fromEntries(Object.entries(set).map(([key, value]) => [`GPT_BREAKER_${key}`, value]))
@@ -422,7 +421,7 @@ describe("configuration", () => {
       })
   )
 
-  it.effect("a rate's rest without a rate to change is refused, with the key that is missing", () =>
+  it.effect("a minimum, calls or time without a rate is refused, naming the missing key", () =>
     Effect.gen(function*() {
       for (const given of [{ name: "gpt" }, of(CircuitBreaker.consecutive(5))]) {
         for (const [key, value] of [["MINIMUM", "5"], ["CALLS", "5"], ["WITHIN", "5 seconds"]] as const) {
@@ -434,7 +433,7 @@ describe("configuration", () => {
       }
     }))
 
-  it.effect("tells apart the policies that are wrong, and where a limit comes from", () =>
+  it.effect("a message says which trip policy is invalid and where its limit comes from", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(built({ GPT_BREAKER_FAILURE_RATE: "0", GPT_BREAKER_SLOW_RATE: "0" }))
       assert.strictEqual(
@@ -449,15 +448,15 @@ describe("configuration", () => {
       )
     }))
 
-  it.effect("shows how a time is written", () =>
+  it.effect("the message for a malformed duration shows the format", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(read({ GPT_ATTEMPT_TIMEOUT: "5s" }))
       assert.include(error.message, `such as "30 seconds", "500 millis" or "1 hour"`)
       assert.include(error.message, "GPT_ATTEMPT_TIMEOUT")
     }))
 
-  // The calls are dropped without a word.
-  it.effect("a rate of a time and a rate of calls at once is refused, not one of them dropped", () =>
+  // Regression: the calls were dropped silently.
+  it.effect("a failure rate over calls and over time at once is refused", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(
         built({ GPT_BREAKER_FAILURE_CALLS: "50", GPT_BREAKER_FAILURE_WITHIN: "30 seconds" })
@@ -465,7 +464,7 @@ describe("configuration", () => {
       assert.isTrue(Exit.isFailure(exit))
     }))
 
-  it.effect("comes from the environment as well", () =>
+  it.effect("configuration is read from environment variables", () =>
     Effect.gen(function*() {
       const options = yield* Effect.provideService(
         Effect.suspend(() => Sluice.config("GPT", { name: "gpt" })),

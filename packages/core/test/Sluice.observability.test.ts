@@ -3,12 +3,11 @@ import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Metric, Scope, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Metric, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/effects.ts"
+import { withStore } from "./support/policies.ts"
 import { yields } from "./support/probe.ts"
-
-const withStore = Effect.provide(Layer.fresh(Sluice.layerStoresMemory))
-const fork = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
 const everything: Sluice.SluiceOptions = {
   name: "gpt",
@@ -18,8 +17,8 @@ const everything: Sluice.SluiceOptions = {
   attemptTimeout: "10 seconds"
 }
 
-/** Reads all that a policy tells, from now on. */
-const heard = (gpt: Sluice.Sluice) =>
+/** Collects the events of a policy from now on. */
+const collectEvents = (gpt: Sluice.Sluice) =>
   Effect.gen(function*() {
     const events: Array<Sluice.PolicyEvent> = []
     const fiber = yield* fork(Stream.runForEach(gpt.events, (event) => Effect.sync(() => events.push(event))))
@@ -30,19 +29,19 @@ const total = (counts: Readonly<Record<string, number>>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0)
 
 describe("events", () => {
-  it.effect("are told from the moment of subscribing: what happens right after it is not missed", () =>
+  it.effect("events are collected from the moment of subscribing", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ ...everything, retry: RetryPolicy.none })
-      const { tags } = yield* heard(gpt)
+      const { tags } = yield* collectEvents(gpt)
       yield* Effect.exit(gpt.protect(Effect.fail("503")))
       yield* yields(20)
       assert.deepStrictEqual(tags(), new Set(["Attempt", "Pressure"]))
     }).pipe(withStore))
 
-  it.effect("an attempt, each with what came of it", () =>
+  it.effect("every attempt is an event with what follows it", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ ...everything, breaker: undefined, backpressure: undefined })
-      const { events } = yield* heard(gpt)
+      const { events } = yield* collectEvents(gpt)
       yield* yields(10)
       yield* fork(Effect.exit(gpt.protect(Effect.fail("503"), { key: "a" })))
       yield* TestClock.adjust("1 second")
@@ -57,14 +56,14 @@ describe("events", () => {
 
   for (const how of ["CircuitOpen", "BackpressureShed", "DeadlineExceeded"] as const) {
     for (const what of ["a call", "a stream"] as const) {
-      it.effect(`${what} that is refused with ${how} is told once`, () =>
+      it.effect(`${what} that is refused with ${how} is one Rejected event`, () =>
         Effect.gen(function*() {
           const gpt = yield* Sluice.make({ ...everything, breaker: { trip: CircuitBreaker.consecutive(1) } })
           if (how === "CircuitOpen") yield* Effect.exit(gpt.breaker.guard(Effect.fail("503"), { key: "gpt" }))
           if (how === "BackpressureShed") {
             for (let i = 0; i < 3; i++) yield* fork(gpt.protect(Effect.never))
           }
-          const { events } = yield* heard(gpt)
+          const { events } = yield* collectEvents(gpt)
           yield* yields(10)
           const options = how === "DeadlineExceeded" ? { deadline: "1 second" } as const : {}
           const call: Effect.Effect<unknown, unknown> = what === "a call"
@@ -81,10 +80,10 @@ describe("events", () => {
     }
   }
 
-  it.effect("a circuit that opens, is probed and closes, and the permits that become scarce and free", () =>
+  it.effect("transitions of the circuit and levels of pressure are events", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make(everything)
-      const { events } = yield* heard(gpt)
+      const { events } = yield* collectEvents(gpt)
       yield* yields(10)
       for (let i = 0; i < 2; i++) yield* Effect.exit(gpt.breaker.guard(Effect.fail("503"), { key: "gpt" }))
       yield* TestClock.adjust("30 seconds")
@@ -102,11 +101,11 @@ describe("events", () => {
       assert.deepStrictEqual(levels, new Set(["Soft", "Full", "Normal"]))
     }).pipe(withStore))
 
-  it.effect("end when the policy does, and whoever reads them goes on", () =>
+  it.effect("events end when the scope of the policy closes, and readers complete", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const gpt = yield* Sluice.make(everything).pipe(Effect.provideService(Scope.Scope, scope))
-      const { fiber } = yield* heard(gpt)
+      const { fiber } = yield* collectEvents(gpt)
       yield* yields(10)
       yield* Scope.close(scope, Exit.void)
       yield* yields(20)
@@ -115,10 +114,10 @@ describe("events", () => {
       assert.deepStrictEqual(yield* Stream.runCollect(gpt.events), [])
     }).pipe(withStore))
 
-  it.effect("are told no more to who stopped reading", () =>
+  it.effect("a reader that stopped reading gets no events and misses none", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ ...everything, retry: RetryPolicy.none, breaker: undefined })
-      const { events, fiber } = yield* heard(gpt)
+      const { events, fiber } = yield* collectEvents(gpt)
       yield* yields(10)
       yield* Effect.exit(gpt.protect(Effect.fail("503")))
       yield* yields(10)
@@ -129,7 +128,7 @@ describe("events", () => {
       assert.deepStrictEqual([events.length, (yield* gpt.snapshot).missed], [before, 0])
     }).pipe(withStore))
 
-  it.effect("a reader that falls behind misses the oldest, and the snapshot counts them", () =>
+  it.effect("a slow reader loses the oldest events, and the snapshot counts them", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ name: "gpt" })
       const seen: Array<Sluice.PolicyEvent> = []
@@ -150,7 +149,7 @@ describe("events", () => {
       assert.strictEqual(last?._tag === "Attempt" && last.key, "1999")
     }).pipe(withStore))
 
-  it.effect("of the policy alone count as missed, those of its breaker are in the breaker's", () =>
+  it.effect("missed transitions of the breaker count in the breaker's stats, not in the policy's", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ ...everything, breaker: { trip: CircuitBreaker.consecutive(1), openFor: 0 } })
       const gate = yield* Deferred.make<void>()
@@ -163,7 +162,7 @@ describe("events", () => {
 })
 
 describe("snapshot", () => {
-  it.effect("adds up, whatever became of the calls", () =>
+  it.effect("a snapshot adds up over calls that succeed, fail, are refused and are interrupted", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({
         ...everything,
@@ -195,19 +194,19 @@ describe("snapshot", () => {
       yield* TestClock.adjust("1 minute")
       for (const call of calls) yield* Fiber.await(call)
       const { attempts, backpressure, breaker, calls: ended, deduplicator } = yield* gpt.snapshot
-      assert.strictEqual(attempts, ran, "attempts are what ran")
-      assert.strictEqual(total({ ...ended }), started, "every call ended somehow")
+      assert.strictEqual(attempts, ran, "attempts equal the runs")
+      assert.strictEqual(total({ ...ended }), started, "every call has ended")
       assert.deepInclude(backpressure, { running: 0, queued: 0, slots: 0 })
       assert.deepInclude(deduplicator, { flights: 0 })
-      // Each attempt said something. One whose deadline passed at the last moment was let in, and never begun.
+      // Each attempt has an outcome. One whose deadline passed at the last moment was admitted and never began.
       assert.isAtLeast(total(breaker.outcomes), attempts)
       assert.isAtMost(total(breaker.outcomes) - attempts, 5)
       for (const count of Object.values(ended)) assert.isAbove(count, 0)
     }).pipe(withStore))
 })
 
-describe("the end of a stream", () => {
-  it.effect("is its own: a consumer that leaves it or is interrupted is not an error of the call", () =>
+describe("ends of streams in the snapshot", () => {
+  it.effect("a consumer that stops early or is interrupted does not count as a failed call", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ name: "gpt" })
       const stream = gpt.protectStream(Stream.make(1, 2))
@@ -221,8 +220,8 @@ describe("the end of a stream", () => {
       assert.deepStrictEqual(calls, { succeeded: 2, failed: 1, rejected: 0, interrupted: 1 })
     }).pipe(withStore))
 
-  // What the consumer failed with is counted as the call's own error.
-  it.effect("is its own: a consumer that fails is not an error of the call", () =>
+  // Regression: the consumer's error counted as the call's own.
+  it.effect("a consumer that fails does not count as a failed call", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ name: "gpt" })
       yield* Effect.exit(Stream.runForEach(gpt.protectStream(Stream.make(1, 2)), () => Effect.fail("the consumer's")))
@@ -231,7 +230,7 @@ describe("the end of a stream", () => {
 })
 
 describe("drain, resume and resize", () => {
-  it.effect("a drained policy refuses, lets what runs go on, and starts again when resumed", () =>
+  it.effect("a drained policy refuses new calls, lets running ones end, and admits again after resume", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make(everything)
       const end = yield* Deferred.make<string>()
@@ -248,7 +247,7 @@ describe("drain, resume and resize", () => {
       yield* gpt.protect(Effect.void)
     }).pipe(withStore))
 
-  it.effect("waits for who sleeps between two attempts: it is in, and is refused its next one", () =>
+  it.effect("a drain waits for a call that backs off, and refuses its next attempt", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make(everything)
       const call = yield* fork(Effect.exit(gpt.protect(Effect.fail("503"))))
@@ -261,7 +260,7 @@ describe("drain, resume and resize", () => {
       assert.strictEqual((yield* gpt.snapshot).attempts, 1)
     }).pipe(withStore))
 
-  it.effect("resize lets more run, and fewer; rubbish is refused", () =>
+  it.effect("resize changes the number of running calls and refuses invalid values", () =>
     Effect.gen(function*() {
       const gpt = yield* Sluice.make({ ...everything, backpressure: { capacity: 1, queue: 5 } })
       const end = yield* Deferred.make<void>()
@@ -309,7 +308,7 @@ describe("metrics", () => {
       return yield* series
     }).pipe(withStore, Effect.scoped)
 
-  it.effect("10,000 keys make as many series as 10, and no key is in any", () =>
+  it.effect("10,000 keys make as many metric series as 10, and none contains a key", () =>
     Effect.gen(function*() {
       const few = yield* seriesAfter(10)
       const many = yield* seriesAfter(10_000)
@@ -320,7 +319,7 @@ describe("metrics", () => {
       assert.deepStrictEqual(named, new Set(["gpt"]))
     }))
 
-  it.effect("tell what happened, and are gone with the policy", () =>
+  it.effect("metrics count calls, attempts and transitions, and are removed with the policy", () =>
     Effect.gen(function*() {
       const registry: Metric.MetricRegistry = new Map()
       const read = Effect.map(
@@ -351,7 +350,7 @@ describe("metrics", () => {
       assert.strictEqual((yield* read).size, 0)
     }))
 
-  it.effect("of two policies of one name add up", () =>
+  it.effect("two policies of one name add up in one metric series", () =>
     Effect.gen(function*() {
       const registry: Metric.MetricRegistry = new Map()
       const made = Effect.provideService(Sluice.make({ name: "gpt" }), Metric.MetricRegistry, registry)

@@ -1,27 +1,21 @@
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as Outcome from "@sluice/core/Outcome"
-import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { failureOf, range } from "./support/effects.ts"
+import { breaker, failures, makeGpt, refusedBy, retry, stateTag, withStore } from "./support/policies.ts"
 import { interruptEverywhere, yields } from "./support/probe.ts"
 
-const make = (options?: Partial<Sluice.SluiceOptions>) => Sluice.make({ name: "gpt", ...options })
-const withStore = Effect.provide(Layer.fresh(Sluice.layerStoresMemory))
-
-const many = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, i) => i)
-const retry = (maxAttempts: number) => RetryPolicy.constant({ maxAttempts, baseDelay: "1 second", jitter: "none" })
-const breaker = (failures: number) => ({ trip: CircuitBreaker.consecutive(failures), openFor: "10 seconds" }) as const
-
-/** Moves the clock by half seconds, and lets every fiber come to rest in between: a stream takes some turns to open. */
+/** Advances the test clock by half seconds, with turns in between, since a stream takes some to open. */
 const advance = (seconds: number) =>
   Effect.repeat(Effect.andThen(yields(30), TestClock.adjust("500 millis")), { times: seconds * 2 - 1 }).pipe(
     Effect.andThen(yields(30))
   )
 
-/** A reader of a stream: what it was handed until now, how it ended, and after how long. */
+/** Reads a stream in a fiber: the parts until now, its exit, and how long it took. */
 const read = <A, E>(stream: Stream.Stream<A, E>) =>
   Effect.gen(function*() {
     const startedAt = yield* Clock.currentTimeMillis
@@ -36,7 +30,7 @@ const read = <A, E>(stream: Stream.Stream<A, E>) =>
     return { parts, fiber, end: Fiber.join(fiber) }
   })
 
-/** Reads a stream to its end, on a clock that goes on for a minute. */
+/** Reads a stream for a minute of the test clock. */
 const readAll = <A, E>(stream: Stream.Stream<A, E>) =>
   Effect.gen(function*() {
     const { end, parts } = yield* read(stream)
@@ -47,7 +41,7 @@ const readAll = <A, E>(stream: Stream.Stream<A, E>) =>
 
 const sleeping = (duration: Duration.Input) => Stream.drain(Stream.fromEffect(Effect.sleep(duration)))
 
-/** A stream that is another one each time it is opened, the last one for ever, and how often it was opened and closed. */
+/** Opens the given streams in turn, the last one from then on, and counts openings and closings. */
 const inTurn = <A, E>(...streams: readonly [...ReadonlyArray<Stream.Stream<A, E>>, Stream.Stream<A, E>]) => {
   const counts = { opened: 0, closed: 0 }
   const stream = Stream.suspend(() => {
@@ -63,28 +57,15 @@ const inTurn = <A, E>(...streams: readonly [...ReadonlyArray<Stream.Stream<A, E>
   return { stream, counts }
 }
 
-const failureOf = (exit: Exit.Exit<unknown, unknown>) =>
-  Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
-
-const refusedBy = (exit: Exit.Exit<unknown, unknown>) => {
-  const error = failureOf(exit)
-  assert.instanceOf(error, Sluice.Rejected)
-  const { reason } = error as Sluice.Rejected
-  return reason._tag === "DeadlineExceeded" ? `${reason._tag} at ${reason.at}` : reason._tag
-}
-
-const stateTag = (policy: Sluice.Sluice, key = "gpt") => Effect.map(policy.breaker.state(key), (state) => state._tag)
-const failures = (policy: Sluice.Sluice) => Effect.map(policy.breaker.state("gpt"), (state) => state.failures)
-
 const answer = Stream.make("an", "answer")
 const slow = Stream.concat(Stream.make("an"), Stream.concat(sleeping("2 seconds"), Stream.make("answer")))
 const broken: Stream.Stream<string, string> = Stream.fail("503")
 const cut: Stream.Stream<string, string> = Stream.concat(Stream.make("an"), Stream.fail("cut"))
 
-describe("places and permits of streams", () => {
-  it.effect("a stream holds its permit and its place until it ends", () =>
+describe("slots and permits of streams", () => {
+  it.effect("a stream holds its permit and its slot until it ends", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ backpressure: { capacity: 1, queue: 1 } })
+      const gpt = yield* makeGpt({ backpressure: { capacity: 1, queue: 1 } })
       const first = yield* read(gpt.protectStream(slow))
       const second = yield* read(gpt.protectStream(answer))
       assert.deepStrictEqual([first.parts, second.parts], [["an"], []])
@@ -95,20 +76,20 @@ describe("places and permits of streams", () => {
       yield* Stream.runDrain(gpt.protectStream(answer))
     }).pipe(withStore))
 
-  it.effect("a consumer that leaves early frees both", () =>
+  it.effect("a consumer that stops early frees the stream's permit and slot", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ backpressure: { capacity: 1 } })
+      const gpt = yield* makeGpt({ backpressure: { capacity: 1 } })
       const { counts, stream } = inTurn(Stream.concat(answer, Stream.never))
-      for (const _ of many(3)) {
+      for (const _ of range(3)) {
         assert.deepStrictEqual(yield* Stream.runCollect(Stream.take(gpt.protectStream(stream), 1)), ["an"])
       }
       assert.deepStrictEqual(counts, { opened: 3, closed: 3 })
       yield* gpt.protect(Effect.void)
     }).pipe(withStore))
 
-  it.effect("a stream that sleeps between attempts holds no permit", () =>
+  it.effect("a stream that backs off holds no permit", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(2), backpressure: { capacity: 1, queue: 1 } })
+      const gpt = yield* makeGpt({ retry: retry(2), backpressure: { capacity: 1, queue: 1 } })
       const { counts, stream } = inTurn(broken, answer)
       const again = yield* read(gpt.protectStream(stream))
       assert.deepStrictEqual(counts, { opened: 1, closed: 1 })
@@ -117,9 +98,9 @@ describe("places and permits of streams", () => {
       assert.deepStrictEqual(again.parts, ["an", "answer"])
     }).pipe(withStore))
 
-  it.effect("a stream that waits for a permit leaves at its deadline, and frees its place", () =>
+  it.effect("a stream queued for a permit leaves at its deadline and frees its slot", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ backpressure: { capacity: 1, queue: 1 } })
+      const gpt = yield* makeGpt({ backpressure: { capacity: 1, queue: 1 } })
       yield* read(gpt.protectStream(Stream.never))
       const { counts, stream } = inTurn(answer)
       const { exit, millis } = yield* readAll(gpt.protectStream(stream, { deadline: "2 seconds" }))
@@ -130,7 +111,7 @@ describe("places and permits of streams", () => {
 
   it.effect("a stream whose deadline has passed is not opened", () =>
     Effect.gen(function*() {
-      const gpt = yield* make()
+      const gpt = yield* makeGpt()
       const { counts, stream } = inTurn(answer)
       const { exit } = yield* readAll(gpt.protectStream(stream, { deadline: 0 }))
       assert.deepStrictEqual([refusedBy(exit), counts.opened], ["DeadlineExceeded at Queue", 0])
@@ -138,27 +119,27 @@ describe("places and permits of streams", () => {
 })
 
 describe("attempts of a stream", () => {
-  it.effect("are repeated before the first element, each closed before the next is opened", () =>
+  it.effect("a stream is retried before its first element, and each attempt is closed before the next", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(3) })
+      const gpt = yield* makeGpt({ retry: retry(3) })
       const { counts, stream } = inTurn(broken, broken, answer)
       const { exit, millis, parts } = yield* readAll(gpt.protectStream(stream))
       assert.deepStrictEqual([exit, parts, millis], [Exit.void, ["an", "answer"], 2_000])
       assert.deepStrictEqual(counts, { opened: 3, closed: 3 })
     }).pipe(withStore))
 
-  it.effect("are not repeated after it: what was handed on is not unsaid", () =>
+  it.effect("a stream is not retried after its first element", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(3), breaker: breaker(5) })
+      const gpt = yield* makeGpt({ retry: retry(3), breaker: breaker(5) })
       const { counts, stream } = inTurn(cut, answer)
       const { exit, parts } = yield* readAll(gpt.protectStream(stream))
       assert.deepStrictEqual([failureOf(exit), parts, counts.opened], ["cut", ["an"], 1])
       assert.strictEqual(yield* failures(gpt), 1)
     }).pipe(withStore))
 
-  it.effect("one that hangs before its first element is ended, counted and repeated", () =>
+  it.effect("an attempt that hangs before its first element times out, counts as a failure and is retried", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(2), breaker: breaker(5), attemptTimeout: "5 seconds" })
+      const gpt = yield* makeGpt({ retry: retry(2), breaker: breaker(5), attemptTimeout: "5 seconds" })
       const { counts, stream } = inTurn(Stream.never, answer)
       const reader = yield* read(gpt.protectStream(stream))
       yield* advance(5)
@@ -167,9 +148,9 @@ describe("attempts of a stream", () => {
       assert.deepStrictEqual(reader.parts, ["an", "answer"])
     }).pipe(withStore))
 
-  it.effect("one that hangs after it is ended, and counted", () =>
+  it.effect("an attempt that hangs after its first element times out and counts as a failure", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(2), breaker: breaker(1), attemptTimeout: "5 seconds" })
+      const gpt = yield* makeGpt({ retry: retry(2), breaker: breaker(1), attemptTimeout: "5 seconds" })
       const { exit, millis, parts } = yield* readAll(gpt.protectStream(Stream.concat(answer, Stream.never)))
       assert.instanceOf(failureOf(exit), Sluice.AttemptTimeout)
       assert.deepStrictEqual([parts, millis], [["an", "answer"], 5_000])
@@ -178,9 +159,9 @@ describe("attempts of a stream", () => {
     }).pipe(withStore))
 
   for (const [given, counted] of [["500 millis", 0], ["1 second", 1]] as const) {
-    it.effect(`one that the deadline cuts short after ${given} counts as ${counted} failures`, () =>
+    it.effect(`an attempt that the deadline ends after ${given} counts as ${counted} failures`, () =>
       Effect.gen(function*() {
-        const gpt = yield* make({ retry: retry(3), breaker: breaker(5), minTimeout: "1 second" })
+        const gpt = yield* makeGpt({ retry: retry(3), breaker: breaker(5), minTimeout: "1 second" })
         const { counts, stream } = inTurn(Stream.concat(Stream.make("an"), Stream.never))
         const { exit, millis, parts } = yield* readAll(gpt.protectStream(stream, { deadline: given }))
         assert.deepStrictEqual([refusedBy(exit), parts], ["DeadlineExceeded at Attempt", ["an"]])
@@ -190,11 +171,11 @@ describe("attempts of a stream", () => {
   }
 })
 
-describe("the circuit of streams", () => {
-  it.effect("opens on streams that fail, refuses at once, and lets a probe through", () =>
+describe("circuits of streams", () => {
+  it.effect("failing streams open the circuit, which refuses at once and later admits a probe", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(2) })
-      for (const _ of many(2)) yield* Effect.exit(Stream.runDrain(gpt.protectStream(cut)))
+      const gpt = yield* makeGpt({ breaker: breaker(2) })
+      for (const _ of range(2)) yield* Effect.exit(Stream.runDrain(gpt.protectStream(cut)))
       const { counts, stream } = inTurn(answer)
       const refused = yield* Effect.exit(Stream.runDrain(gpt.protectStream(stream)))
       assert.deepStrictEqual([refusedBy(refused), counts.opened], ["CircuitOpen", 0])
@@ -203,9 +184,9 @@ describe("the circuit of streams", () => {
       assert.strictEqual(yield* stateTag(gpt), "Closed")
     }).pipe(withStore))
 
-  it.effect("is waited for, without a permit, if its time fits before the deadline", () =>
+  it.effect("a stream waits for an open circuit without a permit, if retryAfter fits before its deadline", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(1), backpressure: { capacity: 1, queue: 1 } })
+      const gpt = yield* makeGpt({ breaker: breaker(1), backpressure: { capacity: 1, queue: 1 } })
       yield* Effect.exit(Stream.runDrain(gpt.protectStream(broken)))
       const waiting = yield* read(gpt.protectStream(answer, { deadline: "11 seconds" }))
       assert.strictEqual(yield* gpt.protect(Effect.succeed("well"), { key: "other" }), "well")
@@ -213,9 +194,9 @@ describe("the circuit of streams", () => {
       assert.deepStrictEqual([yield* waiting.end, waiting.parts], [[Exit.void, 10_000], ["an", "answer"]])
     }).pipe(withStore))
 
-  it.effect("hears nothing of a consumer that leaves, unless the answer was complete", () =>
+  it.effect("a consumer that stops early does not count for the circuit, unless the answer is complete", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(2) })
+      const gpt = yield* makeGpt({ breaker: breaker(2) })
       const endless = Stream.rechunk(Stream.concat(answer, Stream.never), 1)
       const isComplete = (part: string) => part === "answer"
       const fail = Effect.exit(Stream.runDrain(gpt.protectStream(broken)))
@@ -226,9 +207,9 @@ describe("the circuit of streams", () => {
       assert.strictEqual(yield* failures(gpt), 0)
     }).pipe(withStore))
 
-  it.effect("of another policy inside the stream refuses in its own name, and counts nowhere", () =>
+  it.effect("a refusal by another breaker inside the stream is unchanged and does not count", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(1), retry: retry(3), deadline: "1 minute" })
+      const gpt = yield* makeGpt({ breaker: breaker(1), retry: retry(3), deadline: "1 minute" })
       const inner = yield* CircuitBreaker.make(breaker(1))
       yield* Effect.exit(inner.guard(Effect.fail("503")))
       const { counts, stream } = inTurn(inner.guardStream(answer))
@@ -240,10 +221,10 @@ describe("the circuit of streams", () => {
       assert.deepInclude(yield* gpt.breaker.state("gpt"), { _tag: "Closed", failures: 0 })
     }).pipe(withStore))
 
-  it.effect("a stream's classifier sees its own ends only, and decides", () =>
+  it.effect("a stream's classifier gets only the stream's own ends, and decides", () =>
     Effect.gen(function*() {
       const seen: Array<Exit.Exit<void, string>> = []
-      const gpt = yield* make({ breaker: breaker(1), retry: retry(3), attemptTimeout: "5 seconds" })
+      const gpt = yield* makeGpt({ breaker: breaker(1), retry: retry(3), attemptTimeout: "5 seconds" })
       const classify = (exit: Exit.Exit<void, string>) => {
         seen.push(exit)
         return Exit.isFailure(exit) ? Outcome.ignored : undefined
@@ -259,14 +240,14 @@ describe("the circuit of streams", () => {
 
 const Ask = Deduplicator.operation<string, string>()("ask", { key: (text: string) => text })
 
-describe("shared streams", () => {
+describe("deduplicated streams", () => {
   for (const leaves of [false, true]) {
-    it.effect(`fifty readers open one${leaves ? ", also when the first of them leaves" : ""}`, () =>
+    it.effect(`fifty readers open one stream${leaves ? ", also when the first of them leaves" : ""}`, () =>
       Effect.gen(function*() {
-        const gpt = yield* make({ retry: retry(2), breaker: breaker(5), backpressure: { capacity: 1 } })
+        const gpt = yield* makeGpt({ retry: retry(2), breaker: breaker(5), backpressure: { capacity: 1 } })
         const { counts, stream } = inTurn(broken, slow)
         const [first, ...others] = yield* Effect.forEach(
-          many(50),
+          range(50),
           () => read(gpt.protectStream(stream, { dedupe: Ask("x") }))
         )
         yield* advance(2)
@@ -281,9 +262,9 @@ describe("shared streams", () => {
       }).pipe(withStore))
   }
 
-  it.effect("a reader that runs out of time leaves, and the others read on", () =>
+  it.effect("a reader leaves at its deadline, and the others continue", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(1) })
+      const gpt = yield* makeGpt({ breaker: breaker(1) })
       const call = (deadline: Duration.Input) => gpt.protectStream(slow, { dedupe: Ask("x"), deadline })
       const short = yield* read(call("1 second"))
       const long = yield* read(call("10 seconds"))
@@ -294,19 +275,19 @@ describe("shared streams", () => {
       assert.strictEqual(yield* stateTag(gpt), "Closed")
     }).pipe(withStore))
 
-  it.effect("one that hangs opens the circuit, though every reader has a deadline", () =>
+  it.effect("a stream that hangs opens the circuit, even if every reader has a deadline", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(1) })
+      const gpt = yield* makeGpt({ breaker: breaker(1) })
       const call = gpt.protectStream(Stream.never, { dedupe: Ask("x"), deadline: "2 seconds" })
-      const readers = yield* Effect.forEach(many(3), () => read(call))
+      const readers = yield* Effect.forEach(range(3), () => read(call))
       yield* advance(3)
       for (const { end } of readers) assert.strictEqual(refusedBy((yield* end)[0]), "DeadlineExceeded at Attempt")
       assert.strictEqual(yield* stateTag(gpt), "Open")
     }).pipe(withStore))
 
-  it.effect("an open circuit refuses one without a deadline at once", () =>
+  it.effect("an open circuit refuses a deduplicated stream without a deadline at once", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ breaker: breaker(1) })
+      const gpt = yield* makeGpt({ breaker: breaker(1) })
       yield* Effect.exit(gpt.protect(Effect.fail("503")))
       const { exit, millis } = yield* readAll(gpt.protectStream(answer, { dedupe: Ask("x") }))
       assert.deepStrictEqual([refusedBy(exit), millis], ["CircuitOpen", 0])
@@ -314,12 +295,12 @@ describe("shared streams", () => {
 })
 
 describe("withReport of a stream", () => {
-  it.effect("tells attempts, waits, who led and who joined", () =>
+  it.effect("the report of a stream has attempts and waits, and whether it led or joined", () =>
     Effect.gen(function*() {
-      const gpt = yield* make({ retry: retry(2) })
+      const gpt = yield* makeGpt({ retry: retry(2) })
       const { stream } = inTurn(broken, slow)
       const call = gpt.protectStream(stream, { dedupe: Ask("x") })
-      const fibers = yield* Effect.forEach(many(2), () => Effect.forkChild(Sluice.withReport(Stream.runCollect(call))))
+      const fibers = yield* Effect.forEach(range(2), () => Effect.forkChild(Sluice.withReport(Stream.runCollect(call))))
       yield* advance(3)
       const reports = (yield* Fiber.joinAll(fibers)).map(([, report]) => report)
       const common = { elapsedMillis: 3_000, stopped: undefined }
@@ -329,9 +310,9 @@ describe("withReport of a stream", () => {
       ])
     }).pipe(withStore))
 
-  it.effect("tells why a stream failed, and nothing of what other policies do inside it", () =>
+  it.effect("the report of a stream says why it failed, without what other policies do inside it", () =>
     Effect.gen(function*() {
-      const gpt = yield* make()
+      const gpt = yield* makeGpt()
       const inner = yield* Sluice.make({ name: "inner", retry: retry(3) })
       const nested = gpt.protectStream(inner.protectStream(broken))
       const fiber = yield* Effect.forkChild(Sluice.withReport(Stream.runDrain(nested)))
@@ -343,10 +324,10 @@ describe("withReport of a stream", () => {
 })
 
 describe("interruption of streams", () => {
-  it.effect("a stream interrupted anywhere leaves no permit, no place, no probe and no flight behind", () =>
+  it.effect("a stream interrupted anywhere leaves no permit, slot, probe or flight behind", () =>
     interruptEverywhere({
       make: Effect.gen(function*() {
-        const gpt = yield* make({
+        const gpt = yield* makeGpt({
           retry: retry(2),
           breaker: breaker(1),
           backpressure: { capacity: 1, queue: 1 },
@@ -367,24 +348,24 @@ describe("interruption of streams", () => {
           if (state._tag === "HalfOpen") assert.strictEqual(state.probing, 0, at)
           else assert.strictEqual(state._tag, "Closed", at)
           assert.strictEqual((yield* gpt.deduplicator.stats).flights, 0, at)
-          // One permit and two slots: one call runs, one waits, a third is shed. Their circuit is another than the probe's.
+          // One permit and two slots: one call runs, one is queued, a third is refused. The circuit is not the probe's.
           const call = <A, E>(self: Effect.Effect<A, E>) => gpt.protect(self, { key: "other" })
           const end = yield* Deferred.make<void>()
           const both = yield* Effect.forEach(
-            many(2),
+            range(2),
             () => Effect.forkChild(call(Deferred.await(end)), { startImmediately: true })
           )
           assert.strictEqual(refusedBy(yield* Effect.exit(call(Effect.void))), "BackpressureShed", at)
           yield* Deferred.succeed(end, undefined)
           yield* Effect.orDie(Fiber.joinAll(both))
         })
-    }))
+    }), 40_000)
 })
 
 describe("layerNoop", () => {
   class Gpt extends Sluice.Service<Gpt>()("test/streams/Gpt", { name: "gpt", backpressure: { capacity: 1 } }) {}
 
-  it.effect("hands a stream on as it is", () =>
+  it.effect("layerNoop returns a stream unchanged", () =>
     Effect.gen(function*() {
       const gpt = yield* Gpt
       assert.strictEqual(gpt.protectStream(answer, { deadline: 0 }), answer)

@@ -1,4 +1,4 @@
-/** What inference promises to users of a policy. The compiler is the judge. */
+/** The inferred types of a policy, checked by the compiler. */
 import type { BackpressureShed } from "@sluice/core/Backpressure"
 import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
@@ -9,10 +9,7 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, type Layer, type Scope, Stream } from "effect"
-
-/** Exactly equal: `any` is equal to nothing but itself, so none can hide in an inferred type. */
-type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
-const typesAre = <_Same extends true>(): void => {}
+import { type Equal, typesAre } from "./support/types.ts"
 
 class Db extends Context.Service<Db, { readonly ask: (question: string) => Effect.Effect<string, "db"> }>()("Db") {}
 class Gpt extends Sluice.Service<Gpt>()("app/Gpt", { name: "gpt", retry: RetryPolicy.exponential() }) {}
@@ -28,7 +25,7 @@ const dedupe = Summary({ text: "x" })
 
 type Ours = Sluice.Rejected | Sluice.AttemptTimeout
 
-// Compiled, never run: a wrong type is an error of the type check.
+// Compiled, never run. A wrong type fails the type check.
 const compiled = (gpt: Sluice.Sluice) => {
   const last = ask("x").pipe(gpt.protect({ key: "openai", dedupe }))
   typesAre<Equal<typeof last, Effect.Effect<string, "db" | Ours, Db>>>()
@@ -82,11 +79,11 @@ const compiled = (gpt: Sluice.Sluice) => {
     gpt.protect(Effect.succeed(1), { dedupe }),
     // @ts-expect-error the same, data last
     Effect.succeed(1).pipe(gpt.protect({ dedupe })),
-    // @ts-expect-error a failure that those who share the run would not expect
+    // @ts-expect-error a failure that joining callers do not expect
     gpt.protect(Effect.fail("network" as const), { dedupe }),
     // @ts-expect-error a stream of numbers under a key of strings
     gpt.protectStream(Stream.make(1), { dedupe }),
-    // @ts-expect-error a classifier of another answer
+    // @ts-expect-error a classifier of another result type
     gpt.protect(Effect.succeed(1), { classify: (_: Exit.Exit<string>) => undefined })
   ]
 }
@@ -111,18 +108,18 @@ const caught = (call: Effect.Effect<string, Ours>) => {
   return [tags, reasons] as const
 }
 
-describe("the types of a policy", () => {
-  it("of a call, a stream and a report are inferred both ways", () => {
+describe("Sluice types", () => {
+  it("the types of calls, streams and reports are inferred, data-first and data-last", () => {
     assert.isFunction(compiled)
   })
 
-  it.effect("leave no error when our two tags are caught", () =>
+  it.effect("catching both tags of a policy leaves no error", () =>
     Effect.gen(function*() {
       const timeout = new Sluice.AttemptTimeout({ after: Duration.seconds(5) })
       assert.strictEqual(yield* caught(Effect.fail(timeout))[0], "5s")
     }))
 
-  it("of its constructors and layers say what they need and how they fail", () => {
+  it("constructors and layers have their requirements and errors in their types", () => {
     typesAre<
       Equal<
         ReturnType<typeof Sluice.make>,

@@ -4,11 +4,11 @@ import { callAfter } from "@sluice/core/Timer"
 
 const day = 86_400_000
 
-describe("callAfter, on the machine's clock", () => {
+describe("callAfter on setTimeout", () => {
   beforeEach(() => void vi.useFakeTimers())
   afterEach(() => void vi.useRealTimers())
 
-  it("calls back once, when the time has gone by", () => {
+  it("callAfter calls back once, after the time", () => {
     let calls = 0
     callAfter(Context.empty(), 1000, () => calls++)
     vi.advanceTimersByTime(999)
@@ -17,7 +17,7 @@ describe("callAfter, on the machine's clock", () => {
     assert.strictEqual(calls, 1)
   })
 
-  it("waits longer than one timer of the machine can", () => {
+  it("callAfter waits longer than one setTimeout can", () => {
     let calls = 0
     callAfter(Context.empty(), 60 * day, () => calls++)
     vi.advanceTimersByTime(60 * day - 1)
@@ -26,9 +26,9 @@ describe("callAfter, on the machine's clock", () => {
     assert.strictEqual(calls, 1)
   })
 
-  it("leaves no timer when it is called off, also one that is not the first", () => {
+  it("cancelling callAfter leaves no timer, also after its first timer", () => {
     for (const before of [10, 40 * day]) {
-      const cancel = callAfter(Context.empty(), 60 * day, () => assert.fail("it was called off"))
+      const cancel = callAfter(Context.empty(), 60 * day, () => assert.fail("it was cancelled"))
       vi.advanceTimersByTime(before)
       cancel()
       assert.strictEqual(vi.getTimerCount(), 0)

@@ -5,15 +5,16 @@ import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { settableClock } from "./support/clocks.ts"
+import { failureOf, fork } from "./support/effects.ts"
 import { faultyStore } from "./support/stores.ts"
 
 const hour = 3_600_000
 const Ask = Deduplicator.operation<string>()("ask", { key: (text: string) => text })
 
-/** Runs a test by a clock that it can set back. */
+/** Runs a test on a clock that it can set back. */
 const withClock = <A, E, R>(
   test: (setBack: (millis: number) => Effect.Effect<void>, passed: () => number) => Effect.Effect<A, E, R>
 ) =>
@@ -22,15 +23,13 @@ const withClock = <A, E, R>(
     ({ clock, passed, setBack }) => Effect.provideService(test(setBack, passed), Clock.Clock, clock)
   )
 
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
-
 const policy = (options: Partial<Sluice.SluiceOptions>) =>
   Sluice.make({ name: "gpt", retry: RetryPolicy.none, ...options }).pipe(
     Effect.provide(Layer.fresh(Sluice.layerStoresMemory))
   )
 
-/** What a call is told that begins 100 ms before the clock is set back by an hour, and lasts as long as it is let. */
-const toldWhenSetBack = <A, E, R>(
+/** The error of a call that begins 100 ms before the clock is set back, and that has to end after `millis`. */
+const errorWhenSetBack = <A, E, R>(
   setBack: (millis: number) => Effect.Effect<void>,
   call: Effect.Effect<A, E, R>,
   millis: number
@@ -40,57 +39,57 @@ const toldWhenSetBack = <A, E, R>(
     yield* TestClock.adjust(100)
     yield* setBack(hour)
     yield* TestClock.adjust(millis - 101)
-    assert.isUndefined(fiber.pollUnsafe(), "it ends too early")
+    assert.isUndefined(fiber.pollUnsafe(), "the call ends too early")
     yield* TestClock.adjust(1)
     const exit = fiber.pollUnsafe()
-    assert(exit !== undefined, "it does not end")
+    assert(exit !== undefined, "the call does not end")
     assert(Exit.isFailure(exit))
-    const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+    const error = failureOf(exit)
     return error instanceof Sluice.Rejected ? error.reason : error
   })
 
-describe("a clock that is set back by an hour while a call runs", () => {
+describe("a clock set back by an hour during a call", () => {
   const dedupe = Ask("a prompt")
 
-  it.effect("gives no deduplicated call a longer attempt", () =>
+  it.effect("a clock set back does not lengthen the attempt of a deduplicated call", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const gpt = yield* policy({ attemptTimeout: "500 millis" })
-        const told = yield* toldWhenSetBack(setBack, gpt.protect(Effect.never, { dedupe }), 500)
-        assert.instanceOf(told, Sluice.AttemptTimeout)
+        const error = yield* errorWhenSetBack(setBack, gpt.protect(Effect.never, { dedupe }), 500)
+        assert.instanceOf(error, Sluice.AttemptTimeout)
       })
     ))
 
-  it.effect("gives no deduplicated call more time than its deadline", () =>
+  it.effect("a clock set back does not extend the deadline of a deduplicated call", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const gpt = yield* policy({})
         const call = gpt.protect(Effect.never, { dedupe, deadline: "500 millis" })
-        assert.instanceOf(yield* toldWhenSetBack(setBack, call, 500), Deadline.DeadlineExceeded)
+        assert.instanceOf(yield* errorWhenSetBack(setBack, call, 500), Deadline.DeadlineExceeded)
       })
     ))
 
-  it.effect("gives no stream more time than its deadline", () =>
+  it.effect("a clock set back does not extend the deadline of a stream", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const gpt = yield* policy({})
         const read = Stream.runDrain(gpt.protectStream(Stream.never, { deadline: "500 millis" }))
-        assert.instanceOf(yield* toldWhenSetBack(setBack, read, 500), Deadline.DeadlineExceeded)
+        assert.instanceOf(yield* errorWhenSetBack(setBack, read, 500), Deadline.DeadlineExceeded)
       })
     ))
 
-  it.effect("keeps nobody in the queue beyond the deadline", () =>
+  it.effect("a clock set back does not extend the deadline of a queued call", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const gpt = yield* policy({ backpressure: { capacity: 1, queue: 1 } })
         yield* fork(gpt.protect(Effect.never))
         const call = gpt.protect(Effect.void, { deadline: "500 millis" })
-        const told = yield* toldWhenSetBack(setBack, call, 500)
-        assert.deepInclude(told, { _tag: "DeadlineExceeded", at: "Queue" })
+        const error = yield* errorWhenSetBack(setBack, call, 500)
+        assert.deepInclude(error, { _tag: "DeadlineExceeded", at: "Queue" })
       })
     ))
 
-  it.effect("gives no attempt that begins after it more time than the call was given", () =>
+  it.effect("a clock set back does not extend the deadline of a later attempt", () =>
     withClock((setBack, passed) =>
       Effect.gen(function*() {
         const gpt = yield* policy({ retry: RetryPolicy.constant({ baseDelay: "10 millis", jitter: "none" }) })
@@ -106,12 +105,12 @@ describe("a clock that is set back by an hour while a call runs", () => {
       })
     ))
 
-  it.effect("keeps nobody who comes into the queue after it for longer than the call was given", () =>
+  it.effect("a clock set back does not extend the deadline of a call that is queued later", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const gpt = yield* policy({ backpressure: { capacity: 1, queue: 1 } })
         yield* fork(gpt.protect(Effect.never))
-        // Whoever set the deadline ends nothing by it.
+        // The deadline is only set in the context, so nothing but the policy ends the call.
         const call = Effect.andThen(setBack(hour), gpt.protect(Effect.void))
         const now = yield* Clock.currentTimeMillis
         const fiber = yield* fork(
@@ -123,13 +122,13 @@ describe("a clock that is set back by an hour while a call runs", () => {
       })
     ))
 
-  // Each bounds the flight by the callers that it has, and hears when one of them leaves.
+  // Each limits the flight by the deadlines of its callers, and watches for callers that leave.
   const bounds = {
     "`within`": Effect.succeed((self: Effect.Effect<never>) => Effect.orDie(Deadline.within(self, "10 minutes"))),
     "a policy": Effect.map(policy({}), (gpt) => (self: Effect.Effect<never>) => Effect.orDie(gpt.protect(self)))
   }
   for (const [what, bound] of Object.entries(bounds)) {
-    it.effect(`gives what runs under ${what} no hour more when the last caller but one leaves`, () =>
+    it.effect(`a clock set back does not extend a flight under ${what} when its longest caller leaves`, () =>
       withClock((setBack, passed) =>
         Effect.gen(function*() {
           const deduplicator = yield* Deduplicator.make({})
@@ -139,11 +138,11 @@ describe("a clock that is set back by an hour while a call runs", () => {
             endedAfter = passed()
           })
           const shared = deduplicator.dedupe(Effect.ensuring(bounded(Effect.never), end), dedupe)
-          const patient = yield* fork(Deadline.within(shared, "5 minutes"))
+          const longest = yield* fork(Deadline.within(shared, "5 minutes"))
           yield* fork(Effect.uninterruptible(Deadline.within(Effect.uninterruptible(shared), "1 minute")))
           yield* TestClock.adjust(100)
           yield* setBack(hour)
-          yield* Fiber.interrupt(patient)
+          yield* Fiber.interrupt(longest)
           yield* TestClock.adjust("2 minutes")
           assert.isAtLeast(endedAfter, 60_000)
           assert.isAtMost(endedAfter, 60_100)
@@ -152,14 +151,14 @@ describe("a clock that is set back by an hour while a call runs", () => {
   }
 })
 
-describe("what is kept of a deduplicated call", () => {
+describe("cached results and a clock set back", () => {
   const Count = Deduplicator.operation<number>()("count", { key: (text: string) => text })
   const counting = Effect.map(Deduplicator.make({ timeToLive: "1 minute" }), (deduplicator) => {
     let calls = 0
     return deduplicator.dedupe(Effect.sync(() => ++calls), Count("a prompt"))
   })
 
-  it.effect("is over when the clock is set back by an hour, and what is kept then is kept for its time", () =>
+  it.effect("cached results expire when the clock is set back by an hour, and new ones keep their time to live", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const ask = yield* counting
@@ -174,7 +173,7 @@ describe("what is kept of a deduplicated call", () => {
       })
     ))
 
-  it.effect("is kept for its time when the clock is set back by a little", () =>
+  it.effect("a cached result keeps its time to live when the clock is set back by 50 ms", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const ask = yield* counting
@@ -190,13 +189,13 @@ describe("what is kept of a deduplicated call", () => {
     ))
 })
 
-describe("a clock that is set back by an hour while a circuit is open", () => {
+describe("a clock set back by an hour while a circuit is open", () => {
   const open = (breaker: CircuitBreaker.CircuitBreaker["Service"]) => Effect.exit(breaker.guard(Effect.fail("down")))
   const isRefused = (breaker: CircuitBreaker.CircuitBreaker["Service"]) =>
     Effect.map(Effect.exit(breaker.guard(Effect.void)), Exit.isFailure)
   const options = { trip: CircuitBreaker.consecutive(1), openFor: "200 millis", probes: 1 } as const
 
-  it.effect("it is open for its time from then on, and no longer", () =>
+  it.effect("a circuit whose clock is set back stays open for openFor from then on, and no longer", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const breaker = yield* Effect.provide(
@@ -211,7 +210,7 @@ describe("a clock that is set back by an hour while a circuit is open", () => {
       })
     ))
 
-  it.effect("a look finds that as well", () =>
+  it.effect("check sees that a circuit whose clock was set back is no longer open", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const breaker = yield* Effect.provide(
@@ -226,7 +225,7 @@ describe("a clock that is set back by an hour while a circuit is open", () => {
       })
     ))
 
-  it.effect("a probe that hangs makes room when its lease is over", () =>
+  it.effect("a probe that hangs frees its slot when its lease expires, with the clock set back", () =>
     withClock((setBack) =>
       Effect.gen(function*() {
         const store = Layer.fresh(CircuitBreakerStore.layerMemory)
@@ -242,7 +241,7 @@ describe("a clock that is set back by an hour while a circuit is open", () => {
     ))
 })
 
-describe("a clock that is set back by an hour, of one of those who share a circuit", () => {
+describe("a clock set back by an hour in one process of a shared circuit", () => {
   const over = (store: CircuitBreakerStore.CircuitBreakerStore["Service"]) =>
     CircuitBreaker.make({
       trip: CircuitBreaker.consecutive(1),
@@ -250,7 +249,7 @@ describe("a clock that is set back by an hour, of one of those who share a circu
       staleness: "1 second"
     }).pipe(Effect.provideService(CircuitBreakerStore.CircuitBreakerStore, store))
 
-  it.effect("does not keep it from looking again", () =>
+  it.effect("a process whose clock is set back still reads the shared circuit again", () =>
     Effect.gen(function*() {
       const { clock, setBack } = yield* settableClock
       const { store } = yield* faultyStore
@@ -261,12 +260,12 @@ describe("a clock that is set back by an hour, of one of those who share a circu
       yield* Effect.exit(other.guard(Effect.fail("down")))
       yield* TestClock.adjust("2 seconds")
       assert.isTrue(Exit.isFailure(yield* Effect.exit(breaker.guard(Effect.void))))
-      // The store's time goes on here as well.
+      // The time of the store advances here as well.
       yield* TestClock.adjust("28 seconds")
       assert.isTrue(Exit.isSuccess(yield* Effect.exit(breaker.guard(Effect.void))))
     }))
 
-  it.effect("does not let the store rest for longer than a second", () =>
+  it.effect("a process whose clock is set back still retries a failed store after a second", () =>
     Effect.gen(function*() {
       const { clock, setBack } = yield* settableClock
       const { breakDown, recover, store } = yield* faultyStore

@@ -1,6 +1,6 @@
 /**
- * What each primitive shows of a call whose key, input, tenant and reason are the canary: in the log, in spans, in metrics and in
- * the errors that it fails with. The privacy run (`npm run test:privacy`) asks the same of all other tests.
+ * Runs each primitive with a canary as key, input, tenant and reason. Searches logs, spans, metrics and errors for it.
+ * The privacy run (`npm run test:privacy`) does the same for all other tests.
  */
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
@@ -19,8 +19,8 @@ import { faultyStore } from "./support/stores.ts"
 
 const { CircuitBreaker: Breaker } = CircuitBreaker
 
-/** Runs it watched. Every call in it is in a span of its own, so that whatever it fails with is looked at like a log line. */
-const shows = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** Runs an effect and asserts that no observer saw the canary. Calls have spans, so that their errors are seen. */
+const withoutLeaks = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {
     leaks()
     const result = yield* observe(self)
@@ -29,7 +29,7 @@ const shows = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     return result
   })
 
-/** What a call failed with, after a tracer has seen it. */
+/** The error of a call, in a span. */
 const failureOf = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.flip(Effect.withSpan(self, "call"))
 
 const guarded = (breaker: CircuitBreaker.CircuitBreaker["Service"], self: Effect.Effect<string, string>) =>
@@ -48,12 +48,12 @@ const breakAndRefuse = Effect.gen(function*() {
 
 const breakerOptions = { trip: CircuitBreaker.consecutive(1), storeTimeout: "100 millis" } as const
 
-describe("shows no key, no input and no reason", () => {
-  it.effect("CircuitBreaker, in memory", () =>
-    shows(breakAndRefuse.pipe(Effect.provide(CircuitBreaker.layer(breakerOptions)))))
+describe("logs, spans, metrics and errors contain no key, input or reason", () => {
+  it.effect("CircuitBreaker in memory leaks nothing", () =>
+    withoutLeaks(breakAndRefuse.pipe(Effect.provide(CircuitBreaker.layer(breakerOptions)))))
 
-  it.effect("CircuitBreaker, over a store that others share, and while that store is down", () =>
-    shows(Effect.gen(function*() {
+  it.effect("CircuitBreaker over a shared store leaks nothing, also while the store is down", () =>
+    withoutLeaks(Effect.gen(function*() {
       const { breakDown, recover, store } = yield* faultyStore
       const shared = Layer.succeed(CircuitBreakerStore.CircuitBreakerStore, store)
       yield* Effect.gen(function*() {
@@ -69,8 +69,8 @@ describe("shows no key, no input and no reason", () => {
       }).pipe(Effect.provide(Layer.provide(CircuitBreaker.layerStore(breakerOptions), shared)))
     })))
 
-  it.effect("Deduplicator: neither the input nor the tenant, nor what it makes of them", () =>
-    shows(Effect.gen(function*() {
+  it.effect("Deduplicator leaks neither input nor tenant nor key", () =>
+    withoutLeaks(Effect.gen(function*() {
       const { claim, dedupe } = yield* Deduplicator.make({ timeToLive: "1 minute", maxWaiters: 1 })
       const Answer = Deduplicator.operation<string, string>()("answer", {
         key: (input: { readonly text: unknown }) => input,
@@ -99,8 +99,8 @@ describe("shows no key, no input and no reason", () => {
       assert.propertyVal(yield* Fiber.join(abandoned), "_tag", "FlightAbandoned")
     })))
 
-  it.effect("Backpressure and Deadline", () =>
-    shows(Effect.gen(function*() {
+  it.effect("Backpressure and Deadline leak nothing", () =>
+    withoutLeaks(Effect.gen(function*() {
       const { withPermits } = yield* Backpressure.make({ capacity: 1, queue: 1 })
       yield* Effect.forkChild(withPermits(Effect.never, { permits: 1 }), { startImmediately: true })
       const ask = withPermits(Effect.succeed(canary), { maxWait: 0 })
@@ -112,8 +112,8 @@ describe("shows no key, no input and no reason", () => {
       assert.propertyVal(yield* Fiber.join(late), "_tag", "DeadlineExceeded")
     })))
 
-  it.effect("Pipeline: of stages that succeed, are tried again, fail, run out of time and recover", () =>
-    shows(Effect.gen(function*() {
+  it.effect("Pipeline leaks nothing of stages that succeed, are retried, fail, time out and recover", () =>
+    withoutLeaks(Effect.gen(function*() {
       let attempts = 0
       const failsOnce = (input: string) => ++attempts === 1 ? Effect.fail("503" as const) : Effect.succeed(input)
       const pipeline = Pipeline.make<string>("answer").pipe(
@@ -134,8 +134,8 @@ describe("shows no key, no input and no reason", () => {
       assert.propertyVal(yield* Fiber.join(fiber), "_tag", "StageTimeout")
     })))
 
-  it.effect("Sluice: of calls that are too slow, tried again, and refused for every reason", () =>
-    shows(
+  it.effect("Sluice leaks nothing of calls that time out, are retried, and are refused for every reason", () =>
+    withoutLeaks(
       Effect.gen(function*() {
         const { drain, protect } = yield* Sluice.make({
           name: "policy",

@@ -1,6 +1,6 @@
 /**
- * The traps that other libraries fell into, one test each, named after the trap. Those of one module alone stand with its other
- * tests; the last test here knows where each of them is.
+ * Bugs of other libraries, one test each, named after the bug. Those of a single module are in that module's tests.
+ * The last test here checks that each has a test.
  */
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
@@ -12,31 +12,21 @@ import { Clock, Duration, Effect, Exit, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { globSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
+import { type Breaker, oneFailure, stateTag, withBreaker } from "./support/breakers.ts"
 import { failCalls, startCall, succeedCall } from "./support/calls.ts"
 import { remoteStore } from "./support/stores.ts"
-
-type Breaker = CircuitBreaker.CircuitBreaker["Service"]
-
-const withBreaker = <A, E>(
-  options: CircuitBreaker.CircuitBreakerOptions,
-  test: (breaker: Breaker) => Effect.Effect<A, E>
-) => CircuitBreaker.CircuitBreaker.use(test).pipe(Effect.provide(CircuitBreaker.layer(options)))
-
-const stateTag = (breaker: Breaker) => Effect.map(breaker.state(), (state) => state._tag)
 
 const millisToProbe = (breaker: Breaker) =>
   Effect.map(Effect.flip(succeedCall(breaker)), ({ retryAfter }) => Duration.toMillis(retryAfter))
 
-/** A failure with which the dependency says when to come back. */
+/** A failing call with a Retry-After. */
 const failWithHint = (breaker: Breaker, retryAfter: Duration.Input) =>
   Effect.fail("429").pipe(
     breaker.guard({ classify: () => Outcome.failure({ retryAfter: Duration.fromInputUnsafe(retryAfter) }) }),
     Effect.exit
   )
 
-const oneFailure = { trip: CircuitBreaker.consecutive(1), openFor: "30 seconds" } as const
-
-describe("traps", () => {
+describe("traps of other libraries", () => {
   it.effect("late success closing HalfOpen (Polly #217)", () =>
     withBreaker(oneFailure, (breaker) =>
       Effect.gen(function*() {
@@ -196,7 +186,7 @@ describe("traps", () => {
       assert.isBelow(Math.max(...during, timers()) - before, few)
     }).pipe(Effect.provide(CircuitBreaker.layer(oneFailure))))
 
-  it("each has a test that is named after it", () => {
+  it("every trap has a test that is named after it", () => {
     const tests = globSync("packages/*/test/**/*.test.ts", { cwd: root }).map((file) =>
       readFileSync(root + file, "utf8")
     )
@@ -207,7 +197,7 @@ describe("traps", () => {
   })
 })
 
-/** All of them. Some are tested here, some beside what they are about. */
+/** All traps. Some are tested here, some in the tests of their module. */
 const traps = [
   "late success closing HalfOpen",
   "cancelled probe closes circuit",
@@ -227,9 +217,8 @@ const traps = [
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
 
-// The test's own runner has timers as well, which come and go.
+// The test runner has timers as well, which come and go.
 const few = 5
 
-/** Timers that run in this process. */
-
+/** The timers of this process. */
 const timers = (): number => process.getActiveResourcesInfo().filter((resource) => resource === "Timeout").length

@@ -1,4 +1,4 @@
-/** What inference promises to users. The compiler is the judge; the tests run what it has judged, so that nothing stands unused. */
+/** The inferred types of the public API, checked by the compiler. The tests run the checked code. */
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import type * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
@@ -11,11 +11,9 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Layer, Option, type Schedule, type Scope, Stream } from "effect"
+import type { Equal } from "./support/types.ts"
 
-/** Exactly equal: `any` is equal to nothing but itself, so none can hide in an inferred type. */
-type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
-
-/** Says what an expression's type is, exactly, and hands the expression on. */
+/** Asserts the exact type of an expression and returns the expression. */
 const typed =
   <Expected>() => <Actual>(actual: Actual & (Equal<Actual, Expected> extends true ? unknown : never)): Actual => actual
 
@@ -27,8 +25,8 @@ type Breaker = CircuitBreaker.CircuitBreaker["Service"]
 type Permits = Backpressure.Backpressure["Service"]
 type Flights = Deduplicator.Deduplicator["Service"]
 
-describe("the check itself", () => {
-  it("tells any, unknown and unions from what is expected", () => {
+describe("the type assertion", () => {
+  it("any, unknown and unions do not match the expected type", () => {
     // @ts-expect-error any is not a number
     typed<number>()(JSON.parse("1"))
     // @ts-expect-error unknown is not a number
@@ -42,7 +40,7 @@ describe("the check itself", () => {
 })
 
 describe("CircuitBreaker", () => {
-  const both = (breaker: Breaker) => [
+  const effects = (breaker: Breaker) => [
     typed<Effect.Effect<string, "db" | CircuitBreaker.CircuitOpen, Db>>()(ask("x").pipe(breaker.guard({ key: "db" }))),
     typed<Effect.Effect<string, "db" | CircuitBreaker.CircuitOpen, Db>>()(breaker.guard(ask("x"), { key: "db" })),
     typed<Effect.Effect<string, "db" | CircuitBreaker.CircuitOpen, Db>>()(ask("x").pipe(breaker.guard())),
@@ -70,10 +68,10 @@ describe("CircuitBreaker", () => {
     ]
   }
 
-  it.effect("adds CircuitOpen to the errors and nothing to the requirements", () =>
+  it.effect("guard adds CircuitOpen to the errors and nothing to the requirements", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.CircuitBreaker
-      for (const call of both(breaker)) assert.strictEqual(yield* call, "re: x")
+      for (const call of effects(breaker)) assert.strictEqual(yield* call, "re: x")
       for (const stream of streams(breaker)) {
         assert.deepStrictEqual(yield* Stream.runCollect(stream), ["re: a", "re: b"])
       }
@@ -81,7 +79,7 @@ describe("CircuitBreaker", () => {
       typed<Effect.Effect<CircuitBreaker.State, CircuitBreakerStore.StoreError>>()(breaker.state())
     }).pipe(Effect.provide([CircuitBreaker.layer(), answering])))
 
-  it("layers say what they need and how building them fails", () => {
+  it("breaker layers have their requirements and errors in their types", () => {
     typed<Layer.Layer<CircuitBreaker.CircuitBreaker, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>>()(
       CircuitBreaker.layerStore()
     )
@@ -93,7 +91,7 @@ describe("CircuitBreaker", () => {
 describe("RetryPolicy", () => {
   const policy = RetryPolicy.exponential({ maxAttempts: 2 })
 
-  it.effect("passes every type through, both ways of calling it", () =>
+  it.effect("retry keeps every type, data-first and data-last", () =>
     Effect.gen(function*() {
       const calls = [
         typed<Effect.Effect<string, "db", Db>>()(ask("x").pipe(RetryPolicy.retry(policy))),
@@ -121,7 +119,7 @@ describe("RetryPolicy", () => {
 })
 
 describe("Deadline", () => {
-  it.effect("adds DeadlineExceeded", () =>
+  it.effect("within adds DeadlineExceeded to the errors", () =>
     Effect.gen(function*() {
       const call = typed<Effect.Effect<string, "db" | Deadline.DeadlineExceeded, Db>>()(
         ask("x").pipe(Deadline.within("1 second"))
@@ -134,7 +132,7 @@ describe("Deadline", () => {
 })
 
 describe("Backpressure", () => {
-  it.effect("adds BackpressureShed", () =>
+  it.effect("withPermit adds BackpressureShed to the errors", () =>
     Effect.gen(function*() {
       const permits: Permits = yield* Backpressure.Backpressure
       const call = typed<Effect.Effect<string, "db" | Backpressure.BackpressureShed, Db>>()(
@@ -155,7 +153,7 @@ describe("Deduplicator", () => {
   })
   const key = typed<Deduplicator.Key<string, "db">>()(Summary({ text: "x" }))
 
-  it.effect("passes the types through, and gives the effect a scope of its own", () =>
+  it.effect("dedupe keeps the types and provides the effect with a scope", () =>
     Effect.gen(function*() {
       const { claim, dedupe, dedupeStream } = yield* Deduplicator.Deduplicator
       const call = typed<Effect.Effect<string, "db" | Deduplicator.TooManyWaiters, Db>>()(ask("x").pipe(dedupe(key)))
@@ -169,11 +167,11 @@ describe("Deduplicator", () => {
       typed<Effect.Effect<Deduplicator.Claim<string, "db">, never, Scope.Scope>>()(claim(key))
     }).pipe(Effect.provide([Deduplicator.layer(), answering])))
 
-  it("refuses an answer or an error of another type, and a key of another input", () => {
+  it("a wrong result, error or key input does not compile", () => {
     const wrong = (flights: Flights) => [
       // @ts-expect-error a number under a key of strings
       () => Effect.succeed(1).pipe(flights.dedupe(key)),
-      // @ts-expect-error an error that the key does not know
+      // @ts-expect-error an error that is not in the key's type
       () => flights.dedupe(Effect.fail("network" as const), key),
       // @ts-expect-error not the operation's input
       () => Summary({ words: "x" })
@@ -195,7 +193,7 @@ describe("Pipeline", () => {
     Pipeline.stage("format", (n) => Effect.succeed(String(typed<number>()(n))))
   )
 
-  it.effect("adds up errors and requirements, and StageTimeout only where a timeout is", () =>
+  it.effect("a pipeline adds up errors and requirements, and StageTimeout only with a timeout", () =>
     Effect.gen(function*() {
       typed<Pipeline.Pipeline<string, string, "db", Db>>()(trimmed)
       typed<Pipeline.Pipeline<string, number, "db" | Pipeline.StageTimeout, Db>>()(counted)
@@ -213,8 +211,8 @@ describe("Pipeline", () => {
       )
     }).pipe(Effect.provide(answering)))
 
-  it("refuses a stage that does not fit the one before it", () => {
-    // @ts-expect-error the stage before hands on a string
+  it("a stage that does not fit the one before it does not compile", () => {
+    // @ts-expect-error the stage before returns a string
     const wrong = () => trimmed.pipe(Pipeline.stage("double", (n: number) => Effect.succeed(n * 2)))
     assert.isFunction(wrong)
   })
@@ -229,7 +227,7 @@ describe("Sluice", () => {
   const call = (text: string) =>
     Gpt.use((gpt) => ask(text).pipe(gpt.protect({ key: "openai", dedupe: Summary({ text }) })))
 
-  it.effect("adds Rejected and AttemptTimeout, and the policy to the requirements", () =>
+  it.effect("protect adds Rejected and AttemptTimeout to the errors, and the policy to the requirements", () =>
     Effect.gen(function*() {
       const protectedCall = typed<Effect.Effect<string, "db" | Sluice.Rejected | Sluice.AttemptTimeout, Gpt | Db>>()(
         call("x")
@@ -245,25 +243,25 @@ describe("Sluice", () => {
       assert.strictEqual(report.served, "Cached")
     }).pipe(Effect.provide([Gpt.layer, answering])))
 
-  it("a single reason of a refusal can be caught", () => {
-    const told = call("x").pipe(
+  it("a single reason of Rejected can be caught", () => {
+    const formatted = call("x").pipe(
       Effect.catchReason(
         "Rejected",
         "CircuitOpen",
         (open) => Effect.succeed(Duration.format(typed<CircuitBreaker.CircuitOpen>()(open).retryAfter))
       )
     )
-    typed<Effect.Effect<string, "db" | Sluice.Rejected | Sluice.AttemptTimeout, Gpt | Db>>()(told)
+    typed<Effect.Effect<string, "db" | Sluice.Rejected | Sluice.AttemptTimeout, Gpt | Db>>()(formatted)
   })
 
-  it("refuses a key of another answer", () => {
+  it("a key of another result type does not compile", () => {
     const wrong = () =>
       // @ts-expect-error a number under a key of strings
       Gpt.use((gpt) => Effect.succeed(1).pipe(gpt.protect({ dedupe: Summary({ text: "x" }) })))
     assert.isFunction(wrong)
   })
 
-  it.effect("layers say what they need", () =>
+  it.effect("policy layers have their requirements and errors in their types", () =>
     Effect.gen(function*() {
       typed<Layer.Layer<Gpt, InvalidOptions, CircuitBreakerStore.CircuitBreakerStore>>()(Gpt.layerStore)
       typed<Layer.Layer<Gpt, InvalidOptions>>()(Gpt.layer)
@@ -299,7 +297,7 @@ describe("errors", () => {
       })
     ))
 
-  it.effect("after all our tags are caught none is left", () =>
+  it.effect("catching all our tags leaves no error", () =>
     Effect.gen(function*() {
       const shed = new Backpressure.BackpressureShed({
         policy: "gpt",
@@ -323,7 +321,7 @@ describe("errors", () => {
       )
     }))
 
-  it("what is read off a cause has a type of its own", () => {
+  it("annotations read from a cause are typed", () => {
     typed<Option.Option<RetryPolicy.RetryStopped["Service"]>>()(RetryPolicy.stopped(causeOf(Exit.fail("503"))))
     typed<Option.Option<Pipeline.FailedStage["Service"]>>()(Pipeline.failedStage(causeOf(Exit.fail("503"))))
     assert.isTrue(Option.isNone(RetryPolicy.stopped(causeOf(Exit.fail("503")))))

@@ -1,22 +1,21 @@
 /**
- * A small answerer inside the process, so that examples, demonstrations and tests run with no key and no network.
+ * Answers prompts by rules, inside the process, so that examples, demonstrations and tests need no key and no network.
  *
- * It is no language model: it is a set of rules over the part-of-speech tagger and the sentence weights of wink-nlp,
- * for English letters. It finds what a letter is about, the amounts, dates, e-mail addresses and order numbers in it,
- * and answers the same prompt with the same bytes every time.
+ * It is not a language model. Its rules use the part-of-speech tagger and the sentence weights of wink-nlp, for English letters.
+ * It picks the sentences that matter, and finds amounts, dates, e-mail addresses and order numbers. The same prompt always gets
+ * the same bytes.
  *
  * **When to use**
  *
- * Behind a local provider, where a caller needs an answer that has to do with the prompt. For answers with
- * understanding, call a real model.
+ * Behind a local provider, if answers have to relate to the prompt. For answers with understanding, call a real model.
  *
  * **Gotchas**
  *
- * - It reads English. Other languages get whatever sentences and numbers look alike.
- * - wink-nlp is loaded on a worker thread by the first answer, which takes some 0.2 seconds longer for it.
- * - The thread's program is a file beside this one. A bundler that moves this one must copy that one too.
+ * - The rules are for English. In other languages they pick sentences and numbers that look alike.
+ * - The first answer loads wink-nlp on a worker thread, which takes some 0.2 seconds.
+ * - The worker is a separate file. A bundler that moves this module has to copy it too.
  *
- * **Example** (Reading a customer's letter)
+ * **Example** (The summary of a letter)
  *
  * ```ts
  * import { LocalModel } from "@sluice/local-model"
@@ -38,34 +37,34 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type { Ending } from "./internal/thread.ts"
+import type { Result } from "./internal/thread.ts"
 import { makeThread } from "./internal/thread.ts"
 
 /**
- * The prompt is larger than the model reads. It was not read at all.
+ * The prompt is too large. It was not read.
  *
  * @since 0.1.0
  * @category errors
  */
 export class InputTooLarge extends Schema.Error<InputTooLarge>("@sluice/local-model/InputTooLarge")({
   _tag: Schema.tag("InputTooLarge"),
-  /** The size of the prompt in UTF-8. */
+  /** The size of the prompt, in bytes of UTF-8. */
   bytes: Schema.Int,
-  /** The largest size that is read. */
+  /** The largest size that is allowed: `maxInputBytes`. */
   allowedBytes: Schema.Int
 }) {
   override get message(): string {
-    return `the prompt has ${this.bytes} bytes, the local model reads ${this.allowedBytes} at most; shorten or split it`
+    return `the prompt has ${this.bytes} bytes, and the local model reads at most ${this.allowedBytes}; shorten or split it`
   }
 }
 
 /**
- * The thread that was to answer is gone.
+ * The worker thread ended before it answered.
  *
  * **Details**
  *
- * `Died`: it crashed or ran out of memory; the next call starts a new one. `Closed`: the layer's scope is over, and no
- * call will be answered.
+ * `Died`: it crashed or ran out of memory. The next call starts a new thread. `Closed`: the scope of the layer is closed. All
+ * further calls fail.
  *
  * @since 0.1.0
  * @category errors
@@ -78,17 +77,16 @@ export class LocalModelStopped extends Schema.Error<LocalModelStopped>("@sluice/
   override get message(): string {
     return this.why === "Died"
       ? "the local model's thread died before it answered; the next call starts a new one"
-      : "the local model is closed: the scope of its layer is over"
+      : "the local model is closed: the scope of its layer was closed"
   }
 }
 
 /**
- * What the model says.
+ * The answer to a prompt.
  *
  * **Details**
  *
- * The counts are estimates, as nothing here works on tokens: a quarter of the characters, rounded up, which is near
- * what the tokenizers of large models make of English.
+ * Token counts are estimates: a quarter of the characters, rounded up. For English this is near the tokenizers of large models.
  *
  * @since 0.1.0
  * @category models
@@ -111,20 +109,20 @@ export class LocalModel extends Context.Service<LocalModel, {
    *
    * **Details**
    *
-   * The first line chooses what is done with the rest of it and the lines after it; case does not matter.
+   * The start of the first line selects the job, in any case. The rest is the text.
    *
-   * - `Summarise:` or `Summarize:` gives one or two sentences of the text: what is the matter and what is wanted.
-   * - `Extract:` gives a JSON object of `amounts`, `dates`, `emails` and `orders`, each as it stands in the text.
-   * - `Keywords:` gives one line of phrases with commas between them.
-   * - Anything else gives a JSON object with `summary`, the four lists and `phrases`.
+   * - `Summarise:` or `Summarize:` returns one or two sentences of the text: the problem and the request.
+   * - `Extract:` returns a JSON object with `amounts`, `dates`, `emails` and `orders`, as they are written in the text.
+   * - `Keywords:` returns phrases, separated by commas.
+   * - Otherwise a JSON object with `summary`, the four lists and `phrases` is returned.
    *
-   * Answers are given one after the other. An interrupted call waits no longer; what it asked is still worked out.
+   * Prompts are answered one after the other. An interrupted call returns at once, but the thread still computes its answer.
    */
   readonly answer: (prompt: string) => Effect.Effect<Answer, InputTooLarge | LocalModelStopped>
 }>()("@sluice/local-model/LocalModel") {}
 
 /**
- * The largest prompt in bytes of UTF-8: 64 KiB, some ten thousand words. It takes a fraction of a second to read.
+ * The largest prompt, in bytes of UTF-8: 64 KiB, some ten thousand words. It is answered in a fraction of a second.
  *
  * @since 0.1.0
  * @category constants
@@ -132,7 +130,7 @@ export class LocalModel extends Context.Service<LocalModel, {
 export const maxInputBytes = 65_536
 
 /**
- * What the model says of itself, for a list of models or a help text.
+ * A description of the model, for a list of models or a help text.
  *
  * @since 0.1.0
  * @category constants
@@ -142,11 +140,11 @@ export const describe =
   "from English letters, always the same from the same prompt, with no key and no network."
 
 /**
- * Provides `LocalModel` on a worker thread of its own, which starts with the first call and ends with the scope.
+ * Provides `LocalModel` on its own worker thread, which starts with the first call and ends with the scope.
  *
  * **Details**
  *
- * An idle thread keeps no process alive; one that owes an answer does.
+ * The thread keeps the process alive only while a call waits for its answer.
  *
  * @since 0.1.0
  * @category layers
@@ -162,24 +160,24 @@ export const layer: Layer.Layer<LocalModel> = Layer.effect(
             const bytes = Buffer.byteLength(prompt)
             if (bytes > maxInputBytes) return Effect.fail(new InputTooLarge({ bytes, allowedBytes: maxInputBytes }))
             return Effect.callback<Answer, LocalModelStopped>((resume) => {
-              const leave = thread.ask(prompt, (ending) => resume(toEffect(prompt, ending)))
-              return Effect.sync(leave)
+              const cancel = thread.send(prompt, (result) => resume(toEffect(prompt, result)))
+              return Effect.sync(cancel)
             })
           })
       })
   )
 )
 
-const toEffect = (prompt: string, ending: Ending): Effect.Effect<Answer, LocalModelStopped> => {
-  switch (ending._tag) {
+const toEffect = (prompt: string, result: Result): Effect.Effect<Answer, LocalModelStopped> => {
+  switch (result._tag) {
     case "Answered":
       return Effect.succeed({
-        text: ending.text,
+        text: result.text,
         inputTokens: estimatedTokens(prompt),
-        outputTokens: estimatedTokens(ending.text)
+        outputTokens: estimatedTokens(result.text)
       })
     case "Died":
-      return Effect.fail(new LocalModelStopped({ why: "Died", cause: ending.cause }))
+      return Effect.fail(new LocalModelStopped({ why: "Died", cause: result.cause }))
     case "Closed":
       return Effect.fail(new LocalModelStopped({ why: "Closed" }))
   }

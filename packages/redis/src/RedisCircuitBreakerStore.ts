@@ -1,44 +1,44 @@
 /**
- * Keeps circuits in Redis, so that all processes that call a dependency know together whether it may be called.
+ * Keeps circuits in Redis, so that all processes that call a dependency share its circuit.
  *
- * Each verb of the store is one script: one round trip, and it happens in one go. A call of a closed circuit costs one, after
- * it; a refused call costs none.
+ * Each verb of the store is one atomic script, and so one round trip. A call of a closed circuit costs one round trip, after the
+ * call. A refused call costs none.
  *
  * **When to use**
  *
- * When several processes call the same dependency. For one process `CircuitBreakerStore.layerMemory` does the same without
- * a round trip. `RedisStores.layer` has this store and all others.
+ * When several processes call the same dependency. For a single process use `CircuitBreakerStore.layerMemory`, which needs no
+ * round trip. `RedisStores.layer` provides this store and all others.
  *
  * **Details**
  *
- * | option | default | reason |
+ * | option | default | why this default |
  * |---|---|---|
- * | `prefix` | `"sluice:"` | says whose keys these are where a Redis is shared |
- * | `idle` | 1 hour | longer than nearly every window and pause, and what nobody needs is soon gone |
+ * | `prefix` | `"sluice:"` | shows the owner of the keys in a shared Redis |
+ * | `idle` | 1 hour | longer than nearly every window and `openFor`; unused circuits soon expire |
  *
- * - Two keys per circuit and one for each window, in one slot of a cluster: `sluice:circuit:{openai}` has what stands, `...:leases`
- *   the probes, `...:seen:` and a window the evidence. Two more are the index for `list`.
- * - Times are the server's: the clocks of the processes need not agree.
- * - No key is without an expiry. A circuit is kept for `idle` after its last use, or after the end of its opening, ramp, force or
- *   window, the lapse of its last lease, or the time at which the dependency wanted to be called again, whichever is latest.
- * - A circuit that is forced until somebody lifts it is kept for a year, and for another one whenever it is used in the second
- *   half of that, be it by a look. So one is forgotten for which nobody has asked in half a year.
- * - A circuit is put into the index when it is made, when it has moved, and once an hour while it is used. Only then a verb
- *   takes two round trips more.
- * - Whatever Redis says is decoded before it is believed. What makes no sense is a `StoreError`, and so is a Redis that
- *   cannot be reached; it tells neither a key nor an address.
+ * - A circuit has two keys, and one for each window, in one slot of a cluster. `sluice:circuit:{openai}` holds the control,
+ *   `...:leases` the probes, `...:seen:` and a window the evidence. Two more keys are the index for `list`.
+ * - Times are the server's, so the clocks of the processes do not matter.
+ * - Every key has an expiry. A circuit is kept for `idle` after its last use. It is also kept for `idle` after the end of its
+ *   opening, ramp, force or window, after its last lease expires, and after the time that the dependency asked to wait for.
+ * - A circuit that is forced without an end is kept for a year. Any use in the second half of that year, also a read, keeps it
+ *   for another one. So it expires after half a year to a year without use.
+ * - The index is updated when a circuit is made, when it has moved, and once an hour while it is used. Such a verb takes two more
+ *   round trips.
+ * - Replies of Redis are validated. An invalid reply and an unreachable Redis are a `StoreError`, which contains no key and no
+ *   address.
  *
  * **Gotchas**
  *
- * - Keys with an expiry are the first to be evicted. Give circuits a Redis with `noeviction`, or accept that an open one may
- *   be forgotten when memory runs out.
- * - Nobody may send `MULTI` through the same `Redis` service: until `EXEC` all verbs would be queued with it, and fail.
- * - A Redis that cannot be reached when the program starts fails the layer of its client: `RedisStores.layerInBackground` starts
- *   without it.
- * - A node-redis client that has lost its connection keeps what it is asked, and asks it late. With `disableOfflineQueue` a
- *   verb fails at once, and the breaker goes on locally.
+ * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that an open circuit may be evicted
+ *   when memory runs out.
+ * - Do not send `MULTI` through the same `Redis` service. Until `EXEC`, the store's requests would be queued with it, and fail.
+ * - A Redis that cannot be reached when the program starts fails the layer of its client. Use `RedisStores.layerInBackground` to
+ *   start without it.
+ * - A node-redis client that has lost its connection queues requests and sends them late. With `disableOfflineQueue` a verb fails
+ *   at once, and the breaker uses a circuit of its own process.
  *
- * **Example** (A breaker whose circuits are shared)
+ * **Example** (A breaker with shared circuits)
  *
  * ```ts
  * import * as NodeRedis from "@effect/platform-node/NodeRedis"
@@ -69,35 +69,34 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
-import { areSamples, isGeneration, isWindow } from "./internal/circuitGiven.ts"
 import { type Decoded, decodePage, decodeReply } from "./internal/circuitReply.ts"
 import * as Scripts from "./internal/circuitScripts.ts"
-import { mostMillis, untouchedJson, wishOf } from "./internal/circuitTarget.ts"
-import { describe } from "./internal/describe.ts"
+import { maxMillis, transitionFields, untouchedJson } from "./internal/circuitTarget.ts"
+import { describeError } from "./internal/describeError.ts"
 import { decodeKey, encodeKey } from "./internal/keyCode.ts"
+import { isValidGeneration, isValidSamples, isValidWindow } from "./internal/validateInput.ts"
 
 /**
- * Where in Redis circuits are kept, and for how long.
+ * Options for `RedisCircuitBreakerStore.make`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface RedisCircuitBreakerStoreOptions {
   /**
-   * What all keys begin with: at most 200 characters, none of them a brace, since what stands between braces decides about the
-   * slot in a cluster. Default `"sluice:"`: it says whose keys these are where a Redis is shared. Processes with one prefix
-   * share their circuits.
+   * The beginning of all keys: at most 200 characters, without braces, since braces decide about the slot in a cluster. Default
+   * `"sluice:"`, which shows the owner of the keys in a shared Redis. Processes with the same prefix share their circuits.
    */
   readonly prefix?: string | undefined
   /**
-   * How long a circuit is kept that nobody uses, 1 second to 365 days. Default 1 hour: longer than nearly every window of
-   * evidence and pause between calls, and short enough that circuits which nobody needs are soon gone.
+   * How long an unused circuit is kept, 1 second to 365 days. Default 1 hour: longer than nearly every window and `openFor`, and
+   * unused circuits soon expire.
    */
   readonly idle?: Duration.Input | undefined
 }
 
 /**
- * Builds the store on a `Redis` service. It keeps nothing in the process: two of one prefix are the same.
+ * Builds the store on a `Redis` service. It has no state in the process: two stores with the same prefix are the same.
  *
  * @since 0.1.0
  * @category constructors
@@ -107,7 +106,7 @@ export const make = (
 ): Effect.Effect<CircuitBreakerStore["Service"], InvalidOptions, Redis.Redis> =>
   Effect.flatMap(
     readOptions(options),
-    (settings) => Effect.map(Redis.Redis, (redis) => CircuitBreakerStore.of(onRedis(redis, settings)))
+    (settings) => Effect.map(Redis.Redis, (redis) => CircuitBreakerStore.of(storeOn(redis, settings)))
   )
 
 /**
@@ -126,82 +125,81 @@ interface Settings {
 }
 
 type Verb = keyof CircuitBreakerStore["Service"]
-type Asked<V extends Verb> = Parameters<CircuitBreakerStore["Service"][V]>[0]
+type RequestOf<V extends Verb> = Parameters<CircuitBreakerStore["Service"][V]>[0]
 type Circuit = { readonly key: string; readonly window: Window }
 
-const onRedis = (
+const storeOn = (
   redis: Redis.Redis["Service"],
   { idleMillis, prefix }: Settings
 ): CircuitBreakerStore["Service"] => {
-  const run = {
+  const scripts = {
     read: redis.eval(Scripts.read),
     lease: redis.eval(Scripts.lease),
     record: redis.eval(Scripts.record),
     transition: redis.eval(Scripts.transition),
-    enlist: redis.eval(Scripts.enlist),
-    noteListed: redis.eval(Scripts.noteListed)
+    addToIndex: redis.eval(Scripts.addToIndex),
+    markListed: redis.eval(Scripts.markListed)
   }
   const keysOf = ({ key, window: { bucketMillis, buckets, calls } }: Circuit): Scripts.Keys => {
     const control = `${prefix}circuit:{${encodeKey(key)}}`
     return [control, `${control}:leases`, `${control}:seen:${calls}/${bucketMillis}x${buckets}`]
   }
-  // With braces of their own: these two share a slot with each other, not with circuits.
+  // The braces put these two keys into one slot. It is another one than the circuits'.
   const index: Scripts.Index = [`${prefix}circuits:{index}`, `${prefix}circuits:{index}:times`]
 
-  const settle = (
+  /** Decodes the reply of a verb's script, and updates the index if that is due. */
+  const decode = (
     operation: Verb,
     circuit: Circuit,
     reply: Effect.Effect<unknown, Redis.RedisError>
   ): Effect.Effect<Decoded, StoreError> =>
     Effect.matchEffect(reply, {
-      onFailure: (error) => refused(operation, describe(error)),
+      onFailure: (error) => failWith(operation, describeError(error)),
       onSuccess: (reply) => {
         const decoded = decodeReply(reply, circuit)
-        if (decoded === undefined) return refused(operation, "Redis gave an answer that makes no sense")
+        if (decoded === undefined) return failWith(operation, "Redis returned an invalid reply")
         return decoded.dueMillis === 0
           ? Effect.succeed(decoded)
-          : Effect.as(enlist(circuit, decoded.dueMillis), decoded)
+          : Effect.as(updateIndex(circuit, decoded.dueMillis), decoded)
       }
     })
 
-  // The circuit notes that it is listed once it is: whoever dies or loses Redis on the way leaves it to the next call.
-  const enlist = (circuit: Circuit, dueMillis: number): Effect.Effect<void> =>
-    run.enlist(index, encodeKey(circuit.key), dueMillis).pipe(
-      Effect.andThen(run.noteListed(keysOf(circuit))),
+  // The circuit is marked after it is listed. If the process or Redis fails in between, the next call lists it.
+  const updateIndex = (circuit: Circuit, dueMillis: number): Effect.Effect<void> =>
+    scripts.addToIndex(index, encodeKey(circuit.key), dueMillis).pipe(
+      Effect.andThen(scripts.markListed(keysOf(circuit))),
       Effect.ignore
     )
 
   const answer = (operation: Verb, circuit: Circuit, reply: Effect.Effect<unknown, Redis.RedisError>) =>
-    Effect.map(settle(operation, circuit, reply), ({ ok, snapshot }): Answer => ({ ok, snapshot }))
+    Effect.map(decode(operation, circuit, reply), ({ ok, snapshot }): Answer => ({ ok, snapshot }))
 
-  const look = (operation: Verb, circuit: Circuit): Effect.Effect<Snapshot, StoreError> =>
-    Effect.map(settle(operation, circuit, run.read(keysOf(circuit))), ({ snapshot }) => snapshot)
+  const read = (operation: Verb, circuit: Circuit): Effect.Effect<Snapshot, StoreError> =>
+    Effect.map(decode(operation, circuit, scripts.read(keysOf(circuit))), ({ snapshot }) => snapshot)
 
-  /** Keys as they are encoded, from an end of the index that is told in Redis' own words. */
-  const pageOf = (from: string, size: number): Effect.Effect<ReadonlyArray<string>, StoreError> =>
+  /** Returns encoded keys of the index. `from` is a bound of ZRANGEBYLEX. */
+  const readPage = (from: string, size: number): Effect.Effect<ReadonlyArray<string>, StoreError> =>
     Effect.matchEffect(redis.send("ZRANGEBYLEX", index[0], from, "+", "LIMIT", "0", String(size)), {
-      onFailure: (error) => refused("list", describe(error)),
+      onFailure: (error) => failWith("list", describeError(error)),
       onSuccess: (page) => {
         const decoded = decodePage(page)
-        return decoded === undefined ? refused("list", "the index of circuits makes no sense") : Effect.succeed(decoded)
+        return decoded === undefined ? failWith("list", invalidIndex) : Effect.succeed(decoded)
       }
     })
 
-  const list = Effect.fnUntraced(function*({ after, limit, window }: Asked<"list">) {
-    const most = Math.floor(limit)
+  const list = Effect.fnUntraced(function*({ after, limit, window }: RequestOf<"list">) {
+    const max = Math.floor(limit)
     const found: Array<Snapshot> = []
     let from = after === undefined ? "-" : `(${encodeKey(after)}`
-    while (found.length < most) {
-      const size = Math.min(most - found.length, mostAtOnce)
-      const page = yield* pageOf(from, size)
-      const seen = yield* Effect.forEach(page, (member) => {
+    while (found.length < max) {
+      const size = Math.min(max - found.length, maxPageSize)
+      const page = yield* readPage(from, size)
+      const snapshots = yield* Effect.forEach(page, (member) => {
         const key = decodeKey(member)
-        return key === undefined
-          ? refused("list", "the index of circuits makes no sense")
-          : look("list", { key, window })
+        return key === undefined ? failWith("list", invalidIndex) : read("list", { key, window })
       }, { concurrency: "unbounded" })
-      // One that has expired stays in the index for a while.
-      found.push(...seen.filter(({ generation }) => generation !== 0))
+      // An expired circuit stays in the index for a while.
+      found.push(...snapshots.filter(({ generation }) => generation !== 0))
       if (page.length < size) break
       from = `(${page[page.length - 1]}`
     }
@@ -209,46 +207,47 @@ const onRedis = (
   })
 
   return {
-    read: (circuit) => look("read", circuit),
-    lease: (asked) => {
-      const { generation, id, limit, ttlMillis, window } = asked
-      if (!isWindow(window) || Number.isNaN(ttlMillis)) return refused("lease", "what was asked makes no sense")
-      const ask = { idleMillis, span: spanOf(window), generation, id, limit, ttlMillis: millisOf(ttlMillis) }
-      return answer("lease", asked, run.lease(keysOf(asked), ask))
-    },
-    record: (given) => {
-      const { generation, lease, samples, window } = given
-      if (!isWindow(window) || !isGeneration(generation) || !areSamples(samples)) {
-        return refused("record", "what was given makes no sense")
+    read: (circuit) => read("read", circuit),
+    lease: (request) => {
+      const { generation, id, limit, ttlMillis, window } = request
+      if (!isValidWindow(window) || Number.isNaN(ttlMillis)) {
+        return failWith("lease", "the window or ttlMillis is invalid")
       }
-      return answer(
-        "record",
-        given,
-        run.record(keysOf(given), { idleMillis, window, generation, samples, lease, untouched: untouchedJson })
-      )
+      const args = { idleMillis, span: spanOf(window), generation, id, limit, ttlMillis: finiteMillis(ttlMillis) }
+      return answer("lease", request, scripts.lease(keysOf(request), args))
     },
-    transition: (asked) => {
-      const wish = wishOf(asked.to)
-      if (wish === undefined || !isWindow(asked.window) || !isGeneration(asked.generation)) {
-        return refused("transition", "what was wished makes no sense")
+    record: (request) => {
+      const { generation, lease, samples, window } = request
+      if (!isValidWindow(window) || !isValidGeneration(generation) || !isValidSamples(samples)) {
+        return failWith("record", "the window, the generation or a sample is invalid")
       }
-      const { by, generation, window } = asked
-      const args = { ...wish, idleMillis, span: spanOf(window), generation, by }
-      return answer("transition", asked, run.transition(keysOf(asked), args))
+      const args = { idleMillis, window, generation, samples, lease, untouched: untouchedJson }
+      return answer("record", request, scripts.record(keysOf(request), args))
+    },
+    transition: (request) => {
+      const { by, generation, to, window } = request
+      const fields = transitionFields(to)
+      if (fields === undefined || !isValidWindow(window) || !isValidGeneration(generation)) {
+        return failWith("transition", "the target, the window or the generation is invalid")
+      }
+      const args = { ...fields, idleMillis, span: spanOf(window), generation, by }
+      return answer("transition", request, scripts.transition(keysOf(request), args))
     },
     list
   }
 }
 
-/** Circuits that `list` asks for in one go. */
-const mostAtOnce = 100
+/** How many circuits `list` reads at a time. */
+const maxPageSize = 100
+
+const invalidIndex = "the index of circuits is invalid"
 
 const spanOf = ({ bucketMillis, buckets }: Window): number => bucketMillis * buckets
 
-// No lease without an end: Redis would keep its key for ever.
-const millisOf = (millis: number): number => Math.min(Math.max(Math.ceil(millis), 1), mostMillis)
+// With an infinite lease the key would never expire.
+const finiteMillis = (millis: number): number => Math.min(Math.max(Math.ceil(millis), 1), maxMillis)
 
-const refused = (operation: Verb, description: string): Effect.Effect<never, StoreError> =>
+const failWith = (operation: Verb, description: string): Effect.Effect<never, StoreError> =>
   Effect.suspend(() => Effect.fail(new StoreError({ operation, description })))
 
 const readOptions = (

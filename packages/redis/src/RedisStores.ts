@@ -1,23 +1,23 @@
 /**
- * All stores of Sluice on Redis, in one layer: today the circuit breaker's.
+ * All of Sluice's stores on Redis, in one layer. Today that is the circuit breaker's store.
  *
  * **When to use**
  *
- * Where a policy needs `Sluice.layerStoresMemory`, to share its state with other processes. To give one store a prefix or
- * expiry of its own, use its module, as `RedisCircuitBreakerStore`.
+ * In place of `Sluice.layerStoresMemory`, to share a policy's state with other processes. To set the options of a single store,
+ * use its own module, such as `RedisCircuitBreakerStore`.
  *
  * **Details**
  *
- * It needs Effect's `Redis` service: `NodeRedis` of `@effect/platform-node` on Node, with the client that this package does
- * not bring. Redis 5 or later, or a server that speaks its language; tested on 7.0.
+ * Needs Effect's `Redis` service. On Node that is `NodeRedis` of `@effect/platform-node`; the `redis` client has to be installed
+ * beside it. Works with Redis 5 or later, or a compatible server. Tested on 7.0.
  *
  * **Gotchas**
  *
- * - A Redis that cannot be reached when the program starts fails the layer of its client, and so the program. To start all the
- *   same, use `layerInBackground`.
- * - Those of each store hold: see `RedisCircuitBreakerStore`.
+ * - A Redis that cannot be reached when the program starts fails the layer of its client, and so the program. Use
+ *   `layerInBackground` to start without it.
+ * - See also the gotchas of `RedisCircuitBreakerStore`.
  *
- * **Example** (A policy that shares its circuits)
+ * **Example** (A policy with shared circuits)
  *
  * ```ts
  * import * as NodeRedis from "@effect/platform-node/NodeRedis"
@@ -46,7 +46,7 @@ import { redisInBackground } from "./internal/redisInBackground.ts"
 import * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
 
 /**
- * What all stores have in common.
+ * Options for all stores.
  *
  * @since 0.1.0
  * @category models
@@ -54,7 +54,7 @@ import * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
 export interface RedisStoresOptions extends RedisCircuitBreakerStore.RedisCircuitBreakerStoreOptions {}
 
 /**
- * Provides every store that Sluice has, kept in Redis. The prefix is one for all: each store adds a word of its own.
+ * Provides all of Sluice's stores, kept in Redis. They share the prefix; each store adds its own word.
  *
  * @since 0.1.0
  * @category layers
@@ -64,27 +64,28 @@ export const layer = (
 ): Layer.Layer<CircuitBreakerStore, InvalidOptions, Redis.Redis> => RedisCircuitBreakerStore.layer(options)
 
 /**
- * Provides every store that Sluice has, kept in the Redis of that layer, which need not be there yet.
+ * Provides all of Sluice's stores, and connects to Redis in the background if Redis cannot be reached at the start.
  *
  * **When to use**
  *
- * So that a program starts although Redis is down. `layer` does not: it needs a connection, and without one it is not built.
+ * To start a program while Redis is down. `layer` needs a connection to be built.
  *
  * **Details**
  *
- * - The start waits until Redis is connected or has failed for the first time, and for a second at most. Then it goes on, with a
- *   warning, and the connection is tried again: after a tenth of a second, then ever less often, at last every five seconds.
- * - Until it is there each store fails as one that is down: breakers go on with circuits of their own process, and take up the
- *   shared ones when they come.
- * - Only a `RedisError` is tried again. Whatever else the layer fails with, as a `ConfigError`, it fails with at the start.
+ * - The start waits for the first attempt to connect, at most one second. If it fails, a warning is logged. Further attempts
+ *   follow after 100 ms, then with a growing delay of at most five seconds.
+ * - Until Redis is connected, the stores fail with `StoreError`. Breakers use circuits of their own process, and the shared ones
+ *   from then on.
+ * - Only a `RedisError` is retried. Other errors of the layer, such as a `ConfigError`, fail the start.
  *
  * **Gotchas**
  *
- * - A wrong password or a wrong port is a Redis that is down: the warning names a code, and the program runs without it.
- * - The connection is the stores' own: another user of the same layer opens a second one.
- * - `NodeRedis` warns of each attempt that fails, with the address.
+ * - A wrong password or port counts as a Redis that is down. The warning names a code, and the program runs without shared
+ *   state.
+ * - The connection belongs to the stores. Another user of the same layer opens a second one.
+ * - `NodeRedis` logs a warning with the address for each failed attempt.
  *
- * **Example** (Nobody listens, and the call is made)
+ * **Example** (A call without a reachable Redis)
  *
  * ```ts
  * import * as NodeRedis from "@effect/platform-node/NodeRedis"

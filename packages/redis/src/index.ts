@@ -1,5 +1,5 @@
 /**
- * The stores of Sluice on Redis.
+ * Sluice's stores on Redis.
  *
  * @since 0.1.0
  */

@@ -5,12 +5,12 @@ import { Redis } from "effect/persistence"
 import { circuitOf, closed, forced, hour, open, window } from "./support/circuit.ts"
 import { describeWithRedis, Namespace } from "./support/redis.ts"
 
-await describeWithRedis("the index of circuits", (it) => {
-  const around = Effect.gen(function*() {
+await describeWithRedis("list and its index", (it) => {
+  const setUp = Effect.gen(function*() {
     const { prefix } = yield* Namespace
     const redis = yield* Redis.Redis
     const store = yield* CircuitBreakerStore
-    // An index of its own for each test: it is one for all circuits of a prefix.
+    // Circuits of one prefix share the index, so each test empties it.
     yield* redis.send("UNLINK", `${prefix}circuits:{index}`, `${prefix}circuits:{index}:times`)
     const byKey = `${prefix}circuits:{index}`
     const listed = (limit = 100, after?: string) =>
@@ -26,9 +26,9 @@ await describeWithRedis("the index of circuits", (it) => {
     }
   })
 
-  it.effect("has no circuit for a look, a refused lease or a lost transition", () =>
+  it.effect("a read, a refused lease and a lost transition add nothing to the index", () =>
     Effect.gen(function*() {
-      const { members, store } = yield* around
+      const { members, store } = yield* setUp
       const { lease, move, read, record } = circuitOf(store, "nothing")
       yield* read
       yield* lease(1, "probe")
@@ -37,9 +37,9 @@ await describeWithRedis("the index of circuits", (it) => {
       assert.deepStrictEqual(yield* members, [])
     }))
 
-  it.effect("is told again where it was lost, within an hour of use, and at once by a move", () =>
+  it.effect("a lost entry comes back after an hour of use, or with the next transition", () =>
     Effect.gen(function*() {
-      const { byKey, byTime, control, listed, redis, store } = yield* around
+      const { byKey, byTime, control, listed, redis, store } = yield* setUp
       const { move, read, record } = circuitOf(store, "lost")
       yield* record(0, "X")
       yield* redis.send("UNLINK", byKey, byTime)
@@ -55,23 +55,23 @@ await describeWithRedis("the index of circuits", (it) => {
       assert.deepStrictEqual(yield* listed(), ["lost"])
     }))
 
-  it.effect("does not show circuits that are gone, and fills its pages without them", () =>
+  it.effect("list skips expired circuits and still fills its pages", () =>
     Effect.gen(function*() {
-      const { control, listed, redis, store } = yield* around
-      const keys = Array.from({ length: 250 }, (_, nth) => `gone/${1000 + nth}`)
+      const { control, listed, redis, store } = yield* setUp
+      const keys = Array.from({ length: 250 }, (_, nth) => `removed/${1000 + nth}`)
       yield* Effect.forEach(keys, (key) => circuitOf(store, key).record(0, "X"), { concurrency: "unbounded" })
-      const gone = keys.filter((_, nth) => nth % 2 === 0 || nth < 150)
-      yield* Effect.forEach(gone, (key) => redis.send("UNLINK", control(key)), { concurrency: "unbounded" })
-      const left = keys.filter((key) => !gone.includes(key))
+      const expired = keys.filter((_, nth) => nth % 2 === 0 || nth < 150)
+      yield* Effect.forEach(expired, (key) => redis.send("UNLINK", control(key)), { concurrency: "unbounded" })
+      const left = keys.filter((key) => !expired.includes(key))
       assert.deepStrictEqual(yield* listed(10), left.slice(0, 10))
       assert.deepStrictEqual(yield* listed(10, left[9]), left.slice(10, 20))
       assert.deepStrictEqual(yield* listed(1_000), left)
       assert.deepStrictEqual(yield* listed(1_000, left[48]), left.slice(49))
     }))
 
-  it.effect("is as long as asked for, also beyond what is asked for in one go", () =>
+  it.effect("list returns limit circuits, also if it has to read several pages of the index", () =>
     Effect.gen(function*() {
-      const { listed, store } = yield* around
+      const { listed, store } = yield* setUp
       const keys = Array.from({ length: 205 }, (_, nth) => `many/${1000 + nth}`)
       yield* Effect.forEach(keys, (key) => circuitOf(store, key).record(0, "X"), { concurrency: "unbounded" })
       for (const limit of [0, 1, 99, 100, 101, 200, 205]) {
@@ -81,12 +81,12 @@ await describeWithRedis("the index of circuits", (it) => {
       for (const limit of [-1, Number.NaN]) assert.deepStrictEqual(yield* listed(limit), [])
     }))
 
-  it.effect("loses what has expired when the next one comes", () =>
+  it.effect("adding a circuit removes up to a hundred expired entries", () =>
     Effect.gen(function*() {
-      const { byTime, members, redis, store } = yield* around
+      const { byTime, members, redis, store } = yield* setUp
       const keys = Array.from({ length: 150 }, (_, nth) => `expired/${1000 + nth}`)
       yield* Effect.forEach(keys, (key) => circuitOf(store, key).record(0, "X"), { concurrency: "unbounded" })
-      // As if their time were over.
+      // Expired.
       yield* Effect.forEach(keys, (key) => redis.send("ZADD", byTime, "1", key), { concurrency: "unbounded" })
       yield* circuitOf(store, "new").record(0, "X")
       assert.strictEqual((yield* members).length, 51)
@@ -95,16 +95,16 @@ await describeWithRedis("the index of circuits", (it) => {
       assert.strictEqual(yield* redis.send("ZCARD", byTime), 2)
     }))
 
-  it.effect("has a circuit for an hour longer than Redis has it, and lasts as long as the last of them", () =>
+  it.effect("an entry outlives its circuit by an hour, and the index expires with its last entry", () =>
     Effect.gen(function*() {
-      const { byKey, byTime, control, redis, store } = yield* around
-      const check = Effect.fnUntraced(function*(key: string, lasts: number) {
+      const { byKey, byTime, control, redis, store } = yield* setUp
+      const check = Effect.fnUntraced(function*(key: string, indexTtl: number) {
         const { now } = yield* circuitOf(store, key).read
         const kept = yield* redis.send<number>("PTTL", control(key))
         const listedUntil = Number(yield* redis.send("ZSCORE", byTime, key))
         assert.approximately(listedUntil - now, kept + hour, 5_000)
-        assert.approximately(yield* redis.send<number>("PTTL", byKey), lasts, 5_000)
-        assert.approximately(yield* redis.send<number>("PTTL", byTime), lasts, 5_000)
+        assert.approximately(yield* redis.send<number>("PTTL", byKey), indexTtl, 5_000)
+        assert.approximately(yield* redis.send<number>("PTTL", byTime), indexTtl, 5_000)
       })
       yield* circuitOf(store, "one").record(0, "X")
       yield* check("one", 2 * hour)
@@ -112,7 +112,7 @@ await describeWithRedis("the index of circuits", (it) => {
       yield* check("two", 7 * hour)
       yield* circuitOf(store, "three").record(0, "X")
       yield* check("three", 7 * hour)
-      // What is kept shorter than before is shorter in the index.
+      // Its entry expires sooner now.
       yield* circuitOf(store, "two").move(snapshot.generation, closed, "closes")
       yield* check("two", 2 * hour)
       yield* circuitOf(store, "four").move(0, forced("ForcedOpen"))

@@ -9,17 +9,17 @@ import { circuitOf, closed, open } from "./support/circuit.ts"
 import { countingRedis } from "./support/counting.ts"
 import { describeWithRedis, Namespace, ownServer } from "./support/redis.ts"
 
-const atOnce = <A, E, R>(times: number, ask: (nth: number) => Effect.Effect<A, E, R>) =>
-  Effect.all(Array.from({ length: times }, (_, nth) => ask(nth)), { concurrency: "unbounded" })
+const concurrently = <A, E, R>(times: number, run: (nth: number) => Effect.Effect<A, E, R>) =>
+  Effect.all(Array.from({ length: times }, (_, nth) => run(nth)), { concurrency: "unbounded" })
 
-await describeWithRedis("a store on Redis", (it) => {
+await describeWithRedis("the store on Redis", (it) => {
   const serverTime = Effect.gen(function*() {
     const redis = yield* Redis.Redis
     const [seconds, micros] = yield* redis.send<[string, string]>("TIME")
     return Math.floor(Number(seconds) * 1_000 + Number(micros) / 1_000)
   })
 
-  it.effect("tells times by the server's clock", () =>
+  it.effect("now is the time of the server", () =>
     Effect.gen(function*() {
       const { read } = circuitOf(yield* CircuitBreakerStore, "clock")
       const before = yield* serverTime
@@ -28,14 +28,14 @@ await describeWithRedis("a store on Redis", (it) => {
       assert.isAtMost(now, yield* serverTime)
     }))
 
-  it.effect("answers as ever after it was interrupted, wherever that was", () =>
+  it.effect("a store works after a request was interrupted at any point", () =>
     Effect.gen(function*() {
       const { prefix } = yield* Namespace
       const redis = yield* Redis.Redis
       const nodeRedis = yield* NodeRedis.NodeRedis
       let keys = 0
       const points = yield* everywhere({
-        // A service of its own, which has loaded no script yet.
+        // A new service, which has not loaded the scripts.
         make: Effect.gen(function*() {
           const fresh = yield* Redis.make({ ...redis, connect: Effect.never, subscribe: () => Effect.never })
           const store = yield* RedisCircuitBreakerStore.make({ prefix }).pipe(Effect.provideService(Redis.Redis, fresh))
@@ -50,11 +50,11 @@ await describeWithRedis("a store on Redis", (it) => {
       })
       assert.isAtLeast(points, 300)
       assert.isTrue(nodeRedis.client.isReady)
-    }), { timeout: 30_000 })
+    }))
 
-  it.effect("counts nothing of a probe whose lease has lapsed while another's lives", () =>
+  it.effect("samples of an expired lease do not count while another lease is live", () =>
     Effect.gen(function*() {
-      const { lease, move, read, record } = circuitOf(yield* CircuitBreakerStore, "lapsed")
+      const { lease, move, read, record } = circuitOf(yield* CircuitBreakerStore, "expired lease")
       const { snapshot: { generation } } = yield* move(0, open(0))
       yield* lease(generation, "long", 60_000, 2)
       const { snapshot } = yield* lease(generation, "short", 10, 2)
@@ -63,7 +63,7 @@ await describeWithRedis("a store on Redis", (it) => {
       assert.deepStrictEqual([late.ok, late.snapshot.evidence.ring, late.snapshot.probing], [false, "", 1])
     }))
 
-  it.effect("keeps generations apart that have as many digits as a number can tell", () =>
+  it.effect("generations near the largest safe integer are distinct", () =>
     Effect.gen(function*() {
       const { record } = circuitOf(yield* CircuitBreakerStore, "generations")
       const large = Number.MAX_SAFE_INTEGER - 10
@@ -74,7 +74,7 @@ await describeWithRedis("a store on Redis", (it) => {
       assert.strictEqual((yield* record(large + 1, "X")).snapshot.evidence.ring, "XX")
     }))
 
-  it.effect("keeps keys apart for which UTF-8 has one word", () =>
+  it.effect("keys with lone surrogates, which UTF-8 cannot tell apart, are distinct circuits", () =>
     Effect.gen(function*() {
       const store = yield* CircuitBreakerStore
       const keys = ["\ud83d", "\udca5", "\ud83d\udca5", "\ufffd"]
@@ -84,7 +84,7 @@ await describeWithRedis("a store on Redis", (it) => {
       }
     }))
 
-  it.effect("rounds a time up that is no whole number of milliseconds", () =>
+  it.effect("a fraction of a millisecond is rounded up", () =>
     Effect.gen(function*() {
       const { move } = circuitOf(yield* CircuitBreakerStore, "fractions")
       const { snapshot: { control } } = yield* move(0, open(1_000.2, 5_000.7))
@@ -94,7 +94,7 @@ await describeWithRedis("a store on Redis", (it) => {
       )
     }))
 
-  it.effect("adds to the newest bucket, and drops those that have left the window", () =>
+  it.effect("a record adds to the newest bucket, and deletes those outside the window", () =>
     Effect.gen(function*() {
       const redis = yield* Redis.Redis
       const { keys, prefix } = yield* Namespace
@@ -102,7 +102,7 @@ await describeWithRedis("a store on Redis", (it) => {
       const { snapshot } = yield* record(0, "X")
       const [evidence = ""] = yield* keys("circuit:{wheel}:seen")
       const at = snapshot.evidence.wheel[0]?.at ?? 0
-      // As if the circuit had been used for an hour, and then the server's clock had been set back by one.
+      // The state after an hour of use, if the server's clock was then set back by an hour.
       yield* redis.send("HDEL", prefix + evidence, String(at))
       const begins = (nth: number) => String(at + nth * 60_000)
       for (let nth = -60; nth <= 60; nth++) {
@@ -117,36 +117,36 @@ await describeWithRedis("a store on Redis", (it) => {
       assert.strictEqual(yield* redis.send("HLEN", prefix + evidence), 4)
     }))
 
-  describe("costs a round trip", () => {
+  describe("round trips", () => {
     const circuit = (key: string) =>
       Effect.gen(function*() {
-        const { of, service } = yield* countingRedis
+        const { count, service } = yield* countingRedis
         const { prefix } = yield* Namespace
         const store = yield* RedisCircuitBreakerStore.make({ prefix }).pipe(
           Effect.provideService(Redis.Redis, service)
         )
         return {
-          requests: <A, E>(effect: Effect.Effect<A, E>) => Effect.map(of(effect), ([, n]) => n),
+          requests: <A, E>(effect: Effect.Effect<A, E>) => Effect.map(count(effect), ([, n]) => n),
           store,
           ...circuitOf(store, key)
         }
       })
 
-    it.effect("for a record, and two more for the one that makes the circuit", () =>
+    it.effect("a record costs one round trip, and two more if it makes the circuit", () =>
       Effect.gen(function*() {
         const { record, requests } = yield* circuit("cost of a record")
         assert.strictEqual(yield* requests(record(0, "0")), 3)
         for (let i = 0; i < 10; i++) assert.strictEqual(yield* requests(record(0, "X")), 1)
       }))
 
-    it.effect("for a transition, and two more if it is won", () =>
+    it.effect("a transition costs one round trip, and two more if it wins", () =>
       Effect.gen(function*() {
         const { move, requests } = yield* circuit("cost of a transition")
         assert.strictEqual(yield* requests(move(0, closed, "winner")), 3)
         assert.strictEqual(yield* requests(move(0, closed, "loser")), 1)
       }))
 
-    it.effect("for a read and for a lease, granted or not", () =>
+    it.effect("a read and a lease cost one round trip", () =>
       Effect.gen(function*() {
         const { lease, move, read, requests } = yield* circuit("cost of a lease")
         assert.strictEqual(yield* requests(read), 1)
@@ -156,24 +156,27 @@ await describeWithRedis("a store on Redis", (it) => {
       }))
   })
 
-  describe("shared by two clients", () => {
+  describe("two clients of one Redis", () => {
     const twoStores = Effect.gen(function*() {
       const { prefix, url } = yield* Namespace
-      // A connection each.
+      // Two connections.
       const connected = RedisCircuitBreakerStore.layer({ prefix }).pipe(Layer.provide(NodeRedis.layer({ url })))
       const [one, other] = yield* Effect.all([Layer.build(Layer.fresh(connected)), Layer.build(Layer.fresh(connected))])
       return [Context.get(one, CircuitBreakerStore), Context.get(other, CircuitBreakerStore)] as const
     })
 
-    it.effect("has one winner for each generation", () =>
+    it.effect("one transition wins each generation", () =>
       Effect.gen(function*() {
         const [one, other] = yield* twoStores
         const [a, b] = [circuitOf(one, "winner"), circuitOf(other, "winner")]
         let generation = 0
         for (let round = 0; round < 20; round++) {
-          const stands = generation
-          const answers = yield* atOnce(20, (nth) => (nth % 2 === 0 ? a : b).move(stands, closed, `${round}, ${nth}`))
-          const winners = answers.flatMap(({ ok }, nth) => ok ? [`${round}, ${nth}`] : [])
+          const current = generation
+          const answers = yield* concurrently(20, (nth) =>
+            (nth % 2 === 0 ? a : b).move(current, closed, `${round}, ${nth}`))
+          const winners = answers.flatMap(({ ok }, nth) =>
+            ok ? [`${round}, ${nth}`] : []
+          )
           const { control, generation: next } = yield* a.read
           assert.deepStrictEqual(winners, [control.by])
           assert.isAbove(next, generation)
@@ -181,33 +184,33 @@ await describeWithRedis("a store on Redis", (it) => {
         }
       }))
 
-    it.effect("grants no more places than there are", () =>
+    it.effect("no more than limit leases are granted in total", () =>
       Effect.gen(function*() {
         const [one, other] = yield* twoStores
-        const [a, b] = [circuitOf(one, "places"), circuitOf(other, "places")]
+        const [a, b] = [circuitOf(one, "slots"), circuitOf(other, "slots")]
         let generation = 0
         for (let round = 0; round < 10; round++) {
           const { snapshot } = yield* a.move(generation, open(0), `round ${round}`)
           generation = snapshot.generation
           const ids = Array.from({ length: 20 }, (_, nth) => `${round}, ${nth}`)
-          const answers = yield* atOnce(20, (nth) =>
+          const answers = yield* concurrently(20, (nth) =>
             (nth % 2 === 0 ? a : b).lease(snapshot.generation, ids[nth] ?? "", 60_000, 3))
           const granted = ids.filter((_, nth) =>
             answers[nth]?.ok
           )
           assert.strictEqual(granted.length, 3)
-          // Across rounds, too: those of the round before hold their places until they are freed.
+          // Leases of the round before would hold their slots until they are freed.
           assert.strictEqual((yield* b.read).probing, 3)
           yield* Effect.forEach(granted, (id) => b.record(snapshot.generation, "", id))
         }
       }))
 
-    it.effect("loses none of their records", () =>
+    it.effect("no concurrent record is lost", () =>
       Effect.gen(function*() {
         const [one, other] = yield* twoStores
         const window = { calls: 1_000, bucketMillis: 600_000, buckets: 2 }
         const [a, b] = [circuitOf(one, "records", window), circuitOf(other, "records", window)]
-        yield* atOnce(500, (nth) => nth % 2 === 0 ? a.record(0, "0") : b.record(0, "X"))
+        yield* concurrently(500, (nth) => nth % 2 === 0 ? a.record(0, "0") : b.record(0, "X"))
         const { evidence: { ring, wheel } } = yield* a.read
         assert.strictEqual([...ring].toSorted().join(""), "0".repeat(250) + "X".repeat(250))
         assert.strictEqual(wheel.reduce((sum, { calls }) => sum + calls, 0), 500)
@@ -216,27 +219,27 @@ await describeWithRedis("a store on Redis", (it) => {
   })
 })
 
-await describeWithRedis("a store on a Redis that forgets its scripts, as one that was restarted", (it) => {
-  it.effect("has them loaded again, and goes on", () =>
+await describeWithRedis("a Redis that loses its scripts, as in a restart", (it) => {
+  it.effect("the store loads its scripts again", () =>
     Effect.gen(function*() {
-      // Of its own: others would hardly load theirs before they were gone again.
+      // Its own server, since other suites would lose their scripts too.
       const server = yield* ownServer
       if (server === undefined) return
       yield* Effect.gen(function*() {
         const redis = yield* Redis.Redis
         const { lease, move, read, record } = circuitOf(yield* CircuitBreakerStore, "scripts")
-        const forget = redis.send("SCRIPT", "FLUSH", "SYNC")
+        const flush = redis.send("SCRIPT", "FLUSH", "SYNC")
         yield* record(0, "X")
-        yield* forget
+        yield* flush
         yield* record(0, "X")
-        yield* forget
+        yield* flush
         const { snapshot: { generation } } = yield* move((yield* read).generation, open(0))
-        yield* forget
+        yield* flush
         assert.isTrue((yield* lease(generation, "probe")).ok)
-        yield* forget
+        yield* flush
         assert.strictEqual((yield* read).probing, 1)
-        yield* forget
-        const answers = yield* atOnce(50, () => record(generation, "0", "probe"))
+        yield* flush
+        const answers = yield* concurrently(50, () => record(generation, "0", "probe"))
         assert.strictEqual(answers.filter(({ ok }) => ok).length, 1)
       }).pipe(Effect.provide(
         RedisCircuitBreakerStore.layer().pipe(Layer.provideMerge(NodeRedis.layer({ url: server.url })))
@@ -244,16 +247,16 @@ await describeWithRedis("a store on a Redis that forgets its scripts, as one tha
     }))
 })
 
-describe("its options", () => {
+describe("RedisCircuitBreakerStore.make", () => {
   const issuesOf = (options: unknown) =>
-    // What a program in JavaScript may give.
+    // Programs in JavaScript are not type-checked.
     RedisCircuitBreakerStore.make(options as RedisCircuitBreakerStore.RedisCircuitBreakerStoreOptions).pipe(
       Effect.flip,
       Effect.map((error) => error._tag === "InvalidOptions" ? error.issues.map(({ option }) => option) : error._tag),
       Effect.provideService(Redis.Redis, unused)
     )
 
-  it.effect("are refused if they make no sense, all at once", () =>
+  it.effect("invalid options are refused, all in one error", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* issuesOf({ prefix: "a{b", idle: 0 }), ["prefix", "idle"])
       for (const prefix of ["{", "}", "a{}", "x".repeat(201), 1, null, {}, ["a"]]) {
@@ -264,7 +267,7 @@ describe("its options", () => {
       for (const options of [null, "sluice:", 1, true]) assert.deepStrictEqual(yield* issuesOf(options), ["options"])
     }))
 
-  it.effect("may be left out", () =>
+  it.effect("every option can be left out", () =>
     Effect.gen(function*() {
       const none = { prefix: undefined, idle: undefined }
       for (const options of [undefined, {}, none, { prefix: "", idle: "1 second" } as const]) {

@@ -14,13 +14,13 @@ class Unusable extends Data.TaggedError("Unusable")<{ readonly url: string }> {}
 const quiet = Logger.layer([])
 const down = new Redis.RedisError({ cause: Object.assign(new Error("down"), { code: "ECONNREFUSED" }) })
 
-/** A connection that fails so often, and then is the other. */
-const after = (failures: number, connection: Layer.Layer<Redis.Redis, Redis.RedisError>) => {
+/** Fails to connect this often, then is `connection`. */
+const connectingAfter = (failures: number, connection: Layer.Layer<Redis.Redis, Redis.RedisError>) => {
   let tries = 0
   return Layer.unwrap(Effect.suspend(() => tries++ < failures ? Effect.fail(down) : Effect.succeed(connection)))
 }
 
-const service = (reply: Effect.Effect<never, Redis.RedisError>): Redis.Redis["Service"] => ({
+const replyingWith = (reply: Effect.Effect<never, Redis.RedisError>): Redis.Redis["Service"] => ({
   send: () => reply,
   eval: () => () => reply,
   subscribe: () => Effect.never,
@@ -29,13 +29,13 @@ const service = (reply: Effect.Effect<never, Redis.RedisError>): Redis.Redis["Se
 
 const busy = new Redis.RedisError({ cause: new Error("BUSY") })
 
-const said = Effect.gen(function*() {
+const errorOfRead = Effect.gen(function*() {
   const store = yield* CircuitBreakerStore
   return (yield* Effect.flip(circuitOf(store, "a").read)).description
 })
 
-describe("a store that is connected in the background", () => {
-  unit.live("lets a policy start and make its calls where nobody listens", () =>
+describe("RedisStores.layerInBackground", () => {
+  unit.live("a policy starts and makes its calls although Redis cannot be reached", () =>
     Effect.gen(function*() {
       class Gpt extends Sluice.Service<Gpt>()("test/Gpt", { name: "gpt", breaker: {} }) {}
       const connection = NodeRedis.layer({ url: "redis://127.0.0.1:1", disableOfflineQueue: true })
@@ -47,35 +47,35 @@ describe("a store that is connected in the background", () => {
       assert.strictEqual(answer, "an answer")
     }))
 
-  unit.effect("is down until it is there, says why, and is then asked", () =>
+  unit.effect("the store fails with the last error until Redis is connected", () =>
     Effect.gen(function*() {
       const logged: Array<unknown> = []
       const log = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
-      const connection = after(2, Layer.succeed(Redis.Redis, Redis.Redis.of(service(Effect.fail(busy)))))
+      const connection = connectingAfter(2, Layer.succeed(Redis.Redis, Redis.Redis.of(replyingWith(Effect.fail(busy)))))
       yield* Effect.gen(function*() {
-        assert.strictEqual(yield* said, "Redis could not be asked (ECONNREFUSED)")
+        assert.strictEqual(yield* errorOfRead, "Redis request failed (ECONNREFUSED)")
         yield* TestClock.adjust("100 millis")
-        assert.strictEqual(yield* said, "Redis could not be asked (ECONNREFUSED)")
+        assert.strictEqual(yield* errorOfRead, "Redis request failed (ECONNREFUSED)")
         yield* TestClock.adjust("200 millis")
-        assert.strictEqual(yield* said, "Redis answered BUSY")
+        assert.strictEqual(yield* errorOfRead, "Redis answered BUSY")
       }).pipe(Effect.provide(RedisStores.layerInBackground(connection)), Effect.provide(log))
       assert.deepStrictEqual(logged.flat(), [
-        "Redis could not be asked (ECONNREFUSED); going on without it, and trying again",
-        "Redis is there now"
+        "Redis request failed (ECONNREFUSED); starting without Redis and retrying in the background",
+        "Redis is connected"
       ])
     }))
 
-  unit.effect("does not try again what is not Redis' doing, and fails at the start", () =>
+  unit.effect("an error that is not a RedisError fails the start and is not retried", () =>
     Effect.gen(function*() {
       const connection = NodeRedis.layerConfig({ url: Config.String("REDIS_URL") })
-      const exit = yield* Effect.exit(said.pipe(
+      const exit = yield* Effect.exit(errorOfRead.pipe(
         Effect.provide(RedisStores.layerInBackground(connection)),
         Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({}))
       ))
       assert.isTrue(Exit.isFailure(exit))
     }))
 
-  unit.effect("says by name what failed too late for the start, and no more", () =>
+  unit.effect("an error after the start is logged by its name, without its fields", () =>
     Effect.gen(function*() {
       const logged: Array<unknown> = []
       const log = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
@@ -85,9 +85,9 @@ describe("a store that is connected in the background", () => {
       )
       const connection = Layer.effect(Redis.Redis, late)
       yield* Effect.gen(function*() {
-        assert.strictEqual(yield* said, "Redis could not be asked (ENOTCONN)")
+        assert.strictEqual(yield* errorOfRead, "Redis request failed (ENOTCONN)")
         yield* TestClock.adjust("2 seconds")
-        assert.deepStrictEqual(logged.flat(), ["Redis will not be asked: its layer failed with Unusable"])
+        assert.deepStrictEqual(logged.flat(), ["Redis stays disconnected: its layer failed with Unusable"])
       }).pipe(
         Effect.provide(RedisStores.layerInBackground(connection)),
         Effect.provide(log),
@@ -97,30 +97,33 @@ describe("a store that is connected in the background", () => {
       )
     }))
 
-  unit.effect("keeps a start waiting for a second at most, and its end not at all", () =>
-    Effect.gen(function*() {
-      let closed = 0
-      const hanging = Layer.effect(
-        Redis.Redis,
-        Effect.andThen(
-          Effect.addFinalizer(() => Effect.andThen(Effect.sync(() => closed++), Effect.never)),
-          Effect.never
+  unit.effect(
+    "a connection that hangs delays the start by one second, and the end not at all",
+    () =>
+      Effect.gen(function*() {
+        let closed = 0
+        const hanging = Layer.effect(
+          Redis.Redis,
+          Effect.andThen(
+            Effect.addFinalizer(() => Effect.andThen(Effect.sync(() => closed++), Effect.never)),
+            Effect.never
+          )
         )
-      )
-      const scope = yield* Scope.make()
-      const starting = yield* Effect.forkChild(
-        Layer.buildWithScope(RedisStores.layerInBackground(hanging), scope)
-      )
-      yield* TestClock.adjust("999 millis")
-      assert.isUndefined(starting.pollUnsafe())
-      yield* TestClock.adjust("1 millis")
-      assert.isDefined(starting.pollUnsafe())
-      yield* Scope.close(scope, Exit.void)
-      yield* Effect.yieldNow
-      assert.strictEqual(closed, 1)
-    }))
+        const scope = yield* Scope.make()
+        const starting = yield* Effect.forkChild(
+          Layer.buildWithScope(RedisStores.layerInBackground(hanging), scope)
+        )
+        yield* TestClock.adjust("999 millis")
+        assert.isUndefined(starting.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.isDefined(starting.pollUnsafe())
+        yield* Scope.close(scope, Exit.void)
+        yield* Effect.yieldNow
+        assert.strictEqual(closed, 1)
+      })
+  )
 
-  unit.effect("closes its connection with the layer, and whatever failed before", () =>
+  unit.effect("failed attempts are closed at once, and the connection with the layer", () =>
     Effect.gen(function*() {
       let opened = 0
       let closed = 0
@@ -131,7 +134,7 @@ describe("a store that is connected in the background", () => {
           opened++
           yield* Effect.addFinalizer(() => Effect.sync(() => closed++))
           if (failures-- > 0) return yield* down
-          return Redis.Redis.of(service(Effect.fail(busy)))
+          return Redis.Redis.of(replyingWith(Effect.fail(busy)))
         })
       )
       yield* Effect.gen(function*() {
@@ -142,15 +145,15 @@ describe("a store that is connected in the background", () => {
     }))
 })
 
-await describeWithRedis("a store whose Redis comes late", (it) => {
-  it.effect("shares its circuits from then on", () =>
+await describeWithRedis("a Redis that is connected after the start", (it) => {
+  it.effect("circuits are shared from then on", () =>
     Effect.gen(function*() {
       const { prefix, url } = yield* Namespace
-      const connection = after(1, NodeRedis.layer({ url, disableOfflineQueue: true }))
+      const connection = connectingAfter(1, NodeRedis.layer({ url, disableOfflineQueue: true }))
       yield* Effect.gen(function*() {
         const late = circuitOf(yield* CircuitBreakerStore, "late")
         assert.isTrue(Exit.isFailure(yield* Effect.exit(late.record(0, "X"))))
-        for (let tries = 0; tries < 200 && (yield* Effect.result(late.read))._tag === "Failure"; tries++) {
+        for (let tries = 0; tries < 2_000 && (yield* Effect.result(late.read))._tag === "Failure"; tries++) {
           yield* Effect.sleep(10)
         }
         yield* late.record(0, "X")

@@ -1,5 +1,5 @@
-import { keepsTheContract } from "./support/contract.ts"
+import { testContract } from "./support/contract.ts"
 import { describeWithCluster } from "./support/redis.ts"
 
-// One node that has all slots of a cluster: it refuses a script whose keys do not share one, as every node does.
-await describeWithCluster("the contract of circuit breaker stores, kept on a node of a cluster", keepsTheContract)
+// A single node with all slots. Like every node of a cluster it refuses a script whose keys are in different slots.
+await describeWithCluster("contract of the store on a node of a cluster", testContract)

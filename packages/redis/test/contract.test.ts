@@ -1,4 +1,4 @@
-import { keepsTheContract } from "./support/contract.ts"
+import { testContract } from "./support/contract.ts"
 import { describeWithRedis } from "./support/redis.ts"
 
-await describeWithRedis("the contract of circuit breaker stores, kept on Redis", keepsTheContract)
+await describeWithRedis("contract of the store on Redis", testContract)

@@ -10,11 +10,11 @@ import { describeWithRedis, ownServer } from "./support/redis.ts"
 
 const page = readFileSync(new URL("../../../docs/redis.md", import.meta.url), "utf8")
 
-await describeWithRedis("a store that may do no more than docs/redis.md says", (it) => {
+await describeWithRedis("a Redis user with the privileges in docs/redis.md", (it) => {
   for (const RESP of [2, 3] as const) {
-    it.effect(`does all that it must, in version ${RESP} of the protocol`, () =>
+    it.effect(`a store passes its contract with these privileges, over RESP${RESP}`, () =>
       Effect.gen(function*() {
-        // Of its own: users are the whole server's.
+        // Its own server, since users belong to the whole server.
         const server = yield* ownServer
         if (server === undefined) return
         const [, ...rules] = /ACL SETUSER (.*?)```/s.exec(page)?.[1]?.replaceAll("\\\n", " ").trim().split(/\s+/) ?? []
@@ -34,6 +34,6 @@ await describeWithRedis("a store that may do no more than docs/redis.md says", (
           ),
           Effect.provide(Store)
         )
-      }), { timeout: 30_000 })
+      }))
   }
 })

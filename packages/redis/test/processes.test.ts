@@ -8,59 +8,62 @@ import { circuitOf, open, window } from "./support/circuit.ts"
 import { startAnswering } from "./support/process.ts"
 import { describeWithRedis } from "./support/redis.ts"
 
-// Starting a process takes a second on a busy machine.
+// A process takes a second to start on a busy machine.
 const timeout = 60_000
 
 await describeWithRedis("processes that share a circuit", (it) => {
-  const startStore = startAnswering<Store.Asked>("store")
-  const startBreaker = Effect.map(startAnswering<Breaker.Asked>("breaker"), (process) => ({
+  const startStore = startAnswering<Store.Request>("store")
+  const startBreaker = Effect.map(startAnswering<Breaker.Request>("breaker"), (process) => ({
     ...process,
-    call: (asked: Breaker.Asked) => process.ask<Breaker.Ended>(asked)
+    call: (request: Breaker.Request) => process.request<Breaker.Result>(request)
   }))
 
-  it.effect("see each other's outcomes and moves", () =>
+  it.effect("each process sees the outcomes and transitions of the other", () =>
     Effect.gen(function*() {
       const [one, other] = yield* Effect.all([startStore, startStore], { concurrency: 2 })
       const circuit = { key: "shared", window }
-      const first = yield* one.ask<Answer>({ verb: "record", options: { ...circuit, generation: 0, samples: "XX" } })
+      const first = yield* one.request<Answer>({
+        verb: "record",
+        options: { ...circuit, generation: 0, samples: "XX" }
+      })
       const { generation } = first.snapshot
-      const second = yield* other.ask<Answer>({ verb: "record", options: { ...circuit, generation, samples: "0" } })
+      const second = yield* other.request<Answer>({ verb: "record", options: { ...circuit, generation, samples: "0" } })
       assert.strictEqual(second.snapshot.evidence.ring, "XX0")
 
       const move = { ...circuit, generation, to: open(60_000) }
-      const opened = yield* one.ask<Answer>({ verb: "transition", options: { ...move, by: "one" } })
-      const lost = yield* other.ask<Answer>({ verb: "transition", options: { ...move, by: "other" } })
+      const opened = yield* one.request<Answer>({ verb: "transition", options: { ...move, by: "one" } })
+      const lost = yield* other.request<Answer>({ verb: "transition", options: { ...move, by: "other" } })
       assert.deepStrictEqual([opened.ok, lost.ok], [true, false])
       assert.deepStrictEqual(lost.snapshot.control, opened.snapshot.control)
-      const late = yield* other.ask<Answer>({ verb: "record", options: { ...circuit, generation, samples: "X" } })
+      const late = yield* other.request<Answer>({ verb: "record", options: { ...circuit, generation, samples: "X" } })
       assert.isFalse(late.ok)
       assert.deepStrictEqual(late.snapshot.control, opened.snapshot.control)
     }), { timeout })
 
-  it.effect("get a probe's place when its lease lapses, if its holder was killed", () =>
+  it.effect("the probe slot of a killed process is free when its lease expires", () =>
     Effect.gen(function*() {
-      const doomed = yield* startStore
+      const killed = yield* startStore
       const { lease, move } = circuitOf(yield* CircuitBreakerStore, "killed")
       const { snapshot: { generation } } = yield* move(0, open(0))
-      const ask = { key: "killed", window, generation, id: "doomed", limit: 1, ttlMillis: 500 }
-      const held = yield* doomed.ask<Answer>({ verb: "lease", options: ask })
+      const options = { key: "killed", window, generation, id: "killed", limit: 1, ttlMillis: 500 }
+      const held = yield* killed.request<Answer>({ verb: "lease", options })
       assert.isTrue(held.ok)
-      yield* doomed.kill
-      const lapse = held.snapshot.now + held.snapshot.leaseMillis
-      const { ok, snapshot: { now } } = yield* lease(generation, "heir").pipe(
+      yield* killed.kill
+      const expiresAt = held.snapshot.now + held.snapshot.leaseMillis
+      const { ok, snapshot: { now } } = yield* lease(generation, "successor").pipe(
         Effect.repeat({
           until: ({ ok, snapshot }) => {
-            // Not a moment earlier, and not a moment later.
-            assert.strictEqual(ok, snapshot.now >= lapse)
+            // Neither earlier nor later.
+            assert.strictEqual(ok, snapshot.now >= expiresAt)
             return ok
           }
         })
       )
       assert.isTrue(ok)
-      assert.isAtLeast(now, lapse)
+      assert.isAtLeast(now, expiresAt)
     }), { timeout })
 
-  it.effect("open it together, and refuse what the other one has not seen", () =>
+  it.effect("failures of both processes open the circuit for both", () =>
     Effect.gen(function*() {
       const [one, other] = yield* Effect.all([startBreaker, startBreaker], { concurrency: 2 })
       const key = "opened together"
@@ -72,35 +75,35 @@ await describeWithRedis("processes that share a circuit", (it) => {
       assert.strictEqual(yield* one.call({ key, call: "succeeds" }), "refused")
     }), { timeout })
 
-  it.effect("go on when the one is killed whose call is the probe", () =>
+  it.effect("another process probes after the process of the probe was killed", () =>
     Effect.gen(function*() {
-      const [doomed, heir] = yield* Effect.all([startBreaker, startBreaker], { concurrency: 2 })
+      const [killed, successor] = yield* Effect.all([startBreaker, startBreaker], { concurrency: 2 })
       const { read } = circuitOf(yield* CircuitBreakerStore, "probed")
-      for (let i = 0; i < 3; i++) yield* doomed.call({ key: "probed", call: "fails" })
+      for (let i = 0; i < 3; i++) yield* killed.call({ key: "probed", call: "fails" })
       const probe = yield* Effect.gen(function*() {
         for (;;) {
-          const hanging = yield* Effect.forkChild(doomed.call({ key: "probed", call: "hangs" }))
-          // Refused as long as the circuit is open; as a probe it hangs.
+          const hanging = yield* Effect.forkChild(killed.call({ key: "probed", call: "hangs" }))
+          // While the circuit is open the call is refused. As a probe it hangs.
           while (hanging.pollUnsafe() === undefined) {
             if ((yield* read).probing === 1) return hanging
           }
         }
       })
-      // The holder lives and renews: nobody else gets in, however long it takes.
+      // The holder is alive and renews its lease, so other calls stay refused beyond the lease.
       const { now } = yield* read
       for (let at = now; at < now + 1_500; at = (yield* read).now) {
-        assert.strictEqual(yield* heir.call({ key: "probed", call: "succeeds" }), "refused")
+        assert.strictEqual(yield* successor.call({ key: "probed", call: "succeeds" }), "refused")
       }
-      yield* doomed.kill
-      const dead = yield* read
-      const lapse = dead.now + dead.leaseMillis
-      assert.isAtMost(dead.leaseMillis, 1_000)
-      let ended = "refused"
-      while (ended === "refused") ended = yield* heir.call({ key: "probed", call: "succeeds" })
-      assert.strictEqual(ended, "succeeded")
-      const { control, now: healed } = yield* read
+      yield* killed.kill
+      const afterKill = yield* read
+      const expiresAt = afterKill.now + afterKill.leaseMillis
+      assert.isAtMost(afterKill.leaseMillis, 1_000)
+      let result: Breaker.Result = "refused"
+      while (result === "refused") result = yield* successor.call({ key: "probed", call: "succeeds" })
+      assert.strictEqual(result, "succeeded")
+      const { control, now: closedAt } = yield* read
       assert.strictEqual(control._tag, "Closed")
-      assert.isAtLeast(healed, lapse)
+      assert.isAtLeast(closedAt, expiresAt)
       yield* Fiber.interrupt(probe)
     }), { timeout })
 })

@@ -1,33 +1,30 @@
 /**
- * What every circuit breaker store must do, as checks that any test runner can run.
+ * The contract of circuit breaker stores, as checks for any test runner.
  *
- * `checks` is a list of sentences of the contract, each with an effect that asks the store and fails with `ContractBroken`
- * where one does not hold. `compare` does whatever comes to its mind to the store and to the smallest store that keeps the
- * contract (`ReferenceStore`) side by side, and fails with `ModelDiffers` where their answers part.
+ * `checks` are the promises of the contract. Each is an effect that calls the store, and fails with `ContractBroken` if a promise
+ * is not kept. `compare` runs random commands on the store and on `ReferenceStore`, and fails with `ModelDiffers` if their answers
+ * differ.
  *
  * **When to use**
  *
- * In the tests of a store of your own, to know that a breaker can rely on it. No store is too good for both: the checks have
- * the corners that chance does not meet, and races; the comparison has the sequences that nobody thinks of.
+ * In the tests of your own store, so that a breaker can rely on it. Use both: the checks have corner cases and races, and the
+ * comparison finds sequences that the checks do not contain.
  *
  * **Details**
  *
- * A check makes the circuits that it needs, under keys that nobody else has, and leaves them behind: give it a database or
- * a namespace of its own. Nothing is assumed of how fast the store is. What must not end while a check runs lasts ten
- * minutes; what must end is waited for by the store's own clock, 25 milliseconds each. So a check takes as long as the store
- * needs for its requests, mostly some dozen, and a slow machine makes it slow, not wrong.
- *
- * What is not shown: that a store forgets what nobody uses, and nothing else; what it does when it cannot be reached; what
- * a dying process leaves behind.
+ * - A check makes circuits with unique keys, and leaves them behind. Give it its own database or namespace.
+ * - A slow store makes a check slow, not wrong. Times that must not elapse during a check are ten minutes. Times that must elapse
+ *   are 25 milliseconds, by the store's own clock.
+ * - Not checked: which circuits a store evicts, what it does when it cannot be reached, and what a killed process leaves behind.
  *
  * **Gotchas**
  *
- * - A verb happens at one time: its snapshot's `now`. A store that reads its clock twice for one answer will now and then
- *   fail by a millisecond.
- * - Tell it how the store's time passes. With a store on `Clock` and a test on `TestClock` that is `TestClock.adjust`, and a
- *   sleep would never end; with a server it is `Effect.sleep` in a live test (`it.live`).
+ * - A verb happens at one time, the `now` of its snapshot. A store that reads its clock twice for one answer fails from time to
+ *   time, by a millisecond.
+ * - `sleep` has to let the store's time pass. For a store on `Clock` in a test with `TestClock` that is `TestClock.adjust`; a sleep
+ *   would never end. For a server it is `Effect.sleep` in a live test (`it.live`).
  *
- * **Example** (Every promise of a store, without a test runner)
+ * **Example** (Every check, without a test runner)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -40,13 +37,13 @@
  *   const subject = { store, sleep: TestClock.adjust }
  *   for (const { run } of CircuitBreakerStoreContract.checks) yield* run(subject)
  *   yield* CircuitBreakerStoreContract.compare({ ...subject, runs: 20 })
- *   return "it is a store"
+ *   return "the contract is kept"
  * })
  *
- * console.log(await Effect.runPromise(program.pipe(Effect.provide(TestClock.layer())))) // => it is a store
+ * console.log(await Effect.runPromise(program.pipe(Effect.provide(TestClock.layer())))) // => the contract is kept
  * ```
  *
- * **Example** (The same in tests)
+ * **Example** (Every check as a test)
  *
  * ```ts
  * import { describe, it } from "@effect/vitest"
@@ -58,8 +55,8 @@
  *   describe(name, () => {
  *     const subject = Effect.map(make, (store) => ({ store, sleep: (millis: number) => Effect.sleep(millis) }))
  *     for (const { name, run } of CircuitBreakerStoreContract.checks) it.live(name, () => Effect.flatMap(subject, run))
- *     // What differs is played again and again until little is left of it.
- *     it.live("is like the reference", () => Effect.flatMap(subject, CircuitBreakerStoreContract.compare), 60_000)
+ *     // A minute, since a difference is shortened by many more runs.
+ *     it.live("the store answers like the reference", () => Effect.flatMap(subject, CircuitBreakerStoreContract.compare), 60_000)
  *   })
  * ```
  *
@@ -70,7 +67,7 @@ import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
-import { benchOf, type Bodies, type Body } from "./internal/contract/check.ts"
+import { type CheckBodies, type CheckBody, makeFixture } from "./internal/contract/check.ts"
 import { sequences, show } from "./internal/contract/commands.ts"
 import { concurrency } from "./internal/contract/concurrency.ts"
 import { lease } from "./internal/contract/lease.ts"
@@ -81,16 +78,16 @@ import { record } from "./internal/contract/record.ts"
 import { transition } from "./internal/contract/transition.ts"
 
 /**
- * A store does not keep a promise of the contract.
+ * A store broke a promise of the contract.
  *
  * @since 0.1.0
  * @category errors
  */
 export class ContractBroken extends Schema.Error<ContractBroken>("@sluice/testing/ContractBroken")({
   _tag: Schema.tag("ContractBroken"),
-  /** The name of the check that found it. */
+  /** The name of the check. */
   check: Schema.String,
-  /** The sentence that does not hold. */
+  /** The promise that was not kept. */
   promise: Schema.String,
   expected: Schema.String,
   actual: Schema.String
@@ -101,16 +98,16 @@ export class ContractBroken extends Schema.Error<ContractBroken>("@sluice/testin
 }
 
 /**
- * A store and the reference were asked the same, and answered differently.
+ * A store answered a command differently than the reference.
  *
  * @since 0.1.0
  * @category errors
  */
 export class ModelDiffers extends Schema.Error<ModelDiffers>("@sluice/testing/ModelDiffers")({
   _tag: Schema.tag("ModelDiffers"),
-  /** Give it to `compare` to see the same again. */
+  /** Pass it to `compare` to reproduce the difference. */
   seed: Schema.Int,
-  /** What was asked, in order, with all that is not needed left out. The answers to the last one part. */
+  /** The commands, shortened. The answers to the last one differ. */
   commands: Schema.Array(Schema.String),
   expected: Schema.String,
   actual: Schema.String
@@ -122,115 +119,101 @@ export class ModelDiffers extends Schema.Error<ModelDiffers>("@sluice/testing/Mo
 }
 
 /**
- * A store to be looked at.
+ * The store under test.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Subject {
   readonly store: CircuitBreakerStore["Service"]
-  /** Lets so many milliseconds of the store's time pass; a little more does no harm. */
+  /** Lets the store's time pass by this many milliseconds or slightly more. */
   readonly sleep: (millis: number) => Effect.Effect<void>
-  /**
-   * Makes the store forget a circuit that is closed, as an expiry, an eviction or a flush does. Without it that check shows less:
-   * not that a generation is never given twice.
-   */
+  /** Evicts a closed circuit. Without it, the reuse of generations after an eviction is not checked. */
   readonly forget?: ((key: string) => Effect.Effect<void>) | undefined
 }
 
 /**
- * A part of the contract.
+ * A check of the contract.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Check {
-  /** What the store does, as a sentence: the name of a test. */
+  /** A sentence, to be used as the title of a test. */
   readonly name: string
   readonly run: (subject: Subject) => Effect.Effect<void, ContractBroken | StoreError>
 }
 
-const named = (name: string, body: Body): Check => ({
+const checkOf = (name: string, body: CheckBody): Check => ({
   name,
   run: (subject) =>
-    Effect.flatMap(benchOf(subject), body).pipe(
+    Effect.flatMap(makeFixture(subject), body).pipe(
       Effect.catchTag("Broken", ({ actual, expected, promise }) =>
         Effect.fail(new ContractBroken({ check: name, promise, expected, actual })))
     )
 })
 
-const group = (verb: string, bodies: Bodies): ReadonlyArray<Check> =>
-  Object.entries(bodies).map(([sentence, body]) => named(`${verb} ${sentence}`, body))
-
 /**
- * The contract, part by part. They may run in any order, and at once.
+ * The checks of the contract. They can run in any order, and concurrently.
  *
  * @since 0.1.0
  * @category checks
  */
-export const checks: ReadonlyArray<Check> = [
-  ...group("read:", read),
-  ...group("record:", record),
-  ...group("lease:", lease),
-  ...group("transition:", transition),
-  ...group("list:", list),
-  ...group("keys:", keys),
-  ...group("texts:", texts),
-  ...group("at once:", concurrency)
-]
+export const checks: ReadonlyArray<Check> = [read, record, lease, transition, list, keys, texts, concurrency].flatMap(
+  (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
+)
 
 /**
- * How long and by which chance a store is compared.
+ * Options for `compare`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface CompareOptions extends Subject {
-  /** How many sequences are played, each on circuits of its own. Default 25: a few seconds where time is real. */
+  /** How many sequences run, each on new circuits. Default 25, which takes a few seconds on a real clock. */
   readonly runs?: number | undefined
-  /** How long each of them is. Default 40: enough for a circuit to open, be probed and open again a few times. */
+  /** The length of a sequence. Default 40, enough to open, probe and reopen a circuit a few times. */
   readonly commands?: number | undefined
-  /** What the sequences are drawn from, a whole number. Default: a random one, which the report and the error tell. */
+  /** An integer that determines the sequences. Default random; the report and the error contain it. */
   readonly seed?: number | undefined
 }
 
 /**
- * What was done to a store that answered like the reference.
+ * What `compare` ran, if no answer differed.
  *
  * @since 0.1.0
  * @category models
  */
 export interface CompareReport {
   readonly seed: number
-  /** How often what was asked, and how it was answered, as in `"lease refused"`. */
-  readonly answers: { readonly [what: string]: number }
+  /** How often each kind of answer came, such as `"lease refused"`. */
+  readonly answers: { readonly [kind: string]: number }
 }
 
 /**
- * Does random commands to a store and to the reference, and compares every answer.
+ * Runs random commands on a store and on the reference, and compares every answer.
  *
  * **Details**
  *
- * The reference answers for the moment that the store's snapshot shows, so that times are equal to the millisecond, on a
- * real clock as on `TestClock`. The numbers of generations need not be equal, only grow with each other.
- *
- * Commands come one after the other; for what happens at once see `checks`. What differs is played again with ever fewer
- * commands, at most 150 times, before it is told: give the test a minute where time is real.
+ * - The reference answers for the time in the store's snapshot, so times are equal to the millisecond on any clock. The numbers of
+ *   generations can differ, as long as they grow together.
+ * - Commands run one after the other. For races see `checks`.
+ * - After a difference, up to 150 more runs look for a shorter sequence. Give the test a minute on a real clock.
  *
  * @since 0.1.0
  * @category checks
  */
 export const compare: (options: CompareOptions) => Effect.Effect<CompareReport, ModelDiffers | StoreError> = Effect
-  .fnUntraced(function*({ commands = 40, runs = 25, seed: given, ...subject }: CompareOptions) {
-    const seed = given ?? (yield* Random.nextIntBetween(0, 1_000_000_000))
+  .fnUntraced(function*({ commands = 40, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
+    const seed = fixedSeed ?? (yield* Random.nextIntBetween(0, 1_000_000_000))
     const answers: Record<string, number> = {}
-    const count = (what: string) => {
-      answers[what] = (answers[what] ?? 0) + 1
+    const count = (kind: string) => {
+      answers[kind] = (answers[kind] ?? 0) + 1
     }
     for (const sequence of yield* sequences({ seed, runs, commands })) {
-      const found = yield* play(subject, sequence, count)
-      if (found === undefined) continue
-      const { actual, commands, expected } = yield* shrink(subject, found)
+      const difference = yield* play(subject, sequence, count)
+      if (difference === undefined) continue
+      const { actual, commands, expected } = yield* shrink(subject, difference)
       return yield* Effect.fail(
         new ModelDiffers({
           seed,

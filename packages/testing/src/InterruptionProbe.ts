@@ -1,20 +1,20 @@
 /**
- * Interrupts an operator at every point where it can be interrupted, to show that it gives back what it held.
+ * Interrupts an operator at every point where it can be interrupted, to check that it gives back what it took.
  *
- * A permit, a probe's place or a waiter is lost where an interruption comes between taking it and seeing to its return.
- * Such points are few and never met by chance. The probe visits them: it lets the fiber give way every few operations,
- * interrupts it after 0, 1, 2 and more turns of the scheduler, and asks each time whether anything is left.
+ * A permit or a probe slot leaks if an interruption comes between taking it and registering its release. Such points are rare,
+ * and ordinary tests miss them. The probe makes the fiber yield every few operations, and interrupts it after 0, 1, 2 and more
+ * turns of the scheduler. After each run it checks that nothing leaked.
  *
  * **When to use**
  *
- * In the tests of whatever takes something and gives it back: an operator of your own, or a policy as you composed it.
+ * In tests of code that takes something and gives it back: your own operator, or a policy as you composed it.
  *
  * **Gotchas**
  *
- * - An effect that is mostly over before it can be interrupted proves nothing. The probe fails then, with `ProbedTooLittle`:
- *   put a `Effect.yieldNow` or a sleep into its body.
+ * - An effect that mostly ends before it can be interrupted proves nothing. The probe fails with `ProbedTooLittle` then. Add an
+ *   `Effect.yieldNow` or a sleep to its body.
  *
- * **Example** (A permit comes back)
+ * **Example** (A permit is given back)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -39,24 +39,24 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 
 /**
- * Hardly any run was interrupted before its end: the probe has shown nothing.
+ * Too few runs were interrupted before they ended, so the probe proves nothing.
  *
  * @since 0.1.0
  * @category errors
  */
 export class ProbedTooLittle extends Schema.Error<ProbedTooLittle>("@sluice/testing/ProbedTooLittle")({
   _tag: Schema.tag("ProbedTooLittle"),
-  /** Runs that were interrupted before their end. */
+  /** Runs that were interrupted before they ended. */
   interrupted: Schema.Int,
   points: Schema.Int
 }) {
   override get message(): string {
-    return `${this.interrupted} of ${this.points} runs were interrupted before their end: let the body take longer`
+    return `${this.interrupted} of ${this.points} runs were interrupted before they ended. Make the body take more turns: add Effect.yieldNow`
   }
 }
 
 /**
- * Lets the other fibers run, for so many turns of the scheduler.
+ * Yields to other fibers for a number of turns of the scheduler.
  *
  * @since 0.1.0
  * @category combinators
@@ -64,17 +64,17 @@ export class ProbedTooLittle extends Schema.Error<ProbedTooLittle>("@sluice/test
 export const yields = (turns: number): Effect.Effect<void> =>
   turns <= 0 ? Effect.void : Effect.repeat(Effect.yieldNow, { times: turns - 1 })
 
-// Below 3 operations a fiber of Effect makes no progress.
+// With fewer than 3 operations a fiber makes no progress.
 const operationsBeforeYield = [3, 4, 5, 6, 7, 8, 9]
-const mostTurns = 42
+const maxTurns = 42
 
 /**
- * Runs an effect at 301 points of interruption, and tells how many there were.
+ * Interrupts an effect at 301 points, and returns their number.
  *
  * **Details**
  *
- * `make` builds what is probed, anew for each point and in a scope of its own. `run` is interrupted. `after` runs once the
- * interruption is over and fails if anything is left; it is told where the interruption came.
+ * For each point `make` builds a new subject in its own scope, and `run` is interrupted. Then `after` checks the subject, and fails
+ * if something leaked. Its second argument describes the point.
  *
  * @since 0.1.0
  * @category probes
@@ -87,7 +87,7 @@ export const everywhere = Effect.fnUntraced(function*<S, A, E, E2>(options: {
   let points = 0
   let interrupted = 0
   for (const operations of operationsBeforeYield) {
-    for (let turns = 0; turns <= mostTurns; turns++) {
+    for (let turns = 0; turns <= maxTurns; turns++) {
       points++
       if (yield* probe(options, operations, turns)) interrupted++
     }
@@ -96,7 +96,7 @@ export const everywhere = Effect.fnUntraced(function*<S, A, E, E2>(options: {
   return points
 })
 
-/** Whether the run was interrupted before its end. */
+/** Returns whether the run was interrupted before it ended. */
 const probe = <S, A, E, E2>(
   options: Parameters<typeof everywhere<S, A, E, E2>>[0],
   operations: number,

@@ -1,19 +1,19 @@
 /**
  * The contract of circuit breaker stores as the shortest program that keeps it.
  *
- * Plain data, a pure function for each verb, and the time as an argument. It keeps every sample it was ever given and counts
- * anew for each answer, so that nothing has to be trimmed, advanced or invalidated, and a reader can see that it is right.
+ * Plain data, a pure function for each verb, and the time as an argument. It keeps every sample and counts anew for each answer.
+ * So it has nothing to trim or to invalidate, and can be checked by reading it.
  *
  * **When to use**
  *
- * To test what speaks to a store (`make`), to compare a store of your own with (`CircuitBreakerStoreContract.compare` does),
- * or to look up what the contract means.
+ * To test code that uses a store (`make`), to compare your own store with it (`CircuitBreakerStoreContract.compare` does), or to
+ * look up the meaning of the contract.
  *
  * **Gotchas**
  *
- * It forgets nothing and takes longer with every sample: not for production.
+ * It never evicts anything and gets slower with every sample. Do not use it in production.
  *
- * **Example** (A circuit opens, and lets a probe through when its time is over)
+ * **Example** (A circuit opens, and admits a probe when it is half-open)
  *
  * ```ts
  * import * as ReferenceStore from "@sluice/testing/ReferenceStore"
@@ -49,20 +49,20 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 type Service = CircuitBreakerStore["Service"]
-type Asked<Verb extends keyof Service> = Parameters<Service[Verb]>[0]
+type RequestOf<Verb extends keyof Service> = Parameters<Service[Verb]>[0]
 
 /**
- * One sample, as it came.
+ * One sample, as it was recorded.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Sample {
-  /** The character that stands for it in a ring. */
+  /** Its character in the ring. */
   readonly code: string
-  /** When it came, in epoch milliseconds. */
+  /** When it was recorded, in epoch milliseconds. */
   readonly at: number
-  /** The window it was recorded for. */
+  /** The window that it was recorded for. */
   readonly window: string
 }
 
@@ -75,14 +75,14 @@ export interface Sample {
 export interface Circuit {
   readonly generation: number
   readonly control: Control
-  /** All of this generation, in the order in which they came. */
+  /** All samples of this generation, oldest first. */
   readonly samples: ReadonlyArray<Sample>
-  /** When a lease lapses, by its id. Those that have lapsed may still be there. */
+  /** When each lease expires, by id. May contain expired leases. */
   readonly leases: ReadonlyMap<string, number>
 }
 
 /**
- * Everything that a store holds.
+ * All circuits of a store, by key.
  *
  * @since 0.1.0
  * @category models
@@ -90,7 +90,7 @@ export interface Circuit {
 export type Circuits = ReadonlyMap<string, Circuit>
 
 /**
- * What a verb answers, and what the store holds after it.
+ * The answer of a verb, and the circuits after it.
  *
  * @since 0.1.0
  * @category models
@@ -98,7 +98,7 @@ export type Circuits = ReadonlyMap<string, Circuit>
 export type Step = readonly [answer: Answer, after: Circuits]
 
 /**
- * A store in which nothing was ever done.
+ * A store without circuits.
  *
  * @since 0.1.0
  * @category constructors
@@ -106,40 +106,40 @@ export type Step = readonly [answer: Answer, after: Circuits]
 export const empty: Circuits = new Map()
 
 /**
- * What stands at the time `now`.
+ * Returns the circuit at the time `now`.
  *
  * @since 0.1.0
  * @category verbs
  */
-export const read = (circuits: Circuits, { key, window }: Asked<"read">, now: number): Snapshot => {
+export const read = (circuits: Circuits, { key, window }: RequestOf<"read">, now: number): Snapshot => {
   const { control, generation, leases, samples } = circuits.get(key) ?? missing
-  const lapses = [...leases.values()].filter((at) => now < at)
+  const expiries = [...leases.values()].filter((at) => now < at)
   return {
     key,
     generation,
     control,
     evidence: { ring: ringOf(samples, window), wheel: wheelOf(samples, window, now) },
-    probing: lapses.length,
-    leaseMillis: lapses.length === 0 ? 0 : Math.min(...lapses) - now,
+    probing: expiries.length,
+    leaseMillis: expiries.length === 0 ? 0 : Math.min(...expiries) - now,
     now
   }
 }
 
 /**
- * A place for a probe, for as long as `ttlMillis`.
+ * Grants a probe slot for `ttlMillis`, if one is free.
  *
  * @since 0.1.0
  * @category verbs
  */
-export const lease = (circuits: Circuits, asked: Asked<"lease">, now: number): Step => {
-  const { evidence, probing } = read(circuits, asked, now)
-  const circuit = circuits.get(asked.key) ?? missing
-  const mayProbe = circuit.generation === asked.generation &&
+export const lease = (circuits: Circuits, request: RequestOf<"lease">, now: number): Step => {
+  const { evidence, probing } = read(circuits, request, now)
+  const circuit = circuits.get(request.key) ?? missing
+  const mayProbe = circuit.generation === request.generation &&
     circuit.control._tag === "Open" && now >= circuit.control.until
-  const isFree = probing + evidence.ring.length < asked.limit
-  if (!mayProbe || !(isFree || isLive(circuit, asked.id, now))) return refuse(circuits, asked, now)
-  const leases = new Map(circuit.leases).set(asked.id, now + asked.ttlMillis)
-  return done(circuits, asked, now, { ...circuit, leases })
+  const isFree = probing + evidence.ring.length < request.limit
+  if (!mayProbe || !(isFree || isLive(circuit, request.id, now))) return refuse(circuits, request, now)
+  const leases = new Map(circuit.leases).set(request.id, now + request.ttlMillis)
+  return done(circuits, request, now, { ...circuit, leases })
 }
 
 /**
@@ -148,59 +148,59 @@ export const lease = (circuits: Circuits, asked: Asked<"lease">, now: number): S
  * @since 0.1.0
  * @category verbs
  */
-export const record = (circuits: Circuits, given: Asked<"record">, now: number): Step => {
-  const known = circuits.get(given.key)
-  if (given.lease !== undefined) return recordProbe(circuits, given, given.lease, now)
+export const record = (circuits: Circuits, request: RequestOf<"record">, now: number): Step => {
+  const known = circuits.get(request.key)
+  if (request.lease !== undefined) return recordProbe(circuits, request, request.lease, now)
   if (known === undefined) {
-    const made = { ...missing, generation: nextGeneration(given.generation, now) }
-    return done(circuits, given, now, added(made, given, now))
+    const made = { ...missing, generation: nextGeneration(request.generation, now) }
+    return done(circuits, request, now, added(made, request, now))
   }
-  const hasNeverMoved = known.control.by === ""
-  const stands = given.generation === known.generation || (given.generation === 0 && hasNeverMoved)
-  return stands && keepsSamples(known.control)
-    ? done(circuits, given, now, added(known, given, now))
-    : refuse(circuits, given, now)
+  const isUntouched = known.control.by === ""
+  const isCurrent = request.generation === known.generation || (request.generation === 0 && isUntouched)
+  return isCurrent && keepsSamples(known.control)
+    ? done(circuits, request, now, added(known, request, now))
+    : refuse(circuits, request, now)
 }
 
-const recordProbe = (circuits: Circuits, given: Asked<"record">, lease: string, now: number): Step => {
-  const known = circuits.get(given.key)
-  if (known === undefined) return refuse(circuits, given, now)
-  const counts = isLive(known, lease, now) && given.generation === known.generation
+const recordProbe = (circuits: Circuits, request: RequestOf<"record">, lease: string, now: number): Step => {
+  const known = circuits.get(request.key)
+  if (known === undefined) return refuse(circuits, request, now)
+  const counts = isLive(known, lease, now) && request.generation === known.generation
   const freed = { ...known, leases: new Map([...known.leases].filter(([id]) => id !== lease)) }
   return counts
-    ? done(circuits, given, now, added(freed, given, now))
-    : refuse(new Map(circuits).set(given.key, freed), given, now)
+    ? done(circuits, request, now, added(freed, request, now))
+    : refuse(new Map(circuits).set(request.key, freed), request, now)
 }
 
 /**
- * Changes the control, if the generation stands.
+ * Changes the control, if the generation is current.
  *
  * @since 0.1.0
  * @category verbs
  */
-export const transition = (circuits: Circuits, wish: Asked<"transition">, now: number): Step => {
-  const known = circuits.get(wish.key) ?? missing
-  if (known.generation === wish.generation) {
-    return done(circuits, wish, now, {
+export const transition = (circuits: Circuits, request: RequestOf<"transition">, now: number): Step => {
+  const known = circuits.get(request.key) ?? missing
+  if (known.generation === request.generation) {
+    return done(circuits, request, now, {
       generation: nextGeneration(known.generation, now),
-      control: controlOf(wish.to, wish.by, now),
+      control: controlOf(request.to, request.by, now),
       samples: [],
       leases: known.leases
     })
   }
-  const isRepeated = known.control.by === wish.by
-  return [{ ok: isRepeated, snapshot: read(circuits, wish, now) }, circuits]
+  const isRepeated = known.control.by === request.by
+  return [{ ok: isRepeated, snapshot: read(circuits, request, now) }, circuits]
 }
 
 /**
- * Circuits from behind `after`, in the order of their keys.
+ * Returns circuits after the key `after`, in the order of their keys.
  *
  * @since 0.1.0
  * @category verbs
  */
 export const list = (
   circuits: Circuits,
-  { after, limit, window }: Asked<"list">,
+  { after, limit, window }: RequestOf<"list">,
   now: number
 ): ReadonlyArray<Snapshot> =>
   [...circuits.keys()]
@@ -210,7 +210,7 @@ export const list = (
     .map((key) => read(circuits, { key, window }, now))
 
 /**
- * A store with state of its own, on `Clock`.
+ * Builds a store with its own state, on `Clock`.
  *
  * @since 0.1.0
  * @category constructors
@@ -218,15 +218,15 @@ export const list = (
 export const make: Effect.Effect<Service> = Effect.map(Clock.Clock, (clock) => {
   let circuits = empty
   const now = () => clock.currentTimeMillisUnsafe()
-  const take = ([answer, after]: Step): Answer => {
+  const commit = ([answer, after]: Step): Answer => {
     circuits = after
     return answer
   }
   return {
-    read: (asked) => Effect.sync(() => read(circuits, asked, now())),
-    lease: (asked) => Effect.sync(() => take(lease(circuits, asked, now()))),
-    record: (given) => Effect.sync(() => take(record(circuits, given, now()))),
-    transition: (wish) => Effect.sync(() => take(transition(circuits, wish, now()))),
+    read: (request) => Effect.sync(() => read(circuits, request, now())),
+    lease: (request) => Effect.sync(() => commit(lease(circuits, request, now()))),
+    record: (request) => Effect.sync(() => commit(record(circuits, request, now()))),
+    transition: (request) => Effect.sync(() => commit(transition(circuits, request, now()))),
     list: (page) => Effect.sync(() => list(circuits, page, now()))
   }
 })
@@ -238,13 +238,13 @@ const missing: Circuit = {
   leases: new Map()
 }
 
-const done = (circuits: Circuits, asked: Asked<"read">, now: number, next: Circuit): Step => {
-  const after = new Map(circuits).set(asked.key, next)
-  return [{ ok: true, snapshot: read(after, asked, now) }, after]
+const done = (circuits: Circuits, request: RequestOf<"read">, now: number, next: Circuit): Step => {
+  const after = new Map(circuits).set(request.key, next)
+  return [{ ok: true, snapshot: read(after, request, now) }, after]
 }
 
-const refuse = (after: Circuits, asked: Asked<"read">, now: number): Step => [
-  { ok: false, snapshot: read(after, asked, now) },
+const refuse = (after: Circuits, request: RequestOf<"read">, now: number): Step => [
+  { ok: false, snapshot: read(after, request, now) },
   after
 ]
 
@@ -253,7 +253,7 @@ const isLive = ({ leases }: Circuit, id: string, now: number): boolean => now < 
 const keepsSamples = (control: Control): boolean =>
   control._tag === "Closed" || (control._tag === "Forced" && control.mode !== "Disabled")
 
-const added = (circuit: Circuit, { samples, window }: Asked<"record">, now: number): Circuit => ({
+const added = (circuit: Circuit, { samples, window }: RequestOf<"record">, now: number): Circuit => ({
   ...circuit,
   samples: [...circuit.samples, ...[...samples].map((code) => ({ code, at: now, window: addressOf(window) }))]
 })
@@ -305,5 +305,5 @@ const controlOf = (to: Target, by: string, now: number): Control => {
   }
 }
 
-// Microseconds: a circuit that was forgotten in between does not come back with a generation that it had.
+// Microseconds, so that a circuit that was evicted and comes back never reuses a generation.
 const nextGeneration = (previous: number, now: number): number => Math.max(previous + 1, Math.floor(now * 1_000))

@@ -11,41 +11,41 @@ type Store = CircuitBreakerStore["Service"]
 const subjectOf = (store: Store): CircuitBreakerStoreContract.Subject => ({ store, sleep: TestClock.adjust })
 const reference = Effect.map(ReferenceStore.make, subjectOf)
 
-/** A store that takes its time, before each verb and after it. */
+/** A store that takes a random time before and after each verb. */
 const slow = (store: Store): Store => {
   const pause = Effect.flatMap(Random.choice([0, 0, 1, 8, 40, 300, 2_000] as const), TestClock.adjust)
   const slowly = <A, E>(verb: Effect.Effect<A, E>) => pause.pipe(Effect.andThen(verb), Effect.tap(pause))
   return {
-    read: (asked) => slowly(store.read(asked)),
-    lease: (asked) => slowly(store.lease(asked)),
-    record: (given) => slowly(store.record(given)),
-    transition: (wish) => slowly(store.transition(wish)),
+    read: (request) => slowly(store.read(request)),
+    lease: (request) => slowly(store.lease(request)),
+    record: (request) => slowly(store.record(request)),
+    transition: (request) => slowly(store.transition(request)),
     list: (page) => slowly(store.list(page))
   }
 }
 
-/** A store in which the fence is missing. */
-const unfenced = (store: Store): Store => ({
+/** A store in which samples of any generation count. */
+const withoutGenerations = (store: Store): Store => ({
   ...store,
-  record: (given) => Effect.flatMap(store.read(given), ({ generation }) => store.record({ ...given, generation }))
+  record: (request) => Effect.flatMap(store.read(request), ({ generation }) => store.record({ ...request, generation }))
 })
 
 const checkNamed = (name: string) => CircuitBreakerStoreContract.checks.find((check) => check.name === name)!
 
 describe("CircuitBreakerStoreContract", () => {
-  describe("is kept by the reference:", () => {
+  describe("checks of the reference", () => {
     for (const { name, run } of CircuitBreakerStoreContract.checks) {
       it.effect(name, () => Effect.flatMap(reference, run))
     }
   })
 
-  it.effect("has a name of its own for every check", () =>
+  it.effect("every check has a unique name", () =>
     Effect.sync(() => {
       const names = CircuitBreakerStoreContract.checks.map(({ name }) => name)
       assert.strictEqual(new Set(names).size, names.length)
     }))
 
-  it.effect("can be checked on one store, in any order and all at once", () =>
+  it.effect("the checks pass on one store in reverse order and concurrently", () =>
     Effect.gen(function*() {
       const subject = yield* reference
       const backwards = CircuitBreakerStoreContract.checks.toReversed()
@@ -54,7 +54,7 @@ describe("CircuitBreakerStoreContract", () => {
     }))
 
   for (const seed of [1, 2, 3]) {
-    it.effect(`finds nothing wrong with a store for being slow, seed ${seed}`, () =>
+    it.effect(`a slow store passes the checks and compare (seed ${seed})`, () =>
       Effect.gen(function*() {
         const subject = subjectOf(slow(yield* ReferenceStore.make))
         for (const { run } of CircuitBreakerStoreContract.checks) yield* run(subject)
@@ -62,35 +62,37 @@ describe("CircuitBreakerStoreContract", () => {
       }).pipe(Random.withSeed(seed)))
   }
 
-  it.effect("says which promise is broken, what was expected and what came", () =>
+  it.effect("ContractBroken contains the check, the promise, the expected and the actual value", () =>
     Effect.gen(function*() {
-      const { run } = checkNamed("record: counts nothing of an older generation, and says what stands")
-      const broken = yield* Effect.flip(run(subjectOf(unfenced(yield* ReferenceStore.make))))
+      const { run } = checkNamed(
+        "samples of an older generation do not count, and the answer shows the current circuit"
+      )
+      const broken = yield* Effect.flip(run(subjectOf(withoutGenerations(yield* ReferenceStore.make))))
       assert.strictEqual(
         broken.message,
         [
-          "record: counts nothing of an older generation, and says what stands",
-          "  promised: what was admitted under an older generation counts nowhere",
+          "samples of an older generation do not count, and the answer shows the current circuit",
+          "  promised: samples of an older generation do not count",
           "  expected: false",
           "  actual:   true"
         ].join("\n")
       )
-      if (!(broken instanceof CircuitBreakerStoreContract.ContractBroken)) return assert.fail("another error")
+      if (!(broken instanceof CircuitBreakerStoreContract.ContractBroken)) return assert.fail("not the expected error")
       const wire = Schema.encodeSync(CircuitBreakerStoreContract.ContractBroken)(broken)
       assert.deepStrictEqual(Schema.decodeSync(CircuitBreakerStoreContract.ContractBroken)(wire), broken)
     }))
 
-  it.effect("leaves the failure of a store as it is", () =>
+  it.effect("an error of the store is passed on unchanged", () =>
     Effect.gen(function*() {
       const refused = new StoreError({ operation: "record", description: "connection refused" })
       const store: Store = { ...(yield* ReferenceStore.make), record: () => Effect.fail(refused) }
-      const { run } = checkNamed("record: makes a circuit that is not there, and counts")
+      const { run } = checkNamed("a record makes a missing circuit and counts in it")
       assert.strictEqual(yield* Effect.flip(run(subjectOf(store))), refused)
       assert.strictEqual(yield* Effect.flip(CircuitBreakerStoreContract.compare(subjectOf(store))), refused)
     }))
 
   describe("compare", () => {
-    it.effect("does everything that can be done to a store, with and without success", () =>
+    it.effect("compare runs every command, with granted and refused answers", () =>
       Effect.gen(function*() {
         const { answers } = yield* CircuitBreakerStoreContract.compare({ ...(yield* reference), runs: 120, seed: 1 })
         for (const verb of ["record", "lease", "settle", "transition", "repeat"]) {
@@ -100,12 +102,12 @@ describe("CircuitBreakerStoreContract", () => {
         for (const verb of ["read", "list", "wait"]) assert.isAbove(answers[verb] ?? 0, 100, verb)
       }))
 
-    it.effect("tells the seed and few commands, and finds the same again by that seed", () =>
+    it.effect("ModelDiffers has a short sequence, and a seed that reproduces it", () =>
       Effect.gen(function*() {
-        const subject = subjectOf(unfenced(yield* ReferenceStore.make))
-        // By chance a sequence may be one that does not shrink to the shortest.
+        const subject = subjectOf(withoutGenerations(yield* ReferenceStore.make))
+        // A fixed seed, since not every sequence can be shortened to five commands.
         const differs = yield* CircuitBreakerStoreContract.compare(subject).pipe(Effect.flip, Random.withSeed(1))
-        if (!(differs instanceof CircuitBreakerStoreContract.ModelDiffers)) return assert.fail("another error")
+        if (!(differs instanceof CircuitBreakerStoreContract.ModelDiffers)) return assert.fail("not the expected error")
         assert.isAtMost(differs.commands.length, 5)
         const { commands, seed } = differs
         assert.include(differs.message, `seed ${seed}\n  1. ${commands[0]}\n`)
@@ -117,7 +119,7 @@ describe("CircuitBreakerStoreContract", () => {
         assert.deepStrictEqual(Schema.decodeSync(CircuitBreakerStoreContract.ModelDiffers)(wire), differs)
       }))
 
-    it.effect("draws another sequence each time, unless it is told a seed", () =>
+    it.effect("compare draws a new sequence each time, unless it has a seed", () =>
       Effect.gen(function*() {
         const report = Effect.flatMap(reference, (subject) =>
           CircuitBreakerStoreContract.compare({ ...subject, runs: 1 }))

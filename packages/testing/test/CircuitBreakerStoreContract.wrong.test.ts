@@ -4,479 +4,481 @@ import * as ReferenceStore from "@sluice/testing/ReferenceStore"
 import { Effect } from "effect"
 import { around, load, type Mutant, subjectOf, type Verbs, withKeys } from "./support/wrongStores.ts"
 
-// A suite that cannot fail proves nothing. Each of these stores is the reference with one thing wrong, as is easily done.
+// Shows that every check can fail. Each of these stores is the reference with one mistake.
 
 const mutants: ReadonlyArray<Mutant> = [
   {
-    wrong: "the fence is dropped",
-    line: "  const stands = given.generation === known.generation || (given.generation === 0 && hasNeverMoved)",
-    becomes: "  const stands = given.generation > 0 || hasNeverMoved",
-    caughtBy: "record: counts nothing of an older generation, and says what stands"
+    wrong: "samples of any generation count",
+    line: "  const isCurrent = request.generation === known.generation || (request.generation === 0 && isUntouched)",
+    becomes: "  const isCurrent = request.generation > 0 || isUntouched",
+    caughtBy: "samples of an older generation do not count, and the answer shows the current circuit"
   },
   {
-    wrong: "generation 0 counts in whatever is closed",
-    line: "(given.generation === 0 && hasNeverMoved)",
-    becomes: "given.generation === 0",
-    caughtBy: "record: counts under generation 0 until the circuit moves"
+    wrong: "samples of generation 0 always count",
+    line: "(request.generation === 0 && isUntouched)",
+    becomes: "request.generation === 0",
+    caughtBy: "samples of generation 0 count until the first transition"
   },
   {
-    wrong: "generation 0 counts nowhere",
-    line: "(given.generation === 0 && hasNeverMoved)",
-    becomes: "(given.generation < 0 && hasNeverMoved)",
-    caughtBy: "record: counts under generation 0 until the circuit moves"
+    wrong: "samples of generation 0 never count",
+    line: "(request.generation === 0 && isUntouched)",
+    becomes: "(request.generation < 0 && isUntouched)",
+    caughtBy: "samples of generation 0 count until the first transition"
   },
   {
-    wrong: "the fence of probes is dropped",
-    line: "isLive(known, lease, now) && given.generation === known.generation",
+    wrong: "probes of any generation count",
+    line: "isLive(known, lease, now) && request.generation === known.generation",
     becomes: "isLive(known, lease, now)",
-    caughtBy: "record: counts nothing of a probe of an older generation, and frees its place"
+    caughtBy: "the outcome of a probe of an older generation does not count, and frees its slot"
   },
   {
-    wrong: "a lapsed lease still counts",
-    line: "isLive(known, lease, now) && given",
-    becomes: "known.leases.has(lease) && given",
-    caughtBy: "record: counts nothing of a probe whose lease has lapsed"
+    wrong: "samples of an expired lease count",
+    line: "isLive(known, lease, now) && request",
+    becomes: "known.leases.has(lease) && request",
+    caughtBy: "the outcome of an expired lease does not count"
   },
   {
-    wrong: "a lease that never was counts",
-    line: "isLive(known, lease, now) && given",
-    becomes: "given",
-    caughtBy: "record: counts a probe once, and frees its place"
+    wrong: "samples of an unknown lease count",
+    line: "isLive(known, lease, now) && request",
+    becomes: "request",
+    caughtBy: "the outcome of a probe counts once and frees its slot"
   },
   {
-    wrong: "leases are cleared by a transition",
+    wrong: "a transition removes leases",
     line: "leases: known.leases",
     becomes: "leases: new Map()",
-    caughtBy: "transition: keeps leases, and with them their places in the next round"
+    caughtBy: "a transition keeps live leases, which hold their slots in the next round"
   },
   {
-    wrong: "a renewed lease takes a second place",
-    line: "new Map(circuit.leases).set(asked.id,",
-    becomes: "new Map(circuit.leases).set(circuit.leases.has(asked.id) ? `${asked.id}'` : asked.id,",
-    caughtBy: "lease: is renewed by its id, and takes no second place"
+    wrong: "a renewed lease takes a second slot",
+    line: "new Map(circuit.leases).set(request.id,",
+    becomes: "new Map(circuit.leases).set(circuit.leases.has(request.id) ? `${request.id}'` : request.id,",
+    caughtBy: "a live id renews its lease and takes no second slot"
   },
   {
-    wrong: "a lease is not renewed when the places are taken",
-    line: "!(isFree || isLive(circuit, asked.id, now))",
+    wrong: "a lease is not renewed while all slots are taken",
+    line: "!(isFree || isLive(circuit, request.id, now))",
     becomes: "!isFree",
-    caughtBy: "lease: is renewed by its id, and takes no second place"
+    caughtBy: "a live id renews its lease and takes no second slot"
   },
   {
-    wrong: "a renewed lease keeps its end",
-    line: "set(asked.id, now + asked.ttlMillis)",
-    becomes: "set(asked.id, circuit.leases.get(asked.id) ?? now + asked.ttlMillis)",
-    caughtBy: "lease: is renewed by its id, and takes no second place"
+    wrong: "a renewed lease keeps its expiry",
+    line: "set(request.id, now + request.ttlMillis)",
+    becomes: "set(request.id, circuit.leases.get(request.id) ?? now + request.ttlMillis)",
+    caughtBy: "a live id renews its lease and takes no second slot"
   },
   {
-    wrong: "> for >= at the end of the open time",
+    wrong: "a lease is refused at the very end of the open time",
     line: "now >= circuit.control.until",
     becomes: "now > circuit.control.until",
-    caughtBy: "lease: is refused until the open time is over, by the store's clock"
+    caughtBy: "a lease is refused until the open time has elapsed by the store's clock"
   },
   {
-    wrong: "a lease is granted before the open time is over",
+    wrong: "a lease is granted before the open time has elapsed",
     line: " && now >= circuit.control.until",
     becomes: "",
-    caughtBy: "lease: is refused until the open time is over, by the store's clock"
+    caughtBy: "a lease is refused until the open time has elapsed by the store's clock"
   },
   {
     wrong: "a lease is granted in a closed circuit",
     line: "circuit.control._tag === \"Open\" && now",
     becomes: "circuit.control._tag !== \"Forced\" && now",
-    caughtBy: "lease: is refused where there is no circuit, and in one that is closed or forced"
+    caughtBy: "a lease is refused in a missing, a closed and a forced circuit"
   },
   {
-    wrong: "a lease is granted under any generation",
-    line: "const mayProbe = circuit.generation === asked.generation &&",
+    wrong: "a lease of any generation is granted",
+    line: "const mayProbe = circuit.generation === request.generation &&",
     becomes: "const mayProbe =",
-    caughtBy: "lease: is refused under another generation, and says what stands"
+    caughtBy: "a lease of another generation is refused, and the answer shows the current circuit"
   },
   {
     wrong: "one lease too many is granted",
-    line: "evidence.ring.length < asked.limit",
-    becomes: "evidence.ring.length <= asked.limit",
-    caughtBy: "lease: is for as many as live or have answered"
+    line: "evidence.ring.length < request.limit",
+    becomes: "evidence.ring.length <= request.limit",
+    caughtBy: "live and reported probes together are at most limit"
   },
   {
-    wrong: "who has answered loses its place",
-    line: "probing + evidence.ring.length < asked.limit",
-    becomes: "probing < asked.limit",
-    caughtBy: "lease: is for as many as live or have answered"
+    wrong: "a probe that has reported frees its slot",
+    line: "probing + evidence.ring.length < request.limit",
+    becomes: "probing < request.limit",
+    caughtBy: "live and reported probes together are at most limit"
   },
   {
-    wrong: "a lapsed lease holds its place",
+    wrong: "an expired lease holds its slot",
     line: ".filter((at) => now < at)",
     becomes: "",
-    caughtBy: "lease: lapses when its time is over"
+    caughtBy: "a lease expires after ttlMillis"
   },
   {
-    wrong: "<= for < at the end of a lease",
+    wrong: "a lease is live at the very end of its time",
     line: ".filter((at) => now < at)",
     becomes: ".filter((at) => now <= at)",
-    caughtBy: "lease: lapses when its time is over"
+    caughtBy: "a lease expires after ttlMillis"
   },
   {
-    wrong: "a lapsed lease is renewed",
+    wrong: "an expired lease is renewed",
     line: "now < (leases.get(id) ?? now)",
     becomes: "leases.has(id)",
-    caughtBy: "lease: lapses when its time is over"
+    caughtBy: "a lease expires after ttlMillis"
   },
   {
-    wrong: "leaseMillis is the last lapse",
-    line: "Math.min(...lapses) - now",
-    becomes: "Math.max(...lapses) - now",
-    caughtBy: "lease: is held until its own end, not until another's"
+    wrong: "leaseMillis is the time until the last lease expires",
+    line: "Math.min(...expiries) - now",
+    becomes: "Math.max(...expiries) - now",
+    caughtBy: "each lease expires at its own time"
   },
   {
-    wrong: "a probe's record frees nothing",
+    wrong: "a probe's record does not free its lease",
     line: ".filter(([id]) => id !== lease)",
     becomes: "",
-    caughtBy: "record: counts a probe once, and frees its place"
+    caughtBy: "the outcome of a probe counts once and frees its slot"
   },
   {
     wrong: "a probe's record frees every lease",
     line: ".filter(([id]) => id !== lease)",
     becomes: ".filter(() => false)",
-    caughtBy: "record: frees a probe's place without samples"
+    caughtBy: "a probe without samples frees its slot"
   },
   {
-    wrong: "a record of an older generation frees nothing",
-    line: ": refuse(new Map(circuits).set(given.key, freed), given, now)",
-    becomes: ": refuse(circuits, given, now)",
-    caughtBy: "record: counts nothing of a probe of an older generation, and frees its place"
+    wrong: "a record of an older generation does not free its lease",
+    line: ": refuse(new Map(circuits).set(request.key, freed), request, now)",
+    becomes: ": refuse(circuits, request, now)",
+    caughtBy: "the outcome of a probe of an older generation does not count, and frees its slot"
   },
   {
-    wrong: "the first failure is lost",
-    line: "return done(circuits, given, now, added(made, given, now))",
-    becomes: "return done(circuits, given, now, made)",
-    caughtBy: "record: makes a circuit that is not there, and counts"
+    wrong: "the first failure does not count",
+    line: "return done(circuits, request, now, added(made, request, now))",
+    becomes: "return done(circuits, request, now, made)",
+    caughtBy: "a record makes a missing circuit and counts in it"
   },
   {
-    wrong: "a circuit that was forgotten does not come back",
+    wrong: "an evicted circuit is not made again",
     line: "  if (known === undefined) {\n    const made",
     becomes:
-      "  if (known === undefined) {\n    if (given.generation > 0) return refuse(circuits, given, now)\n    const made",
-    caughtBy: "record: makes a circuit that was forgotten, and counts, whatever generation it had",
+      "  if (known === undefined) {\n    if (request.generation > 0) return refuse(circuits, request, now)\n    const made",
+    caughtBy: "a record makes an evicted circuit again and counts in it, whatever its generation was",
     isRare: true
   },
   {
-    wrong: "a circuit that was forgotten reissues a generation",
-    line: "nextGeneration(given.generation, now)",
+    wrong: "an evicted circuit is made again with an old generation",
+    line: "nextGeneration(request.generation, now)",
     becomes: "nextGeneration(0, now)",
-    caughtBy: "record: makes a circuit that was forgotten, and counts, whatever generation it had",
+    caughtBy: "a record makes an evicted circuit again and counts in it, whatever its generation was",
     isRare: true
   },
   {
-    wrong: "a transition after an expiry reissues a generation",
+    wrong: "a transition after an eviction reuses a generation",
     line: "Math.max(previous + 1, Math.floor(now * 1_000))",
     becomes: "previous + 1",
-    caughtBy: "transition: never gives one again, also after the circuit was forgotten",
+    caughtBy: "a generation is never reused, even after an eviction",
     isRare: true
   },
   {
-    wrong: "two moves in a millisecond have one generation",
+    wrong: "two transitions in a millisecond get the same generation",
     line: "Math.max(previous + 1, Math.floor(now * 1_000))",
     becomes: "Math.max(1, Math.floor(now * 1_000))",
-    caughtBy: "transition: gives every move a greater generation"
+    caughtBy: "every transition gives a greater generation"
   },
   {
     wrong: "the ring is trimmed at the wrong end",
     line: "ring.slice(Math.max(0, ring.length - window.calls))",
     becomes: "ring.slice(0, window.calls)",
-    caughtBy: "record: keeps the last outcomes, oldest first"
+    caughtBy: "the ring keeps the last outcomes, oldest first"
   },
   {
-    wrong: "the ring of no calls is not trimmed",
+    wrong: "the ring of 0 calls is not empty",
     line: "ring.slice(Math.max(0, ring.length - window.calls))",
     becomes: "ring.slice(-window.calls)",
-    caughtBy: "record: keeps no ring where no calls are asked for, and no wheel where no buckets are"
+    caughtBy: "a window of 0 calls has no ring, and a window of 0 buckets has no wheel"
   },
   {
-    wrong: "the window is ignored",
+    wrong: "all windows share their evidence",
     line: "`${calls}/${bucketMillis}/${buckets}`",
     becomes: "`${typeof calls}${typeof bucketMillis}${typeof buckets}`",
-    caughtBy: "record: keeps apart what different windows look at, under one control"
+    caughtBy: "every window has its own evidence, under a shared control"
   },
   {
-    wrong: "the number of calls is no part of the address",
+    wrong: "windows with different calls share their evidence",
     line: "`${calls}/${bucketMillis}/${buckets}`",
     becomes: "`${typeof calls}/${bucketMillis}/${buckets}`",
-    caughtBy: "record: keeps apart what different windows look at, under one control"
+    caughtBy: "every window has its own evidence, under a shared control"
   },
   {
-    wrong: "the number of buckets is no part of the address",
+    wrong: "windows with different buckets share their evidence",
     line: "`${calls}/${bucketMillis}/${buckets}`",
     becomes: "`${calls}/${bucketMillis}/${typeof buckets}`",
-    caughtBy: "record: keeps apart what different windows look at, under one control"
+    caughtBy: "every window has its own evidence, under a shared control"
   },
   {
-    wrong: "a record counts in an open circuit",
+    wrong: "samples count in an open circuit",
     line: "control._tag === \"Closed\" || (control._tag === \"Forced\"",
     becomes: "control._tag !== \"Forced\" || (control._tag === \"Forced\"",
-    caughtBy: "record: counts nothing without a lease in an open circuit"
+    caughtBy: "samples without a lease do not count in an open circuit"
   },
   {
-    wrong: "a record counts in a disabled circuit",
+    wrong: "samples count in a Disabled circuit",
     line: " && control.mode !== \"Disabled\"",
     becomes: "",
-    caughtBy: "record: counts in a forced circuit, unless it is disabled"
+    caughtBy: "samples count in a forced circuit, unless it is Disabled"
   },
   {
-    wrong: "a record counts in no forced circuit",
+    wrong: "samples count in no forced circuit",
     line: "(control._tag === \"Forced\" && control.mode !== \"Disabled\")",
     becomes: "false",
-    caughtBy: "record: counts in a forced circuit, unless it is disabled"
+    caughtBy: "samples count in a forced circuit, unless it is Disabled"
   },
   {
-    wrong: "a new sample goes to the front",
+    wrong: "new samples are added at the front of the ring",
     line: "[...circuit.samples, ...[...samples].map((code) => ({ code, at: now, window: addressOf(window) }))]",
     becomes: "[...[...samples].map((code) => ({ code, at: now, window: addressOf(window) })), ...circuit.samples]",
-    caughtBy: "record: keeps the last outcomes, oldest first"
+    caughtBy: "the ring keeps the last outcomes, oldest first"
   },
   {
     wrong: "the wheel keeps one bucket too few",
     line: "Array.from({ length: buckets }",
     becomes: "Array.from({ length: Math.max(0, buckets - 1) }",
-    caughtBy: "record: drops what is older than the window, stretch by stretch"
+    caughtBy: "buckets that are older than the window are dropped"
   },
   {
-    wrong: "the wheel turns one bucket late",
+    wrong: "the wheel moves on one bucket late",
     line: "- buckets + 1 + nth)",
     becomes: "- buckets + nth)",
-    caughtBy: "record: drops what is older than the window, stretch by stretch"
+    caughtBy: "buckets that are older than the window are dropped"
   },
   {
-    wrong: "buckets begin when they are looked at",
+    wrong: "buckets start at the time of the request",
     line: "(Math.floor(now / bucketMillis) - buckets + 1 + nth) * bucketMillis",
     becomes: "now - (buckets - 1 - nth) * bucketMillis",
-    caughtBy: "record: sums what happens in each stretch of time"
+    caughtBy: "each bucket sums the outcomes of its stretch of time"
   },
   {
-    wrong: "an empty bucket is shown",
+    wrong: "empty buckets are returned",
     line: ".filter(({ calls }) => calls > 0)",
     becomes: "",
-    caughtBy: "record: drops what is older than the window, stretch by stretch"
+    caughtBy: "buckets that are older than the window are dropped"
   },
   {
-    wrong: "a slow call weighs more",
+    wrong: "a slow call adds to the weight of failures",
     line: "Math.floor((code.charCodeAt(0) - 48) / 2)",
     becomes: "Math.round((code.charCodeAt(0) - 48) / 2)",
-    caughtBy: "record: sums what happens in each stretch of time"
+    caughtBy: "each bucket sums the outcomes of its stretch of time"
   },
   {
-    wrong: "a slow call is not counted",
+    wrong: "slow calls are not counted",
     line: "(code.charCodeAt(0) - 48) % 2",
     becomes: "(code.charCodeAt(0) - 48) % 1",
-    caughtBy: "record: sums what happens in each stretch of time"
+    caughtBy: "each bucket sums the outcomes of its stretch of time"
   },
   {
     wrong: "a repeated transition is refused",
     line: "[{ ok: isRepeated,",
     becomes: "[{ ok: isRepeated && false,",
-    caughtBy: "transition: is ok when its winner asks again, and moves nothing twice"
+    caughtBy: "a transition that its winner repeats is ok and changes nothing"
   },
   {
-    wrong: "a repeated transition moves again",
-    line: "  if (known.generation === wish.generation) {",
-    becomes: "  if (known.generation === wish.generation || known.control.by === wish.by) {",
-    caughtBy: "transition: is ok when its winner asks again, and moves nothing twice"
+    wrong: "a repeated transition is done again",
+    line: "  if (known.generation === request.generation) {",
+    becomes: "  if (known.generation === request.generation || known.control.by === request.by) {",
+    caughtBy: "a transition that its winner repeats is ok and changes nothing"
   },
   {
     wrong: "the later transition wins",
-    line: "  if (known.generation === wish.generation) {",
-    becomes: "  if (known.generation >= wish.generation) {",
-    caughtBy: "transition: shows the loser what its winner made"
+    line: "  if (known.generation === request.generation) {",
+    becomes: "  if (known.generation >= request.generation) {",
+    caughtBy: "a refused transition returns the snapshot of the winner"
   },
   {
-    wrong: "a transition under generation 0 always wins",
-    line: "  if (known.generation === wish.generation) {",
-    becomes: "  if (known.generation === wish.generation || wish.generation === 0) {",
-    caughtBy: "transition: is for exactly the generation that stands"
+    wrong: "a transition of generation 0 always wins",
+    line: "  if (known.generation === request.generation) {",
+    becomes: "  if (known.generation === request.generation || request.generation === 0) {",
+    caughtBy: "a transition needs the current generation"
   },
   {
     wrong: "a transition keeps the evidence",
     line: "now),\n      samples: [],",
     becomes: "now),\n      samples: known.samples,",
-    caughtBy: "transition: drops the evidence, of every window"
+    caughtBy: "a transition empties the evidence of every window"
   },
   {
-    wrong: "the end of the open time is not a time",
+    wrong: "until is a duration",
     line: "until: now + to.forMillis",
     becomes: "until: to.forMillis",
-    caughtBy: "transition: to open: by the store's clock, with what was counted"
+    caughtBy: "a transition to Open sets its times by the store's clock and keeps the tally"
   },
   {
-    wrong: "the hint is lost",
+    wrong: "the hint is not kept",
     line: "hinted: inFuture(to.hintMillis)",
     becomes: "hinted: 0",
-    caughtBy: "transition: to open: by the store's clock, with what was counted"
+    caughtBy: "a transition to Open sets its times by the store's clock and keeps the tally"
   },
   {
-    wrong: "no hint is a hint for now",
+    wrong: "hinted is set without a hint",
     line: "millis === 0 ? 0 : now + millis",
     becomes: "now + millis",
-    caughtBy: "transition: to open: by the store's clock, with what was counted"
+    caughtBy: "a transition to Open sets its times by the store's clock and keeps the tally"
   },
   {
-    wrong: "what was counted is lost",
+    wrong: "the tally is not kept",
     line: "const { because, openings } = to",
     becomes: "const { openings } = to\n      const because = { calls: 0, failures: 0, slow: 0 }",
-    caughtBy: "transition: to open: by the store's clock, with what was counted"
+    caughtBy: "a transition to Open sets its times by the store's clock and keeps the tally"
   },
   {
-    wrong: "a closed circuit forgets its openings",
+    wrong: "a closed circuit loses its openings",
     line: "until: inFuture(to.rampMillis), openings,",
     becomes: "until: inFuture(to.rampMillis), openings: 0,",
-    caughtBy: "transition: to closed: with its ramp, and how often and long it was open"
+    caughtBy: "a transition to Closed keeps the ramp, the openings and how long it was open"
   },
   {
     wrong: "a ramp never ends",
     line: "until: inFuture(to.rampMillis)",
     becomes: "until: 0",
-    caughtBy: "transition: to closed: with its ramp, and how often and long it was open"
+    caughtBy: "a transition to Closed keeps the ramp, the openings and how long it was open"
   },
   {
-    wrong: "a list has no order",
+    wrong: "list is not sorted",
     line: "    .sort()\n",
     becomes: "",
-    caughtBy: "list: is in the order of the keys, page by page"
+    caughtBy: "list returns circuits page by page in the order of their keys"
   },
   {
-    wrong: "a list is ordered as people do",
+    wrong: "list is sorted by locale",
     line: "    .sort()\n",
     becomes: "    .sort((a, b) => a.localeCompare(b))\n",
-    caughtBy: "list: is in the order of the keys, page by page",
+    caughtBy: "list returns circuits page by page in the order of their keys",
     isRare: true
   },
   {
-    wrong: "a page begins with the end of the one before",
+    wrong: "list includes the circuit of after",
     line: "key > after",
     becomes: "key >= after",
-    caughtBy: "list: is in the order of the keys, page by page",
+    caughtBy: "list returns circuits page by page in the order of their keys",
     isRare: true
   },
   {
-    wrong: "a page has no end",
+    wrong: "list ignores limit",
     line: "    .slice(0, limit)\n",
     becomes: "",
-    caughtBy: "list: is in the order of the keys, page by page",
+    caughtBy: "list returns circuits page by page in the order of their keys",
     isRare: true
   },
   {
-    wrong: "a list looks through no window",
+    wrong: "list ignores the window",
     line: "key) => read(circuits, { key, window }, now))",
     becomes: "key) => read(circuits, { key, window: { ...window, calls: 0 } }, now))",
-    caughtBy: "list: shows each circuit as `read` does, through the window asked for"
+    caughtBy: "list shows each circuit as read does, for the requested window"
   }
 ]
 
-/** What is wrong, and the check that must find it. */
-interface Other {
+/** A store with a mistake that no changed line of the reference has. */
+interface WrongStore {
   readonly wrong: string
   readonly subject: Effect.Effect<CircuitBreakerStoreContract.Subject>
+  /** The name of the check that has to fail. */
   readonly caughtBy: string
 }
 
 const racing = subjectOf(ReferenceStore, Effect.yieldNow)
 
-/** What no line of the reference could be changed to. */
-const others: ReadonlyArray<Other> = [
+const wrongStores: ReadonlyArray<WrongStore> = [
   {
-    wrong: "something comes between a look and its change, and records are lost",
+    wrong: "concurrent records overwrite each other",
     subject: racing,
-    caughtBy: "at once: of 50 records none is lost"
+    caughtBy: "50 concurrent records all count"
   },
   {
-    wrong: "something comes between a look and its change, and too many leases are granted",
+    wrong: "concurrent leases do not see each other",
     subject: racing,
-    caughtBy: "at once: of 20 leases no more than the limit are granted"
+    caughtBy: "20 concurrent leases are granted up to the limit"
   },
   {
-    wrong: "something comes between a look and its change, and several transitions win",
+    wrong: "concurrent transitions do not see each other",
     subject: racing,
-    caughtBy: "at once: of 20 transitions one wins, and all others see it"
+    caughtBy: "one of 20 concurrent transitions wins, and every answer shows it"
   },
   {
-    wrong: "something comes between a look and its change, and a probe counts twice",
+    wrong: "concurrent records of one probe do not see each other",
     subject: racing,
-    caughtBy: "at once: one probe's outcome told 10 times counts once"
+    caughtBy: "the outcome of a probe that is sent 10 times at once counts once"
   },
   {
-    wrong: "a look makes a circuit",
+    wrong: "read makes a circuit",
     subject: around(({ read, record }) => ({
-      read: (asked) => Effect.andThen(record({ ...asked, generation: 0, samples: "" }), read(asked))
+      read: (request) => Effect.andThen(record({ ...request, generation: 0, samples: "" }), read(request))
     })),
-    caughtBy: "read: writes nothing"
+    caughtBy: "read writes nothing"
   },
   {
-    wrong: "every answer is the same object, brought up to date",
+    wrong: "every answer is the same object",
     subject: around(({ read, record }) => {
       const only = {}
       return {
-        read: (asked) => Effect.map(read(asked), (snapshot) => Object.assign(only, snapshot)),
-        record: (given) =>
-          Effect.map(record(given), ({ ok, snapshot }) => ({ ok, snapshot: Object.assign(only, snapshot) }))
+        read: (request) => Effect.map(read(request), (snapshot) => Object.assign(only, snapshot)),
+        record: (request) =>
+          Effect.map(record(request), ({ ok, snapshot }) => ({ ok, snapshot: Object.assign(only, snapshot) }))
       }
     }),
-    caughtBy: "read: answers with a picture that later changes leave as it is"
+    caughtBy: "later changes leave a snapshot as it is"
   },
   {
-    wrong: "its clock goes back now and then",
+    wrong: "the clock goes back from time to time",
     subject: around(({ read }) => {
       let reads = 0
-      return { read: (asked) => Effect.map(read(asked), (seen) => ({ ...seen, now: seen.now - (++reads % 2) })) }
+      return {
+        read: (request) => Effect.map(read(request), (snapshot) => ({ ...snapshot, now: snapshot.now - (++reads % 2) }))
+      }
     }),
-    caughtBy: "read: shows a time that never goes back"
+    caughtBy: "the time of snapshots never goes back"
   },
   {
-    wrong: "its clock stands still",
+    wrong: "the clock does not advance",
     subject: Effect.map(subjectOf(ReferenceStore), (subject) => ({ ...subject, sleep: () => Effect.void })),
-    caughtBy: "lease: lapses when its time is over"
+    caughtBy: "a lease expires after ttlMillis"
   },
   {
-    wrong: "keys have no case",
+    wrong: "keys ignore case",
     subject: withKeys((key) => key.toLowerCase()),
-    caughtBy: "keys: are any text, and no two are the same"
+    caughtBy: "any text is a key, and no two keys share a circuit"
   },
   {
     wrong: "keys are trimmed",
     subject: withKeys((key) => key.trim()),
-    caughtBy: "keys: are any text, and no two are the same"
+    caughtBy: "any text is a key, and no two keys share a circuit"
   },
   {
     wrong: "keys are normalised",
     subject: withKeys((key) => key.normalize()),
-    caughtBy: "keys: are any text, and no two are the same"
+    caughtBy: "any text is a key, and no two keys share a circuit"
   },
   {
-    wrong: "keys are cut",
+    wrong: "keys are truncated",
     subject: withKeys((key) => key.slice(0, 255)),
-    caughtBy: "keys: are any text, and no two are the same"
+    caughtBy: "any text is a key, and no two keys share a circuit"
   },
   {
-    wrong: "circuits are the fields of an object",
+    wrong: "circuits are properties of an object",
     subject: withKeys((key) => key === "__proto__" ? "[object Object]" : key),
-    caughtBy: "keys: may be what an object has already, or nothing"
+    caughtBy: "names of object properties and the empty text are ordinary keys"
   },
   {
-    wrong: "all circuits are one",
+    wrong: "all keys share one circuit",
     subject: withKeys(() => "the only one"),
-    caughtBy: "at once: what happens to many circuits happens to each"
+    caughtBy: "concurrent records of several circuits count each in its own circuit"
   },
   {
-    wrong: "reasons are cut",
+    wrong: "reasons are truncated",
     subject: around(({ transition }) => ({
-      transition: (wish) =>
+      transition: (request) =>
         transition({
-          ...wish,
-          to: wish.to._tag === "Forced" ? { ...wish.to, reason: wish.to.reason.slice(0, 255) } : wish.to
+          ...request,
+          to: request.to._tag === "Forced" ? { ...request.to, reason: request.to.reason.slice(0, 255) } : request.to
         })
     })),
-    caughtBy: "texts: are kept as they are"
+    caughtBy: "reasons and transition ids are kept, whatever their text"
   }
 ]
 
-const caught = (subject: CircuitBreakerStoreContract.Subject, name: string) =>
+const assertFails = (subject: CircuitBreakerStoreContract.Subject, name: string) =>
   Effect.gen(function*() {
     const check = CircuitBreakerStoreContract.checks.find((check) => check.name === name)
     assert.isDefined(check, `there is no check "${name}"`)
@@ -484,25 +486,25 @@ const caught = (subject: CircuitBreakerStoreContract.Subject, name: string) =>
     assert.isTrue(broken instanceof CircuitBreakerStoreContract.ContractBroken && broken.check === name)
   })
 
-describe("the checks find what is wrong:", () => {
+describe("the contract on wrong stores", () => {
   let loaded: ReadonlyMap<Mutant, Verbs> = new Map()
   beforeAll(async () => {
     loaded = await load(mutants)
   })
 
   for (const mutant of mutants) {
-    it.effect(mutant.wrong, () =>
+    it.effect(`a check fails if ${mutant.wrong}`, () =>
       Effect.gen(function*() {
-        yield* caught(yield* subjectOf(loaded.get(mutant)!), mutant.caughtBy)
+        yield* assertFails(yield* subjectOf(loaded.get(mutant)!), mutant.caughtBy)
       }))
   }
 
-  for (const { caughtBy, subject, wrong } of others) {
-    it.effect(wrong, () => Effect.flatMap(subject, (subject) => caught(subject, caughtBy)))
+  for (const { caughtBy, subject, wrong } of wrongStores) {
+    it.effect(`a check fails if ${wrong}`, () => Effect.flatMap(subject, (subject) => assertFails(subject, caughtBy)))
   }
 
   for (const mutant of mutants.filter(({ isRare }) => isRare !== true)) {
-    it.effect(`${mutant.wrong}, and by comparison`, () =>
+    it.effect(`compare fails if ${mutant.wrong}`, () =>
       Effect.gen(function*() {
         const subject = yield* subjectOf(loaded.get(mutant)!)
         const differs = yield* Effect.flip(CircuitBreakerStoreContract.compare({ ...subject, runs: 100, seed: 1 }))
@@ -511,7 +513,7 @@ describe("the checks find what is wrong:", () => {
   }
 })
 
-it.effect("they find nothing where nothing is wrong", () =>
+it.effect("the checks and compare pass on the unchanged reference", () =>
   Effect.gen(function*() {
     const subject = yield* subjectOf(ReferenceStore)
     yield* Effect.forEach(CircuitBreakerStoreContract.checks, ({ run }) => run(subject), { discard: true })

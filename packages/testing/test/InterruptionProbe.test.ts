@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as InterruptionProbe from "@sluice/testing/InterruptionProbe"
 import { Effect, Ref } from "effect"
 
-// A counter that goes up before the body and down after it, in a safe and in a careless way.
+// Both count up before the body and down after it. Only `safe` counts down if it is interrupted.
 const safe = (held: Ref.Ref<number>) =>
   Effect.acquireUseRelease(
     Ref.update(held, (n) => n + 1),
@@ -10,7 +10,7 @@ const safe = (held: Ref.Ref<number>) =>
     () => Ref.update(held, (n) => n - 1)
   )
 
-const careless = (held: Ref.Ref<number>) =>
+const leaky = (held: Ref.Ref<number>) =>
   Ref.update(held, (n) => n + 1).pipe(
     Effect.andThen(InterruptionProbe.yields(20)),
     Effect.andThen(Ref.update(held, (n) => n - 1))
@@ -24,18 +24,18 @@ const probe = (run: (held: Ref.Ref<number>) => Effect.Effect<void>) =>
   })
 
 describe("InterruptionProbe", () => {
-  it.effect("passes what gives back what it held, at more than 300 points", () =>
+  it.effect("an operator without a leak passes at more than 300 points", () =>
     Effect.gen(function*() {
       assert.isAbove(yield* probe(safe), 300)
     }))
 
-  it.effect("finds a leak, and tells where", () =>
+  it.effect("a leak fails with the point of interruption", () =>
     Effect.gen(function*() {
-      const at = yield* Effect.flip(probe(careless))
+      const at = yield* Effect.flip(probe(leaky))
       assert.match(String(at), /^interrupted after \d+ turns of \d operations$/)
     }))
 
-  it.effect("refuses to pass what was over before it could be interrupted", () =>
+  it.effect("an effect that ends before it can be interrupted fails with ProbedTooLittle", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(probe(() => Effect.void))
       assert.isTrue(error instanceof InterruptionProbe.ProbedTooLittle)

@@ -7,9 +7,9 @@ const circuit = { key: "a", window: { calls: 3, bucketMillis: 100, buckets: 2 } 
 const because = { calls: 2, failures: 2, slow: 0 }
 const open = { _tag: "Open", forMillis: 1_000, openings: 1, hintMillis: 0, because } as const
 
-// Whether it keeps the contract is for the contract's checks; here is what they do not see.
+// The contract is tested in CircuitBreakerStoreContract.test.ts. These are properties that its checks do not cover.
 describe("ReferenceStore", () => {
-  it("leaves what it was given as it was", () => {
+  it("verbs do not change their arguments", () => {
     const [first, one] = ReferenceStore.record(ReferenceStore.empty, { ...circuit, generation: 0, samples: "X" }, 5)
     const before = structuredClone(one)
     const { generation } = first.snapshot
@@ -19,7 +19,7 @@ describe("ReferenceStore", () => {
     assert.strictEqual(ReferenceStore.empty.size, 0)
   })
 
-  it("answers the same to the same", () => {
+  it("the same request at the same time gets the same answer", () => {
     const [, circuits] = ReferenceStore.transition(ReferenceStore.empty, {
       ...circuit,
       generation: 0,
@@ -30,14 +30,14 @@ describe("ReferenceStore", () => {
     assert.deepStrictEqual(ReferenceStore.lease(circuits, probe, 1_005), ReferenceStore.lease(circuits, probe, 1_005))
   })
 
-  it("drops a bucket when its time is over, also without a verb in between", () => {
+  it("a bucket leaves the window as time passes, without a verb in between", () => {
     const [, circuits] = ReferenceStore.record(ReferenceStore.empty, { ...circuit, generation: 0, samples: "X1" }, 150)
     const wheelAt = (now: number) => ReferenceStore.read(circuits, circuit, now).evidence.wheel
     const bucket = { at: 100, calls: 2, failures: 20, slow: 1 }
     assert.deepStrictEqual([wheelAt(150), wheelAt(299), wheelAt(300)], [[bucket], [bucket], []])
   })
 
-  it.effect("lives by the clock when it is made a store", () =>
+  it.effect("the store of make uses Clock", () =>
     Effect.gen(function*() {
       const store = yield* ReferenceStore.make
       const { snapshot } = yield* store.transition({ ...circuit, generation: 0, by: "me", to: open })

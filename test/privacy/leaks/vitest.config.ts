@@ -1,4 +1,4 @@
-/** The privacy run on tests that leak, each in another way. `test/privacy.test.ts` sees to it that each of them fails. */
+/** The privacy run on tests that leak, each in another way. `test/privacy.test.ts` checks that each of them fails. */
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 import privacy from "../../../vitest.privacy.ts"

@@ -1,12 +1,12 @@
 /**
- * What a loopback provider saw: one entry per request, and functions that count them.
+ * The journal of a loopback provider: one entry for each request, and functions that count them.
  *
  * **When to use**
  *
- * To claim something about calls: how many there were, how many at once, how many too soon. A client's own counters count
- * what it believes that it did; the journal is what arrived. Any client is counted by the same functions.
+ * To measure the calls of a client: how many, how many at once, how many too early. The journal has what arrived,
+ * whatever the client reports. It counts all clients by the same rules.
  *
- * **Example** (Counting what a client did)
+ * **Example** (Counting requests)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -24,13 +24,13 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import * as Hash from "../internal/hash.ts"
+import * as Hash from "../internal/kit/hash.ts"
 import { Fault } from "./Script.ts"
 import * as Turn from "./Turn.ts"
 
 /**
- * The name that a journal gives to a text: an answer that a client reports is the one that was sent if their names are the
- * same.
+ * Returns the digest of a text. If the answer that a client reports has the digest of an entry's `answer`, it is the
+ * one that was sent.
  *
  * @since 0.1.0
  * @category counting
@@ -38,7 +38,7 @@ import * as Turn from "./Turn.ts"
 export const digest: (text: string) => string = Hash.digest
 
 /**
- * A moment: by the calendar, and on a clock that never goes back, for differences. Both in milliseconds.
+ * A moment in milliseconds: since the epoch, and of a monotonic clock, for differences.
  *
  * @since 0.1.0
  * @category models
@@ -50,15 +50,15 @@ export const Instant = Schema.Struct({ epoch: Schema.Finite, monotonic: Schema.F
  *
  * **Details**
  *
- * | ending | what happened |
+ * | ending | meaning |
  * |---|---|
- * | `complete` | all of the answer was sent |
- * | `cut` | the answer was ended early, by a script or a turn |
- * | `reset` | the connection was reset, by a script or a turn |
- * | `hang` | the script was silent and then reset the connection |
+ * | `complete` | the whole answer was sent |
+ * | `cut` | a script or a turn ended the answer early |
+ * | `reset` | a script or a turn reset the connection |
+ * | `hang` | the script was silent, then reset the connection |
  * | `refused` | an error status was sent |
  * | `clientClosed` | the client closed the connection first |
- * | `open` | it has not ended |
+ * | `open` | the request has not ended |
  *
  * @since 0.1.0
  * @category models
@@ -67,53 +67,53 @@ export const Ending: Schema.Literals<["complete", "cut", "reset", "hang", "refus
   .Literals(["complete", "cut", "reset", "hang", "refused", "clientClosed", "open"])
 
 /**
- * One request for an answer of a model, or for embeddings.
+ * A chat request, or one for embeddings.
  *
  * @since 0.1.0
  * @category models
  */
 export const Entry = Schema.Struct({
-  /** Counts the requests from 1, in the order in which they came. */
+  /** The number of the request, from 1. */
   n: Schema.Int,
-  /** Stands for the whole conversation. Empty if the request could not be read. */
+  /** The digest of the whole conversation. Empty if the request could not be read. */
   digest: Schema.String,
-  /** The text of the last message of the user, unless the provider was told not to keep it. */
+  /** The text of the last user message, unless `keepPrompts` is false. */
   prompt: Schema.optionalKey(Schema.String),
-  /** Which attempt at this prompt it was, as the client says, or else as the provider counts. */
+  /** The number of the attempt at this prompt: the one that the client sent, or else the provider's count. */
   attempt: Schema.Int,
   model: Schema.String,
-  /** The format that was asked: OpenAI's chat completions or embeddings, or Anthropic's messages. */
+  /** The format: OpenAI's chat completions and embeddings, or Anthropic's messages. */
   wire: Schema.optionalKey(Schema.Literals(["openai", "anthropic"])),
-  /** What was asked for. Left out: an answer. */
+  /** Absent for a chat request. */
   endpoint: Schema.optionalKey(Schema.Literal("embeddings")),
-  /** Whether a stream was asked for. */
+  /** Whether a stream was requested. */
   stream: Schema.optionalKey(Schema.Boolean),
-  /** The client's `Idempotency-Key`, as it is. */
+  /** The client's `Idempotency-Key`. */
   idempotencyKey: Schema.optionalKey(Schema.String),
-  /** What it met, if turns say so. */
+  /** The turn that was played. */
   turn: Schema.optionalKey(Turn.Tag),
-  /** What the script did to it, if no turn did. */
+  /** The script's fault, if no turn was played. */
   fault: Schema.optionalKey(Fault),
-  /** Which limit it was one too many for. */
+  /** The limit that it exceeded. */
   limited: Schema.optionalKey(Schema.Literals(["requests", "tokens", "concurrent"])),
-  /** Whether it came in an outage. */
+  /** Whether it arrived in an outage. */
   down: Schema.Boolean,
-  /** The status that was sent, if one was. */
+  /** The status that was sent. */
   status: Schema.optionalKey(Schema.Int),
   received: Instant,
-  /** When the first byte of the answer was sent. */
+  /** When the first byte of the response was sent. */
   firstByte: Schema.optionalKey(Instant),
   ended: Schema.optionalKey(Instant),
   ending: Ending,
-  /** How long the client was asked to stay away. */
+  /** The Retry-After that was sent. */
   retryAfterMillis: Schema.optionalKey(Schema.Finite),
-  /** Tokens of the prompt, paid as soon as the model has begun. */
+  /** Tokens of the prompt. Paid as soon as an answer has begun. */
   inputTokens: Schema.Int,
-  /** Tokens that were produced, paid whatever became of them. */
+  /** Tokens that were produced. Paid even if the answer is cut. */
   outputTokens: Schema.Int,
-  /** Stands for the answer, if all of it was sent. */
+  /** The digest of the answer, if all of it was sent. */
   answer: Schema.optionalKey(Schema.String),
-  /** How many requests were open when it came, with itself. */
+  /** How many requests were open when it arrived, including itself. */
   open: Schema.Int
 })
 
@@ -124,7 +124,7 @@ export const Entry = Schema.Struct({
 export type Entry = typeof Entry.Type
 
 /**
- * The most requests that were open at once.
+ * Returns the most requests that were open at once.
  *
  * @since 0.1.0
  * @category counting
@@ -133,7 +133,7 @@ export const maxOpen = (entries: ReadonlyArray<{ readonly open: number }>): numb
   entries.reduce((most, entry) => Math.max(most, entry.open), 0)
 
 /**
- * The requests that came in an outage.
+ * Returns the requests that arrived in an outage.
  *
  * @since 0.1.0
  * @category counting
@@ -141,30 +141,29 @@ export const maxOpen = (entries: ReadonlyArray<{ readonly open: number }>): numb
 export const whileDown = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => entries.filter((entry) => entry.down)
 
 /**
- * The repeated requests that came sooner than the provider had asked.
+ * Returns the retries that arrived before their Retry-After had elapsed.
  *
  * **Details**
  *
- * A repetition is matched with the oldest request for the same prompt that is one attempt before it, was answered with a
- * Retry-After, and is not matched yet. So a call for the same prompt that is no repetition is not blamed for what another
- * was told, and of two callers with the same prompt each is measured against one answer.
+ * A retry is matched with the oldest unmatched request for the same prompt that was one attempt earlier and got a
+ * Retry-After. So two callers with the same prompt are measured separately, and a first attempt is never too early.
  *
- * `tolerance` in milliseconds, default 2: timers of a millisecond's precision fire up to one early.
+ * `tolerance`: milliseconds that a retry may be early. Default 2, since a timer can fire one millisecond early.
  *
  * @since 0.1.0
  * @category counting
  */
 export const soonerThanRetryAfter = (entries: ReadonlyArray<Entry>, tolerance = 2): ReadonlyArray<Entry> => {
-  const asked = new Map<string, Array<number>>()
+  const notBefore = new Map<string, Array<number>>()
   const tooSoon: Array<Entry> = []
   for (const event of inTime(entries)) {
     const { entry } = event
     if (event.what === "ended") {
       if (entry.retryAfterMillis === undefined) continue
       const key = keyOf(entry.digest, entry.attempt)
-      asked.set(key, [...asked.get(key) ?? [], event.at + entry.retryAfterMillis])
+      notBefore.set(key, [...notBefore.get(key) ?? [], event.at + entry.retryAfterMillis])
     } else {
-      const until = asked.get(keyOf(entry.digest, entry.attempt - 1))?.shift()
+      const until = notBefore.get(keyOf(entry.digest, entry.attempt - 1))?.shift()
       if (until !== undefined && event.at < until - tolerance) tooSoon.push(entry)
     }
   }
@@ -188,12 +187,12 @@ const inTime = (entries: ReadonlyArray<Entry>): ReadonlyArray<Event> => {
 }
 
 /**
- * How long a client stayed away before each repetition, in milliseconds: from the end of a request to the next one for the same
- * prompt. Negative if that came before the end, as a hedged request does.
+ * Returns the pauses between requests for the same prompt, in milliseconds: from the end of one to the start of the
+ * next. A hedged request, which starts before that end, has a negative pause.
  *
  * **Details**
  *
- * In the order of the later requests. A request whose predecessor has not ended is left out.
+ * In the order of the later requests. Leaves out a request whose predecessor has not ended.
  *
  * @since 0.1.0
  * @category counting
@@ -210,7 +209,7 @@ export const gaps = (entries: ReadonlyArray<Entry>): ReadonlyArray<number> => {
 }
 
 /**
- * All tokens that were paid for, in and out.
+ * Returns the sum of all input and output tokens.
  *
  * @since 0.1.0
  * @category counting
@@ -219,7 +218,7 @@ export const tokensPaid = (entries: ReadonlyArray<Entry>): number =>
   entries.reduce((sum, entry) => sum + entry.inputTokens + entry.outputTokens, 0)
 
 /**
- * The last request for each prompt, by digest: what became of the prompt in the end.
+ * Returns the last request for each prompt, by digest.
  *
  * @since 0.1.0
  * @category counting
@@ -228,14 +227,14 @@ export const lastByPrompt = (entries: ReadonlyArray<Entry>): ReadonlyMap<string,
   new Map(entries.map((entry) => [entry.digest, entry]))
 
 /**
- * The numbers of a table.
+ * The counts of a journal.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Summary {
   readonly calls: number
-  /** By how they ended. */
+  /** Calls by ending. */
   readonly endings: { readonly [Ending in Entry["ending"]]: number }
   readonly whileDown: number
   readonly soonerThanRetryAfter: number
@@ -246,7 +245,7 @@ export interface Summary {
 }
 
 /**
- * Counts everything.
+ * Returns all counts of a journal.
  *
  * @since 0.1.0
  * @category counting

@@ -1,28 +1,29 @@
 /**
- * A provider of language models on this machine: a real HTTP server that speaks OpenAI's chat completions and Anthropic's
- * messages, with faults as turns or a script say, limits that it enforces, and a journal of every request.
+ * A provider of language models on this machine: an HTTP server with scripted faults, limits, and a journal.
  *
  * **When to use**
  *
- * To see what a client does when things go wrong, ours or anybody's, in any language: over a real socket, the same way
- * every time, without a key and without a cost. `@sluice/local-model` can answer behind it.
+ * To test how a client in any language handles failures, over a real socket and the same way every time. It needs no key
+ * and costs nothing. `@sluice/local-model` can generate its answers. In a test that needs no HTTP, use `ScriptedModel`.
  *
  * **Details**
  *
- * It serves `POST /v1/chat/completions` and `POST /v1/messages`, streamed or not, `POST /v1/embeddings` and `GET /v1/models`,
- * on 127.0.0.1 and nowhere else, at a free port and behind a random key unless told otherwise: a bearer token, or Anthropic's
- * `x-api-key`. Each format has its own errors, and may be asked at the same time as the other. It answers only requests that name this machine as their host, so
- * that a page in a browser cannot reach it by a name of its own. Everything is closed with the scope.
+ * | endpoint | format |
+ * |---|---|
+ * | `POST /v1/chat/completions`, streamed or not | OpenAI |
+ * | `POST /v1/messages`, streamed or not | Anthropic |
+ * | `POST /v1/embeddings` | OpenAI |
+ * | `GET /v1/models` | either |
  *
- * What a request meets is decided by the first that has something to say: an outage, the limits, its turn, the script, and
- * at last the answerer. A request that is turned away by an outage or a limit uses up no turn.
- *
- * A script's fault is decided by its seed, the conversation and the attempt. The attempt is what the client says: the
- * official SDKs send `x-stainless-retry-count`, ours `x-sluice-attempt`. For others it is how often this conversation was
- * seen. See `Script`.
- *
- * A request pays for its input as soon as an answer begins, and for every token produced, also if the answer is cut or
- * its client leaves. What is turned away costs nothing.
+ * - It listens on 127.0.0.1 only, by default at a free port. The key is random by default: a bearer token, or
+ *   `x-api-key`. Requests with another host name are refused, so that no web page reaches it through its own domain.
+ * - A response is decided in this order: an outage, a limit, the request's turn, the script, the `answer` option. A
+ *   request that an outage or a limit refuses uses no turn.
+ * - A script decides by the conversation and the attempt. The attempt is what the client sends:
+ *   `x-stainless-retry-count` of the official SDKs, `x-sluice-attempt` of Sluice. For other clients it is how often the
+ *   conversation was seen.
+ * - Input is paid as soon as an answer begins, and every token that is produced, even if the answer is cut or the
+ *   client leaves. A refusal costs nothing.
  *
  * **Example** (The official client meets a rate limit)
  *
@@ -62,9 +63,9 @@
  *   const { apiKey, journal, url } = yield* LoopbackProvider.LoopbackProvider
  *   const options = { url, apiKey, model: "loopback" }
  *   const transport = Layer.provide(HttpTransport.layer())
- *   const ask = LanguageModel.generateText({ prompt: "Good morning" })
- *   const refused = yield* Effect.flip(ask).pipe(Effect.provide(transport(AnthropicMessages.layer(options))))
- *   const answer = yield* ask.pipe(Effect.provide(transport(OpenAiCompatible.layer(options))))
+ *   const call = LanguageModel.generateText({ prompt: "Good morning" })
+ *   const refused = yield* Effect.flip(call).pipe(Effect.provide(transport(AnthropicMessages.layer(options))))
+ *   const answer = yield* call.pipe(Effect.provide(transport(OpenAiCompatible.layer(options))))
  *   return [refused.reason._tag, answer.text, ...(yield* journal).map(({ status, wire }) => `${wire} ${status}`)]
  * }).pipe(
  *   Effect.provide(LoopbackProvider.layer({ turns: [Turn.refusal("overloaded"), Turn.answer("Hello")] }))
@@ -106,7 +107,7 @@ import * as Script from "./Script.ts"
 import type * as Turn from "./Turn.ts"
 
 /**
- * The port cannot be listened on.
+ * The provider cannot listen on its port.
  *
  * @since 0.1.0
  * @category errors
@@ -123,25 +124,25 @@ export class ListenError extends Schema.Error<ListenError>("@sluice/ai/testing/L
 }
 
 /**
- * A question that is not answered: sent to the client with this status.
+ * An error of the `answer` option. It is sent to the client with this status.
  *
  * @since 0.1.0
  * @category errors
  */
 export class AnswerError extends Schema.Error<AnswerError>("@sluice/ai/testing/AnswerError")({
   _tag: Schema.tag("AnswerError"),
-  /** 400 to 499 for what is wrong with the question, 500 to 599 for what is wrong with the answerer. */
+  /** 400 to 499 if the request is wrong, 500 to 599 if answering failed. */
   status: Schema.Int.check(Schema.isBetween({ minimum: 400, maximum: 599 })),
   message: Schema.String
 }) {}
 
 /**
- * Answers a question.
+ * Generates an answer.
  *
  * **Details**
  *
- * `prompt` is the text of the last message of the user, `messages` are all with their texts. Token counts that are left
- * out are counted as words.
+ * `prompt` is the text of the last user message, `messages` has the texts of all. Token counts that you leave out are
+ * counted as in `Turn`.
  *
  * @since 0.1.0
  * @category models
@@ -161,7 +162,7 @@ export type Answer<R = never> = (question: {
 >
 
 /**
- * How fast an answer is given.
+ * How fast answers are sent.
  *
  * @since 0.1.0
  * @category models
@@ -169,20 +170,21 @@ export type Answer<R = never> = (question: {
 export interface Pace {
   /** Time to the first token. Default 0. */
   readonly firstTokenMillis?: number | undefined
-  /** Time from token to token. Default 0, for which the whole answer is sent at once. */
+  /** Time between tokens. Default 0: the whole answer at once. */
   readonly tokenMillis?: number | undefined
-  /** How many tokens go in one event of a stream. Default 1. */
+  /** Tokens in one event of a stream. Default 1. */
   readonly tokensPerChunk?: number | undefined
 }
 
 /**
- * How much a provider allows. Who asks for more gets 429, with Retry-After and with what is left in the headers of the format
- * that was asked.
+ * Limits of a provider. A request above them is refused with 429 and Retry-After.
  *
  * **Details**
  *
- * Each is a bucket that begins full, with what a minute allows, and fills up steadily. The tokens of a request are counted when
- * it comes, and those of its answer when it ends, so that a long answer may overdraw them.
+ * - `requestsPerMinute` and `tokensPerMinute` are token buckets. A bucket starts full, holds one minute's worth, and is
+ *   refilled steadily. Responses report its state in the headers of their format.
+ * - The tokens of a prompt count when the request arrives, those of its answer when it ends. A long answer can overdraw
+ *   them.
  *
  * @since 0.1.0
  * @category models
@@ -190,36 +192,36 @@ export interface Pace {
 export interface LimitOptions {
   readonly requestsPerMinute?: number | undefined
   readonly tokensPerMinute?: number | undefined
-  /** How many requests may be open at once. Who is one too many is asked to stay away for a second. */
+  /** How many requests may be open at once. The Retry-After of the others is one second. */
   readonly concurrent?: number | undefined
 }
 
 /**
- * What a provider is built from.
+ * Options for `make` and `layer`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options<R = never> {
-  /** What to say. Default: an echo that says that it is one. */
+  /** Generates the answers of the script, and of turns without content. Default: `Loopback echo:` and the prompt. */
   readonly answer?: Answer<R> | undefined
-  /** What goes wrong, by rates and by chance. Default: nothing. */
+  /** Faults by rates, and an outage. Default: none. */
   readonly script?: Script.Encoded | undefined
   /**
-   * What each request meets, see `Turn.Turns`. Default: what the script says. What a turn says is said in full, whatever
-   * `max_tokens` the request has. Embeddings meet no turns.
+   * The turn of each chat request. Default: the script decides. The content of a turn is sent in full, whatever
+   * `max_tokens` the request has.
    */
   readonly turns?: Turn.Turns | undefined
-  /** How much is allowed. Default: everything. */
+  /** Default: no limits. */
   readonly limits?: LimitOptions | undefined
   readonly pace?: Pace | undefined
-  /** The models that it knows; others are refused with 404. Default: it answers to every name. */
+  /** The models that exist. Others are refused with 404. Default: every name exists. */
   readonly models?: ReadonlyArray<string> | undefined
-  /** Default 0: any free port. */
+  /** Default 0: a free port. */
   readonly port?: number | undefined
-  /** What a client has to send as a bearer token or as `x-api-key`; `false` lets everybody in. Default: a random one. */
+  /** The key that a client has to send, as a bearer token or as `x-api-key`. `false`: none. Default: a random key. */
   readonly apiKey?: Redacted.Redacted | false | undefined
-  /** How many requests the journal keeps; the oldest go first. Default 100,000, some 70 MB. */
+  /** How many requests the journal keeps; the oldest are dropped. Default 100,000, about 70 MB. */
   readonly journalCapacity?: number | undefined
   /** Whether the journal keeps the texts of prompts. Default true. */
   readonly keepPrompts?: boolean | undefined
@@ -232,27 +234,27 @@ export interface Options<R = never> {
  * @category services
  */
 export class LoopbackProvider extends Context.Service<LoopbackProvider, {
-  /** What a client wants as its base URL, such as `http://127.0.0.1:40123/v1`. */
+  /** The base URL for clients, such as `http://127.0.0.1:40123/v1`. */
   readonly url: string
-  /** The same without its path, which is what Anthropic's own client wants. */
+  /** The URL without its path, as Anthropic's own client takes it. */
   readonly origin: string
   readonly port: number
-  /** What a client has to send, if anything. */
+  /** The key that a client has to send. */
   readonly apiKey: Redacted.Redacted | undefined
-  /** Every request for an answer or for embeddings so far, the oldest first, also those that have not ended. */
+  /** All requests for chat and embeddings in order, also those that have not ended. */
   readonly journal: Effect.Effect<ReadonlyArray<Journal.Entry>>
-  /** How many requests the journal has dropped, for want of capacity. */
+  /** How many requests the journal has dropped. */
   readonly dropped: Effect.Effect<number>
-  /** Forgets everything, as if it had just begun: the journal, the attempts, the turns, the limits and the outage. */
+  /** Resets the journal, the attempts, the turns, the limits and the script's outage. */
   readonly clear: Effect.Effect<void>
-  /** Begins an outage: every request gets 503, until `up`. */
+  /** Starts an outage: every request is refused with 503 until `up`. */
   readonly down: Effect.Effect<void>
-  /** Ends an outage that was begun by `down`. */
+  /** Ends the outage that `down` started. */
   readonly up: Effect.Effect<void>
 }>()("@sluice/ai/testing/LoopbackProvider") {}
 
 /**
- * Starts a provider, until the scope closes.
+ * Starts a provider. It is closed with the scope.
  *
  * @since 0.1.0
  * @category constructors
@@ -367,7 +369,7 @@ const echo: Answer = ({ prompt }) => Effect.succeed({ text: `Loopback echo: ${pr
 
 const noLimits = { requestsPerMinute: undefined, tokensPerMinute: undefined, concurrent: undefined }
 
-/** What is asked for, and the format of the answer. */
+/** The endpoint of a request, and the format of its response. */
 interface Route {
   readonly endpoint: "answer" | "embeddings" | "models" | undefined
   readonly dialect: Dialect
@@ -411,13 +413,13 @@ const check = <R>(options: Options<R> | undefined): Effect.Effect<Settings, Inva
     const journalCapacity = checked.integer("journalCapacity", options?.journalCapacity ?? 100_000, 1, 10_000_000)
     const apiKey = options?.apiKey === false ? undefined : options?.apiKey ?? randomKey()
     const { invalid } = checked
-    // A script that was not decoded is an issue.
+    // A script that could not be decoded is one of the issues.
     return invalid !== undefined || script._tag === "Failure"
       ? Effect.fail(invalid as InvalidOptions)
       : Effect.succeed({ script: script.success, pace, apiKey, journalCapacity })
   })
 
-// From the system's generator, not from Effect's Random: a seed that replays a test must not foretell a key.
+// From the system's generator, not from Effect's Random: the seed of a test must not determine the key.
 const randomKey = (): Redacted.Redacted => Redacted.make(`loopback-${randomBytes(24).toString("base64url")}`)
 
 const isForThisMachine = (host: string | undefined): boolean =>

@@ -1,20 +1,24 @@
 /**
- * What goes wrong at a loopback provider, and when: a seed, rates of faults, and an outage.
+ * A script of faults for a loopback provider: a seed, rates of faults, and an outage.
+ *
+ * **When to use**
+ *
+ * For load tests and comparisons of clients, with many prompts. To script single requests, use `Turn`.
  *
  * **Details**
  *
- * A fault is decided by the seed, the prompt and the attempt, and by nothing else. It does not depend on which request
- * came first, how many ran at once, or how fast the machine is, so that two clients with the same prompts meet the same
- * faults, and so does the same client tomorrow.
+ * A fault depends on the seed, the prompt and the attempt alone. The order of the requests, their concurrency and the
+ * speed of the machine do not matter. So two clients with the same prompts see the same faults, and every run is the
+ * same.
  *
- * A prompt is faulty with the sum of the rates as its probability, and has one kind of fault. It keeps it for its first
- * attempts, from one to `faultyAttempts`, as many as the seed decides; later attempts are clean. So a client that comes
- * back often enough always gets its answer, and the share of prompts that need one more attempt is known beforehand.
+ * The sum of the rates is the probability that a prompt is faulty. A faulty prompt has one kind of fault. Its first
+ * attempts fail, from one up to `faultyAttempts` by the seed; later attempts succeed. So a client with enough attempts
+ * always gets its answer, and the share of prompts that need a second attempt is known in advance.
  *
- * An outage is counted in requests (`afterCalls`, `requests`), so that it is met at the same place by a slow and by a fast
- * client, or given in time (`fromMillis`, `forMillis`) for tests that run by the clock.
+ * An outage is given in requests (`afterCalls`, `requests`) or in time (`fromMillis`, `forMillis`). In requests, it
+ * hits a slow and a fast client at the same point.
  *
- * **Example** (A script, and what it does to a prompt)
+ * **Example** (A script, and the faults of a prompt)
  *
  * ```ts
  * import { Schema } from "effect"
@@ -30,7 +34,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { uniform } from "../internal/hash.ts"
+import { uniform } from "../internal/kit/hash.ts"
 
 /**
  * The kinds of fault.
@@ -41,10 +45,10 @@ import { uniform } from "../internal/hash.ts"
  * |---|---|
  * | `rateLimit` | 429 with Retry-After |
  * | `unavailable` | 503 |
- * | `reset` | the connection is reset before any answer |
- * | `hang` | silence, for `hangMillis`, then a reset |
- * | `slowStart` | a good answer whose first token comes `slowStartMillis` late |
- * | `cut` | 200, some tokens, and a clean end without finish reason or `[DONE]`; half of the JSON if it is no stream |
+ * | `reset` | a connection reset before the answer |
+ * | `hang` | silence for `hangMillis`, then a reset |
+ * | `slowStart` | a complete answer, whose first token is `slowStartMillis` late |
+ * | `cut` | 200, some tokens, and a clean end without finish reason or `[DONE]`; without streaming, half of the JSON |
  *
  * @since 0.1.0
  * @category models
@@ -72,7 +76,7 @@ const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 const Millis = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
 /**
- * The share of prompts with each fault, 0 to 1, together at most 1. Default 0.
+ * The share of prompts with each fault: 0 to 1, in sum at most 1. Default 0.
  *
  * @since 0.1.0
  * @category models
@@ -90,28 +94,28 @@ export const Faults = Schema.Struct({
   })
 )
 
-const manner = {
-  /** How requests are turned away: 503, or a connection that is reset. Default `unavailable`. */
+const refusal = {
+  /** How requests are refused: with 503, or with a connection reset. Default `unavailable`. */
   how: Schema.Literals(["unavailable", "reset"]).pipe(orElse<"unavailable" | "reset">("unavailable")),
   /** The Retry-After of the 503, in seconds. Default: none. */
   retryAfterSeconds: Schema.optionalKey(Millis)
 }
 
 /**
- * A time in which every request is turned away, retries too.
+ * An outage: every request is refused, retries too.
  *
  * **Details**
  *
- * By count it begins with the first attempt that comes after `afterCalls` others, and ends when `requests` have been turned
- * away, or `atMostMillis` after it began if a client waits it out. By time it lasts `forMillis`, `fromMillis` after the
- * provider began or was cleared.
+ * By requests, it starts after the first attempts of `afterCalls` prompts. It ends when `requests` were refused, or
+ * after `atMostMillis` if the client waits instead. By time, it starts `fromMillis` after the provider started or was
+ * cleared, and lasts `forMillis`.
  *
  * @since 0.1.0
  * @category models
  */
 export const Outage = Schema.Union([
-  Schema.Struct({ afterCalls: Count, requests: Count, atMostMillis: Millis, ...manner }),
-  Schema.Struct({ fromMillis: Millis, forMillis: Millis, ...manner })
+  Schema.Struct({ afterCalls: Count, requests: Count, atMostMillis: Millis, ...refusal }),
+  Schema.Struct({ fromMillis: Millis, forMillis: Millis, ...refusal })
 ])
 
 /**
@@ -121,24 +125,26 @@ export const Outage = Schema.Union([
 export type Outage = typeof Outage.Type
 
 /**
- * A script. Everything has a default, and `{}` is a provider without faults.
+ * A script. Every field has a default. `{}` is a provider without faults.
  *
  * @since 0.1.0
  * @category models
  */
 export const Script = Schema.Struct({
-  /** Other seeds, other prompts with faults. Default 1. */
+  /** Chooses the faulty prompts. Default 1. */
   seed: Schema.Int.pipe(orElse(1)),
   faults: Faults.pipe(
     Schema.withDecodingDefaultKey(Effect.succeed({}))
   ),
-  /** How many of a prompt's first attempts may be faulty, at most. Default 1: every second attempt is clean. */
+  /** The most attempts of a prompt that are faulty. Default 1: every second attempt succeeds. */
   faultyAttempts: Count.pipe(orElse(1)),
   /** The Retry-After of a 429, in seconds. Default 1. A fraction is also sent as `retry-after-ms`. */
   retryAfterSeconds: Millis.pipe(orElse(1)),
-  /** How long a hanging request is silent before its connection is reset. Default ten minutes: longer than any patience. */
+  /**
+   * How long a hanging request is silent before its connection is reset. Default 10 minutes, longer than most timeouts.
+   */
   hangMillis: Millis.pipe(orElse(600_000)),
-  /** How late the first token of a slow start comes. Default 2000. */
+  /** How late the first token of a slow start is. Default 2000. */
   slowStartMillis: Millis.pipe(orElse(2_000)),
   outage: Schema.optionalKey(Outage)
 })
@@ -150,7 +156,7 @@ export const Script = Schema.Struct({
 export type Script = typeof Script.Type
 
 /**
- * A script as it is written down, in a file or in code: only what differs from the defaults.
+ * A script in a file or in code: only what differs from the defaults.
  *
  * @since 0.1.0
  * @category models
@@ -158,7 +164,7 @@ export type Script = typeof Script.Type
 export type Encoded = typeof Script.Encoded
 
 /**
- * Reads a script. A field that it does not know is an error: it would be a fault that never happens.
+ * Decodes a script. An unknown field is an error: its fault would never happen.
  *
  * @since 0.1.0
  * @category decoding
@@ -172,7 +178,7 @@ export const decode: (script: unknown) => Effect.Effect<Script, Schema.SchemaErr
 )
 
 /**
- * The fault of a prompt's attempt, counted from 1. The prompt may be any text that stands for it, such as its digest.
+ * Returns the fault of an attempt at a prompt. The first attempt is 1. The prompt can be any text that identifies it.
  *
  * @since 0.1.0
  * @category getters
@@ -195,7 +201,7 @@ const faultOfPrompt = (script: Script, prompt: string): Fault | undefined => {
 }
 
 /**
- * After how many of its tokens the answer of a cut attempt ends: at least one if there are two, never all.
+ * Returns how many tokens a cut answer has: fewer than all, and at least one if there are two.
  *
  * @since 0.1.0
  * @category getters

@@ -1,12 +1,16 @@
 /**
- * An `EmbeddingModel` that does what its turns say, without a socket and by Effect's `Clock`, as `ScriptedModel` does.
+ * An `EmbeddingModel` test double that plays turns, without a socket and on Effect's `Clock`.
+ *
+ * **When to use**
+ *
+ * In tests, in place of a provider's layer. For a `LanguageModel`, use `ScriptedModel`.
  *
  * **Details**
  *
- * Its vectors depend on the text and nothing else: they are those of `LoopbackProvider`, of length 1, and texts that share
- * words are closer to each other than texts that share none. One request to the provider, which may be of many texts, meets
- * one turn. What its turn says is left out, since nothing is said here, and so is everything that may become of a stream:
- * such a turn is met as when a whole answer is asked for.
+ * - A vector has length 1 and depends on the text alone. Texts that share words are closer to each other.
+ *   `LoopbackProvider` returns the same vectors.
+ * - One request plays one turn, for all its texts. The content of the turn is ignored, and a broken answer fails as it
+ *   does without streaming.
  *
  * **Example** (Two texts that share a word)
  *
@@ -44,42 +48,41 @@ import type * as ScriptedModel from "./ScriptedModel.ts"
 import type * as Turn from "./Turn.ts"
 
 /**
- * What a model is built from.
+ * Options for `make` and `layer`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** What its requests meet, see `Turn.Turns`. Default: good answers. */
+  /** The turns of its requests. Default: every request succeeds. */
   readonly turns?: Turn.Turns | undefined
-  /** How many numbers a vector has. Default 16. */
+  /** How many numbers a vector has: 1 to 4096. Default 16. */
   readonly dimensions?: number | undefined
-  /** What the model is called. Default `scripted`. */
+  /** The model's name. Default `scripted`. */
   readonly name?: string | undefined
 }
 
 /**
- * A scripted model of embeddings, and what it saw.
+ * A scripted embedding model and its journal.
  *
  * @since 0.1.0
  * @category services
  */
 export class ScriptedEmbedding extends Context.Service<ScriptedEmbedding, {
   readonly name: string
-  /** The model itself. */
   readonly model: EmbeddingModel.EmbeddingModel
-  /** The same as a layer, for what is built from layers. */
+  /** Provides the model, for a target of `ResilientModel.layerEmbedding`. */
   readonly layer: Layer.Layer<EmbeddingModel.EmbeddingModel | EmbeddingModel.Dimensions>
-  /** Every request so far, the oldest first, also those that have not ended. */
+  /** All requests in order, also those that have not ended. */
   readonly journal: Effect.Effect<ReadonlyArray<ScriptedModel.Call>>
   /** How many requests are open now. */
   readonly open: Effect.Effect<number>
-  /** Forgets the requests and begins its turns anew. */
+  /** Clears the journal, and starts the turns again. */
   readonly clear: Effect.Effect<void>
 }>()("@sluice/ai/testing/ScriptedEmbedding") {}
 
 /**
- * Builds a model.
+ * Builds a scripted embedding model.
  *
  * @since 0.1.0
  * @category constructors
@@ -94,12 +97,12 @@ export const make = Effect.fnUntraced(function*(
   const model = yield* EmbeddingModel.make({
     embedMany: ({ inputs }) =>
       Effect.gen(function*() {
-        const asked = [{ role: "user", content: inputs.join("\n") }]
-        const performance = yield* calls.begin("embedMany", () => Conversation.fromMessages(name, asked))
-        yield* Scripted.whole(performance)
+        const messages = [{ role: "user", content: inputs.join("\n") }]
+        const run = yield* calls.begin("embedMany", () => Conversation.fromMessages(name, messages))
+        yield* Scripted.whole(run)
         return {
           results: inputs.map((text) => [...Embeddings.vector(text, dimensions)]),
-          usage: { inputTokens: performance.call.inputTokens }
+          usage: { inputTokens: run.call.inputTokens }
         }
       }).pipe(
         Effect.mapError(({ module, reason }) => AiError.make({ module, method: "embedMany", reason }))
@@ -116,7 +119,7 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Provides a model, as the `EmbeddingModel` of a program and as what the test looks at.
+ * Provides a scripted embedding model: as the `EmbeddingModel` of the program, and as `ScriptedEmbedding` for the test.
  *
  * @since 0.1.0
  * @category layers

@@ -1,32 +1,28 @@
 /**
- * A `LanguageModel` that does what its turns say, without a socket and by Effect's `Clock`: so that a test of your own policy
- * runs an outage of an hour in a millisecond, and the same way every time.
+ * A `LanguageModel` test double that plays turns, without a socket and on Effect's `Clock`.
  *
  * **When to use**
  *
- * In tests, in place of a provider's layer. Under the `TestClock` nothing moves but by `TestClock.adjust`: delays, silence and
- * Retry-After included. Where bytes matter, or the client is not Effect's, use `LoopbackProvider`, which plays the same turns
- * over HTTP.
+ * In tests of a policy, in place of a provider's layer. Under the `TestClock` a test runs an outage of an hour in a
+ * millisecond, the same way every time. If bytes matter, or the client is not Effect's, use `LoopbackProvider`: it
+ * plays the same turns over HTTP.
  *
  * **Details**
  *
- * Its errors are those that `OpenAiCompatible` raises for the same turn: a `RateLimitError` with its retryAfter, an
- * `InternalProviderError` with the status and the headers in its HTTP context, a `NetworkError` for a reset connection, and so
- * on.
- *
- * What goes wrong within a stream, long after it has begun, is told in the way of Effect's own providers: an error is a part of
- * type `error`, and a stream that is cut just ends, without a `finish` part. With `streamErrors: "failures"` both fail, as they do
- * in `OpenAiCompatible`. A model that is asked for a whole answer fails in either case.
- *
- * The journal has every call: when it began, when its first part came, when it ended and how. A call is complete as soon as
- * its `finish` part was handed on, failed if it ended without one, and interrupted if its caller ended it.
+ * - Its errors are those of `OpenAiCompatible` for the same turn: a `RateLimitError` with its retryAfter, an
+ *   `InternalProviderError` with status and headers, a `NetworkError` for a connection reset.
+ * - By default a stream reports a late failure as a part of type `error`, like Effect's own providers. A cut stream ends
+ *   without a `finish` part. With `streamErrors: "failures"` both fail, as in `OpenAiCompatible`. A whole answer always
+ *   fails.
+ * - The journal has every call: its start, first part and end. A call is complete with its `finish` part, failed if it
+ *   ended without one, and interrupted if its caller interrupted it or left.
  *
  * **Gotchas**
  *
- * - A turn that is silent never ends by itself. A policy without a limit waits for ever, and a test with it.
- * - Under the `TestClock` the call has to run in a fiber of its own, while the test moves the clock.
+ * - A silent turn never ends by itself. Without a timeout, the policy and the test hang.
+ * - Under the `TestClock` the call has to run in a fiber of its own, while the test adjusts the clock.
  *
- * **Example** (Is a silent provider given up on, and asked again?)
+ * **Example** (A silent provider times out, and the call is retried)
  *
  * ```ts
  * import { Effect, Fiber } from "effect"
@@ -35,17 +31,17 @@
  * import * as ScriptedModel from "@sluice/ai/testing/ScriptedModel"
  * import * as Turn from "@sluice/ai/testing/Turn"
  *
- * // The policy under test: ten seconds for an answer, and three attempts.
- * const ask = LanguageModel.generateText({ prompt: "Good morning" }).pipe(
+ * // The policy under test: a timeout of ten seconds, and three attempts.
+ * const call = LanguageModel.generateText({ prompt: "Good morning" }).pipe(
  *   Effect.timeout("10 seconds"),
  *   Effect.retry({ times: 2 })
  * )
  *
  * const test = Effect.gen(function*() {
  *   const model = yield* ScriptedModel.ScriptedModel
- *   const asking = yield* Effect.forkChild(ask)
+ *   const fiber = yield* Effect.forkChild(call)
  *   yield* TestClock.adjust("10 seconds")
- *   console.log((yield* Fiber.join(asking)).text)
+ *   console.log((yield* Fiber.join(fiber)).text)
  *   for (const call of yield* model.journal) console.log(`${call.turn}: ${call.startedAt} to ${call.endedAt}, ${call.ending}`)
  * })
  *
@@ -78,40 +74,40 @@ import { check as checkTurns } from "../internal/loopback/turns.ts"
 import * as Turn from "./Turn.ts"
 
 /**
- * One call of the model. Times are milliseconds of the `Clock`: under the `TestClock`, since the test began.
+ * One call of the model. Times are milliseconds of the `Clock`. The `TestClock` starts at 0.
  *
  * @since 0.1.0
  * @category models
  */
 export const Call = Schema.Struct({
-  /** Counts the calls from 1, in the order in which they came. */
+  /** The number of the call, from 1. */
   n: Schema.Int,
-  /** Which attempt at this prompt it was, by `CurrentAttempt`, or else as its prompts are counted. */
+  /** The number of the attempt at this prompt: `CurrentAttempt`, or else how often the prompt was seen. */
   attempt: Schema.Int,
-  /** `generateText` stands for `generateObject` too; `embedMany` is of a `ScriptedEmbedding`. */
+  /** `generateText` includes `generateObject`. `embedMany` is a call of a `ScriptedEmbedding`. */
   method: Schema.Literals(["generateText", "streamText", "embedMany"]),
   model: Schema.String,
-  /** The text of the last message of the user; of embeddings, all inputs, one a line. */
+  /** The text of the last user message. For embeddings: all inputs, one a line. */
   prompt: Schema.String,
-  /** Stands for the whole conversation, as in `Journal`. */
+  /** The digest of the whole conversation, as in `Journal`. */
   digest: Schema.String,
-  /** What it met. Left out: it was answered as if there were no turns. */
+  /** The turn that was played. Absent if there was none. */
   turn: Schema.optionalKey(Turn.Tag),
   startedAt: Schema.Finite,
-  /** When the first part was handed on; of a whole answer, when all of it was. */
+  /** When the first part was emitted, or a whole answer returned. */
   firstPartAt: Schema.optionalKey(Schema.Finite),
   endedAt: Schema.optionalKey(Schema.Finite),
   /** `open`: it has not ended. */
   ending: Schema.Literals(["open", "complete", "failed", "interrupted"]),
-  /** What its caller set as `CurrentIdempotencyKey`. */
+  /** The caller's `CurrentIdempotencyKey`. */
   idempotencyKey: Schema.optionalKey(Schema.String),
-  /** How long its caller was asked to stay away. */
+  /** The Retry-After of its error. */
   retryAfterMillis: Schema.optionalKey(Schema.Finite),
-  /** Tokens of the prompt, paid as soon as an answer has begun. */
+  /** Tokens of the prompt. Paid as soon as an answer has begun. */
   inputTokens: Schema.Int,
-  /** Tokens that were produced, paid whatever became of them. */
+  /** Tokens that were produced. Paid even if the answer is cut. */
   outputTokens: Schema.Int,
-  /** How many calls were open when it came, with itself. */
+  /** How many calls were open when it started, including itself. */
   open: Schema.Int
 })
 
@@ -122,48 +118,47 @@ export const Call = Schema.Struct({
 export type Call = typeof Call.Type
 
 /**
- * What a model is built from.
+ * Options for `make` and `layer`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** What its calls meet, see `Turn.Turns`. Default: good answers. */
+  /** The turns of its calls. Default: every call gets a complete answer. */
   readonly turns?: Turn.Turns | undefined
-  /** What is said where a turn says nothing. Default: an echo that says that it is one. */
+  /** The text of turns without content. Default: `Scripted echo:` and the prompt. */
   readonly answer?: string | ((prompt: string) => string) | undefined
-  /** How fast answers are given that do not say it themselves. Default: at once. */
+  /** How fast answers are sent, unless their turn says. Default: all at once. */
   readonly pace?: Turn.Pace | undefined
-  /** What the model is called, in its answers and to those who ask for `Model.ModelName`. Default `scripted`. */
+  /** The model's name, in its answers and as `Model.ModelName`. Default `scripted`. */
   readonly name?: string | undefined
-  /** What its provider is called to those who ask for `Model.ProviderName`. Default `scripted`. */
+  /** The value of `Model.ProviderName`. Default `scripted`. */
   readonly provider?: string | undefined
-  /** How a stream tells what goes wrong within it, see above. Default `parts`. */
+  /** Whether a stream reports a late failure as parts, or fails. Default `parts`, like Effect's own providers. */
   readonly streamErrors?: "parts" | "failures" | undefined
 }
 
 /**
- * A scripted model, and what it saw.
+ * A scripted model and its journal.
  *
  * @since 0.1.0
  * @category services
  */
 export class ScriptedModel extends Context.Service<ScriptedModel, {
   readonly name: string
-  /** The model itself. */
   readonly model: LanguageModel.LanguageModel
-  /** The same as a layer, for what is built from layers. */
+  /** Provides the model, for a target of a `ResilientModel`. */
   readonly layer: Layer.Layer<LanguageModel.LanguageModel | Model.ProviderName | Model.ModelName>
-  /** Every call so far, the oldest first, also those that have not ended. */
+  /** All calls in order, also those that have not ended. */
   readonly journal: Effect.Effect<ReadonlyArray<Call>>
   /** How many calls are open now. */
   readonly open: Effect.Effect<number>
-  /** Forgets the calls and begins its turns anew. */
+  /** Clears the journal, and starts the turns again. */
   readonly clear: Effect.Effect<void>
 }>()("@sluice/ai/testing/ScriptedModel") {}
 
 /**
- * Builds a model.
+ * Builds a scripted model.
  *
  * @since 0.1.0
  * @category constructors
@@ -172,7 +167,7 @@ export const make = (options?: Options): Effect.Effect<ScriptedModel["Service"],
   Effect.flatMap(check(options), (pace) => build(options ?? {}, pace))
 
 /**
- * Provides a model, as the `LanguageModel` of a program and as what the test looks at.
+ * Provides a scripted model: as the `LanguageModel` of the program, and as `ScriptedModel` for the test.
  *
  * @since 0.1.0
  * @category layers
@@ -214,8 +209,8 @@ const build = Effect.fnUntraced(function*(options: Options, pace: Pace) {
     calls.begin(method, () => Conversation.fromPrompt(prompt, name))
 
   const model = yield* LanguageModel.make({
-    generateText: (asked) => Effect.flatMap(begin("generateText", asked), Scripted.whole),
-    streamText: (asked) => Stream.unwrap(Effect.map(begin("streamText", asked), Scripted.streamed)),
+    generateText: (request) => Effect.flatMap(begin("generateText", request), Scripted.whole),
+    streamText: (request) => Stream.unwrap(Effect.map(begin("streamText", request), Scripted.streamed)),
     supportsSystemMessagesInHistory: Effect.succeed(true)
   })
   const scripted = { name, model }

@@ -1,35 +1,35 @@
 /**
- * What one request meets: a good answer, a slow one, a broken one, a refusal, or silence. Turns are data, so that a test says
- * in one line what its provider does, and a file can hold them.
+ * A turn: how a test provider responds to one request. An answer, a slow or broken one, a refusal, or silence.
+ *
+ * Turns are data, so they fit on one line of a test, or into a file.
  *
  * **When to use**
  *
- * In a test of a policy that you wrote: "first it is overloaded, then it stops within the answer, then it is well". The same
- * turns are played by `ScriptedModel`, without a socket and on the `TestClock`, and by `LoopbackProvider`, over HTTP and in
- * the format of OpenAI or of Anthropic, whichever was asked. For faults that are spread over many prompts by their rates, see
- * `Script`.
+ * To script the provider of a test: "first overloaded, then truncated, then an answer". `ScriptedModel` plays turns
+ * without a socket and on the `TestClock`. `LoopbackProvider` plays them over HTTP, in the format of OpenAI or
+ * Anthropic. For faults at random over many prompts, use `Script`.
  *
  * **Details**
  *
- * | turn | what is met |
+ * | turn | response |
  * |---|---|
- * | `answer`, `toolCall`, `reasoning`, `empty` | a complete answer, at the pace that it names |
- * | `noFinish` | all of the answer and a tidy end, without the reason why it ended |
+ * | `answer`, `toolCall`, `reasoning`, `empty` | a complete answer |
+ * | `noFinish` | the whole answer without a finish reason, and a clean end |
  * | `stall` | some tokens, then silence |
- * | `cut` | some tokens, then a tidy end of the connection |
- * | `reset` | the connection is reset, before or within the answer |
- * | `malformed` | some tokens, an event that is no JSON, and the rest |
- * | `error` | some tokens, then an error within the stream, long after its status was 200 |
- * | `status`, `redirect`, `html` | a whole response with this status, and no answer |
- * | `refusal` | the same, in the words in which the format that was asked tells this reason |
+ * | `cut` | some tokens, then a clean end of the connection |
+ * | `reset` | a connection reset, before or within the answer |
+ * | `malformed` | some tokens, an event that is not JSON, and the rest |
+ * | `error` | some tokens, then an error event, after status 200 |
+ * | `status`, `redirect`, `html` | a response with this status, and no answer |
+ * | `refusal` | an error with the status and the code that the format has for the reason |
  * | `hang` | silence |
  *
- * Tokens are words with the space before them. What a turn counts in tokens is bounded by its content: a cut after 100 tokens
- * of an answer of three comes after the third.
+ * A token is a word with the space before it; a long word is several. A break after more tokens than the answer has
+ * comes after its last one.
  *
- * A turn without `content` says what the one who plays it says anyway: an echo of the prompt, or its option `answer`.
+ * A turn without `content` answers with the `answer` option of its player, by default an echo of the prompt.
  *
- * **Example** (The same as data)
+ * **Example** (Turns as data)
  *
  * ```ts
  * import { Effect } from "effect"
@@ -47,6 +47,7 @@
  *
  * @since 0.1.0
  */
+// One long file, since the schema and the constructor of each turn are read together.
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
@@ -58,7 +59,7 @@ const Millis = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 
 /**
- * One piece of an answer.
+ * A piece of an answer.
  *
  * @since 0.1.0
  * @category models
@@ -70,9 +71,9 @@ export const Block = Schema.Union([
   Schema.Struct({
     type: Schema.tag("tool-call"),
     name: Schema.String,
-    /** What the tool is called with. As it is, whatever the tool's schema says. */
+    /** The parameters. They are not checked against the tool's schema. */
     params: Schema.Unknown,
-    /** Left out: one that is unique to the request. */
+    /** Default: generated, unique to the request. */
     id: Schema.optionalKey(Schema.String)
   })
 ])
@@ -84,7 +85,7 @@ export const Block = Schema.Union([
 export type Block = typeof Block.Type
 
 /**
- * What an answer says: a text, or several pieces.
+ * The content of an answer: a text, or several pieces.
  *
  * @since 0.1.0
  * @category models
@@ -98,7 +99,7 @@ export const Content = Schema.Union([Schema.String, Schema.Array(Block)])
 export type Content = typeof Content.Type
 
 /**
- * Tokens that are billed.
+ * The tokens that are billed.
  *
  * @since 0.1.0
  * @category models
@@ -112,7 +113,7 @@ export const Usage = Schema.Struct({ inputTokens: Count, outputTokens: Count })
 export type Usage = typeof Usage.Type
 
 /**
- * Why an answer ended, in Effect's words; each format has its own for it. `none`: it does not say.
+ * The finish reason of an answer, by Effect's names. `none`: the answer has none.
  *
  * @since 0.1.0
  * @category models
@@ -132,33 +133,33 @@ export const Finish: Schema.Literals<["stop", "length", "content-filter", "tool-
 export type Finish = typeof Finish.Type
 
 const everyTurn = {
-  /** Time in which nothing at all is sent, before anything else. Left out: none. */
+  /** Time before anything is sent. Default 0. */
   delayMillis: Schema.optionalKey(Millis)
 }
 
 const everyAnswer = {
   ...everyTurn,
-  /** What is said. Left out: what is said anyway, see above. */
+  /** Default: the player's `answer` option. */
   content: Schema.optionalKey(Content),
-  /** Time to the first token. Left out: as the one who plays it is paced, which is at once by default. */
+  /** Time to the first token. Default: the player's pace, which is 0 by default. */
   firstTokenMillis: Schema.optionalKey(Millis),
-  /** Time from token to token. Left out: as above. */
+  /** Time between tokens. Default: the player's pace, which is 0 by default. */
   tokenMillis: Schema.optionalKey(Millis),
-  /** How many tokens go in one event of a stream. Left out: as above, which is one by default. */
+  /** Tokens in one event of a stream. Default: the player's pace, which is 1 by default. */
   tokensPerChunk: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThanOrEqualTo(1))),
-  /** Token counts that are reported, or `none` for an answer without. Left out: words are counted. */
+  /** The reported token counts. `none`: the answer has no usage. Default: the tokens are counted. */
   usage: Schema.optionalKey(Schema.Union([Usage, Schema.Literal("none")])),
-  /** Why the answer ended, if it gets so far. Left out: `tool-calls` if there are any, else `stop`. */
+  /** Default `tool-calls` if there are tool calls, otherwise `stop`. */
   finish: Schema.optionalKey(Finish)
 }
 
 /**
- * How often a sign of life is sent in the silence of a stream: a comment, or Anthropic's `ping`. It is nothing that a reader of
- * parts sees. Left out: never.
+ * How often a stream sends a keep-alive while it is silent: a comment, or Anthropic's `ping`. A consumer of parts does
+ * not see it. Default: never.
  */
 const pingMillis = Schema.optionalKey(Millis.check(Schema.isGreaterThan(0)))
 
-/** After how many tokens it happens. Default 1: the answer has begun. */
+/** How many tokens are sent before the break. Default 1. */
 const afterTokens = Count.pipe(orElse(1))
 
 /**
@@ -182,13 +183,13 @@ export const Answer = Schema.TaggedStruct("Answer", {
 export const Stall = Schema.TaggedStruct("Stall", {
   ...everyAnswer,
   afterTokens,
-  /** After this the answer goes on, to its good end. Left out: never. */
+  /** How long it is silent before the answer continues to its end. Default: for ever. */
   forMillis: Schema.optionalKey(Millis),
   pingMillis
 })
 
 /**
- * Some tokens, then a tidy end of the connection. Of an answer that is no stream: half of its JSON.
+ * Some tokens, then a clean end of the connection. Without streaming: half of the answer's JSON.
  *
  * @since 0.1.0
  * @category models
@@ -196,19 +197,19 @@ export const Stall = Schema.TaggedStruct("Stall", {
 export const Cut = Schema.TaggedStruct("Cut", { ...everyAnswer, afterTokens })
 
 /**
- * The connection is reset.
+ * A connection reset.
  *
  * @since 0.1.0
  * @category models
  */
 export const Reset = Schema.TaggedStruct("Reset", {
   ...everyAnswer,
-  /** Within the answer, after so many tokens. Left out: before any answer. */
+  /** Resets the connection within the answer, after this many tokens. Default: before the answer. */
   afterTokens: Schema.optionalKey(Count)
 })
 
 /**
- * Some tokens, an event that is no JSON, and the rest to its good end. Of an answer that is no stream: nothing but this.
+ * Some tokens, an event that is not JSON, and the rest. Without streaming: `text` alone.
  *
  * @since 0.1.0
  * @category models
@@ -216,12 +217,12 @@ export const Reset = Schema.TaggedStruct("Reset", {
 export const Malformed = Schema.TaggedStruct("Malformed", {
   ...everyAnswer,
   afterTokens,
-  /** What comes instead of JSON. Default: the beginning of an object. */
+  /** The text of the event. Default: the beginning of a JSON object. */
   text: Schema.String.pipe(orElse("{\"choices\":[{\"ind"))
 })
 
 /**
- * Some tokens, then an error within the stream. Of an answer that is no stream: the error with status 200.
+ * Some tokens, then an error event. Without streaming: the error with status 200.
  *
  * @since 0.1.0
  * @category models
@@ -229,15 +230,15 @@ export const Malformed = Schema.TaggedStruct("Malformed", {
 export const StreamError = Schema.TaggedStruct("Error", {
   ...everyAnswer,
   afterTokens,
-  /** What kind of error, in the provider's words: `overloaded_error`, `server_error`. */
+  /** The provider's name for the error, such as `overloaded_error` or `server_error`. */
   type: Schema.String,
   message: Schema.String,
-  /** In OpenAI's format only. */
+  /** OpenAI's format only. */
   code: Schema.optionalKey(Schema.Union([Schema.String, Schema.Int]))
 })
 
 /**
- * An error object, as far as it is told. What is left out is what the format that was asked says with the status.
+ * Fields of an error object. The others are those that the format has for the status.
  *
  * @since 0.1.0
  * @category models
@@ -245,9 +246,9 @@ export const StreamError = Schema.TaggedStruct("Error", {
 export const ErrorBody = Schema.Struct({
   type: Schema.optionalKey(Schema.String),
   message: Schema.optionalKey(Schema.String),
-  /** In OpenAI's format only. */
+  /** OpenAI's format only. */
   code: Schema.optionalKey(Schema.NullOr(Schema.String)),
-  /** In OpenAI's format only. */
+  /** OpenAI's format only. */
   param: Schema.optionalKey(Schema.NullOr(Schema.String))
 })
 
@@ -261,16 +262,16 @@ export const Status = Schema.TaggedStruct("Status", {
   ...everyTurn,
   status: Schema.Int.check(Schema.isBetween({ minimum: 200, maximum: 599 })),
   headers: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
-  /** The error in its body. Left out: the one that goes with the status. */
+  /** The error in the body. Default: the one that the format has for the status. */
   error: Schema.optionalKey(ErrorBody),
-  /** The whole body as it is, instead of an error. */
+  /** The body, instead of an error. */
   body: Schema.optionalKey(Schema.String),
-  /** Sent as `Retry-After`, and as `retry-after-ms` too if it is no whole number of seconds. Left out: not sent. */
+  /** Sent as `Retry-After`, and also as `retry-after-ms` unless it is whole seconds. Default: not sent. */
   retryAfterMillis: Schema.optionalKey(Millis)
 })
 
 /**
- * Why a provider refuses a request, whatever it is called in its format.
+ * Why a provider refuses a request.
  *
  * **Details**
  *
@@ -336,21 +337,21 @@ export const Refusal = Schema.TaggedStruct("Refusal", {
 })
 
 /**
- * Silence that lasts until the client has had enough.
+ * Silence until the client closes the connection.
  *
  * @since 0.1.0
  * @category models
  */
 export const Hang = Schema.TaggedStruct("Hang", {
   ...everyTurn,
-  /** Whether status 200 and the headers come before it. Default false. */
+  /** Whether status 200 and the headers are sent first. Default false. */
   headers: Schema.Boolean.pipe(orElse(false)),
-  /** As in `Stall`, after the headers. */
+  /** As in `Stall`, if headers are sent. */
   pingMillis
 })
 
 /**
- * What one request meets.
+ * How a provider responds to one request.
  *
  * @since 0.1.0
  * @category models
@@ -364,7 +365,7 @@ export const Turn = Schema.Union([Answer, Stall, Cut, Reset, Malformed, StreamEr
 export type Turn = typeof Turn.Type
 
 /**
- * A turn as it is written down: only what differs from the defaults.
+ * A turn in a file or in code: only what differs from the defaults.
  *
  * @since 0.1.0
  * @category models
@@ -372,7 +373,7 @@ export type Turn = typeof Turn.Type
 export type Encoded = typeof Turn.Encoded
 
 /**
- * The names of the turns.
+ * The tags of the turns.
  *
  * @since 0.1.0
  * @category models
@@ -382,33 +383,33 @@ export const Tag: Schema.Literals<
 > = Schema.Literals(["Answer", "Stall", "Cut", "Reset", "Malformed", "Error", "Status", "Refusal", "Hang"])
 
 /**
- * What a function that chooses turns is told of a request.
+ * A request, for a function that chooses turns.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Request {
-  /** Counts the requests from 1, in the order in which they came. */
+  /** The number of the request, from 1. */
   readonly n: number
-  /** Which attempt at its prompt it is, as the client says, or else as its prompts are counted. */
+  /** The number of the attempt at this prompt: the one that the client sends, or else how often the prompt was seen. */
   readonly attempt: number
-  /** The text of the last message of the user. */
+  /** The text of the last user message. */
   readonly prompt: string
   readonly model: string
-  /** The format that was asked; none where there is no wire. */
+  /** The format of the request. `undefined` for a `ScriptedModel`. */
   readonly wire: "openai" | "anthropic" | undefined
   readonly stream: boolean
-  /** Milliseconds since the provider began, or was cleared. */
+  /** Milliseconds since the provider started, or was cleared. */
   readonly at: number
 }
 
 /**
- * Which turn each request meets: a list, or a function.
+ * The turn of each request: a list, or a function.
  *
  * **Details**
  *
- * A list is used one turn per request, in the order in which they come, and its last one for all that follow. A function may
- * decide by prompt, attempt or time, and says `undefined` for a request that is answered as if there were no turns.
+ * A list is used in order, one turn for each request. Its last turn repeats. A function can choose by prompt, attempt
+ * or time. If it returns `undefined`, the request is answered as if there were no turns.
  *
  * @since 0.1.0
  * @category models
@@ -418,7 +419,7 @@ export type Turns = ReadonlyArray<Turn> | ((request: Request) => Turn | undefine
 // ---------- constructors
 
 /**
- * How an answer is given, whatever becomes of it.
+ * How fast an answer is sent.
  *
  * @since 0.1.0
  * @category models
@@ -426,27 +427,27 @@ export type Turns = ReadonlyArray<Turn> | ((request: Request) => Turn | undefine
 export interface Pace {
   /** Time to the first token. */
   readonly firstTokenMillis?: number | undefined
-  /** Time from token to token. */
+  /** Time between tokens. */
   readonly tokenMillis?: number | undefined
-  /** How many tokens go in one event of a stream. */
+  /** Tokens in one event of a stream. */
   readonly tokensPerChunk?: number | undefined
 }
 
 /**
- * An answer that something becomes of.
+ * Options for a broken answer.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Broken extends Pace {
-  /** After how many tokens it happens. Default 1. */
+  /** How many tokens are sent before the break. Default 1. */
   readonly afterTokens?: number | undefined
-  /** What would have been said. Left out: what is said anyway. */
+  /** The whole answer, of which a part is sent. Default: the player's `answer` option. */
   readonly content?: Content | undefined
 }
 
 /**
- * The end of an answer.
+ * Options for a complete answer.
  *
  * @since 0.1.0
  * @category models
@@ -459,7 +460,7 @@ export interface Ending extends Pace {
 }
 
 /**
- * A complete answer. Without content it is what is said anyway.
+ * A complete answer. Without content it is the player's `answer` option.
  *
  * @since 0.1.0
  * @category constructors
@@ -472,7 +473,7 @@ export const answer = (content?: Content, ending?: Ending): Turn => ({
 })
 
 /**
- * An answer that calls a tool. For several, or for text before it, give `answer` its blocks.
+ * An answer that calls a tool. For several calls, or text beside them, pass blocks to `answer`.
  *
  * @since 0.1.0
  * @category constructors
@@ -487,7 +488,7 @@ export const toolCall = (
 }
 
 /**
- * An answer that thinks first.
+ * An answer with reasoning before the text.
  *
  * @since 0.1.0
  * @category constructors
@@ -496,7 +497,7 @@ export const reasoning = (thoughts: string, text: string, ending?: Ending): Turn
   answer([{ type: "reasoning", text: thoughts }, { type: "text", text }], ending)
 
 /**
- * A complete answer that says nothing, as some models give it.
+ * A complete answer without content, as some models send it.
  *
  * @since 0.1.0
  * @category constructors
@@ -504,7 +505,7 @@ export const reasoning = (thoughts: string, text: string, ending?: Ending): Turn
 export const empty = (ending?: Ending): Turn => answer([], ending)
 
 /**
- * All of the answer and a tidy end, but not why it ended: a client cannot know that it was all.
+ * The whole answer without a finish reason, and a clean end. A client cannot know that it is complete.
  *
  * @since 0.1.0
  * @category constructors
@@ -513,8 +514,8 @@ export const noFinish = (content?: Content, ending?: Omit<Ending, "finish">): Tu
   answer(content, { ...ending, finish: "none" })
 
 /**
- * Some tokens, then silence, for `duration` or for ever. With `ping` a stream sends a sign of life this often, so that the
- * connection looks alive and the answer is not.
+ * Some tokens, then silence for `duration`, by default for ever. With `ping` a stream sends a keep-alive this often:
+ * the connection looks alive, the answer does not continue.
  *
  * @since 0.1.0
  * @category constructors
@@ -527,7 +528,7 @@ export const stall = (
 }
 
 /**
- * Some tokens, then a tidy end of the connection.
+ * Some tokens, then a clean end of the connection.
  *
  * @since 0.1.0
  * @category constructors
@@ -535,7 +536,7 @@ export const stall = (
 export const cut = (options?: Broken): Turn => ({ _tag: "Cut", ...breaking(options) })
 
 /**
- * A reset connection: before any answer, or within it if `afterTokens` is given.
+ * A connection reset: before the answer, or within it after `afterTokens`.
  *
  * @since 0.1.0
  * @category constructors
@@ -543,7 +544,7 @@ export const cut = (options?: Broken): Turn => ({ _tag: "Cut", ...breaking(optio
 export const reset = (options?: Broken): Turn => ({ _tag: "Reset", ...defined({ ...options }) })
 
 /**
- * Some tokens, an event that is no JSON, and the rest.
+ * Some tokens, an event that is not JSON, and the rest.
  *
  * @since 0.1.0
  * @category constructors
@@ -554,17 +555,17 @@ export const malformed = (options?: Broken & { readonly text?: string | undefine
 }
 
 /**
- * Some tokens, then an error within the stream.
+ * Some tokens, then an error event.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const error = (
   options: Broken & {
-    /** In the provider's words, such as `overloaded_error`. */
+    /** The provider's name for the error, such as `overloaded_error`. */
     readonly type: string
     readonly message: string
-    /** In OpenAI's format only. */
+    /** OpenAI's format only. */
     readonly code?: string | number | undefined
   }
 ): Turn => {
@@ -573,7 +574,7 @@ export const error = (
 }
 
 /**
- * A whole response with this status, with an error as the format has it, or with a body of your own.
+ * A response with this status. Its body is the format's error for the status, unless you pass another.
  *
  * @since 0.1.0
  * @category constructors
@@ -592,7 +593,7 @@ export const status = (
 }
 
 /**
- * A redirection to another place. Default status 307, which asks for the same request there, with its key and its prompt.
+ * A redirect. The default status 307 makes a client repeat the request there, with key and prompt.
  *
  * @since 0.1.0
  * @category constructors
@@ -600,7 +601,7 @@ export const status = (
 export const redirect = (location: string, code = 307): Turn => status(code, { headers: { location }, body: "" })
 
 /**
- * A page where an answer should be, as a proxy or a login in between sends it. Default status 200.
+ * An HTML page instead of an answer, as a proxy or a login page sends it. Default status 200.
  *
  * @since 0.1.0
  * @category constructors
@@ -612,7 +613,7 @@ export const html = (code = 200): Turn =>
   })
 
 /**
- * A refusal for this reason, in the words of the format that was asked.
+ * A refusal for this reason, as the request's format reports it.
  *
  * @since 0.1.0
  * @category constructors
@@ -624,8 +625,8 @@ export const refusal = (why: Why, options?: { readonly retryAfter?: Duration.Inp
 })
 
 /**
- * Silence until the client has had enough; after status 200 and headers if `headers` is true, and then with the signs of life
- * that `ping` says.
+ * Silence until the client closes the connection. With `headers` it comes after status 200 and the headers, and with
+ * `ping` it has keep-alives.
  *
  * @since 0.1.0
  * @category constructors
@@ -641,7 +642,7 @@ export const hang = (
 // ---------- combinators
 
 /**
- * The same turn, later: nothing at all is sent before it.
+ * Delays a turn. Nothing is sent before it.
  *
  * @since 0.1.0
  * @category combinators
@@ -655,7 +656,7 @@ export const delay: {
 }))
 
 /**
- * The same turn several times, for a list of turns.
+ * Repeats a turn, for a list of turns.
  *
  * @since 0.1.0
  * @category combinators
@@ -670,7 +671,7 @@ export const repeat: {
 const strict = { onExcessProperty: "error", errors: "all" } as const
 
 /**
- * Reads a turn. A field that it does not know is an error, as it would do nothing.
+ * Decodes a turn. An unknown field is an error, since it would have no effect.
  *
  * @since 0.1.0
  * @category decoding
@@ -681,7 +682,7 @@ export const decode: (turn: unknown) => Effect.Effect<Turn, Schema.SchemaError> 
 )
 
 /**
- * Reads a list of turns.
+ * Decodes a list of turns.
  *
  * @since 0.1.0
  * @category decoding
@@ -691,7 +692,7 @@ export const decodeAll: (turns: unknown) => Effect.Effect<ReadonlyArray<Turn>, S
 
 type Defined<A> = { [K in keyof A]: Exclude<A[K], undefined> }
 
-// Only what has a value is a key; the rest is then a partial of it, which exact optional properties take.
+// Drops the keys without a value. Exact optional properties do not accept `undefined`.
 const defined = <A extends object>(fields: A): Partial<Defined<A>> =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<Defined<A>>
 

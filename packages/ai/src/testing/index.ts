@@ -1,5 +1,5 @@
 /**
- * What tests of programs that call language models need: a provider that fails as a script says, and its journal.
+ * Test doubles of language models and providers, which follow a script and keep a journal.
  *
  * @since 0.1.0
  */

@@ -3,12 +3,12 @@ import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as InterruptionProbe from "@sluice/testing/InterruptionProbe"
 import { guard } from "../../src/internal/stream/guard.ts"
-import { guarded, type Limits, rules, type Step, Upstream } from "../support/scripted.ts"
+import { guarded, guardOptions, type Limits, type Step, Upstream } from "../support/scripted.ts"
 
 const nothingLeft = (upstream: Upstream, at: string) =>
   Effect.sync(() => {
     assert.strictEqual(upstream.open, 0, `upstream is open, ${at}`)
-    for (const fiber of upstream.fibers) assert.isDefined(fiber.pollUnsafe(), `a fiber runs on, ${at}`)
+    for (const fiber of upstream.fibers) assert.isDefined(fiber.pollUnsafe(), `a fiber still runs, ${at}`)
   })
 
 const probe = (steps: ReadonlyArray<Step>, limits: Limits) =>
@@ -24,21 +24,21 @@ const yields = (count: number): Array<Step> => Array.from({ length: count }, () 
 describe.each<readonly [string, Limits]>([
   ["without limits", {}],
   ["with limits", { firstTokenMillis: 1e6, idleMillis: 1e6, deadlineAt: 1e9 }]
-])("streamGuard, interrupted at every step, %s", (_, limits) => {
+])("streamGuard interrupted at every step, %s", (_, limits) => {
   it.effect.each<readonly [string, ReadonlyArray<Step>]>([
-    ["whose answer is whole", ["s", ...yields(4), "d", "d", ...yields(4), "d", ...yields(9), "f", ...yields(9)]],
-    ["that comes at once", Array.from({ length: 20 }, (_, i) => i === 19 ? "f" : "d")],
+    ["with a complete answer", ["s", ...yields(4), "d", "d", ...yields(4), "d", ...yields(9), "f", ...yields(9)]],
+    ["that arrives at once", Array.from({ length: 20 }, (_, i) => i === 19 ? "f" : "d")],
     ["that is silent", ["s", "hang"]],
     ["that fails", ["s", ...yields(9), "d", ...yields(9), "fail"]],
-    ["that says that it failed", ["s", ...yields(9), "dde"]],
-    ["that is cut short", [...yields(9), "d", ...yields(9)]]
-  ])("leaves nothing of a stream %s", ([, steps]) => probe(steps, limits))
+    ["with an error part", ["s", ...yields(9), "dde"]],
+    ["that is truncated", [...yields(9), "d", ...yields(9)]]
+  ])("an interrupted stream %s leaves nothing open", ([, steps]) => probe(steps, limits), 20_000)
 })
 
-describe("streamGuard, left", () => {
+describe("streamGuard with a consumer that leaves", () => {
   const limits = { firstTokenMillis: 1000, idleMillis: 1000 }
 
-  it.effect("leaves nothing where the interruption meets the limit", () =>
+  it.effect("an interruption at the moment of the limit leaves nothing open", () =>
     Effect.gen(function*() {
       for (let turns = 0; turns < 40; turns++) {
         const upstream = new Upstream()
@@ -52,7 +52,7 @@ describe("streamGuard, left", () => {
       }
     }))
 
-  it.effect("closes upstream when its consumer has enough, fails or goes", () =>
+  it.effect("upstream closes when the consumer stops, fails or is interrupted", () =>
     Effect.gen(function*() {
       const steps: ReadonlyArray<Step> = ["yield", "s", "d", "yield", "d", "hang"]
       const leavers: ReadonlyArray<(stream: Stream.Stream<string, string>) => Effect.Effect<unknown, unknown>> = [
@@ -72,7 +72,7 @@ describe("streamGuard, left", () => {
       }
     }))
 
-  it.effect("lets what a pull has forked live as long as the attempt, and no longer", () =>
+  it.effect("a fiber forked by a pull lives as long as the attempt and no longer", () =>
     Effect.gen(function*() {
       let ticks = 0
       const ticking = Effect.forever(Effect.andThen(Effect.sleep(100), Effect.sync(() => void ticks++)))
@@ -81,12 +81,12 @@ describe("streamGuard, left", () => {
         Stream.mapEffect(Stream.make("d" as const, "d" as const, "s" as const), (part) =>
           part === "s" ? Effect.never : Effect.as(Effect.sleep(900), part))
       )
-      const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(guard(upstream, rules(limits)))))
+      const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(guard(upstream, guardOptions(limits)))))
       yield* TestClock.adjust(1750)
       assert.strictEqual(ticks, 17)
       yield* TestClock.adjust(10_000)
       assert.strictEqual(yield* Fiber.join(fiber), "silent idle after 3")
-      // The limit came 1,000 ms after the last part.
+      // The limit is 1,000 ms after the last part.
       assert.strictEqual(ticks, 27)
     }))
 })

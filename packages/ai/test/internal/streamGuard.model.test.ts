@@ -2,10 +2,10 @@ import { assert, it } from "@effect/vitest"
 import { Arbitrary, Clock, Effect, Fiber, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "@sluice/testing/InterruptionProbe"
-import { guarded, type Limits, type Step, told, Upstream } from "../support/scripted.ts"
+import { guarded, type Limits, type Step, summaryOf, Upstream } from "../support/scripted.ts"
 
-// Whatever takes time takes a multiple of 10; limits end 5 past one and the deadline 3: never two things at the same moment,
-// so that it does not matter which is first.
+// Steps take multiples of 10 ms. Limits end 5 ms after one and deadlines 3 ms, so that no two events fall on the same moment and
+// their order does not matter.
 const letters = [
   "d",
   "d",
@@ -80,7 +80,7 @@ const cases: Arbitrary.Arbitrary<Case> = Arbitrary.map(
   })
 )
 
-/** What has to come of it: told, and when. As plain as can be: a list of events in time, and one loop over it. */
+/** The expected result and its time, by a plain loop over the events in time. */
 const reference = ({ connectMillis, isEmptyFine, limits, perChunkMillis, script }: Case): string => {
   const { deadlineAt = Infinity, firstTokenMillis = Infinity, idleMillis = Infinity } = limits
   const most = Math.min(limits.maxHeldParts ?? Infinity, (limits.maxHeldBytes ?? Infinity) / 100)
@@ -89,7 +89,7 @@ const reference = ({ connectMillis, isEmptyFine, limits, perChunkMillis, script 
   let [now, parts, isCommitted, hasBegun, isComplete] = [0, 0, false, false, false]
   let pulledAt = 0
   const over = (end: string) => [...out, isComplete && end !== "dies: broken" ? "end" : end].join(" | ") + ` at ${now}`
-  /** Lets time pass within a pull, and tells what is over before it has. */
+  /** Advances the time within a pull. Returns the result if the stream ends before. */
   const pass = (millis: number): string | undefined => {
     const silentAt = hasBegun ? pulledAt + idleMillis : firstTokenMillis
     const limitAt = Math.min(silentAt, deadlineAt)
@@ -110,7 +110,7 @@ const reference = ({ connectMillis, isEmptyFine, limits, perChunkMillis, script 
     if (now >= deadlineAt) return over("late")
     let end: string | undefined
     if (typeof step === "number") end = pass(step)
-    // What does not answer at once is late at once, where the consumer has used up the time of the first output.
+    // A pull that yields is late at once if the consumer has used up the time for the first output.
     else if (step === "yield") end = pass(0)
     else if (step === "hang") end = pass(Infinity)
     else if (step === "fail") end = over("failed")
@@ -159,10 +159,12 @@ const run = Effect.fnUntraced(function*({ connectMillis, isEmptyFine, limits, pe
     return perChunkMillis === 0 ? Effect.void : Effect.sleep(perChunkMillis)
   }).pipe(
     Effect.exit,
-    Effect.flatMap((exit) => Effect.map(Clock.currentTimeMillis, (now) => `${told(chunks, exit)} at ${now - start}`)),
+    Effect.flatMap((exit) =>
+      Effect.map(Clock.currentTimeMillis, (now) => `${summaryOf(chunks, exit)} at ${now - start}`)
+    ),
     Effect.forkChild
   )
-  // Whatever is due at a moment is done before the next one: none is skipped, and nobody is in the midst of something.
+  // The clock advances in small steps, and the fibers run between them, so that each event is handled at its own time.
   for (let i = 0; i < 1000 && fiber.pollUnsafe() === undefined; i++) {
     for (const millis of [3, 2, 5]) {
       yield* yields(20)
@@ -177,8 +179,8 @@ const run = Effect.fnUntraced(function*({ connectMillis, isEmptyFine, limits, pe
 })
 
 it.effect.prop(
-  "a guarded stream does what a plain loop over its events does",
+  "a guarded stream has the result of a plain loop over its events",
   [cases],
   ([each]) => Effect.map(run(each), (actual) => assert.strictEqual(actual, reference(each))),
-  { arbitrary: { runs: 1000 } }
+  { arbitrary: { runs: 1000 }, timeout: 60_000 }
 )

@@ -7,8 +7,8 @@ import type { Limits } from "@sluice/ai/ResilientModel"
 import type * as Journal from "@sluice/ai/testing/Journal"
 import * as Turn from "@sluice/ai/testing/Turn"
 import {
-  ask,
-  askInEarnest,
+  callModel,
+  callUntilReached,
   endings,
   type Method,
   methods,
@@ -17,31 +17,31 @@ import {
   settled,
   target,
   wireNames
-} from "./support.ts"
+} from "../support/wireCalls.ts"
 
-// Every fault over real sockets, on both wires, for whole answers and for streams: what the caller gets from one target, and
-// from two, and what the providers saw of it.
+// Every fault over real sockets, on both wires, for whole answers and streams, with one and two targets: the caller's result and
+// the requests of the providers.
 
-/** What becomes of a fault. */
+/** A fault and its expected results. */
 interface Row {
   readonly what: string
   readonly turn: Turn.Turn
-  /** Where it is a fault of only one kind of answer. */
+  /** Set if it is a fault of one method only. */
   readonly method?: Method
-  /** What the log calls it. */
+  /** Its type in the log. */
   readonly fault: string
-  /** What the error is that ends the call, if it does. */
+  /** The reason of the error, if the call fails. */
   readonly reason: AiError.AiErrorReason["_tag"]
-  /** How the provider saw it end. */
+  /** The ending of the request at the provider. */
   readonly ending: Journal.Entry["ending"]
   /**
-   * `again`: the same target may be asked again. `moves`: only another target may. `ends`: nobody is asked again. `paid`: the
-   * answer is asked for once more, at the same target.
+   * `again`: the same target can be called again. `moves`: only another target can. `ends`: the call ends. `reask`: the same
+   * target is re-asked once.
    */
-  readonly next: "again" | "moves" | "ends" | "paid"
-  /** What of the answer its consumer has by then. */
+  readonly next: "again" | "moves" | "ends" | "reask"
+  /** The text that the consumer has by then. */
   readonly text?: string
-  /** It is silent: the limit that notices it. */
+  /** The limit that ends a silent attempt. */
   readonly limits?: Limits
 }
 
@@ -97,37 +97,37 @@ const rows: ReadonlyArray<Row> = [
   ),
   server("status 503", Turn.status(503)),
   server("status 504", Turn.status(504)),
-  server("an overload, 503 or 529", Turn.refusal("overloaded")),
+  server("an overload with status 503 or 529", Turn.refusal("overloaded")),
   server("status 408", Turn.status(408)),
   server("status 409", Turn.status(409)),
   server("status 425", Turn.status(425)),
   { ...server("a rate limit", Turn.refusal("rateLimit")), reason: "RateLimitError", fault: "RateLimitError" },
   {
-    ...server("a key that is refused", Turn.refusal("key")),
+    ...server("a refused key", Turn.refusal("key")),
     reason: "AuthenticationError",
     fault: "AuthenticationError",
     next: "moves"
   },
   {
-    ...server("a quota that is used up", Turn.refusal("quota")),
+    ...server("an exhausted quota", Turn.refusal("quota")),
     reason: "QuotaExhaustedError",
     fault: "QuotaExhaustedError",
     next: "moves"
   },
   {
-    ...server("a model that it does not have", Turn.refusal("model")),
+    ...server("an unknown model", Turn.refusal("model")),
     reason: "InvalidRequestError",
     fault: "InvalidRequestError",
     next: "moves"
   },
   {
-    ...server("a prompt of wrong form", Turn.refusal("request")),
+    ...server("an invalid request", Turn.refusal("request")),
     reason: "InvalidRequestError",
     fault: "InvalidRequestError",
     next: "ends"
   },
   {
-    ...server("a prompt that it will not answer", Turn.refusal("contentPolicy")),
+    ...server("a content policy refusal", Turn.refusal("contentPolicy")),
     reason: "ContentPolicyError",
     fault: "ContentPolicyError",
     next: "ends"
@@ -146,15 +146,15 @@ const rows: ReadonlyArray<Row> = [
     fault: "NetworkError",
     ending: "reset"
   },
-  // ---------- answers that break off
+  // ---------- truncated answers
   truncated("a cut before any text", Turn.cut({ content: text, afterTokens: 0 })),
   truncated("a cut within the text", Turn.cut({ content: text, afterTokens: 2 }), { next: "ends", text: "one two" }),
-  truncated("all of the text, and no finish", Turn.noFinish(text), { next: "ends", text, ending: "complete" }),
-  truncated("half of a whole answer", Turn.cut({ content: text, afterTokens: 2 }), {
+  truncated("a complete text without a finish reason", Turn.noFinish(text), { next: "ends", text, ending: "complete" }),
+  truncated("a cut whole answer", Turn.cut({ content: text, afterTokens: 2 }), {
     method: "generateText",
     fault: "MalformedEvent"
   }),
-  // ---------- what cannot be read
+  // ---------- invalid answers
   truncated("a malformed event before any text", Turn.malformed({ content: text, afterTokens: 0 }), {
     fault: "MalformedEvent",
     ending: "complete"
@@ -179,7 +179,7 @@ const rows: ReadonlyArray<Row> = [
     fault: "InvalidRequestError",
     next: "moves"
   },
-  // ---------- errors within an answer whose status was 200
+  // ---------- errors in responses with status 200
   {
     ...server("an error before any text", Turn.error({ ...overloaded, content: text, afterTokens: 0 })),
     ending: "cut"
@@ -194,8 +194,8 @@ const rows: ReadonlyArray<Row> = [
   // ---------- silence
   ...silent("silence", Turn.hang()),
   ...silent("silence after the headers", Turn.hang({ headers: true })),
-  ...silent("signs of life, and no answer", Turn.hang({ headers: true, ping: "10 millis" })),
-  ...silent("a start that is too slow", Turn.delay(Turn.answer(text), "1 hour")),
+  ...silent("pings without an answer", Turn.hang({ headers: true, ping: "10 millis" })),
+  ...silent("a start that is too late", Turn.delay(Turn.answer(text), "1 hour")),
   {
     ...server("silence within the text", Turn.stall({ content: text, afterTokens: 2, ping: "10 millis" })),
     method: "streamText",
@@ -203,87 +203,88 @@ const rows: ReadonlyArray<Row> = [
     ending: "clientClosed",
     next: "ends",
     text: "one two",
-    limits: { idleTimeout: soon }
+    // Long enough that the text before the silence is in time on a busy machine.
+    limits: { idleTimeout: "600 millis" }
   },
   {
-    ...server("a text that never ends", Turn.answer("word ".repeat(100_000), { tokenMillis: 5 })),
+    ...server("an endless text", Turn.answer("word ".repeat(100_000), { tokenMillis: 5 })),
     fault: "AttemptTimeout",
     method: "generateText",
     ending: "clientClosed",
     limits: { attemptTimeout: soon }
   },
-  // ---------- answers of no use
+  // ---------- unusable answers
   {
-    ...server("an answer that is complete and empty", Turn.empty()),
+    ...server("an empty answer", Turn.empty()),
     reason: "InvalidOutputError",
     fault: "EmptyAnswer",
     ending: "complete",
-    next: "paid"
+    next: "reask"
   }
 ]
 
 for (const wire of wireNames) {
-  describe(`a fault over ${wire}'s wire`, () => {
+  describe(`faults over the ${wire} wire`, () => {
     for (const method of methods) {
       for (const row of rows) {
         if (row.method !== undefined && row.method !== method) continue
         if (row.fault === "AttemptTimeout" && method === "streamText") continue
 
-        /** Where the call ends with it. */
-        const ends = (told: { readonly error: AiError.AiError | undefined; readonly text: string }) => {
-          assert.strictEqual(told.error?.reason._tag, row.reason)
-          assert.strictEqual(told.text, row.text ?? "")
-          const rejection = AiRejection.fromAiError(told.error)
+        /** Checks a call that ends with the fault. */
+        const assertEnded = (result: { readonly error: AiError.AiError | undefined; readonly text: string }) => {
+          assert.strictEqual(result.error?.reason._tag, row.reason)
+          assert.strictEqual(result.text, row.text ?? "")
+          const rejection = AiRejection.fromAiError(result.error)
           const named: string | undefined = rejection._tag === "Some" ? rejection.value._tag : undefined
           assert.strictEqual(named, row.fault === row.reason ? undefined : row.fault)
         }
 
-        it.live(`${row.what}, ${method}: one target`, () =>
+        it.live(`${row.what} at a single target, ${method}`, () =>
           Effect.gen(function*() {
             const a = yield* provider([row.turn, Turn.answer("well")])
-            // A limit that is short for the fault would be short for the good answer too, on a machine that is busy.
+            // On a busy machine, the short limit of a silent fault could also end the good answer.
             const isSilent = row.limits !== undefined
             const model = resilient([target("A", wire, a, row.limits)], isSilent ? { retry: RetryPolicy.none } : {})
-            const told = yield* askInEarnest(method, model, [a])
-            const seen = yield* settled(a)
-            assert.strictEqual(seen[0]?.ending, row.ending)
+            const result = yield* callUntilReached(method, model, [a])
+            const requests = yield* settled(a)
+            assert.strictEqual(requests[0]?.ending, row.ending)
             const isOver = isSilent || row.next === "moves" || row.next === "ends"
             if (isOver) {
-              ends(told)
-              assert.deepStrictEqual(told.attempts, [row.fault])
-              assert.strictEqual(seen.length, 1)
+              assertEnded(result)
+              assert.deepStrictEqual(result.attempts, [row.fault])
+              assert.strictEqual(requests.length, 1)
               return
             }
-            assert.deepStrictEqual([told.error, told.text], [undefined, "well"])
-            assert.deepStrictEqual(told.attempts, [row.fault, "ok"])
-            assert.deepStrictEqual(endings(seen), [row.ending, "complete"])
-            const keys = seen.map(({ idempotencyKey }) => idempotencyKey)
+            assert.deepStrictEqual([result.error, result.text], [undefined, "well"])
+            assert.deepStrictEqual(result.attempts, [row.fault, "ok"])
+            assert.deepStrictEqual(endings(requests), [row.ending, "complete"])
+            const keys = requests.map(({ idempotencyKey }) => idempotencyKey)
             assert.isDefined(keys[0])
-            if (row.next === "paid") assert.notStrictEqual(keys[0], keys[1], "another question")
+            if (row.next === "reask") assert.notStrictEqual(keys[0], keys[1], "a re-ask has another key")
             else assert.strictEqual(keys[0], keys[1])
           }).pipe(Effect.scoped))
 
-        it.live(`${row.what}, ${method}: two targets`, () =>
+        it.live(`${row.what} at the first of two targets, ${method}`, () =>
           Effect.gen(function*() {
             const a = yield* provider([row.turn])
             const b = yield* provider([Turn.answer("well")])
             const model = resilient([target("A", wire, a, row.limits), target("B", wire, b)])
-            const told = yield* askInEarnest(method, model, [a], [b])
+            const result = yield* callUntilReached(method, model, [a], [b])
             const [atA, atB] = [yield* settled(a), yield* settled(b)]
             if (row.next === "ends") {
-              ends(told)
+              assertEnded(result)
               assert.deepStrictEqual([endings(atA), endings(atB)], [[row.ending], []])
               return
             }
-            if (row.next === "paid") {
-              // It is asked for once more where it was, and that is all: the second is a complete answer as well.
-              assert.strictEqual(told.error?.reason._tag, row.reason)
+            if (row.next === "reask") {
+              // The target is re-asked once and not again, since the second answer is empty too.
+              assert.strictEqual(result.error?.reason._tag, row.reason)
               assert.deepStrictEqual([endings(atA), endings(atB)], [[row.ending, row.ending], []])
               return
             }
-            assert.deepStrictEqual([told.error, told.text], [undefined, "well"])
-            assert.deepStrictEqual(told.attempts, [row.fault, "ok"])
-            assert.strictEqual(told.answeredBy?.target, "B")
+            assert.deepStrictEqual([result.error, result.text], [undefined, "well"])
+            assert.deepStrictEqual(result.attempts, [row.fault, "ok"])
+            assert.strictEqual(result.answeredBy?.target, "B")
             assert.deepStrictEqual([endings(atA), endings(atB)], [[row.ending], ["complete"]])
             assert.strictEqual(atA[0]?.idempotencyKey, atB[0]?.idempotencyKey)
           }).pipe(Effect.scoped))
@@ -293,22 +294,22 @@ for (const wire of wireNames) {
 }
 
 for (const wire of wireNames) {
-  describe(`what is no fault over ${wire}'s wire`, () => {
-    const good: ReadonlyArray<readonly [what: string, turn: Turn.Turn, finish: string]> = [
+  describe(`answers without a fault over the ${wire} wire`, () => {
+    const answers: ReadonlyArray<readonly [what: string, turn: Turn.Turn, finish: string]> = [
       ["an answer without its last event", Turn.answer(text, { done: false }), "stop"],
-      ["an answer that was cut by its length limit, and says so", Turn.answer(text, { finish: "length" }), "length"],
+      ["an answer with the finish reason length", Turn.answer(text, { finish: "length" }), "length"],
       ["an answer without token counts", Turn.answer(text, { usage: "none" }), "stop"],
-      ["a start that is slow", Turn.answer(text, { firstTokenMillis: 60 }), "stop"],
+      ["a slow start", Turn.answer(text, { firstTokenMillis: 60 }), "stop"],
       ["a pause within the text", Turn.stall({ content: text, duration: "60 millis" }), "stop"]
     ]
     for (const method of methods) {
-      for (const [what, turn, finish] of good) {
-        it.live(`${what}, ${method}`, () =>
+      for (const [what, turn, finish] of answers) {
+        it.live(`${what} is no fault, ${method}`, () =>
           Effect.gen(function*() {
             const a = yield* provider([turn])
-            const told = yield* Effect.provide(ask(method), resilient([target("A", wire, a)]))
-            assert.deepStrictEqual([told.text, told.finish, told.attempts], [text, finish, ["ok"]])
-            assert.strictEqual(told.answeredBy?.estimated, "usage" in turn)
+            const result = yield* Effect.provide(callModel(method), resilient([target("A", wire, a)]))
+            assert.deepStrictEqual([result.text, result.finish, result.attempts], [text, finish, ["ok"]])
+            assert.strictEqual(result.answeredBy?.estimated, "usage" in turn)
             assert.deepStrictEqual(endings(yield* settled(a)), ["complete"])
           }).pipe(Effect.scoped))
       }

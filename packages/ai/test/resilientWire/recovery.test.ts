@@ -6,10 +6,11 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiRejection from "@sluice/ai/AiRejection"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { ask, endings, methods, provider, resilient, settled, target, wireNames } from "./support.ts"
+import { waitForJournal } from "../support/provider.ts"
+import { callModel, endings, methods, provider, resilient, settled, target, wireNames } from "../support/wireCalls.ts"
 
-/** The real clock, which a test can put forward: so that what is open for a minute is open for as long as the test needs. */
-const clockAhead = Effect.map(Clock.Clock, (real) => {
+/** The real clock, which a test can advance. A circuit stays open until the test advances the clock. */
+const advancingClock = Effect.map(Clock.Clock, (real) => {
   let ahead = 0
   const clock: Clock.Clock = {
     currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe() + ahead,
@@ -20,7 +21,7 @@ const clockAhead = Effect.map(Clock.Clock, (real) => {
     monotonicTimeNanos: Effect.sync(() => real.monotonicTimeNanosUnsafe() + BigInt(ahead) * 1_000_000n),
     sleep: (duration) => real.sleep(duration)
   }
-  return { clock, putForward: (by: Duration.Input) => void (ahead += Duration.toMillis(Duration.fromInputUnsafe(by))) }
+  return { clock, advance: (by: Duration.Input) => void (ahead += Duration.toMillis(Duration.fromInputUnsafe(by))) }
 })
 
 const breaker = {
@@ -37,93 +38,99 @@ const circuits = Effect.flatMap(
 )
 
 for (const wire of wireNames) {
-  describe(`an outage over ${wire}'s wire`, () => {
+  describe(`outages over the ${wire} wire`, () => {
     for (const method of methods) {
-      it.live(`opens the circuit, is left alone, and ends with a probe, ${method}`, () =>
+      it.live(
+        `an outage opens the circuit, gets only probes, and ends with a successful probe, ${method}`,
+        () =>
+          Effect.gen(function*() {
+            const { clock, advance } = yield* advancingClock
+            // The first five requests fail.
+            const a = yield* provider(({ n }) =>
+              n <= 5 ? Turn.status(503) : Turn.answer("well", { firstTokenMillis: 20 })
+            )
+            const requests = Effect.map(a.journal, ({ length }) => length)
+
+            yield* Effect.gen(function*() {
+              for (let n = 1; n <= 3; n++) {
+                assert.deepStrictEqual((yield* callModel(method)).attempts, ["InternalProviderError"])
+              }
+              assert.deepStrictEqual(yield* circuits, ["Open"])
+
+              // Calls are refused with a Retry-After and without a request.
+              for (let n = 1; n <= 20; n++) {
+                const { error } = yield* callModel(method)
+                if (error?.reason._tag !== "RateLimitError") return assert.fail(error?.reason._tag)
+                assert.isAtMost(Duration.toMillis(error.reason.retryAfter ?? Duration.infinity), 60_000)
+                const rejection = Option.getOrThrow(AiRejection.fromAiError(error))
+                if (rejection._tag !== "CircuitOpen") return assert.fail(rejection._tag)
+                assert.deepStrictEqual([rejection.failures, rejection.calls], [3, 3])
+              }
+              assert.strictEqual(yield* requests, 3)
+
+              // One probe is admitted per open time. The first two fail.
+              for (const n of [4, 5]) {
+                advance("1 hour")
+                assert.deepStrictEqual((yield* callModel(method)).attempts, ["InternalProviderError"])
+                assert.deepStrictEqual((yield* callModel(method)).attempts, [])
+                assert.strictEqual(yield* requests, n)
+              }
+
+              // The provider has recovered. One of ten callers is the probe, and the others are refused until it succeeds.
+              advance("1 hour")
+              const results = yield* Effect.forEach(Array.from({ length: 10 }), () => callModel(method), {
+                concurrency: "unbounded"
+              })
+              assert.strictEqual(results.filter(({ text }) => text === "well").length, 1)
+              assert.strictEqual(yield* requests, 6)
+              assert.deepStrictEqual(yield* circuits, ["Closed"])
+              assert.strictEqual((yield* callModel(method)).text, "well")
+            }).pipe(
+              Effect.provide(resilient([target("A", wire, a, { breaker })], { retry: RetryPolicy.none })),
+              Effect.provideService(Clock.Clock, clock)
+            )
+            assert.strictEqual((yield* settled(a)).length, 7)
+          }).pipe(Effect.scoped),
+        20_000
+      )
+
+      it.live(`an outage fails no call if there is another target, ${method}`, () =>
         Effect.gen(function*() {
-          const { clock, putForward } = yield* clockAhead
-          // Down for its first five requests.
-          const a = yield* provider(({ n }) =>
-            n <= 5 ? Turn.status(503) : Turn.answer("well", { firstTokenMillis: 20 })
-          )
-          const requests = Effect.map(a.journal, ({ length }) => length)
-
-          yield* Effect.gen(function*() {
-            for (let n = 1; n <= 3; n++) {
-              assert.deepStrictEqual((yield* ask(method)).attempts, ["InternalProviderError"])
-            }
-            assert.deepStrictEqual(yield* circuits, ["Open"])
-
-            // Refused, with the time when to come back, and without a request.
-            for (let n = 1; n <= 20; n++) {
-              const { error } = yield* ask(method)
-              if (error?.reason._tag !== "RateLimitError") return assert.fail(error?.reason._tag)
-              assert.isAtMost(Duration.toMillis(error.reason.retryAfter ?? Duration.infinity), 60_000)
-              const rejection = Option.getOrThrow(AiRejection.fromAiError(error))
-              if (rejection._tag !== "CircuitOpen") return assert.fail(rejection._tag)
-              assert.deepStrictEqual([rejection.failures, rejection.calls], [3, 3])
-            }
-            assert.strictEqual(yield* requests, 3)
-
-            // One probe a minute, which fails twice.
-            for (const n of [4, 5]) {
-              putForward("1 hour")
-              assert.deepStrictEqual((yield* ask(method)).attempts, ["InternalProviderError"])
-              assert.deepStrictEqual((yield* ask(method)).attempts, [])
-              assert.strictEqual(yield* requests, n)
-            }
-
-            // It is well. Of ten callers one finds out, and the others are not let through until it has.
-            putForward("1 hour")
-            const told = yield* Effect.forEach(Array.from({ length: 10 }), () => ask(method), {
-              concurrency: "unbounded"
-            })
-            assert.strictEqual(told.filter(({ text }) => text === "well").length, 1)
-            assert.strictEqual(yield* requests, 6)
-            assert.deepStrictEqual(yield* circuits, ["Closed"])
-            assert.strictEqual((yield* ask(method)).text, "well")
-          }).pipe(
-            Effect.provide(resilient([target("A", wire, a, { breaker })], { retry: RetryPolicy.none })),
-            Effect.provideService(Clock.Clock, clock)
-          )
-          assert.strictEqual((yield* settled(a)).length, 7)
-        }).pipe(Effect.scoped))
-
-      it.live(`costs nobody an answer where there is another target, ${method}`, () =>
-        Effect.gen(function*() {
-          const { clock, putForward } = yield* clockAhead
+          const { clock, advance } = yield* advancingClock
           const a = yield* provider([Turn.answer("from A")])
           const b = yield* provider([Turn.answer("from B")])
           const requests = (of: typeof a) => Effect.map(of.journal, ({ length }) => length)
 
           yield* Effect.gen(function*() {
             yield* a.down
-            for (let n = 1; n <= 20; n++) assert.strictEqual((yield* ask(method)).text, "from B")
-            // Three calls found out; the others did not go there.
+            for (let n = 1; n <= 20; n++) assert.strictEqual((yield* callModel(method)).text, "from B")
+            // Three calls reach A and open its circuit. The others skip it.
             assert.deepStrictEqual([yield* requests(a), yield* requests(b)], [3, 20])
             assert.deepStrictEqual(yield* circuits, ["Open", "Closed"])
 
             yield* a.up
-            assert.strictEqual((yield* ask(method)).text, "from B")
-            putForward("1 hour")
-            for (let n = 1; n <= 5; n++) assert.strictEqual((yield* ask(method)).text, "from A")
+            assert.strictEqual((yield* callModel(method)).text, "from B")
+            advance("1 hour")
+            for (let n = 1; n <= 5; n++) assert.strictEqual((yield* callModel(method)).text, "from A")
             assert.deepStrictEqual([yield* requests(a), yield* requests(b)], [8, 21])
             assert.deepStrictEqual(yield* circuits, ["Closed", "Closed"])
           }).pipe(
             Effect.provide(resilient([target("A", wire, a, { breaker }), target("B", wire, b)])),
             Effect.provideService(Clock.Clock, clock)
           )
-        }).pipe(Effect.scoped))
+        }).pipe(Effect.scoped), 20_000)
     }
 
-    it.live("with a stream that breaks off counts as one: half an answer closes no circuit", () =>
+    it.live("cut streams open the circuit, although part of the answer arrived", () =>
       Effect.gen(function*() {
-        const { clock } = yield* clockAhead
+        const { clock } = yield* advancingClock
         const a = yield* provider([Turn.cut({ content: "one two three", afterTokens: 2 })])
         yield* Effect.gen(function*() {
-          for (let n = 1; n <= 3; n++) assert.deepStrictEqual((yield* ask("streamText")).attempts, ["TruncatedStream"])
+          for (let n = 1; n <= 3; n++) {
+            assert.deepStrictEqual((yield* callModel("streamText")).attempts, ["TruncatedStream"])
+          }
           assert.deepStrictEqual(yield* circuits, ["Open"])
-          assert.deepStrictEqual((yield* ask("streamText")).attempts, [])
+          assert.deepStrictEqual((yield* callModel("streamText")).attempts, [])
         }).pipe(
           Effect.provide(resilient([target("A", wire, a, { breaker })])),
           Effect.provideService(Clock.Clock, clock)
@@ -131,16 +138,13 @@ for (const wire of wireNames) {
         assert.strictEqual((yield* settled(a)).length, 3)
       }).pipe(Effect.scoped))
 
-    it.live("is not what an interruption says, nor a consumer that stops", () =>
+    it.live("interruptions and consumers that stop do not open the circuit", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.stall()])
-        const requests = Effect.map(a.journal, ({ length }) => length)
-        const arrives = (n: number): Effect.Effect<void> =>
-          Effect.flatMap(requests, (seen) => seen >= n ? Effect.void : Effect.andThen(Effect.sleep(2), arrives(n)))
         yield* Effect.gen(function*() {
           for (let n = 1; n <= 10; n++) {
-            const fiber = yield* Effect.forkChild(ask(n % 2 === 0 ? "generateText" : "streamText"))
-            yield* arrives(n)
+            const fiber = yield* Effect.forkChild(callModel(n % 2 === 0 ? "generateText" : "streamText"))
+            yield* waitForJournal(a, ({ length }) => length >= n)
             yield* Fiber.interrupt(fiber)
           }
           for (let n = 1; n <= 5; n++) {
@@ -152,18 +156,18 @@ for (const wire of wireNames) {
           }
           assert.deepStrictEqual(yield* circuits, ["Closed"])
         }).pipe(Effect.provide(resilient([target("A", wire, a, { breaker })])))
-        const seen = yield* settled(a)
-        assert.deepStrictEqual(endings(seen), Array.from({ length: 15 }, () => "clientClosed"))
+        const requests = yield* settled(a)
+        assert.deepStrictEqual(endings(requests), Array.from({ length: 15 }, () => "clientClosed"))
       }).pipe(Effect.scoped))
 
-    it.live("tries the least bad, if told to", () =>
+    it.live("whenAllOpen \"leastBad\" calls the target although its circuit is open", () =>
       Effect.gen(function*() {
-        const { clock } = yield* clockAhead
+        const { clock } = yield* advancingClock
         const a = yield* provider(({ n }) => n <= 3 ? Turn.status(503) : Turn.answer("well"))
         yield* Effect.gen(function*() {
-          for (let n = 1; n <= 3; n++) yield* ask("generateText")
+          for (let n = 1; n <= 3; n++) yield* callModel("generateText")
           assert.deepStrictEqual(yield* circuits, ["Open"])
-          for (const method of methods) assert.strictEqual((yield* ask(method)).text, "well")
+          for (const method of methods) assert.strictEqual((yield* callModel(method)).text, "well")
         }).pipe(
           Effect.provide(resilient([target("A", wire, a, { breaker })], {
             retry: RetryPolicy.none,

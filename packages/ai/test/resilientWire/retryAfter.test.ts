@@ -4,56 +4,56 @@ import * as AiRejection from "@sluice/ai/AiRejection"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 import * as Journal from "@sluice/ai/testing/Journal"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { isStreamed, wires } from "../support/wires.ts"
 import { json, rawServer, sse } from "../support/rawServer.ts"
-import { ask, endings, methods, provider, resilient, settled, target, wireNames } from "./support.ts"
+import { callModel, endings, methods, provider, resilient, settled, target, wireNames } from "../support/wireCalls.ts"
+import { isStreamed, wires } from "../support/wires.ts"
 
-// Attempts follow each other at once in these tests, so whatever a provider sees of a wait is what it asked for.
+// Retries have almost no delay in these tests, so that any delay a provider sees is its Retry-After.
 
-const wait = 80
-/** Timers of a millisecond's precision fire up to one early, and a date has no more than that. */
-const early = 2
+const delayMillis = 80
+/** A timer can fire up to 1 ms early, and a date is precise to 1 ms. */
+const toleranceMillis = 2
 
 interface Form {
   readonly what: string
   readonly headers?: () => { readonly [name: string]: string }
   readonly message?: string
-  /** How long it asks for, in milliseconds. */
-  readonly asks?: (sentAt: number) => number
+  /** The delay that it asks for, in milliseconds. */
+  readonly delayOf?: (sentAt: number) => number
 }
 
 const nextSecond = () => new Date(Math.ceil(Date.now() / 1000) * 1000)
 
 const forms: ReadonlyArray<Form> = [
-  { what: "retry-after-ms", headers: () => ({ "retry-after-ms": `${wait}` }) },
-  { what: "x-ms-retry-after-ms", headers: () => ({ "x-ms-retry-after-ms": `${wait}` }) },
-  { what: "retry-after, in broken seconds", headers: () => ({ "retry-after": `${wait / 1000}` }) },
-  { what: "retry-after, in whole seconds", headers: () => ({ "retry-after": "1" }), asks: () => 1000 },
+  { what: "retry-after-ms", headers: () => ({ "retry-after-ms": `${delayMillis}` }) },
+  { what: "x-ms-retry-after-ms", headers: () => ({ "x-ms-retry-after-ms": `${delayMillis}` }) },
+  { what: "retry-after in fractional seconds", headers: () => ({ "retry-after": `${delayMillis / 1000}` }) },
+  { what: "retry-after in whole seconds", headers: () => ({ "retry-after": "1" }), delayOf: () => 1000 },
   {
-    what: "retry-after, a date",
+    what: "retry-after as a date",
     headers: () => ({ "retry-after": nextSecond().toUTCString() }),
-    asks: (sentAt) => Math.ceil(sentAt / 1000) * 1000 - sentAt
+    delayOf: (sentAt) => Math.ceil(sentAt / 1000) * 1000 - sentAt
   },
   {
-    what: "a limit of OpenAI's that is used up",
-    headers: () => ({ "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": `${wait}ms` })
+    what: "an exhausted limit of OpenAI",
+    headers: () => ({ "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": `${delayMillis}ms` })
   },
   {
-    what: "a limit of Anthropic's that is used up",
+    what: "an exhausted limit of Anthropic",
     headers: () => ({
       "anthropic-ratelimit-requests-remaining": "0",
-      "anthropic-ratelimit-requests-reset": new Date(Date.now() + wait).toISOString()
+      "anthropic-ratelimit-requests-reset": new Date(Date.now() + delayMillis).toISOString()
     })
   },
-  { what: "words", message: `Rate limit reached. Please try again in ${wait}ms.` }
+  { what: "a delay in the error text", message: `Rate limit reached. Please try again in ${delayMillis}ms.` }
 ]
 
 for (const [at, wire] of wires.entries()) {
   const name = wireNames[at] ?? assert.fail("a wire without a name")
-  describe.concurrent(`Retry-After over ${name}'s wire is waited for`, () => {
-    for (const { asks = () => wait, headers, message = "Slow down", what } of forms) {
+  describe.concurrent(`Retry-After over the ${name} wire`, () => {
+    for (const { delayOf = () => delayMillis, headers, message = "Slow down", what } of forms) {
       for (const status of [429, 503]) {
-        it.live(`${what}, with ${status}`, () =>
+        it.live(`a retry waits for ${what} with status ${status}`, () =>
           Effect.gen(function*() {
             for (const method of methods) {
               const seen: Array<number> = []
@@ -63,31 +63,31 @@ for (const [at, wire] of wires.entries()) {
                 if (!isStreamed(body)) return json(response, 200, wire.whole("well"))
                 sse(response, wire.head + wire.delta("well") + wire.finish + wire.done)
               })
-              const told = yield* Effect.provide(ask(method), resilient([target("A", name, server)]))
-              assert.deepStrictEqual([told.text, told.log.steps.length], ["well", 2])
+              const result = yield* Effect.provide(callModel(method), resilient([target("A", name, server)]))
+              assert.deepStrictEqual([result.text, result.log.steps.length], ["well", 2])
               const [first = 0, second = 0] = seen
-              assert.isAtLeast(second - first, asks(first) - early)
+              assert.isAtLeast(second - first, delayOf(first) - toleranceMillis)
             }
-          }).pipe(Effect.scoped))
+          }).pipe(Effect.scoped), 30_000)
       }
     }
   })
 }
 
 for (const wire of wireNames) {
-  describe(`a provider over ${wire}'s wire that asks to be left alone`, () => {
-    it.live("is left alone, while another one answers", () =>
+  describe(`rate-limited providers over the ${wire} wire`, () => {
+    it.live("a rate-limited provider gets no calls while another one answers", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.refusal("rateLimit", { retryAfter: "1 minute" })])
         const b = yield* provider([Turn.answer("well")])
         yield* Effect.gen(function*() {
-          const first = yield* ask("generateText")
+          const first = yield* callModel("generateText")
           assert.deepStrictEqual(first.attempts, ["RateLimitError", "ok"])
           for (const method of methods) {
-            const told = yield* ask(method)
-            assert.strictEqual(told.answeredBy?.target, "B")
+            const result = yield* callModel(method)
+            assert.strictEqual(result.answeredBy?.target, "B")
             assert.deepStrictEqual(
-              told.log.steps.map((step) => step._tag === "Skipped" ? step.why : step.target),
+              result.log.steps.map((step) => step._tag === "Skipped" ? step.why : step.target),
               ["RateLimited", "B"]
             )
           }
@@ -96,15 +96,15 @@ for (const wire of wireNames) {
         assert.strictEqual((yield* settled(b)).length, 3)
       }).pipe(Effect.scoped))
 
-    it.live("is not waited for if that takes too long, and the caller is told how long", () =>
+    it.live("a Retry-After that is too long is not waited for and is in the error", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.refusal("rateLimit", { retryAfter: "1 hour" })])
         yield* Effect.gen(function*() {
-          const first = yield* ask("generateText")
+          const first = yield* callModel("generateText")
           if (first.error?.reason._tag !== "RateLimitError") return assert.fail(first.error?.reason._tag)
           assert.deepStrictEqual(RetryAfter.fromAiError(first.error), Duration.hours(1))
-          // And who asks again is refused, without a request.
-          const second = yield* ask("streamText")
+          // The next call is refused without a request.
+          const second = yield* callModel("streamText")
           if (second.error?.reason._tag !== "RateLimitError") return assert.fail(second.error?.reason._tag)
           assert.strictEqual(Option.getOrThrow(AiRejection.fromAiError(second.error))._tag, "NoTarget")
           assert.isAbove(Duration.toMinutes(RetryAfter.fromAiError(second.error) ?? Duration.zero), 50)
@@ -112,25 +112,28 @@ for (const wire of wireNames) {
         assert.deepStrictEqual(endings(yield* settled(a)), ["refused"])
       }).pipe(Effect.scoped))
 
-    it.live("is not waited for past the deadline", () =>
+    it.live("a Retry-After past the deadline is not waited for", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.refusal("rateLimit", { retryAfter: "30 seconds" })])
         for (const method of methods) {
-          const told = yield* Effect.provide(ask(method), resilient([target("A", wire, a)], { deadline: "20 seconds" }))
-          assert.strictEqual(told.error?.reason._tag, "RateLimitError")
-          assert.deepStrictEqual(told.attempts, ["RateLimitError"])
+          const result = yield* Effect.provide(
+            callModel(method),
+            resilient([target("A", wire, a)], { deadline: "20 seconds" })
+          )
+          assert.strictEqual(result.error?.reason._tag, "RateLimitError")
+          assert.deepStrictEqual(result.attempts, ["RateLimitError"])
         }
       }).pipe(Effect.scoped))
   })
 
-  describe(`limits that are enforced over ${wire}'s wire`, () => {
-    it.live("of requests: the rest goes elsewhere", () =>
+  describe(`provider limits over the ${wire} wire`, () => {
+    it.live("calls over the request limit go to the next target", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.answer("from A")], { limits: { requestsPerMinute: 2 } })
         const b = yield* provider([Turn.answer("from B")])
         const texts = yield* Effect.forEach(
           [...methods, ...methods, ...methods],
-          (method) => Effect.map(ask(method), ({ text }) => text)
+          (method) => Effect.map(callModel(method), ({ text }) => text)
         ).pipe(Effect.provide(resilient([target("A", wire, a), target("B", wire, b)])))
         assert.deepStrictEqual(texts, ["from A", "from A", "from B", "from B", "from B", "from B"])
         const seen = yield* settled(a)
@@ -138,31 +141,32 @@ for (const wire of wireNames) {
         assert.strictEqual((yield* settled(b)).length, 4)
       }).pipe(Effect.scoped))
 
-    it.live("of tokens: the next request waits as it is told, and is not too soon", () =>
+    it.live("a call over the token limit waits for its Retry-After", () =>
       Effect.gen(function*() {
         const usage = { inputTokens: 1, outputTokens: 6010 }
         const a = yield* provider([Turn.answer("long", { usage }), Turn.answer("short")], {
           limits: { tokensPerMinute: 6000 }
         })
-        const texts = yield* Effect.forEach(methods, (method) => Effect.map(ask(method), ({ text }) => text)).pipe(
-          Effect.provide(resilient([target("A", wire, a)]))
-        )
+        const texts = yield* Effect.forEach(methods, (method) => Effect.map(callModel(method), ({ text }) => text))
+          .pipe(
+            Effect.provide(resilient([target("A", wire, a)]))
+          )
         assert.deepStrictEqual(texts, ["long", "short"])
         const seen = yield* settled(a)
         assert.strictEqual(seen[1]?.limited, "tokens")
         assert.deepStrictEqual(Journal.soonerThanRetryAfter(seen), [])
-        assert.isAtLeast(Journal.gaps(seen)[1] ?? 0, (seen[1]?.retryAfterMillis ?? 1e9) - early)
+        assert.isAtLeast(Journal.gaps(seen)[1] ?? 0, (seen[1]?.retryAfterMillis ?? 1e9) - toleranceMillis)
       }).pipe(Effect.scoped))
 
-    it.live("of open requests: never reached where the target has the same", () =>
+    it.live("a target with the concurrency limit of its provider never exceeds it", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.answer("well", { firstTokenMillis: 5 })], { limits: { concurrent: 2 } })
-        const told = yield* Effect.forEach(
+        const results = yield* Effect.forEach(
           Array.from({ length: 20 }, (_, n) => methods[n % 2] ?? "streamText"),
-          (method, n) => ask(method, `prompt ${n}`),
+          (method, n) => callModel(method, `prompt ${n}`),
           { concurrency: "unbounded" }
         ).pipe(Effect.provide(resilient([target("A", wire, a, { backpressure: { capacity: 2, queue: 100 } })])))
-        assert.deepStrictEqual(told.map(({ attempts }) => attempts), told.map(() => ["ok"]))
+        assert.deepStrictEqual(results.map(({ attempts }) => attempts), results.map(() => ["ok"]))
         const seen = yield* settled(a)
         assert.deepStrictEqual([seen.length, Journal.maxOpen(seen)], [20, 2])
       }).pipe(Effect.scoped))

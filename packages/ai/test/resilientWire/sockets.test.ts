@@ -10,7 +10,7 @@ import type { AddressInfo, Socket } from "node:net"
 import process from "node:process"
 import { begin, isStreamed, type Wire, wires } from "../support/wires.ts"
 import {
-  ask,
+  callModel,
   endings,
   type Method,
   methods,
@@ -18,21 +18,21 @@ import {
   resilient,
   settled,
   target,
-  until,
+  waitUntil,
   type WireName,
   wireNames
-} from "./support.ts"
+} from "../support/wireCalls.ts"
 
-/** A provider that begins a stream and never ends it, never answers otherwise, and counts the sockets that it has. */
+/** A provider that starts streams and never ends them, sends nothing for whole answers, and counts its sockets. */
 interface Silent {
   readonly url: string
   readonly requests: () => number
   readonly open: () => number
-  /** When each request's connection was closed. */
+  /** The time at which the connection of each request closed. */
   readonly closedAt: ReadonlyArray<number>
 }
 
-const silentProvider = (wire: Wire, says: string): Effect.Effect<Silent, never, Scope.Scope> =>
+const silentProvider = (wire: Wire, output: string): Effect.Effect<Silent, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<Silent & { readonly server: Http.Server }>((resume) => {
@@ -44,7 +44,7 @@ const silentProvider = (wire: Wire, says: string): Effect.Effect<Silent, never, 
           request.setEncoding("utf8").on("data", (chunk: string) => body += chunk).on("end", () => {
             requests++
             response.on("close", () => closedAt.push(performance.now()))
-            if (isStreamed(body)) begin(response, wire.head + says)
+            if (isStreamed(body)) begin(response, wire.head + output)
           })
         })
         server.on("connection", (socket: Socket) => {
@@ -65,7 +65,7 @@ const silentProvider = (wire: Wire, says: string): Effect.Effect<Silent, never, 
     ({ server: _, ...silent }) => silent
   )
 
-const asked = (method: Method) =>
+const call = (method: Method) =>
   method === "generateText"
     ? Effect.asVoid(LanguageModel.generateText({ prompt: "hi" }))
     : Stream.runDrain(LanguageModel.streamText({ prompt: "hi" }))
@@ -77,11 +77,11 @@ const takeOne = LanguageModel.streamText({ prompt: "hi" }).pipe(Stream.filter(ha
 const median = (values: ReadonlyArray<number>): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 
-/** How a call ends before its answer does. Answers when it should have let go. */
+/** A way in which a call ends before its answer. `leave` returns the time at which the socket should close. */
 interface Way {
   readonly what: string
   readonly method: Method
-  readonly says?: boolean
+  readonly hasOutput?: boolean
   readonly limits: Pick<Options, keyof Limits | "deadline">
   readonly leave: (of: Silent) => Effect.Effect<number, unknown, LanguageModel.LanguageModel>
 }
@@ -92,13 +92,13 @@ const limit = `${limitMillis} millis` as const
 const failsAfterLimit = (method: Method) =>
   Effect.suspend(() => {
     const due = performance.now() + limitMillis
-    return Effect.as(Effect.flip(asked(method)), due)
+    return Effect.as(Effect.flip(call(method)), due)
   })
 
 const ways: ReadonlyArray<Way> = [
   ...methods.flatMap((method): ReadonlyArray<Way> => [
     {
-      what: "a timeout of the attempt",
+      what: "an attempt timeout",
       method,
       limits: { attemptTimeout: limit },
       leave: () => failsAfterLimit(method)
@@ -111,8 +111,8 @@ const ways: ReadonlyArray<Way> = [
       leave: (of) =>
         Effect.gen(function*() {
           const before = of.requests()
-          const fiber = yield* Effect.forkChild(asked(method))
-          yield* until(() => of.requests() > before, "the request")
+          const fiber = yield* Effect.forkChild(call(method))
+          yield* waitUntil(() => of.requests() > before, "the request")
           const at = performance.now()
           yield* Fiber.interrupt(fiber)
           return at
@@ -120,15 +120,15 @@ const ways: ReadonlyArray<Way> = [
     }
   ]),
   {
-    what: "no first token",
+    what: "a missing first token",
     method: "streamText",
     limits: { firstTokenTimeout: limit },
     leave: () => failsAfterLimit("streamText")
   },
   {
-    what: "silence within the answer",
+    what: "an idle timeout",
     method: "streamText",
-    says: true,
+    hasOutput: true,
     limits: { idleTimeout: limit },
     leave: () =>
       Effect.suspend(() => {
@@ -145,7 +145,7 @@ const ways: ReadonlyArray<Way> = [
   {
     what: "a consumer that stops",
     method: "streamText",
-    says: true,
+    hasOutput: true,
     limits: {},
     leave: () => Effect.map(takeOne, () => performance.now())
   }
@@ -153,23 +153,23 @@ const ways: ReadonlyArray<Way> = [
 
 for (const [at, wire] of wires.entries()) {
   const name = wireNames[at] ?? assert.fail("a wire without a name")
-  describe(`the provider over ${name}'s wire sees the socket close within 100 ms of`, () => {
-    for (const { leave, limits, method, says, what } of ways) {
-      it.live(`${what}, ${method}`, () =>
+  describe(`sockets of abandoned calls over the ${name} wire`, () => {
+    for (const { leave, limits, method, hasOutput, what } of ways) {
+      it.live(`the socket closes within 2 s of ${what}, ${method}`, () =>
         Effect.gen(function*() {
-          const silent = yield* silentProvider(wire, says === true ? wire.delta("one") : "")
+          const silent = yield* silentProvider(wire, hasOutput === true ? wire.delta("one") : "")
           const model = resilient([target("A", name, silent, { breaker: false })], {
             retry: RetryPolicy.none,
             ...limits
           })
-          // The machine may be busy with something else at one time; not at most of them. Then a limit may also pass before
-          // there is a connection: of that there is nothing to see.
+          // The median leaves out rounds in which the machine was busy. A limit that passes before there is a connection
+          // shows nothing, so that round is repeated.
           const late: Array<number> = []
           yield* Effect.gen(function*() {
             for (let n = 1; n <= 20 && late.length < 5; n++) {
               const before = silent.closedAt.length
               const due = yield* leave(silent)
-              yield* until(
+              yield* waitUntil(
                 () => silent.closedAt.length === silent.requests() && silent.open() === 0,
                 "every socket closed"
               )
@@ -178,13 +178,13 @@ for (const [at, wire] of wires.entries()) {
             }
           }).pipe(Effect.provide(model))
           assert.strictEqual(late.length, 5)
-          assert.isBelow(median(late), 100)
-        }).pipe(Effect.scoped), 30_000)
+          assert.isBelow(median(late), 2_000)
+        }).pipe(Effect.scoped), 60_000)
     }
   })
 
-  describe(`after 1,000 timeouts and aborts over ${name}'s wire`, () => {
-    it.live("no socket is open, at either end", () =>
+  describe(`1,000 timeouts and aborts over the ${name} wire`, () => {
+    it.live("no socket stays open at either end", () =>
       Effect.gen(function*() {
         const tcp = () => process.getActiveResourcesInfo().filter((resource) => resource === "TCPSocketWrap").length
         const silent = yield* silentProvider(wire, wire.delta("one"))
@@ -192,7 +192,7 @@ for (const [at, wire] of wires.entries()) {
         const limited = Effect.provide(
           Effect.forEach(
             Array.from({ length: 400 }, (_, n) => methods[n % 2] ?? "streamText"),
-            (method) => Effect.flip(asked(method)),
+            (method) => Effect.flip(call(method)),
             { concurrency: 50, discard: true }
           ),
           resilient([target("A", name, silent, { breaker: false })], {
@@ -201,7 +201,7 @@ for (const [at, wire] of wires.entries()) {
             attemptTimeout: "15 millis"
           })
         )
-        // Left at any moment: while it connects, before the headers, within the answer.
+        // The calls end at any moment: while connecting, before the headers, within the answer.
         const left = Effect.provide(
           Effect.forEach(
             Array.from({ length: 600 }, (_, n) => n),
@@ -209,7 +209,7 @@ for (const [at, wire] of wires.entries()) {
               n % 3 === 0
                 ? takeOne
                 : Effect.gen(function*() {
-                  const fiber = yield* Effect.forkChild(asked(n % 3 === 1 ? "generateText" : "streamText"))
+                  const fiber = yield* Effect.forkChild(call(n % 3 === 1 ? "generateText" : "streamText"))
                   yield* n % 5 === 0 ? Effect.yieldNow : Effect.sleep(n % 20)
                   yield* Fiber.interrupt(fiber)
                   assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
@@ -219,14 +219,14 @@ for (const [at, wire] of wires.entries()) {
           resilient([target("A", name, silent, { breaker: false })])
         )
         yield* Effect.all([limited, left], { concurrency: 2 })
-        yield* until(() => silent.open() === 0 && tcp() <= before, "every socket closed")
+        yield* waitUntil(() => silent.open() === 0 && tcp() <= before, "every socket closed")
         assert.strictEqual(silent.closedAt.length, silent.requests())
         assert.isAtLeast(silent.requests(), 200)
-      }).pipe(Effect.scoped), 60_000)
+      }).pipe(Effect.scoped), 90_000)
   })
 }
 
-/** Who is asked by which wire. */
+/** The wires of three targets. */
 const mixes: ReadonlyArray<readonly [a: WireName, b: WireName, c: WireName]> = [
   ["openai", "anthropic", "openai"],
   ["anthropic", "openai", "anthropic"]
@@ -239,45 +239,50 @@ const timed = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<readonly [m
   })
 
 describe("three targets that hang", () => {
-  it.live("a deadline of 5 s holds to 0.2 s, and every socket is closed", () =>
-    Effect.gen(function*() {
-      const runs = yield* Effect.forEach(
-        mixes.flatMap((mix) => methods.map((method) => ({ mix, method }))),
-        ({ method, mix }) =>
-          Effect.gen(function*() {
-            const hang = [Turn.hang({ headers: true, ping: "1 second" })]
-            const [a, b, c] = [yield* provider(hang), yield* provider(hang), yield* provider(hang)]
-            const limits = { firstTokenTimeout: "2 seconds", attemptTimeout: "2 seconds" } as const
-            const model = resilient(
-              [target("A", mix[0], a, limits), target("B", mix[1], b, limits), target("C", mix[2], c, limits)],
-              { deadline: "5 seconds" }
-            )
-            // A timer that does nothing else shows how late this machine is.
-            const [[elapsed, told], [slept]] = yield* Effect.provide(
-              Effect.all([timed(ask(method)), timed(Effect.sleep("5 seconds"))], { concurrency: 2 }),
-              model
-            )
-            return { elapsed, late: elapsed - Math.max(5_000, slept), told, providers: [a, b, c] }
-          }),
-        { concurrency: "unbounded" }
-      )
-      for (const { elapsed, late, providers, told } of runs) {
-        const rejection = Option.getOrThrow(AiRejection.fromAiError(told.error))
-        assert.strictEqual(rejection._tag, "DeadlineExceeded")
-        assert.isAtLeast(elapsed, 4_990)
-        assert.isBelow(late, 200)
-        assert.deepStrictEqual(told.log.steps.map((step) => step.target), ["A", "B", "C"])
-        for (const each of providers) assert.deepStrictEqual(endings(yield* settled(each)), ["clientClosed"])
-      }
-    }).pipe(Effect.scoped), 20_000)
+  it.live(
+    "a deadline of 5 s ends the call less than 2 s late, and every socket is closed",
+    () =>
+      Effect.gen(function*() {
+        const runs = yield* Effect.forEach(
+          mixes.flatMap((mix) => methods.map((method) => ({ mix, method }))),
+          ({ method, mix }) =>
+            Effect.gen(function*() {
+              const hang = [Turn.hang({ headers: true, ping: "1 second" })]
+              const [a, b, c] = [yield* provider(hang), yield* provider(hang), yield* provider(hang)]
+              const limits = { firstTokenTimeout: "2 seconds", attemptTimeout: "2 seconds" } as const
+              const model = resilient(
+                [target("A", mix[0], a, limits), target("B", mix[1], b, limits), target("C", mix[2], c, limits)],
+                { deadline: "5 seconds" }
+              )
+              // A plain timer shows how late the machine is.
+              const [[elapsed, result], [slept]] = yield* Effect.provide(
+                Effect.all([timed(callModel(method)), timed(Effect.sleep("5 seconds"))], { concurrency: 2 }),
+                model
+              )
+              return { elapsed, late: elapsed - Math.max(5_000, slept), result, providers: [a, b, c] }
+            }),
+          { concurrency: "unbounded" }
+        )
+        for (const { elapsed, late, providers, result } of runs) {
+          const rejection = Option.getOrThrow(AiRejection.fromAiError(result.error))
+          assert.strictEqual(rejection._tag, "DeadlineExceeded")
+          assert.isAtLeast(elapsed, 4_990)
+          assert.isBelow(late, 2_000)
+          assert.deepStrictEqual(result.log.steps.map((step) => step.target), ["A", "B", "C"])
+          for (const each of providers) assert.deepStrictEqual(endings(yield* settled(each)), ["clientClosed"])
+        }
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })
 
-describe("a timer that is early by the clock, as Node's are after a busy moment", () => {
+// Node's timers can fire early by the clock after a busy moment.
+describe("timers that fire early", () => {
   for (const method of methods) {
-    it.live(`does not make the deadline a fault that may be retried, ${method}`, () =>
+    it.live(`a timer that fires early does not make an exceeded deadline retryable, ${method}`, () =>
       Effect.gen(function*() {
         const real = yield* Clock.Clock
-        const hasty: Clock.Clock = {
+        const earlyClock: Clock.Clock = {
           currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe(),
           currentTimeMillis: real.currentTimeMillis,
           currentTimeNanosUnsafe: () => real.currentTimeNanosUnsafe(),
@@ -287,13 +292,13 @@ describe("a timer that is early by the clock, as Node's are after a busy moment"
           sleep: (duration) => real.sleep(Duration.max(Duration.zero, Duration.subtract(duration, Duration.millis(20))))
         }
         const a = yield* provider([Turn.hang({ headers: true })])
-        const told = yield* ask(method).pipe(
+        const result = yield* callModel(method).pipe(
           Effect.provide(resilient([target("A", "openai", a)], { deadline: "300 millis" })),
-          Effect.provideService(Clock.Clock, hasty)
+          Effect.provideService(Clock.Clock, earlyClock)
         )
-        const rejection = Option.getOrThrow(AiRejection.fromAiError(told.error))
+        const rejection = Option.getOrThrow(AiRejection.fromAiError(result.error))
         assert.strictEqual(rejection._tag, "DeadlineExceeded")
-        assert.deepStrictEqual(told.attempts, ["DeadlineExceeded"])
+        assert.deepStrictEqual(result.attempts, ["DeadlineExceeded"])
       }).pipe(Effect.scoped))
   }
 })

@@ -10,8 +10,8 @@ import { official, officialStream } from "../support/provider.ts"
 import { rawServer } from "../support/rawServer.ts"
 import { begin, wires } from "../support/wires.ts"
 import {
-  ask,
-  askInEarnest,
+  callModel,
+  callUntilReached,
   endings,
   methods,
   other,
@@ -19,41 +19,45 @@ import {
   resilient,
   settled,
   target,
-  until,
+  waitUntil,
   wireNames
-} from "./support.ts"
+} from "../support/wireCalls.ts"
 
 const text = "one two three four"
 const overloaded = { type: "overloaded_error", message: "Overloaded", content: text }
 
 for (const wire of wireNames) {
   describe(`three targets, ${wire} first`, () => {
-    it.live("A is overloaded within a 200, B hangs, C answers: C's answer alone, and A's and B's sockets are closed", () =>
-      Effect.gen(function*() {
-        for (const method of methods) {
-          const a = yield* provider([Turn.error({ ...overloaded, afterTokens: 0 })])
-          const b = yield* provider([Turn.hang({ headers: true, ping: "10 millis" })])
-          const c = yield* provider([Turn.answer("from C")])
-          const isStream = method === "streamText"
-          const limits = isStream
-            ? { firstTokenTimeout: "80 millis" } as const
-            : { attemptTimeout: "80 millis" } as const
-          const model = resilient([target("A", wire, a), target("B", other(wire), b, limits), target("C", wire, c)])
-          const told = yield* askInEarnest(method, model, [a, b, c])
-          assert.deepStrictEqual([told.error, told.text], [undefined, "from C"])
-          assert.deepStrictEqual(told.attempts, [
-            "InternalProviderError",
-            isStream ? "FirstTokenTimeout" : "AttemptTimeout",
-            "ok"
-          ])
-          assert.deepStrictEqual([told.answeredBy?.target, told.answeredBy?.attempts], ["C", 3])
-          const seen = [yield* settled(a), yield* settled(b), yield* settled(c)].map(endings)
-          assert.deepStrictEqual(seen, [["cut"], ["clientClosed"], ["complete"]])
-        }
-      }).pipe(Effect.scoped))
+    it.live(
+      "if A is overloaded within a 200 and B hangs, the caller gets only C's answer, and the sockets of A and B are closed",
+      () =>
+        Effect.gen(function*() {
+          for (const method of methods) {
+            const a = yield* provider([Turn.error({ ...overloaded, afterTokens: 0 })])
+            const b = yield* provider([Turn.hang({ headers: true, ping: "10 millis" })])
+            const c = yield* provider([Turn.answer("from C")])
+            const isStream = method === "streamText"
+            const limits = isStream
+              ? { firstTokenTimeout: "80 millis" } as const
+              : { attemptTimeout: "80 millis" } as const
+            const model = resilient([target("A", wire, a), target("B", other(wire), b, limits), target("C", wire, c)])
+            const result = yield* callUntilReached(method, model, [a, b, c])
+            assert.deepStrictEqual([result.error, result.text], [undefined, "from C"])
+            assert.deepStrictEqual(result.attempts, [
+              "InternalProviderError",
+              isStream ? "FirstTokenTimeout" : "AttemptTimeout",
+              "ok"
+            ])
+            assert.deepStrictEqual([result.answeredBy?.target, result.answeredBy?.attempts], ["C", 3])
+            const seen = [yield* settled(a), yield* settled(b), yield* settled(c)].map(endings)
+            assert.deepStrictEqual(seen, [["cut"], ["clientClosed"], ["complete"]])
+          }
+        }).pipe(Effect.scoped),
+      20_000
+    )
   })
 
-  describe(`a stream over ${wire}'s wire that breaks after some of it was handed on`, () => {
+  describe(`streams over the ${wire} wire that fail after output`, () => {
     const broken: ReadonlyArray<readonly [what: string, turn: Turn.Turn]> = [
       ["is cut", Turn.cut({ content: text, afterTokens: 2 })],
       ["has an error", Turn.error({ ...overloaded, afterTokens: 2 })],
@@ -61,7 +65,7 @@ for (const wire of wireNames) {
       ["has no finish", Turn.noFinish("one two")]
     ]
     for (const [what, turn] of broken) {
-      it.live(`${what}: it begins anew elsewhere if told to, and the consumer is told`, () =>
+      it.live(`a stream that ${what} restarts at the next target and emits a restart part`, () =>
         Effect.gen(function*() {
           const a = yield* provider([turn])
           const b = yield* provider([Turn.answer("all of it")])
@@ -86,21 +90,21 @@ for (const wire of wireNames) {
     }
   })
 
-  describe(`a target over ${wire}'s wire`, () => {
-    it.live("that redirects: nobody goes there", () =>
+  describe(`targets over the ${wire} wire`, () => {
+    it.live("a redirect is not followed", () =>
       Effect.gen(function*() {
         const elsewhere = yield* provider([Turn.answer("caught")])
         const path = wire === "openai" ? "chat/completions" : "messages"
         const a = yield* provider([Turn.redirect(`${elsewhere.url}/${path}`)])
         for (const method of methods) {
-          const { error, text } = yield* Effect.provide(ask(method), resilient([target("A", wire, a)]))
+          const { error, text } = yield* Effect.provide(callModel(method), resilient([target("A", wire, a)]))
           assert.strictEqual(text, "")
           assert.include(error?.message, "Redirects are not followed")
         }
         assert.deepStrictEqual(yield* elsewhere.journal, [])
       }).pipe(Effect.scoped))
 
-    it.live("with too small a context: one with a larger one is asked, and none with a smaller", () =>
+    it.live("a prompt that is too long moves only to a target with a larger context", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.refusal("contextLength")])
         const small = yield* provider([Turn.answer("from a small one")])
@@ -108,7 +112,7 @@ for (const wire of wireNames) {
         const first = target("A", wire, a, { contextTokens: 8_000 })
         for (const method of methods) {
           const moved = yield* Effect.provide(
-            ask(method),
+            callModel(method),
             resilient([
               first,
               target("small", wire, small, { contextTokens: 4_000 }),
@@ -116,7 +120,7 @@ for (const wire of wireNames) {
             ])
           )
           assert.deepStrictEqual([moved.error, moved.text], [undefined, "from a large one"])
-          const alone = yield* Effect.provide(ask(method), resilient([first, target("untold", wire, small)]))
+          const alone = yield* Effect.provide(callModel(method), resilient([first, target("unknown", wire, small)]))
           assert.strictEqual(alone.error?.reason._tag, "InvalidRequestError")
           assert.deepStrictEqual(alone.attempts, ["InvalidRequestError"])
         }
@@ -124,12 +128,12 @@ for (const wire of wireNames) {
         assert.strictEqual((yield* settled(a)).length, 4)
       }).pipe(Effect.scoped))
 
-    it.live("whose key is refused: other keys are in use, and it is not tried again", () =>
+    it.live("a refused key is not used again, and other keys are used instead", () =>
       Effect.gen(function*() {
         const a = yield* provider([Turn.refusal("key")])
         const b = yield* provider([Turn.answer("from B")])
         yield* Effect.gen(function*() {
-          for (const method of [...methods, ...methods]) assert.strictEqual((yield* ask(method)).text, "from B")
+          for (const method of [...methods, ...methods]) assert.strictEqual((yield* callModel(method)).text, "from B")
         }).pipe(
           Effect.provide(resilient([
             target("A1", wire, a, { credential: "team" }),
@@ -142,18 +146,18 @@ for (const wire of wireNames) {
       }).pipe(Effect.scoped))
   })
 
-  describe(`a conversation that begins over ${wire}'s wire`, () => {
-    it.live("goes on over the other one and comes back, with all that was said", () =>
+  describe(`conversations that begin over the ${wire} wire`, () => {
+    it.live("a conversation continues over the other wire and back with all its messages", () =>
       Effect.gen(function*() {
-        const heard: Array<ReadonlyArray<string>> = []
+        const received: Array<ReadonlyArray<string>> = []
         const answer = (name: string): LoopbackProvider.Answer => ({ messages }) =>
           Effect.sync(() => {
-            heard.push(messages.map(({ content }) => content))
+            received.push(messages.map(({ content }) => content))
             return { text: `${name} says ${messages.length}` }
           })
         const a = yield* provider(({ n }) => n === 2 ? Turn.status(503) : undefined, { answer: answer("A") })
         const b = yield* provider([Turn.answer()], { answer: answer("B") })
-        const said = yield* Effect.gen(function*() {
+        const answers = yield* Effect.gen(function*() {
           const chat = yield* Chat.empty
           const first = yield* chat.generateText({ prompt: "first" })
           const parts = yield* Stream.runCollect(chat.streamText({ prompt: "second" }))
@@ -161,57 +165,61 @@ for (const wire of wireNames) {
           const third = yield* chat.generateText({ prompt: "third" })
           return [first.text, second, third.text]
         }).pipe(Effect.provide(resilient([target("A", wire, a), target("B", other(wire), b)])))
-        assert.deepStrictEqual(said, ["A says 1", "B says 3", "A says 5"])
-        assert.deepStrictEqual(heard.at(-1), ["first", "A says 1", "second", "B says 3", "third"])
+        assert.deepStrictEqual(answers, ["A says 1", "B says 3", "A says 5"])
+        assert.deepStrictEqual(received.at(-1), ["first", "A says 1", "second", "B says 3", "third"])
         assert.deepStrictEqual((yield* settled(a)).map((entry) => entry.wire), [wire, wire, wire])
         assert.deepStrictEqual((yield* settled(b)).map((entry) => entry.wire), [other(wire)])
       }).pipe(Effect.scoped))
 
-    it.live("calls a tool once, however often it was asked for, and hands its result to the other one", () =>
-      Effect.gen(function*() {
-        const Weather = Tool.make("weather", {
-          parameters: Schema.Struct({ city: Schema.String }),
-          success: Schema.String
-        })
-        const toolkit = Toolkit.make(Weather)
-        for (const method of methods) {
-          let runs = 0
-          const handlers = toolkit.toLayer({ weather: ({ city }) => Effect.sync(() => `${city}: rain, ${++runs}`) })
-          const a = yield* provider([
-            Turn.status(503),
-            Turn.error({ ...overloaded, afterTokens: 0 }),
-            Turn.toolCall("weather", { city: "Oslo" }),
-            Turn.status(500)
-          ])
-          const b = yield* provider([Turn.status(503), Turn.status(503), Turn.answer("Take an umbrella")])
-          const [first, second] = yield* Effect.gen(function*() {
-            const chat = yield* Chat.empty
-            const tools = yield* toolkit
-            const parts = method === "generateText"
-              ? (yield* chat.generateText({ prompt: "Oslo?", toolkit: tools })).content
-              : yield* Stream.runCollect(chat.streamText({ prompt: "Oslo?", toolkit: tools }))
-            const results = (parts as ReadonlyArray<Response.AnyPart>).flatMap((part) =>
-              part.type === "tool-result" && part.preliminary !== true ? [part.result] : []
+    it.live(
+      "a tool runs once despite retries, and its result is sent over the other wire",
+      () =>
+        Effect.gen(function*() {
+          const Weather = Tool.make("weather", {
+            parameters: Schema.Struct({ city: Schema.String }),
+            success: Schema.String
+          })
+          const toolkit = Toolkit.make(Weather)
+          for (const method of methods) {
+            let runs = 0
+            const handlers = toolkit.toLayer({ weather: ({ city }) => Effect.sync(() => `${city}: rain, ${++runs}`) })
+            const a = yield* provider([
+              Turn.status(503),
+              Turn.error({ ...overloaded, afterTokens: 0 }),
+              Turn.toolCall("weather", { city: "Oslo" }),
+              Turn.status(500)
+            ])
+            const b = yield* provider([Turn.status(503), Turn.status(503), Turn.answer("Take an umbrella")])
+            const [first, second] = yield* Effect.gen(function*() {
+              const chat = yield* Chat.empty
+              const tools = yield* toolkit
+              const parts = method === "generateText"
+                ? (yield* chat.generateText({ prompt: "Oslo?", toolkit: tools })).content
+                : yield* Stream.runCollect(chat.streamText({ prompt: "Oslo?", toolkit: tools }))
+              const results = (parts as ReadonlyArray<Response.AnyPart>).flatMap((part) =>
+                part.type === "tool-result" && part.preliminary !== true ? [part.result] : []
+              )
+              return [results, (yield* chat.generateText({ prompt: [], toolkit: tools })).text]
+            }).pipe(
+              Effect.provide(Layer.mergeAll(
+                resilient([target("A", wire, a), target("B", other(wire), b)], {
+                  retry: RetryPolicy.constant({ baseDelay: "1 milli", jitter: "none", maxAttempts: 10 })
+                }),
+                handlers
+              ))
             )
-            return [results, (yield* chat.generateText({ prompt: [], toolkit: tools })).text]
-          }).pipe(
-            Effect.provide(Layer.mergeAll(
-              resilient([target("A", wire, a), target("B", other(wire), b)], {
-                retry: RetryPolicy.constant({ baseDelay: "1 milli", jitter: "none", maxAttempts: 10 })
-              }),
-              handlers
-            ))
-          )
-          assert.deepStrictEqual([first, second, runs], [["Oslo: rain, 1"], "Take an umbrella", 1])
-        }
-      }).pipe(Effect.scoped))
+            assert.deepStrictEqual([first, second, runs], [["Oslo: rain, 1"], "Take an umbrella", 1])
+          }
+        }).pipe(Effect.scoped),
+      20_000
+    )
   })
 }
 
 for (const [at, wire] of wires.entries()) {
   const name = wireNames[at] ?? assert.fail("a wire without a name")
-  describe(`a connection over ${name}'s wire that is reset`, () => {
-    it.live("after some of a stream was handed on: a network error, and nobody else is asked", () =>
+  describe(`reset connections over the ${name} wire`, () => {
+    it.live("a reset after output is a network error, and no other target is called", () =>
       Effect.gen(function*() {
         let reset: (() => void) | undefined
         const a = yield* rawServer((response) => {
@@ -234,7 +242,7 @@ for (const [at, wire] of wires.entries()) {
         assert.deepStrictEqual(yield* b.journal, [])
       }).pipe(Effect.scoped))
 
-    it.live("before anything of a stream was handed on: the next answer is all there is", () =>
+    it.live("a reset before output moves to the next target, and the consumer gets only its answer", () =>
       Effect.gen(function*() {
         let sockets = 0
         const a = yield* rawServer((response) => {
@@ -243,20 +251,23 @@ for (const [at, wire] of wires.entries()) {
           setTimeout(() => response.socket?.resetAndDestroy(), 5)
         })
         const b = yield* provider([Turn.answer("from B")])
-        const told = yield* Effect.provide(ask("streamText"), resilient([target("A", name, a), target("B", name, b)]))
-        assert.deepStrictEqual([told.text, told.attempts], ["from B", ["NetworkError", "ok"]])
-        yield* until(() => sockets === 1, "the socket closed")
+        const result = yield* Effect.provide(
+          callModel("streamText"),
+          resilient([target("A", name, a), target("B", name, b)])
+        )
+        assert.deepStrictEqual([result.text, result.attempts], ["from B", ["NetworkError", "ok"]])
+        yield* waitUntil(() => sockets === 1, "the socket is closed")
       }).pipe(Effect.scoped))
   })
 }
 
-describe("a stream that is cut", () => {
-  it.live("is an answer to the official client, and TruncatedStream to ours", () =>
+describe("cut streams", () => {
+  it.live("a cut stream is an answer for the official client and a TruncatedStream for ours", () =>
     Effect.gen(function*() {
       const a = yield* provider([Turn.cut({ content: text, afterTokens: 2 })])
       const theirs = yield* Effect.result(officialStream(official(a), "hi"))
       assert.deepStrictEqual([theirs._tag, theirs._tag === "Success" && theirs.success], ["Success", "one two"])
-      const ours = yield* Effect.provide(ask("streamText"), resilient([target("A", "openai", a)]))
+      const ours = yield* Effect.provide(callModel("streamText"), resilient([target("A", "openai", a)]))
       const rejection = AiRejection.fromAiError(ours.error)
       assert.strictEqual(rejection._tag === "Some" && rejection.value._tag, "TruncatedStream")
       assert.deepStrictEqual(endings(yield* settled(a)), ["cut", "cut"])

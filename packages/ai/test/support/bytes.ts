@@ -2,21 +2,22 @@ import { Effect, Layer, Stream } from "effect"
 import { type AiError, LanguageModel, type Response as AiResponse, Tool, Toolkit } from "effect/ai"
 import { HttpClient, HttpClientResponse } from "effect/http"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
+import { unusedHandler } from "./tools.ts"
 
 const encoder = new TextEncoder()
 
-/** A transport over which exactly these pieces arrive, one by one. */
+/** A transport that delivers exactly these chunks, one at a time. */
 const transport = (chunks: ReadonlyArray<string | Uint8Array>) =>
   Layer.succeed(
     HttpClient.HttpClient,
     HttpClient.make((request) =>
       Effect.sync(() => {
-        const pieces = chunks.map((chunk) => typeof chunk === "string" ? encoder.encode(chunk) : chunk)
+        const remaining = chunks.map((chunk) => typeof chunk === "string" ? encoder.encode(chunk) : chunk)
         const body = new ReadableStream<Uint8Array>({
           pull(controller) {
-            const piece = pieces.shift()
-            if (piece === undefined) controller.close()
-            else controller.enqueue(piece)
+            const chunk = remaining.shift()
+            if (chunk === undefined) controller.close()
+            else controller.enqueue(chunk)
           }
         })
         return HttpClientResponse.fromWeb(
@@ -33,10 +34,10 @@ export interface Read {
   readonly failure: AiError.AiError | undefined
 }
 
-// Tools whose parameters are whatever the model sends, and that nobody runs.
+// Tools that take any parameters. They are never run.
 const tools = Toolkit.make(Tool.dynamic("add"), Tool.dynamic("multiply"), Tool.dynamic("now"))
 
-/** What a consumer of the stream gets of these pieces. */
+/** What the consumer of a stream receives if these chunks arrive. */
 export const read = (
   chunks: ReadonlyArray<string | Uint8Array>,
   options?: Partial<OpenAiCompatible.Options>
@@ -45,14 +46,14 @@ export const read = (
     const parts: Array<AiResponse.AnyPart> = []
     const model = yield* LanguageModel.LanguageModel
     const toolkit = yield* tools
-    const ended = yield* model.streamText({ prompt: "hi", toolkit, disableToolCallResolution: true }).pipe(
+    const result = yield* model.streamText({ prompt: "hi", toolkit, disableToolCallResolution: true }).pipe(
       Stream.runForEach((part) => Effect.sync(() => parts.push(part))),
       Effect.result
     )
     return {
       parts,
       text: parts.map((part) => part.type === "text-delta" ? part.delta : "").join(""),
-      failure: ended._tag === "Failure" ? ended.failure : undefined
+      failure: result._tag === "Failure" ? result.failure : undefined
     }
   }).pipe(
     Effect.provide(
@@ -60,8 +61,6 @@ export const read = (
         Layer.provide(transport(chunks))
       )
     ),
-    Effect.provide(tools.toLayer({ add: unused, multiply: unused, now: unused })),
+    Effect.provide(tools.toLayer({ add: unusedHandler, multiply: unusedHandler, now: unusedHandler })),
     Effect.orDie
   )
-
-const unused = () => Effect.die("no tool is run here")

@@ -1,5 +1,5 @@
-// A certificate for `provider.test`, a name that exists nowhere, signed by itself, valid to the year 2120 and trusted by
-// nobody but the test that uses it. It is no secret.
+// A self-signed certificate for `provider.test`, a name that does not resolve. It is valid until 2120, and only the test that
+// uses it trusts it. The key is not a secret.
 
 export const providerCertificate = `-----BEGIN CERTIFICATE-----
 MIIBbjCCAROgAwIBAgIBATAKBggqhkjOPQQDAjAYMRYwFAYDVQQDDA1wcm92aWRl

@@ -1,9 +1,10 @@
+import { assert } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
-import { LanguageModel, type Response } from "effect/ai"
+import { AiError, LanguageModel, type Response } from "effect/ai"
 import * as HttpTransport from "@sluice/ai/HttpTransport"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
 
-/** The model at a URL, over the transport that we recommend, untouched by the proxies of whoever runs the tests. */
+/** The model at a URL, over `HttpTransport`. Ignores the proxy settings of the machine that runs the tests. */
 export const modelAt = (url: string, options?: Partial<OpenAiCompatible.Options>) =>
   OpenAiCompatible.layer({ url, model: "m1", ...options }).pipe(
     Layer.provide(HttpTransport.layer({ environment: {} }))
@@ -18,3 +19,11 @@ export const streamedText = (prompt = "hi") => Effect.map(Stream.runCollect(stre
 
 export const textOf = (parts: ReadonlyArray<Response.AnyPart>): string =>
   parts.map((part) => part.type === "text-delta" ? part.delta : "").join("")
+
+/** An error as an `AiError`. Any other error fails the test. */
+export const aiErrorOf = (error: unknown): AiError.AiError =>
+  AiError.isAiError(error) ? error : assert.fail("expected an AiError")
+
+/** The `AiError` that an effect fails with. */
+export const failureOf = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<AiError.AiError, A, R> =>
+  Effect.map(Effect.flip(self), aiErrorOf)

@@ -1,9 +1,10 @@
 import { Effect, Redacted } from "effect"
+import type * as Journal from "@sluice/ai/testing/Journal"
 import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import OpenAI from "openai"
 import { modelAt } from "./model.ts"
 
-type Provider = LoopbackProvider.LoopbackProvider["Service"]
+export type Provider = LoopbackProvider.LoopbackProvider["Service"]
 
 /** Our model at a loopback provider. */
 export const ourModel = (provider: Provider) => modelAt(provider.url, { apiKey: provider.apiKey })
@@ -18,7 +19,7 @@ export const official = (provider: Provider, options?: { readonly maxRetries?: n
 
 export const question = (content: string) => ({ model: "m1", messages: [{ role: "user" as const, content }] })
 
-/** The text of a whole answer to the official client. */
+/** The text that the official client reads from a whole answer. */
 export const officialText = (client: OpenAI, prompt: string) =>
   Effect.tryPromise({
     try: () =>
@@ -26,7 +27,7 @@ export const officialText = (client: OpenAI, prompt: string) =>
     catch: (error) => error as Error
   })
 
-/** The text of a streamed answer to the official client. */
+/** The text that the official client reads from a stream. */
 export const officialStream = (client: OpenAI, prompt: string) =>
   Effect.tryPromise({
     try: async () => {
@@ -38,3 +39,13 @@ export const officialStream = (client: OpenAI, prompt: string) =>
     },
     catch: (error) => error as Error
   })
+
+/** Waits until the journal of a provider matches. The provider sees a closed connection shortly after its client closed it. */
+export const waitForJournal = (
+  provider: Provider,
+  matches: (entries: ReadonlyArray<Journal.Entry>) => boolean
+): Effect.Effect<ReadonlyArray<Journal.Entry>> =>
+  Effect.flatMap(provider.journal, (entries) =>
+    matches(entries)
+      ? Effect.succeed(entries)
+      : Effect.andThen(Effect.sleep(5), waitForJournal(provider, matches)))

@@ -16,15 +16,18 @@ export interface RawServer {
   readonly origin: string
   readonly port: number
   readonly requests: ReadonlyArray<Received>
-  /** How many connections were made. */
+  /** The number of connections so far. */
   readonly connections: () => number
-  /** Resolves when the next connection is closed, with the time in milliseconds. */
+  /** Waits until the next connection closes. Returns that time in milliseconds. */
   readonly nextClose: Effect.Effect<number>
 }
 
-/** A server that says exactly what a test wants, byte for byte. */
+/** Answers a request. `n` is the number of the request, from 1. */
+export type Answer = (response: Http.ServerResponse, received: Received, n: number) => void
+
+/** A server whose responses are written by the test, byte for byte. */
 export const rawServer = (
-  answer: (response: Http.ServerResponse, received: Received, n: number) => void
+  answer: Answer
 ): Effect.Effect<RawServer, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -77,7 +80,7 @@ interface Started {
   readonly onClose: (resolve: (at: number) => void) => void
 }
 
-/** Sends events as a stream and ends it. */
+/** Sends the text as an event stream and ends it. */
 export const sse = (response: Http.ServerResponse, text: string): void => {
   response.writeHead(200, { "content-type": "text/event-stream" })
   response.end(text)
@@ -104,7 +107,7 @@ export const finish = (reason = "stop") =>
 
 export const done = "data: [DONE]\n\n"
 
-/** A whole answer. */
+/** The body of a whole answer. */
 export const completion = (message: unknown, more?: object) => ({
   id: "c1",
   model: "m1",

@@ -1,37 +1,37 @@
-/** A stream that does what it is told, part by part, and tells whether it was closed. For the tests of what watches streams. */
+/** A stream that follows a script and counts how often it was opened and closed. For the tests of the stream guard. */
 import { Cause, Effect, Exit, type Fiber, type Pull, Scope, Stream } from "effect"
 import * as Channel from "effect/Channel"
 import { type Guard, guard } from "../../src/internal/stream/guard.ts"
 
-/** A letter per part: `s`tart and `u`sage are no output, `d`elta is, `f`inish completes, `e`rror says that it failed. */
+/** One letter per part: `d`elta is output, `s`tart and `u`sage are not, `f`inish completes the stream, `e`rror fails it. */
 export type Part = "s" | "u" | "d" | "f" | "e"
 
 export type Step =
-  /** Parts that come in one chunk. */
+  /** The parts of one chunk. */
   | string
-  /** Takes so long before what comes next. */
+  /** Milliseconds before the next step. */
   | number
   | "fail"
   | "die"
   | "hang"
   | "yield"
-  /** Lets nobody interrupt it for 1,000 ms, and then gives a delta. */
-  | "deaf"
+  /** Takes 1,000 ms, cannot be interrupted, and then emits a delta. */
+  | "uninterruptible"
 
-const words = new Set<Step>(["fail", "die", "hang", "yield", "deaf"])
+const keywords = new Set<Step>(["fail", "die", "hang", "yield", "uninterruptible"])
 
 export class Upstream {
   opened = 0
   closed = 0
   pulls = 0
-  /** The fibers that it was connected and pulled in. */
+  /** The fibers in which it was opened and pulled. */
   readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
 
   get open(): number {
     return this.opened - this.closed
   }
 
-  /** Connecting takes so long. */
+  /** A stream that follows the steps. `connectMillis`: how long it takes to open. */
   stream(steps: ReadonlyArray<Step>, connectMillis = 0): Stream.Stream<Part, string> {
     const next = (rest: Array<Step>): Pull.Pull<readonly [Part, ...Array<Part>], string> =>
       Effect.withFiber((fiber) => {
@@ -39,7 +39,7 @@ export class Upstream {
         const step = rest.shift()
         if (step === undefined) return Cause.done()
         if (typeof step === "number") return Effect.andThen(Effect.sleep(step), next(rest))
-        if (!words.has(step)) return Effect.succeed(partsOf(step))
+        if (!keywords.has(step)) return Effect.succeed(partsOf(step))
         switch (step) {
           case "fail":
             return Effect.fail("failed")
@@ -47,7 +47,7 @@ export class Upstream {
             return Effect.die("broken")
           case "yield":
             return Effect.andThen(Effect.yieldNow, next(rest))
-          case "deaf":
+          case "uninterruptible":
             return Effect.uninterruptible(Effect.as(Effect.sleep(1000), partsOf("d")))
           default:
             return Effect.never
@@ -58,7 +58,7 @@ export class Upstream {
         yield* Effect.withFiber((fiber) => Effect.sync(() => this.fibers.add(fiber)))
         yield* Effect.uninterruptible(Effect.andThen(
           Effect.sync(() => void this.opened++),
-          // Closing takes its time, as a socket does.
+          // Closing takes a turn of the scheduler, as it does for a socket.
           Scope.addFinalizer(scope, Effect.andThen(Effect.yieldNow, Effect.sync(() => void this.closed++)))
         ))
         if (connectMillis > 0) yield* Effect.sleep(connectMillis)
@@ -72,7 +72,7 @@ export class Upstream {
   }
 }
 
-// A script names letters that are parts.
+// The letters of a script are parts.
 const partsOf = (letters: string) => [...letters] as unknown as readonly [Part, ...Array<Part>]
 
 export type Limits = Partial<
@@ -82,7 +82,7 @@ export type Limits = Partial<
   >
 >
 
-export const rules = (limits: Limits = {}): Guard<Part, string> => ({
+export const guardOptions = (limits: Limits = {}): Guard<Part, string> => ({
   isOutput: (part) => part === "d",
   isComplete: (part) => part === "f",
   failureOf: (part) => part === "e" ? "error part" : undefined,
@@ -99,10 +99,10 @@ export const guarded = (
   steps: ReadonlyArray<Step>,
   limits: Limits = {},
   connectMillis = 0
-): Stream.Stream<Part, string> => guard(upstream.stream(steps, connectMillis), rules(limits))
+): Stream.Stream<Part, string> => guard(upstream.stream(steps, connectMillis), guardOptions(limits))
 
-/** What came of a stream, on one line: its chunks, and then how it ended. */
-export const told = (chunks: ReadonlyArray<string>, exit: Exit.Exit<void, string>): string => {
+/** The result of a stream on one line: its chunks and how it ended. */
+export const summaryOf = (chunks: ReadonlyArray<string>, exit: Exit.Exit<void, string>): string => {
   const end = Exit.match(exit, {
     onSuccess: () => "end",
     onFailure: (cause) =>

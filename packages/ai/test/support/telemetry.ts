@@ -1,7 +1,7 @@
 import { Context, Effect, Exit, Layer, Metric, Option, Stream, Tracer } from "effect"
 import { AiError, LanguageModel, type Response } from "effect/ai"
 
-/** A tracer that keeps what it is given. */
+/** A tracer that keeps its spans. */
 export const makeTracer = () => {
   const spans: Array<Tracer.NativeSpan> = []
   const tracer = Tracer.make({
@@ -27,8 +27,8 @@ export const lengthOf = (span: Tracer.Span | undefined): number | undefined =>
 export const exitOf = (span: Tracer.Span | undefined): Exit.Exit<unknown, unknown> | undefined =>
   span?.status._tag === "Ended" ? span.status.exit : undefined
 
-/** Everything that somebody who looks at the spans can read. */
-export const readable = (spans: ReadonlyArray<Tracer.Span>): string =>
+/** All text in the spans: names, attributes and errors. */
+export const spanText = (spans: ReadonlyArray<Tracer.Span>): string =>
   spans.map((span) => {
     const exit = exitOf(span)
     const errors = exit !== undefined && Exit.isFailure(exit)
@@ -39,14 +39,16 @@ export const readable = (spans: ReadonlyArray<Tracer.Span>): string =>
     return [span.name, JSON.stringify([...span.attributes]), ...errors].join("\n")
   }).join("\n")
 
-export interface Seen {
+export interface CallMetric {
   readonly id: string
   readonly attributes: Readonly<Record<string, string>>
   readonly state: Metric.HistogramState
 }
 
-/** Runs with metrics of its own, and gives them. */
-export const measured = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<ReadonlyArray<Seen>, never, R> =>
+/** Runs the effect with its own metric registry and returns the histograms of calls. */
+export const collectMetrics = <A, E, R>(
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<ReadonlyArray<CallMetric>, never, R> =>
   Effect.exit(self).pipe(
     Effect.andThen(Metric.snapshot),
     Effect.map((all) =>
@@ -59,7 +61,8 @@ export const measured = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<R
     Effect.provideService(Metric.MetricRegistry, new Map())
   )
 
-export const named = (seen: ReadonlyArray<Seen>, id: string) => seen.filter((metric) => metric.id === id)
+export const metricsOf = (metrics: ReadonlyArray<CallMetric>, id: string) =>
+  metrics.filter((metric) => metric.id === id)
 
 export const usage = { input: 30, cacheRead: 20, cacheWrite: 5, output: 12, reasoning: 7 }
 
@@ -89,7 +92,7 @@ export const failure = (reason: AiError.AiErrorReason) => AiError.make({ module:
 
 type Streamed = Stream.Stream<Response.StreamPartEncoded, AiError.AiError>
 
-/** A model whose answers are given. */
+/** A model with the given answers. */
 export const modelOf = (
   answers: {
     readonly whole?: (

@@ -8,13 +8,13 @@ import * as Turn from "@sluice/ai/testing/Turn"
 const embed = (...texts: ReadonlyArray<string>) =>
   Effect.flatMap(EmbeddingModel.EmbeddingModel, (model) => model.embedMany(texts))
 
-it.effect("embeds, the same text the same way, and is late, silent or broken as its turns say", () =>
+it.effect("a scripted embedding returns equal vectors for equal texts and follows its turns", () =>
   Effect.gen(function*() {
     const scripted = yield* ScriptedEmbedding.make({
       dimensions: 4,
       turns: [Turn.answer(), Turn.delay(Turn.refusal("overloaded"), "1 second"), Turn.hang()]
     })
-    const asking = yield* Effect.forkChild(
+    const fiber = yield* Effect.forkChild(
       Effect.gen(function*() {
         const { embeddings, usage } = yield* embed("a b", "c", "a b")
         const error = yield* Effect.flip(embed("d"))
@@ -23,7 +23,7 @@ it.effect("embeds, the same text the same way, and is late, silent or broken as 
       }).pipe(Effect.provide(scripted.layer))
     )
     yield* TestClock.adjust("2 minutes")
-    const { error, silence, usage, vectors } = yield* Fiber.join(asking)
+    const { error, silence, usage, vectors } = yield* Fiber.join(fiber)
     assert.deepStrictEqual([vectors[0]?.length, usage.inputTokens], [4, 5])
     assert.deepStrictEqual(vectors[0], vectors[2])
     assert.notDeepEqual(vectors[0], vectors[1])
@@ -43,7 +43,7 @@ it.effect("embeds, the same text the same way, and is late, silent or broken as 
     assert.strictEqual(yield* scripted.open, 0)
   }))
 
-it.effect("is a layer, and not one of no dimensions", () =>
+it.effect("the layer provides its dimensions, and zero dimensions are refused", () =>
   Effect.gen(function*() {
     assert.strictEqual(yield* Effect.provide(EmbeddingModel.Dimensions, ScriptedEmbedding.layer({ dimensions: 7 })), 7)
     const error = yield* Effect.flip(ScriptedEmbedding.make({ dimensions: 0, turns: [Turn.status(1)] }))

@@ -10,8 +10,10 @@ import * as Journal from "@sluice/ai/testing/Journal"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as ScriptedModel from "@sluice/ai/testing/ScriptedModel"
 import * as Turn from "@sluice/ai/testing/Turn"
+import { throughJson } from "../support/json.ts"
 import { generate, stream, textOf } from "../support/model.ts"
 import { ourModel } from "../support/provider.ts"
+import { weatherToolkit } from "../support/tools.ts"
 
 type Scripted = ScriptedModel.ScriptedModel["Service"]
 
@@ -19,14 +21,14 @@ const scripted = (turns: Turn.Turns, options: ScriptedModel.Options = {}) => Scr
 
 const whole = ({ layer }: Scripted, prompt = "hi") => Effect.provide(generate(prompt), layer)
 
-/** What a stream handed on, when, and how it ended. */
-interface Seen {
+/** The parts of a stream, their times, and how it ended. */
+interface Streamed {
   readonly parts: ReadonlyArray<string>
   readonly at: ReadonlyArray<number>
   readonly exit: Exit.Exit<void, AiError.AiError>
 }
 
-const watch = ({ layer }: Scripted, prompt = "hi") =>
+const readStream = ({ layer }: Scripted, prompt = "hi") =>
   Effect.gen(function*() {
     const parts: Array<string> = []
     const at: Array<number> = []
@@ -38,29 +40,29 @@ const watch = ({ layer }: Scripted, prompt = "hi") =>
     return { parts, at, exit }
   }).pipe(Effect.provide(layer))
 
-/** Runs it while the clock moves. */
-const after = <A, E, R>(duration: Duration.Input, self: Effect.Effect<A, E, R>) =>
+/** Runs the effect while the clock advances by the duration. */
+const runFor = <A, E, R>(duration: Duration.Input, self: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(self)
     yield* TestClock.adjust(duration)
     return yield* Fiber.join(fiber)
   })
 
-const failureOf = (exit: Exit.Exit<unknown, AiError.AiError>): AiError.AiError | undefined =>
+const errorOf = (exit: Exit.Exit<unknown, AiError.AiError>): AiError.AiError | undefined =>
   Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
 
-const tagOf = ({ exit }: Seen) => failureOf(exit)?.reason._tag
+const tagOf = ({ exit }: Streamed) => errorOf(exit)?.reason._tag
 
 const endings = (model: Scripted) => Effect.map(model.journal, (calls) => calls.map(({ ending }) => ending))
 
-describe("a scripted model", () => {
-  it.effect("answers with an echo, whole and streamed", () =>
+describe("ScriptedModel", () => {
+  it.effect("a model without turns echoes the prompt, whole and streamed", () =>
     Effect.gen(function*() {
       const model = yield* ScriptedModel.make()
       const answer = yield* whole(model, "good morning")
       assert.deepStrictEqual([answer.text, answer.finishReason], ["Scripted echo: good morning", "stop"])
       assert.deepStrictEqual([answer.usage.inputTokens.total, answer.usage.outputTokens.total], [2, 4])
-      assert.deepStrictEqual((yield* watch(model)).parts, [
+      assert.deepStrictEqual((yield* readStream(model)).parts, [
         "response-metadata",
         "text-start",
         "\"Scripted\"",
@@ -72,7 +74,7 @@ describe("a scripted model", () => {
       assert.deepStrictEqual(yield* endings(model), ["complete", "complete"])
     }))
 
-  it.effect("gives its turns out one by one, and the last for all that follow", () =>
+  it.effect("turns are used one by one, and the last one repeats", () =>
     Effect.gen(function*() {
       const model = yield* scripted([Turn.answer("one"), Turn.answer("two")])
       const texts = () => Effect.forEach([1, 2, 3], () => Effect.map(whole(model), ({ text }) => text))
@@ -82,24 +84,24 @@ describe("a scripted model", () => {
       assert.deepStrictEqual((yield* model.journal).map(({ n }) => n), [1, 2, 3])
     }))
 
-  it.effect("is decided by a function that knows prompt, attempt and time", () =>
+  it.effect("a function chooses the turn by prompt, attempt and time", () =>
     Effect.gen(function*() {
-      const asked: Array<Turn.Request> = []
+      const requests: Array<Turn.Request> = []
       const model = yield* scripted((request) => {
-        asked.push(request)
+        requests.push(request)
         return request.at < 60_000 ? Turn.status(503) : undefined
       }, { answer: (prompt) => `for ${prompt}`, name: "m7" })
       assert.strictEqual((yield* Effect.flip(whole(model, "a"))).reason._tag, "InternalProviderError")
       yield* TestClock.adjust("1 minute")
       assert.strictEqual((yield* whole(model, "a")).text, "for a")
-      assert.deepStrictEqual(asked, [
+      assert.deepStrictEqual(requests, [
         { n: 1, attempt: 1, prompt: "a", model: "m7", wire: undefined, stream: false, at: 0 },
         { n: 2, attempt: 2, prompt: "a", model: "m7", wire: undefined, stream: false, at: 60_000 }
       ])
       assert.deepStrictEqual((yield* model.journal).map(({ turn }) => turn), ["Status", undefined])
     }))
 
-  it.effect("is not built from turns or a pace that make no sense", () =>
+  it.effect("invalid turns and an invalid pace are refused", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(ScriptedModel.make({
         turns: [Turn.answer(), Turn.stall({ afterTokens: -1 })],
@@ -109,7 +111,7 @@ describe("a scripted model", () => {
       assert.include(String(error.issues[0].actual), "[1][\"afterTokens\"]")
     }))
 
-  it.effect("is a layer, with its names", () =>
+  it.effect("the layer provides the names of its provider and model", () =>
     Effect.gen(function*() {
       const names = [yield* Model.ProviderName, yield* Model.ModelName]
       yield* generate()
@@ -117,28 +119,24 @@ describe("a scripted model", () => {
       assert.deepStrictEqual([...names, name, (yield* journal).length], ["acme", "m7", "m7", 1])
     }).pipe(Effect.provide(ScriptedModel.layer({ name: "m7", provider: "acme" }))))
 
-  it.effect("speaks at the pace of its turn, or else its own", () =>
+  it.effect("the pace of a turn takes precedence over the pace of the model", () =>
     Effect.gen(function*() {
       const turns = [
         Turn.answer("a b c d e", { firstTokenMillis: 100, tokenMillis: 10, tokensPerChunk: 2 }),
         Turn.answer("a b c")
       ]
       const model = yield* scripted(turns, { pace: { firstTokenMillis: 7, tokenMillis: 5 } })
-      const paced = yield* after("1 second", watch(model))
+      const paced = yield* runFor("1 second", readStream(model))
       assert.deepStrictEqual(paced.parts.slice(2, 5), ["\"a b\"", "\" c d\"", "\" e\""])
       assert.deepStrictEqual(paced.at.slice(2, 5), [100, 120, 130])
-      assert.deepStrictEqual((yield* after("1 second", watch(model))).at.slice(2, 5), [1007, 1012, 1017])
-      yield* after("1 second", whole(model))
+      assert.deepStrictEqual((yield* runFor("1 second", readStream(model))).at.slice(2, 5), [1007, 1012, 1017])
+      yield* runFor("1 second", whole(model))
       const [, , third] = yield* model.journal
       assert.deepInclude(third, { startedAt: 2000, firstPartAt: 2022, endedAt: 2022 })
     }))
 
-  it.effect("calls tools, after it has thought", () =>
+  it.effect("a turn can have reasoning and tool calls", () =>
     Effect.gen(function*() {
-      const tools = Toolkit.make(
-        Tool.make("weather", { parameters: Schema.Struct({ city: Schema.String }), success: Schema.String })
-      )
-      const toolkit = Effect.provide(tools, tools.toLayer({ weather: ({ city }) => Effect.succeed(`sun in ${city}`) }))
       const model = yield* scripted([
         Turn.answer([
           { type: "reasoning", text: "hm" },
@@ -146,10 +144,13 @@ describe("a scripted model", () => {
           { type: "tool-call", name: "weather", params: { city: "Rome" } }
         ])
       ])
-      const answer = yield* Effect.provide(LanguageModel.generateText({ prompt: "weather?", toolkit }), model.layer)
+      const answer = yield* Effect.provide(
+        LanguageModel.generateText({ prompt: "weather?", toolkit: weatherToolkit }),
+        model.layer
+      )
       assert.deepStrictEqual(answer.toolResults.map(({ result }) => result), ["sun in Oslo", "sun in Rome"])
       assert.deepStrictEqual([answer.reasoningText, answer.finishReason], ["hm", "tool-calls"])
-      const parts = yield* LanguageModel.streamText({ prompt: "weather?", toolkit }).pipe(
+      const parts = yield* LanguageModel.streamText({ prompt: "weather?", toolkit: weatherToolkit }).pipe(
         Stream.runCollect,
         Effect.provide(model.layer)
       )
@@ -163,7 +164,7 @@ describe("a scripted model", () => {
       )
     }))
 
-  it.effect("fills in a schema", () =>
+  it.effect("an object is decoded from the text of a turn", () =>
     Effect.gen(function*() {
       const model = yield* scripted([Turn.answer("{\"name\":\"Ada\"}")])
       const schema = Schema.Struct({ name: Schema.String })
@@ -171,7 +172,7 @@ describe("a scripted model", () => {
       assert.deepStrictEqual(value, { name: "Ada" })
     }))
 
-  it.effect("reports what it is told to report, or nothing", () =>
+  it.effect("an answer has the usage and finish reason of its turn, or no usage", () =>
     Effect.gen(function*() {
       const model = yield* scripted([
         Turn.answer("a", { usage: { inputTokens: 70, outputTokens: 40 }, finish: "length" }),
@@ -184,75 +185,81 @@ describe("a scripted model", () => {
     }))
 })
 
-describe("what may become of a stream", () => {
-  const met = (turn: Turn.Turn, options?: ScriptedModel.Options) =>
+describe("streams of ScriptedModel", () => {
+  /** Streams one answer with the turn. */
+  const streamWith = (turn: Turn.Turn, options?: ScriptedModel.Options) =>
     Effect.gen(function*() {
       const model = yield* scripted([turn], { answer: "a b c", ...options })
-      const seen = yield* after("1 hour", Effect.timeout(watch(model), "30 minutes").pipe(Effect.option))
+      const streamed = yield* runFor("1 hour", Effect.timeout(readStream(model), "30 minutes").pipe(Effect.option))
       const [call] = yield* model.journal
       assert.strictEqual(yield* model.open, 0)
-      return { seen: Option.getOrUndefined(seen), call }
+      return { streamed: Option.getOrUndefined(streamed), call }
     })
 
-  it.effect("a stall hands on what came before it, and then nothing", () =>
+  it.effect("a stall hands on the parts before it and then nothing", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.stall({ afterTokens: 2 }))
-      assert.isUndefined(seen)
+      const { call, streamed } = yield* streamWith(Turn.stall({ afterTokens: 2 }))
+      assert.isUndefined(streamed)
       assert.deepInclude(call, { turn: "Stall", ending: "interrupted", endedAt: 1_800_000, outputTokens: 2 })
-      const onlyHead = yield* met(Turn.stall({ afterTokens: 0 }))
+      const onlyHead = yield* streamWith(Turn.stall({ afterTokens: 0 }))
       assert.strictEqual(onlyHead.call?.firstPartAt, onlyHead.call?.startedAt)
       assert.strictEqual(onlyHead.call?.outputTokens, 0)
     }))
 
-  it.effect("a stall of a minute goes on after it", () =>
+  it.effect("a stall of one minute continues after it", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.stall({ afterTokens: 2, duration: "1 minute", ping: "1 second" }))
-      assert.deepStrictEqual(seen?.parts.slice(2, 5), ["\"a\"", "\" b\"", "\" c\""])
-      assert.deepStrictEqual(seen?.at.slice(2, 5), [0, 0, 60_000])
+      const { call, streamed } = yield* streamWith(
+        Turn.stall({ afterTokens: 2, duration: "1 minute", ping: "1 second" })
+      )
+      assert.deepStrictEqual(streamed?.parts.slice(2, 5), ["\"a\"", "\" b\"", "\" c\""])
+      assert.deepStrictEqual(streamed?.at.slice(2, 5), [0, 0, 60_000])
       assert.deepInclude(call, { ending: "complete", endedAt: 60_000, outputTokens: 3 })
     }))
 
-  it.effect("a hang says nothing at all", () =>
+  it.effect("a hang hands on nothing", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.hang())
-      assert.isUndefined(seen)
+      const { call, streamed } = yield* streamWith(Turn.hang())
+      assert.isUndefined(streamed)
       assert.strictEqual(call?.ending, "interrupted")
       assert.isUndefined(call?.firstPartAt)
     }))
 
-  it.effect("a cut just ends, or is a failure if it is told so", () =>
+  it.effect("a cut ends the stream, or fails with streamErrors \"failures\"", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.cut({ afterTokens: 2 }))
-      assert.deepStrictEqual(seen?.parts, ["response-metadata", "text-start", "\"a\"", "\" b\""])
-      assert.isTrue(seen !== undefined && Exit.isSuccess(seen.exit))
+      const { call, streamed } = yield* streamWith(Turn.cut({ afterTokens: 2 }))
+      assert.deepStrictEqual(streamed?.parts, ["response-metadata", "text-start", "\"a\"", "\" b\""])
+      assert.isTrue(streamed !== undefined && Exit.isSuccess(streamed.exit))
       assert.strictEqual(call?.ending, "failed")
-      const strict = yield* met(Turn.cut({ afterTokens: 2 }), { streamErrors: "failures" })
-      assert.strictEqual(strict.seen && tagOf(strict.seen), "InternalProviderError")
+      const strict = yield* streamWith(Turn.cut({ afterTokens: 2 }), { streamErrors: "failures" })
+      assert.strictEqual(strict.streamed && tagOf(strict.streamed), "InternalProviderError")
     }))
 
-  it.effect("a break beyond its end comes after the last token", () =>
+  it.effect("a cut beyond the end comes after the last token", () =>
     Effect.gen(function*() {
-      const { seen } = yield* met(Turn.cut({ afterTokens: 100 }))
-      assert.deepStrictEqual(seen?.parts.at(-1), "\" c\"")
+      const { streamed } = yield* streamWith(Turn.cut({ afterTokens: 100 }))
+      assert.deepStrictEqual(streamed?.parts.at(-1), "\" c\"")
     }))
 
-  it.effect("an end without a reason has everything but the finish part", () =>
+  it.effect("noFinish hands on everything but the finish part", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.noFinish())
-      assert.deepStrictEqual(seen?.parts.slice(-2), ["\" c\"", "text-end"])
+      const { call, streamed } = yield* streamWith(Turn.noFinish())
+      assert.deepStrictEqual(streamed?.parts.slice(-2), ["\" c\"", "text-end"])
       assert.strictEqual(call?.ending, "failed")
     }))
 
-  it.effect("a reset fails, before or within the answer", () =>
+  it.effect("a reset fails before or within the answer", () =>
     Effect.gen(function*() {
-      const before = yield* met(Turn.delay(Turn.reset(), "3 seconds"))
-      assert.deepStrictEqual([before.seen && tagOf(before.seen), before.seen?.parts], ["NetworkError", []])
+      const before = yield* streamWith(Turn.delay(Turn.reset(), "3 seconds"))
+      assert.deepStrictEqual([before.streamed && tagOf(before.streamed), before.streamed?.parts], ["NetworkError", []])
       assert.deepInclude(before.call, { ending: "failed", endedAt: 3000 })
-      const within = yield* met(Turn.reset({ afterTokens: 1 }))
-      assert.deepStrictEqual([within.seen && tagOf(within.seen), within.seen?.parts.length], ["NetworkError", 3])
+      const within = yield* streamWith(Turn.reset({ afterTokens: 1 }))
+      assert.deepStrictEqual([within.streamed && tagOf(within.streamed), within.streamed?.parts.length], [
+        "NetworkError",
+        3
+      ])
     }))
 
-  it.effect("an error is a part, or a failure if it is told so", () =>
+  it.effect("an error is a part, or a failure with streamErrors \"failures\"", () =>
     Effect.gen(function*() {
       const turn = Turn.error({ type: "overloaded_error", message: "Overloaded", afterTokens: 1 })
       const model = yield* scripted([turn])
@@ -263,23 +270,23 @@ describe("what may become of a stream", () => {
         message: "Overloaded"
       })
       assert.deepStrictEqual(yield* endings(model), ["failed"])
-      const strict = yield* met(turn, { streamErrors: "failures" })
-      assert.deepStrictEqual([strict.seen && tagOf(strict.seen), strict.seen?.parts.length], [
+      const strict = yield* streamWith(turn, { streamErrors: "failures" })
+      assert.deepStrictEqual([strict.streamed && tagOf(strict.streamed), strict.streamed?.parts.length], [
         "InternalProviderError",
         3
       ])
     }))
 
-  it.effect("nothing can be complete and empty", () =>
+  it.effect("an empty answer is complete without text", () =>
     Effect.gen(function*() {
-      const { call, seen } = yield* met(Turn.empty())
-      assert.deepStrictEqual(seen?.parts, ["response-metadata", "finish"])
+      const { call, streamed } = yield* streamWith(Turn.empty())
+      assert.deepStrictEqual(streamed?.parts, ["response-metadata", "finish"])
       assert.strictEqual(call?.ending, "complete")
     }))
 })
 
-describe("its errors", () => {
-  it.effect("carry the status, the wait and the headers", () =>
+describe("errors of ScriptedModel", () => {
+  it.effect("errors have the status, the Retry-After and the headers", () =>
     Effect.gen(function*() {
       const model = yield* scripted([
         Turn.status(503, { retryAfter: "2500 millis", headers: { "X-Served-By": "a" } }),
@@ -290,8 +297,11 @@ describe("its errors", () => {
       assert.deepInclude(AiOutcome.fromAiError(error), { _tag: "Failure", retryable: true })
       const response = error.reason._tag === "InternalProviderError" ? error.reason.http?.response : undefined
       assert.deepStrictEqual([response?.status, response?.headers["x-served-by"]], [503, "a"])
-      const seen = yield* watch(model)
-      assert.deepStrictEqual([tagOf(seen), failureOf(seen.exit)?.retryAfter], ["RateLimitError", Duration.seconds(7)])
+      const streamed = yield* readStream(model)
+      assert.deepStrictEqual([tagOf(streamed), errorOf(streamed.exit)?.retryAfter], [
+        "RateLimitError",
+        Duration.seconds(7)
+      ])
       assert.deepStrictEqual((yield* model.journal).map(({ retryAfterMillis }) => retryAfterMillis), [2500, 7000])
     }))
 
@@ -315,15 +325,15 @@ describe("its errors", () => {
     Turn.status(503, { retryAfter: "3 seconds", body: "try later" })
   ]
 
-  /** What matters of an answer or an error, whoever gives it. */
-  const told = (result: Result.Result<string, AiError.AiError>) => {
+  /** What a scripted and a real answer or error must have in common. */
+  const comparable = (result: Result.Result<string, AiError.AiError>) => {
     if (Result.isSuccess(result)) return { text: result.success }
     const { reason } = result.failure
     const http = "http" in reason ? reason.http : undefined
     return {
       reason: reason._tag,
       outcome: AiOutcome.fromAiError(result.failure),
-      // Node's own words for a lost connection are no part of it.
+      // Excludes Node's text for a lost connection.
       description: reason._tag !== "NetworkError" && "description" in reason ? reason.description : undefined,
       status: http?.response?.status,
       body: http?.body,
@@ -331,34 +341,38 @@ describe("its errors", () => {
     }
   }
 
-  /** Without ids and times, and without the number of events, which only a wire has. */
-  const alike = (text: string) =>
+  /** Replaces ids, times and the number of events, which differ over a wire. */
+  const normalised = (text: string) =>
     text.replaceAll(/call_(loopback_)?\d+_0/g, "id").replaceAll(/chatcmpl-loopback-\d+/g, "id")
       .replaceAll(/created\W+\d+/g, "created").replaceAll(/after \d+ events/g, "after some events")
 
-  it.live("are those of OpenAiCompatible over a real socket", () =>
+  it.live("errors equal those of OpenAiCompatible over a real socket", () =>
     Effect.gen(function*() {
       const tools = Toolkit.make(Tool.make("weather", { parameters: Schema.Struct({ city: Schema.String }) }))
       const options = { prompt: "hi", toolkit: tools, disableToolCallResolution: true } as const
-      const ask = Effect.result(Effect.map(LanguageModel.generateText(options), ({ content }) =>
+      const generateCall = Effect.result(Effect.map(LanguageModel.generateText(options), ({ content }) =>
         JSON.stringify(
           content.filter(({ type }) => type !== "response-metadata")
         )))
-      const read = Effect.result(Effect.map(Stream.runCollect(LanguageModel.streamText(options)), textOf))
+      const streamCall = Effect.result(Effect.map(Stream.runCollect(LanguageModel.streamText(options)), textOf))
       for (const turn of turns) {
         const provider = yield* LoopbackProvider.make({ turns: [turn] })
         const model = yield* scripted([turn], { name: "m1", streamErrors: "failures" })
-        for (const each of [ask, read]) {
-          const real = told(yield* Effect.provide(each, ourModel(provider)))
-          const played = told(yield* Effect.provide(each, model.layer))
-          assert.strictEqual(alike(JSON.stringify(played)), alike(JSON.stringify(real)), JSON.stringify(turn))
+        for (const call of [generateCall, streamCall]) {
+          const realResult = comparable(yield* Effect.provide(call, ourModel(provider)))
+          const scriptedResult = comparable(yield* Effect.provide(call, model.layer))
+          assert.strictEqual(
+            normalised(JSON.stringify(scriptedResult)),
+            normalised(JSON.stringify(realResult)),
+            JSON.stringify(turn)
+          )
         }
       }
-    }), 30_000)
+    }), 60_000)
 })
 
-describe("its journal", () => {
-  it.effect("tells interrupted calls from others, also those whose reader had enough", () =>
+describe("the journal of ScriptedModel", () => {
+  it.effect("the journal marks interrupted calls, including those that their consumer left", () =>
     Effect.gen(function*() {
       const model = yield* scripted([
         Turn.hang(),
@@ -370,8 +384,8 @@ describe("its journal", () => {
       assert.strictEqual(yield* model.open, 1)
       assert.deepStrictEqual(yield* endings(model), ["open"])
       yield* Fiber.interrupt(hanging)
-      yield* after("1 second", Effect.provide(Stream.runDrain(Stream.take(stream(), 4)), model.layer))
-      // Whoever has seen the finish part has seen everything.
+      yield* runFor("1 second", Effect.provide(Stream.runDrain(Stream.take(stream(), 4)), model.layer))
+      // A consumer that has the finish part has everything.
       yield* Stream.runDrain(Stream.takeUntil(stream(), ({ type }) => type === "finish")).pipe(
         Effect.provide(model.layer)
       )
@@ -382,14 +396,14 @@ describe("its journal", () => {
       assert.strictEqual(yield* model.open, 0)
     }))
 
-  it.effect("counts attempts, by the policy or by the prompts, and keeps the key", () =>
+  it.effect("the journal counts attempts by the retry or by equal prompts, and has the idempotency key", () =>
     Effect.gen(function*() {
       const model = yield* scripted([Turn.status(503), Turn.status(503), Turn.answer("ok")])
       const policy = RetryPolicy.exponential({ maxAttempts: 3, baseDelay: Duration.seconds(1), jitter: "none" })
-      const asking = RetryPolicy.retry(whole(model, "a"), policy, { classify: AiOutcome.classify }).pipe(
+      const retried = RetryPolicy.retry(whole(model, "a"), policy, { classify: AiOutcome.classify }).pipe(
         Effect.provideService(IdempotencyKey.CurrentIdempotencyKey, "k1")
       )
-      yield* after("1 minute", asking)
+      yield* runFor("1 minute", retried)
       yield* whole(model, "a")
       yield* whole(model, "b")
       const journal = yield* model.journal
@@ -404,10 +418,10 @@ describe("its journal", () => {
       assert.deepStrictEqual(journal.map((call) => call.idempotencyKey), ["k1", "k1", "k1", undefined, undefined])
     }))
 
-  it.effect("tells how many calls were open", () =>
+  it.effect("the journal shows how many calls were open at once", () =>
     Effect.gen(function*() {
       const model = yield* scripted([Turn.answer("a", { firstTokenMillis: 1000 })])
-      yield* after(
+      yield* runFor(
         "1 second",
         Effect.forEach(["a", "b", "c"], (prompt) => whole(model, prompt), { concurrency: 2 }).pipe(
           Effect.timeoutOption("900 millis")
@@ -416,21 +430,17 @@ describe("its journal", () => {
       assert.strictEqual(Journal.maxOpen(yield* model.journal), 2)
     }))
 
-  it.effect("crosses a worker's boundary", () =>
+  it.effect("the journal is unchanged after encoding and decoding", () =>
     Effect.gen(function*() {
       const model = yield* scripted([Turn.status(429, { retryAfter: 5 }), Turn.answer("a")])
       yield* Effect.ignore(whole(model))
       yield* whole(model)
       const calls = yield* model.journal
-      const codec = Schema.toCodecJson(Schema.Array(ScriptedModel.Call))
-      assert.deepStrictEqual(
-        Schema.decodeUnknownSync(codec)(JSON.parse(JSON.stringify(Schema.encodeSync(codec)(calls)))),
-        calls
-      )
+      assert.deepStrictEqual(throughJson(Schema.Array(ScriptedModel.Call), calls), calls)
     }))
 })
 
-it.effect("two models in one test know nothing of each other", () =>
+it.effect("two models in one test share no state", () =>
   Effect.gen(function*() {
     const [a, b] = [yield* scripted([Turn.status(503)]), yield* scripted([Turn.answer("b")])]
     const answer = yield* whole(a).pipe(Effect.catch(() => whole(b)))

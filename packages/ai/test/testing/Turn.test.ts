@@ -33,16 +33,16 @@ const every: ReadonlyArray<Turn.Turn> = [
   Turn.delay(Turn.status(503), "3 seconds")
 ]
 
-const wrong = (turn: unknown) => Effect.map(Effect.flip(Turn.decode(turn)), ({ message }) => message)
+const errorFor = (turn: unknown) => Effect.map(Effect.flip(Turn.decode(turn)), ({ message }) => message)
 
 describe("Turn", () => {
-  it.effect("goes into a file and comes back the same", () =>
+  it.effect("turns are unchanged after encoding and decoding", () =>
     Effect.gen(function*() {
       const text = JSON.stringify(Schema.encodeSync(Schema.Array(Turn.Turn))(every))
       assert.deepStrictEqual(yield* Turn.decodeAll(JSON.parse(text)), every)
     }))
 
-  it("is data with nothing in it that says nothing", () => {
+  it("a turn has no undefined fields", () => {
     assert.deepStrictEqual(Turn.answer(undefined, { tokenMillis: undefined }), { _tag: "Answer", done: true })
     assert.deepStrictEqual(Turn.stall(), { _tag: "Stall", afterTokens: 1 })
     assert.deepStrictEqual(Turn.reset(), { _tag: "Reset" })
@@ -55,7 +55,7 @@ describe("Turn", () => {
     for (const turn of every) assert.notInclude(Object.values(turn), undefined)
   })
 
-  it.effect("fills in its defaults", () =>
+  it.effect("missing fields of a turn get their defaults", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(
         yield* Turn.decodeAll([
@@ -79,20 +79,20 @@ describe("Turn", () => {
       )
     }))
 
-  it.effect("names the field that is wrong", () =>
+  it.effect("a decoding error names the invalid field", () =>
     Effect.gen(function*() {
-      assert.include(yield* wrong({ _tag: "Stall", afterTokens: -1 }), "afterTokens")
-      assert.include(yield* wrong({ _tag: "Stall", aftrTokens: 1 }), "aftrTokens")
-      assert.include(yield* wrong({ _tag: "Status", status: 99 }), "status")
-      assert.include(yield* wrong({ _tag: "Answer", content: [{ type: "text" }] }), "[\"content\"][0][\"text\"]")
-      assert.include(yield* wrong({ _tag: "Refusal", why: "mood" }), "why")
-      assert.include(yield* wrong({ _tag: "Error", type: "t" }), "message")
-      assert.include(yield* wrong({ _tag: "Stal" }), "Stall")
+      assert.include(yield* errorFor({ _tag: "Stall", afterTokens: -1 }), "afterTokens")
+      assert.include(yield* errorFor({ _tag: "Stall", aftrTokens: 1 }), "aftrTokens")
+      assert.include(yield* errorFor({ _tag: "Status", status: 99 }), "status")
+      assert.include(yield* errorFor({ _tag: "Answer", content: [{ type: "text" }] }), "[\"content\"][0][\"text\"]")
+      assert.include(yield* errorFor({ _tag: "Refusal", why: "mood" }), "why")
+      assert.include(yield* errorFor({ _tag: "Error", type: "t" }), "message")
+      assert.include(yield* errorFor({ _tag: "Stal" }), "Stall")
       const inList = yield* Effect.flip(Turn.decodeAll([{ _tag: "Answer" }, { _tag: "Answer", tokenMillis: "5" }]))
       assert.include(inList.message, "[1][\"tokenMillis\"]")
     }))
 
-  it("is delayed and repeated, data first or last", () => {
+  it("delay and repeat take the turn first or last", () => {
     const turn = Turn.status(503)
     assert.deepStrictEqual(Turn.delay("2 seconds")(turn), { ...turn, delayMillis: 2000 })
     assert.deepStrictEqual(Turn.delay(Turn.delay(turn, "2 seconds"), 500), { ...turn, delayMillis: 2500 })

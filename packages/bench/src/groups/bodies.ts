@@ -1,4 +1,4 @@
-/** The work that is protected: next to nothing, so that what is seen is the protection. */
+/** The protected work. It costs almost nothing, so that the cost is that of the protection. */
 import * as Effect from "effect/Effect"
 
 export const answer = 1

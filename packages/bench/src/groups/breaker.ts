@@ -23,7 +23,7 @@ const effects = (tripPolicy: EffectCircuitBreaker.TripPolicy) =>
 const cockatiel = (breaker: Cockatiel.IBreaker) =>
   Cockatiel.circuitBreaker(Cockatiel.handleAll, { halfOpenAfter: 3_600_000, breaker })
 
-/** Its timeout is off: the others have none either. Its window of 10 seconds cannot be. */
+/** Without its timeout, since the others have none. Its window of 10 seconds cannot be switched off. */
 const opossum = <A>(action: () => A | Promise<A>): Effect.Effect<Opossum<A>, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Opossum(action, { timeout: false, resetTimeout: 3_600_000 })),

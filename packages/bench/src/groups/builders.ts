@@ -4,7 +4,7 @@ import type * as Scope from "effect/Scope"
 import type { Contenders } from "../measure.ts"
 import type { ContenderOf, Group, RowIdOf } from "../rows.ts"
 
-/** Knows how to build the contenders of each row of a group, and of no other. */
+/** Builds the contenders of each row of a group. */
 export type Builders<G extends Group> = {
   readonly [Id in RowIdOf<G>]: Effect.Effect<
     Contenders<ContenderOf<Id>>,

@@ -21,7 +21,7 @@ const stores = Effect.fnUntraced(function*(capacity: number) {
   }
 })
 
-/** Hands out the places of a list in an order that no cache of the processor foresees, the same one for all. */
+/** Returns indices in a random order, so that CPU caches do not help. The order is the same for every contender. */
 const shuffled = (length: number): () => number => {
   const order = Uint32Array.from({ length }, (_, index) => index)
   let seed = 1
@@ -36,7 +36,7 @@ const shuffled = (length: number): () => number => {
   return () => order[next === length - 1 ? (next = 0) : ++next] ?? 0
 }
 
-/** Every key is there. Keys are made before: what one costs is a row of its own. */
+/** Every key is cached. Keys are made before, since their cost is another row. */
 const hit = Effect.fnUntraced(function*(size: number) {
   const keys = Array.from({ length: size }, (_, index) => Request(index))
   const ids = keys.map(({ id }) => id)
@@ -58,19 +58,19 @@ const hit = Effect.fnUntraced(function*(size: number) {
 
 const at = <A>(list: ReadonlyArray<A>, index: number): A => {
   const found = list[index]
-  if (found === undefined) throw new RangeError(`no ${index} in a list of ${list.length}`)
+  if (found === undefined) throw new RangeError(`index ${index} is out of range for length ${list.length}`)
   return found
 }
 
 const capacity = 10_000
 
-/** Four times as many keys as there is room for, in turn: when a key comes round again, it has long been evicted. */
+/** Four times as many keys as the capacity, in turn, so that every key has been evicted before it comes again. */
 const miss = Effect.gen(function*() {
   const keys = Array.from({ length: 4 * capacity }, (_, index) => Request(index))
   const ids = keys.map(({ id }) => id)
   const { cache, deduplicator, lru } = yield* stores(capacity)
   const [first, second, third] = [inTurn(keys), inTurn(ids), inTurn(ids)]
-  // Full from the start: a miss that evicts nobody costs less.
+  // Full from the start, since a miss without an eviction costs less.
   for (let kept = 0; kept < capacity; kept++) {
     yield* Effect.orDie(deduplicator.dedupe(call, first()))
     yield* Cache.get(cache, second())
@@ -78,7 +78,7 @@ const miss = Effect.gen(function*() {
   }
   return {
     _tag: "Batch" as const,
-    // In each round all of them: what an eviction costs Effect's Cache rises up to sevenfold until its Map is made anew.
+    // All keys in each round, since the cost of an eviction in Effect's Cache grows up to sevenfold until its Map is rebuilt.
     operations: keys.length,
     runs: {
       "Sluice": ofEffect(() => deduplicator.dedupe(call, first())),

@@ -12,7 +12,7 @@ import type { Builders } from "./builders.ts"
 
 type WithPermit = (self: Effect.Effect<never>) => Effect.Effect<never, unknown>
 
-/** Fibers that wait for the one permit there is, which is never given back. */
+/** Fibers that wait for a single permit, which is never given back. */
 const waiters = (make: Effect.Effect<WithPermit, unknown, Scope.Scope>): Hold => (count) =>
   Effect.map(make, (withPermit) => {
     const fibers = [Effect.runFork(withPermit(Effect.never))]
@@ -39,7 +39,7 @@ export const builders: Builders<"memory"> = {
     }
   }),
 
-  // What is kept beside a key and its value: whoever calls has the key, and the value is a number.
+  // Without the key, which the caller has made, and without the value, which is a number.
   "dedupe-memory": Effect.map(Effort, ({ manyKeys }) => {
     const Request = Deduplicator.operation<number>()("request", { key: (n: number) => n })
     const numbers = Array.from({ length: manyKeys }, (_, index) => index)

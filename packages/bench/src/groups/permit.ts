@@ -13,15 +13,15 @@ const waiting = 10_000
 
 type WithPermit = (self: Effect.Effect<void>) => Effect.Effect<void, unknown>
 
-/** Calls that give way once while they hold their permit, all at the same time. They share the limiters among them. */
-const crowd = (limiters: ReadonlyArray<WithPermit>): Run => (operations) => {
+/** Concurrent calls, spread over the limiters. Each yields once while it holds its permit. */
+const concurrentCalls = (limiters: ReadonlyArray<WithPermit>): Run => (operations) => {
   const calls = Array.from({ length: operations }, (_, index) => limiters[index % limiters.length] ?? identity)
   return Effect.runPromise(
     Effect.forEach(calls, (withPermit) => withPermit(Effect.yieldNow), { concurrency: "unbounded", discard: true })
   )
 }
 
-const giveWay = (): Promise<void> => Promise.resolve()
+const resolved = (): Promise<void> => Promise.resolve()
 
 export const builders: Builders<"permit"> = {
   "permit-free": Effect.gen(function*() {
@@ -40,7 +40,7 @@ export const builders: Builders<"permit"> = {
 
   "permit-waiting": Effect.gen(function*() {
     const one = yield* Backpressure.make({ capacity, queue: waiting })
-    // As many calls run and wait as behind the one limiter: what differs is how many wait in one line.
+    // As many calls run and queue as with one limiter. Only the length of a queue differs.
     const many = yield* Effect.forEach(
       Array.from({ length: capacity }),
       () => Backpressure.make({ capacity: 1, queue: waiting / capacity })
@@ -51,11 +51,11 @@ export const builders: Builders<"permit"> = {
       _tag: "Batch",
       operations: capacity + waiting,
       runs: {
-        "no limiter": crowd([identity]),
-        "Sluice": crowd([one.withPermit]),
-        "100 waiting": crowd(many.map(({ withPermit }) => withPermit)),
-        "Effect": crowd([semaphore.withPermit]),
-        "p-limit": (operations) => Promise.all(Array.from({ length: operations }, () => limit(giveWay)))
+        "no limiter": concurrentCalls([identity]),
+        "Sluice": concurrentCalls([one.withPermit]),
+        "100 waiting": concurrentCalls(many.map(({ withPermit }) => withPermit)),
+        "Effect": concurrentCalls([semaphore.withPermit]),
+        "p-limit": (operations) => Promise.all(Array.from({ length: operations }, () => limit(resolved)))
       }
     }
   })

@@ -7,8 +7,9 @@ import * as Effect from "effect/Effect"
 import * as EffectCircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
 import { ofEffect, ofPromise, timed } from "../measure.ts"
-import { body, bodyLater, call, callLater } from "./bodies.ts"
+import { answer, body, bodyLater, call, callLater } from "./bodies.ts"
 import type { Builders } from "./builders.ts"
 
 const attemptTimeout = Duration.minutes(1)
@@ -27,7 +28,7 @@ const sluice = Effect.provide(
   Sluice.layerStoresMemory
 )
 
-/** The same, as one would compose it of what Effect has. */
+/** The same policy, composed of Effect's parts. */
 const effects = Effect.gen(function*() {
   const breaker = yield* EffectCircuitBreaker.make({
     tripPolicy: EffectCircuitBreaker.consecutive(failures),
@@ -70,5 +71,13 @@ const around = Effect.fnUntraced(function*(call: Effect.Effect<number>, body: ()
 
 export const builders: Builders<"policy"> = {
   "policy-sync": around(call, body),
-  "policy-promise": around(callLater, bodyLater)
+  "policy-promise": around(callLater, bodyLater),
+
+  "policy-stream": Effect.map(sluice, (ours) => {
+    const stream = Stream.make(answer)
+    return timed({
+      "the stream alone": ofEffect(() => Stream.runDrain(stream)),
+      "Sluice": ofEffect(() => Stream.runDrain(ours.protectStream(stream)))
+    })
+  })
 }

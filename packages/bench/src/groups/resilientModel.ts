@@ -29,7 +29,7 @@ const text = Response.makePart("text", { text: "hello" })
 const delta: Chunk = [Response.makePart("text-delta", { id: "1", delta: "hello " })]
 const answer = Effect.succeed(new LanguageModel.GenerateTextResponse([text, finish]))
 
-/** As providers send them: each part a chunk of its own. */
+/** Each part is its own chunk, as providers send them. */
 const parts = (count: number): Stream.Stream<Part> =>
   Stream.fromPull(Effect.sync(() => {
     let left = count
@@ -38,7 +38,7 @@ const parts = (count: number): Stream.Stream<Part> =>
     return Effect.suspend((): Pull.Pull<Chunk> => left === 0 ? Cause.done() : --left === 0 ? last : each)
   }))
 
-/** Answers at once. Of Effect's own making it would decode every part, which takes longer than all that is measured here. */
+/** Answers at once. A model made by Effect would decode every part, which costs more than everything that is measured here. */
 const modelOf = (count: number): LanguageModel.LanguageModel => {
   const model = {
     generateText: () => answer,
@@ -46,7 +46,7 @@ const modelOf = (count: number): LanguageModel.LanguageModel => {
     streamText: () => parts(count),
     supportsSystemMessagesInHistory: Effect.succeed(true)
   }
-  // The types of its methods follow the options of each call.
+  // The types of the methods depend on the options of each call.
   return model as unknown as LanguageModel.LanguageModel
 }
 

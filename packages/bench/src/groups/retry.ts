@@ -10,7 +10,7 @@ import type { Builders } from "./builders.ts"
 const failure = new Error("once")
 const failed = Effect.fail(failure)
 
-/** Fails every other time that it is run: the first attempt of each call. */
+/** Fails at every other run, which is the first attempt of each call. */
 const flaky = (): Effect.Effect<number, Error> => {
   let attempts = 0
   return Effect.suspend(() => ++attempts % 2 === 1 ? failed : call)
@@ -42,7 +42,7 @@ export const builders: Builders<"retry"> = {
     })
   }),
 
-  // Without cockatiel, which waits for a timer however short the delay is.
+  // Without cockatiel, which uses a timer even for no delay.
   "retry-one": Effect.sync(() => {
     const policy = RetryPolicy.constant({ maxAttempts: 3, baseDelay: 0, jitter: "none" })
     const [byHand, ours, theirs, other] = [flaky(), flaky(), flaky(), flakyBody()]

@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import * as Stream from "effect/Stream"
-// What `ResilientModel` puts around each stream of a model. It is no module of the package, so no import by name finds it.
+// The guard that `ResilientModel` puts around every stream. The package does not export it, so it is imported by its path.
 import { type Guard, guard } from "../../../ai/src/internal/stream/guard.ts"
 import { type Run, timed } from "../measure.ts"
 import type { Builders } from "./builders.ts"
@@ -14,7 +14,7 @@ type Chunk = readonly [Part]
 const delta = Effect.succeed<Chunk>([{ type: "text-delta" }])
 const finish = Effect.succeed<Chunk>([{ type: "finish" }])
 
-/** As providers send them: each part a chunk of its own. */
+/** Each part is its own chunk, as providers send them. */
 const parts = (count: number, before: (part: Effect.Effect<Chunk>) => Effect.Effect<Chunk>): Stream.Stream<Part> => {
   const each = before(delta)
   return Stream.fromPull(Effect.sync(() => {
@@ -35,7 +35,7 @@ const model: Guard<Part, never> = {
 }
 
 const impossible = (): never => {
-  throw new Error("nothing is late or cut short here")
+  throw new Error("no part is late or missing")
 }
 
 const limitMillis = 60_000

@@ -1,4 +1,4 @@
-/** What was decided for one prompt, as a timeline for a terminal. */
+/** Renders the record of a prompt as a timeline for a terminal. */
 import type { Attempt, CallLog, Skipped } from "@sluice/ai/CallLog"
 import * as Duration from "effect/Duration"
 import type { CallRecord } from "../run/CallRecord.ts"
@@ -7,27 +7,27 @@ import * as Words from "../run/Words.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Text from "../Text.ts"
 
-/** The records that were asked for: of the prompts with this id, or, if there are none, of the line with this number. */
-export class Wanted {
+/** Finds the records of prompts by id, or else by line number. */
+export class Search {
   readonly name: string
-  private readonly named: Array<CallRecord> = []
-  private readonly numbered: Array<CallRecord> = []
+  private readonly byId: Array<CallRecord> = []
+  private readonly byLine: Array<CallRecord> = []
 
   constructor(name: string) {
     this.name = name
   }
 
   add(record: CallRecord): void {
-    if (record.id === this.name) this.named.push(record)
-    else if (String(record.line) === this.name) this.numbered.push(record)
+    if (record.id === this.name) this.byId.push(record)
+    else if (String(record.line) === this.name) this.byLine.push(record)
   }
 
   get found(): ReadonlyArray<CallRecord> {
-    return this.named.length > 0 ? this.named : this.numbered
+    return this.byId.length > 0 ? this.byId : this.byLine
   }
 }
 
-/** All of these, one below the other, each with the record of the line whose call answered it. */
+/** Renders several records, each with that of the line whose call answered it. */
 export const renderAll = (
   records: ReadonlyArray<CallRecord>,
   leaders: ReadonlyMap<string, CallRecord>,
@@ -37,16 +37,14 @@ export const renderAll = (
     .map((record) => render(record, leaders.get(record.call ?? ""), Math.min(120, Math.max(40, columns))))
     .join("\n")
 
-/**
- * The timeline. `leader` is the record of the line that made the call, if it was another one.
- */
+/** Renders a record. `leader` is the record of the line that made the call, if it was another. */
 export const render = (record: CallRecord, leader: CallRecord | undefined, columns: number): string => {
-  const told = record.calls.length === 0 ? leader ?? record : record
-  const payer = told === record ? "paid" : `paid by line ${told.line}`
+  const source = record.calls.length === 0 ? leader ?? record : record
+  const payer = source === record ? "paid" : `paid by line ${source.line}`
   const lines = [
     ...Text.wrap(headline(record), columns),
     ...Text.wrap(origin(record, leader), columns - 2).map((line) => `  ${line}`),
-    ...(told.calls.length === 0 ? [] : ["", ...timeline(told, columns), "", `  ${payer}: ${paid(told.calls)}`])
+    ...(source.calls.length === 0 ? [] : ["", ...timeline(source, columns), "", `  ${payer}: ${paid(source.calls)}`])
   ]
   return lines.map((line) => `${line.trimEnd()}\n`).join("")
 }
@@ -54,13 +52,13 @@ export const render = (record: CallRecord, leader: CallRecord | undefined, colum
 const headline = (record: CallRecord): string => {
   const { attempts, error, finish, id, line, milliseconds, model, status, target } = record
   const name = id === undefined ? `line ${line}` : `${Terminal.clip(Terminal.escape(id), 60)} (line ${line})`
-  const tries = attempts === 1 ? "1 try" : `${attempts} tries`
-  const after = attempts === 0 ? Words.time(milliseconds) : `${Words.time(milliseconds)} and ${tries}`
+  const count = attempts === 1 ? "1 attempt" : `${attempts} attempts`
+  const after = attempts === 0 ? Words.time(milliseconds) : `${Words.time(milliseconds)} and ${count}`
   if (status === "failed") return `${name}: failed after ${after}: ${Terminal.escape(error ?? "unknown")}`
-  const who = [target, model === undefined ? undefined : `(${Terminal.clip(Terminal.escape(model), 40)})`]
+  const answerer = [target, model === undefined ? undefined : `(${Terminal.clip(Terminal.escape(model), 40)})`]
     .filter((word) => word !== undefined).join(" ")
-  const cut = finish === "stop" ? "" : `; the answer is not whole: ${Terminal.escape(finish ?? "unknown")}`
-  return `${name}: answered by ${who} after ${after}${cut}`
+  const cut = finish === "stop" ? "" : `; incomplete: ${Terminal.escape(finish ?? "unknown")}`
+  return `${name}: answered by ${answerer} after ${after}${cut}`
 }
 
 const origin = ({ call, how, line }: CallRecord, leader: CallRecord | undefined): string => {
@@ -71,9 +69,9 @@ const origin = ({ call, how, line }: CallRecord, leader: CallRecord | undefined)
     case "led":
       return call === undefined ? "" : `call ${call}`
     case "joined":
-      return `It made no call of its own: it waited with ${other}, whose call ran.`
+      return `No call of its own: shared the call of ${other}, which was in flight.`
     case "cached":
-      return `It made no call of its own: ${other} had been answered.`
+      return `No call of its own: reused the answer to ${other}.`
   }
 }
 
@@ -109,17 +107,17 @@ const rowsOf = ({ calls, leftOut }: CallRecord): ReadonlyArray<Row> => {
   for (const [index, call] of calls.entries()) {
     if (previous !== undefined) {
       const wait = call.startedAt - previous.endedAt
-      if (wait > 0) rows.push({ at: previous.endedAt, target: "", text: `waited for ${Words.time(wait)}` })
+      if (wait > 0) rows.push({ at: previous.endedAt, target: "", text: `waited ${Words.time(wait)}` })
     }
     if (leftOut > 0 && index === calls.length / 2) {
-      rows.push({ at: call.startedAt, target: "", text: `${Words.count(leftOut)} more rounds like these are left out` })
+      rows.push({ at: call.startedAt, target: "", text: `${Words.count(leftOut)} more calls are omitted` })
     }
     for (const step of call.steps) {
       if (step._tag === "Attempt") number++
       rows.push(step._tag === "Attempt" ? attempt(step, number) : skipped(step))
     }
     if (call.result === "Interrupted") {
-      rows.push({ at: call.endedAt, target: "", text: "broken off: the run was stopped" })
+      rows.push({ at: call.endedAt, target: "", text: "interrupted: the run was stopped" })
     }
     previous = call
   }
@@ -128,21 +126,21 @@ const rowsOf = ({ calls, leftOut }: CallRecord): ReadonlyArray<Row> => {
 
 const attempt = (step: Attempt, number: number): Row => {
   const { endedAt, fault, firstTokenAt, startedAt, target, usage, waitedMillis } = step
-  // A shorter one is the time that it takes to begin.
-  const waited = waitedMillis >= 10 ? `, after a wait of ${Words.time(waitedMillis)}` : ""
+  // Less is the overhead of starting an attempt, not a delay.
+  const delay = waitedMillis >= 10 ? `, delayed by ${Words.time(waitedMillis)}` : ""
   const first = firstTokenAt === undefined ? "" : ` (first token after ${Words.time(firstTokenAt - startedAt)})`
   const took = Words.time(endedAt - startedAt)
   const cost = usage === undefined ? "" : `; ${tokens(usage)}`
   const what = fault === undefined
-    ? step.next === "Done" ? `answered in ${took}${first}${cost}` : `broken off after ${took}${first}`
-    : `${said(fault)} after ${took}${first}${cost}; ${followed[step.next]}`
-  return { at: startedAt, target: Terminal.escape(target), text: `try ${number}${waited}: ${what}` }
+    ? step.next === "Done" ? `answered in ${took}${first}${cost}` : `interrupted after ${took}${first}`
+    : `${faultText(fault)} after ${took}${first}${cost}; ${nextTexts[step.next]}`
+  return { at: startedAt, target: Terminal.escape(target), text: `attempt ${number}${delay}: ${what}` }
 }
 
-const said = (fault: NonNullable<Attempt["fault"]>): string => {
+const faultText = (fault: NonNullable<Attempt["fault"]>): string => {
   const { message, retryAfterMillis, type } = fault
-  const wait = retryAfterMillis === undefined ? "" : `, wants to be left alone for ${Words.time(retryAfterMillis)},`
-  // The target stands at the left already.
+  const wait = retryAfterMillis === undefined ? "" : `, Retry-After ${Words.time(retryAfterMillis)},`
+  // Without the target, which has its own column.
   const more = message === type || /^HTTP \d+$/.test(message)
     ? ""
     : `: ${Terminal.escape(message.replace(/^[^ ]+: /, ""))},`
@@ -151,26 +149,26 @@ const said = (fault: NonNullable<Attempt["fault"]>): string => {
   return `${reason}${reason.startsWith("HTTP") ? "" : status}${more}${wait}`
 }
 
-const followed: { readonly [Next in Attempt["next"]]: string } = {
+const nextTexts: { readonly [Next in Attempt["next"]]: string } = {
   Done: "done",
-  Retry: "the same target is asked again",
-  Fallback: "another target is asked",
-  Reask: "it is asked once more, at its price",
-  Restart: "what had come is thrown away, and the answer begins anew",
+  Retry: "retries the same target",
+  Fallback: "falls back to another target",
+  Reask: "repeats the request, which is paid for again",
+  Restart: "discards the partial output and starts over",
   Stop: "the call ends"
 }
 
 const skipped = ({ at, retryAfter, target, why }: Skipped): Row => {
-  const when = retryAfter === undefined ? "" : `, for ${Words.time(Duration.toMillis(retryAfter))}`
-  return { at, target: Terminal.escape(target), text: `passed over: ${because[why]}${when}` }
+  const when = retryAfter === undefined ? "" : `, retry in ${Words.time(Duration.toMillis(retryAfter))}`
+  return { at, target: Terminal.escape(target), text: `skipped: ${skipTexts[why]}${when}` }
 }
 
-const because: { readonly [Why in Skipped["why"]]: string } = {
-  CircuitOpen: "its circuit is open",
-  RateLimited: "it asked to be left alone",
-  Busy: "as many calls as may are running there",
-  Credential: "it refuses the key, or the key's quota is used up",
-  ContextTooSmall: "the prompt is too long for it"
+const skipTexts: { readonly [Why in Skipped["why"]]: string } = {
+  CircuitOpen: "circuit open",
+  RateLimited: "rate-limited",
+  Busy: "all its permits are in use",
+  Credential: "its key is refused or out of quota",
+  ContextTooSmall: "the prompt is too long for its context"
 }
 
 const paid = (calls: CallRecord["calls"]): string => {

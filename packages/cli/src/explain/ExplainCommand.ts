@@ -1,4 +1,4 @@
-/** `sluice explain`: what a run decided for one prompt, out of its log. */
+/** `sluice explain`: prints the record of one prompt from the log of a run. */
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -22,33 +22,33 @@ class LogError extends Schema.Error<LogError>("sluice/LogError")({
   }
 }
 
-/** Prints the timeline, and tells the exit code. */
+/** Prints the timeline and returns the exit code. */
 export const execute = (id: string, path: string): Promise<number> =>
   Effect.runPromise(
     explain(id, path).pipe(
-      Effect.catch((error) => Effect.as(complain(`${error.message}${order(id, path)}`), ExitCode.unusable))
+      Effect.catch((error) => Effect.as(sayError(`${error.message}${orderHint(id, path)}`), ExitCode.unusable))
     )
   )
 
-/** Where the file stands first, they were given the wrong way round. */
-const order = (id: string, path: string): string =>
+/** A hint if the arguments are swapped: the first is a file and the second is not. */
+const orderHint = (id: string, path: string): string =>
   existsSync(id) && !existsSync(path) ? "; the order is: sluice explain ID LOG" : ""
 
-const complain = (message: string): Effect.Effect<void> =>
+const sayError = (message: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(`sluice explain: ${Terminal.escape(message)}\n`))
 
 const explain = Effect.fnUntraced(function*(id: string, path: string) {
-  const wanted = new Explain.Wanted(id)
+  const search = new Explain.Search(id)
   let records = 0
   yield* Stream.runForEach(recordsOf(path), (record) =>
     Effect.sync(() => {
       records++
-      wanted.add(record)
+      search.add(record)
     }))
-  if (records === 0) return yield* new LogError({ path, why: "it is no log of `sluice run --log`, or it is empty" })
-  const { found } = wanted
+  if (records === 0) return yield* new LogError({ path, why: "not a log of `sluice run --log`, or empty" })
+  const { found } = search
   if (found.length === 0) {
-    yield* complain(`${path} has no prompt ${Terminal.clip(id, 60)}`)
+    yield* sayError(`${path} has no prompt ${Terminal.clip(id, 60)}`)
     return ExitCode.someFailed
   }
   const leaders = yield* leadersOf(path, found)
@@ -56,14 +56,14 @@ const explain = Effect.fnUntraced(function*(id: string, path: string) {
   return ExitCode.ok
 })
 
-/** The records of those who made the calls that others were answered by. */
+/** Reads the records of the lines that made the calls that the found prompts shared. */
 const leadersOf = (path: string, found: ReadonlyArray<CallRecord.CallRecord>) => {
-  const wanted = new Set(found.flatMap(({ call, how }) => how === "led" || call === undefined ? [] : [call]))
+  const calls = new Set(found.flatMap(({ call, how }) => how === "led" || call === undefined ? [] : [call]))
   const leaders = new Map<string, CallRecord.CallRecord>()
-  return wanted.size === 0 ? Effect.succeed(leaders) : Effect.as(
+  return calls.size === 0 ? Effect.succeed(leaders) : Effect.as(
     Stream.runForEach(recordsOf(path), (record) =>
       Effect.sync(() => {
-        if (record.how === "led" && record.call !== undefined && wanted.has(record.call)) {
+        if (record.how === "led" && record.call !== undefined && calls.has(record.call)) {
           leaders.set(record.call, record)
         }
       })),
@@ -79,7 +79,7 @@ const recordsOf = (path: string): Stream.Stream<CallRecord.CallRecord, LogError>
       onError: (error) => new LogError({ path, why: SystemError.describe(error) })
     })
     return Stream.concat(
-      Stream.flattenIterable(Stream.map(bytes, (piece) => lines.push(piece))),
+      Stream.flattenIterable(Stream.map(bytes, (chunk) => lines.push(chunk))),
       Stream.suspend(() => Stream.fromIterable(lines.end()))
     )
   }).pipe(

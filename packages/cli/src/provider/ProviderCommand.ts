@@ -1,4 +1,4 @@
-/** `sluice provider`: a provider on this machine, with the faults of a script, until a signal. */
+/** `sluice provider`: serves a local provider, with the faults of a script, until a signal. */
 import type { Answer } from "@sluice/ai/testing/LoopbackProvider"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Script from "@sluice/ai/testing/Script"
@@ -20,11 +20,11 @@ class ScriptError extends Schema.Error<ScriptError>("sluice/ScriptError")({
   why: Schema.String
 }) {
   override get message(): string {
-    return `the script ${this.path}: ${this.why}`
+    return `cannot use the script ${this.path}: ${this.why}`
   }
 }
 
-/** Serves until a signal, and tells the exit code. */
+/** Serves until a signal and returns the exit code. */
 export const execute = (flags: ProviderFlags): Promise<number> =>
   Effect.runPromise(
     serve(flags).pipe(
@@ -39,7 +39,7 @@ export const execute = (flags: ProviderFlags): Promise<number> =>
     )
   )
 
-// Ending it is how one uses it: a signal is its good end, and npm prints no error after it.
+// Exits with 0 after a signal, which is its normal end. npm would print an error for another code.
 const serve = Effect.fnUntraced(function*(flags: ProviderFlags) {
   const script = flags.script === undefined ? undefined : yield* readScript(flags.script)
   const signals = yield* Signals.listen
@@ -53,7 +53,7 @@ const serve = Effect.fnUntraced(function*(flags: ProviderFlags) {
   process.stdout.write(welcome(provider, flags.models[0] ?? "local"))
   yield* signals.first
   const requests = (yield* provider.journal).length + (yield* provider.dropped)
-  process.stdout.write(`\n${requests} requests were made. Closed.\n`)
+  process.stdout.write(`\nStopped after ${requests} requests.\n`)
   return ExitCode.ok
 })
 
@@ -70,9 +70,7 @@ const readScript = (path: string): Effect.Effect<Script.Script, ScriptError> => 
     try: () => readFile(path, "utf8"),
     catch: (error) => wrong(SystemError.describe(error))
   }).pipe(
-    Effect.flatMap((text) =>
-      Effect.try({ try: (): unknown => JSON.parse(text), catch: () => wrong("it is not JSON") })
-    ),
+    Effect.flatMap((text) => Effect.try({ try: (): unknown => JSON.parse(text), catch: () => wrong("not JSON") })),
     Effect.flatMap((json) => Effect.mapError(Script.decode(json), (error) => wrong(error.message)))
   )
 }
@@ -82,8 +80,8 @@ const oneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, " ")
 const welcome = (provider: LoopbackProvider.LoopbackProvider["Service"], model: string): string => {
   const { apiKey, url } = provider
   return [
-    `A provider of language models, on this machine only: ${url}`,
-    "What answers: rules over wink-nlp, not a language model. Ctrl-C ends it.",
+    `Provider at ${url}, reachable from this machine only.`,
+    "Rules over wink-nlp make its answers, not a language model. Ctrl-C stops it.",
     "",
     "In another terminal:",
     `  export OPENAI_BASE_URL=${url}`,
@@ -94,7 +92,7 @@ const welcome = (provider: LoopbackProvider.LoopbackProvider["Service"], model: 
   ].join("\n")
 }
 
-/** Whether the command was started by the repository's own script: `sluice` is no command there. */
+/** Whether `npm run sluice` of the repository started this, where `sluice` is not on the PATH. */
 const inClone = process.env["npm_lifecycle_event"] === "sluice"
 
 const shellWord = (text: string): string =>

@@ -1,26 +1,26 @@
-/** How many bins there are, at most: as many as a narrow chart can show. */
-const most = 240
+/** As many as a narrow chart can show. */
+const maxBins = 240
 const firstWidth = 50
 
-/** Counts over time, in bounded memory: when the time is longer than all bins, two become one. */
+/** Counts over time in bounded memory. Merges bins in pairs when the time exceeds them all. */
 export class Bins<K extends string> {
   /** The width of a bin in milliseconds. */
   width: number = firstWidth
   private bins: Array<Map<K, number>> = []
 
-  /** Counts one, so many milliseconds after the beginning. */
+  /** Counts one at this many milliseconds after the start. */
   add(key: K, millis: number): void {
     const at = Math.max(0, millis)
-    while (at >= this.width * most) this.widen()
+    while (at >= this.width * maxBins) this.widen()
     const index = Math.floor(at / this.width)
     const bin = this.bins[index] ?? new Map<K, number>()
     bin.set(key, (bin.get(key) ?? 0) + 1)
     this.bins[index] = bin
   }
 
-  /** The bins that are not empty, with the time at which each begins. */
+  /** Returns the non-empty bins with their start times. */
   entries(): ReadonlyArray<{ readonly at: number; readonly counts: ReadonlyMap<K, number> }> {
-    // A bin that nothing fell into is a hole in the array.
+    // `flatMap` skips the holes of empty bins.
     return this.bins.flatMap((counts, index) => [{ at: index * this.width, counts }])
   }
 

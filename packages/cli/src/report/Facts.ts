@@ -1,4 +1,4 @@
-/** Everything that a report tells, counted while the run goes, in bounded memory. */
+/** The facts of a report, collected during the run in bounded memory. */
 import type { Attempt, CallLog } from "@sluice/ai/CallLog"
 import type { CallRecord } from "../run/CallRecord.ts"
 import type { Change } from "../run/Circuits.ts"
@@ -6,7 +6,7 @@ import * as Failure from "../run/Failure.ts"
 import { Histogram } from "../run/Histogram.ts"
 import { Bins } from "./Bins.ts"
 
-/** How a try ended, as the page shows it. */
+/** How an attempt ended, as the page shows it. */
 export type Ending = "answered" | "throttled" | "failed" | "other"
 
 export interface Sum {
@@ -15,10 +15,10 @@ export interface Sum {
   estimated: boolean
 }
 
-/** How many failed prompts are listed, of the hardest ones, and how many changes of a circuit are kept. */
-export const most = { failed: 200, hardest: 20, changes: 5_000 }
+/** Limits of the lists: failed prompts, prompts with the most attempts, and changes per circuit. */
+export const limits = { failed: 200, hardest: 20, changes: 5_000 }
 
-/** One target, over the whole run. */
+/** The facts of one target. */
 export class TargetFacts {
   readonly name: string
   readonly model: string
@@ -29,9 +29,9 @@ export class TargetFacts {
   readonly latency = new Histogram()
   readonly timeline = new Bins<Ending>()
   readonly paid: Sum = { inputTokens: 0, outputTokens: 0, estimated: false }
-  /** Times are milliseconds from the beginning. */
+  /** Times are milliseconds since the start of the run. */
   readonly circuit: Array<{ readonly at: number; readonly isOpen: boolean }> = []
-  changesLeftOut = 0
+  omittedChanges = 0
   openings = 0
 
   constructor(fields: Pick<TargetFacts, "name" | "model" | "host">) {
@@ -41,15 +41,15 @@ export class TargetFacts {
   }
 }
 
-/** A prompt, as it is listed. */
+/** A prompt in a list. */
 export type Listed = Pick<CallRecord, "line" | "id" | "status" | "target" | "attempts" | "milliseconds" | "error">
 
-/** Tries that failed at one target for one reason. */
+/** Failed attempts at one target for one reason. */
 export interface FailureFacts {
   readonly target: string
   readonly reason: string
   times: number
-  /** What followed. */
+  /** Counts of what followed. */
   readonly next: Map<Attempt["next"], number>
 }
 
@@ -63,12 +63,12 @@ export class Facts {
   cached = 0
   requests = 0
   readonly next = new Map<Attempt["next"], number>()
-  /** Prompts whose answer came from another target than the first. */
+  /** Prompts that another target than the first answered. */
   answeredElsewhere = 0
-  /** Answers that are not whole, by what ended them. */
-  readonly unfinished = new Map<string, number>()
+  /** Incomplete answers, by finish reason. */
+  readonly incomplete = new Map<string, number>()
   readonly paid: Sum = { inputTokens: 0, outputTokens: 0, estimated: false }
-  /** From a prompt's turn to its answer, of those that made a call of their own. */
+  /** Prompts that made their own call, by the time from turn to answer. One count per bar of the chart. */
   readonly latencies: Array<number> = latencyEdges.map(() => 0)
   readonly latency = new Histogram()
   readonly failures = new Map<string, FailureFacts>()
@@ -83,7 +83,7 @@ export class Facts {
     this.preferred = targets[0]?.name
   }
 
-  /** A prompt is over. */
+  /** Adds a completed prompt. */
   add(record: CallRecord): void {
     this.endedAt = Math.max(this.endedAt, record.startedAt + record.milliseconds)
     if (record.status === "failed") this.addFailed(record)
@@ -92,26 +92,26 @@ export class Facts {
     for (const call of record.calls) this.addCall(call)
   }
 
-  /** A circuit has changed. */
-  changed({ at, circuit, target }: Change): void {
+  /** Adds a change of a circuit. */
+  circuitChanged({ at, circuit, target }: Change): void {
     const facts = this.targets.get(target)
     if (facts === undefined) return
     const isOpen = circuit.state === "open"
     const wasOpen = facts.circuit.at(-1)?.isOpen ?? false
     if (isOpen && !wasOpen) facts.openings++
     if (isOpen === wasOpen) return
-    if (facts.circuit.length < most.changes) facts.circuit.push({ at: at - this.startedAt, isOpen })
-    else facts.changesLeftOut++
+    if (facts.circuit.length < limits.changes) facts.circuit.push({ at: at - this.startedAt, isOpen })
+    else facts.omittedChanges++
   }
 
   private addFailed(record: CallRecord): void {
     this.failed++
-    if (this.failedPrompts.length < most.failed) this.failedPrompts.push(listed(record))
+    if (this.failedPrompts.length < limits.failed) this.failedPrompts.push(listed(record))
   }
 
   private addAnswered({ finish = "unknown", how, milliseconds, target }: CallRecord): void {
     this.answered++
-    if (finish !== "stop") count(this.unfinished, finish)
+    if (finish !== "stop") count(this.incomplete, finish)
     if (target !== this.preferred) this.answeredElsewhere++
     if (how !== "led") {
       this[how]++
@@ -125,7 +125,7 @@ export class Facts {
   private addHardest(record: CallRecord): void {
     this.hardest.push(listed(record))
     this.hardest.sort((a, b) => b.attempts - a.attempts || b.milliseconds - a.milliseconds || a.line - b.line)
-    if (this.hardest.length > most.hardest) this.hardest.pop()
+    if (this.hardest.length > limits.hardest) this.hardest.pop()
   }
 
   private addCall(call: CallLog): void {
@@ -181,7 +181,7 @@ const add = (sum: Sum, usage: CallLog["usage"]): void => {
   sum.estimated ||= usage.estimated
 }
 
-/** The upper ends of the bars of the latency chart, in milliseconds. */
+/** Upper bounds of the bars of the latency chart, in milliseconds. */
 export const latencyEdges: ReadonlyArray<number> = [
   10,
   20,

@@ -1,7 +1,7 @@
-/** Markup in which nothing stands that was not escaped. */
+/** Markup whose values are escaped. */
 import * as Terminal from "../Terminal.ts"
 
-/** Markup that is safe to be put into other markup. Only `html` makes it. */
+/** Safe markup. Made by `html`. */
 export class Html {
   readonly markup: string
 
@@ -10,15 +10,15 @@ export class Html {
   }
 }
 
-/** What can stand within markup: a text or a number is escaped. */
+/** A value in markup. Strings and numbers are escaped. */
 export type Part = Html | string | number | undefined | ReadonlyArray<Part>
 
-/** Foreign text for a page, in an element or in an attribute in quotes. Every text goes through here. */
+/** Escapes text for an element or a quoted attribute. */
 export const escape = (text: string): string =>
-  // What reorders letters or is not seen at all deceives on a page as it does on a terminal.
+  // Characters that reorder text or are invisible mislead on a page as on a terminal.
   Terminal.escape(text).replaceAll(/[&<>"'`]/g, (character) => `&#${character.codePointAt(0)};`)
 
-/** Markup as it is written, with every value in it escaped. */
+/** Template tag for markup. Escapes every value. */
 export const html = (markup: TemplateStringsArray, ...parts: ReadonlyArray<Part>): Html =>
   new Html(markup.map((text, index) => text + render(parts[index])).join(""))
 

@@ -1,22 +1,22 @@
-/** A report as one page that needs nothing else: no script, no font, no picture from anywhere. */
+/** Renders a report as one self-contained page, without scripts, fonts or images. */
 import * as Words from "../run/Words.ts"
 import type { Ending, Facts, Listed, Sum, TargetFacts } from "./Facts.ts"
-import { latencyEdges, most } from "./Facts.ts"
+import { latencyEdges, limits } from "./Facts.ts"
 import type { Part } from "./Html.ts"
 import { Html, html } from "./Html.ts"
 import { style } from "./style.ts"
 
-/** What a page is told beside the facts. */
+/** Further content of a page. */
 export interface About {
   /** The name of the file of prompts. */
   readonly input: string
-  /** How the run ended, if it was not by coming to its end. */
+  /** Why the run stopped early. `undefined` if it completed. */
   readonly stopped: string | undefined
-  /** Targets that could answer nothing, each with the reason. */
+  /** Reasons of targets that could not answer any prompt. */
   readonly unusable: ReadonlyMap<string, string>
 }
 
-/** The page, as it is written to a file. */
+/** Renders the page. */
 export const render = (facts: Facts, about: About): string => {
   const millis = Math.max(1, facts.endedAt - facts.startedAt)
   const title = `sluice run ${about.input}`
@@ -43,10 +43,10 @@ ${timelines(facts, millis)}
 ${targets(facts, about)}
 ${latency(facts)}
 ${failures(facts)}
-${prompts("Prompts that failed", facts.failedPrompts, facts.failed, most.failed)}
-${prompts("The most tries", facts.hardest, facts.hardest.length, most.hardest)}
+${prompts("Failed prompts", facts.failedPrompts, facts.failed, limits.failed)}
+${prompts("Prompts with the most attempts", facts.hardest, facts.hardest.length, limits.hardest)}
 </main>
-<footer>A page of <code>sluice run --report</code>. It holds no prompt and no answer.</footer>
+<footer>Written by <code>sluice run --report</code>. Contains no prompts and no answers.</footer>
 </body>
 </html>`.markup
   }\n`
@@ -60,9 +60,9 @@ ${content}</section>`
 // ---------- totals
 
 const totals = (facts: Facts): Html => {
-  const { answered, answeredElsewhere, cached, failed, joined, next, paid, requests, unfinished } = facts
+  const { answered, answeredElsewhere, cached, failed, incomplete, joined, next, paid, requests } = facts
   const shown: ReadonlyArray<readonly [label: string, value: string, note: string]> = [
-    ["answered", Words.count(answered), notWhole(unfinished)],
+    ["answered", Words.count(answered), incompleteText(incomplete)],
     ["failed", Words.count(failed), ""],
     ["requests", Words.count(requests), `${Words.count(joined + cached)} prompts shared an answer`],
     [
@@ -84,11 +84,11 @@ ${
       }</dd></div>
 `
     )
-  }</dl>${paid.estimated ? html`<p class="note">~ in part estimated: a provider did not count its tokens.</p>` : ""}`
+  }</dl>${paid.estimated ? html`<p class="note">~ partly estimated: a provider reported no usage.</p>` : ""}`
 }
 
-const notWhole = (unfinished: ReadonlyMap<string, number>): string =>
-  [...unfinished].map(([finish, times]) => `${Words.count(times)} not whole: ${finish}`).join(", ")
+const incompleteText = (incomplete: ReadonlyMap<string, number>): string =>
+  [...incomplete].map(([finish, times]) => `${Words.count(times)} incomplete: ${finish}`).join(", ")
 
 const mark = ({ estimated }: Sum): string => estimated ? "~" : ""
 
@@ -98,16 +98,16 @@ const tokens = (sum: Sum): string => `${mark(sum)}${Words.count(sum.inputTokens 
 
 const endings: ReadonlyArray<readonly [ending: Ending, words: string]> = [
   ["answered", "answered"],
-  ["throttled", "asked to wait"],
+  ["throttled", "rate-limited"],
   ["failed", "failed"],
-  ["other", "broken off"]
+  ["other", "interrupted"]
 ]
 
 const timelines = (facts: Facts, millis: number): Html => {
   const all = [...facts.targets.values()]
   const highest = Math.max(1, ...all.flatMap(({ timeline }) => timeline.entries().map(({ counts }) => sumOf(counts))))
   return section(
-    "Tries over time",
+    "Attempts over time",
     html`<p class="legend">${
       endings.map(([ending, words]) => html`<span class="${ending}"><i></i>${words}</span> `)
     }<span class="open"><i></i>circuit open</span></p>
@@ -115,9 +115,9 @@ const timelines = (facts: Facts, millis: number): Html => {
     all.map((target) => timeline(target, millis, highest)),
     html`<p class="axis"><span>0</span><span>${Words.time(millis / 2)}</span><span>${Words.time(millis)}</span></p>
 `,
-    html`<p class="note">Each bar is the tries that ended in that time; all targets have the same scale, up to ${
+    html`<p class="note">Each bar counts the attempts that ended in that time. All targets share a scale, up to ${
       Words.count(highest)
-    }. Circuits were looked at ten times a second.</p>
+    }. Circuits were sampled ten times per second.</p>
 `
   )
 }
@@ -126,19 +126,19 @@ const height = 60
 const wide = 1_000
 
 const timeline = (target: TargetFacts, millis: number, highest: number): Html => {
-  const { changesLeftOut, name, timeline } = target
-  const label = `Tries at ${name} over time, and when its circuit was open`
+  const { name, omittedChanges, timeline } = target
+  const label = `Attempts at ${name} over time, and when its circuit was open`
   return html`<figure>
-<figcaption>${name} <small>${Words.count(target.attempts)} tries</small></figcaption>
+<figcaption>${name} <small>${Words.count(target.attempts)} attempts</small></figcaption>
 <svg viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="${label}">
 ${timeline.entries().map(({ at, counts }) => bar(at, timeline.width, counts, millis, highest))}</svg>
 <svg class="circuit" viewBox="0 0 ${wide} 6" preserveAspectRatio="none" aria-hidden="true">
 <rect class="closed" x="0" y="0" width="${wide}" height="6" />
 ${openTimes(target, millis)}</svg>
 ${
-    changesLeftOut === 0
+    omittedChanges === 0
       ? ""
-      : html`<p class="note">${Words.count(changesLeftOut)} later changes of its circuit are left out.</p>`
+      : html`<p class="note">${Words.count(omittedChanges)} later changes of its circuit are omitted.</p>`
   }
 </figure>
 `
@@ -152,7 +152,7 @@ const bar = (
   highest: number
 ): Html => {
   const x = at / millis * wide
-  // The last bin may reach beyond the end.
+  // The last bin may extend beyond the end.
   const columns = Math.max(1.5, Math.min(width / millis * wide, wide - x) * 0.9)
   let y = height
   const words = endings.flatMap(([ending, words]) => counts.has(ending) ? [`${counts.get(ending)} ${words}`] : [])
@@ -196,9 +196,9 @@ const targets = ({ targets }: Facts, { unusable }: About): Html =>
       [
         "target",
         "model",
-        "tries",
+        "attempts",
         "answered",
-        "to wait",
+        "rate-limited",
         "failed",
         "first token p50",
         "answer p50",
@@ -221,7 +221,7 @@ const targets = ({ targets }: Facts, { unusable }: About): Html =>
       ]),
       2
     ),
-    [...unusable].map(([name, why]) => html`<p class="stopped">${name} could not be used: ${why}</p>`)
+    [...unusable].map(([name, why]) => html`<p class="stopped">${name} was unusable: ${why}</p>`)
   )
 
 const time = (millis: number | undefined): string => millis === undefined ? "-" : Words.time(millis)
@@ -234,9 +234,9 @@ const latency = ({ latencies, latency }: Facts): Html => {
   const highest = Math.max(1, ...latencies)
   const shares = [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]] as const
   return section(
-    "Time to an answer",
+    "Latency",
     last === -1
-      ? html`<p class="note">Nothing was answered.</p>`
+      ? html`<p class="note">No prompt was answered.</p>`
       : html`<p>${
         shares.map(([name, share]) =>
           html`<span class="quantile">${name} <strong>${time(latency.quantile(share))}</strong></span> `
@@ -253,7 +253,7 @@ ${
 `
         )
       }</tbody></table>
-<p class="note">From a prompt's turn to its answer, with all waits and tries; of prompts that made a call of their own.</p>`
+<p class="note">From a prompt's turn to its answer, with all delays and attempts. Prompts without their own call are left out.</p>`
   )
 }
 
@@ -268,17 +268,17 @@ const short = (millis: number): string =>
 // ---------- tables
 
 const followed: ReadonlyArray<readonly [next: "Retry" | "Fallback" | "Reask" | "Restart" | "Stop", words: string]> = [
-  ["Retry", "asked again"],
-  ["Fallback", "another target"],
-  ["Reask", "asked anew"],
-  ["Restart", "begun anew"],
+  ["Retry", "retried"],
+  ["Fallback", "fell back"],
+  ["Reask", "repeated"],
+  ["Restart", "restarted"],
   ["Stop", "call ended"]
 ]
 
 const failures = ({ failures }: Facts): Html => {
   const sorted = [...failures.values()].sort((a, b) => b.times - a.times)
   return section(
-    "Tries that failed",
+    "Failed attempts",
     sorted.length === 0
       ? html`<p class="note">None.</p>`
       : table(
@@ -296,7 +296,7 @@ const prompts = (title: string, list: ReadonlyArray<Listed>, all: number, limit:
   return section(
     title,
     table(
-      ["line", "id", "target", "ended", "tries", "time"],
+      ["line", "id", "target", "outcome", "attempts", "time"],
       list.map(({ attempts, error, id, line, milliseconds, status, target }) => [
         String(line),
         clip(id ?? ""),
@@ -308,15 +308,15 @@ const prompts = (title: string, list: ReadonlyArray<Listed>, all: number, limit:
       4
     ),
     all > limit
-      ? html`<p class="note">The first ${limit} of ${Words.count(all)}; the results have all of them.</p>`
+      ? html`<p class="note">The first ${limit} of ${Words.count(all)}. The results have all of them.</p>`
       : ""
   )
 }
 
-/** An id may be as long as a line. */
+/** Clips an id, which can be as long as a line. */
 const clip = (text: string): string => text.length <= 80 ? text : `${text.slice(0, 79)}…`
 
-/** A table; the first columns are words, the others numbers. */
+/** A table. The first `words` columns are text, the others are numbers. */
 const table = (
   head: ReadonlyArray<string>,
   rows: ReadonlyArray<ReadonlyArray<string>>,

@@ -1,4 +1,4 @@
-/** The page's looks: light and dark as the reader has it, from 360 pixels on, and on paper. */
+/** The style sheet of the page: light and dark, from 360 pixels, and for print. */
 export const style = `
 :root { --page: #fff; --text: #1c2430; --soft: #5b6675; --line: #d9dee5; --card: #f5f7f9;
   --answered: #2f7d5b; --throttled: #d99a1c; --failed: #c23b3b; --other: #9aa4b1; --open: #c23b3b; --closed: #d5e6dd; }

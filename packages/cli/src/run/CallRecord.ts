@@ -1,13 +1,13 @@
-/** What was decided for one prompt, as it is kept: for `sluice explain`, for the report, and for the log file. */
+/** The record of one prompt: for `sluice explain`, the report and the log file. */
 import * as CallLog from "@sluice/ai/CallLog"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Result } from "./Result.ts"
 
 /**
- * One prompt, when it is over. It holds no prompt, no answer, no key and no word of a provider.
+ * The record of a completed prompt. Holds no prompt, answer, key or provider's text.
  *
- * A prompt makes a call for each time that it had to wait for a provider that was down.
+ * Each wait for a provider that was down begins another call.
  */
 export const CallRecord = Schema.Struct({
   line: Schema.Int,
@@ -21,12 +21,12 @@ export const CallRecord = Schema.Struct({
   target: Schema.optionalKey(Schema.String),
   model: Schema.optionalKey(Schema.String),
   finish: Schema.optionalKey(Schema.String),
-  /** What it failed with, by its tag. */
+  /** The tag of the error. */
   error: Schema.optionalKey(Schema.String),
-  /** The call that answered, which may be another line's. */
+  /** The call that answered. Another line may have made it. */
   call: Schema.optionalKey(Schema.String),
   calls: Schema.Array(CallLog.CallLog),
-  /** Calls that are left out, since there were too many: they stand after the first half of `calls`. */
+  /** How many calls are omitted after the first half of `calls`, because there were too many. */
   leftOut: Schema.Int
 })
 
@@ -36,21 +36,20 @@ const Line = Schema.fromJsonString(Schema.toCodecJson(CallRecord))
 const encodeLine = Schema.encodeSync(Line)
 const decodeLine = Schema.decodeUnknownOption(Line)
 
-/** The record as a line of the log. */
+/** Encodes a record as a line of the log. */
 export const encode = (record: CallRecord, mask: (text: string) => string): string => `${mask(encodeLine(record))}\n`
 
-/** The record that this line is, if it is one. */
+/** Decodes a line of the log. `undefined` if it is no record. */
 export const decode = (line: string): CallRecord | undefined => Option.getOrUndefined(decodeLine(line))
 
-/** How many calls of one prompt are kept, at most. */
-const most = 40
+/** Caps the calls in a record. */
+const maxCalls = 40
 
-/** The calls of one prompt, as they end. */
+/** Collects the calls of one prompt as they end. */
 export class Trace {
   readonly startedAt: number
   /** The call that answered. */
   call: string | undefined
-  /** The first ones, and the last ones. */
   private readonly first: Array<CallLog.CallLog> = []
   private readonly last: Array<CallLog.CallLog> = []
   private leftOut = 0
@@ -60,10 +59,10 @@ export class Trace {
   }
 
   add(log: CallLog.CallLog): void {
-    if (this.first.length < most / 2) this.first.push(log)
+    if (this.first.length < maxCalls / 2) this.first.push(log)
     else {
       this.last.push(log)
-      if (this.last.length <= most / 2) return
+      if (this.last.length <= maxCalls / 2) return
       this.last.shift()
       this.leftOut++
     }
@@ -89,5 +88,5 @@ export class Trace {
 }
 
 const defined = <K extends string, A>(name: K, value: A | undefined): { readonly [_ in K]?: A } =>
-  // An object with just this one field, or none.
+  // TypeScript widens a computed key to an index signature.
   value === undefined ? {} : { [name]: value } as { readonly [_ in K]: A }

@@ -1,14 +1,14 @@
-/** The circuits of a run's targets, as they are seen from outside. */
+/** The circuits of a run's targets, read from snapshots. */
 import type { TargetState } from "@sluice/ai/ResilientModel"
 import * as Duration from "effect/Duration"
 
-/** The state of the circuit before one target. */
+/** The state of a target's circuit. */
 export type Circuit =
   | { readonly state: "closed" }
-  /** `probeAt`, in epoch milliseconds: from then on one call is let through, and the circuit moves when it has told. */
+  /** `probeAt`, in epoch milliseconds: from then on a probe is admitted, whose outcome closes or reopens the circuit. */
   | { readonly state: "open"; readonly probeAt: number }
 
-/** A circuit has changed. */
+/** A change of a circuit. */
 export interface Change {
   readonly target: string
   /** Epoch milliseconds. */
@@ -16,7 +16,7 @@ export interface Change {
   readonly circuit: Circuit
 }
 
-/** Tells what has changed from one look to the next. */
+/** Detects changes between snapshots. */
 export class Watch {
   private readonly generations = new Map<string, number>()
 
@@ -26,7 +26,7 @@ export class Watch {
       const isNew = !this.generations.has(name)
       this.generations.set(name, circuit.generation)
       const change = { target: name, at: now, circuit: read(circuit, now) }
-      // The first calls of a circuit make it; it was closed before.
+      // A circuit appears with its first calls, and was closed before.
       return isNew && change.circuit.state === "closed" ? [] : [change]
     })
   }
@@ -43,13 +43,13 @@ const read = (circuit: NonNullable<TargetState["circuit"]>, now: number): Circui
   }
 }
 
-/** While a probe runs nobody else is let through; how long it takes is not known. */
+/** While a probe runs, no other call is admitted. Its duration is unknown, so this is when to look again. */
 const probingMillis = 250
 
-/** The milliseconds until the circuit of a target lets a call through; 0 if one does now. */
-export const closedIn = (states: ReadonlyArray<TargetState>): number => {
+/** Returns the milliseconds until a circuit admits a call. 0 if one does now. */
+export const millisToCall = (states: ReadonlyArray<TargetState>): number => {
   const waits = states
-    // One whose key is refused does not count: nobody waits for it.
+    // A target whose key was refused does not count: no call waits for it.
     .filter(({ credentialRestsFor }) => credentialRestsFor === undefined)
     .map(({ circuit }) => {
       switch (circuit?._tag) {

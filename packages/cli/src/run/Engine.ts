@@ -1,4 +1,4 @@
-/** Makes the calls of a run, safely: a resilient model over its targets, and what a file needs beyond that. */
+/** The calls of a run: a resilient model over its targets, with deduplication and waiting for outages. */
 import * as AiOutcome from "@sluice/ai/AiOutcome"
 import * as AiRejection from "@sluice/ai/AiRejection"
 import type { CallLog } from "@sluice/ai/CallLog"
@@ -21,33 +21,32 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Asking, CurrentAsking } from "./Asking.ts"
 import type { CallRecord } from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Circuits from "./Circuits.ts"
 import * as Failure from "./Failure.ts"
 import type { Prompt } from "./Prompt.ts"
+import { CurrentPrompt, PromptState } from "./PromptState.ts"
 import type { Finish, How, Result, Usage } from "./Result.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
 import * as Targets from "./Targets.ts"
 import * as Words from "./Words.ts"
 
-/** What an engine tells while it works. */
-export interface Report {
-  /** A try is sent. */
-  readonly called: () => void
-  /** A try failed, for a reason from `Failure.reasonOf`. */
+/** Callbacks for the events of an engine. */
+export interface Events {
+  /** An attempt is sent. */
+  readonly attemptStarted: () => void
+  /** An attempt failed. The reason is from `Failure.reasonOf`. */
   readonly attemptFailed: (reason: string) => void
-  /** Tokens were paid for. */
+  /** The provider charged tokens. */
   readonly paid: (usage: Usage) => void
-  /** A circuit has changed. */
-  readonly circuit: (change: Change) => void
-  /** A target can answer nothing, for this reason, while others may; with none it can after all. */
+  readonly circuitChanged: (change: Change) => void
+  /** A target cannot answer any prompt. `why` is `undefined` if it can after all. */
   readonly unusable: (target: string, why: string | undefined) => void
 }
 
-/** What an engine is told of a run. */
+/** Options for `make`. */
 export type Options = Pick<
   Settings,
   | "targets"
@@ -66,43 +65,43 @@ export type Options = Pick<
   | "maxOutageMillis"
 >
 
-/** What became of one prompt. */
-export interface Asked {
+/** The result of one prompt, and the record of its calls. */
+export interface Completed {
   readonly result: Result
   readonly record: CallRecord
 }
 
-/** Answers prompts. */
+/** Completes prompts. */
 export interface Engine {
-  /** How many prompts may be asked at once: more than there are calls, since a prompt that waits for its next try makes none. */
-  readonly places: number
-  /** What becomes of one prompt. It fails only with what ends the run. After each of its tries `tried` is run. */
-  readonly ask: (prompt: Prompt, tried?: Effect.Effect<void>) => Effect.Effect<Asked, RunStopped>
+  /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
+  readonly maxPrompts: number
+  /** Completes a prompt. Fails only if the run has to stop. Runs `afterAttempt` after each attempt. */
+  readonly complete: (prompt: Prompt, afterAttempt?: Effect.Effect<void>) => Effect.Effect<Completed, RunStopped>
 }
 
-/** Builds an engine, whose connections are closed with the scope. */
+/** Builds an engine. Closes its connections with the scope. */
 export const make = Effect.fnUntraced(function*(
   options: Options,
-  report: Report
+  events: Events
 ): Effect.fn.Return<Engine, RunStopped, Scope.Scope> {
-  const places = options.concurrency * placesPerCall
+  const maxPrompts = options.concurrency * promptsPerPermit
   const fatal = Deferred.makeUnsafe<never, RunStopped>()
-  const usability = new Usability(options.targets, report, fatal)
+  const usability = new Usability(options.targets, events, fatal)
   const outage = new Outage(options, fatal)
   const models = yield* Targets.make(options, {
-    called: report.called,
-    answered: (target) => usability.answered(target),
+    started: events.attemptStarted,
+    succeeded: (target) => usability.succeeded(target),
     failed: (target, error, prompt) => usability.failed(target, error, prompt)
   })
-  const context = yield* Layer.build(resilient(options, places, models)).pipe(
-    // What of its options a person can get wrong was refused with the flags.
+  const context = yield* Layer.build(resilient(options, maxPrompts, models)).pipe(
+    // The flags were validated, so users should not see this.
     Effect.mapError((invalid) => new RunStopped({ why: "Unusable", message: invalid.message }))
   )
   const deduplicator = yield* Effect.orDie(Deduplicator.make({ name: "run", maxWaiters: Number.MAX_SAFE_INTEGER }))
   const states = Context.get(context, ResilientModel.ResilientModel).targets
-  yield* watchCircuits(states, report, outage)
-  return new Calls(options, report, {
-    places,
+  yield* watchCircuits(states, events, outage)
+  return new Calls(options, events, {
+    maxPrompts,
     model: Context.get(context, LanguageModel.LanguageModel),
     states,
     deduplicator,
@@ -111,15 +110,15 @@ export const make = Effect.fnUntraced(function*(
   })
 })
 
-const placesPerCall = 8
+const promptsPerPermit = 8
 
-/** How often a prompt may use up its tries by itself, where the circuit is open and others may be to blame. */
-const rounds = 2
+/** How often a prompt that fails by itself can use up its attempts while circuits are open. */
+const maxRounds = 2
 
-/** A probe a second soon finds the end of an outage, and weighs nothing on a provider that is coming back. */
+/** One probe per second detects the end of an outage soon and adds no load to a recovering provider. */
 const openMillis = 1_000
 
-const resilient = (options: Options, places: number, models: ReadonlyArray<Targets.Watched>) => {
+const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<Targets.TargetModel>) => {
   const { concurrency, targets, timeoutMillis } = options
   return ResilientModel.layer({
     name: "run",
@@ -130,56 +129,56 @@ const resilient = (options: Options, places: number, models: ReadonlyArray<Targe
       credential: accountOf(targets, target),
       layer: Layer.succeed(LanguageModel.LanguageModel, model),
       breaker: {
-        // In a row alone would not do: while answers that were on their way still arrive, a provider that is down can refuse
-        // dozens in between. And refusals come back sooner than answers, so a few at the start of a run are no outage.
+        // Consecutive failures alone would trip late: answers that were in flight arrive between dozens of failures. And
+        // failures return sooner than answers, so a few at the start of a run must not trip.
         trip: [
           CircuitBreaker.consecutive(Math.min(1_000, Math.max(5, concurrency))),
           CircuitBreaker.failureRate({ rate: 0.5, calls: 20, minimum: 20 })
         ],
         openFor: Duration.millis(openMillis),
-        // Longer than any try, so that a slow probe's answer counts.
+        // Longer than any attempt, so that the outcome of a slow probe counts.
         probeLease: Duration.millis(timeoutMillis + 1_000)
       },
-      // There is a place for every prompt that is asked at once: none is ever refused for capacity.
-      backpressure: { capacity: concurrency, queue: places }
+      // The queue has a slot for every prompt, so that none is refused.
+      backpressure: { capacity: concurrency, queue: maxPrompts }
     })),
     retry: RetryPolicy.exponential({
       maxAttempts: options.maxAttempts,
-      // A file is in no hurry: what the provider asks for is waited out, for as long as an outage would be.
+      // A file is not urgent: it waits for a Retry-After as long as for an outage.
       maxRetryAfter: Duration.millis(options.maxOutageMillis)
     }),
     attemptTimeout: Duration.millis(timeoutMillis),
     firstTokenTimeout: Duration.millis(options.firstTokenTimeoutMillis ?? timeoutMillis),
     idleTimeout: Duration.millis(options.idleTimeoutMillis),
-    // An answer goes into the file when it is whole: what came of it before is of no consequence.
+    // Only complete answers are written, so partial output can be discarded.
     afterOutput: "restart"
   })
 }
 
-/** Targets of one place with one key are one account: if it is refused at one of them, it is at all. */
+/** Targets with the same host and key share an account: a refused key is refused for all of them. */
 const accountOf = (targets: Options["targets"], own: Target): string => {
   const isSame = ({ keySource, url }: Target) =>
     keySource === own.keySource && new URL(url).host === new URL(own.url).host
   return (targets.find(isSame) ?? own).name
 }
 
-/** Ten times a second, as the live line is drawn. */
-const lookEvery = Duration.millis(100)
+/** As often as the live line is drawn. */
+const pollInterval = Duration.millis(100)
 
 const watchCircuits = (
   states: Effect.Effect<ReadonlyArray<ResilientModel.TargetState>>,
-  report: Report,
+  events: Events,
   outage: Outage
 ) => {
   const watch = new Circuits.Watch()
-  const look = Effect.map(Effect.zip(states, Clock.currentTimeMillis), ([states, now]) => {
-    for (const change of watch.changes(states, now)) report.circuit(change)
-    if (Circuits.closedIn(states) > 0) outage.seen(now)
+  const poll = Effect.map(Effect.zip(states, Clock.currentTimeMillis), ([states, now]) => {
+    for (const change of watch.changes(states, now)) events.circuitChanged(change)
+    if (Circuits.millisToCall(states) > 0) outage.observed(now)
   })
-  return Effect.forkScoped(Effect.forever(Effect.delay(look, lookEvery)))
+  return Effect.forkScoped(Effect.forever(Effect.delay(poll, pollInterval)))
 }
 
-// ---------- what ends a run
+// ---------- reasons to stop a run
 
 type Fatal = Deferred.Deferred<never, RunStopped>
 
@@ -187,11 +186,11 @@ const stop = (fatal: Fatal, why: RunStopped["why"], message: string): void => {
   Deferred.doneUnsafe(fatal, Effect.fail(new RunStopped({ why, message })))
 }
 
-/** Ends the run when nobody could be asked for too long. */
+/** Stops the run after an outage of all targets that is too long. */
 class Outage {
   private readonly options: Options
   private readonly fatal: Fatal
-  /** Since when no call has been answered, in epoch milliseconds; `undefined` while they are. */
+  /** When the outage was first observed, in epoch milliseconds. `undefined` if a call has succeeded since. */
   private since: number | undefined
 
   constructor(options: Options, fatal: Fatal) {
@@ -199,52 +198,52 @@ class Outage {
     this.fatal = fatal
   }
 
-  /** Every circuit is open. */
-  seen(now: number): void {
+  /** Every circuit was seen open. */
+  observed(now: number): void {
     const { maxOutageMillis, targets } = this.options
     this.since ??= now
     if (now - this.since < maxOutageMillis) return
-    const who = targets.length === 1 ? "the provider was" : "all targets were"
-    this.stop(`${who} down for ${Words.time(maxOutageMillis)}`)
+    const subject = targets.length === 1 ? "the provider was" : "all targets were"
+    this.stop(`${subject} down for ${Words.time(maxOutageMillis)}`)
   }
 
-  /** Nobody may be asked for so long. */
-  lasts(millis: number): void {
-    if (millis > this.options.maxOutageMillis) this.stop(`nobody may be asked for ${Words.time(millis)}`)
+  /** No target accepts a call before this time has passed. */
+  expected(millis: number): void {
+    if (millis > this.options.maxOutageMillis) this.stop(`no target accepts calls for ${Words.time(millis)}`)
   }
 
-  /** A call was answered. */
-  over(): void {
+  /** A call succeeded. */
+  ended(): void {
     this.since = undefined
   }
 
   private stop(why: string): void {
-    stop(this.fatal, "Outage", `${why}; the rest is not asked. See --max-outage`)
+    stop(this.fatal, "Outage", `${why}; the remaining prompts were not sent. Raise --max-outage to wait longer`)
   }
 }
 
-/** Notices when every target refuses what has to be right for every prompt. */
+/** Stops the run if every target refuses what all prompts have in common, such as the key. */
 class Usability {
   private readonly targets: Options["targets"]
-  private readonly report: Report
+  private readonly events: Events
   private readonly fatal: Fatal
-  /** Whether a target has answered: until then a refusal may be about every prompt. */
-  private readonly hasAnswered = new Set<Target>()
+  /** Targets that have answered. Before its first answer, a target's refusal may apply to every prompt. */
+  private readonly answered = new Set<Target>()
   private readonly reasons = new Map<Target, string>()
 
-  constructor(targets: Options["targets"], report: Report, fatal: Fatal) {
+  constructor(targets: Options["targets"], events: Events, fatal: Fatal) {
     this.targets = targets
-    this.report = report
+    this.events = events
     this.fatal = fatal
   }
 
-  answered(target: Target): void {
-    this.hasAnswered.add(target)
-    if (this.reasons.delete(target)) this.report.unusable(target.name, undefined)
+  succeeded(target: Target): void {
+    this.answered.add(target)
+    if (this.reasons.delete(target)) this.events.unusable(target.name, undefined)
   }
 
   failed(target: Target, error: AiError.AiError, prompt: Prompt): void {
-    if (this.hasAnswered.has(target) || this.reasons.has(target)) return
+    if (this.answered.has(target) || this.reasons.has(target)) return
     const { apiKey, keySource, model, url } = target
     const reason = Failure.fatal(error, {
       url,
@@ -255,11 +254,11 @@ class Usability {
     })
     if (reason === undefined) return
     this.reasons.set(target, reason)
-    this.report.unusable(target.name, reason)
-    if (this.reasons.size < this.targets.length || this.hasAnswered.size > 0) return
+    this.events.unusable(target.name, reason)
+    if (this.reasons.size < this.targets.length || this.answered.size > 0) return
     const message = this.targets.length === 1
       ? reason
-      : `no target can be used: ${[...this.reasons].map(([{ name }, reason]) => `${name}: ${reason}`).join("; ")}`
+      : `no target is usable: ${[...this.reasons].map(([{ name }, reason]) => `${name}: ${reason}`).join("; ")}`
     stop(this.fatal, "Unusable", message)
   }
 }
@@ -275,7 +274,7 @@ interface Answer {
 
 type CallError = AiError.AiError | RunStopped
 
-/** What equal requests share: an answer, for as long as it is kept. A failure is nobody else's. */
+/** Equal requests share a flight and then its answer, until it expires. Failures are not cached. */
 const sharing = (timeToLive: Duration.Duration) =>
   Deduplicator.operation<Answer, CallError>()("chat", {
     key: ({ body, maxTokens, messages, model, temperature }: Pick<
@@ -286,35 +285,38 @@ const sharing = (timeToLive: Duration.Duration) =>
   })
 
 interface Parts {
-  readonly places: number
+  readonly maxPrompts: number
   readonly model: LanguageModel.LanguageModel
   readonly states: Effect.Effect<ReadonlyArray<ResilientModel.TargetState>>
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   readonly outage: Outage
-  /** Fails when the run cannot go on. */
+  /** Fails when the run has to stop. */
   readonly fatal: Effect.Effect<never, RunStopped>
 }
 
 class Calls implements Engine {
-  readonly places: number
+  readonly maxPrompts: number
   private readonly options: Options
-  private readonly report: Report
+  private readonly events: Events
   private readonly parts: Parts
   private readonly share: ReturnType<typeof sharing>
 
-  constructor(options: Options, report: Report, parts: Parts) {
+  constructor(options: Options, events: Events, parts: Parts) {
     this.options = options
-    this.report = report
-    this.places = parts.places
+    this.events = events
+    this.maxPrompts = parts.maxPrompts
     this.parts = parts
     this.share = sharing(Duration.millis(options.dedupeTtlMillis))
   }
 
-  readonly ask = (prompt: Prompt, tried: Effect.Effect<void> = Effect.void): Effect.Effect<Asked, RunStopped> =>
+  readonly complete = (
+    prompt: Prompt,
+    afterAttempt: Effect.Effect<void> = Effect.void
+  ): Effect.Effect<Completed, RunStopped> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const asking = new Asking(prompt, tried, now)
+      const state = new PromptState(prompt, afterAttempt, now)
       let served: Deduplicator.Served = "Led"
-      const answer = this.answer(asking, now)
+      const answer = this.answer(state, now)
       const shared = this.options.noShare
         ? answer
         : answer.pipe(
@@ -323,46 +325,46 @@ class Calls implements Engine {
               served = how
             }
           }),
-          // A run has fewer callers than the deduplicator allows.
+          // `maxWaiters` is unlimited.
           Effect.catchTag("TooManyWaiters", Effect.die)
         )
       return Effect.flatMap(
         Effect.exit(shared),
-        (exit) => Effect.flatMap(Clock.currentTimeMillis, (now) => this.asked(asking, hows[served], exit, now))
+        (exit) => Effect.flatMap(Clock.currentTimeMillis, (now) => this.completed(state, hows[served], exit, now))
       )
     })
 
-  private asked(
-    asking: Asking,
+  private completed(
+    state: PromptState,
     how: How,
     exit: Exit.Exit<Answer, CallError>,
     now: number
-  ): Effect.Effect<Asked, RunStopped> {
+  ): Effect.Effect<Completed, RunStopped> {
     const error = errorOf(exit)
     if (error?._tag === "RunStopped") return Effect.fail(error)
-    const { prompt, trace } = asking
+    const { attempts, prompt, trace } = state
     const { id, line } = prompt
-    const common = { line, id, attempts: asking.made, how, milliseconds: now - trace.startedAt }
-    const result = Exit.isSuccess(exit) ? this.answered(asking, common, exit.value) : this.failed(asking, common, exit)
+    const common = { line, id, attempts, how, milliseconds: now - trace.startedAt }
+    const result = Exit.isSuccess(exit) ? this.answered(state, common, exit.value) : this.failed(state, common, exit)
     return Effect.succeed({ result, record: trace.record(result) })
   }
 
-  private answered(asking: Asking, common: Common, { finish, from, model, text }: Answer): Result {
+  private answered(state: PromptState, common: Common, { finish, from, model, text }: Answer): Result {
     const { estimated = true, inputTokens = 0, outputTokens = 0 } = from ?? {}
-    asking.trace.call = from?.call
+    state.trace.call = from?.call
     return {
       ...common,
       status: "ok",
       text,
       target: from?.target,
-      model: model ?? asking.prompt.model ?? from?.model,
+      model: model ?? state.prompt.model ?? from?.model,
       finish,
       usage: { inputTokens, outputTokens, estimated }
     }
   }
 
-  private failed(asking: Asking, common: Common, exit: Exit.Failure<Answer, CallError>): Result {
-    const { prompt, target } = asking
+  private failed(state: PromptState, common: Common, exit: Exit.Failure<Answer, CallError>): Result {
+    const { prompt, target } = state
     return {
       ...common,
       status: "failed",
@@ -372,77 +374,81 @@ class Calls implements Engine {
     }
   }
 
-  private answer(asking: Asking, now: number): Effect.Effect<Answer, CallError> {
+  private answer(state: PromptState, now: number): Effect.Effect<Answer, CallError> {
     const { deadlineMillis } = this.options
-    // Also where there is none: a flight has one of its own, that of its callers, which is never.
+    // Provided even if `undefined`, in place of the deadline of the flight.
     const deadline = deadlineMillis === undefined
       ? undefined
       : { at: now + deadlineMillis, budgetMillis: deadlineMillis }
-    return this.round(asking).pipe(
-      Effect.provideService(CurrentAsking, asking),
+    return this.round(state).pipe(
+      Effect.provideService(CurrentPrompt, state),
       Effect.provideService(Deadline.Deadline, deadline)
     )
   }
 
-  /** A round is a call with its tries. Another follows where open circuits ended it. */
-  private round(asking: Asking): Effect.Effect<Answer, CallError> {
-    const call = ResilientModel.withLogs(Effect.raceFirst(this.call(asking.prompt), this.parts.fatal))
+  /** One call with its attempts. Another round follows if open circuits ended it. */
+  private round(state: PromptState): Effect.Effect<Answer, CallError> {
+    const call = ResilientModel.withLogs(Effect.raceFirst(this.call(state.prompt), this.parts.fatal))
     return Effect.flatMap(call, ([exit, logs]): Effect.Effect<Answer, CallError> => {
-      for (const log of logs) this.note(asking, log)
+      for (const log of logs) this.record(state, log)
       if (Exit.isSuccess(exit)) {
-        this.parts.outage.over()
+        this.parts.outage.ended()
         return exit
       }
       const error = errorOf(exit)
       return error?._tag === "AiError"
-        ? Effect.flatMap(this.parts.states, (states) => this.afterRound(asking, error, Circuits.closedIn(states)))
+        ? Effect.flatMap(this.parts.states, (states) => this.afterRound(state, error, Circuits.millisToCall(states)))
         : exit
     })
   }
 
-  private note(asking: Asking, log: CallLog): void {
-    asking.trace.add(log)
-    this.report.paid(log.usage)
+  private record(state: PromptState, log: CallLog): void {
+    state.trace.add(log)
+    this.events.paid(log.usage)
     for (const step of log.steps) {
-      if (step._tag === "Attempt" && step.fault !== undefined) this.report.attemptFailed(Failure.reasonOf(step.fault))
+      if (step._tag === "Attempt" && step.fault !== undefined) this.events.attemptFailed(Failure.reasonOf(step.fault))
     }
   }
 
-  private afterRound(asking: Asking, error: AiError.AiError, closedIn: number): Effect.Effect<Answer, CallError> {
-    const again = againIn(error, closedIn)
-    if (again === undefined) return Effect.fail(error)
-    // But a prompt that fails time and again by itself must not hold the others: each of its tries is a probe lost.
-    const { failedByItself, ownError } = asking
-    if (ownError !== undefined && failedByItself >= rounds * this.options.maxAttempts) return Effect.fail(ownError)
-    return Effect.andThen(this.waitFor(again), Effect.suspend(() => this.round(asking)))
+  private afterRound(
+    state: PromptState,
+    error: AiError.AiError,
+    millisToCall: number
+  ): Effect.Effect<Answer, CallError> {
+    const delay = nextRoundIn(error, millisToCall)
+    if (delay === undefined) return Effect.fail(error)
+    // A prompt that keeps failing by itself would waste every probe and block the others.
+    const { ownError, ownFailures } = state
+    if (ownError !== undefined && ownFailures >= maxRounds * this.options.maxAttempts) return Effect.fail(ownError)
+    return Effect.andThen(this.waitFor(delay), Effect.suspend(() => this.round(state)))
   }
 
-  /** An open circuit holds the file, not the line: it goes on when a provider is back, or the run ends. */
+  /** Waits until a target accepts calls again. Fails if the deadline is sooner or the run has to stop. */
   private waitFor(millis: number): Effect.Effect<void, CallError> {
     return Effect.withFiber((fiber): Effect.Effect<void, CallError> => {
       const deadline = fiber.getRef(Deadline.Deadline)
       if (deadline !== undefined && fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis >= deadline.at) {
         return Effect.fail(AiRejection.toAiError(Deadline.exceeded(deadline, "Backoff"), "streamText"))
       }
-      this.parts.outage.lasts(millis)
+      this.parts.outage.expected(millis)
       return Effect.raceFirst(Effect.sleep(Duration.millis(millis)), this.parts.fatal)
     })
   }
 
   private call(prompt: Prompt): Effect.Effect<Answer, AiError.AiError> {
     const { model } = this.parts
-    const asked = { prompt: prompt.messages.map(toWire) }
+    const request = { prompt: prompt.messages.map(toWire) }
     const answer = this.options.noStream
-      ? Effect.map(model.generateText(asked), ({ content }) => content.reduce(heard, nothing))
-      : Stream.runFold(model.streamText(asked), () => nothing, heard)
+      ? Effect.map(model.generateText(request), ({ content }) => content.reduce(append, emptyAnswer))
+      : Stream.runFold(model.streamText(request), () => emptyAnswer, append)
     return Targets.withRequest(answer, prompt)
   }
 }
 
 type Common = Pick<Result, "line" | "id" | "attempts" | "how" | "milliseconds">
 
-/** After how many milliseconds to ask again, where open circuits ended a call, or took its last tries with them. */
-const againIn = (error: AiError.AiError, closedIn: number): number | undefined => {
+/** The delay before the next round in milliseconds. `undefined` if open circuits did not end the call. */
+const nextRoundIn = (error: AiError.AiError, millisToCall: number): number | undefined => {
   const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
   switch (rejection?._tag) {
     case "CircuitOpen":
@@ -451,7 +457,7 @@ const againIn = (error: AiError.AiError, closedIn: number): number | undefined =
       return rejection.retryAfter === undefined ? undefined : Duration.toMillis(rejection.retryAfter)
     default: {
       const remedy = AiOutcome.remedy(error)
-      return closedIn > 0 && (remedy === "Retry" || remedy === "Wait") ? closedIn : undefined
+      return millisToCall > 0 && (remedy === "Retry" || remedy === "Wait") ? millisToCall : undefined
     }
   }
 }
@@ -464,13 +470,13 @@ const hows: { readonly [Served in Deduplicator.Served]: How } = { Led: "led", Jo
 const toWire = ({ content, role }: Prompt["messages"][number]) =>
   role === "system" ? { role, content } : { role, content: [{ type: "text" as const, text: content }] }
 
-const nothing: Answer = { text: "", model: undefined, finish: "unknown", from: undefined }
+const emptyAnswer: Answer = { text: "", model: undefined, finish: "unknown", from: undefined }
 
-/** The provider's word, which goes into results and log: a longer one is no name. */
-const longestModel = 128
+/** Caps the model name of a response, which goes into results and log. */
+const maxModelLength = 128
 
-/** The answer with one more part of it, streamed or not. */
-const heard = (answer: Answer, part: Response.Part<{}> | Response.StreamPart<{}>): Answer => {
+/** Adds a part of the response to the answer. */
+const append = (answer: Answer, part: Response.Part<{}> | Response.StreamPart<{}>): Answer => {
   switch (part.type) {
     case "text":
       return { ...answer, text: answer.text + part.text }
@@ -478,8 +484,8 @@ const heard = (answer: Answer, part: Response.Part<{}> | Response.StreamPart<{}>
       return { ...answer, text: answer.text + part.delta }
     case "response-metadata":
       return ResilientModel.restartOf(part) === undefined
-        ? { ...answer, model: part.modelId?.slice(0, longestModel) ?? answer.model }
-        : nothing
+        ? { ...answer, model: part.modelId?.slice(0, maxModelLength) ?? answer.model }
+        : emptyAnswer
     case "finish":
       return { ...answer, finish: part.reason, from: ResilientModel.answeredBy(part) }
     default:

@@ -1,4 +1,4 @@
-/** What is said about errors: in the results, in the table, and to a person when a whole run has to end. */
+/** Error texts: for the results, for the summary, and for the message of a run that has to stop. */
 import * as AiRejection from "@sluice/ai/AiRejection"
 import type * as CallLog from "@sluice/ai/CallLog"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type { Failure } from "./Result.ts"
 import * as Words from "./Words.ts"
 
-/** The error as it stands in the results. */
+/** Describes an error for the results. */
 export const describe = (error: unknown): Failure => {
   if (!AiError.isAiError(error)) {
     return { tag: tagOf(error), message: oneLine(messageOf(error)), retryAfter: millis(field(error, "retryAfter")) }
@@ -25,16 +25,16 @@ export const describe = (error: unknown): Failure => {
 const rejectionMessage = (rejection: AiRejection.Rejection, reason: AiError.AiErrorReason): string => {
   switch (rejection._tag) {
     case "AttemptTimeout":
-      return `no whole answer within ${time(rejection.after)}; --timeout allows more`
+      return `no complete answer within ${time(rejection.after)}; raise --timeout`
     case "FirstTokenTimeout":
-      return `${rejection.message}; --first-token-timeout allows more`
+      return `${rejection.message}; raise --first-token-timeout`
     case "IdleTimeout":
-      return `${rejection.message}; --idle-timeout allows more`
+      return `${rejection.message}; raise --idle-timeout`
     case "DeadlineExceeded":
-      return `no answer within ${time(rejection.budget)}; --deadline allows more`
+      return `no answer within ${time(rejection.budget)}; raise --deadline`
     case "TruncatedStream":
     case "MalformedEvent":
-      // A provider of ours has said more precisely what it saw.
+      // The wire's own message is more precise.
       return aiMessage(reason)
     default:
       return rejection.message
@@ -43,7 +43,7 @@ const rejectionMessage = (rejection: AiRejection.Rejection, reason: AiError.AiEr
 
 const time = (duration: Duration.Duration): string => Words.time(Duration.toMillis(duration))
 
-/** Why a try failed, in a word or two for the table: from a short list, whatever the provider says. */
+/** Names the reason of a failed attempt in a word or two. Never a provider's text. */
 export const reasonOf = ({ status, type }: CallLog.Fault): string => {
   const known = reasons.get(type)
   if (known !== undefined) return known
@@ -56,7 +56,7 @@ const reasons = new Map([
   ["NetworkError", "network"],
   ["AttemptTimeout", "timeout"],
   ["FirstTokenTimeout", "no first token"],
-  ["IdleTimeout", "silence"],
+  ["IdleTimeout", "idle timeout"],
   ["DeadlineExceeded", "deadline"],
   ["TruncatedStream", "cut short"],
   ["MalformedEvent", "unreadable"],
@@ -66,7 +66,7 @@ const reasons = new Map([
   ["NoTarget", "no target"]
 ])
 
-/** Whether the error tells of the provider or the way to it. Any other may be the doing of the prompt that met it. */
+/** Whether the provider or the network caused the error. The prompt may have caused any other. */
 export const isOutage = ({ reason }: AiError.AiError): boolean => {
   if (reason._tag === "NetworkError" || reason._tag === "RateLimitError") return true
   return reason._tag === "InternalProviderError" && outageStatuses.has(reason.http?.response?.status ?? 0)
@@ -77,7 +77,7 @@ const outageStatuses = new Set([408, 409, 502, 503, 504, 529])
 const aiMessage = (reason: AiError.AiErrorReason): string => {
   switch (reason._tag) {
     case "RateLimitError":
-      return "the provider asks for fewer requests (HTTP 429)"
+      return "the provider is rate-limiting (HTTP 429)"
     case "QuotaExhaustedError":
       return "the account has no quota or credit left"
     case "AuthenticationError":
@@ -94,73 +94,76 @@ const aiMessage = (reason: AiError.AiErrorReason): string => {
   }
 }
 
-// ---------- what ends a run before it has begun
+// ---------- errors that stop a run
 
-/** What a run asks for, in the words of its flags. */
-export interface Asked {
+/** What a call used, in the terms of the flags. */
+export interface CallSettings {
   readonly url: string
   readonly model: string | undefined
   readonly keySource: string
   readonly hasKey: boolean
-  /** Whether the line names its own model, in which case a wrong one is that line's fault. */
+  /** Whether the line names its own model. A wrong one is then the line's error. */
   readonly isOwnModel: boolean
 }
 
 /**
- * One line for a person, if this error means that no prompt of the file could ever be answered; else `undefined`. To be
- * asked only as long as nothing has been answered: later the same error is the fault of a line or of the hour.
+ * Returns a message in one line if the error means that no prompt can be answered, else `undefined`. Call it only until the
+ * target's first answer. After that, the same error is temporary or caused by a single prompt.
  */
-export const fatal = (error: unknown, asked: Asked): string | undefined => {
+export const fatal = (error: unknown, settings: CallSettings): string | undefined => {
   if (!AiError.isAiError(error)) return undefined
   const { reason } = error
   switch (reason._tag) {
     case "AuthenticationError":
-      return asked.hasKey
-        ? `the key from ${asked.keySource} was refused: ${said(reason)}`
-        : `${asked.url} wants a key: set ${asked.keySource}, or see --key-env and --key-file`
+      return settings.hasKey
+        ? `the key from ${settings.keySource} was refused: ${textOf(reason)}`
+        : `${settings.url} requires a key: set ${settings.keySource}, or see --key-env and --key-file`
     case "QuotaExhaustedError":
-      return `the account of the key from ${asked.keySource} has no quota or credit left`
+      return `the account of the key from ${settings.keySource} has no quota or credit left`
     case "NetworkError":
-      return isUnreachable(reason) ? `cannot reach ${asked.url}: ${said(reason)}` : undefined
+      return isUnreachable(reason) ? `cannot reach ${settings.url}: ${textOf(reason)}` : undefined
     case "InvalidResponseError":
       return isOtherApi(reason)
-        ? `${asked.url} does not answer like an OpenAI-compatible API: ${said(reason)}`
+        ? `${settings.url} does not answer like an OpenAI-compatible API: ${textOf(reason)}`
         : undefined
     case "InvalidRequestError":
-      return refusedRequest(reason, asked)
+      return refusedRequest(reason, settings)
     default:
       return undefined
   }
 }
 
-/** One line for a person who set a key or a URL that no call can be made with, in the words of the flags. */
-export const unusable = ({ issues }: InvalidOptions, { keySource, url }: Pick<Asked, "keySource" | "url">): string =>
+/** Returns a message in one line for a key or URL that no call can use, in the terms of the flags. */
+export const unusable = (
+  { issues }: InvalidOptions,
+  { keySource, url }: Pick<CallSettings, "keySource" | "url">
+): string =>
   issues.map(({ option, requirement }) => {
     switch (option) {
       case "apiKey":
         return `the key from ${keySource} ${requirement}`
       case "url":
-        // Whatever else can be wrong with a URL was refused with the flags.
-        return `${url} would get the key unencrypted; use https://, or --allow-insecure-key if that is meant`
+        // The flags were validated, so the URL has no other issue.
+        return `${url} would receive the key unencrypted; use https:// or --allow-insecure-key`
       default:
         return `${option} ${requirement}`
     }
   }).join("; ")
 
-const said = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
+const textOf = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
 
-// JSON or events that are too large or too deep to be read are one answer's fault: the next may be smaller.
+// JSON or events can be too large or too deep in one answer, and be readable in the next.
 const isOtherApi = (reason: AiError.InvalidResponseError): boolean =>
   !/json|event-stream/i.test(String(reason.http?.response?.headers["content-type"] ?? ""))
 
-// Nobody listens there, or it is not who it should be. A connection that was made and lost is another matter: it passes.
+// No server at the address, or the wrong certificate. A lost connection is transient and does not match.
 const unreachable =
   /\b(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|\w*CERT_\w+|\w*SELF_SIGNED\w*|UNABLE_TO_\w+)\b/
 
 const isUnreachable = (reason: AiError.NetworkError): boolean =>
   reason.reason === "InvalidUrlError" || unreachable.test(reason.description ?? "")
 
-/** Parameters that the flags set for every prompt alike. */
+/** Parameters that the flags set for every prompt. */
 const ofAllPrompts = new Set([
   "model",
   "temperature",
@@ -170,13 +173,13 @@ const ofAllPrompts = new Set([
   "stream_options"
 ])
 
-const refusedRequest = (reason: AiError.InvalidRequestError, asked: Asked): string | undefined => {
+const refusedRequest = (reason: AiError.InvalidRequestError, settings: CallSettings): string | undefined => {
   const status = reason.http?.response?.status ?? 0
-  if (status >= 300 && status < 400) return `${asked.url}: ${said(reason)}`
-  if (asked.isOwnModel) return undefined
-  if (status === 404) return `${asked.url} has no such model, or is no such API: ${said(reason)}`
+  if (status >= 300 && status < 400) return `${settings.url}: ${textOf(reason)}`
+  if (settings.isOwnModel) return undefined
+  if (status === 404) return `no such model or API at ${settings.url}: ${textOf(reason)}`
   return ofAllPrompts.has(reason.parameter ?? "")
-    ? `the provider refuses ${reason.parameter}: ${said(reason)}`
+    ? `the provider refuses ${reason.parameter}: ${textOf(reason)}`
     : undefined
 }
 
@@ -190,7 +193,7 @@ const tagOf = (error: unknown): string => {
 
 const messageOf = (error: unknown): string => {
   const message = field(error, "message")
-  return typeof message === "string" && message !== "" ? message : "it failed, and nothing is known about it"
+  return typeof message === "string" && message !== "" ? message : "failed for an unknown reason"
 }
 
 const field = (value: unknown, name: string): unknown =>

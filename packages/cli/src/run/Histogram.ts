@@ -1,8 +1,8 @@
-// Each bucket is 5 % wider than the one before it: a quantile is off by 2.5 % at most, and three days fit in 400 buckets.
+// Each bucket is 5 % wider than the previous: quantiles are exact to 2.5 %, and 400 buckets hold three days.
 const growth = 1.05
 const lastBucket = 400
 
-/** Durations in buckets, for quantiles in bounded memory. */
+/** A histogram of durations, for quantiles in bounded memory. */
 export class Histogram {
   private readonly buckets: Array<number> = Array.from({ length: lastBucket + 1 }, () => 0)
   private count = 0
@@ -15,7 +15,7 @@ export class Histogram {
     this.largest = Math.max(this.largest, millis)
   }
 
-  /** The duration that this share of all does not exceed; `undefined` if there are none. */
+  /** Returns the duration that this share of all does not exceed. `undefined` if empty. */
   quantile(share: number): number | undefined {
     if (this.count === 0) return undefined
     let left = Math.max(1, Math.ceil(share * this.count))

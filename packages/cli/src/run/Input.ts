@@ -1,4 +1,4 @@
-/** The file of prompts, as a stream. */
+/** The input of a run, as a stream of prompts. */
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -13,7 +13,7 @@ import type { Malformed, Prompt } from "./Prompt.ts"
 import * as PromptLine from "./Prompt.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The input cannot be opened, or broke off. */
+/** The input cannot be opened or read. */
 export class InputError extends Schema.Error<InputError>("sluice/InputError")({
   _tag: Schema.tag("InputError"),
   path: Schema.String,
@@ -24,30 +24,30 @@ export class InputError extends Schema.Error<InputError>("sluice/InputError")({
   }
 }
 
-/** An input that is open. */
+/** An open input. */
 export interface Input {
-  /** Its lines, in order, read no faster than they are taken. */
+  /** The lines in order, read on demand. */
   readonly items: Stream.Stream<Prompt | Malformed, InputError>
-  /** How many items there are in all, found out by reading ahead; `undefined` for what can be read once only. */
+  /** Counts the items in a second pass. `undefined` if the input can be read only once. */
   readonly count: Effect.Effect<number, InputError> | undefined
-  /** Tells the file from others; `undefined` for standard input. */
+  /** Identifies the file. `undefined` for standard input. */
   readonly identity: { readonly dev: number; readonly ino: number } | undefined
 }
 
-/** What is read, and how. */
+/** Options for `make`. */
 export interface InputOptions {
   /** `-` is standard input. */
   readonly path: string
   readonly system?: string | undefined
-  /** Only the first so many. */
+  /** Reads only this many items. */
   readonly limit?: number | undefined
 }
 
-/** Opens the input until the scope closes. A name that ends in `.txt` has a prompt per line, all others have JSON. */
+/** Opens the input until the scope closes. A `.txt` file has a plain prompt per line, any other has JSON. */
 export const make = (options: InputOptions): Effect.Effect<Input, InputError, Scope.Scope> =>
   options.path === "-" ? Effect.succeed(fromReadable(options, process.stdin)) : fromFile(options)
 
-/** The input that these bytes are. */
+/** Returns an input that reads this stream. */
 export const fromReadable = (options: InputOptions, readable: Readable): Input => ({
   items: items(options, linesOf(options.path, () => readable)),
   count: undefined,
@@ -62,7 +62,7 @@ const fromFile = (options: InputOptions) =>
       (handle) => Effect.ignore(attempt(path, () => handle.close()))
     )
     const stat = yield* attempt(path, () => handle.stat())
-    if (stat.isDirectory()) return yield* new InputError({ path, why: "it is a directory" })
+    if (stat.isDirectory()) return yield* new InputError({ path, why: "is a directory" })
     const lines = linesOf(path, () => handle.createReadStream({ autoClose: false }))
     const input: Input = {
       items: items(options, lines),
@@ -80,12 +80,12 @@ const linesOf = (path: string, evaluate: () => Readable): Stream.Stream<Line, In
     const lines = new Lines()
     const bytes = NodeStream.fromReadable<Uint8Array, InputError>({
       evaluate,
-      // A piece at a time: what has not been asked for stays in the file.
+      // One chunk at a time, so that reading follows demand.
       chunkSize: 1,
       onError: (error) => new InputError({ path, why: SystemError.describe(error) })
     })
     return Stream.concat(
-      Stream.flattenIterable(Stream.map(bytes, (piece) => lines.push(piece))),
+      Stream.flattenIterable(Stream.map(bytes, (chunk) => lines.push(chunk))),
       Stream.suspend(() => Stream.fromIterable(lines.end()))
     )
   })
@@ -105,7 +105,7 @@ const items = (
   )
 }
 
-// A second reader of the file, at its own place in it.
+// Opens the file again, to read from its start.
 const count = ({ limit, path }: InputOptions): Effect.Effect<number, InputError> =>
   Effect.scoped(Effect.gen(function*() {
     const handle = yield* Effect.acquireRelease(

@@ -1,7 +1,7 @@
-/** The longest line that is kept, in bytes: 1 MiB, several times the context of today's models. */
+/** Limits a line to 1 MiB, several times the context of current models. */
 export const maxLineBytes = 2 ** 20
 
-/** A line that is not blank, with its number counted from 1. */
+/** A line that is not blank. Lines count from 1. */
 export type Line =
   | { readonly _tag: "Line"; readonly line: number; readonly text: string }
   | { readonly _tag: "Unreadable"; readonly line: number; readonly why: string }
@@ -10,10 +10,9 @@ const lineFeed = 0x0a
 const carriageReturn = 0x0d
 
 /**
- * Cuts bytes into lines, whatever pieces they come in.
+ * Splits chunks of bytes into lines.
  *
- * It works on bytes, so that a character that two pieces share is never torn, and keeps one line at most, of which it
- * drops what is beyond the bound.
+ * Splits bytes, not text, so that a character can span two chunks. Buffers at most one line, and no line over the limit.
  */
 export class Lines {
   private readonly decoder = new TextDecoder("utf-8", { fatal: true })
@@ -26,39 +25,39 @@ export class Lines {
     this.maxBytes = maxBytes
   }
 
-  /** The lines that end within this piece. */
-  push(piece: Uint8Array): Array<Line> {
+  /** Returns the lines that end within this chunk. */
+  push(chunk: Uint8Array): Array<Line> {
     const lines: Array<Line> = []
     let start = 0
-    for (let end = piece.indexOf(lineFeed); end !== -1; end = piece.indexOf(lineFeed, start)) {
-      this.keep(piece.subarray(start, end))
-      this.cut(lines)
+    for (let end = chunk.indexOf(lineFeed); end !== -1; end = chunk.indexOf(lineFeed, start)) {
+      this.buffer(chunk.subarray(start, end))
+      this.finish(lines)
       start = end + 1
     }
-    this.keep(piece.subarray(start))
+    this.buffer(chunk.subarray(start))
     return lines
   }
 
-  /** The last line, if no line feed ended it. */
+  /** Returns the last line if no line feed ended it. */
   end(): Array<Line> {
     const lines: Array<Line> = []
-    this.cut(lines)
+    this.finish(lines)
     return lines
   }
 
-  private keep(part: Uint8Array): void {
+  private buffer(part: Uint8Array): void {
     this.bytes += part.length
     if (this.bytes > this.maxBytes) this.parts = []
     else if (part.length > 0) this.parts.push(part)
   }
 
-  private cut(lines: Array<Line>): void {
+  private finish(lines: Array<Line>): void {
     const line = this.line++
     const { bytes, parts } = this
     this.parts = []
     this.bytes = 0
     if (bytes > this.maxBytes) {
-      lines.push({ _tag: "Unreadable", line, why: `the line has ${bytes} bytes; ${this.maxBytes} are allowed` })
+      lines.push({ _tag: "Unreadable", line, why: `the line has ${bytes} bytes; the limit is ${this.maxBytes}` })
       return
     }
     const text = this.decode(parts)
@@ -66,7 +65,7 @@ export class Lines {
     else if (text.trim() !== "") lines.push({ _tag: "Line", line, text })
   }
 
-  // The decoder drops a byte order mark.
+  // The decoder removes a byte order mark.
   private decode(parts: ReadonlyArray<Uint8Array>): string | undefined {
     const [first] = parts
     const whole = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts)

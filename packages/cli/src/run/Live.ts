@@ -1,27 +1,26 @@
-/** Shows how a run goes while it goes. */
+/** Displays the progress of a run. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
 
-/** Where progress is shown. */
+/** Where to display progress. */
 export interface Screen {
   readonly write: (text: string) => void
-  /** Its width now: people resize their windows. */
+  /** The current width, since windows are resized. */
   readonly columns: () => number
   /**
-   * `live`: a terminal, one line that is drawn over and over. `plain`: lines without escapes now and then. `off`:
-   * nothing.
+   * `live`: one line of a terminal, redrawn. `plain`: a line without escapes every ten seconds. `off`: nothing.
    */
   readonly mode: "live" | "plain" | "off"
 }
 
-/** How the screen of this process is to be used. */
+/** Chooses the mode for this process. */
 export const modeOf = (options: {
   readonly quiet: boolean
   readonly isTerminal: boolean
-  /** Whether results go to the same terminal, where a live line would stand between them. */
+  /** Whether results go to the same terminal, where a live line would mix with them. */
   readonly isShared: boolean
   readonly env: { readonly [name: string]: string | undefined }
 }): Screen["mode"] => {
@@ -31,16 +30,16 @@ export const modeOf = (options: {
   return isTerminal && !isShared && !wantsPlain ? "live" : "plain"
 }
 
-/** Ten times a second looks alive and costs nothing. */
-const liveEvery = Duration.millis(100)
-/** A log wants to know that it goes on, and no more. */
-const plainEvery = Duration.seconds(10)
+/** Often enough to look live, at no noticeable cost. */
+const liveInterval = Duration.millis(100)
+/** Enough to show progress in a log. */
+const plainInterval = Duration.seconds(10)
 
 const hideCursor = "\x1b[?25l"
 const showCursor = "\x1b[?25h"
 const eraseLine = "\r\x1b[K"
 
-/** Runs the effect, and shows the view as it changes. However the effect ends, the terminal is as it was. */
+/** Runs the effect and displays the view meanwhile. Restores the terminal however the effect ends. */
 export const during = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   screen: Screen,
@@ -50,22 +49,22 @@ export const during = <A, E, R>(
     case "off":
       return self
     case "plain":
-      // No last line after an error: that is to stand alone.
-      return Effect.tap(drawing(self, plainEvery, plainLine(screen, view)), () => plainLine(screen, view))
+      // No last line after a failure, which prints an error instead.
+      return Effect.tap(drawing(self, plainInterval, plainLine(screen, view)), () => plainLine(screen, view))
     case "live":
       return Effect.acquireUseRelease(
         Effect.sync(() => takeTerminal(screen)),
-        () => Effect.andThen(liveLine(screen, view), drawing(self, liveEvery, liveLine(screen, view))),
-        (giveBack) => Effect.sync(giveBack)
+        () => Effect.andThen(liveLine(screen, view), drawing(self, liveInterval, liveLine(screen, view))),
+        (restore) => Effect.sync(restore)
       )
   }
 }
 
 const drawing = <A, E, R>(
   self: Effect.Effect<A, E, R>,
-  every: Duration.Duration,
+  interval: Duration.Duration,
   draw: Effect.Effect<void>
-): Effect.Effect<A, E, R> => Effect.raceFirst(self, Effect.forever(Effect.delay(draw, every)))
+): Effect.Effect<A, E, R> => Effect.raceFirst(self, Effect.forever(Effect.delay(draw, interval)))
 
 const plainLine = (screen: Screen, view: (now: number) => View): Effect.Effect<void> =>
   Effect.map(
@@ -73,20 +72,20 @@ const plainLine = (screen: Screen, view: (now: number) => View): Effect.Effect<v
     (now) => screen.write(`${Progress.render(view(now), Number.POSITIVE_INFINITY)}\n`)
   )
 
-// One column less than there are: some terminals wrap as soon as the last one is written to.
+// Leaves the last column free: some terminals wrap when it is written.
 const liveLine = (screen: Screen, view: (now: number) => View): Effect.Effect<void> =>
   Effect.map(
     Clock.currentTimeMillis,
     (now) => screen.write(eraseLine + Progress.render(view(now), screen.columns() - 1))
   )
 
-/** Hides the cursor; what it returns brings it back, and so does the end of the process, whatever ends it. */
+/** Hides the cursor. The returned function shows it again, as does the exit of the process. */
 const takeTerminal = (screen: Screen): () => void => {
-  const giveBack = (): void => {
-    process.off("exit", giveBack)
+  const restore = (): void => {
+    process.off("exit", restore)
     screen.write(eraseLine + showCursor)
   }
-  process.on("exit", giveBack)
+  process.on("exit", restore)
   screen.write(hideCursor)
-  return giveBack
+  return restore
 }

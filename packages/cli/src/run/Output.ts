@@ -1,4 +1,4 @@
-/** Where results go, and what else a run writes: a named file or standard output, a whole line at a time. */
+/** The outputs of a run: a file or standard output, written a whole line at a time. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -9,7 +9,7 @@ import type { Writable } from "node:stream"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The output cannot be opened, or takes no more. */
+/** The output cannot be opened or written. */
 export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")({
   _tag: Schema.tag("OutputError"),
   path: Schema.String,
@@ -20,43 +20,43 @@ export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")
   }
 }
 
-/** Whoever read the results went away. Nothing went wrong, and nobody is there to be told. */
+/** The reader closed the pipe. It is not reported as an error. */
 export class ReaderGone extends Schema.Error<ReaderGone>("sluice/ReaderGone")({ _tag: Schema.tag("ReaderGone") }) {}
 
-/** An output that is open. */
+/** An open output. */
 export interface Output {
-  /** Writes this text, whole, after what came before it, and waits until the system has taken it. */
+  /** Appends the text as a whole and waits until the system has taken it. */
   readonly write: (text: string) => Effect.Effect<void, OutputError | ReaderGone>
 }
 
-/** What is written to, and how. */
+/** Options for `make`. */
 export interface OutputOptions {
   /** `-` is standard output. */
   readonly path: string
-  /** Whether an existing file is replaced. */
+  /** Whether to replace an existing file. */
   readonly force: boolean
-  /** The file that is read: it must not be the one that is written. */
+  /** The input file, which must not be the output. */
   readonly input: { readonly dev: number; readonly ino: number } | undefined
 }
 
-/** Opens the output until the scope closes. A file that was made for it and got no line is taken away again. */
+/** Opens the output until the scope closes. Then deletes a new file that is still empty. */
 export const make = (options: OutputOptions): Effect.Effect<Output, OutputError, Scope.Scope> =>
   options.path === "-" ? toWritable(options, process.stdout) : toFile(options)
 
 const toOutput = (append: (text: string) => Effect.Effect<void, OutputError | ReaderGone>): Output => {
-  const turn = Semaphore.makeUnsafe(1)
-  // Half a line would spoil the file, so once begun it is not interrupted.
-  return { write: (text) => turn.withPermit(Effect.uninterruptible(append(text))) }
+  const lock = Semaphore.makeUnsafe(1)
+  // Uninterruptible, so that no partial line is left in the file.
+  return { write: (text) => lock.withPermit(Effect.uninterruptible(append(text))) }
 }
 
 // ---------- a stream
 
-/** The output that this stream is. */
+/** Returns an output to this stream. */
 export const toWritable = (options: OutputOptions, writable: Writable): Effect.Effect<Output> =>
   Effect.sync(() => {
-    // Node raises what went wrong also as an event, which ends the process if nobody listens. It comes after the answer
-    // to the write, when our scope may be over, so the listener stays.
-    writable.on("error", heard)
+    // Node also emits the error as an event, which ends the process without a listener. The event comes after the callback
+    // of the write, when the scope may be closed, so the listener stays.
+    writable.on("error", ignore)
     return toOutput((line) =>
       Effect.callback<void, OutputError | ReaderGone>((resume) => {
         writable.write(line, (error) => {
@@ -66,7 +66,7 @@ export const toWritable = (options: OutputOptions, writable: Writable): Effect.E
     )
   })
 
-const heard = (): void => {}
+const ignore = (): void => {}
 
 const readerGone = new Set(["EPIPE", "ERR_STREAM_DESTROYED", "ECONNRESET"])
 
@@ -82,35 +82,37 @@ const toFile = (options: OutputOptions) =>
     const { path } = options
     const existing = yield* existingFile(options)
     const isNew = existing === undefined
-    // An existing file keeps what it holds until there is something to replace it with.
-    let isPristine = true
+    // An existing file keeps its content until the first write.
+    let isUnwritten = true
     const handle = yield* Effect.acquireRelease(
       attempt(path, () => open(path, isNew ? "wx" : "a")),
       (handle) =>
         Effect.ignore(attempt(path, async () => {
           await handle.close()
-          if (isNew && isPristine) await unlink(path)
+          if (isNew && isUnwritten) await unlink(path)
         }))
     )
     return toOutput((line) =>
       attempt(path, async () => {
-        if (isPristine && existing?.isFile() === true) await handle.truncate(0)
-        isPristine = false
+        if (isUnwritten && existing?.isFile() === true) await handle.truncate(0)
+        isUnwritten = false
         await handle.appendFile(line)
       })
     )
   })
 
-/** What is there already, if it may be written to: a device always, a file only by force, a directory never. */
+/** Returns the existing file at the path, if it may be written: a device always, a file with `force`, a directory never. */
 const existingFile = (options: OutputOptions): Effect.Effect<Stats | undefined, OutputError> =>
   Effect.flatMap(statOf(options.path), (existing) => {
     const refuse = (why: string) => Effect.fail(new OutputError({ path: options.path, why }))
     if (existing === undefined) return Effect.undefined
-    if (existing.isDirectory()) return refuse("it is a directory")
+    if (existing.isDirectory()) return refuse("is a directory")
     if (existing.isFile() && existing.ino === options.input?.ino && existing.dev === options.input.dev) {
-      return refuse("it is the input")
+      return refuse("is the input file")
     }
-    return existing.isFile() && !options.force ? refuse("it exists; --force replaces it") : Effect.succeed(existing)
+    return existing.isFile() && !options.force
+      ? refuse("already exists; use --force to replace it")
+      : Effect.succeed(existing)
   })
 
 const statOf = (path: string): Effect.Effect<Stats | undefined, OutputError> =>

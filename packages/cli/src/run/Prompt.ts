@@ -1,8 +1,8 @@
-/** Reads one line of a file of prompts. */
+/** Reads a line of the input as a prompt. */
+import * as BoundedJson from "@sluice/core/BoundedJson"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as JsonText from "./Json.ts"
 
 /** One message of a conversation. */
 export interface Message {
@@ -10,24 +10,24 @@ export interface Message {
   readonly content: string
 }
 
-/** A line that can be asked. */
+/** A line that is a prompt. */
 export interface Prompt {
   readonly _tag: "Prompt"
   /** Counted from 1. */
   readonly line: number
-  /** What the line calls itself, if anything. Only ever printed: it is no key and no path. */
+  /** The line's own id. Printed only, never used as a key or path. */
   readonly id: string | undefined
-  /** At least one. */
+  /** At least one message. */
   readonly messages: ReadonlyArray<Message>
-  /** What the line itself asks for; it wins over the flags. */
+  /** The line's own settings, which override the flags. */
   readonly model: string | undefined
   readonly temperature: number | undefined
   readonly maxTokens: number | undefined
-  /** Further fields of the request, from a short list of those that do not change what an answer is made of. */
+  /** Other request fields, from an allowlist. */
   readonly body: { readonly [field: string]: Schema.Json } | undefined
 }
 
-/** A line that cannot be asked, and why. */
+/** A line that is no prompt, and why. */
 export interface Malformed {
   readonly _tag: "Malformed"
   readonly line: number
@@ -35,15 +35,15 @@ export interface Malformed {
   readonly message: string
 }
 
-/** What all lines of a run have in common. */
+/** The format of all lines. */
 export interface Format {
-  /** Whether a line is the prompt itself, not JSON. */
+  /** Whether a line is a plain prompt, not JSON. */
   readonly isPlain: boolean
-  /** A system message before all others. */
+  /** A system message to put first. */
   readonly system?: string | undefined
 }
 
-/** The deepest nesting of a line's JSON: a request has no more than a dozen levels. */
+/** Limits the nesting of JSON. A request has about a dozen levels. */
 const maxDepth = 64
 
 /** Reads a line. */
@@ -80,7 +80,7 @@ const isRecord = (value: unknown): value is Json => typeof value === "object" &&
 
 const parse = (text: string): Result.Result<Json, string> =>
   Result.flatMap(
-    Result.mapError(JsonText.parse(text, maxDepth), (why) =>
+    Result.mapError(BoundedJson.parse(text, maxDepth), (why) =>
       why === "TooDeep" ? `the JSON nests more than ${maxDepth} levels deep` : "the line is not JSON"),
     (json) =>
       isRecord(json) ? Result.succeed(json) : Result.fail("the line is JSON, but not an object")
@@ -94,7 +94,7 @@ const decodeId = Schema.decodeUnknownOption(Schema.Struct({
   custom_id: Schema.optional(Id)
 }))
 
-/** The id of a line, whatever else may be wrong with it, so that its failure can be found. */
+/** Reads the id even if the rest of the line is wrong, so that users can find the line. */
 const idOf = (parsed: Result.Result<Json, string>): string | undefined => {
   const ids = Result.isSuccess(parsed) ? Option.getOrUndefined(decodeId(parsed.success)) : undefined
   const id = ids?.custom_id ?? ids?.id
@@ -103,7 +103,7 @@ const idOf = (parsed: Result.Result<Json, string>): string | undefined => {
 
 // ---------- the forms of a line
 
-const NonEmpty = Schema.String.check(Schema.makeFilter((text) => text.trim() !== "" || "it is empty"))
+const NonEmpty = Schema.String.check(Schema.makeFilter((text) => text.trim() !== "" || "must not be empty"))
 
 const TextPart = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
 const WireMessage = Schema.Struct({
@@ -111,7 +111,7 @@ const WireMessage = Schema.Struct({
   content: Schema.Union([Schema.String, Schema.Array(TextPart)])
 })
 const WireMessages = Schema.Array(WireMessage).check(
-  Schema.makeFilter((messages) => messages.some(({ role }) => role === "user") || "no message is the user's")
+  Schema.makeFilter((messages) => messages.some(({ role }) => role === "user") || "must include a user message")
 )
 
 const LineWithId = { id: Schema.optional(Id) }
@@ -129,7 +129,7 @@ const Body = Schema.Struct({
 const BatchLine = Schema.Struct({
   custom_id: Schema.optional(Id),
   url: Schema.optional(Schema.String.check(
-    Schema.makeFilter((url) => url.endsWith("/chat/completions") || "only chat completions can be asked for")
+    Schema.makeFilter((url) => url.endsWith("/chat/completions") || "must end in /chat/completions")
   )),
   body: Schema.Record(Schema.String, Schema.Json)
 })
@@ -140,7 +140,7 @@ const decode = <A, I>(schema: Schema.Codec<A, I>) => {
     Result.mapError(decodeResult(value), (error) => oneLine(error.message))
 }
 
-// A complaint may quote the line, which may be long.
+// A message may quote the line, which may be long.
 const oneLine = (message: string): string => message.replaceAll(/\s*\n\s*/g, " ").slice(0, 200)
 
 const decodePromptLine = decode(PromptLine)
@@ -179,9 +179,9 @@ const forms: ReadonlyArray<{
   { field: "prompt", read: (json) => Result.map(decodePromptLine(json), ({ prompt }) => fromText(prompt)) }
 ]
 
-// ---------- the further fields of a batch line
+// ---------- other fields of a batch line
 
-/** Read above, or of no consequence for an answer. */
+/** Read above, or without influence on an answer. */
 const known = new Set([
   "messages",
   "model",
@@ -205,7 +205,7 @@ const passedOn = new Set([
   "reasoning_effort"
 ])
 
-/** A field that is neither is an error: to leave it out would give another answer than the one that was asked for. */
+/** Returns the fields to pass on. Fails for any other field, since the answer without it would not be the one requested. */
 const furtherFields = (
   fields: { readonly [field: string]: Schema.Json }
 ): Result.Result<Prompt["body"], string> => {

@@ -1,22 +1,22 @@
-/** Tokens of one answer. */
+/** Token counts. */
 export interface Usage {
   readonly inputTokens: number
   readonly outputTokens: number
-  /** Whether the provider did not count, and these are about four characters to a token. */
+  /** Whether the provider reported no usage, so that tokens are estimated at four characters each. */
   readonly estimated: boolean
 }
 
-/** How an answer came about: by a call of its own, by another line's that was running, or by one that had been made. */
+/** How a line was answered: `led` made its own call, `joined` shared one in flight, `cached` reused an answer. */
 export type How = "led" | "joined" | "cached"
 
-/** Why an answer ended: `stop` where it is whole, `length` where it was cut by its limit, `content-filter`, or another. */
+/** Why an answer ended. `stop`: complete. `length`: cut by its limit. `content-filter`, or another reason. */
 export type Finish = string
 
-/** A failure, as it stands in the results. */
+/** A failure in the results. */
 export interface Failure {
   readonly tag: string
   readonly message: string
-  /** How long the provider asked to be left alone, in milliseconds. */
+  /** The provider's Retry-After, in milliseconds. */
   readonly retryAfter: number | undefined
 }
 
@@ -24,13 +24,13 @@ interface Line {
   /** Counted from 1. */
   readonly line: number
   readonly id: string | undefined
-  /** The target that answered, or that was asked last. */
+  /** The target of the answer or of the last attempt. */
   readonly target: string | undefined
   readonly model: string | undefined
-  /** Tries that this line made: 0 if it made none. */
+  /** Attempts of this line's own calls. 0 if it made none. */
   readonly attempts: number
   readonly how: How
-  /** From when its turn came to its end, with all waits. */
+  /** From its turn to its end, with all delays. */
   readonly milliseconds: number
 }
 
@@ -46,10 +46,10 @@ export interface Failed extends Line {
   readonly error: Failure
 }
 
-/** What became of one line of the input. */
+/** The result of one line of the input. */
 export type Result = Answered | Failed
 
-/** The line as it is written: one object in a fixed order of fields; what is not known is left out. */
+/** Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. */
 export const encode = (result: Result, mask: (text: string) => string): string => {
   const { id, line, model, target } = result
   const { attempts, how, milliseconds } = result

@@ -1,4 +1,4 @@
-/** `sluice run`: a file of prompts in, a file of results out. */
+/** `sluice run`: sends a file of prompts and writes a file of results. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -31,12 +31,12 @@ import * as Settings from "./Settings.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
 
-/** Runs the file, and tells the exit code. */
+/** Runs the file and returns the exit code. */
 export const execute = (path: string, flags: RunFlags): Promise<number> =>
   Effect.runPromise(
     Effect.scoped(run(path, flags)).pipe(
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
-      Effect.catch((error) => Effect.as(complain(error.message), exitCodeOf(error)))
+      Effect.catch((error) => Effect.as(sayError(error.message), exitCodeOf(error)))
     )
   )
 
@@ -45,7 +45,7 @@ const exitCodeOf = (error: { readonly _tag: string; readonly why?: string | unde
 
 const say = (text: string): Effect.Effect<void> => Effect.sync(() => void process.stderr.write(text))
 
-const complain = (message: string): Effect.Effect<void> => say(`sluice run: ${Terminal.escape(message)}\n`)
+const sayError = (message: string): Effect.Effect<void> => say(`sluice run: ${Terminal.escape(message)}\n`)
 
 const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
   const isOutputTerminal = process.stdout.isTTY === true
@@ -55,18 +55,22 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
   const mask = Mask.make(settings.targets.flatMap(({ apiKey }) => apiKey === undefined ? [] : [Redacted.value(apiKey)]))
   const startedAt = yield* Clock.currentTimeMillis
   const tally = new Tally()
-  const board = new Board(tally, startedAt, settings.targets.length)
+  const progress = new RunProgress(tally, startedAt, settings.targets.length)
   const facts = new Facts(
-    settings.targets.map(({ model, name, url }) => ({ name, model: model ?? "its own", host: new URL(url).host })),
+    settings.targets.map(({ model, name, url }) => ({
+      name,
+      model: model ?? "named per line",
+      host: new URL(url).host
+    })),
     startedAt
   )
   const engine = yield* Engine.make(settings, {
-    called: () => tally.called(),
+    attemptStarted: () => tally.attemptStarted(),
     attemptFailed: (reason) => tally.attemptFailed(reason),
     paid: (usage) => tally.paid(usage),
-    circuit: (change) => {
-      board.changed(change)
-      facts.changed(change)
+    circuitChanged: (change) => {
+      progress.circuitChanged(change)
+      facts.circuitChanged(change)
     },
     unusable: (target, why) => {
       if (why === undefined) tally.unusable.delete(target)
@@ -77,19 +81,19 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
   const output = yield* open(settings.output)
   const log = settings.log === undefined ? undefined : yield* open(settings.log)
   const page = settings.report === undefined ? undefined : yield* open(settings.report)
-  const explained = new Explained(settings.explain)
+  const explanations = new Explanations(settings.explain)
   const sink: Sink = {
-    // Counted when it stands in the file, and not before: what the table says is there.
+    // Counted after it is written, so that the counts match the files.
     write: ({ record, result }) =>
       Effect.tap(output.write(RunResult.encode(result, mask)), () => {
         facts.add(record)
-        explained.add(record)
+        explanations.add(record)
         return log === undefined ? Effect.void : log.write(CallRecord.encode(record, mask))
       })
   }
   const screen: Live.Screen = {
     write: (text) => process.stderr.write(mask(text)),
-    // Some terminals tell no width, or 0.
+    // Some terminals report no width, or 0.
     columns: () => process.stderr.columns || 80,
     mode: Live.modeOf({
       quiet: settings.quiet,
@@ -98,12 +102,12 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
       env: process.env
     })
   }
-  if (input.count !== undefined && screen.mode !== "off") yield* Effect.forkScoped(count(input.count, board))
+  if (input.count !== undefined && screen.mode !== "off") yield* Effect.forkScoped(count(input.count, progress))
   const ended = yield* Effect.exit(
     Live.during(
-      untilSignal(answerAll(settings, input, engine, sink, tally), signals),
+      untilSignal(completeAll(settings, input, engine, sink, tally), signals),
       screen,
-      (now) => board.view(now)
+      (now) => progress.view(now)
     )
   )
   facts.endedAt = yield* Clock.currentTimeMillis
@@ -112,61 +116,63 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
       mask(Page.render(facts, { input: basename(path), stopped: stoppedBy(ended), unusable: tally.unusable }))
     )
   }
-  const told = mask(explained.render())
-  if (told !== "") yield* settings.output === "-" ? say(told) : Effect.sync(() => void process.stdout.write(told))
+  const explanation = mask(explanations.render())
+  if (explanation !== "") {
+    yield* settings.output === "-" ? say(explanation) : Effect.sync(() => void process.stdout.write(explanation))
+  }
   const signal = yield* ended
   if (!settings.quiet) yield* say(mask(Summary.render(tally, facts.endedAt - startedAt)))
   if (Option.isSome(signal)) return Signals.exitCode(signal.value)
   return tally.failed === 0 ? ExitCode.ok : ExitCode.someFailed
 })
 
-/** Why a run ended before its end, for its report. */
+/** Says in the report why a run stopped early. `undefined` if it did not. */
 const stoppedBy = <E extends { readonly message: string }>(
   ended: Exit.Exit<Option.Option<Signals.Signal>, E>
 ): string | undefined => {
   if (Exit.isSuccess(ended)) {
-    return Option.getOrUndefined(Option.map(ended.value, (signal) => `Ended early, by ${signal}.`))
+    return Option.getOrUndefined(Option.map(ended.value, (signal) => `Stopped early by ${signal}.`))
   }
   return Option.match(Cause.findErrorOption(ended.cause), {
-    onNone: () => "Ended early.",
-    onSome: ({ message }) => `Ended early: ${message}`
+    onNone: () => "Stopped early.",
+    onSome: ({ message }) => `Stopped early: ${message}`
   })
 }
 
-/** The prompts that are to be explained when the run is over. */
-class Explained {
-  private readonly wanted: ReadonlyArray<Explain.Wanted>
-  /** Those who made a call, by the call: others may share its answer. */
+/** Collects the records of `--explain`, for the end of the run. */
+class Explanations {
+  private readonly searches: ReadonlyArray<Explain.Search>
+  /** The records of prompts that made a call, by its id. Other prompts may share its answer. */
   private readonly leaders = new Map<string, CallRecord.CallRecord>()
 
-  constructor(wanted: ReadonlyArray<string>) {
-    this.wanted = wanted.map((name) => new Explain.Wanted(name))
+  constructor(names: ReadonlyArray<string>) {
+    this.searches = names.map((name) => new Explain.Search(name))
   }
 
   add(record: CallRecord.CallRecord): void {
-    if (this.wanted.length === 0) return
+    if (this.searches.length === 0) return
     if (record.how === "led" && record.call !== undefined) this.leaders.set(record.call, record)
-    for (const wanted of this.wanted) wanted.add(record)
+    for (const search of this.searches) search.add(record)
   }
 
   render(): string {
     const columns = process.stdout.columns || 80
-    return this.wanted.map(({ found, name }) =>
+    return this.searches.map(({ found, name }) =>
       found.length === 0
-        ? `${Terminal.clip(Terminal.escape(name), 60)}: no such prompt was asked\n`
+        ? `${Terminal.clip(Terminal.escape(name), 60)}: no such prompt in this run\n`
         : Explain.renderAll(found, this.leaders, columns)
     ).join("\n")
   }
 }
 
-// A file that cannot be counted can still be run; the run says what is wrong with it.
-const count = (counting: Effect.Effect<number, Input.InputError>, board: Board): Effect.Effect<void> =>
+// Ignores errors: the run reports them when it reads the file.
+const count = (counting: Effect.Effect<number, Input.InputError>, progress: RunProgress): Effect.Effect<void> =>
   Effect.ignore(Effect.map(counting, (total) => {
-    board.total = total
+    progress.total = total
   }))
 
-/** Everything that the live line is made of. */
-class Board {
+/** The state of the progress line. */
+class RunProgress {
   total: number | undefined = undefined
   private readonly open = new Map<string, number>()
   private readonly pace: Progress.Pace
@@ -179,7 +185,7 @@ class Board {
     this.targets = targets
   }
 
-  changed({ circuit, target }: Change): void {
+  circuitChanged({ circuit, target }: Change): void {
     if (circuit.state === "open") this.open.set(target, circuit.probeAt)
     else this.open.delete(target)
   }
@@ -192,7 +198,7 @@ class Board {
       failed,
       running,
       total: this.total,
-      retried: failures.reduce((sum, [, times]) => sum + times, 0),
+      failedAttempts: failures.reduce((sum, [, times]) => sum + times, 0),
       shared: joined + cached,
       rate: this.pace.rate(now, done),
       open: [...this.open].map(([target, probeAt]) => ({ target, probeAt })),
@@ -203,57 +209,58 @@ class Board {
 
 // ---------- the run
 
-/** Where what became of a prompt goes. */
+/** Writes results and records. */
 interface Sink {
-  readonly write: (asked: Engine.Asked) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
+  readonly write: (completed: Engine.Completed) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
 }
 
-/** Answers all lines, each as soon as there is a free place, and takes no new one after `until`. */
-const answerAll = (
+/** Completes all lines concurrently. Starts no prompt after `until`. */
+const completeAll = (
   settings: Settings.Settings,
   input: Input.Input,
   engine: Engine.Engine,
   sink: Sink,
   tally: Tally
 ) => {
-  // There are as many turns as calls, and a prompt's first try ends its turn: while it waits for its next one, which
-  // can take minutes, another has its turn.
+  // As many turns as calls run at once. A prompt's first attempt ends its turn, because its backoff can take minutes and
+  // another prompt can run meanwhile.
   const turns = Semaphore.makeUnsafe(settings.concurrency)
-  let isOver = false
+  let isStopping = false
 
-  const answer = (item: Prompt | Malformed) =>
+  const complete = (item: Prompt | Malformed) =>
     item._tag === "Malformed"
-      ? Effect.flatMap(Clock.currentTimeMillis, (now) => write(unread(item, now), () => tally.failedUnread()))
-      // It may have waited for its turn until all was over.
-      : Effect.andThen(turns.take(1), Effect.suspend(() => isOver ? turns.release(1) : ask(item)))
+      ? Effect.flatMap(Clock.currentTimeMillis, (now) => write(malformed(item, now), () => tally.malformedLine()))
+      // The run may have been stopped while the prompt was queued for its turn.
+      : Effect.andThen(turns.take(1), Effect.suspend(() => isStopping ? turns.release(1) : send(item)))
 
-  const ask = (prompt: Prompt) => {
+  const send = (prompt: Prompt) => {
     let hasTurn = true
     const endTurn = Effect.suspend(() => {
       if (!hasTurn) return Effect.void
       hasTurn = false
       return turns.release(1)
     })
-    tally.started()
-    return engine.ask(prompt, endTurn).pipe(
+    tally.promptStarted()
+    return engine.complete(prompt, endTurn).pipe(
       Effect.ensuring(endTurn),
-      Effect.flatMap((asked) => write(asked, () => tally.finished(asked.result)))
+      Effect.flatMap((completed) => write(completed, () => tally.promptFinished(completed.result)))
     )
   }
 
-  const write = (asked: Engine.Asked, counted: () => void) => Effect.tap(sink.write(asked), () => Effect.sync(counted))
+  const write = (completed: Engine.Completed, count: () => void) =>
+    Effect.tap(sink.write(completed), () => Effect.sync(count))
 
   return (until: Effect.Effect<unknown>) => {
     const end = Effect.tap(until, () =>
       Effect.sync(() => {
-        isOver = true
+        isStopping = true
       }))
     return input.items.pipe(
       Stream.tap((item) => hasModel(settings, item)),
-      // One at a time, or what was read together would all be asked after the signal.
+      // One at a time, or lines read in one chunk would still be sent after the signal.
       Stream.rechunk(1),
       Stream.interruptWhen(end),
-      Stream.mapEffect(answer, { concurrency: engine.places, unordered: true }),
+      Stream.mapEffect(complete, { concurrency: engine.maxPrompts, unordered: true }),
       Stream.runDrain
     )
   }
@@ -265,11 +272,11 @@ const hasModel = (
 ): Effect.Effect<void, Settings.SettingsError> =>
   item._tag === "Prompt" && item.model === undefined && model === undefined
     ? Effect.fail(
-      new Settings.SettingsError({ message: `line ${item.line} names no model: --model NAME, or SLUICE_MODEL` })
+      new Settings.SettingsError({ message: `line ${item.line} names no model; set --model or SLUICE_MODEL` })
     )
     : Effect.void
 
-const unread = ({ id, line, message }: Malformed, now: number): Engine.Asked => {
+const malformed = ({ id, line, message }: Malformed, now: number): Engine.Completed => {
   const result: Result = {
     line,
     id,
@@ -285,18 +292,17 @@ const unread = ({ id, line, message }: Malformed, now: number): Engine.Asked => 
 }
 
 /**
- * Runs until the end, or until what was running at the first signal has finished, or until the second signal; tells the
- * signal if there was one.
+ * Runs to the end. The first signal lets running prompts finish, and the second stops them. Returns the first signal, if any.
  */
 const untilSignal = <E>(
   runUntil: (until: Effect.Effect<unknown>) => Effect.Effect<void, E>,
   signals: Signals.Signals
 ): Effect.Effect<Option.Option<Signals.Signal>, E> =>
   Effect.suspend(() => {
-    let heard = Option.none<Signals.Signal>()
+    let received = Option.none<Signals.Signal>()
     const first = Effect.tap(signals.first, (signal) => {
-      heard = Option.some(signal)
-      return say("\nFinishing what runs; once more to stop at once.\n")
+      received = Option.some(signal)
+      return say("\nFinishing running prompts. Press Ctrl-C again to stop now.\n")
     })
-    return Effect.raceFirst(runUntil(first), signals.second).pipe(Effect.map(() => heard))
+    return Effect.raceFirst(runUntil(first), signals.second).pipe(Effect.map(() => received))
   })

@@ -1,9 +1,9 @@
 import * as Schema from "effect/Schema"
 
-/** The run as a whole cannot go on. */
+/** The run has to stop. */
 export class RunStopped extends Schema.Error<RunStopped>("sluice/RunStopped")({
   _tag: Schema.tag("RunStopped"),
-  /** `Unusable`: no prompt could ever be answered. `Outage`: nobody could be asked for longer than is waited for. */
+  /** `Unusable`: no prompt can be answered. `Outage`: no target accepts calls for longer than `--max-outage`. */
   why: Schema.Literals(["Unusable", "Outage"]),
   message: Schema.String
 }) {}

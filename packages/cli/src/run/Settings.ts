@@ -1,4 +1,4 @@
-/** What a run is to do: its flags, with the environment and the keys in them. */
+/** The settings of a run: flags, completed by the environment and key files. */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -10,7 +10,7 @@ import type { RunFlags } from "../options.ts"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The flags do not make a run. */
+/** The flags or the environment are unusable. */
 export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsError")({
   _tag: Schema.tag("SettingsError"),
   message: Schema.String
@@ -21,24 +21,24 @@ export interface Target {
   readonly name: string
   readonly wire: Flag.Wire
   readonly url: string
-  /** `undefined` where every line has to name its own. */
+  /** `undefined` if every line has to name its own. */
   readonly model: string | undefined
   readonly apiKey: Redacted.Redacted | undefined
-  /** Where the key comes from, for messages: `OPENAI_API_KEY`, or the name of a file. */
+  /** Source of the key, for messages: an environment variable or a file. */
   readonly keySource: string
 }
 
-/** Everything that a run is told. */
+/** The settings of a run. */
 export interface Settings
   extends Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis">
 {
-  /** In the order of preference; at least one. */
+  /** In order of preference. */
   readonly targets: readonly [Target, ...ReadonlyArray<Target>]
   readonly output: string
   readonly idleTimeoutMillis: number
 }
 
-/** What the flags leave open. */
+/** The part of the process that completes the flags. */
 export interface Surroundings {
   readonly env: { readonly [name: string]: string | undefined }
   readonly isOutputTerminal: boolean
@@ -48,18 +48,18 @@ const openAiUrl = "https://api.openai.com/v1"
 const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
 
-/** Completes the flags. */
+/** Resolves the settings. */
 export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Effect<Settings, SettingsError> =>
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings
     const { idleTimeoutMillis, keyEnv, keyFile, model: _model, output, targets: _targets, url: _url, ...rest } = flags
     if (output === undefined && isOutputTerminal) {
-      return yield* refuse("where should the results go? -o results.jsonl, or -o - to have them here")
+      return yield* refuse("--output is required on a terminal: -o results.jsonl, or -o - to print results here")
     }
     if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
-      return yield* refuse("--no-stream leaves --first-token-timeout and --idle-timeout nothing to measure")
+      return yield* refuse("--no-stream excludes --first-token-timeout and --idle-timeout, which need a stream")
     }
-    if (keyFile !== undefined && keyEnv !== undefined) return yield* refuse("give --key-env or --key-file, not both")
+    if (keyFile !== undefined && keyEnv !== undefined) return yield* refuse("use --key-env or --key-file, not both")
     yield* checkFiles(flags)
     return {
       ...rest,
@@ -71,13 +71,13 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
 
 const refuse = (message: string) => Effect.fail(new SettingsError({ message }))
 
-/** No file may be written twice over. */
+/** Refuses two outputs to one file. */
 const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags) {
-  const given = [["--output", output], ["--log", log], ["--report", report]] as const
+  const outputs = [["--output", output], ["--log", log], ["--report", report]] as const
   const written = new Map<string, string>()
-  for (const [flag, path] of given) {
+  for (const [flag, path] of outputs) {
     if (path === undefined || (path === "-" && flag === "--output")) continue
-    if (path === "-") return yield* refuse(`${flag} wants the name of a file: standard output is for the results`)
+    if (path === "-") return yield* refuse(`${flag} must be a file name; standard output is for results`)
     for (const file of [absolute(path), yield* nodeOf(path)]) {
       if (file === undefined) continue
       const other = written.get(file)
@@ -87,7 +87,7 @@ const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags
   }
 })
 
-/** What a file is under all of its names, if there is one: links are names, too. */
+/** Identifies an existing file independent of its path, since links are other paths to it. */
 const nodeOf = (path: string): Effect.Effect<string | undefined> =>
   Effect.promise(() =>
     stat(path).then(
@@ -116,12 +116,12 @@ const noKey = (keySource: string) =>
 const urlFrom = (text: string | undefined): Effect.Effect<string, SettingsError> => {
   if (text === undefined || text === "") return Effect.succeed(openAiUrl)
   const read = Flag.httpUrl(text)
-  return read.ok ? Effect.succeed(read.value) : refuse(`OPENAI_BASE_URL has to be ${read.wanted}`)
+  return read.ok ? Effect.succeed(read.value) : refuse(`OPENAI_BASE_URL must be ${read.requirement}`)
 }
 
 type Key = Pick<Target, "apiKey" | "keySource">
 
-/** The key of the flags, or else of `OPENAI_API_KEY`. */
+/** The key of the flags, else of `OPENAI_API_KEY`. */
 const sharedKey = ({ keyEnv, keyFile }: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> =>
   keyFile === undefined
     ? Effect.succeed(keyIn(env, keyEnv ?? "OPENAI_API_KEY"))
@@ -138,7 +138,7 @@ const readKey = (path: string): Effect.Effect<string, SettingsError> =>
       try: () => readFile(path, "utf8"),
       catch: (error) =>
         new SettingsError({
-          message: `cannot read the key in ${Terminal.escape(path)}: ${SystemError.describe(error)}`
+          message: `cannot read the key file ${Terminal.escape(path)}: ${SystemError.describe(error)}`
         })
     }),
     (text) =>
@@ -154,17 +154,17 @@ const keyVariable = (name: string): string => keyPrefix + name.toUpperCase().rep
 const severalTargets = (flags: RunFlags, env: Environment) =>
   Effect.gen(function*() {
     if (flags.url !== undefined || flags.model !== undefined) {
-      return yield* refuse("give --target, or --url and --model, not both")
+      return yield* refuse("use --target, or --url and --model, not both")
     }
     const variables = flags.targets.map(({ name }) => keyVariable(name))
-    const twice = flags.targets.find((_, index) => variables.indexOf(variables[index] ?? "") < index)
-    if (twice !== undefined) {
-      return yield* refuse(`two targets are named ${twice.name}; capitals, - and _ are the same in a name`)
+    const duplicate = flags.targets.find((_, index) => variables.indexOf(variables[index] ?? "") < index)
+    if (duplicate !== undefined) {
+      return yield* refuse(`two targets are named ${duplicate.name}; names must differ in more than case, - and _`)
     }
     const [first, ...others] = yield* Effect.forEach(flags.targets, (target) =>
       Effect.map(keyOf(target, flags, env), (key): Target => ({ ...target, ...key })))
     if (first === undefined) {
-      return yield* Effect.die("there is a target, or we were not here")
+      return yield* Effect.die("no target, although --target was given")
     }
     const targets = [first, ...others] as const
     yield* checkKeys(targets, variables, env)
@@ -172,8 +172,8 @@ const severalTargets = (flags: RunFlags, env: Environment) =>
   })
 
 /**
- * Its own key; else the one that the flags name for all; else the one that its vendor's own clients take. No key is sent to a
- * vendor whose it is not: `OPENAI_API_KEY` goes to OpenAI, to the URL that stands beside it, and to a target that is alone.
+ * The target's own key, else that of `--key-env` or `--key-file`, else that of its vendor's clients. A key is not sent to
+ * another vendor: `OPENAI_API_KEY` goes to OpenAI, to the host of `OPENAI_BASE_URL`, and to a single target.
  */
 const keyOf = (target: Flag.TargetFlag, flags: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> => {
   const own = keyIn(env, keyVariable(target.name))
@@ -182,8 +182,9 @@ const keyOf = (target: Flag.TargetFlag, flags: RunFlags, env: Environment): Effe
   if (target.wire === "anthropic") {
     return Effect.succeed(isAt(target, anthropicUrl) ? or(own, keyIn(env, "ANTHROPIC_API_KEY")) : own)
   }
-  const isOpenAis = flags.targets.length === 1 || isAt(target, openAiUrl) || isAt(target, env["OPENAI_BASE_URL"] ?? "")
-  return Effect.succeed(isOpenAis ? or(own, keyIn(env, "OPENAI_API_KEY")) : own)
+  const takesOpenAiKey = flags.targets.length === 1 || isAt(target, openAiUrl) ||
+    isAt(target, env["OPENAI_BASE_URL"] ?? "")
+  return Effect.succeed(takesOpenAiKey ? or(own, keyIn(env, "OPENAI_API_KEY")) : own)
 }
 
 const or = (own: Key, other: Key): Key => other.apiKey === undefined ? own : other
@@ -191,7 +192,7 @@ const or = (own: Key, other: Key): Key => other.apiKey === undefined ? own : oth
 const isAt = ({ url }: { readonly url: string }, other: string): boolean =>
   URL.parse(url)?.origin === URL.parse(other)?.origin
 
-/** A key that is missing, or whose name is misspelt, is better known before the first call than after it. */
+/** Reports a missing key or a misspelt variable before the first call. */
 const checkKeys = (
   targets: ReadonlyArray<Target>,
   variables: ReadonlyArray<string>,
@@ -204,14 +205,14 @@ const checkKeys = (
   if (stray !== undefined) {
     const nearest = Nearest.find(stray, keyless.map(({ name }) => keyVariable(name)))
     return refuse(
-      `${Terminal.clip(Terminal.escape(stray), 60)} names no target, and ${first.name} has no key` +
+      `${Terminal.clip(Terminal.escape(stray), 60)} names no target, and target ${first.name} has no key` +
         (nearest === undefined ? "" : `; did you mean ${nearest}?`)
     )
   }
-  const demanding = keyless.find((target) => isAt(target, openAiUrl) || isAt(target, anthropicUrl))
-  return demanding === undefined
+  const needsKey = keyless.find((target) => isAt(target, openAiUrl) || isAt(target, anthropicUrl))
+  return needsKey === undefined
     ? Effect.void
-    : refuse(`no key for ${demanding.name}: ${demanding.keySource} is not set; see --key-env and --key-file`)
+    : refuse(`no key for target ${needsKey.name}: ${needsKey.keySource} is not set; see --key-env and --key-file`)
 }
 
 const isLocal = (url: string): boolean => /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(URL.parse(url)?.hostname ?? "")

@@ -3,37 +3,40 @@ import * as Terminal from "../Terminal.ts"
 import * as Words from "./Words.ts"
 
 const columns = 80
-const labelWidth = 12
+const labelWidth = 17
 
-/** The table at the end of a run. Times are of answers that took a call of their own: a shared one would flatter them. */
+/** Renders the summary of a run. Latency leaves out shared answers, which would lower it. */
 export const render = (tally: Tally, elapsedMillis: number): string =>
   [
     row("answered", Words.count(tally.answered)),
     row("failed", Words.count(tally.failed)),
-    ...counted("not whole", [...tally.unfinished].map(([finish, times]) => [finishWords.get(finish) ?? finish, times])),
-    row("calls", Words.count(tally.calls)),
-    row("shared", `${Words.count(tally.joined)} with a running call, ${Words.count(tally.cached)} from memory`),
-    ...(tally.failures.length === 0 ? [row("retried", "0")] : counted("retried", tally.failures)),
-    row("per answer", quantiles(tally)),
+    ...counted(
+      "incomplete",
+      [...tally.incomplete].map(([finish, times]) => [finishWords.get(finish) ?? finish, times])
+    ),
+    row("requests", Words.count(tally.requests)),
+    row("shared", `${Words.count(tally.joined)} joined a call in flight, ${Words.count(tally.cached)} from cache`),
+    ...(tally.failures.length === 0 ? [row("failed attempts", "0")] : counted("failed attempts", tally.failures)),
+    row("latency", quantiles(tally)),
     row("tokens", tokens(tally.spent)),
-    row("saved", tokens(tally.saved)),
+    row("tokens saved", tokens(tally.saved)),
     row("time", Words.time(elapsedMillis)),
     ...[...tally.unusable].map(([target, why]) => row("unusable", `${target}: ${Terminal.escape(why)}`))
   ].join("")
 
-const finishWords = new Map([["length", "cut by the length limit"], ["content-filter", "cut by a content filter"]])
+const finishWords = new Map([["length", "cut by the token limit"], ["content-filter", "cut by a content filter"]])
 
 const row = (label: string, text: string): string =>
   `${Terminal.clip(`  ${label.padEnd(labelWidth)}${text}`, columns)}\n`
 
-/** As many reasons as fit on a line, then the next line. */
+/** Lists counts by reason, wrapped. */
 const counted = (
   label: string,
   counts: ReadonlyArray<readonly [reason: string, times: number]>
 ): ReadonlyArray<string> => {
   const rows: Array<string> = []
   for (const [reason, times] of counts) {
-    const text = `${Terminal.escape(reason)} ${Words.count(times)}`
+    const text = `${Terminal.escape(reason)}: ${Words.count(times)}`
     const last = rows.at(-1)
     if (last !== undefined && last.length + 2 + text.length <= columns - labelWidth - 2) {
       rows[rows.length - 1] = `${last}, ${text}`
@@ -51,4 +54,4 @@ const quantiles = ({ latency }: Tally): string => {
 }
 
 const tokens = ({ estimated, inputTokens, outputTokens }: Tally["spent"]): string =>
-  `${Words.count(inputTokens)} in, ${Words.count(outputTokens)} out${estimated ? ", some of them estimated" : ""}`
+  `${Words.count(inputTokens)} in, ${Words.count(outputTokens)} out${estimated ? ", partly estimated" : ""}`

@@ -1,21 +1,21 @@
 const words = new Map([
-  ["ENOENT", "there is no such file or directory"],
+  ["ENOENT", "no such file or directory"],
   ["EACCES", "permission denied"],
   ["EPERM", "permission denied"],
-  ["EISDIR", "it is a directory"],
-  ["ENOTDIR", "a part of the path is no directory"],
-  ["EEXIST", "it exists; --force replaces it"],
+  ["EISDIR", "is a directory"],
+  ["ENOTDIR", "part of the path is not a directory"],
+  ["EEXIST", "already exists; use --force to replace it"],
   ["ENOSPC", "the disk is full"],
   ["EROFS", "the file system is read-only"],
   ["EMFILE", "too many files are open"]
 ])
 
-/** The system's code of an error, such as `ENOENT`, if it has one. */
+/** Returns the system code of an error, such as `ENOENT`. */
 export const codeOf = (error: unknown): string | undefined =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined
 
-/** An error of the file system in words. */
+/** Describes a file system error. */
 export const describe = (error: unknown): string => {
   const code = codeOf(error)
-  return (code === undefined ? undefined : words.get(code)) ?? code ?? "it failed"
+  return (code === undefined ? undefined : words.get(code)) ?? code ?? "unknown error"
 }

@@ -3,51 +3,53 @@ import type { Result, Usage } from "./Result.ts"
 
 const noTokens: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
 
-/** Counts what a run does, in bounded memory. Told by the run as it goes; read by the live line and by the table. */
+/** Counts the events of a run in bounded memory, for the progress line and the summary. */
 export class Tally {
-  /** Lines that are being worked on. */
+  /** Prompts in progress. */
   running = 0
   answered = 0
   failed = 0
-  /** Tries that were sent to the provider. */
-  calls = 0
-  /** Lines that were answered by another line's call while it ran, and by one that had been made. */
+  /** Attempts sent to providers. */
+  requests = 0
+  /** Prompts answered by a call in flight of another line. */
   joined = 0
+  /** Prompts answered by a cached answer. */
   cached = 0
-  /** Tokens of all that was asked for, and of answers that did not have to be. */
+  /** Tokens of all attempts. */
   spent: Usage = noTokens
+  /** Tokens of shared answers. */
   saved: Usage = noTokens
-  /** From a line's turn to its answer, of lines that made a call of their own, in milliseconds. */
+  /** Milliseconds from a prompt's turn to its answer, for prompts that made their own call. */
   readonly latency = new Histogram()
-  /** Answers that are not whole, by what ended them. */
-  readonly unfinished = new Map<string, number>()
-  /** Targets that can answer nothing, each with the reason. */
+  /** Incomplete answers, by finish reason. */
+  readonly incomplete = new Map<string, number>()
+  /** Reasons of targets that cannot answer any prompt. */
   readonly unusable = new Map<string, string>()
-  /** Why tries failed, by reason: a short list of ours, never a provider's text. */
+  /** Failed attempts by reason. Never a provider's text. */
   private readonly reasons = new Map<string, number>()
 
-  /** A line's turn has come. */
-  started(): void {
+  /** A prompt's turn begins. */
+  promptStarted(): void {
     this.running++
   }
 
-  /** A try is sent. */
-  called(): void {
-    this.calls++
+  /** An attempt is sent. */
+  attemptStarted(): void {
+    this.requests++
   }
 
-  /** A try failed. */
+  /** An attempt failed. */
   attemptFailed(reason: string): void {
     this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1)
   }
 
-  /** Tokens were paid for. */
+  /** The provider charged tokens. */
   paid(usage: Usage): void {
     this.spent = add(this.spent, usage)
   }
 
-  /** A line's turn is over. */
-  finished(result: Result): void {
+  /** A prompt is done. */
+  promptFinished(result: Result): void {
     this.running--
     if (result.status === "failed") {
       this.failed++
@@ -57,11 +59,11 @@ export class Tally {
     if (result.how === "led") this.latency.add(result.milliseconds)
     else this[result.how]++
     if (result.how !== "led") this.saved = add(this.saved, result.usage)
-    if (result.finish !== "stop") this.unfinished.set(result.finish, (this.unfinished.get(result.finish) ?? 0) + 1)
+    if (result.finish !== "stop") this.incomplete.set(result.finish, (this.incomplete.get(result.finish) ?? 0) + 1)
   }
 
-  /** A line has no turn, since it could not be read. */
-  failedUnread(): void {
+  /** A line could not be read as a prompt. */
+  malformedLine(): void {
     this.failed++
   }
 
@@ -69,7 +71,7 @@ export class Tally {
     return this.answered + this.failed
   }
 
-  /** Failed tries by reason, the most frequent first. */
+  /** Failed attempts by reason, the most frequent first. */
   get failures(): ReadonlyArray<readonly [reason: string, times: number]> {
     return [...this.reasons].sort(([, a], [, b]) => b - a)
   }

@@ -1,4 +1,4 @@
-/** The models of a run's targets, each of which tells what is asked of it. */
+/** The models of a run's targets, observed attempt by attempt. */
 import * as AnthropicMessages from "@sluice/ai/AnthropicMessages"
 import * as HttpTransport from "@sluice/ai/HttpTransport"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
@@ -14,40 +14,40 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Asking } from "./Asking.ts"
-import { CurrentAsking } from "./Asking.ts"
 import * as Failure from "./Failure.ts"
 import type { Prompt } from "./Prompt.ts"
+import type { PromptState } from "./PromptState.ts"
+import { CurrentPrompt } from "./PromptState.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
 
-/** Who is told about every try. */
+/** Callbacks for every attempt. */
 export interface Observer {
-  readonly called: () => void
-  readonly answered: (target: Target) => void
+  readonly started: () => void
+  readonly succeeded: (target: Target) => void
   readonly failed: (target: Target, error: AiError.AiError, prompt: Prompt) => void
 }
 
 type Options = Pick<Settings, "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts">
 
-/** A target, and the model that it is asked by. */
-export interface Watched {
+/** A target and its model. */
+export interface TargetModel {
   readonly target: Target
   readonly model: LanguageModel.LanguageModel
 }
 
-/** Builds the models, in the order of their targets. Their connections are closed with the scope. */
+/** Builds the models, in the order of their targets. Closes their connections with the scope. */
 export const make = (
   options: Options,
   observer: Observer
-): Effect.Effect<ReadonlyArray<Watched>, RunStopped, Scope.Scope> =>
+): Effect.Effect<ReadonlyArray<TargetModel>, RunStopped, Scope.Scope> =>
   Effect.flatMap(
     Effect.mapError(HttpTransport.make(), (invalid) => unusable(invalid, options.targets[0])),
     (client) =>
       Effect.forEach(options.targets, (target) =>
         modelOf(target, options).pipe(
           Effect.mapError((invalid) => unusable(invalid, target)),
-          Effect.map((model) => ({ target, model: watched(model, target, options.maxAttempts, observer) })),
+          Effect.map((model) => ({ target, model: observed(model, target, options.maxAttempts, observer) })),
           Effect.provideService(HttpClient.HttpClient, client)
         ))
   )
@@ -63,13 +63,13 @@ const modelOf = (
   return wire === "openai" ? OpenAiCompatible.make(options) : AnthropicMessages.make(options)
 }
 
-/** What a line asks for itself, in whatever format it is asked. */
+/** Applies the request fields of a prompt's line, in the format of whichever target is called. */
 export const withRequest = <A, E, R>(self: Effect.Effect<A, E, R>, prompt: Prompt): Effect.Effect<A, E, R> =>
   self.pipe(OpenAiCompatible.withConfigOverride(prompt), AnthropicMessages.withConfigOverride(anthropicRequest(prompt)))
 
-// ---------- what differs in Anthropic's format
+// ---------- Anthropic's format
 
-/** Fields of a request that Anthropic has too, under its own names. */
+/** Request fields that Anthropic supports, and their names there. */
 const anthropicFields = new Map([["top_p", "top_p"], ["stop", "stop_sequences"]])
 
 const anthropicRequest = ({ body = {}, maxTokens, model, temperature }: Prompt): AnthropicMessages.RequestConfig => ({
@@ -84,57 +84,57 @@ const anthropicRequest = ({ body = {}, maxTokens, model, temperature }: Prompt):
   )
 })
 
-/** To leave a field out would give another answer than the one that was asked for. */
+/** Refuses a field that the format lacks. The answer without it would not be the one requested. */
 const untranslatable = ({ wire }: Target, { body = {} }: Prompt): AiError.AiError | undefined => {
   const field = wire === "openai" ? undefined : Object.keys(body).find((name) => !anthropicFields.has(name))
   return field === undefined ? undefined : AiError.make({
     module: "sluice",
     method: "run",
-    reason: new AiError.InvalidUserInputError({ description: `Anthropic's messages have no body.${field}` })
+    reason: new AiError.InvalidUserInputError({ description: `Anthropic's Messages API has no body.${field}` })
   })
 }
 
-// ---------- what is told
+// ---------- observation
 
-const watched = (
+const observed = (
   model: LanguageModel.LanguageModel,
   target: Target,
   maxAttempts: number,
   observer: Observer
 ): LanguageModel.LanguageModel => {
-  const begin = Effect.withFiber((fiber): Effect.Effect<Asking, AiError.AiError> => {
-    const asking = Context.get(fiber.context, CurrentAsking)
-    if (asking === undefined) return Effect.die("a call outside of a run")
-    const refusal = untranslatable(target, asking.prompt)
+  const begin = Effect.withFiber((fiber): Effect.Effect<PromptState, AiError.AiError> => {
+    const state = Context.get(fiber.context, CurrentPrompt)
+    if (state === undefined) return Effect.die("a call without CurrentPrompt")
+    const refusal = untranslatable(target, state.prompt)
     if (refusal !== undefined) return Effect.fail(refusal)
-    asking.begin(target)
-    observer.called()
-    return Effect.succeed(asking)
+    state.begin(target)
+    observer.started()
+    return Effect.succeed(state)
   })
-  // Tells the wire the number of every try of this prompt: each call of it, and each restart, counts from 1 by itself.
-  const numbered = ({ made }: Asking) => ({ attempt: made, maxAttempts: Math.max(made, maxAttempts) })
-  const ended = (asking: Asking) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
+  // Counts the attempts over all calls of the prompt. Each call, and each restart, would count from 1.
+  const numbered = ({ attempts }: PromptState) => ({ attempt: attempts, maxAttempts: Math.max(attempts, maxAttempts) })
+  const ended = (state: PromptState) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
     const error = Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Cause.findErrorOption))
-    if (Exit.isSuccess(exit)) observer.answered(target)
-    // Its limits interrupt a try, and so does the end of the run.
+    if (Exit.isSuccess(exit)) observer.succeeded(target)
+    // No error: a timeout or the end of the run interrupted the attempt.
     else if (error !== undefined) {
-      asking.fail(error)
-      observer.failed(target, error, asking.prompt)
+      state.fail(error)
+      observer.failed(target, error, state.prompt)
     }
-    return asking.tried
+    return state.afterAttempt
   }
   const generateText = (options: { readonly prompt: never }) =>
-    Effect.flatMap(begin, (asking) =>
+    Effect.flatMap(begin, (state) =>
       model.generateText(options).pipe(
-        Effect.provideService(RetryPolicy.CurrentAttempt, numbered(asking)),
-        Effect.onExit(ended(asking))
+        Effect.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
+        Effect.onExit(ended(state))
       ))
   const streamText = (options: { readonly prompt: never }) =>
-    Stream.unwrap(Effect.map(begin, (asking) =>
+    Stream.unwrap(Effect.map(begin, (state) =>
       model.streamText(options).pipe(
-        Stream.provideService(RetryPolicy.CurrentAttempt, numbered(asking)),
-        Stream.onExit(ended(asking))
+        Stream.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
+        Stream.onExit(ended(state))
       )))
-  // Options and parts go through as they are: the types that the model has hold for this one.
+  // Options and parts pass through unchanged, so the model's own types hold.
   return { ...model, ...{ generateText, streamText } as unknown as Partial<LanguageModel.LanguageModel> }
 }

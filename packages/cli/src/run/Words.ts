@@ -1,9 +1,9 @@
-/** Numbers and times as the live line and the table show them. */
+/** Formats numbers and durations for people. */
 
-/** A whole number with a comma at every thousand. */
+/** Formats a whole number with thousands separators. */
 export const count = (value: number): string => String(Math.round(value)).replaceAll(/\B(?=(?:\d{3})+$)/g, ",")
 
-/** A duration in its two largest units: `850ms`, `3.2s`, `2m 24s`, `1h 05m`. */
+/** Formats a duration in its two largest units: `850ms`, `3.2s`, `2m 24s`, `1h 05m`. */
 export const time = (millis: number): string => {
   if (millis < 1000) return `${Math.round(millis)}ms`
   if (millis < 9950) return `${(millis / 1000).toFixed(1)}s`

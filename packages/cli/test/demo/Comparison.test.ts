@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Journal from "@sluice/ai/testing/Journal"
 import * as Comparison from "../../demo/Comparison.ts"
 
-/** A request that was answered in full, with these differences. */
+/** A request that was answered in full, with these changes. */
 const entry = (changes: Partial<Journal.Entry>): Journal.Entry => ({
   n: 1,
   digest: "d",
@@ -19,10 +19,10 @@ const entry = (changes: Partial<Journal.Entry>): Journal.Entry => ({
   ...changes
 })
 
-const seen = (...first: ReadonlyArray<Journal.Entry>) => ({ first, second: [] })
+const journals = (...first: ReadonlyArray<Journal.Entry>) => ({ first, second: [] })
 
 describe("Comparison", () => {
-  it("counts an answer only if it was sent whole, for just that prompt", () => {
+  it("an answer counts only if a provider sent exactly it for exactly this prompt", () => {
     const journal = [
       entry({ prompt: "a", answer: Journal.digest("whole") }),
       entry({ prompt: "b", answer: Journal.digest("other") }),
@@ -35,36 +35,36 @@ describe("Comparison", () => {
         { prompt: "c", text: "wh" },
         { prompt: "d", text: undefined }
       ],
-      seen(...journal)
+      journals(...journal)
     )
-    assert.deepInclude(counts, { answered: 1, cutShort: 2, failed: 1, calls: 3 })
+    assert.deepInclude(counts, { answered: 1, cutShort: 2, failed: 1, requests: 3 })
   })
 
-  it("counts an answer for every ticket that got it, and its calls once", () => {
+  it("a shared answer counts for every ticket, and its request once", () => {
     const outcome = { prompt: "a", text: "whole" }
-    const counts = Comparison.counts([outcome, outcome, outcome], seen(entry({ answer: Journal.digest("whole") })))
-    assert.deepInclude(counts, { answered: 3, calls: 1, tokens: 15 })
+    const counts = Comparison.counts([outcome, outcome, outcome], journals(entry({ answer: Journal.digest("whole") })))
+    assert.deepInclude(counts, { answered: 3, requests: 1, tokens: 15 })
   })
 
-  it("counts what both providers sent, and what of it came from the second", () => {
+  it("the requests of both providers are added, and those of the second are also counted apart", () => {
     const outcomes = [{ prompt: "a", text: "whole" }, { prompt: "b", text: "other" }]
     const counts = Comparison.counts(outcomes, {
       first: [entry({ prompt: "a", answer: Journal.digest("whole") }), entry({ prompt: "b", ending: "cut" })],
       second: [entry({ prompt: "b", answer: Journal.digest("other") })]
     })
-    assert.deepInclude(counts, { answered: 2, calls: 3, bySecond: 1 })
+    assert.deepInclude(counts, { answered: 2, requests: 3, bySecond: 1 })
   })
 
-  it("takes an empty answer for one if it was sent", () => {
+  it("an empty answer counts if the provider sent it", () => {
     const outcomes = [{ prompt: "a", text: "" }]
-    assert.strictEqual(Comparison.counts(outcomes, seen(entry({ answer: Journal.digest("") }))).answered, 1)
-    assert.strictEqual(Comparison.counts(outcomes, seen(entry({ ending: "cut" }))).answered, 0)
+    assert.strictEqual(Comparison.counts(outcomes, journals(entry({ answer: Journal.digest("") }))).answered, 1)
+    assert.strictEqual(Comparison.counts(outcomes, journals(entry({ ending: "cut" }))).answered, 0)
   })
 
-  it("takes calls, outage, haste, tokens and time from the provider", () => {
+  it("requests, early retries, tokens and time are counted at the provider", () => {
     const counts = Comparison.counts(
       [],
-      seen(
+      journals(
         entry({ n: 1, attempt: 1, status: 429, ending: "refused", retryAfterMillis: 1_000 }),
         entry({ n: 2, attempt: 2, received: { epoch: 600, monotonic: 600 }, ended: { epoch: 2500, monotonic: 2500 } }),
         entry({ n: 3, digest: "e", down: true, inputTokens: 0, outputTokens: 0 })
@@ -74,7 +74,7 @@ describe("Comparison", () => {
       answered: 0,
       failed: 0,
       cutShort: 0,
-      calls: 3,
+      requests: 3,
       bySecond: 0,
       whileDown: 1,
       tooSoon: 1,
@@ -83,13 +83,13 @@ describe("Comparison", () => {
     })
   })
 
-  it("puts both in a table of at most 80 columns, with large numbers too", () => {
-    const counts = Comparison.counts([], seen())
-    const many = { ...counts, tokens: 1_234_567_890, millis: 3_600_000, calls: 1_000_000 }
+  it("the table fits in 80 columns even with large numbers", () => {
+    const counts = Comparison.counts([], journals())
+    const many = { ...counts, tokens: 1_234_567_890, millis: 3_600_000, requests: 1_000_000 }
     const table = Comparison.table(many, { ...counts, answered: 204 }, { ...counts, bySecond: 61 })
     for (const line of table) assert.isAtMost(line.length, 80)
     assert.match(table[1] ?? "", /^ +client +Sluice +a second$/)
     assert.isTrue(table.some((line) => /^ {2}answered in full +0 +204 +0$/.test(line)))
-    assert.isTrue(table.some((line) => /^ {2}calls received +1,000,000 +0 +0$/.test(line)))
+    assert.isTrue(table.some((line) => /^ {2}requests received +1,000,000 +0 +0$/.test(line)))
   })
 })

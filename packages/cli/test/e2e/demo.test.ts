@@ -1,80 +1,63 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as Terminal from "../../src/Terminal.ts"
 import type { Ended } from "../support/command.ts"
-import { allAnswered, resultsIn } from "./support/files.ts"
+import { startScript } from "../support/command.ts"
+import { allAnswered, resultsIn } from "../support/files.ts"
+import { processTimeout } from "../support/timeouts.ts"
 
 const root = fileURLToPath(new URL("../../../../", import.meta.url))
-const demonstration = fileURLToPath(new URL("../../demo/main.ts", import.meta.url))
+const demo = fileURLToPath(new URL("../../demo/main.ts", import.meta.url))
 
-/** The demonstration as `npm start` runs it, to its own end. */
-const demonstrate = (...args: ReadonlyArray<string>): Effect.Effect<Ended> =>
+/** Runs the demo to its end, as `npm start` does. */
+const runDemo = (...args: ReadonlyArray<string>): Effect.Effect<Ended> =>
   Effect.callback((resume) => {
-    const startedAt = performance.now()
-    const child = spawn(process.execPath, ["--conditions=@sluice/source", demonstration, ...args], {
-      cwd: root,
-      env: { PATH: process.env["PATH"] ?? "" },
-      stdio: ["ignore", "pipe", "pipe"]
-    })
-    let stdout = ""
-    let stderr = ""
-    child.stdout.on("data", (data: Buffer) => stdout += data.toString())
-    child.stderr.on("data", (data: Buffer) => stderr += data.toString())
-    child.on("close", (code) => {
-      resume(Effect.succeed({ code, stdout, stderr, millis: performance.now() - startedAt }))
-    })
-    return Effect.sync(() => child.kill("SIGKILL"))
+    const command = startScript(demo, args, { cwd: root })
+    command.process.stdin.end()
+    void command.ended.then((ended) => resume(Effect.succeed(ended)))
+    return Effect.sync(() => command.process.kill("SIGKILL"))
   })
 
-/** The numbers of a row of the table: the official client's, ours, and ours with a second provider. */
+/** Reads a row of the table: the official client, Sluice, and Sluice with a second provider. */
 const row = (stdout: string, label: string): ReadonlyArray<string> =>
   new RegExp(`^ {2}${label} +(\\S+) +(\\S+) +(\\S+)$`, "m").exec(stdout)?.slice(1) ?? []
 
 const firstRows = (stdout: string) =>
   ["answered in full", "failed", "cut short, reported as success"].map((label) => row(stdout, label))
 
-describe("the demonstration", () => {
-  it.live(
-    "says how it is used, and that of a flag which it does not have, in a line or two",
-    () =>
-      Effect.gen(function*() {
-        const help = yield* demonstrate("--help")
-        assert.deepStrictEqual([help.code, help.stderr], [0, ""])
-        assert.match(help.stdout, /^npm start -- \[--seed N\][^\n]*\n$/)
-        for (const args of [["--sed", "1"], ["--seed", "x"], ["--seed"], ["--seed="], ["more"]]) {
-          const wrong = yield* demonstrate(...args)
-          assert.deepStrictEqual([wrong.code, wrong.stdout], [2, ""], args.join(" "))
-          assert.match(wrong.stderr, /^npm start: [^\n]*\nnpm start -- [^\n]*\n$/)
-        }
-      }),
-    30_000
-  )
+describe("the demo", { timeout: processTimeout }, () => {
+  it.live("--help prints the usage, and a wrong argument is refused with it", () =>
+    Effect.gen(function*() {
+      const help = yield* runDemo("--help")
+      assert.deepStrictEqual([help.code, help.stderr], [0, ""])
+      assert.match(help.stdout, /^npm start -- \[--seed N\][^\n]*\n$/)
+      for (const args of [["--sed", "1"], ["--seed", "x"], ["--seed"], ["--seed="], ["more"]]) {
+        const wrong = yield* runDemo(...args)
+        assert.deepStrictEqual([wrong.code, wrong.stdout], [2, ""], args.join(" "))
+        assert.match(wrong.stderr, /^npm start: [^\n]*\nnpm start -- [^\n]*\n$/)
+      }
+    }))
 
-  it.live(
-    "answers all tickets, shows it within 80 columns, ends by itself, and comes out the same again",
-    () =>
-      Effect.gen(function*() {
-        const [once, again] = yield* Effect.all([demonstrate(), demonstrate("--seed", "7")], { concurrency: 2 })
+  it.live("the demo answers all tickets within 80 columns, exits, and has equal outcomes on a second run", () =>
+    Effect.gen(function*() {
+      const [first, second] = yield* Effect.all([runDemo(), runDemo("--seed", "7")], { concurrency: 2 })
 
-        assert.strictEqual(once.code, 0, once.stdout + once.stderr)
-        const [answered, failed, cutShort] = firstRows(once.stdout)
-        assert.deepStrictEqual(answered?.slice(1), ["204", "204"])
-        assert.deepStrictEqual(failed?.slice(1), ["0", "0"])
-        assert.deepStrictEqual(cutShort?.slice(1), ["0", "0"])
-        assert.isAbove(Number(row(once.stdout, "  of them answered by the second")[2]), 0)
-        assert.isBelow(Number(answered?.[0]), 204)
-        for (const line of once.stdout.split("\n")) assert.isAtMost(Terminal.width(line), 80, line)
-        assert.notInclude(once.stdout + once.stderr, "\x1b")
-        assert.match(once.stdout, /\n {2}[-O?]*O\?[-O?]*\n/)
-        assert.include(once.stdout, "All answers: build/demo/results.jsonl\n")
-        assert.include(once.stdout, "npm start -- --seed 8\n")
-        allAnswered(resultsIn(`${root}build/demo/results.jsonl`), 204)
+      assert.strictEqual(first.code, 0, first.stdout + first.stderr)
+      const [answered, failed, cutShort] = firstRows(first.stdout)
+      assert.deepStrictEqual(answered?.slice(1), ["204", "204"])
+      assert.deepStrictEqual(failed?.slice(1), ["0", "0"])
+      assert.deepStrictEqual(cutShort?.slice(1), ["0", "0"])
+      assert.isAbove(Number(row(first.stdout, "  answered by the second")[2]), 0)
+      assert.isBelow(Number(answered?.[0]), 204)
+      for (const line of first.stdout.split("\n")) assert.isAtMost(Terminal.width(line), 80, line)
+      assert.notInclude(first.stdout + first.stderr, "\x1b")
+      assert.match(first.stdout, /\n {2}[-O?]*O\?[-O?]*\n/)
+      assert.include(first.stdout, "All answers: build/demo/results.jsonl\n")
+      assert.include(first.stdout, "npm start -- --seed 8\n")
+      allAnswered(resultsIn(`${root}build/demo/results.jsonl`), 204)
 
-        assert.strictEqual(again.code, 0, again.stdout + again.stderr)
-        assert.deepStrictEqual(firstRows(again.stdout), firstRows(once.stdout))
-      }),
-    120_000
-  )
+      assert.strictEqual(second.code, 0, second.stdout + second.stderr)
+      assert.deepStrictEqual(firstRows(second.stdout), firstRows(first.stdout))
+    }))
 })

@@ -3,36 +3,21 @@ import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import type { Ended } from "../support/command.ts"
-import { folder, lines, resultsIn, resultsOf, write } from "./support/files.ts"
-import { environment, run, start } from "./support/provider.ts"
+import { refused } from "../support/command.ts"
+import { lines, resultsIn, resultsOf } from "../support/files.ts"
+import { run, setUp, start } from "../support/provider.ts"
+import { processTimeout } from "../support/timeouts.ts"
 
 const concurrency = 16
 
-/** One line that says all of this, and nothing else. */
-const complains = ({ code, stderr, stdout }: Ended, ...parts: ReadonlyArray<string>): void => {
-  assert.strictEqual(code, 2, stderr)
-  assert.strictEqual(stdout, "")
-  assert.match(stderr, /^sluice[^\n]*\n$/)
-  for (const part of parts) assert.include(stderr, part)
-}
+/** Several times as many prompts as concurrent calls. */
+const manyLines = lines(200)
 
-/** A provider, and a file with more lines than there are calls at once. */
-const provided = (options?: LoopbackProvider.Options) =>
-  Effect.gen(function*() {
-    const provider = yield* LoopbackProvider.make(options)
-    const directory = yield* folder
-    const prompts = write(join(directory, "prompts.jsonl"), lines(200))
-    return { provider, prompts, results: join(directory, "results.jsonl"), directory }
-  })
-
-describe("lines that are no prompts", () => {
-  it.live("fail one by one under their numbers, and the others are answered", () =>
+describe("single prompts that fail", { timeout: processTimeout }, () => {
+  it.live("malformed lines fail with their line numbers, and the other prompts are answered", () =>
     Effect.gen(function*() {
-      const provider = yield* LoopbackProvider.make()
-      const directory = yield* folder
       const long = `{"id":"long","prompt":"${"x".repeat(2 ** 20)}"}`
-      const prompts = write(join(directory, "prompts.jsonl"), [
+      const { env, prompts, provider, results } = yield* setUp([
         `{"id":"a","prompt":"First"}`,
         `{"prompt":"half of a`,
         "",
@@ -40,8 +25,7 @@ describe("lines that are no prompts", () => {
         long,
         `{"id":"b","prompt":"Last"}`
       ])
-      const results = join(directory, "results.jsonl")
-      const { code, stderr } = yield* run([prompts, "-o", results], environment(provider))
+      const { code, stderr } = yield* run([prompts, "-o", results], env)
       assert.strictEqual(code, 1, stderr)
       const written = [...resultsIn(results)].sort((a, b) => a.line - b.line)
       assert.deepStrictEqual(
@@ -50,63 +34,60 @@ describe("lines that are no prompts", () => {
       )
       const errors = written.flatMap((result) => result.status === "failed" ? [result.error] : [])
       assert.deepStrictEqual(errors.map(({ tag }) => tag), ["MalformedLine", "MalformedLine", "MalformedLine"])
-      assert.include(errors[2]?.message, "1048576 are allowed")
+      assert.include(errors[2]?.message, "the limit is 1048576")
       assert.strictEqual((yield* provider.journal).length, 2)
-      assert.include(stderr, "  answered    2\n")
-      assert.include(stderr, "  failed      3\n")
-    }), 30_000)
+      assert.include(stderr, "  answered         2\n")
+      assert.include(stderr, "  failed           3\n")
+    }))
 
-  it.live("that the provider refuses fail too, with what it said", () =>
+  it.live("a prompt that the provider refuses fails with the provider's message", () =>
     Effect.gen(function*() {
-      const { prompts, provider, results } = yield* provided({
+      const { env, prompts, provider, results } = yield* setUp(manyLines, {
         answer: ({ prompt }) =>
           prompt === "Question 3"
             ? Effect.fail(new LoopbackProvider.AnswerError({ status: 400, message: "not this one" }))
             : Effect.succeed({ text: "fine" })
       })
-      const { code, stderr } = yield* run([prompts, "-o", results], environment(provider))
+      const { code, stderr } = yield* run([prompts, "-o", results], env)
       assert.strictEqual(code, 1, stderr)
       const failed = resultsIn(results).filter(({ status }) => status === "failed")
       assert.deepStrictEqual(failed.map(({ attempts, line }) => [line, attempts]), [[3, 1]])
       assert.include(JSON.stringify(failed), "not this one")
       assert.strictEqual((yield* provider.journal).length, 200)
-    }), 30_000)
+    }))
 })
 
-describe("a run that cannot begin", () => {
-  it.live("for its files: says so in one line, and calls nobody", () =>
+describe("a run that cannot start", { timeout: processTimeout }, () => {
+  it.live("unusable files are reported in one line, without a request", () =>
     Effect.gen(function*() {
-      const { directory, prompts, provider, results } = yield* provided()
-      const env = environment(provider)
-      complains(yield* run([join(directory, "missing.jsonl"), "-o", results], env), "missing.jsonl", "no such file")
-      complains(yield* run([prompts, "-o", join(prompts, "x.jsonl")], env), "a part of the path is no directory")
+      const { directory, env, prompts, provider, results } = yield* setUp(manyLines)
+      refused(yield* run([join(directory, "missing.jsonl"), "-o", results], env), "missing.jsonl", "no such file")
+      refused(yield* run([prompts, "-o", join(prompts, "x.jsonl")], env), "part of the path is not a directory")
       writeFileSync(results, "mine\n")
-      complains(yield* run([prompts, "-o", results], env), "it exists; --force replaces it")
+      refused(yield* run([prompts, "-o", results], env), "already exists; use --force to replace it")
       assert.strictEqual(readFileSync(results, "utf8"), "mine\n")
-      complains(yield* run([prompts, "-o", results, "--concurrency", "none"], env), "--concurrency")
+      refused(yield* run([prompts, "-o", results, "--concurrency", "none"], env), "--concurrency")
       assert.deepStrictEqual(yield* provider.journal, [])
-    }), 30_000)
+    }))
 
-  it.live("for its URL: says so in one line", () =>
+  it.live("an unusable URL is reported in one line", () =>
     Effect.gen(function*() {
-      const { prompts, provider, results } = yield* provided()
-      const gone = yield* Effect.scoped(LoopbackProvider.make())
-      const env = environment(provider)
+      const { env, prompts, provider, results } = yield* setUp(manyLines)
+      const stopped = yield* Effect.scoped(LoopbackProvider.make())
       const runAt = (url: string) => run([prompts, "-o", results, "--url", url], env)
-      complains(yield* runAt(gone.url), `cannot reach ${gone.url}`)
-      complains(yield* runAt(`${provider.url}/elsewhere`), "is no such API")
-      complains(yield* runAt("http://user:secret@127.0.0.1/v1"), "--url")
-      complains(yield* runAt("http://192.0.2.1/v1"), "--allow-insecure-key")
+      refused(yield* runAt(stopped.url), `cannot reach ${stopped.url}`)
+      refused(yield* runAt(`${provider.url}/elsewhere`), "no such model or API")
+      refused(yield* runAt("http://user:secret@127.0.0.1/v1"), "--url")
+      refused(yield* runAt("http://192.0.2.1/v1"), "--allow-insecure-key")
       assert.deepStrictEqual(yield* provider.journal, [])
       assert.isFalse(existsSync(results))
-    }), 30_000)
+    }))
 
   it.live(
-    "for its key or its model: says so in one line, after one round of calls at most",
+    "an unusable key or model is reported in one line, after at most one request per concurrent call",
     () =>
       Effect.gen(function*() {
-        const { prompts, provider, results } = yield* provided({ models: ["rules"] })
-        const env = environment(provider)
+        const { env, prompts, provider, results } = yield* setUp(manyLines, { models: ["rules"] })
         const attempt = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Record<string, string>) {
           yield* provider.clear
           const ended = yield* run([prompts, "-o", results, ...args], env)
@@ -114,40 +95,39 @@ describe("a run that cannot begin", () => {
           assert.isFalse(existsSync(results))
           return ended
         })
-        complains(
+        refused(
           yield* attempt([], { ...env, OPENAI_API_KEY: "another-key" }),
           "the key from OPENAI_API_KEY was refused"
         )
-        complains(
+        refused(
           yield* attempt([], { ...env, OPENAI_API_KEY: "two words" }),
           "the key from OPENAI_API_KEY must be visible ASCII"
         )
         const { OPENAI_API_KEY: _, ...keyless } = env
-        complains(yield* attempt([], keyless), "wants a key: set OPENAI_API_KEY")
-        complains(yield* attempt(["--model", "ruls"], env), "has no such model", "ruls")
-      }),
-    30_000
+        refused(yield* attempt([], keyless), "requires a key: set OPENAI_API_KEY")
+        refused(yield* attempt(["--model", "ruls"], env), "no such model or API", "ruls")
+      })
   )
 })
 
-describe("an output that takes no more", () => {
-  it.live.skipIf(!existsSync("/dev/full"))("ends the run with one line", () =>
+describe("an output that fails", { timeout: processTimeout }, () => {
+  it.live.skipIf(!existsSync("/dev/full"))("a full disk stops the run with one line", () =>
     Effect.gen(function*() {
-      const { prompts, provider } = yield* provided()
-      const ended = yield* run([prompts, "-o", "/dev/full"], environment(provider))
-      complains(ended, "/dev/full", "the disk is full")
+      const { env, prompts, provider } = yield* setUp(manyLines)
+      const ended = yield* run([prompts, "-o", "/dev/full"], env)
+      refused(ended, "/dev/full", "the disk is full")
       assert.isAtMost((yield* provider.journal).length, 2 * concurrency)
-    }), 30_000)
+    }))
 
-  it.live("because its reader went away: ends the run, and tells nobody", () =>
+  it.live("a reader that closes the pipe stops the run without a message", () =>
     Effect.gen(function*() {
-      const { prompts, provider } = yield* provided({ pace: { firstTokenMillis: 50 } })
-      const command = yield* start([prompts, "--quiet"], environment(provider))
+      const { env, prompts, provider } = yield* setUp(manyLines, { pace: { firstTokenMillis: 50 } })
+      const command = yield* start([prompts, "--quiet"], env)
       const first = yield* Effect.promise(() => command.says("\n"))
       assert.isAbove(resultsOf(first).length, 0)
       command.process.stdout.destroy()
       const { code, stderr } = yield* Effect.promise(() => command.ended)
       assert.deepStrictEqual([code, stderr], [141, ""])
       assert.isBelow((yield* provider.journal).length, 200)
-    }), 30_000)
+    }))
 })

@@ -5,7 +5,7 @@ import * as Explain from "../../src/explain/Explain.ts"
 import * as Terminal from "../../src/Terminal.ts"
 import { attempt, call, hostile, record, refused } from "../support/records.ts"
 
-const moved = record({
+const fallback = record({
   attempts: 3,
   milliseconds: 2_400,
   target: "backup",
@@ -30,20 +30,20 @@ const moved = record({
 })
 
 describe("Explain", () => {
-  it("tells what was tried, when, what came of it, what was passed over, and what it cost", () => {
+  it("a record shows attempts with times and outcomes, skipped targets, and the cost", () => {
     assert.strictEqual(
-      Explain.render(moved, undefined, 80),
+      Explain.render(fallback, undefined, 80),
       [
-        "p1 (line 1): answered by backup (large) after 2.4s and 3 tries",
+        "p1 (line 1): answered by backup (large) after 2.4s and 3 attempts",
         "  call call_1",
         "",
-        "   +100ms  main    try 1: rate limit (HTTP 429), wants to be left alone for 20s,",
-        "                   after 100ms; another target is asked",
-        "   +200ms  main    passed over: it asked to be left alone, for 20s",
-        "   +200ms  backup  try 2: silence: silent for 500ms after 7 parts, after 700ms",
-        "                   (first token after 100ms); 10 tokens in, 5 out; what had come",
-        "                   is thrown away, and the answer begins anew",
-        "    +1.2s  backup  try 3, after a wait of 300ms: answered in 1.2s (first token",
+        "   +100ms  main    attempt 1: rate limit (HTTP 429), Retry-After 20s, after",
+        "                   100ms; falls back to another target",
+        "   +200ms  main    skipped: rate-limited, retry in 20s",
+        "   +200ms  backup  attempt 2: idle timeout: silent for 500ms after 7 parts,",
+        "                   after 700ms (first token after 100ms); 10 tokens in, 5 out;",
+        "                   discards the partial output and starts over",
+        "    +1.2s  backup  attempt 3, delayed by 300ms: answered in 1.2s (first token",
         "                   after 100ms); 10 tokens in, 5 out",
         "",
         "  paid: 10 tokens in, 5 out",
@@ -52,77 +52,77 @@ describe("Explain", () => {
     )
   })
 
-  it("fits into its columns, few or many", () => {
+  it("a record fits the width of the terminal", () => {
     for (const columns of [40, 60, 80, 120]) {
-      for (const line of Explain.render(moved, undefined, columns).split("\n")) {
+      for (const line of Explain.render(fallback, undefined, columns).split("\n")) {
         assert.isAtMost(Terminal.width(line), columns, line)
       }
     }
-    assert.isBelow(Explain.render(moved, undefined, 120).length, Explain.render(moved, undefined, 60).length)
+    assert.isBelow(Explain.render(fallback, undefined, 120).length, Explain.render(fallback, undefined, 60).length)
   })
 
-  it("tells whose call answered a prompt that made none", () => {
+  it("a prompt without its own call shows the call that it shared", () => {
     const leader = record({ line: 3, id: "p3" })
     const joined = record({ line: 9, id: "p9", how: "joined", attempts: 0, calls: [] })
-    const told = Explain.render(joined, leader, 120)
-    assert.include(told, "it waited with the equal prompt on line 3, whose call ran")
-    assert.include(told, "try 1: answered in 100ms")
-    assert.include(told, "paid by line 3:")
-    const alone = Explain.render({ ...joined, how: "cached" }, undefined, 80)
-    assert.include(alone, "an equal prompt had been answered")
-    assert.notInclude(alone, "try 1")
+    const text = Explain.render(joined, leader, 120)
+    assert.include(text, "No call of its own: shared the call of the equal prompt on line 3, which was in flight.")
+    assert.include(text, "attempt 1: answered in 100ms")
+    assert.include(text, "paid by line 3:")
+    const withoutLeader = Explain.render({ ...joined, how: "cached" }, undefined, 80)
+    assert.include(withoutLeader, "No call of its own: reused the answer to an equal prompt.")
+    assert.notInclude(withoutLeader, "attempt 1")
   })
 
-  it("tells of waits between calls, of calls that are left out, and of answers that are not whole", () => {
+  it("a record shows waits between calls, the number of omitted calls, and an incomplete answer", () => {
     const open = { _tag: "Skipped", at: 1_000, target: "main", why: "CircuitOpen" } as const
     const later = { ...call(attempt({ startedAt: 3_000, endedAt: 3_100 })), startedAt: 3_000, endedAt: 3_100 }
-    const told = Explain.render(record({ calls: [call(open), later], leftOut: 598, finish: "length" }), undefined, 120)
-    assert.include(told, "passed over: its circuit is open\n")
-    assert.include(told, "waited for 1.5s")
-    assert.include(told, "598 more rounds like these are left out")
-    assert.include(told, "the answer is not whole: length")
+    const text = Explain.render(record({ calls: [call(open), later], leftOut: 598, finish: "length" }), undefined, 120)
+    assert.include(text, "skipped: circuit open\n")
+    assert.include(text, "waited 1.5s")
+    assert.include(text, "598 more calls are omitted")
+    assert.include(text, "; incomplete: length")
   })
 
-  it("says what a prompt failed with, and marks what is estimated", () => {
+  it("a failed prompt shows its error, and estimated tokens are marked", () => {
     const usage = { inputTokens: 10, outputTokens: 5, estimated: true }
     const calls = [{ ...call(refused(503, { next: "Stop" })), usage }]
     const { finish: _, ...failed } = record({ status: "failed", error: "InternalProviderError", calls })
-    const told = Explain.render(failed, undefined, 80)
-    assert.include(told, "p1 (line 1): failed after 500ms and 1 try: InternalProviderError")
-    assert.include(told, "HTTP 503 after 100ms; the call ends")
-    assert.include(told, "paid: about 10 tokens in, 5 out")
+    const text = Explain.render(failed, undefined, 80)
+    assert.include(text, "p1 (line 1): failed after 500ms and 1 attempt: InternalProviderError")
+    assert.include(text, "HTTP 503 after 100ms; the call ends")
+    assert.include(text, "paid: about 10 tokens in, 5 out")
   })
 
-  it("lets nothing through that moves the cursor", () => {
-    const told = Explain.render(
+  it("a record contains no control characters", () => {
+    const text = Explain.render(
       record({ id: hostile, model: hostile, target: "main", calls: [call(attempt({ target: hostile }))] }),
       undefined,
       80
     )
-    assert.notMatch(told.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
+    assert.notMatch(text.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
   })
 
-  it("finds a prompt by its id, or else by its line, with an id or without", () => {
+  it("a search finds prompts by id, or else by line number", () => {
     const { id: _, ...nameless } = record({ line: 7 })
-    const lines = (name: string, ...records: ReadonlyArray<Parameters<Explain.Wanted["add"]>[0]>) => {
-      const wanted = new Explain.Wanted(name)
-      for (const each of records) wanted.add(each)
-      return wanted.found.map(({ line }) => line)
+    const lines = (name: string, ...records: ReadonlyArray<Parameters<Explain.Search["add"]>[0]>) => {
+      const search = new Explain.Search(name)
+      for (const each of records) search.add(each)
+      return search.found.map(({ line }) => line)
     }
     assert.deepStrictEqual(lines("p1", record(), record({ line: 2, id: "p2" }), record({ line: 3 })), [1, 3])
     assert.deepStrictEqual(lines("7", nameless, record()), [7])
     assert.deepStrictEqual(lines("7", record({ line: 7 })), [7])
-    // The id wins, whichever comes first.
+    // An id wins over a line number, in any order.
     assert.deepStrictEqual(lines("7", record({ line: 7 }), record({ line: 9, id: "7" })), [9])
     assert.deepStrictEqual(lines("8", record({ line: 7 })), [])
     assert.deepStrictEqual(lines("__proto__", record({ id: "__proto__" })), [1])
   })
 
-  it("tells no wait that is only the time to begin", () => {
-    const told = (changes: Partial<Attempt>) =>
+  it("a delay below 10 ms is not shown", () => {
+    const rendered = (changes: Partial<Attempt>) =>
       Explain.render(record({ calls: [call(attempt(changes))] }), undefined, 120)
-    assert.include(told({ waitedMillis: 2 }), "try 1: answered")
-    assert.include(told({ waitedMillis: 300 }), "try 1, after a wait of 300ms: answered")
-    assert.include(told({ waitedMillis: 10 }), "try 1, after a wait of 10ms: answered")
+    assert.include(rendered({ waitedMillis: 2 }), "attempt 1: answered")
+    assert.include(rendered({ waitedMillis: 300 }), "attempt 1, delayed by 300ms: answered")
+    assert.include(rendered({ waitedMillis: 10 }), "attempt 1, delayed by 10ms: answered")
   })
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Facts, most } from "../../src/report/Facts.ts"
+import { Facts, limits } from "../../src/report/Facts.ts"
 import { escape, html } from "../../src/report/Html.ts"
 import * as Page from "../../src/report/Page.ts"
 import { attempt, call, hostile, record, refused } from "../support/records.ts"
@@ -10,7 +10,7 @@ const targets = [
 ]
 const about = { input: "prompts.jsonl", stopped: undefined, unusable: new Map<string, string>() }
 
-/** Every element is closed in order, every attribute is in quotes, and nothing else looks like markup. */
+/** Asserts that elements are nested and closed, attributes are quoted, and text is escaped. Returns the counts of elements. */
 const wellFormed = (page: string): ReadonlyMap<string, number> => {
   const elements = new Map<string, number>()
   const open: Array<string> = []
@@ -35,8 +35,8 @@ const wellFormed = (page: string): ReadonlyMap<string, number> => {
   return elements
 }
 
-describe("escape", () => {
-  it("leaves nothing that a page or a reader takes for something else", () => {
+describe("Html", () => {
+  it("values in markup are escaped, and so are control characters", () => {
     assert.strictEqual(escape(`<a href="x">&'\``), "&#60;a href=&#34;x&#34;&#62;&#38;&#39;&#96;")
     assert.notMatch(escape(hostile), /[<>"'`\p{Cc}\p{Cf}]/u)
     assert.strictEqual(html`<b>${"<"}</b>${[1, html`<i></i>`, undefined]}`.markup, "<b>&#60;</b>1<i></i>")
@@ -44,7 +44,7 @@ describe("escape", () => {
 })
 
 describe("Page", () => {
-  it("is well formed, and shows totals, targets, circuits, latency and failures", () => {
+  it("a page is well-formed and shows totals, targets, circuits, latency and failures", () => {
     const facts = new Facts(targets, 1_000)
     facts.add(record())
     facts.add(record({ line: 2, how: "cached", attempts: 0, calls: [] }))
@@ -70,9 +70,9 @@ describe("Page", () => {
         calls: [call(refused(429, { next: "Stop" }))]
       })
     )
-    facts.changed({ target: "main", at: 1_400, circuit: { state: "open", probeAt: 2_400 } })
-    facts.changed({ target: "main", at: 2_400, circuit: { state: "open", probeAt: 3_400 } })
-    facts.changed({ target: "main", at: 2_600, circuit: { state: "closed" } })
+    facts.circuitChanged({ target: "main", at: 1_400, circuit: { state: "open", probeAt: 2_400 } })
+    facts.circuitChanged({ target: "main", at: 2_400, circuit: { state: "open", probeAt: 3_400 } })
+    facts.circuitChanged({ target: "main", at: 2_600, circuit: { state: "closed" } })
     facts.endedAt = 5_000
     const page = Page.render(facts, about)
     const elements = wellFormed(page)
@@ -81,12 +81,12 @@ describe("Page", () => {
     }
     for (
       const shown of [
-        "<dt>answered</dt><dd><strong>3</strong><span>1 not whole: length</span>",
+        "<dt>answered</dt><dd><strong>3</strong><span>1 incomplete: length</span>",
         "<dt>failed</dt><dd><strong>1</strong>",
         "<dt>requests</dt><dd><strong>4</strong><span>1 prompts shared an answer</span>",
         "<dt>fallbacks</dt><dd><strong>1</strong><span>1 answers from another target</span>",
         "<dt>tokens paid</dt><dd><strong>~129</strong>",
-        "~ in part estimated",
+        "~ partly estimated",
         "<title>open from 400ms to 1.6s</title>",
         "small at one.example",
         "HTTP 503",
@@ -97,7 +97,7 @@ describe("Page", () => {
     assert.strictEqual(facts.targets.get("main")?.openings, 1)
   })
 
-  it("has no way for a name, a model, an id or an error to be markup", () => {
+  it("names, models, ids and errors cannot inject markup", () => {
     const facts = new Facts([{ name: hostile, model: hostile, host: hostile }], 1_000)
     facts.add(record({
       id: hostile,
@@ -118,7 +118,7 @@ describe("Page", () => {
     assert.notMatch(page.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
   })
 
-  it("needs nothing from anywhere, and runs nothing", () => {
+  it("a page loads nothing and runs no script", () => {
     const page = Page.render(new Facts(targets, 0), about)
     assert.notMatch(page, /https?:|url\(|@import|javascript:| on\w+=/)
     assert.include(page, "default-src 'none'")
@@ -126,7 +126,7 @@ describe("Page", () => {
     assert.include(page, "@media print")
   })
 
-  it("stays small in a big run, and says what it leaves out", () => {
+  it("the page of a large run stays below a megabyte and says what it omits", () => {
     const facts = new Facts(targets, 0)
     for (let line = 1; line <= 20_000; line++) {
       const at = line * 360
@@ -143,7 +143,7 @@ describe("Page", () => {
         calls: [call(...steps)],
         ...(line % 2 === 0 ? { status: "failed" as const, error: "NetworkError" } : {})
       }))
-      facts.changed({
+      facts.circuitChanged({
         target: "main",
         at,
         circuit: line % 2 === 0 ? { state: "open", probeAt: at } : { state: "closed" }
@@ -152,10 +152,10 @@ describe("Page", () => {
     const page = Page.render(facts, about)
     wellFormed(page)
     assert.isBelow(page.length, 1_000_000)
-    assert.include(page, "The first 200 of 10,000; the results have all of them.")
-    assert.include(page, "later changes of its circuit are left out")
-    assert.strictEqual(facts.failedPrompts.length, most.failed)
-    assert.strictEqual(facts.hardest.length, most.hardest)
+    assert.include(page, "The first 200 of 10,000. The results have all of them.")
+    assert.include(page, "later changes of its circuit are omitted")
+    assert.strictEqual(facts.failedPrompts.length, limits.failed)
+    assert.strictEqual(facts.hardest.length, limits.hardest)
     const counted = facts.targets.get("main")?.timeline.entries()
       .reduce((sum, { counts }) => sum + (counts.get("failed") ?? 0), 0)
     assert.strictEqual(counted, 20_000)

@@ -10,7 +10,7 @@ import * as Failure from "../../src/run/Failure.ts"
 const ai = (reason: AiError.AiErrorReason) => AiError.make({ module: "Test", method: "streamText", reason })
 const http = (status: number) => ({ response: { status, headers: {} } })
 
-const asked: Failure.Asked = {
+const settings: Failure.CallSettings = {
   url: "http://localhost:1/v1",
   model: "m",
   keySource: "OPENAI_API_KEY",
@@ -19,54 +19,53 @@ const asked: Failure.Asked = {
 }
 
 describe("Failure", () => {
-  it("keeps tag, message and retryAfter of a provider's error", () => {
+  it("a provider's error keeps its tag, message and retryAfter", () => {
     assert.deepStrictEqual(Failure.describe(ai(new AiError.RateLimitError({ retryAfter: Duration.seconds(2) }))), {
       tag: "RateLimitError",
-      message: "the provider asks for fewer requests (HTTP 429)",
+      message: "the provider is rate-limiting (HTTP 429)",
       retryAfter: 2000
     })
   })
 
-  it("tells what Sluice itself had to say, and which flag allows more", () => {
+  it("a rejection keeps its tag, and its message names the flag to raise", () => {
     const described = (rejection: AiRejection.Rejection) =>
       Failure.describe(AiRejection.toAiError(rejection, "streamText"))
     const limit = Duration.seconds(20)
     const open = { target: "main", why: "CircuitOpen", retryAfter: Duration.seconds(3) } as const
-    assert.deepStrictEqual(described(new AiRejection.NoTarget({ targets: [open], retryAfter: open.retryAfter })), {
-      tag: "NoTarget",
-      message: "no target can be asked: main has an open circuit; retry in 3s",
-      retryAfter: 3000
-    })
-    const flags = [
+    const noTarget = new AiRejection.NoTarget({ targets: [open], retryAfter: open.retryAfter })
+    assert.deepStrictEqual(described(noTarget), { tag: "NoTarget", message: noTarget.message, retryAfter: 3000 })
+    const firstToken = new AiRejection.FirstTokenTimeout({ target: "main", limit })
+    const idle = new AiRejection.IdleTimeout({ target: "main", limit, parts: 7 })
+    const timeouts = [
       described(new Sluice.AttemptTimeout({ after: Duration.seconds(60) })),
-      described(new AiRejection.FirstTokenTimeout({ target: "main", limit })),
-      described(new AiRejection.IdleTimeout({ target: "main", limit, parts: 7 })),
+      described(firstToken),
+      described(idle),
       described(new Deadline.DeadlineExceeded({ at: "Queue", budget: Duration.seconds(90) }))
     ]
-    assert.deepStrictEqual(flags.map(({ tag }) => tag), [
+    assert.deepStrictEqual(timeouts.map(({ tag }) => tag), [
       "AttemptTimeout",
       "FirstTokenTimeout",
       "IdleTimeout",
       "DeadlineExceeded"
     ])
-    assert.deepStrictEqual(flags.map(({ message }) => message), [
-      "no whole answer within 1m 00s; --timeout allows more",
-      "main: no first token within 20s; --first-token-timeout allows more",
-      "main: silent for 20s after 7 parts; --idle-timeout allows more",
-      "no answer within 1m 30s; --deadline allows more"
+    assert.deepStrictEqual(timeouts.map(({ message }) => message), [
+      "no complete answer within 1m 00s; raise --timeout",
+      `${firstToken.message}; raise --first-token-timeout`,
+      `${idle.message}; raise --idle-timeout`,
+      "no answer within 1m 30s; raise --deadline"
     ])
   })
 
-  it("makes one line of any message, and says something about anything", () => {
+  it("a message is one line, and an unknown failure has one too", () => {
     assert.strictEqual(Failure.describe(new Error("a\n  b")).message, "a b")
     assert.deepStrictEqual(Failure.describe(undefined), {
       tag: "Unknown",
-      message: "it failed, and nothing is known about it",
+      message: "failed for an unknown reason",
       retryAfter: undefined
     })
   })
 
-  it("names reasons from a list of ours", () => {
+  it("the reason of a failed attempt never contains the provider's text", () => {
     const faults: ReadonlyArray<readonly [type: string, status?: number]> = [
       ["RateLimitError", 429],
       ["InternalProviderError", 503],
@@ -93,7 +92,7 @@ describe("Failure", () => {
         "network",
         "timeout",
         "no first token",
-        "silence",
+        "idle timeout",
         "empty",
         "content policy"
       ]
@@ -105,10 +104,10 @@ describe("Failure.unusable", () => {
   const unusable = (option: string, actual: unknown, requirement: string) =>
     Failure.unusable(
       new InvalidOptions({ module: "OpenAiCompatible", issues: [{ option, actual, requirement }] }),
-      asked
+      settings
     )
 
-  it("speaks of flags and variables, and tells no key", () => {
+  it("the message names flags and variables, and contains no key", () => {
     assert.strictEqual(
       unusable("apiKey", "two words", "must be visible ASCII characters"),
       "the key from OPENAI_API_KEY must be visible ASCII characters"
@@ -126,39 +125,39 @@ describe("Failure.fatal", () => {
   const refused = (status: number, parameter?: string) =>
     ai(new AiError.InvalidRequestError({ description: "said so", parameter, http: http(status) }))
 
-  it("ends the run for a key that is refused, and names where it comes from", () => {
+  it("a refused key stops the run, and the message names its source", () => {
     const error = ai(new AiError.AuthenticationError({ kind: "InvalidKey", description: "HTTP 401" }))
-    assert.strictEqual(Failure.fatal(error, asked), "the key from OPENAI_API_KEY was refused: HTTP 401")
-    assert.include(Failure.fatal(error, { ...asked, hasKey: false }) ?? "", "wants a key: set OPENAI_API_KEY")
+    assert.strictEqual(Failure.fatal(error, settings), "the key from OPENAI_API_KEY was refused: HTTP 401")
+    assert.include(Failure.fatal(error, { ...settings, hasKey: false }) ?? "", "requires a key: set OPENAI_API_KEY")
   })
 
-  it("ends the run for a URL where nobody listens, but not for a connection that was lost", () => {
+  it("an unreachable URL stops the run, but a lost connection does not", () => {
     for (const code of ["ECONNREFUSED", "ENOTFOUND", "CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT"]) {
-      assert.include(Failure.fatal(network(`${code}: no`), asked) ?? "", "cannot reach http://localhost:1/v1")
+      assert.include(Failure.fatal(network(`${code}: no`), settings) ?? "", "cannot reach http://localhost:1/v1")
     }
-    assert.isUndefined(Failure.fatal(network("read ECONNRESET"), asked))
+    assert.isUndefined(Failure.fatal(network("read ECONNRESET"), settings))
   })
 
-  it("ends the run for a model that nobody knows, unless the line named it", () => {
-    assert.include(Failure.fatal(refused(404), asked) ?? "", "no such model")
-    assert.isUndefined(Failure.fatal(refused(404), { ...asked, isOwnModel: true }))
+  it("an unknown model stops the run, unless the line named it", () => {
+    assert.include(Failure.fatal(refused(404), settings) ?? "", "no such model or API")
+    assert.isUndefined(Failure.fatal(refused(404), { ...settings, isOwnModel: true }))
   })
 
-  it("ends the run for a parameter of all prompts, not for a bad prompt", () => {
-    assert.include(Failure.fatal(refused(400, "temperature"), asked) ?? "", "refuses temperature")
-    assert.isUndefined(Failure.fatal(refused(400, "messages"), asked))
-    assert.isUndefined(Failure.fatal(refused(400), asked))
+  it("a refused parameter of all prompts stops the run, but a refused prompt does not", () => {
+    assert.include(Failure.fatal(refused(400, "temperature"), settings) ?? "", "refuses temperature")
+    assert.isUndefined(Failure.fatal(refused(400, "messages"), settings))
+    assert.isUndefined(Failure.fatal(refused(400), settings))
   })
 
-  it("ends the run for a redirect, an empty account, and what is no API", () => {
-    assert.isString(Failure.fatal(refused(302), { ...asked, isOwnModel: true }))
-    assert.isString(Failure.fatal(ai(new AiError.QuotaExhaustedError({})), asked))
-    assert.isString(Failure.fatal(ai(new AiError.InvalidResponseError({ description: "text/html" })), asked))
+  it("a redirect, an account without quota and a page that is no API stop the run", () => {
+    assert.isString(Failure.fatal(refused(302), { ...settings, isOwnModel: true }))
+    assert.isString(Failure.fatal(ai(new AiError.QuotaExhaustedError({})), settings))
+    assert.isString(Failure.fatal(ai(new AiError.InvalidResponseError({ description: "text/html" })), settings))
   })
 
-  it("lets pass what passes: limits, overload, timeouts, refusals", () => {
+  it("rate limits, overload, timeouts and refused prompts do not stop the run", () => {
     const json = { response: { status: 200, headers: { "content-type": "application/json" } } }
-    const passing = [
+    const temporary = [
       ai(new AiError.RateLimitError({})),
       ai(new AiError.InvalidResponseError({ description: "an event of more than 1048576 characters", http: json })),
       ai(new AiError.InternalProviderError({ description: "x", http: http(503) })),
@@ -166,6 +165,6 @@ describe("Failure.fatal", () => {
       { _tag: "AttemptTimeout" },
       { _tag: "Rejected" }
     ]
-    for (const error of passing) assert.isUndefined(Failure.fatal(error, asked))
+    for (const error of temporary) assert.isUndefined(Failure.fatal(error, settings))
   })
 })

@@ -1,25 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Readable } from "node:stream"
 import * as Input from "../../src/run/Input.ts"
-
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-input-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-)
+import { folder } from "../support/files.ts"
 
 const fileOf = (name: string, content: string) =>
-  Effect.map(directory, (path) => {
+  Effect.map(folder, (path) => {
     const file = join(path, name)
     writeFileSync(file, content)
     return file
   })
 
 describe("Input", () => {
-  it.live("reads a file, and counts what it reads", () =>
+  it.live("a file is read, and the count matches its items", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n\noops\n{"prompt":"b"}`)
       const input = yield* Input.make({ path })
@@ -32,7 +27,7 @@ describe("Input", () => {
       assert.strictEqual(yield* input.count ?? Effect.succeed(0), 3)
     }))
 
-  it.live("stops at the limit, and counts no more", () =>
+  it.live("reading and counting stop at the limit", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n{"prompt":"b"}\n{"prompt":"c"}\n`)
       const input = yield* Input.make({ path, limit: 2 })
@@ -40,7 +35,7 @@ describe("Input", () => {
       assert.strictEqual(yield* input.count ?? Effect.succeed(0), 2)
     }))
 
-  it.live("takes a .txt file for one prompt a line", () =>
+  it.live("a .txt file has one prompt per line", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("Prompts.TXT", "a\nb\n")
       const input = yield* Input.make({ path })
@@ -48,14 +43,14 @@ describe("Input", () => {
       assert.deepStrictEqual(items.map((item) => item._tag === "Prompt" && item.messages[0]?.content), ["a", "b"])
     }))
 
-  it.live("says that a file is missing, or a directory", () =>
+  it.live("a missing file and a directory are refused", () =>
     Effect.gen(function*() {
-      const path = yield* directory
+      const path = yield* folder
       assert.include((yield* Effect.flip(Input.make({ path: join(path, "no") }))).message, "no such file")
-      assert.include((yield* Effect.flip(Input.make({ path }))).message, "it is a directory")
+      assert.include((yield* Effect.flip(Input.make({ path }))).message, "is a directory")
     }))
 
-  it.live("reads no further than it is asked", () =>
+  it.live("input is read on demand", () =>
     Effect.gen(function*() {
       let lines = 0
       const endless = Readable.from((function*() {
@@ -67,7 +62,7 @@ describe("Input", () => {
       assert.isTrue(endless.destroyed)
     }))
 
-  it.live("fails when its source breaks off", () =>
+  it.live("the input fails if its stream fails", () =>
     Effect.gen(function*() {
       const broken = new Readable({
         read() {

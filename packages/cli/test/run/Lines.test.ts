@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Line } from "../../src/run/Lines.ts"
 import { Lines } from "../../src/run/Lines.ts"
 
-const inPieces = (bytes: Uint8Array, size: number, maxBytes?: number): Array<Line> => {
+const linesIn = (bytes: Uint8Array, size: number, maxBytes?: number): Array<Line> => {
   const lines = new Lines(maxBytes)
   const all: Array<Line> = []
   for (let start = 0; start < bytes.length; start += size) all.push(...lines.push(bytes.subarray(start, start + size)))
@@ -12,24 +12,24 @@ const inPieces = (bytes: Uint8Array, size: number, maxBytes?: number): Array<Lin
 const texts = (lines: ReadonlyArray<Line>) => lines.map((line) => line._tag === "Line" ? line.text : line.why)
 
 describe("Lines", () => {
-  it("cuts the same lines whatever the pieces, also within a character", () => {
+  it("lines do not depend on the chunks, even if a chunk ends within a character", () => {
     const bytes = Buffer.from("Grüße\n日本語 👩‍🚀\r\nlast")
     for (let size = 1; size <= bytes.length; size++) {
-      assert.deepStrictEqual(texts(inPieces(bytes, size)), ["Grüße", "日本語 👩‍🚀", "last"], `pieces of ${size}`)
+      assert.deepStrictEqual(texts(linesIn(bytes, size)), ["Grüße", "日本語 👩‍🚀", "last"], `chunks of ${size}`)
     }
   })
 
-  it("skips blank lines and counts them", () => {
-    const lines = inPieces(Buffer.from("a\n\n  \r\nb\n"), 3)
+  it("blank lines are skipped but counted", () => {
+    const lines = linesIn(Buffer.from("a\n\n  \r\nb\n"), 3)
     assert.deepStrictEqual(lines.map(({ line }) => line), [1, 4])
   })
 
-  it("drops a byte order mark", () => {
-    assert.deepStrictEqual(texts(inPieces(Buffer.from("\uFEFFa\nb"), 2)), ["a", "b"])
+  it("a byte order mark is removed", () => {
+    assert.deepStrictEqual(texts(linesIn(Buffer.from("\uFEFFa\nb"), 2)), ["a", "b"])
   })
 
-  it("tells a line that is too long by its number, keeps none of it, and goes on", () => {
-    const lines = inPieces(Buffer.from(`a\n${"x".repeat(50)}\nb\n${"y".repeat(10)}`), 7, 10)
+  it("a line over the limit is unreadable, and the next lines are read", () => {
+    const lines = linesIn(Buffer.from(`a\n${"x".repeat(50)}\nb\n${"y".repeat(10)}`), 7, 10)
     assert.deepStrictEqual(lines.map(({ _tag, line }) => [_tag, line]), [
       ["Line", 1],
       ["Unreadable", 2],
@@ -39,8 +39,8 @@ describe("Lines", () => {
     assert.include(texts(lines)[1], "50 bytes")
   })
 
-  it("tells a line that is not UTF-8, and goes on", () => {
-    const lines = inPieces(Buffer.concat([Buffer.from("a\n"), Buffer.from([0xff, 0xfe, 0x0a]), Buffer.from("b")]), 100)
+  it("a line that is not UTF-8 is unreadable, and the next lines are read", () => {
+    const lines = linesIn(Buffer.concat([Buffer.from("a\n"), Buffer.from([0xff, 0xfe, 0x0a]), Buffer.from("b")]), 100)
     assert.deepStrictEqual(texts(lines), ["a", "the line is not UTF-8", "b"])
   })
 })

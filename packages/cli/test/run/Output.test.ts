@@ -1,19 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { PassThrough, Writable } from "node:stream"
 import * as Mask from "../../src/Mask.ts"
 import * as Output from "../../src/run/Output.ts"
 import type { Result } from "../../src/run/Result.ts"
 import * as RunResult from "../../src/run/Result.ts"
+import { folder } from "../support/files.ts"
 import { answered, failed } from "../support/results.ts"
-
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-output-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-)
 
 const options = (path: string, changes: Partial<Output.OutputOptions> = {}): Output.OutputOptions => ({
   path,
@@ -35,24 +30,24 @@ const readLines = (path: string): ReadonlyArray<{ readonly line: number }> =>
   readFileSync(path, "utf8").trimEnd().split("\n").map((line) => JSON.parse(line))
 
 describe("Output", () => {
-  it.live("writes whole lines, in the order they come", () =>
+  it.live("lines are written whole and in order", () =>
     Effect.gen(function*() {
-      const path = join(yield* directory, "results.jsonl")
+      const path = join(yield* folder, "results.jsonl")
       yield* writeTo(options(path), ...Array.from({ length: 200 }, (_, index) => index + 1))
       assert.deepStrictEqual(readLines(path).map(({ line }) => line), Array.from({ length: 200 }, (_, i) => i + 1))
     }))
 
-  it.live("shows a result as soon as it is written", () =>
+  it.live("a written result is in the file at once", () =>
     Effect.gen(function*() {
-      const path = join(yield* directory, "results.jsonl")
+      const path = join(yield* folder, "results.jsonl")
       const output = yield* Output.make(options(path))
       yield* output.write(encode(answered({ line: 1 })))
       assert.strictEqual(readLines(path).length, 1)
     }))
 
-  it.live("writes no half a line when it is interrupted", () =>
+  it.live("an interrupted write leaves no partial line", () =>
     Effect.gen(function*() {
-      const path = join(yield* directory, "results.jsonl")
+      const path = join(yield* folder, "results.jsonl")
       const output = yield* Output.make(options(path))
       const writing = yield* Effect.forEach(
         [1, 2, 3],
@@ -63,25 +58,28 @@ describe("Output", () => {
       for (const { line } of readLines(path)) assert.isAbove(line, 0)
     }))
 
-  it.live("refuses an existing file, a directory and the input itself", () =>
+  it.live("an existing file, a directory and the input file are refused", () =>
     Effect.gen(function*() {
-      const path = yield* directory
+      const path = yield* folder
       const file = join(path, "a")
       writeFileSync(file, "kept")
-      assert.include((yield* Effect.flip(Output.make(options(file)))).message, "it exists; --force replaces it")
-      assert.include((yield* Effect.flip(Output.make(options(path, { force: true })))).message, "it is a directory")
+      assert.include(
+        (yield* Effect.flip(Output.make(options(file)))).message,
+        "already exists; use --force to replace it"
+      )
+      assert.include((yield* Effect.flip(Output.make(options(path, { force: true })))).message, "is a directory")
       const input = statSync(file)
       assert.include(
         (yield* Effect.flip(Output.make(options(file, { force: true, input })))).message,
-        "it is the input"
+        "is the input file"
       )
       assert.include((yield* Effect.flip(Output.make(options(join(path, "no", "b"))))).message, "no such file")
       assert.strictEqual(readFileSync(file, "utf8"), "kept")
     }))
 
-  it.live("replaces a file by force, but not before there is something to replace it with", () =>
+  it.live("`force` replaces a file, but only with the first write", () =>
     Effect.gen(function*() {
-      const file = join(yield* directory, "a")
+      const file = join(yield* folder, "a")
       writeFileSync(file, "old\n".repeat(1000))
       yield* writeTo(options(file, { force: true }))
       assert.include(readFileSync(file, "utf8"), "old")
@@ -89,14 +87,14 @@ describe("Output", () => {
       assert.deepStrictEqual(readLines(file).map(({ line }) => line), [1, 2])
     }))
 
-  it.live("leaves no empty file behind", () =>
+  it.live("an output without lines leaves no file", () =>
     Effect.gen(function*() {
-      const file = join(yield* directory, "a")
+      const file = join(yield* folder, "a")
       yield* writeTo(options(file))
       assert.isFalse(existsSync(file))
     }))
 
-  it.live("waits for a slow reader", () =>
+  it.live("a write waits for a slow reader", () =>
     Effect.gen(function*() {
       const slow: Array<() => void> = []
       const writable = new Writable({ write: (_, __, done) => slow.push(() => done()) })
@@ -107,20 +105,20 @@ describe("Output", () => {
       yield* Fiber.join(writing)
     }))
 
-  it.live("tells a reader that went away from a fault", () =>
+  it.live("a closed pipe is `ReaderGone`, and any other failure is an error", () =>
     Effect.gen(function*() {
-      const fails = (code: string) => {
+      const failWith = (code: string) => {
         const error = Object.assign(new Error(code), { code })
         return Effect.flatMap(
           Output.toWritable(options("-"), new Writable({ write: (_, __, done) => done(error) })),
           (output) => Effect.flip(output.write(encode(answered({ line: 1 }))))
         )
       }
-      assert.strictEqual((yield* fails("EPIPE"))._tag, "ReaderGone")
-      assert.include((yield* fails("ENOSPC")).message, "the disk is full")
+      assert.strictEqual((yield* failWith("EPIPE"))._tag, "ReaderGone")
+      assert.include((yield* failWith("ENOSPC")).message, "the disk is full")
     }))
 
-  it.live("masks the key wherever it stands", () =>
+  it.live("the key is masked in ids, answers and errors", () =>
     Effect.gen(function*() {
       const stream = new PassThrough()
       const mask = Mask.make(["sk-secret-key"])

@@ -12,7 +12,7 @@ const view = (changes: Partial<View> = {}): View => ({
   failed: 0,
   total: 5000,
   running: 16,
-  retried: 4,
+  failedAttempts: 4,
   shared: 30,
   rate: 34.2,
   open: [],
@@ -21,19 +21,19 @@ const view = (changes: Partial<View> = {}): View => ({
 })
 
 describe("Progress", () => {
-  it("shows how far it is, how fast, and how long it takes", () => {
+  it("the line shows prompts done, rate and time left", () => {
     assert.strictEqual(
       Progress.render(view(), 200),
-      "1,200/5,000 done · 34/s · 16 running · 4 retried · 30 shared · 1m 51s left"
+      "1,200/5,000 done · 34/s · 16 running · 4 failed attempts · 30 shared · 1m 51s left"
     )
   })
 
-  it("shows a circuit that is open, and the time to its probe", () => {
+  it("an open circuit is shown with the time until its probe", () => {
     assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 22_000 }] }), 200), "probe in 12s")
     assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 9_000 }] }), 200), "provider down, probing")
   })
 
-  it("names the targets that are down where there are several, and promises an end while one is up", () => {
+  it("of several targets, those that are down are named, and time left is shown while one is up", () => {
     const open = [{ target: "main", probeAt: 22_000 }]
     const some = Progress.render(view({ open, targets: 2 }), 200)
     assert.include(some, "main down, probe in 12s")
@@ -43,24 +43,24 @@ describe("Progress", () => {
     assert.notInclude(all, "left")
   })
 
-  it("shows an outage on 80 columns, with all that it can have to say", () => {
+  it("an outage is visible within 80 columns even with large numbers", () => {
     const down = view({ done: 1_234_567, total: 9_999_999, failed: 1_234, open: [{ target: "main", probeAt: 10_999 }] })
     assert.include(Progress.render(down, 79), "provider down, probe in 999ms")
   })
 
-  it("promises no end that nobody knows", () => {
+  it("time left is not shown if it is unknown", () => {
     assert.notInclude(Progress.render(view({ open: [{ target: "main", probeAt: 11_000 }] }), 200), "left")
     assert.notInclude(Progress.render(view({ total: undefined }), 200), "left")
     assert.notInclude(Progress.render(view({ rate: 0 }), 200), "left")
   })
 
-  it("never takes more columns than there are", () => {
+  it("the line never exceeds the width", () => {
     for (let columns = 0; columns < 100; columns++) {
       assert.isAtMost(Terminal.width(Progress.render(view({ failed: 3 }), columns)), columns)
     }
   })
 
-  it("measures the pace of the last ten seconds, not of the whole run", () => {
+  it("the rate is that of the last ten seconds, not of the whole run", () => {
     const pace = new Progress.Pace(0)
     assert.strictEqual(pace.rate(1000, 50), 50)
     for (let second = 2; second <= 40; second++) pace.rate(second * 1000, 50 + second)
@@ -74,7 +74,7 @@ const screen = (mode: Live.Screen["mode"]) => {
 }
 
 describe("Live", () => {
-  it.effect("draws ten times a second on a terminal, within its width, and gives the cursor back", () =>
+  it.effect("a live line is drawn ten times per second within the width, and the cursor is restored", () =>
     Effect.gen(function*() {
       const terminal = screen("live")
       const done = yield* Deferred.make<void>()
@@ -89,7 +89,7 @@ describe("Live", () => {
       assert.strictEqual(terminal.written.at(-1), "\r\x1b[K\x1b[?25h")
     }))
 
-  it.effect("gives the cursor back after a failure and an interruption", () =>
+  it.effect("the cursor is restored after a failure and an interruption", () =>
     Effect.gen(function*() {
       const failing = screen("live")
       assert.strictEqual(yield* Effect.flip(Live.during(Effect.fail("no"), failing, () => view())), "no")
@@ -101,7 +101,7 @@ describe("Live", () => {
       assert.strictEqual(endless.written.at(-1), "\r\x1b[K\x1b[?25h")
     }))
 
-  it.effect("writes a plain line every ten seconds and at the end, with no escapes", () =>
+  it.effect("plain lines are written every ten seconds and at the end, without escapes", () =>
     Effect.gen(function*() {
       const pipe = screen("plain")
       const running = yield* Effect.forkChild(Live.during(Effect.sleep("25 seconds"), pipe, () => view()))
@@ -111,14 +111,14 @@ describe("Live", () => {
       for (const text of pipe.written) assert.strictEqual(text, `${Progress.render(view(), 200)}\n`)
     }))
 
-  it.effect("is silent when it is off", () =>
+  it.effect("nothing is written in mode off", () =>
     Effect.gen(function*() {
       const off = screen("off")
       yield* Live.during(Effect.void, off, () => view())
       assert.deepStrictEqual(off.written, [])
     }))
 
-  it("draws only on a terminal of its own that wants it", () => {
+  it("the live line needs a terminal that it does not share, without NO_COLOR, TERM=dumb or --quiet", () => {
     const given = { quiet: false, isTerminal: true, isShared: false, env: {} }
     assert.strictEqual(Live.modeOf(given), "live")
     assert.strictEqual(Live.modeOf({ ...given, isTerminal: false }), "plain")

@@ -20,7 +20,7 @@ const malformed = (line: unknown): Malformed => {
 const user = (content: string) => ({ role: "user" as const, content })
 
 describe("Prompt", () => {
-  it("reads a prompt", () => {
+  it("a line with a prompt is a user message", () => {
     const { id, line, messages, model } = prompt({ prompt: "hello" })
     assert.deepStrictEqual({ id, line, messages, model }, {
       id: undefined,
@@ -30,7 +30,7 @@ describe("Prompt", () => {
     })
   })
 
-  it("reads a conversation, with texts in parts", () => {
+  it("a conversation is read, and texts in parts are joined", () => {
     const { messages } = prompt({
       messages: [{ role: "developer", content: "be brief" }, {
         role: "user",
@@ -40,7 +40,7 @@ describe("Prompt", () => {
     assert.deepStrictEqual(messages, [{ role: "system", content: "be brief" }, user("ab")])
   })
 
-  it("reads a batch line with what it asks for", () => {
+  it("a batch line is read with its request fields", () => {
     const item = prompt({
       custom_id: "c-1",
       method: "POST",
@@ -59,23 +59,23 @@ describe("Prompt", () => {
     })
   })
 
-  it("takes a plain line as it is, also if it looks like JSON", () => {
+  it("a plain line is not parsed, even if it looks like JSON", () => {
     const item = PromptLine.read({ isPlain: true }, 1, `{"id":"x"}`)
     assert.deepStrictEqual(item._tag === "Prompt" && item.messages, [user(`{"id":"x"}`)])
   })
 
-  it("puts the system message before all others", () => {
+  it("the system message comes first", () => {
     assert.deepStrictEqual(prompt({ prompt: "hello" }, "be kind").messages, [
       { role: "system", content: "be kind" },
       user("hello")
     ])
   })
 
-  it("makes strings of ids that are numbers", () => {
+  it("a numeric id becomes a string", () => {
     assert.strictEqual(prompt({ id: 7, prompt: "hello" }).id, "7")
   })
 
-  it("treats __proto__ and constructor as ordinary ids, models and fields", () => {
+  it("__proto__ and constructor are ordinary ids, models and fields", () => {
     for (const id of ["__proto__", "constructor", "toString"]) {
       const item = prompt({ custom_id: id, body: { model: id, messages: [user("hello")] } })
       assert.deepStrictEqual([item.id, item.model], [id, id])
@@ -89,24 +89,27 @@ describe("Prompt", () => {
     assert.include(malformed(`{"__proto__":{"prompt":"inherited"}}`).message, "neither")
   })
 
-  it("says what is wrong, in one line, and keeps the id", () => {
+  it("a malformed line keeps its id, and its message is one line", () => {
     assert.deepStrictEqual(malformed({ id: "a", prompt: 3 }).id, "a")
     assert.include(malformed({ id: "a", prompt: 3 }).message, "prompt")
     assert.strictEqual(malformed("{oops").message, "the line is not JSON")
     assert.strictEqual(malformed("[1]").message, "the line is JSON, but not an object")
     assert.include(malformed({ text: "x" }).message, `neither "prompt" nor "messages" nor "body"`)
-    assert.include(malformed({ prompt: "  " }).message, "it is empty")
-    assert.include(malformed({ messages: [{ role: "system", content: "x" }] }).message, "no message is the user's")
-    assert.include(malformed({ url: "/v1/embeddings", body: { messages: [user("x")] } }).message, "chat completions")
+    assert.include(malformed({ prompt: "  " }).message, "must not be empty")
+    assert.include(malformed({ messages: [{ role: "system", content: "x" }] }).message, "must include a user message")
+    assert.include(
+      malformed({ url: "/v1/embeddings", body: { messages: [user("x")] } }).message,
+      "must end in /chat/completions"
+    )
     assert.notInclude(malformed({ messages: [{ role: "tool", content: "x" }] }).message, "\n")
   })
 
-  it("refuses what it would have to leave out", () => {
+  it("unsupported fields and content are refused", () => {
     assert.strictEqual(malformed({ body: { messages: [user("x")], tools: [] } }).message, "body.tools is not supported")
     malformed({ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] })
   })
 
-  it("refuses JSON that nests too deeply, and is not misled by brackets in strings", () => {
+  it("deeply nested JSON is refused, and brackets in strings do not count", () => {
     const deep = `{"prompt":"x","a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`
     assert.include(malformed(deep).message, "levels deep")
     assert.strictEqual(prompt({ prompt: `"${"[{".repeat(200)}` }).messages.length, 1)

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { linkSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Arguments from "../../src/Arguments.ts"
 import * as Options from "../../src/options.ts"
 import * as Settings from "../../src/run/Settings.ts"
+import { folder } from "../support/files.ts"
 
 const resolve = (
   args: ReadonlyArray<string>,
@@ -18,7 +18,7 @@ const resolve = (
 }
 
 describe("Settings", () => {
-  it.effect("prefers flags to the environment, and the environment to defaults", () =>
+  it.effect("flags override the environment, which overrides defaults", () =>
     Effect.gen(function*() {
       const env = { OPENAI_API_KEY: "key", OPENAI_BASE_URL: "http://localhost:1/v1", SLUICE_MODEL: "small" }
       const flags = yield* resolve(["--url", "http://localhost:2/v1", "--model", "large"], env)
@@ -35,12 +35,9 @@ describe("Settings", () => {
       ])
     }))
 
-  it.effect("takes the key from the environment or a file, without the line end", () =>
+  it.effect("the key is read from the environment or a file, without its line end", () =>
     Effect.gen(function*() {
-      const directory = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-key-"))),
-        (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-      )
+      const directory = yield* folder
       const file = join(directory, "key")
       writeFileSync(file, "from-file\n")
       const keyOf = ({ targets: [{ apiKey }] }: Settings.Settings) => apiKey && Redacted.value(apiKey)
@@ -52,7 +49,7 @@ describe("Settings", () => {
       assert.include((yield* Effect.flip(resolve(["--key-file", join(directory, "no")]))).message, "no such file")
     }))
 
-  it.effect("wants a key for OpenAI's own API, and for a variable that was named, and for nothing else", () =>
+  it.effect("a key is required for OpenAI's API and for a variable of --key-env, but not for other URLs", () =>
     Effect.gen(function*() {
       assert.include((yield* Effect.flip(resolve([]))).message, "no key: OPENAI_API_KEY is not set")
       assert.include(
@@ -62,7 +59,7 @@ describe("Settings", () => {
       assert.isUndefined((yield* resolve(["--url", "http://localhost:1"])).targets[0].apiKey)
     }))
 
-  it.effect("asks where results go only if they would go to a terminal", () =>
+  it.effect("--output is required only if standard output is a terminal", () =>
     Effect.gen(function*() {
       const url = ["--url", "http://localhost:1"]
       assert.strictEqual((yield* resolve(url)).output, "-")
@@ -70,36 +67,33 @@ describe("Settings", () => {
       assert.strictEqual((yield* resolve([...url, "-o", "-"], {}, true)).output, "-")
     }))
 
-  it.effect("checks the URL of the environment like that of a flag", () =>
+  it.effect("the URL of the environment is validated like that of the flag", () =>
     Effect.gen(function*() {
       assert.include((yield* Effect.flip(resolve([], { OPENAI_BASE_URL: "nonsense" }))).message, "OPENAI_BASE_URL")
     }))
 
-  it.effect("names a single target by its host", () =>
+  it.effect("a single target is named by its host", () =>
     Effect.gen(function*() {
       const { targets } = yield* resolve(["--url", "http://localhost:11434/v1", "--model", "m"])
       assert.deepInclude(targets[0], { name: "localhost:11434", wire: "openai" })
     }))
 
-  it.effect("wants different files for what it writes, and none of them for a stream", () =>
+  it.effect("outputs must be different files, and logs cannot go to standard output", () =>
     Effect.gen(function*() {
       const url = ["--url", "http://localhost:1"]
       const wrong = (...args: ReadonlyArray<string>) =>
         Effect.map(Effect.flip(resolve([...url, ...args])), (error) => error.message)
       assert.include(yield* wrong("-o", "a", "--log", "./a"), "--output and --log name the same file")
       assert.include(yield* wrong("--log", "a", "--report", "b/../a"), "--log and --report name the same file")
-      assert.include(yield* wrong("--log", "-"), "--log wants the name of a file")
-      const directory = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-"))),
-        (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-      )
+      assert.include(yield* wrong("--log", "-"), "--log must be a file name")
+      const directory = yield* folder
       const [file, hard, soft] = [join(directory, "a"), join(directory, "b"), join(directory, "c")]
       writeFileSync(file, "")
       linkSync(file, hard)
       symlinkSync(file, soft)
       assert.include(yield* wrong("-o", file, "--report", hard), "--output and --report name the same file")
       assert.include(yield* wrong("--log", soft, "--report", hard), "--log and --report name the same file")
-      assert.include(yield* wrong("--no-stream", "--idle-timeout", "1s"), "nothing to measure")
+      assert.include(yield* wrong("--no-stream", "--idle-timeout", "1s"), "--no-stream excludes")
     }))
 })
 
@@ -110,7 +104,7 @@ describe("Settings of several targets", () => {
   const wrong = (args: ReadonlyArray<string>, env?: { readonly [name: string]: string }) =>
     Effect.map(Effect.flip(resolve(args, env)), (error) => error.message)
 
-  it.effect("reads name, format, URL and model, in order", () =>
+  it.effect("targets are read with name, format, URL and model, in order", () =>
     Effect.gen(function*() {
       const { targets } = yield* resolve(
         target("a=http://localhost:1/v1#org/model:free", "b-2=anthropic:http://localhost:2#claude#1")
@@ -121,7 +115,7 @@ describe("Settings of several targets", () => {
       ])
     }))
 
-  it.effect("takes each key from its own variable", () =>
+  it.effect("each target reads its key from its own variable", () =>
     Effect.gen(function*() {
       const args = target("a=https://one.example/v1#m", "b-2=https://two.example/v1#m")
       const env = { SLUICE_KEY_A: "first", SLUICE_KEY_B_2: "second\n", OPENAI_API_KEY: "other" }
@@ -131,7 +125,7 @@ describe("Settings of several targets", () => {
       ])
     }))
 
-  it.effect("sends a vendor's key to that vendor and to nobody else, unless a flag says so", () =>
+  it.effect("a vendor's key goes only to that vendor, unless a flag names it for all targets", () =>
     Effect.gen(function*() {
       const args = target(
         "a=https://api.openai.com/v1#m",
@@ -150,27 +144,27 @@ describe("Settings of several targets", () => {
       ])
       const named = yield* resolve([...args, "--key-env", "MINE"], { ...env, MINE: "mine", SLUICE_KEY_C: "c" })
       assert.deepStrictEqual(keysOf(named).map(([, key]) => key), ["mine", "mine", "c", "mine", "mine"])
-      const alone = yield* resolve(target("a=https://other.example/v1#m"), env)
-      assert.deepStrictEqual(keysOf(alone), [["a", "o", "OPENAI_API_KEY"]])
+      const single = yield* resolve(target("a=https://other.example/v1#m"), env)
+      assert.deepStrictEqual(keysOf(single), [["a", "o", "OPENAI_API_KEY"]])
     }))
 
-  it.effect("complains about a key that is missing or names no target", () =>
+  it.effect("a missing key and a key variable without a target are refused", () =>
     Effect.gen(function*() {
       const args = target("main=https://one.example/v1#m", "other=http://localhost:1#m")
       assert.include(
         yield* wrong(args, { SLUICE_KEY_MIAN: "x" }),
-        "SLUICE_KEY_MIAN names no target, and main has no key; did you mean SLUICE_KEY_MAIN?"
+        "SLUICE_KEY_MIAN names no target, and target main has no key; did you mean SLUICE_KEY_MAIN?"
       )
-      // One that is exported for other runs does no harm.
+      // A variable of another run is allowed if no key is missing.
       yield* resolve(args, { SLUICE_KEY_MAIN: "x", SLUICE_KEY_ELSE: "y" })
       assert.include(
         yield* wrong(target("main=https://api.openai.com/v1#m", "b=http://localhost:1#m")),
-        "no key for main"
+        "no key for target main"
       )
       assert.include(yield* wrong(target("main=anthropic:https://api.anthropic.com#m")), "SLUICE_KEY_MAIN is not set")
     }))
 
-  it.effect("complains about names that are one, and about --url beside them", () =>
+  it.effect("equal target names are refused, and so is --url or --model with --target", () =>
     Effect.gen(function*() {
       assert.include(
         yield* wrong(target("a=http://localhost:1#m", "a=http://localhost:2#m")),
@@ -181,7 +175,7 @@ describe("Settings of several targets", () => {
       assert.include(yield* wrong([...target("a=http://localhost:1#m"), "--model", "m"]), "not both")
     }))
 
-  it("refuses what is no target, in the words of the flag", () => {
+  it("a malformed --target is refused with its requirement", () => {
     const refused = (text: string) => {
       const parsed = Arguments.parse(Options.run, ["prompts.jsonl", "--target", text])
       return parsed._tag === "Wrong" ? parsed.message : parsed._tag
@@ -189,8 +183,8 @@ describe("Settings of several targets", () => {
     for (const text of ["http://localhost:1#m", "a=http://localhost:1", "a=http://localhost:1#", "a=#m", "="]) {
       assert.include(refused(text), "NAME=URL#MODEL", text)
     }
-    assert.include(refused("a b=http://localhost:1#m"), "a name of letters")
-    assert.include(refused("__proto__=http://localhost:1#m"), "a name of letters")
+    assert.include(refused("a b=http://localhost:1#m"), "a NAME of letters")
+    assert.include(refused("__proto__=http://localhost:1#m"), "a NAME of letters")
     assert.include(refused("a=ftp://localhost#m"), "http:// or https://")
     assert.include(refused("a=http://me:secret@localhost#m"), "without user name and password")
   })

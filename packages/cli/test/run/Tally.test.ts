@@ -4,24 +4,24 @@ import { Tally } from "../../src/run/Tally.ts"
 import { answered, failed } from "../support/results.ts"
 
 describe("Tally", () => {
-  it("counts who runs and who is done", () => {
+  it("prompts in progress, answered and failed are counted", () => {
     const tally = new Tally()
-    tally.started()
-    tally.started()
-    tally.started()
-    tally.finished(answered())
-    tally.finished(failed())
-    tally.failedUnread()
+    tally.promptStarted()
+    tally.promptStarted()
+    tally.promptStarted()
+    tally.promptFinished(answered())
+    tally.promptFinished(failed())
+    tally.malformedLine()
     assert.deepStrictEqual([tally.running, tally.answered, tally.failed, tally.done], [1, 1, 2, 3])
   })
 
-  it("tells tokens that were paid from those that were saved", () => {
+  it("tokens of attempts are spent, and tokens of shared answers are saved", () => {
     const tally = new Tally()
     for (const how of ["led", "joined", "cached", "cached"] as const) {
-      tally.started()
-      tally.finished(answered({ how }))
+      tally.promptStarted()
+      tally.promptFinished(answered({ how }))
     }
-    // A try that failed can cost something, too.
+    // A failed attempt can cost tokens, too.
     tally.paid({ inputTokens: 10, outputTokens: 5, estimated: false })
     tally.paid({ inputTokens: 7, outputTokens: 0, estimated: true })
     assert.deepStrictEqual([tally.spent, tally.saved], [
@@ -31,16 +31,16 @@ describe("Tally", () => {
     assert.deepStrictEqual([tally.joined, tally.cached], [1, 2])
   })
 
-  it("counts answers that are not whole by what ended them", () => {
+  it("incomplete answers are counted by finish reason", () => {
     const tally = new Tally()
     for (const finish of ["stop", "length", "length", "content-filter"]) {
-      tally.started()
-      tally.finished(answered({ finish }))
+      tally.promptStarted()
+      tally.promptFinished(answered({ finish }))
     }
-    assert.deepStrictEqual([...tally.unfinished], [["length", 2], ["content-filter", 1]])
+    assert.deepStrictEqual([...tally.incomplete], [["length", 2], ["content-filter", 1]])
   })
 
-  it("orders reasons by how often they came", () => {
+  it("the most frequent reasons of failed attempts come first", () => {
     const tally = new Tally()
     for (const reason of ["a", "b", "b"]) tally.attemptFailed(reason)
     assert.deepStrictEqual(tally.failures, [["b", 2], ["a", 1]])
@@ -48,7 +48,7 @@ describe("Tally", () => {
 })
 
 describe("Histogram", () => {
-  it("has quantiles within 2.5 % of the exact ones", () => {
+  it("quantiles are within 2.5 % of the exact ones", () => {
     const histogram = new Histogram()
     for (let millis = 1; millis <= 10_000; millis++) histogram.add(millis)
     for (const share of [0.5, 0.95, 0.99]) {
@@ -57,7 +57,7 @@ describe("Histogram", () => {
     }
   })
 
-  it("never names a time longer than the longest, also beyond its last bucket", () => {
+  it("no quantile exceeds the longest duration, even beyond the last bucket", () => {
     const histogram = new Histogram()
     histogram.add(101)
     assert.strictEqual(histogram.quantile(0.99), 101)
@@ -65,7 +65,7 @@ describe("Histogram", () => {
     assert.isAtMost(histogram.quantile(1) ?? Number.NaN, 1e12)
   })
 
-  it("has none when it is empty, and 0 is a time", () => {
+  it("an empty histogram has no quantile, and 0 is a duration", () => {
     const histogram = new Histogram()
     assert.isUndefined(histogram.quantile(0.5))
     histogram.add(0)

@@ -1,3 +1,4 @@
+import { assert } from "@effect/vitest"
 import type { ChildProcessByStdio } from "node:child_process"
 import { spawn } from "node:child_process"
 import type { Readable, Writable } from "node:stream"
@@ -14,15 +15,22 @@ export interface Ended {
 
 export interface Command {
   readonly process: ChildProcessByStdio<Writable, Readable, Readable>
-  /** Resolves when standard output holds this. */
+  /** Resolves with standard output once it contains the text. */
   readonly says: (text: string) => Promise<string>
   readonly ended: Promise<Ended>
 }
 
-/** Starts `sluice` from its sources, with nothing of the environment but what is given. */
-export const start = (args: ReadonlyArray<string>, env: { readonly [name: string]: string } = {}): Command => {
+type Environment = { readonly [name: string]: string }
+
+/** Starts a script of this package. Its environment is PATH and `env` only. */
+export const startScript = (
+  script: string,
+  args: ReadonlyArray<string>,
+  { cwd, env = {} }: { readonly cwd?: string; readonly env?: Environment } = {}
+): Command => {
   const startedAt = performance.now()
-  const child = spawn(process.execPath, ["--conditions=@sluice/source", bin, ...args], {
+  const child = spawn(process.execPath, ["--conditions=@sluice/source", script, ...args], {
+    cwd,
     env: { PATH: process.env["PATH"] ?? "", ...env },
     stdio: ["pipe", "pipe", "pipe"]
   })
@@ -37,15 +45,27 @@ export const start = (args: ReadonlyArray<string>, env: { readonly [name: string
     new Promise<string>((resolve, reject) => {
       const look = () => stdout.includes(text) && resolve(stdout)
       child.stdout.on("data", look)
-      child.on("close", () => reject(new Error(`ended without saying "${text}": ${stderr}`)))
+      child.on("close", () => reject(new Error(`ended without printing "${text}": ${stderr}`)))
       look()
     })
   return { process: child, says, ended }
 }
 
-/** Runs `sluice` to its end. */
-export const run = (args: ReadonlyArray<string>, env?: { readonly [name: string]: string }): Promise<Ended> => {
+/** Starts `sluice` from its sources. */
+export const start = (args: ReadonlyArray<string>, env?: Environment): Command =>
+  startScript(bin, args, env === undefined ? {} : { env })
+
+/** Runs `sluice` to its end, with an empty standard input. */
+export const run = (args: ReadonlyArray<string>, env?: Environment): Promise<Ended> => {
   const command = start(args, env)
   command.process.stdin.end()
   return command.ended
+}
+
+/** Asserts that a command ended with exit code 2 and one line on standard error that contains all parts. */
+export const refused = ({ code, stderr, stdout }: Ended, ...parts: ReadonlyArray<string>): void => {
+  assert.strictEqual(code, 2, stderr)
+  assert.strictEqual(stdout, "")
+  assert.match(stderr, /^sluice[^\n]*\n$/)
+  for (const part of parts) assert.include(stderr, part)
 }

@@ -1,7 +1,7 @@
 import type { Attempt, CallLog, Skipped } from "@sluice/ai/CallLog"
 import type { CallRecord } from "../../src/run/CallRecord.ts"
 
-/** A try that answered, 100 ms after the beginning and for as long, with these differences. */
+/** An attempt that succeeded, from 100 ms to 200 ms after the start, with these changes. */
 export const attempt = (changes: Partial<Attempt> = {}): Attempt => ({
   _tag: "Attempt",
   n: 1,
@@ -15,7 +15,7 @@ export const attempt = (changes: Partial<Attempt> = {}): Attempt => ({
   ...changes
 })
 
-/** A try that got this status. */
+/** An attempt that failed with this status. */
 export const refused = (status: number, changes: Partial<Attempt> = {}): Attempt => {
   const { usage: _, ...failed } = attempt({
     outcome: status === 429 ? "Throttled" : "Failure",
@@ -26,7 +26,7 @@ export const refused = (status: number, changes: Partial<Attempt> = {}): Attempt
   return failed
 }
 
-/** A call of these steps. */
+/** A call with these steps. */
 export const call = (...steps: ReadonlyArray<Attempt | Skipped>): CallLog => ({
   id: "call_1",
   method: "streamText",
@@ -37,7 +37,7 @@ export const call = (...steps: ReadonlyArray<Attempt | Skipped>): CallLog => ({
   usage: { inputTokens: 10, outputTokens: 5, estimated: false }
 })
 
-/** A prompt that was answered by a call of its own, with these differences. */
+/** The record of a prompt answered by its own call, with these changes. */
 export const record = (changes: Partial<CallRecord> = {}): CallRecord => ({
   line: 1,
   id: "p1",
@@ -55,5 +55,5 @@ export const record = (changes: Partial<CallRecord> = {}): CallRecord => ({
   ...changes
 })
 
-/** Text that would do harm on a terminal and on a page. */
+/** Text that attacks a terminal and a page. */
 export const hostile = `"><script>alert(1)</script><img src=x onerror='a()'>&amp;\u202egnp.\x1b[31m\u0007`

@@ -1,6 +1,6 @@
 import type { Answered, Failed } from "../../src/run/Result.ts"
 
-/** A result of a call, with these differences from the ordinary. */
+/** An answered result with these changes. */
 export const answered = (changes: Partial<Answered> = {}): Answered => ({
   line: 1,
   id: undefined,
@@ -16,7 +16,7 @@ export const answered = (changes: Partial<Answered> = {}): Answered => ({
   ...changes
 })
 
-/** A failure, with these differences from the ordinary. */
+/** A failed result with these changes. */
 export const failed = (changes: Partial<Failed> = {}, message = "it is down"): Failed => ({
   line: 1,
   id: undefined,

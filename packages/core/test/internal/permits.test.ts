@@ -1,4 +1,4 @@
-/** What a policy builds on: slots that a call keeps over several attempts, and permits for each attempt. */
+/** The permits of a policy: slots that a call keeps over several attempts, and permits for each attempt. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"

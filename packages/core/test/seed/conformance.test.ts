@@ -1,4 +1,4 @@
-/** The seed's 32 tests on our API. Each carries the name of its Rust test, so that the pair is plain. */
+/** The seed's 32 tests on our API. Each has the name of its Rust test. */
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
@@ -43,7 +43,7 @@ describe("CircuitBreaker", () => {
   const breaker = (threshold: number, openFor: Duration.Input) =>
     CircuitBreaker.make({ trip: CircuitBreaker.consecutive(threshold), openFor })
 
-  /** One store for the test, as the seed's breakers had one backend. */
+  /** One store for each test, like the one backend of the seed's breakers. */
   const withStore = <A, E>(
     test: Effect.Effect<A, E, CircuitBreakerStore.CircuitBreakerStore | Scope.Scope>
   ): Effect.Effect<A, E> => test.pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory))
@@ -136,7 +136,7 @@ describe("Deduplicator", () => {
   const keyed = (timeToLive: Duration.Input) =>
     Deduplicator.operation<string>()("seed", { key: (key: string) => key, timeToLive })
 
-  const kept = keyed("60 seconds")
+  const cached = keyed("60 seconds")
 
   const withDeduplicator = <A, E>(
     test: (deduplicator: Deduplicator.Deduplicator["Service"]) => Effect.Effect<A, E, Scope.Scope>
@@ -145,40 +145,40 @@ describe("Deduplicator", () => {
   it.effect("test_deduplicator_new_key_is_new", () =>
     withDeduplicator(({ claim }) =>
       Effect.gen(function*() {
-        assert.strictEqual((yield* claim(kept("key-1")))._tag, "New")
+        assert.strictEqual((yield* claim(cached("key-1")))._tag, "New")
       })
     ))
 
   it.effect("test_deduplicator_second_check_is_in_progress", () =>
     withDeduplicator(({ claim }) =>
       Effect.gen(function*() {
-        yield* claim(kept("key-1"))
-        assert.strictEqual((yield* claim(kept("key-1")))._tag, "InProgress")
+        yield* claim(cached("key-1"))
+        assert.strictEqual((yield* claim(cached("key-1")))._tag, "InProgress")
       })
     ))
 
   it.effect("test_deduplicator_complete_makes_cached", () =>
     withDeduplicator(({ claim }) =>
       Effect.gen(function*() {
-        yield* completeNew(yield* claim(kept("key-1")), "result-value")
-        assert.deepStrictEqual(yield* claim(kept("key-1")), { _tag: "Cached", exit: Exit.succeed("result-value") })
+        yield* completeNew(yield* claim(cached("key-1")), "result-value")
+        assert.deepStrictEqual(yield* claim(cached("key-1")), { _tag: "Cached", exit: Exit.succeed("result-value") })
       })
     ))
 
   it.effect("test_deduplicator_different_keys_are_independent", () =>
     withDeduplicator(({ claim }) =>
       Effect.gen(function*() {
-        yield* claim(kept("key-a"))
-        assert.strictEqual((yield* claim(kept("key-b")))._tag, "New")
+        yield* claim(cached("key-a"))
+        assert.strictEqual((yield* claim(cached("key-b")))._tag, "New")
       })
     ))
 
   it.effect("test_deduplicator_expired_entry_is_new", () =>
     withDeduplicator(({ claim }) =>
       Effect.gen(function*() {
-        const notKept = keyed(0)
-        yield* completeNew(yield* claim(notKept("key-1")), "old")
-        assert.strictEqual((yield* claim(notKept("key-1")))._tag, "New")
+        const notCached = keyed(0)
+        yield* completeNew(yield* claim(notCached("key-1")), "old")
+        assert.strictEqual((yield* claim(notCached("key-1")))._tag, "New")
       })
     ))
 })

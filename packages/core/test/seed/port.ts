@@ -1,8 +1,8 @@
 /**
- * The seed's algorithms, carried over step by step with their faults, so that each fault can be shown beside ours. Tests only.
+ * A port of the seed's algorithms with their faults, so that tests can show each fault beside our behaviour.
  *
- * What Rust gives and TypeScript does not is spelled out: a `Result` is a value here as well, a thread's chance to come in
- * between two locks is `preempt`, an `Instant` is read from the clock that is handed in, and a log line is a word in `log`.
+ * Rust features are modelled: a `Result` is a value, `preempt` runs where another thread can come between two locks, an
+ * `Instant` is read from the given clock, and a log line is a word in `log`.
  */
 import { type Clock, Effect } from "effect"
 
@@ -17,7 +17,7 @@ const ok = <A>(value: A): SeedResult<A> => ({ ok: true, value })
 const err = (error: SeedError): SeedResult<never> => ({ ok: false, error })
 const orchestration = (message: string): SeedResult<never> => err({ _tag: "Orchestration", message })
 
-/** For what a test knows to be fine. */
+/** The value of a result, or a throw. */
 export const unwrap = <A>(result: SeedResult<A>): A => {
   if (!result.ok) throw new Error(`unwrap on ${result.error._tag}`)
   return result.value
@@ -46,7 +46,7 @@ export class SeedRetryPolicy {
   }
 }
 
-/** How the seed's users retry, by hand: every error, after the bare delay, until the attempts are used. */
+/** The retry loop that users of the seed write: every error, after the plain delay, until the attempts are used. */
 export const seedRetryLoop = <A, E>(policy: SeedRetryPolicy, call: Effect.Effect<A, E>): Effect.Effect<A, E> => {
   const from = (attempt: number): Effect.Effect<A, E> =>
     call.pipe(Effect.catch((error) =>
@@ -134,7 +134,7 @@ export class SeedCircuitBreaker {
     return Effect.gen({ self: this }, function*() {
       const effective = yield* this.effectiveState()
       if (effective === "Open") return yield* Effect.fail<SeedError>({ _tag: "CircuitOpen", service: this.service })
-      // Like a closure in Rust: a panic or a cancelled task passes by all that stands below.
+      // As in Rust, a panic or a cancelled task skips the code below.
       const result = yield* Effect.result(operation)
       if (result._tag === "Success") {
         yield* this.locked(() => this.backend.resetFailures(this.service))
@@ -202,8 +202,8 @@ export class SeedDeduplicator {
 
   checkAndRegister(key: string): SeedDeduplication {
     const now = this.clock.currentTimeMillisUnsafe()
-    for (const [kept, { at }] of this.cache) if (now - at >= this.ttlMillis) this.cache.delete(kept)
-    for (const [kept, at] of this.inFlight) if (now - at >= this.ttlMillis) this.inFlight.delete(kept)
+    for (const [cachedKey, { at }] of this.cache) if (now - at >= this.ttlMillis) this.cache.delete(cachedKey)
+    for (const [runningKey, at] of this.inFlight) if (now - at >= this.ttlMillis) this.inFlight.delete(runningKey)
     const cached = this.cache.get(key)
     if (cached !== undefined) return { _tag: "Cached", result: cached.result }
     if (this.inFlight.has(key)) return { _tag: "InProgress" }
@@ -217,7 +217,7 @@ export class SeedDeduplicator {
   }
 }
 
-/** How the seed's users deduplicate, by hand: a duplicate that is under way is dropped, a failed run tells nobody. */
+/** The deduplication that users of the seed write: a duplicate in flight is dropped, a failed run is not completed. */
 export const seedDedupe = <E>(
   deduplicator: SeedDeduplicator,
   key: string,
@@ -254,7 +254,7 @@ export class SeedBackpressureGuard {
       : ok(new SeedBackpressureGuard(capacity, undefined, { depth: 0 }, []))
   }
 
-  /** `self` moves into what is returned; a clone of before keeps the depth, not the limit. */
+  /** `self` moves into the result. An earlier clone shares the depth, and not the limit. */
   withSoftLimit(soft: number): SeedResult<SeedBackpressureGuard> {
     return soft >= this.capacity
       ? orchestration("soft_capacity must be less than hard capacity")
@@ -285,7 +285,7 @@ export class SeedBackpressureGuard {
   }
 }
 
-/** How the seed's users hold a permit, by hand: whoever returns early with an error never comes to the release. */
+/** The use of a permit that users of the seed write: an error returns early, before the release. */
 export const seedGuarded = <A, E>(
   guard: SeedBackpressureGuard,
   run: Effect.Effect<A, E>
@@ -325,7 +325,7 @@ export class SeedPipeline {
     return ok(current)
   }
 
-  /** `run` as it is instrumented: every argument but `self` becomes a field of the span. */
+  /** `run` as the seed instruments it: every argument except `self` becomes an attribute of the span. */
   runTraced(input: string): Effect.Effect<SeedResult<string>> {
     return Effect.withSpan(Effect.sync(() => this.run(input)), "run", { attributes: { input } })
   }

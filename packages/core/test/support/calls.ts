@@ -8,7 +8,7 @@ export interface RunningCall {
   readonly succeed: Effect.Effect<Exit.Exit<string, string | CircuitBreaker.CircuitOpen>>
   readonly fail: Effect.Effect<Exit.Exit<string, string | CircuitBreaker.CircuitOpen>>
   readonly interrupt: Effect.Effect<void>
-  /** Whether its body was entered: a refused call never is. */
+  /** Whether the call was admitted. */
   readonly ran: () => boolean
 }
 
@@ -32,7 +32,7 @@ export const startCall = (
     }
   })
 
-/** Fails so many calls, one after the other; what they fail with is dropped. */
+/** Makes so many failing calls, one after the other. */
 export const failCalls = (breaker: Breaker, times: number, key?: string): Effect.Effect<void> =>
   Effect.fail("503").pipe(breaker.guard({ key }), Effect.exit, Effect.repeat({ times: times - 1 }), Effect.asVoid)
 

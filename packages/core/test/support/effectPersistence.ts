@@ -21,7 +21,7 @@ const make = ({ maxOpenDuration, openDuration, tripPolicy }: Options) =>
 
 export * from "effect/persistence"
 
-/** Effect's module, with our breaker and our store behind it. */
+/** Effect's module on top of our breaker and our store. */
 export const CircuitBreaker = {
   ...Theirs,
   make,

@@ -1,6 +1,6 @@
 /**
- * Sends a million keys through one primitive and tells, in a line of JSON, what that did to memory, time and metrics. Run with
- * `--expose-gc`, in a process of its own: nothing else is on the heap then.
+ * Sends a million keys through one primitive. Prints their effect on memory, time and metrics as a line of JSON. Runs
+ * with `--expose-gc` in a separate process, so that nothing else is on the heap.
  */
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
@@ -8,13 +8,13 @@ import * as Deduplicator from "@sluice/core/Deduplicator"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { Effect, Metric, type Scope } from "effect"
 
-/** What is told. */
+/** The measurements. */
 export interface Findings {
-  /** Bytes of heap that are still in use after so many keys. */
+  /** Bytes of heap in use after so many keys. */
   readonly heapBytes: { readonly after200k: number; readonly after1M: number }
-  /** CPU time of a batch, the median of the first and of the last tenth. */
+  /** CPU time of a batch: medians of the first and of the last tenth. */
   readonly batchMicros: { readonly firstTenth: number; readonly lastTenth: number }
-  /** Series in the metric registry after so many keys. */
+  /** Metric series after so many keys. */
   readonly series: { readonly after10: number; readonly after10k: number; readonly after1M: number }
 }
 
@@ -25,7 +25,7 @@ const breaker: Subject = Effect.gen(function*() {
   const { guard } = yield* CircuitBreaker.make({ name: "million", trip: CircuitBreaker.consecutive(3) })
   const good = Effect.succeed("an answer")
   const bad = Effect.fail("503")
-  // Every other key is of a dependency that fails: a circuit that never saw a failure has next to nothing to keep.
+  // Every other dependency fails, since a circuit without failures keeps almost nothing.
   return (key, index) => Effect.ignore(guard(index % 2 === 0 ? good : bad, { key }))
 })
 
@@ -39,7 +39,7 @@ const deduplicator: Subject = Effect.gen(function*() {
 const total = 1_000_000
 const batch = 5_000
 
-const through = Effect.fnUntraced(function*(make: Subject) {
+const measure = Effect.fnUntraced(function*(make: Subject) {
   const registry: Metric.MetricRegistry = new Map()
   const call = yield* Effect.provideService(make, Metric.MetricRegistry, registry)
   const series = Effect.map(
@@ -74,7 +74,7 @@ const through = Effect.fnUntraced(function*(make: Subject) {
   return findings
 })
 
-/** Random keys, the same ones in each run. */
+/** Random keys, the same in each run. */
 const keys = (): () => string => {
   let state = 0x9e3779b9
   const next = (): string => {
@@ -97,6 +97,6 @@ const median = (numbers: ReadonlyArray<number>): number =>
 
 const subjects: Record<string, Subject> = { breaker, deduplicator }
 const subject = subjects[process.argv[2] ?? ""]
-if (subject === undefined) throw new Error(`one of ${Object.keys(subjects).join(", ")}`)
-const program = through(subject).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory))
+if (subject === undefined) throw new Error(`the subject must be one of ${Object.keys(subjects).join(", ")}`)
+const program = measure(subject).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory))
 process.stdout.write(JSON.stringify(await Effect.runPromise(program)))

@@ -1,13 +1,22 @@
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { Clock, type Duration, Effect, Exit, Fiber, Option } from "effect"
+import { Clock, Data, Duration, Effect, Exit, Fiber, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "./probe.ts"
 
-/** A second, two, four and so on, without chance: what most tests count with. */
+/** A policy with delays of 1, 2 and 4 seconds, without jitter. */
 export const plain = (options?: RetryPolicy.RetryOptions) =>
   RetryPolicy.exponential({ maxAttempts: 4, baseDelay: "1 second", jitter: "none", ...options })
 
-/** Fails so many times, then succeeds, and remembers the time of every call. */
+/** An error with the fields that the classifier reads. */
+export class Busy extends Data.TaggedError("Busy")<{
+  readonly retryAfter?: Duration.Duration | undefined
+  readonly isRetryable?: boolean | undefined
+}> {}
+
+export const busy = (retryAfter?: Duration.Input) =>
+  new Busy({ retryAfter: retryAfter === undefined ? undefined : Duration.fromInputUnsafe(retryAfter) })
+
+/** A call that fails so many times, then succeeds, and records the time of each run. */
 export const flaky = <E>(failures: number, error: E) => {
   const at: Array<number> = []
   const call: Effect.Effect<string, E> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -17,7 +26,7 @@ export const flaky = <E>(failures: number, error: E) => {
   return { at, call }
 }
 
-/** Runs an effect while so much time goes by. */
+/** Runs an effect while the test clock advances. Returns its exit. */
 export const during = <A, E, R>(self: Effect.Effect<A, E, R>, time: Duration.Input) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(Effect.exit(self), { startImmediately: true })

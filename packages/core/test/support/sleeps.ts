@@ -1,6 +1,6 @@
 import { Clock, Duration, Effect } from "effect"
 
-/** A clock that counts who sleeps by it: a timer that is left behind is one too many. */
+/** A clock that counts its pending sleeps, to find timers that are left behind. */
 export const countingClock: Effect.Effect<{ readonly clock: Clock.Clock; readonly pending: () => number }> = Effect.map(
   Clock.Clock,
   (inner) => {

@@ -4,7 +4,7 @@ import { Effect, Layer } from "effect"
 type Store = CircuitBreakerStore["Service"]
 type Verb = "read" | "lease" | "record" | "transition"
 
-/** A memory store whose every reply takes a round trip: half of it before the verb, half after it. */
+/** A memory store whose replies take a round trip: half of it before the verb, half after. */
 export const remoteStore = (roundTripMillis: number): Layer.Layer<CircuitBreakerStore> =>
   Layer.effect(
     CircuitBreakerStore,
@@ -24,7 +24,7 @@ export const remoteStore = (roundTripMillis: number): Layer.Layer<CircuitBreaker
     })
   )
 
-/** A memory store of which single verbs can be switched off, and on again. */
+/** A memory store whose verbs can be made to fail. */
 export interface FaultyStore {
   readonly store: Store
   readonly breakDown: (...verbs: ReadonlyArray<Verb>) => void

@@ -5,7 +5,7 @@ import { summaryOf } from "./summary.ts"
 import { shorten } from "./text.ts"
 import { read } from "./wink.ts"
 
-/** Most sentences that are read. They bound the time that wink takes; a letter says its matter long before. */
+/** Bounds the time that wink-nlp takes. Letters are much shorter. */
 const maxSentences = 200
 
 /** Answers a prompt. The same prompt always gets the same answer. */

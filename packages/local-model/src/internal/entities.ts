@@ -1,6 +1,4 @@
-/**
- * What a text names, each as it stands there, in the order of its first mention and once.
- */
+/** The entities of a text as they are written there, without duplicates, in the order of their first mention. */
 export interface Entities {
   readonly amounts: ReadonlyArray<string>
   readonly dates: ReadonlyArray<string>
@@ -16,8 +14,7 @@ export const entitiesOf = (text: string): Entities => ({
   orders: ordersOf(text)
 })
 
-// Every quantifier below is bounded, or repeats a class that what follows cannot begin with: matching takes time linear
-// in the text.
+// Matching takes linear time: every quantifier below is bounded, or repeats a class that cannot start the next part.
 
 const allOf = (
   text: string,
@@ -67,7 +64,7 @@ const date = new RegExp(
   "giu"
 )
 
-// "may 3" in running text is the verb more often than the month.
+// In lower case "may" is usually the verb.
 const isDate = (found: string): boolean => !found.startsWith("may ")
 
 const subject =
@@ -90,7 +87,7 @@ const ordersOf = (text: string): ReadonlyArray<string> => [
   ...new Set(Array.from(text.matchAll(order), (match) => match.groups?.["code"] ?? match[0]).filter(isOrder))
 ]
 
-// Capitals tell a number from a word, and what looks like a year, a day or a standard is none.
+// An order number is in capitals. Years, days and names of standards are excluded.
 const isOrder = (found: string): boolean =>
   found === found.toUpperCase() && (found.startsWith("#") || found.replace(/\D/g, "").length >= 2) &&
   !/^(?:(?:19|20)\d\d(?:-\d\d?){0,2}|(?:ISO|IEC|DIN|EN|UTF|HTTP|RFC|COVID)-.*)$/.test(found)

@@ -1,9 +1,6 @@
 import { sentencesOf, tokensOf, wordsOf } from "./text.ts"
 
-/**
- * The sentences of a letter that say something, in order: no greeting, no farewell, no signature, and nothing quoted
- * from an earlier message.
- */
+/** The sentences of a letter in order, without greeting, farewell, signature, and quotes of earlier messages. */
 export const contentOf = (text: string): ReadonlyArray<string> =>
   paragraphsOf(bodyOf(linesOf(text)))
     .flatMap(sentencesOf)
@@ -23,7 +20,7 @@ const bodyOf = (lines: ReadonlyArray<string>): ReadonlyArray<string> => {
   return withoutSignatures(lines.slice(start, end))
 }
 
-/** A postscript leaves the signature in the middle. */
+/** Removes signatures in the middle, which a postscript follows. */
 const withoutSignatures = (lines: ReadonlyArray<string>): ReadonlyArray<string> => {
   let signing = false
   return lines.filter((line) => {
@@ -54,7 +51,7 @@ const greeting = new RegExp(
   "iu"
 )
 
-/** A greeting that stands in one line with what follows it. */
+/** A greeting at the start of a line that continues. */
 const salutation = new RegExp(
   String.raw`^(?:${hello}|dear \p{L}+)(?: \p{L}+\.?){0,3}(?:[,!:.]| [-–—]) (?=\S)`,
   "iu"
@@ -82,10 +79,7 @@ const isContact = (line: string): boolean =>
   isShort(line) && (/^\S+@\S+$/.test(line) || /^[+()\d\s./-]+$/.test(line) ||
     /^(?:https?:|www\.|(?:tel|phone|mobile|fax|e-?mail|web)\b)/i.test(line))
 
-/**
- * Names, offices and addresses: every word before the first comma begins with a capital or a digit, or joins two that
- * do.
- */
+/** Names, offices and addresses. Every word before the first comma starts with a capital or a digit, or is a particle. */
 const isName = (line: string): boolean => {
   const [first = ""] = line.split(", ")
   const words = wordsOf(first)
@@ -97,13 +91,13 @@ const isName = (line: string): boolean => {
 const particle = /^(?:and|of|the|de|del|della|der|den|di|da|van|von|bin|ter|la|le)$/
 
 /**
- * Joins the lines that an e-mail program broke. Such a text has no long line and some that are nearly full and go on in
- * the next; anywhere else the end of a line ends what was said, full stop or not.
+ * Joins lines that an e-mail program has wrapped. Such a text has no long line, and at least two lines that are nearly full and
+ * continue in the next. In other texts every line ends a sentence.
  */
 const paragraphsOf = (lines: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const wrapped = lines.every((line) => line.length <= 100) && lines.filter(goesOn).length >= 2
+  const wrapped = lines.every((line) => line.length <= 100) && lines.filter(continues).length >= 2
   return wrapped ? lines.map((line) => line === "" ? "\n" : line).join(" ").split("\n") : lines
 }
 
-const goesOn = (line: string, at: number, lines: ReadonlyArray<string>): boolean =>
+const continues = (line: string, at: number, lines: ReadonlyArray<string>): boolean =>
   line.length >= 45 && /[\p{L}\p{N},;]$/u.test(line) && (lines[at + 1] ?? "") !== ""

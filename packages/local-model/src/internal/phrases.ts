@@ -1,9 +1,6 @@
 import type { Reading, Tagged } from "./wink.ts"
 
-/**
- * The things a text is about: runs of adjectives and nouns that end in a noun, those named most often first, then in
- * the order of the text.
- */
+/** The key phrases of a text: runs of adjectives and nouns that end in a noun. Most frequent first, then in text order. */
 export const phrasesOf = (readings: ReadonlyArray<Reading>): ReadonlyArray<string> => {
   const counted = new Map<string, { readonly phrase: string; count: number }>()
   for (const phrase of readings.flatMap((reading) => runsOf(reading.words))) {

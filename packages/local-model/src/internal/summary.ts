@@ -2,24 +2,27 @@ import { wordsOf } from "./text.ts"
 import type { Reading } from "./wink.ts"
 
 /**
- * The sentence that says what is the matter and the one that says what is wanted, in the order of the text and as they
- * stand there. One of them where the other is missing, and nothing for a text of courtesies.
+ * The sentence with the problem and the one with the request, unchanged and in the order of the text. One of them if the other is
+ * missing. Empty for a text of courtesies.
  */
 export const summaryOf = (sentences: ReadonlyArray<string>, readings: ReadonlyArray<Reading>): string => {
   const candidates = sentences
     .map((sentence, at) => candidateOf(sentence, at / sentences.length, readings[at]?.importance ?? 0))
     .filter(({ sentence }) => !courtesy.test(sentence))
-  const wanted = best(candidates.filter(({ request }) => request > 0), "request")
-  const matter = best(candidates.filter((candidate) => candidate !== wanted && candidate.request < certain), "matter")
+  const request = best(candidates.filter(({ request }) => request > 0), "request")
+  const problem = best(
+    candidates.filter((candidate) => candidate !== request && candidate.request < certain),
+    "problem"
+  )
   return candidates
-    .filter((candidate) => candidate === matter || candidate === wanted)
+    .filter((candidate) => candidate === problem || candidate === request)
     .map(({ sentence }) => clipped(sentence))
     .join(" ")
 }
 
 interface Candidate {
   readonly sentence: string
-  readonly matter: number
+  readonly problem: number
   readonly request: number
 }
 
@@ -30,19 +33,19 @@ const candidateOf = (sentence: string, place: number, importance: number): Candi
   const request = requestStrength(sentence)
   return {
     sentence,
-    // What is wrong comes before the particulars, and a bare reference ("Order 12345, $20.") is one of those.
-    matter: troubles / 2 + 0.75 * (1 - place) + 0.75 * fullness - (words < 9 && reference.test(sentence) ? 1 : 0),
+    // The problem mostly comes early. A short sentence with a reference ("Order 12345, $20.") is rarely the problem.
+    problem: troubles / 2 + 0.75 * (1 - place) + 0.75 * fullness - (words < 9 && reference.test(sentence) ? 1 : 0),
     request: request === 0 ? 0 : request + fullness / 2
   }
 }
 
-const best = (candidates: ReadonlyArray<Candidate>, by: "matter" | "request"): Candidate | undefined =>
+const best = (candidates: ReadonlyArray<Candidate>, by: "problem" | "request"): Candidate | undefined =>
   candidates.reduce<Candidate | undefined>(
     (top, next) => top === undefined || next[by] > top[by] ? next : top,
     undefined
   )
 
-/** From here on a sentence asks for something beyond doubt, and is never taken for the matter. */
+/** From this strength on a sentence is a request, and never the problem. */
 const certain = 1
 
 const requestStrength = (sentence: string): number => {
@@ -58,10 +61,10 @@ const clipped = (sentence: string): string => {
   return `${sentence.slice(0, space > 0 ? space : maxSentence).toWellFormed()}…`
 }
 
-/** Most characters of one sentence in a summary: three times the longest in ordinary letters. */
+/** Longest sentence in a summary, in characters: three times the longest in ordinary letters. */
 const maxSentence = 600
 
-// The lists below are plain alternatives of fixed words, so they match in time linear in the sentence.
+// Matching takes linear time: the lists below are alternatives of fixed words.
 
 const any = (flags: string, ...alternatives: ReadonlyArray<string>): RegExp =>
   new RegExp(String.raw`\b(?:${alternatives.join("|")})\b`, flags)

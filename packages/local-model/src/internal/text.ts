@@ -1,20 +1,18 @@
-/** The longest run of characters without a space that the rules look at. The longest English words have 45 letters. */
+/** The longest run of characters without a space that the rules read. The longest English words have 45 letters. */
 export const maxRun = 256
 
 /**
- * Makes a prompt safe to read: runs without a space are cut to `maxRun` characters, which bounds every rule that looks
- * at one word, and lone halves of surrogate pairs become U+FFFD, since no answer could carry them in UTF-8.
+ * Truncates runs without a space to `maxRun` characters, which bounds the time of rules for single words. Replaces lone
+ * surrogates by U+FFFD, since UTF-8 cannot encode them in an answer.
  */
 export const shorten = (text: string): string =>
   text.replace(/\S+/g, (run) => run.length > maxRun ? run.slice(0, maxRun) : run).toWellFormed()
 
-/** The words of a text: letters and digits, joined inside by an apostrophe or a hyphen. */
+/** The words of a text: letters and digits, with single apostrophes and hyphens inside. */
 export const wordsOf = (text: string): ReadonlyArray<string> =>
   text.match(/[\p{L}\p{M}\p{N}]+(?:['’-][\p{L}\p{M}\p{N}]+)*/gu) ?? []
 
-/**
- * The sentences of one line or paragraph, each with single spaces. What stands behind the last full stop is one too.
- */
+/** The sentences of a line or paragraph, with single spaces. The rest after the last full stop is a sentence too. */
 export const sentencesOf = (line: string): ReadonlyArray<string> => {
   const tokens = tokensOf(line)
   const sentences: Array<string> = []
@@ -28,7 +26,7 @@ export const sentencesOf = (line: string): ReadonlyArray<string> => {
   return sentences
 }
 
-/** The runs of a text between its spaces and control characters. */
+/** Splits a text at spaces and control characters. */
 export const tokensOf = (text: string): ReadonlyArray<string> =>
   text.split(/[\s\p{Cc}]+/u).filter((token) => token !== "")
 
@@ -42,8 +40,8 @@ const endsSentence = (tokens: ReadonlyArray<string>, at: number, start: number):
   return !(abbreviationInside.test(token) && /^[^\p{Lu}]/u.test(next))
 }
 
-// Always followed by what they belong to, as in "Mr. Hill".
+// Never end a sentence: "Mr. Hill".
 const abbreviation = /^\(?(?:mr|mrs|ms|dr|prof|approx|incl|excl|e\.g|i\.e|vs|cf|ca)\.$/i
 
-// May also stand at the end of a sentence; the next word tells.
+// End a sentence if the next word starts with a capital.
 const abbreviationInside = /^(?:etc|st|a\.m|p\.m|inc|ltd|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.$/i

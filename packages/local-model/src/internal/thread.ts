@@ -12,77 +12,73 @@ export interface Reply {
   readonly text: string
 }
 
-/** What became of a question. */
-export type Ending =
+/** The end of a question. */
+export type Result =
   | { readonly _tag: "Answered"; readonly text: string }
   | { readonly _tag: "Died"; readonly cause: unknown }
   | { readonly _tag: "Closed" }
 
-/** One worker thread, started by the first question and started anew by the first one after its death. */
+/** A worker thread. The first question starts it, and so does the first one after it died. */
 export interface Thread {
   /** Calls `done` once, unless the function that it returns is called first. */
-  readonly ask: (prompt: string, done: (ending: Ending) => void) => () => void
+  readonly send: (prompt: string, done: (result: Result) => void) => () => void
   readonly close: () => Promise<void>
 }
 
-/**
- * Makes a thread.
- *
- * Node's own worker and not that of `effect/workers`, which needs a platform package that nothing else here does.
- */
+// Node's worker, since `effect/workers` needs a platform package.
 export const makeThread = (): Thread => {
-  const waiting = new Map<number, (ending: Ending) => void>()
+  const pending = new Map<number, (result: Result) => void>()
   let worker: Worker | undefined
   let closed = false
   let questions = 0
 
-  const forget = (id: number): void => {
-    waiting.delete(id)
-    // While somebody waits the process must live on; an idle thread must not keep it alive.
-    if (waiting.size === 0) worker?.unref()
+  const remove = (id: number): void => {
+    pending.delete(id)
+    // An idle thread must not keep the process alive.
+    if (pending.size === 0) worker?.unref()
   }
 
-  const end = (id: number, ending: Ending): void => {
-    const done = waiting.get(id)
-    forget(id)
-    done?.(ending)
+  const end = (id: number, result: Result): void => {
+    const done = pending.get(id)
+    remove(id)
+    done?.(result)
   }
 
-  const endAll = (ending: Ending): void => {
-    // Whoever is told may ask again at once, of the next worker.
-    const all = [...waiting.values()]
-    waiting.clear()
-    for (const done of all) done(ending)
+  const endAll = (result: Result): void => {
+    // A callback may send to the next worker at once, which adds to `pending`.
+    const all = [...pending.values()]
+    pending.clear()
+    for (const done of all) done(result)
   }
 
   const start = (): Worker => {
     const started = new Worker(workerFile, { execArgv: [] })
-    // A thread that fails reports an error and then its exit, by when another may run.
-    const died = (cause: unknown): void => {
+    // A failing thread emits `error` and then `exit`. By then a new thread may run.
+    const onDeath = (cause: unknown): void => {
       if (worker !== started) return
       worker = undefined
       endAll({ _tag: "Died", cause })
     }
     started.on("message", ({ id, text }: Reply) => end(id, { _tag: "Answered", text }))
-    started.on("error", died)
-    started.on("exit", (code) => died(new Error(`exit code ${code}`)))
+    started.on("error", onDeath)
+    started.on("exit", (code) => onDeath(new Error(`exit code ${code}`)))
     return started
   }
 
   return {
-    ask(prompt, done) {
+    send(prompt, done) {
       if (closed) {
         done({ _tag: "Closed" })
         return () => {}
       }
       const id = questions++
-      waiting.set(id, done)
+      pending.set(id, done)
       worker ??= start()
       worker.ref()
       const question: Question = { id, prompt }
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
       worker.postMessage(question)
-      return () => forget(id)
+      return () => remove(id)
     },
     async close() {
       closed = true
@@ -94,5 +90,5 @@ export const makeThread = (): Thread => {
   }
 }
 
-// The sources run as they are in the repository, and as JavaScript where they are installed.
+// TypeScript in the repository, JavaScript in the published package.
 const workerFile = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url)

@@ -2,16 +2,16 @@ import model from "wink-eng-lite-web-model"
 import type { ItemToken, PartOfSpeech } from "wink-nlp"
 import winkNlp from "wink-nlp"
 
-/** A word or a mark of a sentence, and the part of speech it is there. */
+/** A word or punctuation mark of a sentence, with its part of speech. */
 export interface Tagged {
   readonly word: string
   readonly pos: PartOfSpeech
 }
 
-/** What wink-nlp says of one sentence. */
+/** The analysis of a sentence. */
 export interface Reading {
   readonly words: ReadonlyArray<Tagged>
-  /** How much it says beside the others, from 0 to 1. */
+  /** Its weight among the sentences of the text, from 0 to 1. */
   readonly importance: number
 }
 
@@ -20,19 +20,18 @@ const { its } = nlp
 const vocabulary = nlp.readDoc("")
 
 /**
- * Reads sentences with wink-nlp.
+ * Analyses sentences with wink-nlp.
  *
- * Wink only ever sees words of its own vocabulary, one to a token; any other is replaced by one of its kind. So it
- * never runs its expressions for addresses, which a link of 90 letters keeps busy for 10 seconds, never splits a word,
- * whose cost is the square of its length, and never learns one: it would keep it for ever, and read the next text
- * differently.
+ * Unknown words are replaced by known ones of the same kind, so that wink-nlp gets one known word for each token. It has problems
+ * with others: its expressions for addresses take 10 seconds for a link of 90 letters, splitting a word takes quadratic time, and
+ * it keeps new words for ever, which changes the analysis of later texts.
  */
 export const read = (sentences: ReadonlyArray<string>): ReadonlyArray<Reading> => {
   const words = sentences.map((sentence) => wordsAndMarks(sentence).slice(0, maxWords))
   const document = nlp.readDoc(words.map((sentence) => [...sentence.map(known), end].join(" ")).join(" "))
 
-  // A contraction ("don't") is one word here and two tokens there, the second with no space before it. The cast is for
-  // the declared type of `out`, which adds the plain string that it returns when it is asked for nothing.
+  // wink-nlp splits a contraction ("don't") into two tokens, the second without a space before it. The cast is needed since the
+  // declared result of `out` includes the string that it returns without arguments.
   const pos: Array<PartOfSpeech> = []
   document.tokens().each((token: ItemToken) => {
     if (pos.length === 0 || token.out(its.precedingSpaces) !== "") pos.push(token.out(its.pos) as PartOfSpeech)
@@ -47,10 +46,10 @@ export const read = (sentences: ReadonlyArray<string>): ReadonlyArray<Reading> =
   })
 }
 
-/** The most words of one sentence that are read: what a longer one says, it says in those. */
+/** How many words of a sentence are read. */
 const maxWords = 80
 
-/** The mark after which wink always begins a sentence; a full stop may belong to an abbreviation. */
+/** Always ends a sentence in wink-nlp. A full stop may belong to an abbreviation. */
 const end = "!"
 
 const wordsAndMarks = (sentence: string): ReadonlyArray<string> =>

@@ -1,4 +1,4 @@
-/** What the worker thread runs. Wink and its vocabulary are loaded here, never on the main thread. */
+/** The program of the worker thread. Only this thread loads wink-nlp and its vocabulary. */
 import { parentPort } from "node:worker_threads"
 import { answerTo } from "./answer.ts"
 import type { Question, Reply } from "./thread.ts"

@@ -14,8 +14,8 @@ const entities = {
 
 const sentences = "my blue lamp broke on 2 March 2026 (order ORD-48213). Please refund €12.50 to a@example.com."
 
-describe("answer", () => {
-  it("summarises, extracts or lists keywords as the first line says, in any case and either spelling", () => {
+describe("answerTo", () => {
+  it("the first line selects the job, in any case and either spelling", () => {
     for (const first of ["Summarise:\n", "SUMMARIZE: ", "  summarise :\n\n"]) {
       assert.strictEqual(answerTo(`${first}${letter}`), sentences)
     }
@@ -23,7 +23,7 @@ describe("answer", () => {
     assert.strictEqual(answerTo(`keywords: ${letter}`), "blue lamp, order")
   })
 
-  it("gives one JSON object when no job is named", () => {
+  it("a prompt without a job gets a JSON object", () => {
     assert.deepStrictEqual(JSON.parse(answerTo(letter)), {
       summary: sentences,
       ...entities,
@@ -31,7 +31,7 @@ describe("answer", () => {
     })
   })
 
-  it("looks for the job on the first line only", () => {
+  it("a job on a later line is text", () => {
     assert.hasAllKeys(JSON.parse(answerTo("Dear team,\nExtract: 5 EUR")), [
       "summary",
       "amounts",
@@ -42,14 +42,14 @@ describe("answer", () => {
     ])
   })
 
-  it("says so when there is nothing to say", () => {
+  it("an answer without content is a sentence, or an empty summary", () => {
     assert.strictEqual(answerTo("Summarise: Hello"), "There is nothing to summarise.")
     assert.strictEqual(answerTo("Keywords:"), "There are no keywords.")
     assert.strictEqual(JSON.parse(answerTo("")).summary, "")
   })
 
   it.effect.prop(
-    "answers any text, well-formed and the same each time",
+    "any text gets a well-formed answer, the same each time",
     { text: Schema.String },
     ({ text }) =>
       Effect.sync(() => {

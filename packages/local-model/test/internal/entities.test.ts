@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { entitiesOf } from "../../src/internal/entities.ts"
 
-describe("entities", () => {
-  it("finds amounts with a sign, a code or a word, before or after the figure", () => {
+describe("entitiesOf", () => {
+  it("amounts have a sign, a code or a word, before or after the figure", () => {
     for (
       const amount of [
         "$49.99",
@@ -25,11 +25,11 @@ describe("entities", () => {
     ) assert.deepStrictEqual(entitiesOf(`I paid ${amount}, twice (${amount}).`).amounts, [amount])
   })
 
-  it("takes no other figure for an amount", () => {
+  it("a figure without a currency is not an amount", () => {
     assert.deepStrictEqual(entitiesOf("20 percent of 3,400 contacts in 2026, room 408, 48 kg, WH1000XM4.").amounts, [])
   })
 
-  it("finds dates in words, in ISO form and with slashes or dots", () => {
+  it("dates are found in words, in ISO form, and with slashes or dots", () => {
     for (
       const date of [
         "2 March 2026",
@@ -48,13 +48,13 @@ describe("entities", () => {
     ) assert.deepStrictEqual(entitiesOf(`Due on ${date}, or by ${date}.`).dates, [date])
   })
 
-  it("takes no time, version, address or phone number for a date", () => {
+  it("a time, a version, an IP address or a phone number is not a date", () => {
     const text =
       "At 10:30 on Sunday, version 1.2.24 on 192.168.1.20, you may 3 times call 555-12-1234 about INV-2026-02-17."
     assert.deepStrictEqual(entitiesOf(text).dates, [])
   })
 
-  it("finds e-mail addresses without the marks around them", () => {
+  it("e-mail addresses are found without the punctuation around them", () => {
     const text =
       "<t.okonkwo+shop@example.net>, mailto:a_b@sub.example.co.uk. Not @me, not a@b, not a@x.y2; ünï@exämple.de!"
     assert.deepStrictEqual(entitiesOf(text).emails, [
@@ -64,7 +64,7 @@ describe("entities", () => {
     ])
   })
 
-  it("finds order numbers by their form or by the word before them", () => {
+  it("order numbers are found by their form or by the word before them", () => {
     for (
       const text of [
         "my ORD-48213 came",
@@ -79,17 +79,17 @@ describe("entities", () => {
     ) assert.deepStrictEqual(entitiesOf(text).orders.length, 1, text)
   })
 
-  it("takes no standard, year, day, code or word for an order number", () => {
+  it("a standard, a year, a day, a code or a word is not an order number", () => {
     const text =
       "The ISO-8859-1 and UTF-16 export of order 2026-01-29, case 2024, code SPRING20, error E14, order as booked."
     assert.deepStrictEqual(entitiesOf(text).orders, [])
   })
 
-  it("lists each once, in the order of its first mention", () => {
+  it("each entity is listed once, in the order of its first mention", () => {
     assert.deepStrictEqual(entitiesOf("$2, $1, $2").amounts, ["$2", "$1"])
   })
 
-  it.effect.prop("lists only what stands in the text", { text: Schema.String }, ({ text }) =>
+  it.effect.prop("every entity is part of the text", { text: Schema.String }, ({ text }) =>
     Effect.sync(() => {
       const letter = `${text} 12 EUR ${text} a@example.com ${text} 3 May`
       for (const found of Object.values(entitiesOf(letter)).flat()) assert.include(letter, found)

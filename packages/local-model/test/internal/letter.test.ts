@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { contentOf } from "../../src/internal/letter.ts"
 
-describe("letter", () => {
-  it("drops greetings, farewells and signatures", () => {
+describe("contentOf", () => {
+  it("greetings, farewells and signatures are removed", () => {
     for (
       const [opening, closing] of [
         ["Hello,", "Best regards,\nMaria Lopez"],
@@ -20,36 +20,36 @@ describe("letter", () => {
     ) assert.deepStrictEqual(contentOf(`${opening}\nThe lamp is broken.\n${closing}`), ["The lamp is broken."])
   })
 
-  it("drops a greeting that stands before a sentence", () => {
+  it("a greeting before a sentence is removed", () => {
     assert.deepStrictEqual(contentOf("Hi there, my lamp is broken."), ["my lamp is broken."])
     assert.deepStrictEqual(contentOf("Hello Mrs. Hill, a question. Is it open?"), ["a question.", "Is it open?"])
   })
 
-  it("takes no short line for a signature when it says something", () => {
+  it("a short line that is a sentence is not a signature", () => {
     assert.deepStrictEqual(contentOf("Hi,\nmy router is dead\nBob"), ["my router is dead"])
     assert.deepStrictEqual(contentOf("Reset Password"), ["Reset Password"])
     assert.deepStrictEqual(contentOf("Hi my router is dead."), ["Hi my router is dead."])
   })
 
-  it("drops a signature that a postscript follows", () => {
+  it("a signature before a postscript is removed", () => {
     assert.deepStrictEqual(contentOf("It broke.\nBest regards,\nMaria\n\nPS: it was new."), [
       "It broke.",
       "PS: it was new."
     ])
   })
 
-  it("drops what is quoted from an earlier message", () => {
+  it("quotes of earlier messages are removed", () => {
     assert.deepStrictEqual(contentOf("It broke again.\nOn Monday Bob wrote:\n> It is mended."), ["It broke again."])
   })
 
-  it("ends a sentence at the end of a line that has no full stop", () => {
+  it("a line without a full stop ends a sentence", () => {
     assert.deepStrictEqual(contentOf("the lamp is broken\nplease send another"), [
       "the lamp is broken",
       "please send another"
     ])
   })
 
-  it("joins lines that an e-mail program broke", () => {
+  it("lines that an e-mail program has wrapped are joined", () => {
     const letter = [
       "Hello,",
       "",
@@ -66,7 +66,7 @@ describe("letter", () => {
     ])
   })
 
-  it("finds nothing in courtesies", () => {
+  it("a text of courtesies has no content", () => {
     for (const text of ["", "Hello", "Hi,\nThanks!\nJohn Smith", "\n\n", "...!?"]) {
       assert.deepStrictEqual(contentOf(text), [])
     }

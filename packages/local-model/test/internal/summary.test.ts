@@ -4,8 +4,8 @@ import { read } from "../../src/internal/wink.ts"
 
 const summary = (...sentences: ReadonlyArray<string>): string => summaryOf(sentences, read(sentences))
 
-describe("summary", () => {
-  it("is what is wrong and what is wanted, in the order of the text", () => {
+describe("summaryOf", () => {
+  it("a summary is the problem and the request, in the order of the text", () => {
     assert.strictEqual(
       summary("The lamp arrived broken.", "It was blue.", "Order 12345, $20.", "Could you send another?"),
       "The lamp arrived broken. Could you send another?"
@@ -16,23 +16,23 @@ describe("summary", () => {
     )
   })
 
-  it("is one sentence where there is only one that says something", () => {
+  it("a summary is one sentence if there is only one with content", () => {
     assert.strictEqual(summary("Cancel my membership."), "Cancel my membership.")
     assert.strictEqual(summary("Thanks for the quick shipping!", "The lamp is broken."), "The lamp is broken.")
   })
 
-  it("prefers what is asked for to the wish for a reply", () => {
+  it("a request has priority over a request for a reply", () => {
     assert.include(
       summary("The lamp is broken.", "Please send another.", "Please call me back soon."),
       "Please send another."
     )
   })
 
-  it("is nothing for thanks and apologies", () => {
+  it("thanks and apologies have an empty summary", () => {
     assert.strictEqual(summary("Thank you very much for your help.", "Sorry for the trouble."), "")
   })
 
-  it("cuts a sentence without an end at a word", () => {
+  it("a long sentence is truncated at a word", () => {
     const text = summary("the lamp does not work and ".repeat(100).trim())
     assert.isAtMost(text.length, 601)
     assert.match(text, /(?:the|lamp|does|not|work|and)…$/)

@@ -1,18 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import { maxRun, sentencesOf, shorten, wordsOf } from "../../src/internal/text.ts"
 
-describe("text", () => {
-  it("cuts runs without a space and leaves everything else as it is", () => {
+describe("text rules", () => {
+  it("shorten truncates runs without a space and changes nothing else", () => {
     const run = "x".repeat(maxRun)
     assert.strictEqual(shorten(`a  ${run}yz\n${run} b`), `a  ${run}\n${run} b`)
   })
 
-  it("leaves no half of a surrogate pair, neither given nor cut", () => {
+  it("shorten leaves no lone surrogate", () => {
     assert.strictEqual(shorten("a \ud800 b"), "a \ufffd b")
     assert.isTrue(shorten(`x${"😀".repeat(maxRun)}`).isWellFormed())
   })
 
-  it("ends a sentence at its mark, with quotes and brackets that close after it", () => {
+  it("a sentence ends at its punctuation, including closing quotes and brackets", () => {
     assert.deepStrictEqual(sentencesOf(`It says "gone." Is it?  (No!) Then where`), [
       `It says "gone."`,
       "Is it?",
@@ -21,7 +21,7 @@ describe("text", () => {
     ])
   })
 
-  it("ends no sentence at an abbreviation, a decimal point or the number of a list", () => {
+  it("an abbreviation, a decimal point or a list number does not end a sentence", () => {
     for (
       const sentence of [
         "Mr. Hill paid 12.50 EUR to Dr. J. Okafor.",
@@ -32,12 +32,12 @@ describe("text", () => {
     ) assert.deepStrictEqual(sentencesOf(sentence), [sentence])
   })
 
-  it("ends a sentence after an abbreviation that another sentence follows", () => {
+  it("an abbreviation before a capital ends a sentence", () => {
     assert.deepStrictEqual(sentencesOf("Come at 5 p.m. The door is open."), ["Come at 5 p.m.", "The door is open."])
     assert.deepStrictEqual(sentencesOf("You said no. I say yes."), ["You said no.", "I say yes."])
   })
 
-  it("keeps a word with an apostrophe or a hyphen whole", () => {
+  it("a word can contain an apostrophe or a hyphen", () => {
     assert.deepStrictEqual(wordsOf("I can't re-use Zoë's 2-year plan!"), [
       "I",
       "can't",

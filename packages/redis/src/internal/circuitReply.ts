@@ -2,17 +2,17 @@ import type { Answer, Bucket, Evidence, Window } from "@sluice/core/CircuitBreak
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { areSamples } from "./circuitGiven.ts"
 import { controlOf, TargetJson, untouched } from "./circuitTarget.ts"
+import { isValidSamples } from "./validateInput.ts"
 
-// What stands in Redis may have been put there by anybody: nothing of it is believed before it has passed through here.
+// Any client can write to Redis, so every reply is validated here before it is used.
 
-// Up to 2^53: `Int` refuses what a number cannot tell from its neighbours.
+// `Int` refuses numbers above the safe integers, which are not exact.
 const Digits = Schema.String.check(Schema.isPattern(/^\d{1,16}$/)).pipe(
   Schema.decodeTo(Schema.Int, SchemaTransformation.numberFromString)
 )
 
-const Stored = Schema.Tuple([
+const StoredControl = Schema.Tuple([
   /* generation */ Digits,
   /* since */ Digits,
   /* until */ Digits,
@@ -26,60 +26,60 @@ const Reply = Schema.Tuple([
   /* now */ Schema.Natural,
   /* probing */ Schema.Natural,
   /* leaseMillis */ Schema.Natural,
-  /* control */ Schema.NullOr(Stored),
-  /* fields of the evidence and their values, in one text */ Schema.String
+  /* control */ Schema.NullOr(StoredControl),
+  /* the fields of the evidence and their values, joined by spaces */ Schema.String
 ])
 
 const decodeShape = Schema.decodeUnknownOption(Reply)
 const decodeMembers = Schema.decodeUnknownOption(Schema.Array(Schema.String))
 
-/** What a script says. */
+/** The reply of a verb's script. */
 export interface Decoded extends Answer {
-  /** For how long the index should know of the circuit, if it is time to tell it; else 0. */
+  /** How long the index has to list the circuit. 0 if the index needs no update. */
   readonly dueMillis: number
 }
 
-/** Reads what a script says of a circuit; `undefined` if it makes no sense. */
+/** Decodes the reply of a script. `undefined` if it is invalid. */
 export const decodeReply = (
   reply: unknown,
   { key, window }: { readonly key: string; readonly window: Window }
 ): Decoded | undefined => {
   const shape = Option.getOrUndefined(decodeShape(reply))
   if (shape === undefined) return undefined
-  const [ok, dueMillis, now, probing, leaseMillis, stored, seen] = shape
-  const { control, generation } = stored === null ? { control: untouched, generation: 0 } : standing(stored)
-  const evidence = evidenceOf(seen, generation, window, now)
+  const [ok, dueMillis, now, probing, leaseMillis, stored, fields] = shape
+  const { control, generation } = stored === null ? { control: untouched, generation: 0 } : decodeControl(stored)
+  const evidence = decodeEvidence(fields, generation, window, now)
   if (evidence === undefined) return undefined
   const snapshot = { key, generation, control, evidence, probing, leaseMillis, now }
   return { ok: ok === 1, dueMillis, snapshot }
 }
 
-/** Reads members of the index, as they are encoded. */
+/** Decodes a page of the index. Its members are still encoded keys. */
 export const decodePage = (reply: unknown): ReadonlyArray<string> | undefined =>
   Option.getOrUndefined(decodeMembers(reply))
 
-const standing = ([generation, since, until, by, target]: typeof Stored.Type) => ({
+const decodeControl = ([generation, since, until, by, target]: typeof StoredControl.Type) => ({
   generation,
   control: controlOf(target, { since, until, by })
 })
 
-const none: Evidence = { ring: "", wheel: [] }
+const noEvidence: Evidence = { ring: "", wheel: [] }
 
-const evidenceOf = (
-  text: string,
+const decodeEvidence = (
+  fields: string,
   generation: number,
   { bucketMillis, buckets }: Window,
   now: number
 ): Evidence | undefined => {
-  if (text === "") return none
+  if (fields === "") return noEvidence
   let ring = ""
-  let of = ""
+  let evidenceGeneration = ""
   const wheel: Array<Bucket> = []
   const oldest = buckets === 0 ? 0 : (Math.floor(now / bucketMillis) - buckets + 1) * bucketMillis
-  const words = text.split(" ")
+  const words = fields.split(" ")
   for (let i = 0; i < words.length;) {
     const word = words[i++]
-    if (word === "generation") of = words[i++] ?? ""
+    if (word === "generation") evidenceGeneration = words[i++] ?? ""
     else if (word === "ring") ring = words[i++] ?? ""
     else {
       const bucket = {
@@ -92,9 +92,9 @@ const evidenceOf = (
       if (bucket.at >= oldest) wheel.push(bucket)
     }
   }
-  // Evidence of another generation is none: a transition need not look for what it makes void.
-  if (of !== String(generation)) return none
-  return areSamples(ring) ? { ring, wheel: wheel.sort((a, b) => a.at - b.at) } : undefined
+  // A transition deletes the evidence of its own window only. What other windows keep of an older generation is ignored here.
+  if (evidenceGeneration !== String(generation)) return noEvidence
+  return isValidSamples(ring) ? { ring, wheel: wheel.sort((a, b) => a.at - b.at) } : undefined
 }
 
 const countOf = (word: string | undefined): number => {

@@ -1,28 +1,27 @@
 import type { Window } from "@sluice/core/CircuitBreakerStore"
 import * as Redis from "effect/persistence/Redis"
-import type { Wish } from "./circuitTarget.ts"
+import type { TransitionFields } from "./circuitTarget.ts"
 
 /**
- * The verbs of the circuit breaker's store, one script each: Redis runs a script in one go, so that nothing comes between its
- * look and its change.
+ * The verbs of the circuit breaker's store, one script each. Redis runs a script atomically.
  *
- * A circuit is three keys. The hash of the control has
+ * A circuit has three keys. The control is a hash:
  *
- * | field | |
+ * | field | value |
  * |---|---|
- * | `generation` | in digits: Lua would print a number of this size with an exponent |
- * | `target` | what was wished, as JSON; only the client reads it |
- * | `since`, `until`, `by` | when, until when and by which transition; times are epoch milliseconds of the server |
- * | `state`, `counts` | `Open`, `Closed` or `Forced`, and whether calls that are no probes add to the evidence: 1 or 0 |
- * | `remember` | until when it must not be forgotten, however short `idle` is |
- * | `listed` | when it was last put into the index; 0 if it has moved since |
+ * | `generation` | digits, since Lua would print a number of this size with an exponent |
+ * | `target` | the requested target as JSON; only the client reads it |
+ * | `since`, `until`, `by` | times in epoch milliseconds of the server, and the id of the transition |
+ * | `state`, `counts` | `Open`, `Closed` or `Forced`; whether outcomes of calls that are not probes count: 1 or 0 |
+ * | `remember` | the time before which it must not expire, however short `idle` is |
+ * | `listed` | the time at which it was last added to the index; 0 if it has moved since |
  *
- * The hash of the evidence has `generation` (evidence of another one is none), `ring`, and a field per bucket of the wheel,
- * named by the time at which it begins: calls, failures in twentieths and slow calls. The leases are a sorted set of ids
- * by the time at which they lapse.
+ * The evidence is a hash: `generation` (evidence of an older one is void), `ring`, and a field for each bucket of the wheel. The
+ * field's name is the start of the bucket, its value the calls, failures in twentieths and slow calls. The leases are a sorted
+ * set of ids, scored by the time at which they expire.
  *
- * Whatever may fail on data of a wrong type is read before anything is written: Redis takes back nothing of a script that
- * fails half-way, and a key must not stay behind without its expiry.
+ * Every read that can fail on data of a wrong type comes before the first write. Redis does not roll back a script that fails
+ * half-way, which would leave a key without an expiry.
  */
 const prelude = `
 local circuit, leases, evidence = KEYS[1], KEYS[2], KEYS[3]
@@ -40,44 +39,44 @@ local function load()
 end
 load()
 
--- Leases that live: id and lapse in turn, the next to lapse first.
+-- The live leases: alternately id and expiry, soonest first.
 local live
-local function lapses()
+local function liveLeases()
   live = live or redis.call("ZRANGEBYSCORE", leases, "(" .. int(now), "+inf", "WITHSCORES")
   return live
 end
 
--- The evidence of this generation: its ring, and one bucket if asked for.
-local function look(at)
+-- The ring of this generation's evidence, and the bucket that starts at at.
+local function readEvidence(at)
   local seen = redis.call("HMGET", evidence, "generation", "ring", at or "ring")
   if generation and seen[1] == generation then return seen[2] or "", seen[3] end
   return nil
 end
 
 local forever = ${365 * 24 * 3_600_000}
-local function endless() return state == "Forced" and ends == "0" end
+local function isForcedForever() return state == "Forced" and ends == "0" end
 
--- How long it is kept without being used: idle, counted from the last time of which it has to know.
-local function keep(idle, span)
-  if endless() then return forever end
-  local known = lapses()
+-- Milliseconds until an unused circuit expires: idle after the latest time that it has to remember.
+local function keepMillis(idle, span)
+  if isForcedForever() then return forever end
+  local known = liveLeases()
   return math.max(now + span, tonumber(remember), tonumber(known[#known] or now)) - now + idle
 end
 
-local function write(wish)
-  redis.call("HSET", circuit, "generation", wish.generation, "since", int(wish.since), "until", int(wish.ends),
-    "by", wish.by, "target", wish.target, "state", wish.state, "counts", wish.counts,
-    "remember", int(wish.remember), "listed", "0")
+local function write(control)
+  redis.call("HSET", circuit, "generation", control.generation, "since", int(control.since), "until", int(control.ends),
+    "by", control.by, "target", control.target, "state", control.state, "counts", control.counts,
+    "remember", int(control.remember), "listed", "0")
   load()
 end
 
--- What then stands, and for how long the index should know of it if that is due: at once when it is made or has moved, and
--- every hour that it is used.
-local function answer(ok, idle)
+-- The circuit, and how long the index has to list it (0: no update). An update is due when the circuit is made or has moved,
+-- and once an hour while it is used.
+local function reply(ok, idle)
   local due = 0
-  if generation and endless() and redis.call("PTTL", circuit) < forever / 2 then due = forever end
-  if generation and idle and math.abs(now - tonumber(listed)) >= 3600000 then due = keep(idle, 0) + 3600000 end
-  local known = lapses()
+  if generation and isForcedForever() and redis.call("PTTL", circuit) < forever / 2 then due = forever end
+  if generation and idle and math.abs(now - tonumber(listed)) >= 3600000 then due = keepMillis(idle, 0) + 3600000 end
+  local known = liveLeases()
   return {
     ok and 1 or 0, due, now, #known / 2, known[2] and known[2] - now or 0,
     generation and { generation, since, ends, by, target }, table.concat(redis.call("HGETALL", evidence), " ")
@@ -85,28 +84,28 @@ local function answer(ok, idle)
 end
 `
 
-/** The keys of one circuit: its control, its leases, and what was seen of it in one window. */
+/** The keys of a circuit: its control, its leases, and its evidence for one window. */
 export type Keys = readonly [control: string, leases: string, evidence: string]
 
-/** The keys of the index: circuits in the order of their keys, and by the time until which they may be there. */
+/** The keys of the index: circuits in the order of their keys, and in the order in which they leave the index. */
 export type Index = readonly [byKey: string, byTime: string]
 
-/** What a script says; not to be trusted before it is decoded. */
+/** Decoded by `circuitReply.ts`. */
 type Reply = unknown
 
-/** What stands; writes nothing. */
+/** Returns the circuit. Writes nothing. */
 export const read = Redis.script((keys: Keys) => keys, {
   numberOfKeys: 3,
   lua: `${prelude}
-return answer(true)
+return reply(true)
 `
 }).withReturnType<Reply>()
 
-/** A place for a probe. */
+/** Grants a probe slot. */
 export const lease = Redis.script(
   (
     keys: Keys,
-    ask: {
+    request: {
       readonly idleMillis: number
       readonly span: number
       readonly generation: number
@@ -114,28 +113,36 @@ export const lease = Redis.script(
       readonly limit: number
       readonly ttlMillis: number
     }
-  ) => [...keys, ask.idleMillis, ask.span, ask.generation, ask.id, ask.limit, ask.ttlMillis],
+  ) => [
+    ...keys,
+    request.idleMillis,
+    request.span,
+    request.generation,
+    request.id,
+    request.limit,
+    request.ttlMillis
+  ],
   {
     numberOfKeys: 3,
     lua: `${prelude}
 local idle, span, want, id, limit, ttl =
   tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local ring = look() or ""
+local ring = readEvidence() or ""
 
 local granted = generation == want and state == "Open" and now >= tonumber(ends)
 if granted then
   redis.call("ZREMRANGEBYSCORE", leases, "-inf", int(now))
-  -- Outcomes already counted keep their place, so that no more than the limit decide a round.
+  -- A probe that has reported keeps its slot, so that no more than limit outcomes decide a round.
   granted = redis.call("ZSCORE", leases, id) or redis.call("ZCARD", leases) + #ring < limit
 end
 if granted then
   redis.call("ZADD", leases, int(now + ttl), id)
-  local known = lapses()
+  local known = liveLeases()
   redis.call("PEXPIRE", leases, int(known[#known] - now))
-  redis.call("PEXPIRE", circuit, int(keep(idle, span)))
-  redis.call("PEXPIRE", evidence, int(keep(idle, span)))
+  redis.call("PEXPIRE", circuit, int(keepMillis(idle, span)))
+  redis.call("PEXPIRE", evidence, int(keepMillis(idle, span)))
 end
-return answer(granted)
+return reply(granted)
 `
   }
 ).withReturnType<Reply>()
@@ -144,25 +151,25 @@ return answer(granted)
 export const record = Redis.script(
   (
     keys: Keys,
-    given: {
+    request: {
       readonly idleMillis: number
       readonly window: Window
       readonly generation: number
       readonly samples: string
       readonly lease: string | undefined
-      /** The target of a circuit that is made by its first outcome. */
+      /** The target of a circuit that its first outcome makes. */
       readonly untouched: string
     }
   ) => [
     ...keys,
-    given.idleMillis,
-    given.window.calls,
-    given.window.bucketMillis,
-    given.window.buckets,
-    given.generation,
-    given.samples,
-    given.untouched,
-    ...(given.lease === undefined ? [] : [given.lease])
+    request.idleMillis,
+    request.window.calls,
+    request.window.bucketMillis,
+    request.window.buckets,
+    request.generation,
+    request.samples,
+    request.untouched,
+    ...(request.lease === undefined ? [] : [request.lease])
   ],
   {
     numberOfKeys: 3,
@@ -171,9 +178,10 @@ local idle, calls, width, buckets = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumb
 local want, batch, untouched, lease = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local span = width * buckets
 local at = buckets > 0 and int(math.floor(now / width) * width) or nil
-local ring, bucket = look(at)
+local ring, bucket = readEvidence(at)
 local fresh = not ring
-lapses()
+-- Read before the first write.
+liveLeases()
 
 local count, failures, slow = 0, 0, 0
 if at and bucket then
@@ -186,9 +194,9 @@ end
 
 local taken
 if lease then
-  local lapse = redis.call("ZSCORE", leases, lease)
-  taken = lapse and tonumber(lapse) > now and generation == want
-  if lapse then
+  local expiry = redis.call("ZSCORE", leases, lease)
+  taken = expiry and tonumber(expiry) > now and generation == want
+  if expiry then
     redis.call("ZREM", leases, lease)
     live = nil
   end
@@ -197,18 +205,18 @@ elseif not generation then
     target = untouched, state = "Closed", counts = "1", remember = 0 })
   taken = true
 else
-  -- Who found no circuit counts in the one that was made since, until it moves.
+  -- A call that found no circuit counts in the one that was made since, unless that has moved.
   taken = counts == "1" and (generation == want or (want == "0" and by == ""))
 end
 
 if taken then
-  local kept = int(keep(idle, span))
+  local kept = int(keepMillis(idle, span))
   redis.call("PEXPIRE", circuit, kept)
   if #batch > 0 then
     if fresh then
       redis.call("DEL", evidence)
     elseif at and not bucket then
-      -- A bucket begins: what has left the window goes, and what a clock that was set back would bring again.
+      -- A new bucket: delete those that have left the window, and those that start later (the clock was set back).
       for _, field in ipairs(redis.call("HKEYS", evidence)) do
         local begins = tonumber(field)
         if begins and (begins <= at - span or begins > tonumber(at)) then redis.call("HDEL", evidence, field) end
@@ -220,7 +228,7 @@ if taken then
     redis.call("PEXPIRE", evidence, kept)
   end
 end
-return answer(taken, idle)
+return reply(taken, idle)
 `
   }
 ).withReturnType<Reply>()
@@ -229,7 +237,7 @@ return answer(taken, idle)
 export const transition = Redis.script(
   (
     keys: Keys,
-    wish: Wish & {
+    request: TransitionFields & {
       readonly idleMillis: number
       readonly span: number
       readonly generation: number
@@ -237,57 +245,58 @@ export const transition = Redis.script(
     }
   ) => [
     ...keys,
-    wish.idleMillis,
-    wish.span,
-    wish.generation,
-    wish.by,
-    wish.target,
-    wish.state,
-    wish.forMillis,
-    wish.counts,
-    wish.rememberMillis
+    request.idleMillis,
+    request.span,
+    request.generation,
+    request.by,
+    request.target,
+    request.state,
+    request.forMillis,
+    request.counts,
+    request.rememberMillis
   ],
   {
     numberOfKeys: 3,
     lua: `${prelude}
 local idle, span, want, id = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local forMillis, rememberMillis = tonumber(ARGV[7]), tonumber(ARGV[9])
-lapses()
+-- Read before the first write.
+liveLeases()
 
 local ok = (generation or "0") == want
 if ok then
-  -- The leases stay: a probe that still runs holds its place, or the next round would start beside it.
+  -- The leases stay: a probe that still runs keeps its slot, or more than limit would run.
   write({ generation = int(math.max(tonumber(want) + 1, micros)), since = now,
     ends = (forMillis > 0 or ARGV[6] == "Open") and now + forMillis or 0,
     by = id, target = ARGV[5], state = ARGV[6], counts = ARGV[8], remember = now + rememberMillis })
-  redis.call("PEXPIRE", circuit, int(keep(idle, span)))
+  redis.call("PEXPIRE", circuit, int(keepMillis(idle, span)))
   redis.call("DEL", evidence)
 else
-  -- Asked again by who has won.
+  -- The winner repeats its request.
   ok = generation and by == id
 end
-return answer(ok, idle)
+return reply(ok, idle)
 `
   }
 ).withReturnType<Reply>()
 
-/** Notes that the index knows of a circuit. One that is forced until somebody lifts it is kept for another year. */
-export const noteListed = Redis.script((keys: Keys) => keys, {
+/** Notes that the index lists the circuit. Keeps a circuit that is forced without an end for another year. */
+export const markListed = Redis.script((keys: Keys) => keys, {
   numberOfKeys: 3,
   lua: `${prelude}
 if generation then
   redis.call("HSET", circuit, "listed", int(now))
-  if endless() then redis.call("PEXPIRE", circuit, int(forever)) end
+  if isForcedForever() then redis.call("PEXPIRE", circuit, int(forever)) end
 end
 `
 })
 
 /**
- * Puts a circuit into the index: a sorted set in the order of the keys, and beside it one by the time until which each
- * circuit may be there. Whoever comes in shows out who has gone, a hundred at most, so that the index stays as small as what it
- * lists without anybody reading it; and both expire with their last entry.
+ * Adds a circuit to the index: a sorted set in the order of the keys, and one in the order in which circuits leave the index.
+ * Each call removes at most a hundred entries whose time has passed, so the index stays small even if it is never read. Both
+ * sets expire with their last entry.
  */
-export const enlist = Redis.script(
+export const addToIndex = Redis.script(
   (index: Index, member: string, keepMillis: number) => [...index, member, keepMillis],
   {
     numberOfKeys: 2,
@@ -297,10 +306,10 @@ local time = redis.call("TIME")
 local now = math.floor((time[1] * 1000000 + time[2]) / 1000)
 local function int(n) return string.format("%.0f", n) end
 
-local gone = redis.call("ZRANGEBYSCORE", times, "-inf", int(now), "LIMIT", 0, 100)
+local expired = redis.call("ZRANGEBYSCORE", times, "-inf", int(now), "LIMIT", 0, 100)
 redis.call("ZADD", index, 0, ARGV[1])
 redis.call("ZADD", times, int(now + tonumber(ARGV[2])), ARGV[1])
-for _, member in ipairs(gone) do
+for _, member in ipairs(expired) do
   if member ~= ARGV[1] then
     redis.call("ZREM", index, member)
     redis.call("ZREM", times, member)

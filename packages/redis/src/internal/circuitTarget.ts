@@ -2,14 +2,13 @@ import type { Control, Mode, Target } from "@sluice/core/CircuitBreakerStore"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
-// Redis is told a time as a whole number; above 2^50 milliseconds, which is 35,000 years, a sum with the present would not
-// be one that Lua can write down.
-export const mostMillis = 2 ** 50
+// 35,000 years. Scripts add durations to the present, and a larger sum would not be exact in Lua.
+export const maxMillis = 2 ** 50
 
-const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: mostMillis }))
+const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxMillis }))
 const modes: ReadonlyArray<Mode> = ["ForcedOpen", "ForcedClosed", "Disabled", "ObserveOnly"]
 
-/** What was wished of a circuit is kept as it was wished: scripts look at the few fields that stand beside it. */
+/** A target as JSON. Redis stores it as it was requested; scripts read only the fields that are stored beside it. */
 export const TargetJson: Schema.Codec<Target, string> = Schema.fromJsonString(Schema.Union([
   Schema.Struct({
     _tag: Schema.tag("Closed"),
@@ -35,7 +34,7 @@ export const TargetJson: Schema.Codec<Target, string> = Schema.fromJsonString(Sc
 
 const encodeTarget = Schema.encodeUnknownOption(TargetJson)
 
-/** What stands, made of what was wished and of what the server added: its time, and who wished it. */
+/** The control that a stored target describes, with the server's times and the id of the transition. */
 export const controlOf = (to: Target, stamp: { since: number; until: number; by: string }): Control => {
   switch (to._tag) {
     case "Closed":
@@ -51,46 +50,46 @@ export const controlOf = (to: Target, stamp: { since: number; until: number; by:
 
 const untouchedTarget: Target = { _tag: "Closed", rampMillis: 0, openings: 0, lastOpen: 0, reason: "" }
 
-/** A circuit that is not there. */
+/** The control of a missing circuit. */
 export const untouched: Control = controlOf(untouchedTarget, { since: 0, until: 0, by: "" })
 
-/** What a circuit is wished to be that is made by its first outcome. */
+/** The target of a circuit that its first outcome makes. */
 export const untouchedJson: string = JSON.stringify(untouchedTarget)
 
-/** What a script has to know of a wish. */
-export interface Wish {
+/** The fields that the transition script stores of a target. */
+export interface TransitionFields {
   readonly target: string
   readonly state: Target["_tag"]
   readonly forMillis: number
-  /** Whether outcomes of calls that are no probes count: 1 or 0. */
+  /** Whether outcomes of calls that are not probes count: 1 or 0. */
   readonly counts: 0 | 1
-  /** How long the circuit must be remembered, whether it is used or not. */
+  /** How long the circuit must not be evicted, used or not. */
   readonly rememberMillis: number
 }
 
-/** `undefined` for what cannot be kept, as an endless time. */
-export const wishOf = (to: Target): Wish | undefined => {
-  const whole = inWholeMillis(to)
-  const target = Option.getOrUndefined(encodeTarget(whole))
+/** `undefined` for a target that cannot be stored, such as one with an infinite duration. */
+export const transitionFields = (to: Target): TransitionFields | undefined => {
+  const rounded = inWholeMillis(to)
+  const target = Option.getOrUndefined(encodeTarget(rounded))
   if (target === undefined) return undefined
-  const state = whole._tag
-  switch (whole._tag) {
+  const state = rounded._tag
+  switch (rounded._tag) {
     case "Closed": {
-      const { lastOpen, rampMillis } = whole
+      const { lastOpen, rampMillis } = rounded
       return { target, state, forMillis: rampMillis, counts: 1, rememberMillis: Math.max(rampMillis, lastOpen) }
     }
     case "Open": {
-      const { forMillis, hintMillis } = whole
+      const { forMillis, hintMillis } = rounded
       return { target, state, forMillis, counts: 0, rememberMillis: Math.max(forMillis, hintMillis) }
     }
     case "Forced": {
-      const { forMillis, mode } = whole
+      const { forMillis, mode } = rounded
       return { target, state, forMillis, counts: mode === "Disabled" ? 0 : 1, rememberMillis: forMillis }
     }
   }
 }
 
-// Rounded up: never shorter than it was wished.
+// Rounds up, so that no duration becomes shorter than requested.
 const inWholeMillis = (to: Target): Target => {
   switch (to._tag) {
     case "Closed":

@@ -1,22 +1,23 @@
 /**
- * A key as it stands in Redis, where three things are asked of it. It must hold no brace, since what stands between the first
- * braces decides about the cluster's slot. It must be in ASCII, since half a surrogate pair does not survive UTF-8 and two
- * keys would become one. And sorted by bytes it must stand where the key stands by code units, since the index is paged in
- * that order.
+ * Encodes a circuit's key for use in a Redis key.
  *
- * So what lies from `"` to `z` stands for itself, which is nearly all of what people name a dependency. Anything below is `!` and four
- * hexadecimal digits, anything above `~` and four. The empty key is a lone `!`: empty braces would be none to Redis.
+ * - Without braces: Redis Cluster hashes the text between the first braces to find the slot.
+ * - In ASCII: a lone surrogate does not survive UTF-8, so two keys would become one.
+ * - In the same order by bytes as the key by code units: the index is paged in that order.
+ *
+ * Characters from `"` to `z`, which is nearly all that keys are made of, stay as they are. A lower code unit becomes `!` and four
+ * hexadecimal digits, a higher one `~` and four. The empty key is a lone `!`, since Redis ignores empty braces.
  */
 export const encodeKey = (key: string): string => {
   if (plain.test(key)) return key
   if (key === "") return emptyKey
-  return key.replaceAll(odd, (unit) => {
+  return key.replaceAll(special, (unit) => {
     const code = unit.charCodeAt(0)
     return `${code < 0x22 ? "!" : "~"}${code.toString(16).padStart(4, "0")}`
   })
 }
 
-/** The key again, or undefined if `encodeKey` never gave this. */
+/** Decodes a key. `undefined` if `encodeKey` does not produce this text. */
 export const decodeKey = (encoded: string): string | undefined => {
   const key = encoded === emptyKey
     ? ""
@@ -26,5 +27,5 @@ export const decodeKey = (encoded: string): string | undefined => {
 
 const emptyKey = "!"
 const plain = /^["-z]+$/
-const odd = /[^"-z]/g
+const special = /[^"-z]/g
 const escape = /[!~]([0-9a-f]{4})/g

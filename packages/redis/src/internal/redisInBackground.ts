@@ -9,19 +9,19 @@ import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { describe } from "./describe.ts"
+import { describeError } from "./describeError.ts"
 
 type Service = Redis.Redis["Service"]
 
-/** How long a start waits for what is neither there nor refused. */
-const patience = "1 second"
+/** How long the start waits for a connection that neither succeeds nor fails. */
+const startTimeout = "1 second"
 
-// Soon at first, since both may be starting; then as rarely as a client that has lost its connection.
-const pace = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")])
+// Short at first, since Redis may be starting too. Later as long as the delay of a client that has lost its connection.
+const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")])
 
 /**
- * A `Redis` that may come later: until then every verb fails with what stood in the way, and the connection is tried again. Only
- * what is not Redis' doing fails the layer, as a wrong configuration does.
+ * A `Redis` that connects in the background. Until it is connected, its commands fail with the last error. Errors other than a
+ * `RedisError`, such as an invalid configuration, fail the layer.
  */
 export const redisInBackground = <E, R>(
   connection: Layer.Layer<Redis.Redis, E, R>
@@ -30,66 +30,70 @@ export const redisInBackground = <E, R>(
     Redis.Redis,
     Effect.gen(function*() {
       const scope = yield* Effect.scope
-      const begun = yield* Deferred.make<void, Exclude<E, Redis.RedisError>>()
+      const started = yield* Deferred.make<void, Exclude<E, Redis.RedisError>>()
       let redis: Service | undefined
-      let absent = new Redis.RedisError({ cause: Object.assign(new Error("not connected yet"), { code: "ENOTCONN" }) })
-      let isTold = false
+      let lastError = new Redis.RedisError({
+        cause: Object.assign(new Error("not connected yet"), { code: "ENOTCONN" })
+      })
+      let hasWarned = false
 
-      // Told before whoever starts goes on: that may be over at once.
-      const begin = Effect.sync(() => void Deferred.doneUnsafe(begun, Exit.void))
-      const noteAbsence = (error: Redis.RedisError) =>
+      // Runs after logging: a short program may end as soon as it is started.
+      const start = Effect.sync(() => void Deferred.doneUnsafe(started, Exit.void))
+      const onRefused = (error: Redis.RedisError) =>
         Effect.suspend(() => {
-          absent = error
-          if (isTold) return Effect.void
-          isTold = true
-          return Effect.logWarning(`${describe(error)}; going on without it, and trying again`)
-        }).pipe(Effect.andThen(begin))
-      const notePresence = (service: Service) =>
+          lastError = error
+          if (hasWarned) return Effect.void
+          hasWarned = true
+          return Effect.logWarning(`${describeError(error)}; starting without Redis and retrying in the background`)
+        }).pipe(Effect.andThen(start))
+      const onConnected = (service: Service) =>
         Effect.suspend(() => {
           redis = service
-          return isTold ? Effect.logInfo("Redis is there now") : Effect.void
-        }).pipe(Effect.andThen(begin))
-      // Whoever started does not wait for it any more if it comes late.
-      const noteDefeat = (cause: Cause.Cause<E>) =>
+          return hasWarned ? Effect.logInfo("Redis is connected") : Effect.void
+        }).pipe(Effect.andThen(start))
+      // Fails the start. If the program has started already, the error can only be logged.
+      const onFatal = (cause: Cause.Cause<E>) =>
         Effect.suspend(() => {
-          const why = cause as Cause.Cause<Exclude<E, Redis.RedisError>>
-          return Deferred.doneUnsafe(begun, Exit.failCause(why)) || Cause.hasInterruptsOnly(cause)
+          const fatal = cause as Cause.Cause<Exclude<E, Redis.RedisError>>
+          return Deferred.doneUnsafe(started, Exit.failCause(fatal)) || Cause.hasInterruptsOnly(cause)
             ? Effect.void
-            : Effect.logError(`Redis will not be asked: its layer failed with ${nameOf(Cause.squash(cause))}`)
+            : Effect.logError(`Redis stays disconnected: its layer failed with ${nameOf(Cause.squash(cause))}`)
         })
 
-      yield* attempt(connection, scope).pipe(
-        Effect.tapError((error) => isRedisError(error) ? noteAbsence(error) : Effect.void),
-        Effect.retry({ schedule: pace, while: isRedisError }),
-        Effect.matchCauseEffect({ onFailure: noteDefeat, onSuccess: notePresence }),
+      yield* connectOnce(connection, scope).pipe(
+        Effect.tapError((error) => isRedisError(error) ? onRefused(error) : Effect.void),
+        Effect.retry({ schedule: backoff, while: isRedisError }),
+        Effect.matchCauseEffect({ onFailure: onFatal, onSuccess: onConnected }),
         Effect.forkIn(scope)
       )
-      yield* Effect.raceFirst(Deferred.await(begun), Effect.andThen(Effect.sleep(patience), begin))
+      yield* Effect.raceFirst(Deferred.await(started), Effect.andThen(Effect.sleep(startTimeout), start))
 
-      const use = <A, E2, R2>(ask: (redis: Service) => Effect.Effect<A, E2, R2>) =>
+      const use = <A, E2, R2>(run: (redis: Service) => Effect.Effect<A, E2, R2>) =>
         Effect.suspend((): Effect.Effect<A, E2 | Redis.RedisError, R2> =>
-          redis === undefined ? Effect.fail(absent) : ask(redis)
+          redis === undefined ? Effect.fail(lastError) : run(redis)
         )
       return Redis.Redis.of({
         send: (command, ...args) => use((redis) => redis.send(command, ...args)),
         eval: (script) => (...params) => use((redis) => redis.eval(script)(...params)),
         reserve: use((redis) => redis.reserve),
-        subscribe: (channel) => Effect.suspend(() => redis === undefined ? failed(absent) : redis.subscribe(channel))
+        subscribe: (channel) =>
+          Effect.suspend(() => redis === undefined ? failedQueue(lastError) : redis.subscribe(channel))
       })
     })
   )
 
-/** One connection, which lives as long as the scope, or nothing. */
-const attempt = <E, R>(connection: Layer.Layer<Redis.Redis, E, R>, scope: Scope.Scope) =>
+/** Connects once. The connection lives as long as the scope. A failed or interrupted attempt closes what it opened. */
+const connectOnce = <E, R>(connection: Layer.Layer<Redis.Redis, E, R>, scope: Scope.Scope) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const own = yield* Scope.make()
-      // Built anew each time: a layer that failed once would be remembered as such.
+      // `fresh`, since the result of a layer is memoized, also a failure.
       const building = yield* Layer.buildWithScope(Layer.fresh(connection), own).pipe(
         Effect.onError((cause) => Scope.close(own, Exit.failCause(cause))),
         Effect.forkDetach
       )
-      // Who leaves does not wait: a client that is closed waits for an answer to its greeting, and a server that hangs gives none.
+      // Closes in the background: a client that closes waits for the reply to its first command, which a hanging server never
+      // sends.
       const built = yield* restore(Fiber.join(building)).pipe(
         Effect.onInterrupt(() =>
           Effect.forkDetach(Effect.andThen(Fiber.interrupt(building), Scope.close(own, Exit.void)))
@@ -100,10 +104,10 @@ const attempt = <E, R>(connection: Layer.Layer<Redis.Redis, E, R>, scope: Scope.
     })
   )
 
-// What an error says may name an address.
-const nameOf = (error: unknown): string => error instanceof Error ? error.name : "what is no error"
+// Not the message, which may contain an address.
+const nameOf = (error: unknown): string => error instanceof Error ? error.name : "a value that is not an Error"
 
-const failed = (error: Redis.RedisError) =>
+const failedQueue = (error: Redis.RedisError) =>
   Effect.tap(Queue.unbounded<Redis.RedisMessage, Redis.RedisError>(), (queue) => Queue.fail(queue, error))
 
 const isRedisError = (error: unknown): error is Redis.RedisError => error instanceof Redis.RedisError

@@ -18,7 +18,7 @@ export const open = (forMillis: number, hintMillis = 0): Target => ({
 
 export const forced = (mode: Mode, forMillis = 0): Target => ({ _tag: "Forced", forMillis, mode, reason: "a test" })
 
-/** A circuit of a store, with the arguments that are mostly the same left out. */
+/** The verbs of a store on one circuit, with defaults for the arguments that rarely differ. */
 export const circuitOf = (store: Store, key: string, through: Window = window) => {
   const circuit = { key, window: through }
   return {

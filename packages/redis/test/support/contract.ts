@@ -6,13 +6,13 @@ import { Redis } from "effect/persistence"
 import type { Services } from "./redis.ts"
 import { Namespace } from "./redis.ts"
 
-/** Everything that a circuit breaker store must do. */
-export const keepsTheContract = (it: Vitest.MethodsNonLive<Services>): void => {
+/** The checks of `CircuitBreakerStoreContract` as tests of the store in the context. */
+export const testContract = (it: Vitest.MethodsNonLive<Services>): void => {
   for (const { name, run } of CircuitBreakerStoreContract.checks) {
     it.effect(name, () => Effect.flatMap(subject, run))
   }
   it.effect(
-    "random commands are answered as by the reference",
+    "the store answers random commands like the reference store",
     () => Effect.flatMap(subject, CircuitBreakerStoreContract.compare),
     { timeout: 60_000 }
   )

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { Namespace } from "./redis.ts"
 
-/** A program of `fixtures` that runs in a process of its own, on the Redis and the prefix of the suite. */
+/** Runs a program of `fixtures` in another process, with the Redis and the prefix of the suite. */
 export const spawnFixture = (name: string, ...args: ReadonlyArray<string>) =>
   Effect.flatMap(Namespace, ({ prefix, url }) =>
     Effect.acquireRelease(
@@ -19,7 +19,7 @@ export const spawnFixture = (name: string, ...args: ReadonlyArray<string>) =>
       kill
     ))
 
-/** Ends a process as nothing else does: it cannot say good-bye. */
+/** Kills a process with a signal that it cannot handle. */
 export const kill = (child: ChildProcess): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
@@ -27,40 +27,42 @@ export const kill = (child: ChildProcess): Effect.Effect<void> =>
     child.kill("SIGKILL")
   })
 
-/** A process that answers what it is asked. */
-export interface Answering<Asked> {
-  readonly ask: <Answer>(asked: Asked) => Effect.Effect<Answer>
+/** A process that answers requests. */
+export interface AnsweringProcess<Request> {
+  readonly request: <Answer>(request: Request) => Effect.Effect<Answer>
   readonly kill: Effect.Effect<void>
 }
 
-interface Said {
+interface Reply {
   readonly id: number
   readonly answer?: unknown
   readonly error?: string
 }
 
-/** Starts a fixture that answers lines. Its answers are those of a program of these tests, and believed. */
-export const startAnswering = <Asked>(name: string): Effect.Effect<Answering<Asked>, never, Namespace | Scope.Scope> =>
+/** Starts a fixture that calls `answerLines`. Its answers are trusted to have the requested type. */
+export const startAnswering = <Request>(
+  name: string
+): Effect.Effect<AnsweringProcess<Request>, never, Namespace | Scope.Scope> =>
   Effect.gen(function*() {
     const child = yield* spawnFixture(name)
-    const waiting = new Map<number, (said: Said) => void>()
+    const pending = new Map<number, (reply: Reply) => void>()
     const ready = new Promise<void>((resolve, reject) => {
       child.once("exit", () => reject(new Error(`${name} has ended`)))
       createInterface({ input: child.stdout }).on("line", (line) => {
-        const said = JSON.parse(line) as "ready" | Said
-        if (said === "ready") return resolve()
-        waiting.get(said.id)?.(said)
-        waiting.delete(said.id)
+        const reply = JSON.parse(line) as "ready" | Reply
+        if (reply === "ready") return resolve()
+        pending.get(reply.id)?.(reply)
+        pending.delete(reply.id)
       })
     })
     yield* Effect.promise(() => ready)
     let id = 0
-    const ask = <Answer>(asked: Asked) =>
+    const request = <Answer>(request: Request) =>
       Effect.callback<Answer>((resume) => {
-        waiting.set(++id, ({ answer, error }) => {
+        pending.set(++id, ({ answer, error }) => {
           resume(error === undefined ? Effect.succeed(answer as Answer) : Effect.die(new Error(error)))
         })
-        child.stdin.write(`${JSON.stringify({ id, asked })}\n`)
+        child.stdin.write(`${JSON.stringify({ id, request })}\n`)
       })
-    return { ask, kill: kill(child) }
+    return { request, kill: kill(child) }
   })

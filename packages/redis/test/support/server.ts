@@ -5,13 +5,13 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-/** A Redis that tests may talk to. */
+/** A Redis for tests. */
 export interface Server {
   readonly url: string
   readonly stop: () => void
 }
 
-/** By REDIS_URL, at its usual port on this machine, or started from the `redis-server` of the PATH; else undefined. */
+/** The Redis at `REDIS_URL`, or at 127.0.0.1:6379, or a new `redis-server`. `undefined` if there is none. */
 export const findServer = async (): Promise<Server | undefined> => {
   const url = process.env["REDIS_URL"]
   if (url !== undefined && url !== "") return { url, stop: () => {} }
@@ -22,13 +22,13 @@ export const findServer = async (): Promise<Server | undefined> => {
 const urlOf = (port: number): string => `redis://127.0.0.1:${port}`
 
 /**
- * A server of one's own, if there is a `redis-server` on the PATH: nothing of it outlives this process, in whatever way that
- * ends. As a cluster it is one node that has all slots, and refuses what would not work on several.
+ * Starts a server if `redis-server` is on the PATH. It ends with this process, however that ends. A cluster is a single node with
+ * all slots; it refuses commands that span slots.
  */
 export const startServer = async (mode: "alone" | "cluster" = "alone"): Promise<Server | undefined> => {
   if (!isInstalled()) return undefined
   for (let attempt = 0; attempt < 5; attempt++) {
-    // Between the look for a free port and its use somebody may take it: then we look for another.
+    // Another process may take the free port first. Then try another port.
     const cluster = mode === "cluster" ? { "cluster-enabled": "yes", "cluster-port": String(await freePort()) } : {}
     const server = spawnServer(await freePort(), cluster)
     if (await isReady(server, mode)) return { url: urlOf(server.port), stop: server.stop }
@@ -42,9 +42,9 @@ interface Spawned {
   readonly stop: () => void
 }
 
-// The shell waits for the end of its input, which comes when this process closes it or dies by whatever signal, and clears up.
-// A server that were this process's own child would outlive it.
-const guarded = `folder=$1
+// The shell waits until its input ends: when this process closes it, or dies by any signal. Then it kills the server. A direct
+// child of this process would outlive a kill.
+const guardScript = `folder=$1
 shift
 redis-server "$@" >/dev/null 2>&1 &
 server=$!
@@ -53,23 +53,23 @@ kill -9 $server
 wait $server
 rm -rf "$folder"`
 
-const spawnServer = (port: number, more: { readonly [option: string]: string }): Spawned => {
+const spawnServer = (port: number, extra: { readonly [option: string]: string }): Spawned => {
   const folder = mkdtempSync(join(tmpdir(), "sluice-redis-"))
-  const options = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: folder, ...more }
+  const options = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: folder, ...extra }
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])
-  const shell = spawn("sh", ["-c", guarded, "sh", folder, ...args], { stdio: ["pipe", "ignore", "ignore"] })
-  // What is over does not wait for its server.
+  const shell = spawn("sh", ["-c", guardScript, "sh", folder, ...args], { stdio: ["pipe", "ignore", "ignore"] })
+  // This process may end while the server runs.
   shell.unref()
   return { port, stop: () => void shell.stdin.end() }
 }
 
 const isReady = async (server: Spawned, mode: "alone" | "cluster"): Promise<boolean> => {
-  const ask = (command: string) => answerOf(server.port, command)
-  for (let look = 0; look < 200; look++) {
-    if (mode === "alone" && (await ask("PING")).startsWith("+PONG")) return true
-    if (mode === "cluster" && (await ask("CLUSTER INFO")).includes("cluster_state:ok")) return true
-    // It refuses what it has already.
-    if (mode === "cluster") await ask("CLUSTER ADDSLOTSRANGE 0 16383")
+  const send = (command: string) => replyOf(server.port, command)
+  for (let tries = 0; tries < 200; tries++) {
+    if (mode === "alone" && (await send("PING")).startsWith("+PONG")) return true
+    if (mode === "cluster" && (await send("CLUSTER INFO")).includes("cluster_state:ok")) return true
+    // Fails if the node has the slots already.
+    if (mode === "cluster") await send("CLUSTER ADDSLOTSRANGE 0 16383")
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
   return false
@@ -84,16 +84,16 @@ const isInstalled = (): boolean => {
   }
 }
 
-// One that wants a password is not ours to test with.
-const answersPing = async (port: number): Promise<boolean> => (await answerOf(port, "PING")).startsWith("+PONG")
+// False for a server with a password, which is not meant for tests.
+const answersPing = async (port: number): Promise<boolean> => (await replyOf(port, "PING")).startsWith("+PONG")
 
-/** The beginning of what a server says; nothing if it says nothing. */
-const answerOf = (port: number, command: string): Promise<string> =>
+/** The start of the reply. Empty if there is none. */
+const replyOf = (port: number, command: string): Promise<string> =>
   new Promise((resolve) => {
     const socket = connect({ port, host: "127.0.0.1" })
-    const settle = (answer: string) => {
+    const settle = (reply: string) => {
       socket.destroy()
-      resolve(answer)
+      resolve(reply)
     }
     socket.setTimeout(1_000, () => settle(""))
     socket.on("error", () => settle(""))
@@ -107,7 +107,7 @@ const freePort = (): Promise<number> =>
     const server = createServer()
     server.on("error", reject)
     server.listen(0, "127.0.0.1", () => {
-      // A server that listens on a port has an address that is no string.
+      // A string only for a server on a Unix socket.
       const { port } = server.address() as AddressInfo
       server.close(() => resolve(port))
     })

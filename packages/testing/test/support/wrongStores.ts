@@ -10,13 +10,10 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 type Service = CircuitBreakerStore["Service"]
 type Subject = CircuitBreakerStoreContract.Subject
 
-/** The verbs of the reference, or of one that was changed. */
+/** The verbs of the reference, changed or not. */
 export type Verbs = Pick<typeof ReferenceStore, "read" | "lease" | "record" | "transition" | "list">
 
-/**
- * A store on these verbs, whose time is that of `TestClock`. What comes between a verb's look and its change is nothing, or
- * what is given.
- */
+/** A store with these verbs on `TestClock`. `between` runs between the read and the write of each verb. */
 export const subjectOf = (verbs: Verbs, between: Effect.Effect<void> = Effect.void): Effect.Effect<Subject> =>
   Effect.map(Clock.Clock, (clock) => {
     let circuits = ReferenceStore.empty
@@ -29,45 +26,46 @@ export const subjectOf = (verbs: Verbs, between: Effect.Effect<void> = Effect.vo
       sleep: TestClock.adjust,
       forget: (key) => Effect.sync(() => (circuits = new Map([...circuits].filter(([known]) => known !== key)))),
       store: {
-        read: (asked) => Effect.sync(() => verbs.read(circuits, asked, clock.currentTimeMillisUnsafe())),
-        lease: (asked) => write((circuits, now) => verbs.lease(circuits, asked, now)),
-        record: (given) => write((circuits, now) => verbs.record(circuits, given, now)),
-        transition: (wish) => write((circuits, now) => verbs.transition(circuits, wish, now)),
+        read: (request) => Effect.sync(() => verbs.read(circuits, request, clock.currentTimeMillisUnsafe())),
+        lease: (request) => write((circuits, now) => verbs.lease(circuits, request, now)),
+        record: (request) => write((circuits, now) => verbs.record(circuits, request, now)),
+        transition: (request) => write((circuits, now) => verbs.transition(circuits, request, now)),
         list: (page) => Effect.sync(() => verbs.list(circuits, page, clock.currentTimeMillisUnsafe()))
       }
     }
   })
 
-/** The reference, with some verbs done differently. */
+/** The reference, with some verbs replaced. */
 export const around = (change: (store: Service) => Partial<Service>): Effect.Effect<Subject> =>
   Effect.map(subjectOf(ReferenceStore), (subject) => ({
     ...subject,
     store: { ...subject.store, ...change(subject.store) }
   }))
 
-/** The reference, where different keys are taken for one. */
+/** The reference, with changed keys. */
 export const withKeys = (change: (key: string) => string): Effect.Effect<Subject> =>
   around(({ lease, read, record, transition }) => ({
-    read: (asked) => read({ ...asked, key: change(asked.key) }),
-    lease: (asked) => lease({ ...asked, key: change(asked.key) }),
-    record: (given) => record({ ...given, key: change(given.key) }),
-    transition: (wish) => transition({ ...wish, key: change(wish.key) })
+    read: (request) => read({ ...request, key: change(request.key) }),
+    lease: (request) => lease({ ...request, key: change(request.key) }),
+    record: (request) => record({ ...request, key: change(request.key) }),
+    transition: (request) => transition({ ...request, key: change(request.key) })
   }))
 
-/** What is wrong, in a line of the reference. */
+/** A change of a line of the reference. */
 export interface Mutant {
+  /** The mistake, as a clause. */
   readonly wrong: string
   readonly line: string
   readonly becomes: string
-  /** The check that must find it. */
+  /** The name of the check that has to fail. */
   readonly caughtBy: string
-  /** The commands that `compare` draws do not come so far. */
+  /** Whether the commands that `compare` draws do not reveal it. */
   readonly isRare?: boolean
 }
 
 const root = fileURLToPath(new URL("../../../..", import.meta.url))
 
-/** The verbs of each, from a copy of the reference's source with that line changed. */
+/** Loads the verbs from copies of the reference's source, each with one line changed. */
 export const load = async (mutants: ReadonlyArray<Mutant>): Promise<ReadonlyMap<Mutant, Verbs>> => {
   const source = readFileSync(join(root, "packages/testing/src/ReferenceStore.ts"), "utf8")
   mkdirSync(join(root, "build"), { recursive: true })
@@ -87,6 +85,6 @@ export const load = async (mutants: ReadonlyArray<Mutant>): Promise<ReadonlyMap<
 
 const mutated = (source: string, { becomes, line, wrong }: Mutant): string => {
   const parts = source.split(line)
-  if (parts.length !== 2) throw new Error(`${wrong}: its line stands ${parts.length - 1} times in the reference`)
+  if (parts.length !== 2) throw new Error(`${wrong}: its line occurs ${parts.length - 1} times in the reference`)
   return parts.join(becomes)
 }

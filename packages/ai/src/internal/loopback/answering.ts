@@ -3,10 +3,10 @@ import * as Schema from "effect/Schema"
 import type * as LoopbackProvider from "../../testing/LoopbackProvider.ts"
 import * as Script from "../../testing/Script.ts"
 import type * as Turn from "../../testing/Turn.ts"
-import * as Hash from "../hash.ts"
+import * as Hash from "../kit/hash.ts"
 import { type Attempts, stated } from "./attempts.ts"
 import * as Conversation from "./conversation.ts"
-import { type Asked, type Dialect, type Head, malformed } from "./dialect.ts"
+import { type ChatRequest, type Dialect, type Head, malformed } from "./dialect.ts"
 import * as Embeddings from "./embeddings.ts"
 import type { Exchange } from "./exchange.ts"
 import type { Limits } from "./limits.ts"
@@ -16,7 +16,7 @@ import * as Refusals from "./refusals.ts"
 import * as Speech from "./speech.ts"
 import { pause, type Turns } from "./turns.ts"
 
-/** What requests are answered with. */
+/** What answering a request needs: the options and the state of the provider. */
 export interface Answering<R> {
   readonly script: Script.Script
   readonly turns: Turns
@@ -27,11 +27,11 @@ export interface Answering<R> {
   readonly attempts: Attempts
   readonly outages: Outages
   readonly limits: Limits
-  /** When it began, on the clock that never goes back. */
+  /** When the provider began or was cleared, in milliseconds of the monotonic clock. */
   readonly began: () => number
 }
 
-/** Answers a request for an answer of a model, in its own format, or refuses it. */
+/** Answers a chat request in its own format, or refuses it. */
 export const complete = <R>(
   answering: Answering<R>,
   exchange: Exchange,
@@ -43,11 +43,11 @@ export const complete = <R>(
   const read = dialect.read(body, headers)
   if (read._tag === "Failure") return refuse(exchange, 400, read.failure)
 
-  const asked = read.success
-  const { conversation } = asked
+  const chat = read.success
+  const { conversation } = chat
   entry.model = conversation.model
   entry.digest = conversation.digest
-  entry.stream = asked.stream
+  entry.stream = chat.stream
   if (answering.keepPrompts) entry.prompt = conversation.prompt
   if (answering.models !== undefined && !answering.models.includes(conversation.model)) {
     return send(exchange, entry, { _tag: "Refusal", why: "model" })
@@ -55,14 +55,14 @@ export const complete = <R>(
 
   entry.attempt = answering.attempts.next(conversation.digest, stated(headers))
   const inputTokens = Conversation.countTokens(conversation.messages)
-  return turnedAway(answering, exchange, entry, inputTokens) ??
+  return outageOrLimit(answering, exchange, entry, inputTokens) ??
     Effect.ensuring(
-      play(answering, exchange, entry, dialect, asked, inputTokens),
+      playTurn(answering, exchange, entry, dialect, chat, inputTokens),
       Effect.sync(() => answering.limits.leave(entry.outputTokens, exchange.now().monotonic))
     )
 }
 
-/** Answers a request for embeddings. Outages and limits are met, turns and scripts are not. */
+/** Answers a request for embeddings. Outages and limits apply; turns and scripts do not. */
 export const embed = <R>(
   answering: Answering<R>,
   exchange: Exchange,
@@ -71,7 +71,7 @@ export const embed = <R>(
 ): Effect.Effect<void> => {
   const read = decodeEmbeddings(body)
   if (read._tag === "Failure") {
-    return refuse(exchange, 400, { type: "invalid_request_error", message: "no request for embeddings" })
+    return refuse(exchange, 400, { type: "invalid_request_error", message: "not a request for embeddings" })
   }
   const { input, model } = read.success
   const inputs: ReadonlyArray<string> = typeof input === "string" ? [input] : input
@@ -83,7 +83,7 @@ export const embed = <R>(
   }
   entry.attempt = answering.attempts.next(entry.digest, stated(exchange.request.headers))
   const inputTokens = inputs.reduce((sum, text) => sum + Conversation.tokens(text).length, 0)
-  return turnedAway(answering, exchange, entry, inputTokens) ?? Effect.sync(() => {
+  return outageOrLimit(answering, exchange, entry, inputTokens) ?? Effect.sync(() => {
     entry.inputTokens = inputTokens
     exchange.send(200, Embeddings.answer(read.success, inputTokens), "complete")
     answering.limits.leave(0, exchange.now().monotonic)
@@ -92,11 +92,11 @@ export const embed = <R>(
 
 const decodeEmbeddings = Schema.decodeUnknownResult(Embeddings.Request)
 
-const refuse = (exchange: Exchange, status: number, trouble: Refusals.Trouble): Effect.Effect<void> =>
-  Effect.sync(() => exchange.refuse(status, trouble))
+const refuse = (exchange: Exchange, status: number, details: Refusals.ErrorDetails): Effect.Effect<void> =>
+  Effect.sync(() => exchange.refuse(status, details))
 
-/** What an outage or a limit does to a request, unless they let it in. */
-const turnedAway = <R>(
+/** Refuses a request because of an outage or a limit. `undefined` if neither applies. */
+const outageOrLimit = <R>(
   { limits, outages }: Answering<R>,
   exchange: Exchange,
   entry: Draft,
@@ -120,7 +120,7 @@ const retryAfter = (seconds: number | undefined) => seconds === undefined ? {} :
 const reset = (exchange: Exchange, ending: "reset" | "hang"): Effect.Effect<void> =>
   Effect.sync(() => exchange.reset(ending))
 
-/** Sends a whole response that is no answer. */
+/** Sends a whole response without an answer. */
 const send = (
   exchange: Exchange,
   entry: Draft,
@@ -132,45 +132,45 @@ const send = (
     exchange.send(status, body, status < 300 ? "complete" : "refused", headers)
   })
 
-/** What a turn says, or else the script, or else that there is a good answer. */
-const play = <R>(
+/** Plays the request's turn. Without one it plays the script. */
+const playTurn = <R>(
   answering: Answering<R>,
   exchange: Exchange,
   entry: Draft,
   dialect: Dialect,
-  asked: Asked,
+  chat: ChatRequest,
   inputTokens: number
 ): Effect.Effect<void, never, R> => {
   const { attempt, model, n } = entry
-  const { prompt } = asked.conversation
+  const { prompt } = chat.conversation
   const at = entry.received.monotonic - answering.began()
-  const turn = answering.turns.next({ n, attempt, prompt, model, wire: dialect.wire, stream: asked.stream, at })
+  const turn = answering.turns.next({ n, attempt, prompt, model, wire: dialect.wire, stream: chat.stream, at })
   if (turn !== undefined) entry.turn = turn._tag
-  const stage: Stage<R> = { answering, exchange, entry, dialect, asked, inputTokens }
+  const context: RequestContext<R> = { answering, exchange, entry, dialect, chat, inputTokens }
   return turn === undefined
-    ? scripted(stage)
-    : Effect.andThen(pause(turn.delayMillis), Effect.suspend(() => perform(stage, turn)))
+    ? playScript(context)
+    : Effect.andThen(pause(turn.delayMillis), Effect.suspend(() => perform(context, turn)))
 }
 
-/** One request, let in and about to be answered. */
-interface Stage<R> {
+/** One request that no outage or limit has refused. */
+interface RequestContext<R> {
   readonly answering: Answering<R>
   readonly exchange: Exchange
   readonly entry: Draft
   readonly dialect: Dialect
-  readonly asked: Asked
+  readonly chat: ChatRequest
   readonly inputTokens: number
 }
 
-const perform = <R>(stage: Stage<R>, turn: Turn.Turn): Effect.Effect<void, never, R> => {
-  const { answering, entry, exchange } = stage
+const perform = <R>(context: RequestContext<R>, turn: Turn.Turn): Effect.Effect<void, never, R> => {
+  const { answering, entry, exchange } = context
   switch (turn._tag) {
     case "Hang":
       return Effect.suspend(() => {
         if (!turn.headers) return Effect.never
-        begin(stage)
+        begin(context)
         exchange.flush()
-        return silence(stage, turn.pingMillis)
+        return silence(context, turn.pingMillis)
       })
     case "Status":
     case "Refusal":
@@ -179,13 +179,16 @@ const perform = <R>(stage: Stage<R>, turn: Turn.Turn): Effect.Effect<void, never
       if (turn.afterTokens === undefined) return reset(exchange, "reset")
   }
   return turn.content === undefined
-    ? withAnswer(stage, ({ finish, text, usage }) => speak(stage, { finish, usage, ...turn }, text, answering.pace))
-    : speak(stage, turn, "", answering.pace)
+    ? withAnswer(
+      context,
+      ({ finish, text, usage }) => sendAnswer(context, { finish, usage, ...turn }, text, answering.pace)
+    )
+    : sendAnswer(context, turn, "", answering.pace)
 }
 
-/** What the script does to a request. */
-const scripted = <R>(stage: Stage<R>): Effect.Effect<void, never, R> => {
-  const { answering: { pace, script }, entry, exchange } = stage
+/** Plays the script's fault of the request. Without one it sends a complete answer. */
+const playScript = <R>(context: RequestContext<R>): Effect.Effect<void, never, R> => {
+  const { answering: { pace, script }, entry, exchange } = context
   const fault = Script.fault(script, entry.digest, entry.attempt)
   if (fault !== undefined) entry.fault = fault
   switch (fault) {
@@ -199,16 +202,16 @@ const scripted = <R>(stage: Stage<R>): Effect.Effect<void, never, R> => {
       return Effect.andThen(pause(script.hangMillis), reset(exchange, "hang"))
   }
   const late = fault === "slowStart" ? script.slowStartMillis : 0
-  return withAnswer(stage, ({ finish, text, tokens, usage }) => {
-    const turn: Speech.Spoken = fault === "cut"
+  return withAnswer(context, ({ finish, text, tokens, usage }) => {
+    const turn: Speech.AnswerTurn = fault === "cut"
       ? { _tag: "Cut", finish, usage, afterTokens: Script.cutAfter(script, entry.digest, entry.attempt, tokens) }
       : { _tag: "Answer", finish, usage, done: true }
-    return speak(stage, turn, text, { ...pace, firstTokenMillis: pace.firstTokenMillis + late })
+    return sendAnswer(context, turn, text, { ...pace, firstTokenMillis: pace.firstTokenMillis + late })
   })
 }
 
-/** An answer that was asked for where no turn says what to say. */
-interface Given {
+/** An answer of the `answer` option, for a turn without content and for the script. */
+interface Generated {
   readonly text: string
   readonly tokens: number
   readonly finish: "stop" | "length"
@@ -216,10 +219,10 @@ interface Given {
 }
 
 const withAnswer = Effect.fnUntraced(function*<R>(
-  { answering, asked, exchange, inputTokens }: Stage<R>,
-  then: (given: Given) => Effect.Effect<void>
+  { answering, chat, exchange, inputTokens }: RequestContext<R>,
+  then: (given: Generated) => Effect.Effect<void>
 ) {
-  const { messages, model, prompt } = asked.conversation
+  const { messages, model, prompt } = chat.conversation
   const answered = yield* Effect.result(answering.answer({ prompt, model, messages }))
   if (answered._tag === "Failure") {
     const { message, status } = answered.failure
@@ -227,8 +230,8 @@ const withAnswer = Effect.fnUntraced(function*<R>(
   }
   const { text } = answered.success
   const whole = Conversation.tokens(text)
-  const tokens = whole.slice(0, Math.max(0, asked.maxTokens))
-  // What the answerer says of the whole, shared out over the tokens that are sent.
+  const tokens = whole.slice(0, Math.max(0, chat.maxTokens))
+  // The answerer's token count is for the whole answer. It is distributed over the tokens that are sent.
   const perToken = answered.success.outputTokens === undefined
     ? 1
     : answered.success.outputTokens / Math.max(1, whole.length)
@@ -243,28 +246,28 @@ const withAnswer = Effect.fnUntraced(function*<R>(
   })
 })
 
-// ---------- an answer, or as much of it as is sent
+// ---------- sending an answer, or a part of it
 
-const speak = <R>(
-  stage: Stage<R>,
-  turn: Speech.Spoken,
-  otherwise: string,
+const sendAnswer = <R>(
+  context: RequestContext<R>,
+  turn: Speech.AnswerTurn,
+  defaultText: string,
   pace: Speech.Pace
 ): Effect.Effect<void> => {
-  const { asked, dialect, entry, inputTokens } = stage
+  const { chat, dialect, entry, inputTokens } = context
   const id = dialect.wire === "openai" ? "call_" : "toolu_"
-  const speech = Speech.fromTurn(turn, otherwise, inputTokens, pace, (n) => `${id}loopback_${entry.n}_${n}`)
+  const speech = Speech.fromTurn(turn, defaultText, inputTokens, pace, (n) => `${id}loopback_${entry.n}_${n}`)
   const head: Head = {
     n: entry.n,
     model: entry.model,
     created: Math.floor(entry.received.epoch / 1000),
-    withUsage: asked.withUsage
+    withUsage: chat.withUsage
   }
   return Effect.andThen(
     pause(speech.pace.firstTokenMillis),
     Effect.suspend(() => {
       entry.inputTokens = speech.billed.input
-      return asked.stream ? streamed(stage, turn, speech, head) : inOnePiece(stage, turn, speech, head)
+      return chat.stream ? streamed(context, turn, speech, head) : inOnePiece(context, turn, speech, head)
     })
   )
 }
@@ -275,30 +278,30 @@ const bill = (entry: Draft, { billed, length }: Speech.Speech, upTo: number): vo
 
 const digestOf = ({ blocks }: Speech.Speech): string => Hash.digest(blocks.map(({ text }) => text).join(""))
 
-const begin = <R>({ asked, dialect, entry, exchange }: Stage<R>): void =>
+const begin = <R>({ chat, dialect, entry, exchange }: RequestContext<R>): void =>
   exchange.head(200, {
-    "content-type": asked.stream ? "text/event-stream; charset=utf-8" : "application/json",
-    ...(asked.stream ? { "cache-control": "no-cache" } : {}),
+    "content-type": chat.stream ? "text/event-stream; charset=utf-8" : "application/json",
+    ...(chat.stream ? { "cache-control": "no-cache" } : {}),
     [dialect.requestId]: `req-loopback-${entry.n}`
   })
 
-/** Nothing but signs of life, until the client has had enough. */
-const silence = <R>({ asked, dialect, exchange }: Stage<R>, pingMillis: number | undefined): Effect.Effect<never> =>
-  pingMillis === undefined || !asked.stream
+/** Sends nothing but pings until the client closes the connection. */
+const silence = <R>(
+  { chat, dialect, exchange }: RequestContext<R>,
+  pingMillis: number | undefined
+): Effect.Effect<never> =>
+  pingMillis === undefined || !chat.stream
     ? Effect.never
     : Effect.forever(Effect.andThen(Effect.sleep(pingMillis), Effect.suspend(() => exchange.write(dialect.ping))))
 
-/**
- * How long a reset waits for what was sent before it: a client that hears of both at once may throw away what it has not read
- * yet.
- */
-const settleMillis = 20
+/** How long a reset waits after the last write. A client that sees both at once may discard what it has not read. */
+const resetDelayMillis = 20
 
 const streamed = Effect.fnUntraced(
-  function*<R>(stage: Stage<R>, turn: Speech.Spoken, speech: Speech.Speech, head: Head) {
-    const { dialect, entry, exchange } = stage
+  function*<R>(context: RequestContext<R>, turn: Speech.AnswerTurn, speech: Speech.Speech, head: Head) {
+    const { dialect, entry, exchange } = context
     const writer = dialect.writer(head, speech)
-    begin(stage)
+    begin(context)
     let ready = writer.start()
     for (const step of Speech.steps(turn, speech)) {
       switch (step._tag) {
@@ -321,7 +324,7 @@ const streamed = Effect.fnUntraced(
           return exchange.finish("cut")
         case "Silence":
           yield* exchange.write(ready)
-          return yield* silence(stage, step.pingMillis)
+          return yield* silence(context, step.pingMillis)
         case "Ping":
           ready += dialect.ping
           break
@@ -330,7 +333,7 @@ const streamed = Effect.fnUntraced(
           return exchange.finish("cut")
         case "Reset":
           yield* exchange.write(ready)
-          yield* pause(settleMillis)
+          yield* pause(resetDelayMillis)
           return exchange.reset("reset")
         case "End":
           bill(entry, speech, speech.length)
@@ -343,12 +346,12 @@ const streamed = Effect.fnUntraced(
 )
 
 const inOnePiece = Effect.fnUntraced(function*<R>(
-  stage: Stage<R>,
-  turn: Speech.Spoken,
+  context: RequestContext<R>,
+  turn: Speech.AnswerTurn,
   speech: Speech.Speech,
   head: Head
 ) {
-  const { dialect, entry, exchange } = stage
+  const { dialect, entry, exchange } = context
   const tokens = Speech.produced(turn, speech)
   yield* pause(speech.pace.tokenMillis * tokens + (turn._tag === "Stall" ? turn.forMillis ?? 0 : 0))
   bill(entry, speech, tokens)
@@ -363,13 +366,13 @@ const inOnePiece = Effect.fnUntraced(function*<R>(
     case "Error":
       return exchange.send(200, Refusals.body(dialect.wire, turn), "cut", id)
     case "Reset":
-      begin(stage)
+      begin(context)
       yield* exchange.write(half)
-      yield* pause(settleMillis)
+      yield* pause(resetDelayMillis)
       return exchange.reset("reset")
     case "Stall":
       if (turn.forMillis !== undefined) break
-      begin(stage)
+      begin(context)
       yield* exchange.write(half)
       return yield* Effect.never
   }

@@ -6,7 +6,7 @@ import type { Dialect, Head, Writer } from "./dialect.ts"
 import * as Refusals from "./refusals.ts"
 import type { Block, Counts } from "./speech.ts"
 
-// Anthropic's messages, as a provider writes them.
+// The provider's side of Anthropic's messages API.
 
 const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
 
@@ -25,11 +25,11 @@ const decode = Schema.decodeUnknownResult(Request)
 
 const isToolResult = Schema.is(Schema.Struct({ type: Schema.Literal("tool_result") }))
 
-/** A message of nothing but tools' results is the user's in this format and the tools' in truth. */
+/** The format has no role for tools: their results come as a message of the user. */
 const roleOf = ({ content, role }: { readonly role: string; readonly content: string | ReadonlyArray<unknown> }) =>
   typeof content !== "string" && content.length > 0 && content.every((block) => isToolResult(block)) ? "tool" : role
 
-const invalid = (message: string): Refusals.Trouble => ({ type: "invalid_request_error", message })
+const invalid = (message: string): Refusals.ErrorDetails => ({ type: "invalid_request_error", message })
 
 const stopReasons: { readonly [Finish in Turn.Finish]: string | null } = {
   stop: "end_turn",
@@ -108,11 +108,14 @@ export const dialect: Dialect = {
     return Result.map(
       Result.mapError(decode(body), ({ message }) => invalid(message)),
       (request) => {
-        const said = request.messages.map((message) => ({ role: roleOf(message), content: message.content }))
-        const { system } = request
-        const all = system === undefined || system === null ? said : [{ role: "system", content: system }, ...said]
+        const { model, system } = request
+        const messages = request.messages.map((message) => ({ role: roleOf(message), content: message.content }))
+        const hasSystem = system !== undefined && system !== null
         return {
-          conversation: Conversation.fromMessages(request.model, all),
+          conversation: Conversation.fromMessages(
+            model,
+            hasSystem ? [{ role: "system", content: system }, ...messages] : messages
+          ),
           stream: request.stream === true,
           withUsage: true,
           maxTokens: request.max_tokens
@@ -153,7 +156,7 @@ export const dialect: Dialect = {
         if (isNew) open = { index, block }
         return before + event("content_block_delta", { index, delta: deltaOf(block, text) })
       },
-      error: (trouble) => `event: error\ndata: ${Refusals.body("anthropic", trouble)}\n\n`,
+      error: (details) => `event: error\ndata: ${Refusals.body("anthropic", details)}\n\n`,
       end: (finish, done) =>
         close() +
         (finish === "none" && reported === undefined ? "" : event("message_delta", {
@@ -165,7 +168,6 @@ export const dialect: Dialect = {
   }
 }
 
-/** The list of models. */
 export const models = (names: ReadonlyArray<string>) => ({
   data: names.map((id) => ({ type: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z" })),
   has_more: false,

@@ -1,16 +1,16 @@
 import type { IncomingHttpHeaders } from "node:http"
 
-/** How many prompts are remembered. Beyond it the oldest are forgotten and would begin anew at attempt 1. */
+/** How many prompts are counted. Beyond it the least recent are evicted, and start again at attempt 1. */
 const capacity = 100_000
 
-/** Tells which attempt at its prompt a request is. */
+/** Counts the attempts at each prompt. */
 export class Attempts {
   private readonly seen = new Map<string, number>()
 
-  /** `stated` is what the client says itself, which wins. */
+  /** Returns the attempt of a request. `stated`: the number that the client sent, which takes precedence. */
   next(digest: string, stated: number | undefined): number {
     const before = this.seen.get(digest) ?? 0
-    // Inserted anew, so that the map's order is that of their last use.
+    // Inserted again, so that the map is in the order of last use.
     this.seen.delete(digest)
     this.seen.set(digest, before + 1)
     if (this.seen.size > capacity) {
@@ -27,7 +27,7 @@ export class Attempts {
   }
 }
 
-/** Which attempt a client says that its request is: the official SDKs count retries, we count attempts. */
+/** The attempt number that a client sent. The official SDKs send the number of retries, Sluice that of attempts. */
 export const stated = (headers: IncomingHttpHeaders): number | undefined => {
   const retries = read(headers["x-stainless-retry-count"], 0)
   return retries === undefined ? read(headers["x-sluice-attempt"], 1) : retries + 1

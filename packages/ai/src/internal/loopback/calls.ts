@@ -10,16 +10,16 @@ import type * as Scripted from "./scripted.ts"
 import type { Pace } from "./speech.ts"
 import { Turns } from "./turns.ts"
 
-/** What a scripted model is, with every default filled in. */
+/** The options of a scripted model, with all defaults. */
 export interface Settings {
   readonly turns: Turn.Turns | undefined
   readonly pace: Pace
   readonly streamErrors: "parts" | "failures"
-  /** What is said where a turn says nothing. */
+  /** The text of a turn without content. */
   readonly say: (prompt: string) => string
 }
 
-/** The calls of a scripted model: begins them, and keeps its journal. */
+/** Starts the calls of a scripted model, and keeps its journal. */
 export class Calls {
   private readonly settings: Settings
   private readonly clock: Clock.Clock
@@ -51,8 +51,8 @@ export class Calls {
     this.turns.clear()
   })
 
-  /** Begins a call of the running fiber. */
-  begin(method: ScriptedModel.Call["method"], conversation: () => Conversation): Effect.Effect<Scripted.Performance> {
+  /** Starts a call of the current fiber. */
+  begin(method: ScriptedModel.Call["method"], conversation: () => Conversation): Effect.Effect<Scripted.Run> {
     return Effect.withFiber((fiber) =>
       Effect.sync(() =>
         this.add(
@@ -70,7 +70,7 @@ export class Calls {
     { digest, messages, model, prompt }: Conversation,
     stated: number | undefined,
     idempotencyKey: string | undefined
-  ): Scripted.Performance {
+  ): Scripted.Run {
     const { streamErrors, pace, say } = this.settings
     const n = ++this.count
     const attempt = this.attempts.next(digest, stated)
@@ -96,7 +96,7 @@ export class Calls {
     return {
       call,
       turn: turn ?? Turn.answer(),
-      otherwise: say(prompt),
+      defaultText: say(prompt),
       inputTokens: countTokens(messages),
       pace,
       streamErrors,

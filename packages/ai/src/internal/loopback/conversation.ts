@@ -1,6 +1,6 @@
 import type * as Prompt from "effect/ai/Prompt"
 import * as Schema from "effect/Schema"
-import { digest } from "../hash.ts"
+import { digest } from "../kit/hash.ts"
 
 export interface Message {
   readonly role: string
@@ -12,7 +12,7 @@ export interface Conversation {
   readonly messages: ReadonlyArray<Message>
   /** The text of the last message of the user. */
   readonly prompt: string
-  /** Stands for all messages, however their client wrote them: a text as such or as a list of one. */
+  /** Identifies all messages, whether the client sent a text as a string or as a list of one. */
   readonly digest: string
 }
 
@@ -23,7 +23,7 @@ export const fromMessages = (
   messages: ReadonlyArray<{ readonly role: string; readonly content?: unknown }>
 ): Conversation => make(model, messages.map(({ content, role }) => ({ role, content: textOf(content) })))
 
-/** The same of a prompt that never becomes a request. */
+/** The conversation of a prompt that is not sent as a request. */
 export const fromPrompt = (prompt: Prompt.Prompt, model: string): Conversation => fromMessages(model, prompt.content)
 
 const make = (model: string, messages: ReadonlyArray<Message>): Conversation => ({
@@ -38,12 +38,11 @@ const textOf = (content: unknown): string => {
   return Array.isArray(content) ? content.filter(isText).map(({ text }) => text).join("") : ""
 }
 
-// A word with the space before it, or the space at the end. Long words are several tokens, as with any model.
+// A word with the space before it, or the space at the end. A long word is several tokens.
 const token = /\s*\S{1,16}|\s+/gu
 
-/** A text in pieces of the size of a token. Put together they are the text. */
+/** Splits a text into tokens. Joined they are the text again. */
 export const tokens = (text: string): ReadonlyArray<string> => text.match(token) ?? []
 
-/** How many tokens all messages have. */
 export const countTokens = (messages: ReadonlyArray<Message>): number =>
   messages.reduce((sum, { content }) => sum + tokens(content).length, 0)

@@ -1,12 +1,10 @@
 import * as Schema from "effect/Schema"
-import { digestBytes } from "../hash.ts"
+import { digestBytes } from "../kit/hash.ts"
 
 const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
 
-/** How many numbers a vector has that nobody asked more or fewer of. */
 export const defaultDimensions = 16
 
-/** What is read of a request for embeddings. */
 export const Request = Schema.fromJsonString(Schema.Struct({
   model: Schema.String,
   input: Schema.Union([Schema.String, Schema.NonEmptyArray(Schema.String)]),
@@ -17,8 +15,7 @@ export const Request = Schema.fromJsonString(Schema.Struct({
 export type Request = typeof Request.Type
 
 /**
- * The vector of a text, of length 1: the same text has the same one everywhere, and texts that share words are closer to each
- * other than texts that share none.
+ * The vector of a text, of length 1. It depends on the text alone, and texts that share words are closer to each other.
  */
 export const vector = (text: string, dimensions: number = defaultDimensions): ReadonlyArray<number> => {
   const sum = Array.from({ length: dimensions }, () => 0)
@@ -40,7 +37,6 @@ const base64 = (vector: ReadonlyArray<number>): string => {
   return Buffer.from(bytes.buffer).toString("base64")
 }
 
-/** The answer to a request. */
 export const answer = ({ dimensions, encoding_format, input, model }: Request, inputTokens: number) => ({
   object: "list",
   data: (typeof input === "string" ? [input] : input).map((text, index) => {

@@ -6,16 +6,15 @@ import * as Refusals from "./refusals.ts"
 
 const maxRequestBytes = 16 * 2 ** 20
 
-/** One request and its answer, written down as it goes. */
+/** One request and its response, with its entry in the journal. */
 export class Exchange {
   readonly request: IncomingMessage
   private readonly response: ServerResponse
   private readonly recorder: Recorder
-  /** Its journal entry, if it is of those that are written down. */
+  /** Absent for a request that the journal does not record. */
   readonly entry: Draft | undefined
-  /** The format in which it is answered. */
   readonly wire: Refusals.Wire
-  /** Headers that every answer to it has. */
+  /** Headers of the response, whatever its status. */
   always: { readonly [name: string]: string } = {}
 
   constructor(
@@ -36,7 +35,7 @@ export class Exchange {
     return this.recorder.now()
   }
 
-  /** The body, or `undefined` if it is larger than 16 MiB or its client went away. */
+  /** The body of the request. `undefined` if it is larger than 16 MiB, or the connection was lost. */
   readonly body: Effect.Effect<string | undefined> = Effect.callback((resume) => {
     const chunks: Array<Buffer> = []
     let size = 0
@@ -55,7 +54,6 @@ export class Exchange {
     request.on("data", onData).on("end", onEnd).on("error", onError)
   })
 
-  /** Sends a whole answer. */
   send(
     status: number,
     body: unknown,
@@ -66,7 +64,7 @@ export class Exchange {
     this.head(status, {
       "content-type": "application/json",
       "content-length": String(Buffer.byteLength(text)),
-      // What nobody has read of a request must not be taken for the next one.
+      // The unread rest of a request must not be taken for the next one.
       ...(this.request.complete ? {} : { connection: "close" }),
       ...headers
     })
@@ -74,17 +72,15 @@ export class Exchange {
     this.response.end(text)
   }
 
-  /** Sends an error in the format that was asked. */
-  refuse(status: number, trouble: Refusals.Trouble): void {
-    this.send(status, Refusals.body(this.wire, trouble), "refused")
+  refuse(status: number, details: Refusals.ErrorDetails): void {
+    this.send(status, Refusals.body(this.wire, details), "refused")
   }
 
-  /** Sends what was begun, if it is not under way with a first piece. */
+  /** Sends the headers without waiting for the first piece. */
   flush(): void {
     this.response.flushHeaders()
   }
 
-  /** Begins an answer that comes in pieces. */
   head(status: number, headers: { readonly [name: string]: string }): void {
     this.response.writeHead(status, { ...headers, ...this.always })
     if (this.entry === undefined) return
@@ -92,7 +88,7 @@ export class Exchange {
     this.entry.firstByte = this.recorder.now()
   }
 
-  /** Sends a piece of an answer, and waits if the client does not keep up. */
+  /** Sends a piece of a response. Waits if the client does not keep up. */
   write(text: string): Effect.Effect<void> {
     return Effect.callback((resume) => {
       if (this.response.write(text)) return resume(Effect.void)
@@ -102,25 +98,24 @@ export class Exchange {
     })
   }
 
-  /** Ends an answer that was sent in pieces. */
+  /** Ends a response that was sent in pieces. */
   finish(ending: Journal.Entry["ending"]): void {
-    // Written down first: the client may come back before this process hears that the last byte is gone.
+    // Recorded first: the client can send its next request before this process knows that the last byte was sent.
     this.end(ending)
     this.response.end()
   }
 
-  /** Resets the connection. */
   reset(ending: Journal.Entry["ending"]): void {
     this.end(ending)
     this.request.socket.resetAndDestroy()
   }
 
-  /** The connection was closed; if nothing had ended the request, the client did. */
+  /** Call it when the connection was closed. If the request has no ending yet, the client closed it. */
   closed(): void {
     this.end("clientClosed")
   }
 
-  /** Something failed that should not: whatever was not sent is not sent. */
+  /** Ends the response after a defect: with status 500, or with a reset if it has begun. */
   fail(): void {
     if (this.response.headersSent) this.reset("reset")
     else this.refuse(500, { type: Refusals.typeOf(this.wire, 500), message: "the loopback provider failed" })

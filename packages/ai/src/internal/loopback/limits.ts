@@ -1,14 +1,13 @@
 import * as DateTime from "effect/DateTime"
 import type { Wire } from "./refusals.ts"
 
-/** What a provider allows, with what is left out not limited. */
+/** Limits of a provider. `undefined`: not limited. */
 export interface Rules {
   readonly requestsPerMinute: number | undefined
   readonly tokensPerMinute: number | undefined
   readonly concurrent: number | undefined
 }
 
-/** A request that is one too many. */
 export interface Limited {
   readonly limit: "requests" | "tokens" | "concurrent"
   readonly retryAfterMillis: number
@@ -16,7 +15,7 @@ export interface Limited {
 
 const minute = 60_000
 
-/** A bucket that holds a minute's worth and fills up steadily. It may be overdrawn, by an answer longer than foreseen. */
+/** A token bucket for one minute. A long answer can overdraw it. */
 class Bucket {
   readonly capacity: number
   private level: number
@@ -28,7 +27,7 @@ class Bucket {
     this.at = now
   }
 
-  /** Millis until so much is in it. What is more than it can hold has to wait until it is full. */
+  /** Milliseconds until it holds this amount. More than its capacity waits until it is full. */
   waitFor(amount: number, now: number): number {
     return this.timeFor(Math.min(amount, this.capacity) - this.refilled(now))
   }
@@ -52,12 +51,11 @@ class Bucket {
   }
 
   private timeFor(amount: number): number {
-    // Rounding errors of a millionth are no reason to wait.
+    // A rounding error of a millionth must not cause a wait.
     return amount <= 1e-6 ? 0 : Math.ceil(amount * minute / this.capacity)
   }
 }
 
-/** Limits of the rate, enforced. */
 export class Limits {
   private readonly rules: Rules
   private requests: Bucket | undefined
@@ -75,10 +73,10 @@ export class Limits {
     this.tokens = tokensPerMinute === undefined ? undefined : new Bucket(tokensPerMinute, now)
   }
 
-  /** Lets a request with so many tokens in, or says why not. Who is let in has to leave. */
+  /** Admits a request, or returns why it is refused. Pair an admitted one with `leave`. */
   enter(inputTokens: number, now: number): Limited | undefined {
     const { concurrent } = this.rules
-    // Nobody knows when a place becomes free: a second is what providers say.
+    // It is not known when a request will end. Providers send one second.
     if (concurrent !== undefined && this.running >= concurrent) return { limit: "concurrent", retryAfterMillis: 1000 }
     const requests = this.requests?.waitFor(1, now) ?? 0
     if (requests > 0) return { limit: "requests", retryAfterMillis: requests }
@@ -95,7 +93,7 @@ export class Limits {
     this.running--
   }
 
-  /** What is left, as each format says it. */
+  /** The headers with which each format reports its limits. */
   headers(
     wire: Wire,
     now: { readonly monotonic: number; readonly epoch: number }

@@ -6,7 +6,7 @@ import { type Dialect, type Head, textOf, toolCallsOf, type Writer } from "./dia
 import * as Refusals from "./refusals.ts"
 import type { Block, Counts } from "./speech.ts"
 
-// Chat completions, as a provider writes them.
+// The provider's side of chat completions.
 
 const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
 
@@ -52,7 +52,7 @@ const common = (object: string, { created, model, n }: Head) => ({
 
 export const dialect: Dialect = {
   wire: "openai",
-  // Not of OpenAI, but of the proxies in between: a comment, as the format of events has it.
+  // OpenAI sends none, but proxies do: a comment of the event format.
   ping: ": keep-alive\n\n",
   requestId: "x-request-id",
 
@@ -60,7 +60,7 @@ export const dialect: Dialect = {
     Result.map(
       Result.mapError(
         decode(body),
-        (): Refusals.Trouble => ({ type: "invalid_request_error", message: "no chat request" })
+        (): Refusals.ErrorDetails => ({ type: "invalid_request_error", message: "not a chat request" })
       ),
       (request) => ({
         conversation: Conversation.fromMessages(request.model, request.messages),
@@ -104,7 +104,7 @@ export const dialect: Dialect = {
         begun.add(at)
         return delta({ tool_calls: [{ index, ...toolCall(block, text) }] })
       },
-      error: (trouble) => `data: ${Refusals.body("openai", trouble)}\n\n`,
+      error: (details) => `data: ${Refusals.body("openai", details)}\n\n`,
       end: (finish, done) =>
         (finish === "none" ? "" : event([{ index: 0, delta: {}, finish_reason: finishReasons[finish] }])) +
         (head.withUsage && speech.reported !== undefined ? event([], { usage: usage(speech.reported) }) : "") +
@@ -113,7 +113,6 @@ export const dialect: Dialect = {
   }
 }
 
-/** The list of models. */
 export const models = (names: ReadonlyArray<string>) => ({
   object: "list",
   data: names.map((id) => ({ id, object: "model", created: 0, owned_by: "loopback" }))

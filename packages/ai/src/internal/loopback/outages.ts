@@ -1,6 +1,6 @@
 import type * as Script from "../../testing/Script.ts"
 
-type Turned = Pick<Script.Outage, "how" | "retryAfterSeconds">
+type Refusal = Pick<Script.Outage, "how" | "retryAfterSeconds">
 
 /** Decides whether the provider is down for a request. */
 export class Outages {
@@ -10,7 +10,7 @@ export class Outages {
   private firstAttempts = 0
   private phase: "before" | "during" | "after" = "before"
   private downSince = 0
-  private turnedAway = 0
+  private refused = 0
 
   constructor(outage: Script.Outage | undefined, now: number) {
     this.outage = outage
@@ -25,11 +25,11 @@ export class Outages {
     this.began = now
     this.firstAttempts = 0
     this.phase = "before"
-    this.turnedAway = 0
+    this.refused = 0
   }
 
-  /** How this request is turned away, or `undefined` if the provider is up. Counts the request. */
-  next(attempt: number, now: number): Turned | undefined {
+  /** Counts the request. Returns how it is refused, or `undefined` if the provider is up. */
+  next(attempt: number, now: number): Refusal | undefined {
     if (attempt === 1) this.firstAttempts++
     if (this.byHand) return { how: "unavailable" }
     const { outage } = this
@@ -45,11 +45,11 @@ export class Outages {
       this.downSince = now
     }
     if (this.phase !== "during") return false
-    if (this.turnedAway >= outage.requests || now - this.downSince >= outage.atMostMillis) {
+    if (this.refused >= outage.requests || now - this.downSince >= outage.atMostMillis) {
       this.phase = "after"
       return false
     }
-    this.turnedAway++
+    this.refused++
     return true
   }
 

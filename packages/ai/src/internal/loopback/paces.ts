@@ -4,7 +4,7 @@ import type { Pace } from "./speech.ts"
 
 const longest = 2 ** 31 - 1
 
-/** A pace with every default filled in: at once, one token per event. */
+/** Checks a pace, and adds the defaults: all tokens at once, one token in each event. */
 export const check = (checked: OptionsReader, pace: Turn.Pace | undefined): Pace => ({
   firstTokenMillis: checked.integer("pace.firstTokenMillis", pace?.firstTokenMillis ?? 0, 0, longest),
   tokenMillis: checked.integer("pace.tokenMillis", pace?.tokenMillis ?? 0, 0, longest),

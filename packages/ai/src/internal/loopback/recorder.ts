@@ -5,13 +5,14 @@ import type * as Journal from "../../testing/Journal.ts"
 /** An entry while its request runs. */
 export type Draft = Mutable<Journal.Entry>
 
-/** Keeps the journal: the last `capacity` requests, and how many before them were dropped. */
+/** Keeps the journal of the last `capacity` requests. */
 export class Recorder {
   private readonly clock: Clock.Clock
   private readonly capacity: number
   private drafts: Array<Draft> = []
   private count = 0
   private openNow = 0
+  /** How many older requests were dropped. */
   dropped = 0
 
   constructor(clock: Clock.Clock, capacity: number) {

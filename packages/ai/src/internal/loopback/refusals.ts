@@ -1,40 +1,38 @@
 import type * as Turn from "../../testing/Turn.ts"
 
-/** The formats that a loopback provider speaks. */
 export type Wire = "openai" | "anthropic"
 
-/** A whole response, and no answer. */
+/** A whole response without an answer. */
 export interface Response {
   readonly status: number
   readonly headers: { readonly [name: string]: string }
   readonly body: string
 }
 
-/** An error before it is written down: Anthropic's format has neither code nor param. */
-export interface Trouble {
+/** An error before it is encoded. Anthropic's format has no code and no param. */
+export interface ErrorDetails {
   readonly type: string
   readonly message: string
   readonly code?: string | number | null | undefined
   readonly param?: string | null | undefined
 }
 
-/** The body of an error. */
-export const body = (wire: Wire, { code, message, param, type }: Trouble, requestId?: string): string =>
+export const body = (wire: Wire, { code, message, param, type }: ErrorDetails, requestId?: string): string =>
   JSON.stringify(
     wire === "openai"
       ? { error: { message, type, param: param ?? null, code: code ?? null } }
       : { type: "error", error: { type, message }, ...(requestId === undefined ? {} : { request_id: requestId }) }
   )
 
-/** What a turn sends that is no answer. */
+/** The response of a turn without an answer. */
 export const response = (
   wire: Wire,
   turn: Extract<Turn.Turn, { readonly _tag: "Status" | "Refusal" }>,
   model: string
 ): Response => {
-  const told = turn._tag === "Status" ? turn : refused(wire, turn.why)
+  const { error, status } = turn._tag === "Status" ? turn : refusal(wire, turn.why)
   return {
-    status: told.status,
+    status,
     headers: {
       "content-type": "application/json",
       ...retryAfter(turn.retryAfterMillis),
@@ -42,14 +40,13 @@ export const response = (
     },
     body: turn._tag === "Status" && turn.body !== undefined
       ? turn.body
-      : body(wire, { ...byStatus(wire, told.status, model), ...told.error })
+      : body(wire, { ...byStatus(wire, status, model), ...error })
   }
 }
 
 const lowerCase = (headers: { readonly [name: string]: string }): { readonly [name: string]: string } =>
   Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
 
-/** The headers that ask for so much time. */
 export const retryAfter = (millis: number | undefined): { readonly [name: string]: string } => {
   if (millis === undefined) return {}
   const whole = Math.round(millis)
@@ -59,12 +56,12 @@ export const retryAfter = (millis: number | undefined): { readonly [name: string
   }
 }
 
-interface Refused {
+interface Refusal {
   readonly status: number
-  readonly error?: Partial<Trouble> | undefined
+  readonly error?: Partial<ErrorDetails> | undefined
 }
 
-const refused = (wire: Wire, why: Turn.Why): Refused => {
+const refusal = (wire: Wire, why: Turn.Why): Refusal => {
   switch (why) {
     case "rateLimit":
       return { status: 429 }
@@ -116,13 +113,12 @@ const refused = (wire: Wire, why: Turn.Why): Refused => {
   }
 }
 
-/** What an error with this status is called. */
 export const typeOf = (wire: Wire, status: number): string => byStatus(wire, status, "").type
 
-const byStatus = (wire: Wire, status: number, model: string): Trouble =>
+const byStatus = (wire: Wire, status: number, model: string): ErrorDetails =>
   wire === "openai" ? openAi(status, model) : anthropic(status, model)
 
-const openAi = (status: number, model: string): Trouble => {
+const openAi = (status: number, model: string): ErrorDetails => {
   const type = "invalid_request_error"
   switch (status) {
     case 401:
@@ -147,7 +143,7 @@ const openAi = (status: number, model: string): Trouble => {
   return { type: "server_error", message: "The server had an error while processing the request" }
 }
 
-const anthropic = (status: number, model: string): Trouble => {
+const anthropic = (status: number, model: string): ErrorDetails => {
   switch (status) {
     case 401:
       return { type: "authentication_error", message: "invalid x-api-key" }

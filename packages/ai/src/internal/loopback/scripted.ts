@@ -14,34 +14,34 @@ import type * as ScriptedModel from "../../testing/ScriptedModel.ts"
 import type * as Turn from "../../testing/Turn.ts"
 import type { Bounds } from "../wire/bounds.ts"
 import * as Failure from "../wire/failure.ts"
-import * as WholeAnswer from "../wire/wholeAnswer.ts"
+import * as WholeResponse from "../wire/openai/response.ts"
 import * as OpenAi from "./openAi.ts"
 import * as Refusals from "./refusals.ts"
 import * as Speech from "./speech.ts"
 import { pause } from "./turns.ts"
 
-// Plays turns as a model that has no wire: the same parts and the same errors as OpenAiCompatible makes of that wire.
+// Plays turns without a wire: with the parts and the errors that OpenAiCompatible makes of the same turns.
 
 export type Draft = Mutable<ScriptedModel.Call>
 
 /** One call while it runs. */
-export interface Performance {
+export interface Run {
   readonly call: Draft
   readonly turn: Turn.Turn
-  /** What is said where the turn says nothing. */
-  readonly otherwise: string
+  /** The text of a turn without content. */
+  readonly defaultText: string
   readonly inputTokens: number
   readonly pace: Speech.Pace
   readonly streamErrors: "parts" | "failures"
   readonly now: () => number
-  /** Notes how it ended. Only the first end counts. */
+  /** Records how it ended. The first ending counts. */
   readonly end: (ending: ScriptedModel.Call["ending"]) => void
 }
 
 const host = "scripted.invalid"
 const url = `http://${host}/v1/chat/completions`
 
-const originOf = ({ call }: Performance): Failure.Origin => ({
+const originOf = ({ call }: Run): Failure.Origin => ({
   module: "OpenAiCompatible",
   provider: host,
   method: call.method === "streamText" ? "streamText" : "generateText",
@@ -55,18 +55,17 @@ const originOf = ({ call }: Performance): Failure.Origin => ({
 
 const bounds: Bounds = { answerSize: 2 ** 30, eventSize: 2 ** 30, jsonDepth: 64 }
 
-const ok = (call: Draft, type = "application/json"): Failure.Answer => ({
+const ok = (call: Draft, type = "application/json"): Failure.ResponseHead => ({
   status: 200,
   headers: HttpHeaders.fromInput({ "content-type": type, "x-request-id": `req-scripted-${call.n}` })
 })
 
-// ---------- in one piece
+// ---------- a whole answer
 
-/** The answer of one call, or the error that it fails with. */
-export const whole = (performance: Performance): Effect.Effect<Array<Response.PartEncoded>, AiError.AiError> =>
+export const whole = (run: Run): Effect.Effect<Array<Response.PartEncoded>, AiError.AiError> =>
   Effect.onExit(
-    Effect.andThen(pause(performance.turn.delayMillis), Effect.suspend(() => wholeInTime(performance))),
-    (exit) => Effect.sync(() => performance.end(endingOf(exit)))
+    Effect.andThen(pause(run.turn.delayMillis), Effect.suspend(() => wholeAfterDelay(run))),
+    (exit) => Effect.sync(() => run.end(endingOf(exit)))
   )
 
 const endingOf = (exit: Exit.Exit<unknown, unknown>): ScriptedModel.Call["ending"] => {
@@ -74,23 +73,23 @@ const endingOf = (exit: Exit.Exit<unknown, unknown>): ScriptedModel.Call["ending
   return Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failed"
 }
 
-const wholeInTime = (performance: Performance): Effect.Effect<Array<Response.PartEncoded>, AiError.AiError> => {
-  const { turn } = performance
+const wholeAfterDelay = (run: Run): Effect.Effect<Array<Response.PartEncoded>, AiError.AiError> => {
+  const { turn } = run
   switch (turn._tag) {
     case "Hang":
       return Effect.never
     case "Status":
     case "Refusal":
-      return notAnswered(performance, turn)
+      return withoutAnswer(run, turn)
     default:
-      return spokenWhole(performance, turn)
+      return answerWhole(run, turn)
   }
 }
 
-const spokenWhole = (performance: Performance, turn: Speech.Spoken) => {
-  const { call } = performance
-  if (turn._tag === "Reset" && turn.afterTokens === undefined) return Effect.fail(lost(performance))
-  const speech = speechOf(performance, turn)
+const answerWhole = (run: Run, turn: Speech.AnswerTurn) => {
+  const { call } = run
+  if (turn._tag === "Reset" && turn.afterTokens === undefined) return Effect.fail(lost(run))
+  const speech = speechOf(run, turn)
   const tokens = Speech.produced(turn, speech)
   const takes = speech.pace.firstTokenMillis + speech.pace.tokenMillis * tokens +
     (turn._tag === "Stall" ? turn.forMillis ?? 0 : 0)
@@ -103,16 +102,16 @@ const spokenWhole = (performance: Performance, turn: Speech.Spoken) => {
           if (turn.forMillis === undefined) return Effect.never
           break
         case "Cut":
-          return Effect.fail(Failure.notJson(originOf(performance), ok(call), half(performance, speech)))
+          return Effect.fail(Failure.notJson(originOf(run), ok(call), firstHalf(run, speech)))
         case "Reset":
-          return Effect.fail(lost(performance))
+          return Effect.fail(lost(run))
         case "Malformed":
-          return Effect.fail(Failure.notJson(originOf(performance), ok(call), turn.text))
+          return Effect.fail(Failure.notJson(originOf(run), ok(call), turn.text))
         case "Error":
-          return Effect.fail(streamError(performance, turn))
+          return Effect.fail(streamError(run, turn))
       }
-      call.firstPartAt = performance.now()
-      const parts: Array<Response.PartEncoded> = [metadata(performance)]
+      call.firstPartAt = run.now()
+      const parts: Array<Response.PartEncoded> = [metadata(run)]
       for (const block of speech.blocks) {
         parts.push(block.type === "tool-call" ? toolCall(block) : { type: block.type, text: block.text })
       }
@@ -122,69 +121,68 @@ const spokenWhole = (performance: Performance, turn: Speech.Spoken) => {
   )
 }
 
-/** As much of an answer as comes over a wire that is cut. */
-const half = ({ call, now }: Performance, speech: Speech.Speech): string => {
+/** The first half of an answer's JSON, as a cut connection delivers it. */
+const firstHalf = ({ call, now }: Run, speech: Speech.Speech): string => {
   const head = { n: call.n, model: call.model, created: Math.floor(now() / 1000), withUsage: false }
   const whole = JSON.stringify(OpenAi.dialect.whole(head, speech))
   return whole.slice(0, whole.length / 2)
 }
 
-/** A whole response that is no answer, or is one all the same if its body says so. */
-const notAnswered = (
-  performance: Performance,
+/** Reads the response of a turn without an answer. Its body can be an answer all the same, with status 200. */
+const withoutAnswer = (
+  run: Run,
   turn: Extract<Turn.Turn, { readonly _tag: "Status" | "Refusal" }>
 ): Effect.Effect<Array<Response.PartEncoded>, AiError.AiError> =>
   Effect.suspend(() => {
-    const { call } = performance
-    const origin = originOf(performance)
+    const { call } = run
+    const origin = originOf(run)
     const { body, headers, status } = Refusals.response("openai", turn, call.model)
     if (turn.retryAfterMillis !== undefined) call.retryAfterMillis = turn.retryAfterMillis
-    const answer: Failure.Answer = { status, headers: HttpHeaders.fromInput(headers) }
+    const response: Failure.ResponseHead = { status, headers: HttpHeaders.fromInput(headers) }
     return status < 200 || status > 299
-      ? Effect.fail(Failure.fromStatus(origin, answer, body, performance.now()))
-      : Effect.fromResult(WholeAnswer.read(origin, answer, bounds, `call_${call.n}`, body))
+      ? Effect.fail(Failure.fromStatus(origin, response, body, run.now()))
+      : Effect.fromResult(WholeResponse.read({ origin }, { response, bounds, newId: `call_${call.n}` }, body))
   })
 
-// ---------- in parts
+// ---------- a streamed answer
 
 type Part = Response.StreamPartEncoded
 type Step = Pull.Pull<Arr.NonEmptyReadonlyArray<Part>, AiError.AiError>
 
-/** The parts of one call, as they come. */
-export const streamed = (performance: Performance): Stream.Stream<Part, AiError.AiError> =>
+export const streamed = (run: Run): Stream.Stream<Part, AiError.AiError> =>
   Stream.onExit(
-    Stream.unwrap(Effect.map(pause(performance.turn.delayMillis), () => streamedInTime(performance))),
-    // What ends by itself has noted how; whoever else ends it interrupts it.
-    (exit) => Effect.sync(() => performance.end(hasFailed(exit) ? "failed" : "interrupted"))
+    Stream.unwrap(Effect.map(pause(run.turn.delayMillis), () => streamedAfterDelay(run))),
+    // A stream that ends by itself has recorded its ending. Otherwise its consumer has interrupted it.
+    (exit) => Effect.sync(() => run.end(hasFailed(exit) ? "failed" : "interrupted"))
   )
 
 const hasFailed = (exit: Exit.Exit<unknown, unknown>): boolean => Exit.isFailure(exit) && Cause.hasFails(exit.cause)
 
-const streamedInTime = (performance: Performance): Stream.Stream<Part, AiError.AiError> => {
-  const { call, turn } = performance
+const streamedAfterDelay = (run: Run): Stream.Stream<Part, AiError.AiError> => {
+  const { call, turn } = run
   switch (turn._tag) {
     case "Hang":
       return Stream.never
     case "Status":
     case "Refusal":
-      return Stream.unwrap(Effect.flatMap(notAnswered(performance, turn), () =>
+      return Stream.unwrap(Effect.flatMap(withoutAnswer(run, turn), () =>
         Effect.fail(
-          Failure.incompatible(originOf(performance), ok(call), "a whole answer, where a stream was asked for")
+          Failure.incompatible(originOf(run), ok(call), "a whole response, where a stream was requested")
         )))
     default:
-      return spokenInParts(performance, turn)
+      return answerInParts(run, turn)
   }
 }
 
-const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.Stream<Part, AiError.AiError> => {
-  if (turn._tag === "Reset" && turn.afterTokens === undefined) return Stream.fail(lost(performance))
-  const { call, streamErrors } = performance
-  const origin = originOf(performance)
+const answerInParts = (run: Run, turn: Speech.AnswerTurn): Stream.Stream<Part, AiError.AiError> => {
+  if (turn._tag === "Reset" && turn.afterTokens === undefined) return Stream.fail(lost(run))
+  const { call, streamErrors } = run
+  const origin = originOf(run)
   const streaming = ok(call, "text/event-stream")
-  const speech = speechOf(performance, turn)
+  const speech = speechOf(run, turn)
   const steps = Speech.steps(turn, speech)
   let open: number | undefined
-  let ready: Array<Part> = [metadata(performance)]
+  let ready: Array<Part> = [metadata(run)]
   let parts = 0
   let events = 0
 
@@ -212,7 +210,7 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
     }
   }
 
-  // What is ready goes before whatever comes next.
+  // Emits the ready parts first, then runs the step.
   let then: Step | undefined
   const flushed = (step: Step): Step => {
     const [first, ...rest] = ready
@@ -220,16 +218,16 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
     ready = []
     then = step
     parts += 1 + rest.length
-    call.firstPartAt ??= performance.now()
+    call.firstPartAt ??= run.now()
     return Effect.succeed([first, ...rest] as const)
   }
   const fail = (error: () => AiError.AiError): Step =>
     flushed(Effect.suspend(() => {
-      performance.end("failed")
+      run.end("failed")
       return Effect.fail(error())
     }))
   const done: Step = Effect.suspend(() => {
-    performance.end("failed")
+    run.end("failed")
     return Cause.done()
   })
   const truncated = (): Step =>
@@ -262,14 +260,14 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
       case "Cut":
         return truncated()
       case "Reset":
-        return fail(() => lost(performance, "connection lost within the answer: terminated"))
+        return fail(() => lost(run, "connection lost within the response: terminated"))
       case "Malformed":
         return fail(() => Failure.malformed(origin, streaming, step.text))
       case "Error": {
         const { code, message, type } = step.turn
-        if (streamErrors === "failures") return fail(() => streamError(performance, step.turn))
+        if (streamErrors === "failures") return fail(() => streamError(run, step.turn))
         ready.push({ type: "error", error: { type, message, ...(code === undefined ? {} : { code }) } })
-        performance.end("failed")
+        run.end("failed")
         return flushed(next)
       }
       case "End":
@@ -277,8 +275,8 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
         if (speech.finish === "none") return truncated()
         bill(call, speech, speech.length)
         ready.push(finish(speech, speech.finish))
-        // From here on nothing that its reader does makes it less than complete.
-        performance.end("complete")
+        // The call is complete, even if its consumer leaves now.
+        run.end("complete")
         return flushed(next)
     }
   })
@@ -286,20 +284,20 @@ const spokenInParts = (performance: Performance, turn: Speech.Spoken): Stream.St
   return Stream.unwrap(Effect.as(pause(speech.pace.firstTokenMillis), Stream.fromPull(Effect.succeed(next))))
 }
 
-// ---------- what both have in common
+// ---------- both
 
-const speechOf = ({ call, inputTokens, otherwise, pace }: Performance, turn: Speech.Spoken): Speech.Speech => {
-  const speech = Speech.fromTurn(turn, otherwise, inputTokens, pace, (n) => `call_${call.n}_${n}`)
+const speechOf = ({ call, inputTokens, defaultText, pace }: Run, turn: Speech.AnswerTurn): Speech.Speech => {
+  const speech = Speech.fromTurn(turn, defaultText, inputTokens, pace, (n) => `call_${call.n}_${n}`)
   call.inputTokens = speech.billed.input
   return speech
 }
 
-/** What was produced so far, shared out over its tokens. */
+/** Bills the tokens so far. The billed output is distributed over the answer's tokens. */
 const bill = (call: Draft, { billed, length }: Speech.Speech, upTo: number): void => {
   call.outputTokens = length === 0 ? billed.output : Math.round(billed.output * upTo / length)
 }
 
-const metadata = ({ call, now }: Performance): Response.ResponseMetadataPartEncoded => ({
+const metadata = ({ call, now }: Run): Response.ResponseMetadataPartEncoded => ({
   type: "response-metadata",
   id: `chatcmpl-scripted-${call.n}`,
   modelId: call.model,
@@ -323,18 +321,18 @@ const finish = ({ reported }: Speech.Speech, reason: Response.FinishReason): Res
   response: undefined
 })
 
-const lost = (performance: Performance, description = "ECONNRESET: socket hang up"): AiError.AiError =>
+const lost = (run: Run, description = "ECONNRESET: socket hang up"): AiError.AiError =>
   Failure.make(
-    originOf(performance),
+    originOf(run),
     new AiError.NetworkError({ reason: "TransportError", method: "POST", url, description })
   )
 
 const streamError = (
-  performance: Performance,
+  run: Run,
   turn: Extract<Turn.Turn, { readonly _tag: "Error" }>
 ): AiError.AiError => {
   const { code, message, type } = turn
   const body = Refusals.body("openai", { type, message, code })
   const error = { type, message, code }
-  return Failure.fromStream(originOf(performance), ok(performance.call), error, body)
+  return Failure.fromStream(originOf(run), ok(run.call), error, body)
 }

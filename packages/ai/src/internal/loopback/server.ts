@@ -4,8 +4,8 @@ import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 
 /**
- * Listens on 127.0.0.1 until the scope closes, which closes every connection too. Fails with the system's code, such as
- * EADDRINUSE.
+ * Listens on 127.0.0.1 until the scope closes, and then closes every connection. Returns the port. Fails with the code
+ * of the system, such as EADDRINUSE.
  */
 export const listen = (
   port: number,
@@ -13,7 +13,7 @@ export const listen = (
 ): Effect.Effect<number, string, Scope.Scope> => {
   const listening = Effect.callback<Http.Server, string>((resume) => {
     const server = Http.createServer(onRequest)
-    // A connection that we close because it was idle looks like a fault to a client that uses it at that moment.
+    // Closing an idle connection looks like a fault to a client that uses it at that moment.
     server.keepAliveTimeout = 0
     server.requestTimeout = 0
     const onError = (error: NodeJS.ErrnoException) => resume(Effect.fail(error.code ?? error.message))
@@ -28,6 +28,6 @@ export const listen = (
       server.close(() => resume(Effect.void))
       server.closeAllConnections()
     })
-  // A server listens on an address, not on a path, so that its address is an object.
+  // The server listens on a port, not on a path, so its address is an object.
   return Effect.map(Effect.acquireRelease(listening, close), (server) => (server.address() as AddressInfo).port)
 }

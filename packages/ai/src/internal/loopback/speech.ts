@@ -1,14 +1,14 @@
 import type * as Turn from "../../testing/Turn.ts"
 import { tokens } from "./conversation.ts"
 
-/** How fast an answer is given, with every default filled in. */
+/** How fast an answer is sent, with all defaults. */
 export interface Pace {
   readonly firstTokenMillis: number
   readonly tokenMillis: number
   readonly tokensPerChunk: number
 }
 
-/** What an answer consists of: a tool call has its parameters as text, as every wire sends them. */
+/** A piece of an answer. A tool call has its parameters as JSON text, as it is sent. */
 export type Block =
   | { readonly type: "text" | "reasoning"; readonly text: string }
   | { readonly type: "tool-call"; readonly id: string; readonly name: string; readonly text: string }
@@ -18,46 +18,45 @@ export interface Counts {
   readonly output: number
 }
 
-/** Turns that begin with an answer, whatever becomes of it. */
-export type Spoken = Exclude<Turn.Turn, { readonly _tag: "Status" | "Refusal" | "Hang" }>
+/** A turn with an answer, complete or broken. */
+export type AnswerTurn = Exclude<Turn.Turn, { readonly _tag: "Status" | "Refusal" | "Hang" }>
 
-/** An answer as it would be if nothing came in between. */
+/** The planned answer of a turn. A broken turn sends a part of it. */
 export interface Speech {
   readonly blocks: ReadonlyArray<Block>
   readonly pace: Pace
   readonly finish: Turn.Finish
-  /** How many tokens it has. */
+  /** In tokens. */
   readonly length: number
-  /** What is billed. */
   readonly billed: Counts
-  /** What is reported, if anything. */
+  /** `undefined`: the answer reports no usage. */
   readonly reported: Counts | undefined
 }
 
-/** What happens in an answer, one after the other. */
+/** One step of a streamed answer. */
 export type Step =
   | { readonly _tag: "Pause"; readonly millis: number }
-  /** Some tokens of one block. `upTo` counts all until here. */
+  /** Some tokens of a block. `upTo`: how many tokens were sent with them. */
   | { readonly _tag: "Piece"; readonly block: number; readonly text: string; readonly upTo: number }
   | { readonly _tag: "Malformed"; readonly text: string }
   | { readonly _tag: "Error"; readonly turn: Extract<Turn.Turn, { readonly _tag: "Error" }> }
-  /** Until the client has had enough. */
+  /** Until the client closes the connection. */
   | { readonly _tag: "Silence"; readonly pingMillis: number | undefined }
-  /** A sign of life in a silence that ends. */
+  /** A keep-alive in a silence that ends. */
   | { readonly _tag: "Ping" }
   | { readonly _tag: "Cut" }
   | { readonly _tag: "Reset" }
   | { readonly _tag: "End"; readonly done: boolean }
 
-/** What a turn says. `otherwise` is said where it says nothing. */
+/** Plans the answer of a turn. `defaultText`: the text of a turn without content. */
 export const fromTurn = (
-  turn: Spoken,
-  otherwise: string,
+  turn: AnswerTurn,
+  defaultText: string,
   inputTokens: number,
   pace: Pace,
   newId: (n: number) => string
 ): Speech => {
-  const blocks = blocksOf(turn.content ?? otherwise, newId)
+  const blocks = blocksOf(turn.content ?? defaultText, newId)
   const length = blocks.reduce((sum, { text }) => sum + tokens(text).length, 0)
   const billed = turn.usage === undefined || turn.usage === "none"
     ? { input: inputTokens, output: length }
@@ -85,22 +84,22 @@ const blocksOf = (content: Turn.Content, newId: (n: number) => string): Readonly
   )
 }
 
-/** Where within the answer something comes in between, if anything does. */
-const breakOf = (turn: Spoken): number | undefined => turn._tag === "Answer" ? undefined : turn.afterTokens
+/** After how many tokens the turn breaks its answer. `undefined`: not at all. */
+const breakOf = (turn: AnswerTurn): number | undefined => turn._tag === "Answer" ? undefined : turn.afterTokens
 
-/** How many tokens are produced before what comes in between ends the answer; all of them if it goes on. */
-export const produced = (turn: Spoken, { length }: Speech): number => {
+/** How many tokens are sent. A break that does not end the answer does not reduce them. */
+export const produced = (turn: AnswerTurn, { length }: Speech): number => {
   if (turn._tag === "Malformed" || (turn._tag === "Stall" && turn.forMillis !== undefined)) return length
   return Math.min(length, breakOf(turn) ?? length)
 }
 
-/** Everything that happens in a streamed answer, after the time to its first token. */
-export const steps = (turn: Spoken, { blocks, length, pace }: Speech): ReadonlyArray<Step> => {
+/** The steps of a streamed answer, after the time to its first token. */
+export const steps = (turn: AnswerTurn, { blocks, length, pace }: Speech): ReadonlyArray<Step> => {
   const steps: Array<Step> = []
   const breaks = Math.min(length, breakOf(turn) ?? Number.POSITIVE_INFINITY)
   const isBroken = turn._tag !== "Answer"
   let at = 0
-  if (isBroken && breaks === 0 && add(turn, steps)) return steps
+  if (isBroken && breaks === 0 && addBreak(turn, steps)) return steps
   for (const [block, { text }] of blocks.entries()) {
     const all = tokens(text)
     let i = 0
@@ -111,15 +110,15 @@ export const steps = (turn: Spoken, { blocks, length, pace }: Speech): ReadonlyA
       i += piece.length
       at += piece.length
       steps.push({ _tag: "Piece", block, text: piece.join(""), upTo: at })
-      if (isBroken && at === breaks && add(turn, steps)) return steps
+      if (isBroken && at === breaks && addBreak(turn, steps)) return steps
     }
   }
   steps.push({ _tag: "End", done: turn._tag !== "Answer" || turn.done })
   return steps
 }
 
-/** Adds what comes in between, and tells whether the answer ends with it. */
-const add = (turn: Exclude<Spoken, { readonly _tag: "Answer" }>, steps: Array<Step>): boolean => {
+/** Adds the steps of a break. Returns whether it ends the answer. */
+const addBreak = (turn: Exclude<AnswerTurn, { readonly _tag: "Answer" }>, steps: Array<Step>): boolean => {
   switch (turn._tag) {
     case "Stall":
       if (turn.forMillis === undefined) {

@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Turn from "../../testing/Turn.ts"
 
-/** Deals out turns, one per request. */
+/** Hands out turns, one for each request. */
 export class Turns {
   private readonly turns: Turn.Turns | undefined
-  private dealt = 0
+  private used = 0
 
   constructor(turns: Turn.Turns | undefined) {
     this.turns = turns
@@ -14,23 +14,23 @@ export class Turns {
 
   next(request: Turn.Request): Turn.Turn | undefined {
     if (typeof this.turns === "function") return this.turns(request)
-    return this.turns?.[Math.min(this.dealt++, this.turns.length - 1)]
+    return this.turns?.[Math.min(this.used++, this.turns.length - 1)]
   }
 
   clear(): void {
-    this.dealt = 0
+    this.used = 0
   }
 }
 
 const decode = Schema.decodeUnknownResult(Schema.Array(Schema.toType(Turn.Turn)), { errors: "all" })
 
-/** Notes what is wrong with a list of turns. Those that a function will give are not known yet. */
+/** Refuses invalid turns of a list. Those that a function returns are not known yet. */
 export const check = (checked: OptionsReader, turns: Turn.Turns | undefined): void => {
   if (turns === undefined || typeof turns === "function") return
   const read = decode(turns)
   if (read._tag === "Failure") checked.refuse("turns", read.failure.message, "must be turns, see Turn")
 }
 
-// A timer of no time takes a millisecond.
+// A timer of 0 ms would take a millisecond.
 export const pause = (millis: number | undefined): Effect.Effect<void> =>
   millis !== undefined && millis > 0 ? Effect.sleep(millis) : Effect.void

@@ -16,8 +16,8 @@ import type { Target } from "./target.ts"
 
 type Model = LanguageModel.LanguageModel
 
-// LanguageModel's methods have types that follow the toolkit of each call. What stands between a caller and a target hands
-// everything on as it is, so the types that the caller sees hold, and here they are as wide as they can be.
+// The types of LanguageModel's methods depend on the toolkit of each call. This module passes options and results on as
+// they are, so the caller's types hold. Here they are as wide as possible.
 type AnyOptions = Omit<LanguageModel.GenerateTextOptions<Record<string, Tool.Any>>, "toolkit"> & {
   readonly toolkit?: unknown
   readonly schema?: Schema.Top
@@ -32,7 +32,7 @@ interface Wide {
 }
 const wide = (model: Model): Wide => model as unknown as Wide
 
-/** A model whose every call goes through the engine. */
+/** Builds a model that sends every call through the engine. */
 export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
   Effect.map(
     LanguageModel.make({
@@ -42,7 +42,8 @@ export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
     }),
     (asProvider): Model => {
       const provider = wide(asProvider)
-      // Without a toolkit no handler can run inside of a target, so it is asked as it is: nothing is decoded twice.
+      // Without a toolkit no handler can run within a target. So targets are called directly, and nothing is decoded
+      // twice.
       const whole = (method: "generateText" | "generateObject") => (options: AnyOptions) =>
         options.toolkit === undefined ? generateDirectly(engine, method, options) : provider[method](options)
       const direct: Wide = {
@@ -56,7 +57,7 @@ export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
     }
   )
 
-/** Only what every target can do. */
+/** Whether every target supports them. */
 const supportsSystemMessages = (engine: Engine<Model>): Effect.Effect<boolean> =>
   Effect.map(
     Effect.forEach(
@@ -78,7 +79,7 @@ const generateDirectly = (
       method,
       ask: ({ service }, unusable) =>
         wide(service)[method](
-          unusable === undefined ? options : { ...options, prompt: noted(options.prompt, unusable) }
+          unusable === undefined ? options : { ...options, prompt: reaskPrompt(options.prompt, unusable) }
         ),
       promptLength: () => lengthOf(Prompt.make(options.prompt)),
       content: () => ({ prompt: options.prompt })
@@ -113,7 +114,7 @@ const responses: Reading<AnyResponse> = {
   sign: (response, signature) => {
     const content = Parts.withOneFinish(response.content)
       .map((part) => part.type === "finish" ? signed(part, signature) : part)
-    // Made of the same parts, so that its getters read what the target's own would.
+    // A copy with the same prototype, whose getters read the new content.
     return Object.assign(Object.create(Object.getPrototypeOf(response)), response, { content })
   },
   observe: ({ content }, watch) => watch.parts(content)
@@ -124,7 +125,7 @@ const signed = <P extends AnyPart | Response.AllPartsEncoded>(part: P, signature
   metadata: { ...part.metadata, sluice: { answer: signature } }
 })
 
-// ---------- with a toolkit: as a provider, so that handlers run once, outside, after an attempt has succeeded
+// ---------- with a toolkit: as the provider of a model, which runs the handlers once, after an attempt has succeeded
 
 type Encoded = Response.PartEncoded
 type EncodedStreamPart = Response.StreamPartEncoded
@@ -138,7 +139,7 @@ const generate = (
       method: options.responseFormat.type === "json" ? "generateObject" : "generateText",
       ask: (target, unusable) => generateOnce(target, options, unusable),
       promptLength: () => lengthOf(options.prompt),
-      given: quiet,
+      given: withoutSpanTransformer,
       content: () => options
     },
     contents
@@ -150,7 +151,7 @@ const contents: Reading<ReadonlyArray<Encoded>> = {
   length: (content) => content.reduce((sum, part) => sum + Parts.textOf(part).length, 0),
   sign: (content, signature) =>
     Parts.withOneFinish(content).map((part) => part.type === "finish" ? signed(part, signature) : part),
-  // Of what is looked at, the decoded form is the encoded one.
+  // The fields that telemetry reads are the same, encoded or decoded.
   observe: (content, watch) => watch.parts(content as unknown as ReadonlyArray<AnyPart>)
 }
 
@@ -162,9 +163,9 @@ const generateOnce = (
   const { responseFormat } = options
   const inner = innerOptions(options, unusable)
   const model = wide(target.service)
-  const asked = responseFormat.type === "json" ? model.generateObject(inner) : model.generateText(inner)
+  const response = responseFormat.type === "json" ? model.generateObject(inner) : model.generateText(inner)
   const content = Effect.flatMap(
-    asked,
+    response,
     (response) =>
       Effect.flatMap(encodeAll(options, "generateText", response.content), (content) =>
         responseFormat.type === "json"
@@ -186,13 +187,13 @@ const stream = (
       method: "streamText",
       ask: (target) =>
         Stream.mapArrayEffect(wide(target.service).streamText(innerOptions(options, undefined)), (parts) =>
-          // As many as there were, so at least one; and of a stream, since they came from one.
+          // One for each part, so at least one. Parts of a stream are encoded to parts of a stream.
           encodeAll(options, "streamText", parts) as Effect.Effect<
             Arr.NonEmptyReadonlyArray<EncodedStreamPart>,
             AiError.AiError
           >),
       promptLength: () => lengthOf(options.prompt),
-      given: quiet,
+      given: withoutSpanTransformer,
       content: () => options
     },
     {
@@ -205,18 +206,18 @@ const stream = (
   )
 
 /**
- * The call as a target gets it: it resolves no tool call and judges none, for the model around it does. It gets the whole
- * prompt: which part of it a target has seen is between it and its own tracker.
+ * The options for a target. It neither runs nor validates tool calls, since the outer model does. It gets the whole
+ * prompt: its own tracker knows which part it has seen.
  */
 const innerOptions = (options: LanguageModel.ProviderOptions, unusable: AiError.AiError | undefined): AnyOptions => ({
-  prompt: unusable === undefined ? options.prompt : noted(options.prompt, unusable),
+  prompt: unusable === undefined ? options.prompt : reaskPrompt(options.prompt, unusable),
   disableToolCallResolution: true,
   toolCallValidation: "deferred",
   ...(options.tools.length === 0 ? {} : {
     toolChoice: options.toolChoice,
     toolkit: {
       tools: Object.fromEntries(options.tools.map((tool) => [tool.name, tool])),
-      handle: () => Effect.die("a target was told to resolve no tool call, and did")
+      handle: () => Effect.die("a target ran a tool, although disableToolCallResolution is set")
     }
   }),
   ...(options.responseFormat.type === "json"
@@ -224,13 +225,13 @@ const innerOptions = (options: LanguageModel.ProviderOptions, unusable: AiError.
     : {})
 })
 
-/** Back into the form that a provider gives, for the model around it to decode. */
+/** Encodes the parts of a target, for the outer model to decode. */
 const encodeAll = (
   options: LanguageModel.ProviderOptions,
   method: "generateText" | "streamText",
   parts: ReadonlyArray<AnyPart>
 ): Effect.Effect<ReadonlyArray<Encoded>, AiError.AiError> => {
-  // A target that is told to defer lets every tool's name through. A provider would not.
+  // With deferred validation a target lets unknown tools through. A provider would not.
   const availableTools = options.tools.map((tool) => tool.name)
   const unknown = options.toolCallValidation === "deferred" ?
     undefined :
@@ -247,7 +248,7 @@ const encodeAll = (
     }))
 }
 
-// Of no toolkit, and so of any: names, parameters and results are opaque to it.
+// Without a toolkit, so the names, parameters and results of tools are opaque.
 const encodeOpaque = Schema.encodeSync(Response.AllParts())
 
 const encode = (part: AnyPart): Encoded => {
@@ -261,35 +262,35 @@ const encode = (part: AnyPart): Encoded => {
     case "tool-result":
       return { ...part, result: part.encodedResult } as unknown as Encoded
     default:
-      // Of these the decoded form is the encoded one.
+      // These are the same, encoded or decoded.
       return part as unknown as Encoded
   }
 }
 
 const opaque = (part: AnyPart): Encoded => encodeOpaque(part as never) as unknown as Encoded
 
-/** A target reads its own text by its own codec; the model around it reads ours, by the default one. */
+/** Encodes an object with the default codec, with which the outer model decodes it. A target may use another codec. */
 const encodeValue = (schema: Schema.Top, value: unknown): Effect.Effect<string> => {
-  // What decodes it needs is provided where the call is made; the default codec needs no more than the schema does.
+  // The default codec needs the services of the schema and no others. The caller provides those.
   const { codec } = LanguageModel.defaultCodecTransformer(
     schema as unknown as Schema.ConstraintCodec<unknown, unknown, never, never>
   )
   return Effect.orDie(Schema.encodeUnknownEffect(Schema.fromJsonString(codec))(value))
 }
 
-// Whoever transforms the spans of models is told once, of the span of the model around it.
-const quiet = (context: Context.Context<never>): Context.Context<never> =>
+// A span transformer is called once, for the span of the outer model.
+const withoutSpanTransformer = (context: Context.Context<never>): Context.Context<never> =>
   context.mapUnsafe.has(Telemetry.CurrentSpanTransformer.key)
     ? Context.add(context, Telemetry.CurrentSpanTransformer, () => {}) as Context.Context<never>
     : context
 
 // ---------- prompts
 
-/** The prompt of a second question: the answer that was of no use, and why. */
-const noted = (prompt: Prompt.RawInput, { reason }: AiError.AiError): Prompt.Prompt => {
-  const asked = Prompt.make(prompt)
-  if (reason._tag !== "StructuredOutputError" || reason.responseText === "") return asked
-  return Prompt.concat(asked, [
+/** The prompt of a re-ask: the original, the unusable answer, and what is wrong with it. */
+const reaskPrompt = (prompt: Prompt.RawInput, { reason }: AiError.AiError): Prompt.Prompt => {
+  const original = Prompt.make(prompt)
+  if (reason._tag !== "StructuredOutputError" || reason.responseText === "") return original
+  return Prompt.concat(original, [
     { role: "assistant", content: [{ type: "text", text: reason.responseText }] },
     {
       role: "user",

@@ -5,7 +5,7 @@ import type { Engine, Reading } from "./engine.ts"
 
 type Model = EmbeddingModel.EmbeddingModel
 
-/** A model whose every request for embeddings goes through the engine. */
+/** Builds a model that sends every request through the engine. */
 export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
   Effect.map(
     EmbeddingModel.make({

@@ -9,10 +9,9 @@ import * as RetryAfter from "../../RetryAfter.ts"
 
 type Mutable<A> = { -readonly [Key in keyof A]: A[Key] }
 
-/** An attempt that may not have ended yet. */
+/** An attempt that may still run. */
 export type OpenAttempt = Mutable<Attempt>
 
-/** The log of a call. */
 export const make = (
   call: Pick<CallLog, "id" | "method" | "startedAt" | "endedAt">,
   steps: ReadonlyArray<OpenAttempt | Skipped>,
@@ -22,7 +21,7 @@ export const make = (
   attempts.forEach((attempt, at) => {
     const following = attempts[at + 1]
     if (following === undefined) {
-      // A retry was decided on, but no attempt was left, or the caller had gone.
+      // The next attempt was not made: none was left, or the caller was interrupted.
       if (attempt.next !== "Done") attempt.next = "Stop"
       return
     }
@@ -42,11 +41,11 @@ export const make = (
     ...(isAnswered ? { answeredBy: last.target } : {}),
     ...(AiError.isAiError(error) ? { fault: faultOf(error) } : {}),
     steps,
-    usage: attempts.reduce(sum, nothing)
+    usage: attempts.reduce(sum, noUsage)
   }
 }
 
-const nothing: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
+const noUsage: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
 
 const sum = (total: Usage, { usage }: Attempt): Usage =>
   usage === undefined ? total : {
@@ -55,7 +54,7 @@ const sum = (total: Usage, { usage }: Attempt): Usage =>
     estimated: total.estimated || usage.estimated
   }
 
-/** The usage of an answer of no use, if its error has it. */
+/** The usage of an unusable answer, if its error has it. */
 export const usageIn = ({ reason }: AiError.AiError): Usage | undefined => {
   const { completionTokens, promptTokens } = "usage" in reason && reason.usage !== undefined
     ? reason.usage
@@ -65,7 +64,7 @@ export const usageIn = ({ reason }: AiError.AiError): Usage | undefined => {
     : { inputTokens: promptTokens, outputTokens: completionTokens, estimated: false }
 }
 
-/** The length in characters of the answer that the error is about, if it has it. */
+/** How many characters an unusable answer has, if its error has it. Otherwise 0. */
 export const lengthIn = ({ reason }: AiError.AiError): number =>
   reason._tag === "StructuredOutputError" ? reason.responseText.length : 0
 
@@ -73,12 +72,12 @@ export const lengthIn = ({ reason }: AiError.AiError): number =>
 export const faultOf = (error: AiError.AiError): Fault => {
   const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
   const status = "http" in error.reason ? error.reason.http?.response?.status : undefined
-  const hint = RetryAfter.fromAiError(error)
+  const retryAfter = RetryAfter.fromAiError(error)
   const type = rejection?._tag ?? error.reason._tag
   return {
     type,
     message: rejection?.message ?? (status === undefined ? type : `HTTP ${status}`),
     ...(status === undefined ? {} : { status }),
-    ...(hint === undefined ? {} : { retryAfterMillis: Duration.toMillis(hint) })
+    ...(retryAfter === undefined ? {} : { retryAfterMillis: Duration.toMillis(retryAfter) })
   }
 }

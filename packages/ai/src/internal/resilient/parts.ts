@@ -2,14 +2,14 @@ import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as StreamError from "./streamError.ts"
 
-/** What a decoded and an encoded part of a response have in common: all that is looked at here. */
+/** A decoded or encoded part. The fields that are read here are the same in both. */
 export interface AnyPart {
   readonly type: Response.AnyPart["type"]
 }
 
 /**
- * Whether the part is some of the answer, so that a consumer who has seen it has half of one: a text or a reasoning that is
- * not empty, a tool's name, a file. A part that only announces another one is none.
+ * Whether the part is output: a consumer that has it has a partial answer. Text and reasoning are output unless empty.
+ * A part that only announces a text is not.
  */
 export const isOutput = (part: AnyPart): boolean => {
   switch (part.type) {
@@ -32,10 +32,9 @@ export const isOutput = (part: AnyPart): boolean => {
   }
 }
 
-/** The part that says that the answer is complete, if this is it. */
+/** Returns the part if it is the finish part, which completes the answer. */
 export const asFinish = (part: AnyPart): Finish | undefined => part.type === "finish" ? part as Finish : undefined
 
-/** Whether the part says that the answer is complete. */
 export const isFinish = (part: AnyPart): boolean => part.type === "finish"
 
 /** A finish part, decoded or encoded. */
@@ -49,24 +48,23 @@ export interface Finish extends AnyPart {
   readonly metadata?: { readonly [name: string]: unknown } | undefined
 }
 
-/** The finish part of a whole answer. */
 export const finishOf = (content: ReadonlyArray<AnyPart>): Finish | undefined =>
   content.map(asFinish).find((finish) => finish !== undefined)
 
-/** The whole answer with no finish part but the first. */
+/** Removes every finish part but the first. */
 export const withOneFinish = <A extends AnyPart>(content: ReadonlyArray<A>): ReadonlyArray<A> => {
   const first = content.findIndex(isFinish)
   return content.filter((part, at) => part.type !== "finish" || at === first)
 }
 
-/** Whether the whole answer has nothing in it, although nothing cut it short. */
+/** Whether the whole answer is empty, though no limit or filter cut it. */
 export const isEmpty = (content: ReadonlyArray<AnyPart>): boolean =>
   !content.some(isOutput) && content.every((part) => (asFinish(part)?.reason ?? "stop") === "stop")
 
-/** About how much memory a part takes, in bytes: for a bound, not for a bill. */
+/** Estimates the memory that a part takes, in bytes. */
 export const sizeOf = (part: AnyPart): number => 100 + 2 * textOf(part).length
 
-/** What of a part is text, in the provider's count of tokens. */
+/** The text of a part that providers count as tokens. */
 export const textOf = (part: AnyPart): string => {
   switch (part.type) {
     case "text":
@@ -81,6 +79,5 @@ export const textOf = (part: AnyPart): string => {
   }
 }
 
-/** The error that a part of a stream stands for. */
 export const failureOf = (part: AnyPart): AiError.AiError | undefined =>
   part.type === "error" ? StreamError.fromPart((part as { readonly error?: unknown }).error) : undefined

@@ -4,15 +4,15 @@ import * as Schema from "effect/Schema"
 import * as RetryAfter from "../../RetryAfter.ts"
 import * as Words from "../wire/errorWords.ts"
 
-/** The error that a provider tells within a stream, long after the status was 200, where its adapter hands it on as a part. */
+/** The error for an error part: some adapters pass on as a part what a provider reports within a stream, after status 200. */
 export const fromPart = (error: unknown): AiError.AiError =>
   AiError.isAiError(error)
     ? error
-    : AiError.make({ module: "ResilientModel", method: "streamText", reason: reasonFor(toldBy(error)) })
+    : AiError.make({ module: "ResilientModel", method: "streamText", reason: reasonFor(detailsOf(error)) })
 
-/** What is told, read and not shown: a message may quote the prompt. */
-interface Told {
-  /** By which providers name an error: its type and code. */
+/** An error object. It is never shown, because its message can quote the prompt. */
+interface ErrorDetails {
+  /** The types and codes by which providers name an error. */
   readonly names: ReadonlyArray<string>
   readonly message: string
 }
@@ -28,8 +28,8 @@ const decode = Schema.decodeUnknownOption(Shape)
 const longestName = 64
 const longestMessage = 4096
 
-/** At most two levels deep. */
-const toldBy = (error: unknown): Told => {
+/** Reads the error object, and the one inside it. */
+const detailsOf = (error: unknown): ErrorDetails => {
   const outer = Option.getOrUndefined(decode(error))
   const inner = Option.getOrUndefined(decode(outer?.error))
   const names = [outer?.type, outer?.code, inner?.type, inner?.code]
@@ -41,10 +41,10 @@ const toldBy = (error: unknown): Told => {
 
 const description = "an error within the stream"
 
-const reasonFor = ({ message, names }: Told): AiError.AiErrorReason => {
+const reasonFor = ({ message, names }: ErrorDetails): AiError.AiErrorReason => {
   const is = (...known: ReadonlyArray<string>) => names.some((name) => known.includes(name))
-  const said = [...names, message].join("\n")
-  if (Words.isQuota(said) || is("billing_hard_limit_reached")) return new AiError.QuotaExhaustedError({})
+  const text = [...names, message].join("\n")
+  if (Words.isQuota(text) || is("billing_hard_limit_reached")) return new AiError.QuotaExhaustedError({})
   if (is("rate_limit_error", "rate_limit_exceeded", "429")) {
     return new AiError.RateLimitError({ retryAfter: RetryAfter.fromText(message) })
   }
@@ -54,14 +54,14 @@ const reasonFor = ({ message, names }: Told): AiError.AiErrorReason => {
   if (is("permission_error", "403")) {
     return new AiError.AuthenticationError({ kind: "InsufficientPermissions", description })
   }
-  if (is("content_filter") || Words.isContentPolicy(said)) return new AiError.ContentPolicyError({ description })
-  // In words that `AiOutcome` knows.
+  if (is("content_filter") || Words.isContentPolicy(text)) return new AiError.ContentPolicyError({ description })
+  // `AiOutcome` recognises these descriptions.
   if (is("not_found_error", "model_not_found", "404")) {
     return new AiError.InvalidRequestError({ description: "model_not_found" })
   }
   if (is("invalid_request_error", "context_length_exceeded", "request_too_large", "400", "413")) {
     return new AiError.InvalidRequestError({
-      description: Words.isContext(said) ? "context_length_exceeded" : description
+      description: Words.isContext(text) ? "context_length_exceeded" : description
     })
   }
   return new AiError.InternalProviderError({ description: [description, ...names].join(": ") })

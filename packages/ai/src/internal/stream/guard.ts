@@ -7,52 +7,54 @@ import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { type Asker, Pump } from "./pump.ts"
+import { type Consumer, Pump } from "./pump.ts"
 
-/** What is known of a stream's parts, what limits it has, and what it fails with. */
+/** What the guard needs to know of a stream: its parts, its limits and its errors. */
 export interface Guard<in A, out E> {
-  /** A part of the answer itself. Until the first one nothing is handed on, so that the attempt can be thrown away. */
+  /** Whether a part is output. Nothing is emitted before the first output, so that the attempt can be discarded. */
   isOutput(part: A): boolean
-  /** The finish part: with it the answer is complete. */
+  /** Whether it is the finish part, which completes the answer. */
   isComplete(part: A): boolean
-  /** A part that says that the stream has failed. */
+  /** The error of a part that says that the stream failed. */
   failureOf(part: A): E | undefined
-  /** Bytes that a part takes while it is held. */
+  /** Bytes that a held part takes. */
   sizeOf(part: A): number
-  /** From the start of the attempt, with connecting, to the first output. */
+  /** From the start of the attempt, including connecting, to the first output. */
   readonly firstTokenMillis?: number | undefined
-  /** How long a pull may wait once there was output. */
+  /** How long a pull may wait after the first output. */
   readonly idleMillis?: number | undefined
-  /** Epoch milliseconds: a pull that is out then, or comes later, is too late. */
+  /** Epoch milliseconds. A pull that is waiting then, or comes later, fails. */
   readonly deadlineAt?: number | undefined
-  /** Parts that may be held; so many are handed on even without output. Default 64: providers send up to ten before it. */
+  /**
+   * This many held parts are emitted even without output. Default 64: providers send up to ten before their first
+   * output.
+   */
   readonly maxHeldParts?: number | undefined
-  /** Bytes that may be held. Default 262144. */
+  /** This many held bytes are emitted even without output. Default 262144. */
   readonly maxHeldBytes?: number | undefined
   /** Called once, at the first output. */
   onFirst?(): void
-  /** It ended without its finish part. `hadOutput`: some parts were handed on. */
+  /** The error of a stream that ended without its finish part. `hadOutput`: some parts were emitted. */
   truncated(parts: number, hadOutput: boolean): E
-  /** A limit was reached: before the first output, or between two parts. */
+  /** The error of a silent stream: before its first output, or between two parts. */
   silent(phase: "first" | "idle", parts: number): E
-  /** The deadline was reached. */
+  /** The error of a stream that reached the deadline. */
   late(): E
-  /** Complete, and there was no output: what it fails with, or `undefined` to let it pass. */
+  /** The error of a complete stream without output. `undefined` lets it pass. */
   empty(): E | undefined
 }
 
 /**
- * One attempt of a model's stream, watched: it fails, typed, where the stream is cut short, silent, late, empty or says
- * itself that it failed; and it hands on nothing before there is output.
+ * Guards one attempt at a model's stream. It fails with a typed error if the stream is truncated, silent, late or
+ * empty, or has an error part. It emits nothing before the first output.
  *
- * What is handed on depends on the parts alone, not on the chunks that they come in. Once the finish part was seen the
- * answer is complete: parts that follow are passed on, and whatever else happens then, a failure or a limit, ends the
- * stream as if it had ended. A defect stays a defect. Upstream is interrupted and closed before a failure or the end is
- * handed on.
+ * What is emitted depends on the parts, not on their chunks. With the finish part the answer is complete: later parts
+ * are passed on, and a later failure or limit ends the stream normally. A defect stays a defect. Upstream is
+ * interrupted and closed before a failure or the end is emitted.
  *
- * Without limits it pulls in place. With them, upstream runs in one fiber of its own, since only that can be interrupted
- * without the consumer; it pulls when it is asked to, never ahead. What it answers at once arms no timer; for what it does
- * not, one timer is kept and moved on only when it fires, so a limit of a second means a timer per second, not per part.
+ * Without limits, upstream is pulled in place. With limits it runs in one fiber of its own, which can be interrupted
+ * without the consumer. It is pulled on demand, never ahead. A pull that has its result at once starts no timer. The
+ * others share one, which is moved only when it fires. A limit of one second is one timer a second, not one a part.
  */
 export const guard = <A, E, R>(stream: Stream.Stream<A, E, R>, guard: Guard<A, E>): Stream.Stream<A, E, R> =>
   Stream.fromChannel(Channel.fromTransform((_, scope) =>
@@ -67,10 +69,10 @@ type Chunk<A> = Arr.NonEmptyReadonlyArray<A>
 type End<E> = Exit.Exit<never, E | Cause.Done>
 type Step<A, E, R> = Pull.Pull<Chunk<A>, E, void, R>
 
-// `Cause.done` is the same as an effect, not as an exit.
+// `Cause.done` is an effect. This is its exit.
 const done = Exit.fail(Cause.Done())
 
-class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
+class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
   readonly pull: Step<A, E, R>
   readonly upstream: Effect.Effect<Step<A, E, R>, never, R>
 
@@ -78,11 +80,11 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
   private readonly scope = Scope.makeUnsafe()
   private readonly isLimited: boolean
   private pump: Pump<A, E, Chunk<A>, E | Cause.Done, R> | undefined
-  /** A pull in place, once connected. */
+  /** The pull without limits, once connected. */
   private inPlace: Step<A, E, R> | undefined
   private startedAt = 0
-  /** What is over when the limit is reached that was asked for last. */
-  private overdue: "late" | "first" | "idle" = "late"
+  /** Which limit comes first for the current pull. */
+  private nextLimit: "late" | "first" | "idle" = "late"
 
   private parts = 0
   private isCommitted = false
@@ -91,7 +93,7 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
   private held: ReadonlyArray<A> = []
   private heldParts = 0
   private heldBytes = 0
-  /** What the next pull ends with; the parts before it are on their way. */
+  /** What the next pull ends with, after the parts that this one emits. */
   private pending: End<E> | undefined
   /** What every further pull ends with. */
   private ended: End<E> | undefined
@@ -103,7 +105,10 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
     this.pull = Effect.withFiber((fiber) => this.next(fiber))
   }
 
-  /** Also for a consumer that is interrupted or leaves. A pull that comes after it never looks like the end. */
+  /**
+   * Closes upstream, also if the consumer is interrupted or leaves. A later pull is interrupted, and does not look
+   * complete.
+   */
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.ended ??= Exit.interrupt()
@@ -121,24 +126,24 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
       this.startedAt = this.pump.now()
     }
     const { deadlineAt } = this.guard
-    if (deadlineAt === undefined || this.pump.now() < deadlineAt) return this.pump.ask()
-    this.overdue = "late"
-    return this.expired()
+    if (deadlineAt === undefined || this.pump.now() < deadlineAt) return this.pump.pull()
+    this.nextLimit = "late"
+    return this.onLimit()
   }
 
   private connect(): Step<A, E, R> {
-    // For whoever pulls again after an interruption here: it is not connected twice.
+    // A pull after an interruption here must not connect again.
     this.inPlace = Exit.interrupt()
     return Effect.flatMap(this.upstream, (pull) => {
       this.inPlace = Effect.matchCauseEffect(pull, {
-        onSuccess: (chunk) => this.got(chunk),
-        onFailure: (cause) => this.lost(cause)
+        onSuccess: (chunk) => this.onChunk(chunk),
+        onFailure: (cause) => this.onEnd(cause)
       })
       return this.inPlace
     })
   }
 
-  got(chunk: Chunk<A>): Step<A, E, R> {
+  onChunk(chunk: Chunk<A>): Step<A, E, R> {
     const { guard } = this
     let good = 0
     for (const part of chunk) {
@@ -162,26 +167,26 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
     return this.pull
   }
 
-  lost(cause: Cause.Cause<E | Cause.Done>): Step<A, E, R> {
+  onEnd(cause: Cause.Cause<E | Cause.Done>): Step<A, E, R> {
     if (Pull.isDoneCause(cause)) {
       return this.end(this.isComplete ? done : Exit.fail(this.guard.truncated(this.parts, this.isCommitted)))
     }
     return this.end(this.isComplete && !Cause.hasDies(cause) ? done : Exit.failCause(cause))
   }
 
-  limit(now: number): number {
+  limitAt(now: number): number {
     const { deadlineAt = Number.POSITIVE_INFINITY, firstTokenMillis, idleMillis } = this.guard
     const hasBegun = this.hadOutput || this.isComplete
     const millis = (hasBegun ? idleMillis : firstTokenMillis) ?? Number.POSITIVE_INFINITY
     const silentAt = (hasBegun ? now : this.startedAt) + millis
-    this.overdue = deadlineAt <= silentAt ? "late" : hasBegun ? "idle" : "first"
+    this.nextLimit = deadlineAt <= silentAt ? "late" : hasBegun ? "idle" : "first"
     return Math.min(deadlineAt, silentAt)
   }
 
-  expired(): Step<A, E, R> {
+  onLimit(): Step<A, E, R> {
     if (this.isComplete) return this.end(done)
-    const { guard, overdue } = this
-    return this.end(Exit.fail(overdue === "late" ? guard.late() : guard.silent(overdue, this.parts)))
+    const { guard, nextLimit } = this
+    return this.end(Exit.fail(nextLimit === "late" ? guard.late() : guard.silent(nextLimit, this.parts)))
   }
 
   private hold(part: A): void {
@@ -191,7 +196,7 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
     this.isCommitted = this.heldParts >= maxHeldParts || this.heldBytes >= maxHeldBytes
   }
 
-  /** With what was held before it. */
+  /** Adds the held parts before the chunk. */
   private release(chunk: Chunk<A>): Chunk<A> {
     if (this.held.length === 0) return chunk
     const all = Arr.appendAll(this.held, chunk)
@@ -199,7 +204,7 @@ class Attempt<A, E, R> implements Asker<A, E, Chunk<A>, E | Cause.Done, R> {
     return all
   }
 
-  /** The parts before this one are good, if they may be handed on at all. */
+  /** Ends the stream at a part of the chunk. The parts before it are emitted, if the stream has begun to emit. */
   private stopAt(chunk: Chunk<A>, index: number, exit: End<E>): Step<A, E, R> {
     const good = chunk.slice(0, index)
     if (!this.isCommitted || !Arr.isReadonlyArrayNonEmpty(good)) return this.end(exit)

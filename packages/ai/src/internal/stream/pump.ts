@@ -8,43 +8,45 @@ import * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import { callAfter } from "@sluice/core/Timer"
 
-/** Who asks, and is answered within the fiber that asked. */
-export interface Asker<A, E, B, E2, R> {
+/** The consumer of a pump. What its handlers return runs in the fiber that pulls. */
+export interface Consumer<A, E, B, E2, R> {
   /** Upstream, not yet connected. */
   readonly upstream: Effect.Effect<Pull.Pull<Arr.NonEmptyReadonlyArray<A>, E, void, R>, never, R>
-  /** When the pull that is out now is interrupted, in epoch milliseconds. Asked when it does not answer at once. */
-  limit(now: number): number
-  got(chunk: Arr.NonEmptyReadonlyArray<A>): Effect.Effect<B, E2, R>
-  lost(cause: Cause.Cause<E | Cause.Done>): Effect.Effect<B, E2, R>
-  /** The limit came first. */
-  expired(): Effect.Effect<B, E2, R>
+  /** When the current pull is interrupted, in epoch milliseconds. Called if the pull has no result at once. */
+  limitAt(now: number): number
+  onChunk(chunk: Arr.NonEmptyReadonlyArray<A>): Effect.Effect<B, E2, R>
+  onEnd(cause: Cause.Cause<E | Cause.Done>): Effect.Effect<B, E2, R>
+  /** The limit was reached before a result. */
+  onLimit(): Effect.Effect<B, E2, R>
 }
 
 /**
- * Pulls upstream in one fiber of its own, whenever it is asked to, so that a limit can interrupt a pull and not the
- * consumer; and keeps one timer for all of them.
+ * Pulls upstream on demand, in one fiber of its own, so that a limit can interrupt a pull without the consumer. All
+ * pulls share one timer.
  *
- * Everything that a pull needs is made once: per pull there is no effect, no exit and no timer to allocate but what
- * `Effect.callback` takes to park the fiber. To fork each pull instead costs less, and ends whatever it has forked with it.
+ * What a pull needs is allocated once. Each pull allocates only what `Effect.callback` takes to park the fiber. Forking
+ * a fiber for each pull would cost less, but its end would interrupt the fibers that upstream has forked.
  */
 export class Pump<A, E, B, E2, R> {
-  private readonly asker: Asker<A, E, B, E2, R>
+  private readonly consumer: Consumer<A, E, B, E2, R>
   private readonly context: Context.Context<never>
   private readonly clock: Clock.Clock
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
 
+  /** One pull of upstream. */
   private step: Effect.Effect<unknown, never, R> = Effect.never
-  /** Resumes the fiber while it waits to be asked. */
+  /** Resumes the fiber that waits for demand. */
   private demand: ((step: Effect.Effect<unknown, never, R>) => void) | undefined
-  private isAsked = false
+  /** Whether there is demand that the fiber has not seen. */
+  private hasDemand = false
 
-  /** `Settled`: the pull was answered, and its answer was not taken yet. */
+  /** `Settled`: the pull has a result that was not taken yet. */
   private state: "Idle" | "Out" | "Settled" = "Idle"
   private chunk: Arr.NonEmptyReadonlyArray<A> | undefined
   private cause: Cause.Cause<E | Cause.Done> = Cause.empty
-  private isExpired = false
-  /** Resumes who asked, if it has to wait. */
-  private resume: ((answer: Effect.Effect<B, E2, R>) => void) | undefined
+  private isOverLimit = false
+  /** Resumes the consumer while it waits. */
+  private resume: ((result: Effect.Effect<B, E2, R>) => void) | undefined
 
   private lastRead = 0
   private setBack = 0
@@ -52,22 +54,22 @@ export class Pump<A, E, B, E2, R> {
   private timerAt = 0
   private cancel: (() => void) | undefined
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, asker: Asker<A, E, B, E2, R>) {
-    this.asker = asker
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, consumer: Consumer<A, E, B, E2, R>) {
+    this.consumer = consumer
     this.context = fiber.context
     this.clock = fiber.getRef(Clock.Clock)
   }
 
   /** Pulls once. */
-  ask(): Effect.Effect<B, E2, R> {
-    // It is not if who asked before was interrupted without waiting.
+  pull(): Effect.Effect<B, E2, R> {
+    // Not idle if the consumer was interrupted after the last pull, before it waited.
     if (this.state === "Idle") this.send()
-    if (this.state === "Settled") return this.answer()
-    this.watch()
+    if (this.state === "Settled") return this.take()
+    this.watchLimit()
     return this.parked
   }
 
-  /** Interrupts the fiber, and whatever it does; succeeds when it has ended. Nothing is to be asked after it. */
+  /** Interrupts the fiber and waits until it has ended. Do not pull after it. */
   readonly stop: Effect.Effect<void> = Effect.suspend(() => {
     this.resume = undefined
     this.cancel?.()
@@ -75,7 +77,7 @@ export class Pump<A, E, B, E2, R> {
     return this.fiber === undefined || this.fiber.pollUnsafe() !== undefined ? Effect.void : Fiber.interrupt(this.fiber)
   })
 
-  /** The time, which goes on from the last reading where the clock was set back: limits are for time that passes. */
+  /** The time. If the clock was set back, it continues from the last reading, since limits are about elapsed time. */
   now(): number {
     const read = this.clock.currentTimeMillisUnsafe()
     if (read + this.setBack < this.lastRead) this.setBack = this.lastRead - read
@@ -84,19 +86,19 @@ export class Pump<A, E, B, E2, R> {
   }
 
   private readonly waiting = Effect.callback<unknown, never, R>((resume) => {
-    if (this.isAsked) {
-      this.isAsked = false
+    if (this.hasDemand) {
+      this.hasDemand = false
       resume(this.step)
     } else {
       this.demand = resume
     }
   })
 
-  private readonly answering: Effect.Effect<B, E2, R> = Effect.suspend(() => this.answer())
+  private readonly taken: Effect.Effect<B, E2, R> = Effect.suspend(() => this.take())
 
   private readonly parked: Effect.Effect<B, E2, R> = Effect.callback((resume) => {
-    // It may have come between two operations.
-    if (this.state === "Settled") return resume(this.answering)
+    // The result can have come between two operations.
+    if (this.state === "Settled") return resume(this.taken)
     this.resume = resume
     return this.stop
   })
@@ -106,17 +108,17 @@ export class Pump<A, E, B, E2, R> {
     const demand = this.demand
     if (demand !== undefined) {
       this.demand = undefined
-      // Runs the pull here and now, as far as it gets.
+      // Runs the pull synchronously, as far as it gets.
       demand(this.step)
     } else if (this.fiber === undefined) {
       this.start()
     } else {
-      this.isAsked = true
+      this.hasDemand = true
     }
   }
 
   private start(): void {
-    const connected = Effect.flatMap(this.asker.upstream, (pull) => {
+    const connected = Effect.flatMap(this.consumer.upstream, (pull) => {
       this.step = Effect.matchCauseEffect(pull, {
         onSuccess: (chunk) => {
           this.chunk = chunk
@@ -131,12 +133,12 @@ export class Pump<A, E, B, E2, R> {
       })
       return this.step
     })
-    // The consumer's context has what upstream asks for: R is the consumer's to provide.
+    // The consumer's context has the services that upstream requires.
     this.fiber = Effect.runForkWith(this.context as Context.Context<R>)(connected)
     this.fiber.addObserver((exit) => {
       if (Exit.isSuccess(exit)) return
-      // Whatever failed is handed to `onFailure`; this is an interruption, or a defect of connecting. Whoever asks from now
-      // on is told so.
+      // `onFailure` has handled a failed pull. This is an interruption, or a defect while connecting. Later pulls end
+      // with it.
       this.cause = exit.cause as Cause.Cause<never>
       this.settle()
     })
@@ -147,45 +149,45 @@ export class Pump<A, E, B, E2, R> {
     const resume = this.resume
     if (resume === undefined) return
     this.resume = undefined
-    resume(this.answering)
+    resume(this.taken)
   }
 
-  private answer(): Effect.Effect<B, E2, R> {
-    if (this.isExpired) return this.asker.expired()
+  private take(): Effect.Effect<B, E2, R> {
+    if (this.isOverLimit) return this.consumer.onLimit()
     const chunk = this.chunk
-    if (chunk === undefined) return this.asker.lost(this.cause)
+    if (chunk === undefined) return this.consumer.onEnd(this.cause)
     this.state = "Idle"
     this.chunk = undefined
-    return this.asker.got(chunk)
+    return this.consumer.onChunk(chunk)
   }
 
-  private watch(): void {
+  private watchLimit(): void {
     const now = this.now()
-    this.limitAt = this.asker.limit(now)
+    this.limitAt = this.consumer.limitAt(now)
     if (this.cancel !== undefined) {
       if (this.timerAt <= this.limitAt) return
       this.cancel()
       this.cancel = undefined
     }
-    if (this.limitAt < Number.POSITIVE_INFINITY) this.arm(now)
+    if (this.limitAt < Number.POSITIVE_INFINITY) this.startTimer(now)
   }
 
-  private arm(now: number): void {
-    if (now >= this.limitAt) return this.expire()
+  private startTimer(now: number): void {
+    if (now >= this.limitAt) return this.interruptPull()
     this.timerAt = this.limitAt
     this.cancel = callAfter(this.context, this.limitAt - now, this.onTimer)
   }
 
   private readonly onTimer = (): void => {
     this.cancel = undefined
-    // If the consumer is busy nobody is silent; the next pull that has to wait arms another.
+    // While the consumer is busy, upstream is not silent. The next pull that waits starts another timer.
     if (this.state !== "Out") return
-    // It is as late as the timer was set for, also by a clock that was set back meanwhile.
-    this.arm(Math.max(this.timerAt, this.now()))
+    // At least the time that the timer was set for, even if the clock was set back meanwhile.
+    this.startTimer(Math.max(this.timerAt, this.now()))
   }
 
-  private expire(): void {
-    this.isExpired = true
+  private interruptPull(): void {
+    this.isOverLimit = true
     this.fiber?.interruptUnsafe()
   }
 }

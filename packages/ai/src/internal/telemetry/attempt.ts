@@ -32,10 +32,10 @@ type Chunk<A> = readonly [A, ...Array<A>]
 const defaultMaxLength = 16_384
 
 /**
- * One attempt at one place: its span and what it adds to the metrics. It runs one effect or one stream, once.
+ * The telemetry of one attempt: its span, and what it adds to the metrics. It watches one effect or one stream, once.
  *
- * Whoever watches the attempt from outside and knows better why it is over, because of a limit on its silence or a missing end,
- * says so with `settle` before it stops the attempt. The first word counts.
+ * A caller that knows better how the attempt ended, such as a guard with an idle timeout, calls `settle` before it
+ * interrupts the attempt. The first `settle` counts.
  */
 export class Attempt {
   private readonly operation: Operation
@@ -44,7 +44,7 @@ export class Attempt {
   private context: Context.Context<never> = Context.empty()
   private span: Tracer.Span | undefined
   private content: ContentOptions | undefined
-  private written: Content.Written | undefined
+  private answerContent: Content.AnswerContent | undefined
   private startedAt = 0
   private answeredAt: number | undefined
   private firstChunkAt: number | undefined
@@ -57,7 +57,7 @@ export class Attempt {
     this.operation = operation
   }
 
-  /** Watches an effect; `read` tells the attempt what the answer says, by `answered` or `parts`. */
+  /** Watches an effect. `read` reports its result, with `answered` or `parts`. */
   effect<A, E, R>(self: Effect.Effect<A, E, R>, read: (value: A, attempt: Attempt) => void): Effect.Effect<A, E, R> {
     const watched = Effect.flatMap(this.start, (span) =>
       span === undefined
@@ -67,15 +67,15 @@ export class Attempt {
       if (Exit.isSuccess(exit)) {
         this.reading(() => read(exit.value, this))
         this.complete()
-      } else if (this.answeredAt !== undefined) this.complete() // what failed was a tool
+      } else if (this.answeredAt !== undefined) this.complete() // A tool failed, not the model.
       else this.settle(exit)
       return undefined
     })
   }
 
-  /** Watches a stream of an answer's parts. Its end, its failure, and being left are the end of the attempt. */
+  /** Watches a stream of parts. The attempt ends when the stream ends, fails or is closed. */
   stream<A extends Response.AnyPart, E, R>(self: Stream.Stream<A, E, R>): Stream.Stream<A, E, R> {
-    // One frame for both ways out of a pull: half the cost of two.
+    // One operator for both results of a pull costs half as much as two.
     const watch = {
       onSuccess: (parts: Chunk<A>) => {
         this.chunk(parts)
@@ -98,7 +98,10 @@ export class Attempt {
           () =>
             Effect.flatMap(this.start, (span) =>
               Effect.map(
-                Channel.toPullScoped(Stream.toChannel(span === undefined ? self : this.beneath(self, span)), scope),
+                Channel.toPullScoped(
+                  Stream.toChannel(span === undefined ? self : this.streamWithin(self, span)),
+                  scope
+                ),
                 (pull) => Effect.matchCauseEffect(pull, watch)
               ))
         )
@@ -106,7 +109,7 @@ export class Attempt {
     )
   }
 
-  /** Says how the attempt ended. `undefined` is for the error that came within it. Does nothing if that is known. */
+  /** Ends the attempt. `undefined`: with the error part of the stream. Does nothing if it has ended. */
   settle(exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (this.settled || this.clock === undefined) return
     this.settled = true
@@ -116,14 +119,14 @@ export class Attempt {
       : cause === undefined
       ? undefined
       : ErrorType.fromCause(cause)
-    if (cause !== undefined) this.charged(cause)
+    if (cause !== undefined) this.addUsageOf(cause)
     this.measure(this.clock, errorType)
     if (this.span === undefined) return
-    Span.note(this.span, this.answer)
+    Span.addAnswer(this.span, this.answer)
     if (this.firstChunkAt !== undefined) {
       this.span.attribute("gen_ai.response.time_to_first_chunk", (this.firstChunkAt - this.startedAt) / 1000)
     }
-    this.written?.note(this.span, this.answer.finishReason)
+    this.answerContent?.addTo(this.span, this.answer.finishReason)
     const failed = errorType === undefined ? undefined : { errorType, cause }
     const sinceMillis = this.answeredAt === undefined ? 0 : this.clock.currentTimeMillisUnsafe() - this.answeredAt
     Span.end(
@@ -134,32 +137,33 @@ export class Attempt {
     )
   }
 
-  /** What is known of the answer. */
   answered(answer: Answer): void {
     Object.assign(this.answer, answer)
   }
 
-  /** The parts of a whole answer. */
+  /** Reports the parts of a whole answer. */
   parts(parts: ReadonlyArray<Response.AnyPart>): void {
     for (const part of parts) this.part(part)
   }
 
-  /** The model has answered, and what comes now is not its time: tools run. */
-  isAnswered(): void {
+  /** Reports that the model has answered. The time of the tools that run now does not count. */
+  modelAnswered(): void {
     if (this.clock !== undefined) this.answeredAt ??= this.clock.currentTimeMillisUnsafe()
   }
 
-  /** The stream with its own spans, and none of its consumer's, as children of this one. */
-  private beneath<A, E, R>(self: Stream.Stream<A, E, R>, span: Tracer.Span): Stream.Stream<A, E, R> {
+  /** Makes the spans of the stream children of this one, and not those of its consumer. */
+  private streamWithin<A, E, R>(self: Stream.Stream<A, E, R>, span: Tracer.Span): Stream.Stream<A, E, R> {
     return Stream.updateContext(self, (context: Context.Context<R>) => this.within(span, context))
   }
 
-  /** What runs within the span. */
   within<R>(span: Tracer.Span, context: Context.Context<R>): Context.Context<R> {
     return Span.within(span, this.operation, context, this.content !== undefined)
   }
 
-  /** Begins it, for whoever watches parts by himself; see `chunk`, `complete`, `settle` and `left`. */
+  /**
+   * Starts the attempt, for a caller that reports its parts with `chunk`, and its end with `complete`, `settle` or
+   * `left`.
+   */
   readonly start: Effect.Effect<Tracer.Span | undefined> = Effect.withFiber((fiber) => {
     this.clock = fiber.getRef(Clock.Clock)
     this.context = fiber.context
@@ -171,17 +175,17 @@ export class Attempt {
     const content = this.content = fiber.getRef(CurrentContent)
     return Effect.map(Span.make(this.operation), (span) => {
       this.span = span
-      const asked = this.operation.content
-      if (content !== undefined && asked !== undefined) {
+      const request = this.operation.content
+      if (content !== undefined && request !== undefined) {
         const maxLength = content.maxLength ?? defaultMaxLength
-        this.written = new Content.Written(maxLength)
-        this.reading(() => Content.noteAsked(span, asked(), maxLength))
+        this.answerContent = new Content.AnswerContent(maxLength)
+        this.reading(() => Content.addRequest(span, request(), maxLength))
       }
       return span
     })
   }
 
-  /** Whatever a prompt or an answer is like, telemetry fails no call. */
+  /** Reads content. Content that cannot be read must not fail the call. */
   private reading(read: () => void): void {
     try {
       read()
@@ -190,7 +194,7 @@ export class Attempt {
     }
   }
 
-  /** Takes note of parts that came together. */
+  /** Reports parts that arrived together. */
   chunk(parts: ReadonlyArray<Response.AnyPart>): void {
     let output = 0
     for (const part of parts) if (this.part(part)) output++
@@ -202,13 +206,13 @@ export class Attempt {
       this.gaps.add((now - this.lastChunkAt) / 1000)
     }
     this.lastChunkAt = now
-    // What came together came at once.
+    // The other parts of the chunk arrived at the same time.
     if (output > 1) (this.gaps ??= new Histogram(Series.timePerOutputChunk.boundaries)).add(0, output - 1)
   }
 
-  /** Takes note of a part. Whether it is some of the answer. */
+  /** Reads a part. Returns whether it is output. */
   private part(part: Response.AnyPart): boolean {
-    this.written?.add(part)
+    this.answerContent?.add(part)
     switch (part.type) {
       case "text-delta":
       case "reasoning-delta":
@@ -234,11 +238,10 @@ export class Attempt {
         this.answer.cacheReadTokens = inputTokens.cacheRead
         this.answer.cacheCreationTokens = inputTokens.cacheWrite
         this.answer.reasoningTokens = outputTokens.reasoning
-        this.isAnswered()
+        this.modelAnswered()
         return false
       }
       case "error":
-        // A provider's error that came as a part: of what kind, only an AiError says.
         this.streamError ??= ErrorType.ofStreamError(part.error)
         return false
       default:
@@ -251,20 +254,20 @@ export class Attempt {
     this.complete()
   }
 
-  /** The scope of the stream closes: after its finish part that is the end, before it somebody left. */
+  /** Reports that the stream was closed. Before its finish part or an error, that means that its consumer left. */
   left(): void {
     if (this.answer.finishReason === undefined && this.streamError === undefined) {
       this.settle(Exit.failCause(Cause.interrupt()))
     } else this.complete()
   }
 
-  /** It came to its end, which may have said that it is none. */
+  /** Reports that the stream ended. It failed if it had an error part. */
   complete(): void {
     this.settle(this.streamError === undefined ? Exit.void : undefined)
   }
 
-  /** An answer that is of no use was paid for, and its error says how much. */
-  private charged(cause: Cause.Cause<unknown>): void {
+  /** An unusable answer was paid for. Its error has the usage. */
+  private addUsageOf(cause: Cause.Cause<unknown>): void {
     const error = cause.reasons.find(Cause.isFailReason)?.error
     if (!AiError.isAiError(error) || !("usage" in error.reason)) return
     this.answer.inputTokens ??= error.reason.usage?.promptTokens

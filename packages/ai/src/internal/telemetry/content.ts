@@ -2,14 +2,14 @@ import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import type { Span } from "effect/Tracer"
-import type { Asked } from "./operation.ts"
+import type { RequestContent } from "./operation.ts"
 
-// Messages as the conventions have them in JSON, each attribute within a bound: what is too long is cut, what is too much is
-// left out, and `sluice.content.truncated` says so.
+// The content attributes of the conventions, as JSON within a bound. Long texts are cut, parts beyond the bound are
+// left out, and then `sluice.content.truncated` is set.
 
 type Json = { readonly [name: string]: unknown }
 
-/** What may still be written. */
+/** How many characters an attribute may still take. */
 class Room {
   truncated = false
   private left: number
@@ -22,7 +22,7 @@ class Room {
     return this.left > 0
   }
 
-  /** As much of the text as there is room for. */
+  /** The text, cut if it does not fit. */
   text(text: string): string {
     const length = Math.max(0, this.left)
     this.left -= text.length
@@ -31,14 +31,14 @@ class Room {
     return text.slice(0, length)
   }
 
-  /** The value if there is room for it, else the beginning of its JSON. */
+  /** The value if it fits, otherwise the beginning of its JSON. */
   json(value: unknown): unknown {
     const json = stringify(value)
     const shown = this.text(json)
     return shown.length < json.length ? shown : parse(json)
   }
 
-  /** Takes the room for what stands around the text. */
+  /** Takes room for the JSON around a text. */
   frame(): void {
     this.left -= 64
   }
@@ -58,9 +58,9 @@ const stringify = (value: unknown): string => {
 
 const parse = (json: string): unknown => JSON.parse(json)
 
-/** Notes what is asked. */
-export const noteAsked = (span: Span, asked: Asked, maxLength: number): void => {
-  const messages = Prompt.make(asked.prompt).content
+/** Adds the prompt and the tools of a request. */
+export const addRequest = (span: Span, request: RequestContent, maxLength: number): void => {
+  const messages = Prompt.make(request.prompt).content
   const system = new Room(maxLength)
   const instructions: Array<Json> = []
   const room = new Room(maxLength)
@@ -71,7 +71,7 @@ export const noteAsked = (span: Span, asked: Asked, maxLength: number): void => 
     else system.refuse()
     system.frame()
   }
-  // From the end: where not all fits, what was said last says most.
+  // From the end: if not all messages fit, the last ones matter most.
   for (const message of messages.toReversed()) {
     if (message.role === "system") continue
     if (room.isLeft) input.push(messageOf(message, room))
@@ -80,7 +80,7 @@ export const noteAsked = (span: Span, asked: Asked, maxLength: number): void => 
   if (instructions.length > 0) span.attribute("gen_ai.system_instructions", JSON.stringify(instructions))
   span.attribute("gen_ai.input.messages", JSON.stringify(input.toReversed()))
   const definitions = new Room(maxLength)
-  const tools = (asked.tools ?? []).flatMap((tool) => {
+  const tools = (request.tools ?? []).flatMap((tool) => {
     if (!definitions.isLeft) {
       definitions.refuse()
       return []
@@ -140,14 +140,14 @@ const partOf = (part: Prompt.Part, room: Room): Json => {
   }
 }
 
-// That there is a file and of what kind; its bytes have no place in a trace.
+// Shows the type of a file, not its bytes.
 const file = (mediaType: string, room: Room): Json => {
   const shown = room.text(mediaType)
   return { type: "blob", modality: shown.split("/", 1)[0], mime_type: shown, content: "" }
 }
 
-/** An answer as it comes, put together from whole parts or from the pieces of a stream. */
-export class Written {
+/** Collects the content of an answer, from whole parts or from the pieces of a stream. */
+export class AnswerContent {
   private readonly room: Room
   private readonly parts: Array<Json> = []
   private open: { readonly type: "text" | "reasoning"; readonly id: string; content: string } | undefined
@@ -185,7 +185,7 @@ export class Written {
     }
   }
 
-  note(span: Span, finishReason: string | undefined): void {
+  addTo(span: Span, finishReason: string | undefined): void {
     this.close()
     const message = { role: "assistant", parts: this.parts, finish_reason: finishReason ?? "error" }
     span.attribute("gen_ai.output.messages", JSON.stringify([message]))

@@ -3,13 +3,13 @@ import * as Cause from "effect/Cause"
 import * as Option from "effect/Option"
 import * as AiRejection from "../../AiRejection.ts"
 
-/** What stands for everything that has no name here: a defect, an error of somebody else's. */
+/** The type of a defect, and of an error that is not in the vocabulary. */
 export const other = "_OTHER"
 
-/** The call was left before its answer was complete: by an interruption, or by who read its stream. */
+/** The call was interrupted, or the consumer of its stream left, before the answer was complete. */
 export const interrupted = "Interrupted"
 
-/** Every value that `error.type` can have besides `other`: tags, so that they are few and hold nobody's words. */
+/** Every value of `error.type` besides `other`. They are tags, so they are few and hold no text of a provider. */
 export const vocabulary: ReadonlySet<string> = new Set([
   interrupted,
   "TimeoutError",
@@ -17,7 +17,7 @@ export const vocabulary: ReadonlySet<string> = new Set([
   ...AiError.AiErrorReason.members.map((reason) => reason.fields._tag.schema.literal)
 ])
 
-/** Why a call failed: the strongest thing that its cause holds, a defect over a failure over an interruption. */
+/** Why a call failed. A defect takes precedence over a failure, and a failure over an interruption. */
 export const fromCause = (cause: Cause.Cause<unknown>): string => {
   if (Cause.hasDies(cause)) return other
   const failure = cause.reasons.find(Cause.isFailReason)
@@ -34,7 +34,7 @@ const known = (error: unknown): string => {
   return typeof tag === "string" && vocabulary.has(tag) ? tag : other
 }
 
-/** An error that came as a part of an answer: of what kind, only an AiError says. */
+/** The type of an error part. Only an `AiError` has a type of its own. */
 export const ofStreamError = (error: unknown): string => {
   const type = fromError(error)
   return type === other ? "InternalProviderError" : type

@@ -1,6 +1,8 @@
 import type * as Metric from "effect/Metric"
 
-/** Distributions by the buckets of one metric, which a stream fills on its own and adds to the metric when it is over. */
+/**
+ * A histogram with the buckets of one metric. A stream fills one of its own, and adds it to the metric when it ends.
+ */
 export class Histogram {
   private readonly boundaries: ReadonlyArray<number>
   private readonly counts: Array<number>
@@ -14,7 +16,6 @@ export class Histogram {
     this.counts = Array.from({ length: boundaries.length + 1 }, () => 0)
   }
 
-  /** Adds a value as often as it was seen. */
   add(value: number, times = 1): void {
     const { boundaries, counts } = this
     let bucket = 0
@@ -26,7 +27,7 @@ export class Histogram {
     if (value > this.max) this.max = value
   }
 
-  /** Adds what another one of the same boundaries holds. */
+  /** Adds another histogram with the same boundaries. */
   addAll(other: Histogram): void {
     if (other.count === 0) return
     for (const [bucket, count] of other.counts.entries()) this.counts[bucket] = (this.counts[bucket] ?? 0) + count

@@ -1,9 +1,9 @@
 const Mark = Symbol("@sluice/ai/GenAiTelemetry")
 
-// A property and not a set of services, so that a decorator in between, which copies the service, keeps it.
+// A property and not a set of services: a decorator that copies the service keeps it.
 
-/** Says of a service that its calls are seen already. */
+/** Marks a service whose calls have telemetry. */
 export const mark = <A extends object>(service: A): A => ({ ...service, [Mark]: true })
 
-/** Whether the calls of this service are seen already, by a layer or by a resilient model. */
+/** Whether the calls of this service have telemetry, from a layer or a resilient model. */
 export const isMarked = (service: object): boolean => Mark in service

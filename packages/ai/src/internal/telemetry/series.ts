@@ -4,7 +4,7 @@ import { other } from "./errorType.ts"
 import { Histogram } from "./histogram.ts"
 import type { Operation, Place } from "./operation.ts"
 
-// The buckets that the conventions give.
+// The buckets of the conventions.
 const seconds = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 const tokens = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 const perChunk = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]
@@ -41,17 +41,17 @@ export const timeToFirstChunk: Definition = {
 export const timePerOutputChunk: Definition = {
   id: "gen_ai.client.operation.time_per_output_chunk",
   unit: "s",
-  description: "How long each chunk of a streamed answer after the first took to come",
+  description: "How long each chunk of a streamed answer after the first took to arrive",
   boundaries: perChunk
 }
 
-/** How many answering models are told apart per target, besides the one that is asked for. */
+/** How many response models metrics show for each target, besides the requested one. */
 export const maxResponseModels = 20
 
-/** The longest name of a model that metrics show: a longer one is no name. */
+/** The longest name of a response model that metrics show. A longer one becomes `_OTHER`. */
 export const maxModelLength = 128
 
-/** The four metrics under one set of attributes. */
+/** The four metrics with one set of attributes. */
 export class Series {
   private readonly registered: Registered
   private readonly attributes: Readonly<Record<string, string>>
@@ -75,16 +75,17 @@ export class Series {
   }
 }
 
-/** The series of one registry: a program may have several, a test brings its own. */
+/** The series of one metric registry. A program can have several, and a test has its own. */
 export class Registered {
   private readonly histograms = new Map<string, Histogram>()
-  private readonly answering = new Map<string, Set<string>>()
+  /** By target. */
+  private readonly responseModels = new Map<string, Set<string>>()
   private readonly byPlace = new WeakMap<Place, Map<string, Series>>()
   private readonly contextual: Readonly<Record<string, string>>
   private readonly context: Context.Context<never>
 
   constructor(context: Context.Context<never>, contextual: Readonly<Record<string, string>>) {
-    // Only what a registration reads: the rest of a request's context must not live on in the series.
+    // Only what a registration reads. The series must not keep the rest of a request's context alive.
     this.context = Context.make(Metric.MetricRegistry, Context.get(context, Metric.MetricRegistry)).pipe(
       Context.add(Metric.CurrentMetricAttributes, contextual)
     )
@@ -130,11 +131,11 @@ export class Registered {
     return histogram
   }
 
-  /** What metrics call an answering model: a provider may say anything, so only so many names of its own are believed. */
+  /** The label of a response model. A provider can send any name, so their number is bounded. */
   private shown({ model, target }: Place, responseModel: string): string {
     if (responseModel === model) return model
-    let seen = this.answering.get(target)
-    if (seen === undefined) this.answering.set(target, seen = new Set())
+    let seen = this.responseModels.get(target)
+    if (seen === undefined) this.responseModels.set(target, seen = new Set())
     if (seen.has(responseModel)) return responseModel
     if (seen.size >= maxResponseModels || responseModel.length > maxModelLength) return other
     seen.add(responseModel)
@@ -147,7 +148,7 @@ export class Registered {
 }
 
 interface Registry {
-  /** The one that the last call used: nearly all calls have the same contextual attributes. */
+  /** That of the last call. Nearly all calls have the same contextual attributes. */
   latest: Registered
   readonly all: Map<string, Registered>
 }

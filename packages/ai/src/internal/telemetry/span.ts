@@ -9,11 +9,11 @@ import * as Tracer from "effect/Tracer"
 import { withoutStack } from "@sluice/core/Refusal"
 import type { Answer, Operation } from "./operation.ts"
 
-/** Whether spans go anywhere: without a tracer of the program's own, Effect would make them for nobody. */
+/** Whether the program has a tracer. Without one, spans would be built and then dropped. */
 export const isTraced = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
   fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer && fiber.getRef(References.TracerEnabled)
 
-/** Makes the span of an operation, a child of the span around it. */
+/** Starts the span of an operation, as a child of the current span. */
 export const make = (operation: Operation): Effect.Effect<Tracer.Span> => {
   const { attempt, name, output, place, streams } = operation
   return Effect.makeSpan(`${name} ${place.model}`, {
@@ -32,11 +32,11 @@ export const make = (operation: Operation): Effect.Effect<Tracer.Span> => {
   })
 }
 
-/** The longest string of a provider's that a span shows. */
+/** How many characters of a provider's string a span shows. */
 const maxLength = 256
 
-/** Notes what is known of the answer. */
-export const note = (span: Tracer.Span, answer: Answer): void => {
+/** Adds the attributes of the answer. */
+export const addAnswer = (span: Tracer.Span, answer: Answer): void => {
   const attribute = (name: string, value: string | number | ReadonlyArray<string> | undefined): void => {
     if (value !== undefined) span.attribute(name, typeof value === "string" ? value.slice(0, maxLength) : value)
   }
@@ -50,7 +50,7 @@ export const note = (span: Tracer.Span, answer: Answer): void => {
   attribute("gen_ai.usage.reasoning.output_tokens", answer.reasoningTokens)
 }
 
-/** Ends the span. What it says of a failure is the type alone, since an error holds a provider's words. */
+/** Ends the span. Of a failure it shows the type alone, since an error can hold text of a provider. */
 export const end = (
   span: Tracer.Span,
   at: bigint,
@@ -64,7 +64,7 @@ export const end = (
   span.end(at, Exit.fail(withoutStack(() => new OperationFailed(errorType))))
 }
 
-/** What a span shows in the place of an error: no message of a provider's, no stack, no cause. */
+/** Replaces the error on a span. It has no message of a provider, no stack and no cause. */
 class OperationFailed extends Error {
   readonly _tag = "OperationFailed"
 
@@ -75,10 +75,10 @@ class OperationFailed extends Error {
 }
 
 /**
- * The context of what runs within the span.
+ * The context for an effect that runs within the span.
  *
- * Effect's own model opens a span of its own, which would say the same once more, with the error in full. It is folded: the model
- * gets this span in its place, and what a provider's adapter notes comes to stand here.
+ * Effect's model opens a span of its own, which would repeat this one and show the full error. So the model gets this
+ * span instead, and the attributes of a provider's adapter are added here.
  */
 export const within = <R>(
   span: Tracer.Span,
@@ -87,43 +87,44 @@ export const within = <R>(
   showsContent: boolean
 ): Context.Context<R> => {
   const outer = Context.get(context, Tracer.Tracer)
-  const parent = borrowed(span, showsContent)
-  const folded = borrowed(span, showsContent)
-  // Effect's span of a stream is nobody's parent, so that a model that is called by a tool could be taken for the one above it.
+  const parent = viewOf(span, showsContent)
+  const replacement = viewOf(span, showsContent)
+  // Effect's span of a stream is no parent. So the span of a model that a tool calls looks the same, and only the first
+  // one is replaced.
   let left = operation.streams ? 1 : Infinity
   const tracer = Tracer.make({
     ...(outer.context === undefined ? {} : { context: outer.context.bind(outer) }),
     span: (options) => {
-      const isFolded = left > 0 && isModels.test(options.name) && Option.getOrUndefined(options.parent) === parent
-      if (!isFolded) return outer.span(options)
+      const isOfModel = modelSpan.test(options.name) && Option.getOrUndefined(options.parent) === parent
+      if (left === 0 || !isOfModel) return outer.span(options)
       left--
-      return folded
+      return replacement
     }
   })
   return Context.add(Context.add(context, Tracer.ParentSpan, parent), Tracer.Tracer, tracer)
 }
 
-const isModels = /^(?:LanguageModel|EmbeddingModel)\./
+const modelSpan = /^(?:LanguageModel|EmbeddingModel)\./
 
-// What a toolkit notes on the span around it: the arguments of a tool are a part of the answer.
-const ofTools: ReadonlySet<string> = new Set(["tool", "parameters"])
+// The attributes that a toolkit adds to the current span. The arguments of a tool are content.
+const toolAttributes: ReadonlySet<string> = new Set(["tool", "parameters"])
 
-/** The same span for somebody who may not end it, and may not note on it what is content. */
-const borrowed = (span: Tracer.Span, showsContent: boolean): Tracer.Span => {
-  const copy: Borrowed = Object.create(prototypeOf(span))
-  copy[Lender] = { span, showsContent }
-  // What a tracer of its own kind looks for in its spans.
-  for (const [key, value] of Object.entries(span)) if (!delegated.has(key)) Reflect.set(copy, key, value)
-  return copy
+/** A view of the span. It cannot end the span, and adds content only if `showsContent`. */
+const viewOf = (span: Tracer.Span, showsContent: boolean): Tracer.Span => {
+  const view: SpanView = Object.create(prototypeOf(span))
+  view[Viewed] = { span, showsContent }
+  // A tracer may read fields of its own from its spans.
+  for (const [key, value] of Object.entries(span)) if (!delegated.has(key)) Reflect.set(view, key, value)
+  return view
 }
 
-const Lender = Symbol("@sluice/ai/Lender")
+const Viewed = Symbol("@sluice/ai/Viewed")
 
-interface Borrowed extends Tracer.Span {
-  [Lender]: { readonly span: Tracer.Span; readonly showsContent: boolean }
+interface SpanView extends Tracer.Span {
+  [Viewed]: { readonly span: Tracer.Span; readonly showsContent: boolean }
 }
 
-// One per class of spans: properties that are defined for each span anew cost 4 us of its 9.
+// One for each class of spans. Defining the properties for each span would cost 4 us of its 9.
 const prototypes = new WeakMap<object, object>()
 
 const prototypeOf = (span: Tracer.Span): object => {
@@ -135,29 +136,29 @@ const prototypeOf = (span: Tracer.Span): object => {
   return prototype
 }
 
-const lent = <A>(read: (span: Tracer.Span) => A): PropertyDescriptor => ({
-  get(this: Borrowed) {
-    return read(this[Lender].span)
+const getter = <A>(read: (span: Tracer.Span) => A): PropertyDescriptor => ({
+  get(this: SpanView) {
+    return read(this[Viewed].span)
   }
 })
 
-const method = (value: (this: Borrowed, ...args: ReadonlyArray<never>) => void): PropertyDescriptor => ({ value })
+const method = (value: (this: SpanView, ...args: ReadonlyArray<never>) => void): PropertyDescriptor => ({ value })
 
 const descriptors: PropertyDescriptorMap = {
-  spanId: lent(({ spanId }) => spanId),
-  traceId: lent(({ traceId }) => traceId),
-  status: lent(({ status }) => status),
-  attributes: lent(({ attributes }) => attributes),
-  links: lent(({ links }) => links),
+  spanId: getter(({ spanId }) => spanId),
+  traceId: getter(({ traceId }) => traceId),
+  status: getter(({ status }) => status),
+  attributes: getter(({ attributes }) => attributes),
+  links: getter(({ links }) => links),
   attribute: method(function(key: string, value: unknown) {
-    const { showsContent, span } = this[Lender]
-    if (showsContent || !ofTools.has(key)) span.attribute(key, value)
+    const { showsContent, span } = this[Viewed]
+    if (showsContent || !toolAttributes.has(key)) span.attribute(key, value)
   }),
   event: method(function(name: string, at: bigint, attributes?: Record<string, unknown>) {
-    this[Lender].span.event(name, at, attributes)
+    this[Viewed].span.event(name, at, attributes)
   }),
   addLinks: method(function(links: ReadonlyArray<Tracer.SpanLink>) {
-    this[Lender].span.addLinks(links)
+    this[Viewed].span.addLinks(links)
   }),
   end: method(() => {})
 }

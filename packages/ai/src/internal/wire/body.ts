@@ -3,12 +3,12 @@ import type * as HttpClientError from "effect/http/HttpClientError"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Stream from "effect/Stream"
 
-/** A body of more bytes than were allowed. */
+/** The body is larger than the limit. */
 export interface TooLarge {
   readonly _tag: "TooLarge"
 }
 
-/** Reads a body as text, and stops reading as soon as it is larger than `maxBytes`. */
+/** Reads a body as text. Fails as soon as it exceeds `maxBytes`. */
 export const text = (
   response: HttpClientResponse.HttpClientResponse,
   maxBytes: number
@@ -27,7 +27,7 @@ export const text = (
     }).pipe(Effect.map(() => text + decoder.decode()))
   })
 
-/** The beginning of a body, for an error: whatever of it can be had. */
+/** Reads the beginning of a body, for an error. Never fails: if the connection is lost, the text ends there. */
 export const beginning = (response: HttpClientResponse.HttpClientResponse, maxBytes: number): Effect.Effect<string> =>
   Effect.suspend(() => {
     const decoder = new TextDecoder()

@@ -1,9 +1,8 @@
-/** What a provider may send before it is refused. */
+/** Limits of a response. A larger one fails. */
 export interface Bounds {
-  /** Bytes of a whole answer, decompressed; in a stream, characters of content. */
+  /** Bytes of a whole response after decompression, or characters of a streamed response's content. */
   readonly answerSize: number
   /** Characters of one event of a stream. */
   readonly eventSize: number
-  /** Levels of nesting in JSON. */
   readonly jsonDepth: number
 }

@@ -6,7 +6,7 @@ import * as Stream from "effect/Stream"
 
 const formats = new Map<string, "gzip" | "deflate">([["gzip", "gzip"], ["x-gzip", "gzip"], ["deflate", "deflate"]])
 
-/** A client that takes compressed answers and hands them on decompressed. */
+/** Requests compressed responses, and decompresses them. */
 export const decompress = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   HttpClient.transformResponse(
     HttpClient.mapRequest(client, HttpClientRequest.setHeader("accept-encoding", "gzip, deflate")),
@@ -16,7 +16,7 @@ export const decompress = (client: HttpClient.HttpClient): HttpClient.HttpClient
     })
   )
 
-// The web's own streams: they take in no more than what is read of them, so a small body cannot fill the memory.
+// Web streams decompress no faster than they are read. A few kilobytes that expand to gigabytes do not fill the memory.
 const unfold = (
   response: HttpClientResponse.HttpClientResponse,
   format: "gzip" | "deflate"

@@ -2,51 +2,50 @@ import type { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Redacted from "effect/Redacted"
 import { isLoopback } from "./loopback.ts"
 
-/** Where a model is asked. */
+/** The URL of a model's API. */
 export interface Endpoint {
-  /** The URL to post to. It may carry a query, which may carry a secret: for the request only. */
+  /** The URL of requests. Never shown, since its query may hold a secret. */
   readonly url: string
-  /** The same without its query, for errors. */
+  /** The URL without its query, for errors and spans. */
   readonly shown: string
-  /** Names the provider in spans. */
   readonly host: string
   readonly port: number
-  /** Whether it is OpenAI's own, which has renamed a parameter that all others keep. */
+  /** Whether it is OpenAI itself, which renamed `max_tokens`. The other servers kept the name. */
   readonly isOpenAi: boolean
 }
 
 export interface EndpointOptions {
   readonly url: string
   readonly apiKey?: Redacted.Redacted | undefined
-  /** Whether something else that is sent is a secret. */
+  /** Whether a header is a secret. */
   readonly hasSecret: boolean
   readonly allowInsecureKey?: boolean | undefined
 }
 
-/** What a provider's URLs look like. */
-export interface Place {
-  /** Such a URL, for a message. */
+/** How a provider's URLs are built. */
+export interface EndpointFormat {
+  /** A valid URL, for a message. */
   readonly example: string
-  /** The whole path, of what the URL's own path is without slashes at its end. */
+  /** Completes the path of the URL. The slashes at its end are removed before. */
   readonly path: (base: string) => string
 }
 
-// What a header value may hold, less spaces: a key read from a file often ends in a line feed, which Node refuses only
-// when the first request is made, and with a message that does not name the key.
+// A key that was read from a file often ends with a line feed. Node refuses it only at the first request, with a
+// message that does not name the key.
 const visibleAscii = /^[\x21-\x7e]+$/
 
-/** Reads the endpoint from the options; what is wrong with them is noted there, and then nothing is returned. */
+/** Reads the endpoint, and adds the issues to `options`. `undefined` if there is no usable URL. */
 export const fromOptions = (
   options: OptionsReader,
   { allowInsecureKey, apiKey, hasSecret, url }: EndpointOptions,
-  place: Place
+  format: EndpointFormat
 ): Endpoint | undefined => {
   if (apiKey !== undefined && !visibleAscii.test(Redacted.value(apiKey))) {
     options.refuse("apiKey", apiKey, "must be visible ASCII characters, without spaces or line ends")
   }
   const parsed = URL.parse(url)
   if (parsed === null || (parsed.protocol !== "https:" && parsed.protocol !== "http:")) {
-    options.refuse("url", "not a URL", `must be an absolute http:// or https:// URL, such as ${place.example}`)
+    options.refuse("url", "not a URL", `must be an absolute http:// or https:// URL, such as ${format.example}`)
     return undefined
   }
   if (parsed.username !== "" || parsed.password !== "") {
@@ -65,11 +64,11 @@ export const fromOptions = (
       "must be https:// with an apiKey; allowInsecureKey: true sends it unencrypted"
     )
   }
-  return fromUrl(parsed, place)
+  return fromUrl(parsed, format)
 }
 
-const fromUrl = (url: URL, place: Place): Endpoint => {
-  const full = place.path(url.pathname.replace(/\/+$/, ""))
+const fromUrl = (url: URL, format: EndpointFormat): Endpoint => {
+  const full = format.path(url.pathname.replace(/\/+$/, ""))
   return {
     url: url.origin + full + url.search,
     shown: url.origin + full,

@@ -1,33 +1,33 @@
+import * as BoundedJson from "@sluice/core/BoundedJson"
 import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as Sse from "effect/encoding/Sse"
 import * as Result from "effect/Result"
-import * as Json from "./json.ts"
 import type { Bounds } from "./bounds.ts"
-import type { ToolCall } from "./chunk.ts"
 import * as Failure from "./failure.ts"
-import type { ToolCalls } from "./toolCalls.ts"
+import { type ToolCallFragment, ToolCalls } from "./toolCalls.ts"
 
 export type Part = Response.StreamPartEncoded
 type Kind = "text" | "reasoning"
 type Metadata = Response.ReasoningEndPartEncoded["metadata"]
 
 /**
- * Reads a streamed answer: bytes in, parts out. What its events mean is the business of each wire.
+ * Turns the bytes of a streamed response into parts. A subclass decodes the events of its wire.
  *
- * It has ended well as soon as the provider said why it ends, even if the connection is lost after that; only the usage,
- * which some send last, may then be missing. Without a reason it has not, however tidily the connection was closed.
+ * A response with a finish reason is complete, even if the connection is lost after it. Only the usage, which some
+ * providers send last, can be missing then. Without a finish reason it is truncated, even if the connection was closed
+ * cleanly.
  */
 export abstract class EventReader {
   protected readonly origin: Failure.Origin
-  protected readonly answer: Failure.Answer
+  protected readonly response: Failure.ResponseHead
   protected readonly bounds: Bounds
-  protected abstract readonly toolCalls: ToolCalls
+  protected readonly toolCalls: ToolCalls
   private readonly decoder = new TextDecoder()
   private readonly parser: Sse.Parser
 
   protected parts: Array<Part> = []
-  /** Why the answer ended, as the provider says it. */
+  /** The provider's finish reason. */
   protected reason: string | undefined
   protected failed: AiError.AiError | undefined
   private sealed = false
@@ -37,54 +37,56 @@ export abstract class EventReader {
   private open: { readonly kind: Kind; readonly id: string } | undefined
   private blocks = 0
 
-  constructor(origin: Failure.Origin, answer: Failure.Answer, bounds: Bounds) {
+  /** `newId`: the prefix of ids for tool calls that have none. */
+  constructor(origin: Failure.Origin, response: Failure.ResponseHead, bounds: Bounds, newId: string) {
     this.origin = origin
-    this.answer = answer
+    this.response = response
     this.bounds = bounds
+    this.toolCalls = new ToolCalls(newId)
     this.parser = Sse.makeParser(
-      // Servers that set a `retry` mean browsers, which would ask again by themselves.
+      // A `retry` is for browsers, which reconnect by themselves.
       (event) => event._tag === "Event" ? this.onData(event.data) : undefined,
       { maxEventSize: bounds.eventSize }
     )
   }
 
-  /** An event, which is JSON within the bounds. */
+  /** Reads one event, whose JSON is within the bounds. */
   protected abstract onEvent(json: unknown, data: string): void
 
-  /** The last parts of the answer, or why it is none after all. Called once, when nothing more is to come. */
+  /** Returns the last parts, or the error that the response fails with after all. Called once, at the end. */
   protected abstract finish(reason: string): Result.Result<ReadonlyArray<Part>, AiError.AiError>
 
-  /** Whether all of the answer is there, so that nothing that follows can matter. */
+  /** Whether the response is complete. What follows is ignored. */
   get isComplete(): boolean {
     return this.sealed
   }
 
-  /** Whether the provider said why the answer ends, so that only counts can follow. */
+  /** Whether there is a finish reason. Only token counts can follow. */
   get isEnding(): boolean {
     return this.reason !== undefined
   }
 
-  /** Why it is no answer. Parts that came before are still to be taken. */
+  /** Why the response failed. The parts before it can still be taken. */
   get failure(): AiError.AiError | undefined {
     return this.failed
   }
 
-  /** Takes in what arrived. */
+  /** Reads the bytes that arrived. */
   feed(bytes: Uint8Array): void {
     if (this.sealed || this.failed !== undefined) return
     const tooLarge = this.parser.feed(this.decoder.decode(bytes, { stream: true }))
     if (tooLarge !== undefined) this.failTooLarge()
   }
 
-  /** There is nothing more to come: it was the end, or the connection failed with `lost`. */
+  /** Ends the response. `lost`: the connection failed. */
   end(lost?: AiError.AiError): void {
     if (this.sealed || this.failed !== undefined) return
-    // An error is made only where it is one: with its stack it is most of what the end of a good answer would cost.
+    // The error is built only if it is needed. Its stack would be most of the cost of ending a good response.
     if (this.reason !== undefined) this.seal(this.reason)
-    else this.failed = lost ?? Failure.truncated(this.origin, this.answer, this.progress())
+    else this.failed = lost ?? Failure.truncated(this.origin, this.response, this.progress())
   }
 
-  /** What is new for the consumer. Good parts come before the failure that follows them. */
+  /** Returns the new parts. */
   take(): ReadonlyArray<Part> {
     const { parts } = this
     this.parts = []
@@ -92,19 +94,19 @@ export abstract class EventReader {
     return parts
   }
 
-  /** Nothing good can follow. What is complete by now stays complete. */
+  /** Fails the response, unless it has a finish reason and is complete. */
   protected lose(failure: AiError.AiError): void {
     if (this.reason === undefined) this.failed = failure
     else this.seal(this.reason)
   }
 
   protected fail(why: string): void {
-    this.lose(Failure.incompatible(this.origin, this.answer, why))
+    this.lose(Failure.incompatible(this.origin, this.response, why))
   }
 
-  /** An event of which we can make nothing. */
+  /** Fails the response because of an event in another format. */
   protected failForeign(data: string): void {
-    this.fail(`an event that is no part of an answer: ${Failure.sample(this.origin, data)}`)
+    this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`)
   }
 
   protected onContent(kind: Kind, delta: string): void {
@@ -132,12 +134,12 @@ export abstract class EventReader {
 
   protected count(content: string): string {
     this.size += content.length
-    if (this.size > this.bounds.answerSize) this.fail(`an answer of more than ${this.bounds.answerSize} characters`)
+    if (this.size > this.bounds.answerSize) this.fail(`a response of more than ${this.bounds.answerSize} characters`)
     return content
   }
 
-  /** A piece of a tool call. Its name counts too, or a stream of names alone would have no bound. */
-  protected onToolCall(fragment: ToolCall): void {
+  /** Adds a piece of a tool call. Ids and names count as content too, or a stream of them alone would have no bound. */
+  protected onToolCall(fragment: ToolCallFragment): void {
     this.close()
     this.count((fragment.id ?? "") + (fragment.function?.name ?? "") + (fragment.function?.arguments ?? ""))
     this.toolCalls.add(fragment, this.parts)
@@ -160,10 +162,10 @@ export abstract class EventReader {
     if (data.startsWith("[DONE]")) return this.end()
     this.events++
     if (data.length > this.bounds.eventSize) return this.failTooLarge()
-    const json = Json.parse(data, this.bounds.jsonDepth)
+    const json = BoundedJson.parse(data, this.bounds.jsonDepth)
     if (Result.isSuccess(json)) return this.onEvent(json.success, data)
     if (json.failure === "TooDeep") return this.fail(`an event nested deeper than ${this.bounds.jsonDepth} levels`)
-    this.lose(Failure.malformed(this.origin, this.answer, data))
+    this.lose(Failure.malformed(this.origin, this.response, data))
   }
 
   private seal(reason: string): void {
@@ -178,6 +180,6 @@ export abstract class EventReader {
   }
 }
 
-/** Whether the model was stopped before it was done. */
+/** Whether the model was cut off. */
 export const isIncomplete = (reason: Response.FinishReason): boolean =>
   reason === "length" || reason === "content-filter"

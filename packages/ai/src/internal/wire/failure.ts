@@ -10,64 +10,62 @@ import * as RetryAfter from "../../RetryAfter.ts"
 import * as Words from "./errorWords.ts"
 import type { Mask } from "./mask.ts"
 
-/** What every error of one request has in common. */
+/** What all errors of one request have in common. */
 export interface Origin {
-  /** The module that asks. */
+  /** The public module. */
   readonly module: string
   /** The provider's host. */
   readonly provider: string
   readonly method: "generateText" | "streamText"
   readonly model: string
-  /** The URL that was asked, without its query. */
+  /** The URL without its query. */
   readonly url: string
   readonly hasKey: boolean
   readonly mask: Mask
-  /** Longest excerpt of a body that is kept, in characters. */
+  /** How much of a body is kept, in characters. */
   readonly excerptLength: number
   readonly maxRetryAfter: Duration.Duration
 }
 
-/** What of an HTTP answer goes into an error. */
-export interface Answer {
+/** The part of an HTTP response that goes into an error. */
+export interface ResponseHead {
   readonly status: number
   readonly headers: HttpHeaders.Headers
 }
 
-/** How much of a message of the provider's goes into ours. */
+/** How much of the provider's message is kept, in characters. */
 const messageLength = 300
 
-/** How much of something unreadable goes into a message. */
+/** How much of an unreadable text is kept, in characters. */
 const sampleLength = 80
 
-/** An error of this request, for this reason. */
 export const make = (origin: Origin, reason: AiError.AiErrorReason): AiError.AiError =>
   AiError.make({ module: origin.module, method: origin.method, reason })
 
-// ---------- no answer
+// ---------- no response
 
-/** The request was not sent, or the connection failed before the answer was complete. */
+/** The request was not sent, or the connection failed before the response was complete. */
 export const transport = (origin: Origin, error: HttpClientError.HttpClientError, now: number): AiError.AiError => {
   const { reason } = error
   switch (reason._tag) {
     case "StatusCodeError":
-      // Only from a client that was told to fail on a status.
+      // Only from a client that is configured to fail on a status.
       return fromStatus(origin, reason.response, "", now)
     case "EncodeError":
     case "InvalidUrlError":
     case "TransportError":
-      return network(origin, reason._tag, describeCause(reason.cause) ?? reason.description ?? "no answer")
+      return network(origin, reason._tag, describeCause(reason.cause) ?? reason.description ?? "no response")
     case "DecodeError":
     case "EmptyBodyError":
       return network(
         origin,
         "TransportError",
-        `connection lost within the answer: ${describeCause(reason.cause) ?? "no body"}`
+        `connection lost within the response: ${describeCause(reason.cause) ?? "no body"}`
       )
   }
 }
 
-// AiError keeps a `cause` for this and writes it out with the error. A cause is a stranger's object, with headers and
-// bodies in it, so only a masked line of it goes on.
+// A `cause` would be written out with the error. It can hold headers and bodies, so only one masked line of it is kept.
 const network = (origin: Origin, reason: AiError.NetworkError["reason"], description: string): AiError.AiError =>
   make(
     origin,
@@ -79,35 +77,35 @@ const network = (origin: Origin, reason: AiError.NetworkError["reason"], descrip
     })
   )
 
-/** The request cannot be written as JSON: a bigint or a circle in a tool's result. */
+/** The request cannot be encoded as JSON: a tool's result has a bigint or a cycle. */
 export const unencodable = (origin: Origin, error: unknown): AiError.AiError =>
-  network(origin, "EncodeError", error instanceof Error ? error.message : "the request is no JSON")
+  network(origin, "EncodeError", error instanceof Error ? error.message : "the request cannot be encoded as JSON")
 
 const describeCause = (cause: unknown): string | undefined => {
   if (!(cause instanceof Error)) return undefined
   const code = "code" in cause && typeof cause.code === "string" ? cause.code : undefined
-  // fetch says "fetch failed" and hides the reason one level down; a failed race of addresses has no message at all.
+  // `fetch` fails with "fetch failed" and has the reason in its cause. A failed race of addresses has no message.
   if (code === undefined && cause.cause instanceof Error) return describeCause(cause.cause)
   if (code === undefined || cause.message.includes(code)) return cause.message
   return cause.message === "" ? code : `${code}: ${cause.message}`
 }
 
-// ---------- an answer that is not 200
+// ---------- an error response
 
-/** The provider answered with a status other than success. */
-export const fromStatus = (origin: Origin, answer: Answer, body: string, now: number): AiError.AiError => {
-  const http = context(origin, answer, body)
-  if (answer.status >= 300 && answer.status < 400) return make(origin, redirect(origin, answer, http))
+/** The status is not 2xx. */
+export const fromStatus = (origin: Origin, response: ResponseHead, body: string, now: number): AiError.AiError => {
+  const http = context(origin, response, body)
+  if (response.status >= 300 && response.status < 400) return make(origin, redirect(origin, response, http))
   const detail = fromBody(body)
-  const retryAfter = RetryAfter.fromHeaders(answer.headers, { now, max: origin.maxRetryAfter })
-  return make(origin, reasonFor(origin, answer.status, `HTTP ${answer.status}`, detail, http, retryAfter))
+  const retryAfter = RetryAfter.fromHeaders(response.headers, { now, max: origin.maxRetryAfter })
+  return make(origin, reasonFor(origin, response.status, `HTTP ${response.status}`, detail, http, retryAfter))
 }
 
-/** An error object where an answer was expected: providers send it within a stream, whose status was 200 long before. */
-export const fromStream = (origin: Origin, answer: Answer, error: unknown, body: string): AiError.AiError => {
+/** An error in a response with status 200. Providers send it within a stream that has begun. */
+export const fromStream = (origin: Origin, response: ResponseHead, error: unknown, body: string): AiError.AiError => {
   const detail = fromError(error)
-  const http = context(origin, answer, body)
-  return make(origin, reasonFor(origin, statusOf(detail), "error within the answer", detail, http, undefined))
+  const http = context(origin, response, body)
+  return make(origin, reasonFor(origin, statusOf(detail), "error within the response", detail, http, undefined))
 }
 
 interface Detail {
@@ -156,10 +154,10 @@ const internal = (
   retryAfter?: Duration.Duration | undefined,
   rejection?: AiRejection.Rejection
 ): AiError.InternalProviderError => {
-  // The reason has no field for either; RetryAfter.fromAiError and AiRejection.fromAiError read them here.
+  // The reason has no field for either. RetryAfter.fromAiError and AiRejection.fromAiError read them here.
   const sluice = {
     ...(retryAfter === undefined ? {} : { retryAfterMillis: Duration.toMillis(retryAfter) }),
-    ...(rejection === undefined ? {} : { rejection: AiRejection.note(rejection) })
+    ...(rejection === undefined ? {} : { rejection: AiRejection.toMetadata(rejection) })
   }
   return new AiError.InternalProviderError({
     description,
@@ -168,21 +166,21 @@ const internal = (
   })
 }
 
-const redirect = (origin: Origin, answer: Answer, http: Http): AiError.InvalidRequestError => {
-  const location = URL.parse(answer.headers["location"] ?? "", origin.url)
+const redirect = (origin: Origin, response: ResponseHead, http: Http): AiError.InvalidRequestError => {
+  const location = URL.parse(response.headers["location"] ?? "", origin.url)
   const target = location === null ? "elsewhere" : origin.mask(location.origin + location.pathname)
   return new AiError.InvalidRequestError({
     description:
-      `HTTP ${answer.status} redirects to ${target}. Redirects are not followed, since they would carry key and ` +
-      `prompt to another place: correct the url`,
+      `HTTP ${response.status} redirects to ${target}. Redirects are not followed, since they would carry the key and ` +
+      `the prompt to another host. Correct the url`,
     http
   })
 }
 
 const describe = (origin: Origin, what: string, detail: Detail): string => {
   const code = detail.code ?? detail.type
-  const said = detail.message === undefined ? "" : `: ${detail.message}`
-  return excerpt(origin, `${what}${code === undefined ? "" : ` (${code})`}${said}`, messageLength)
+  const message = detail.message === undefined ? "" : `: ${detail.message}`
+  return excerpt(origin, `${what}${code === undefined ? "" : ` (${code})`}${message}`, messageLength)
 }
 
 const authenticationKind = (origin: Origin, status: number, detail: Detail): AiError.AuthenticationError["kind"] => {
@@ -191,12 +189,12 @@ const authenticationKind = (origin: Origin, status: number, detail: Detail): AiE
   return detail.code === "expired_api_key" ? "ExpiredKey" : "InvalidKey"
 }
 
-const isQuota = ({ code, message, type }: Detail): boolean => Words.isQuota(Words.told([code, type], message))
+const isQuota = ({ code, message, type }: Detail): boolean => Words.isQuota(Words.joinCodes([code, type], message))
 
 const isContentPolicy = ({ code, message, type }: Detail): boolean =>
   code === "content_filter" || type === "content_filter" || Words.isContentPolicy([code, type, message].join("\n"))
 
-/** The statuses with which these errors come where they come with a status: OpenAI's and Anthropic's own lists. */
+/** The HTTP status of each error, from OpenAI's and Anthropic's documentation. */
 const statuses = new Map<unknown, number>([
   ["invalid_request_error", 400],
   ["content_filter", 400],
@@ -219,7 +217,7 @@ const statuses = new Map<unknown, number>([
   ["overloaded_error", 529]
 ])
 
-/** The status that an error within a 200 would have had by itself. */
+/** The status that an error would have, had it not come with a 200. */
 const statusOf = (detail: Detail): number => {
   const code = typeof detail.code === "string" ? Number(detail.code) : detail.code
   if (code !== undefined && code >= 400 && code < 600) return code
@@ -227,86 +225,88 @@ const statusOf = (detail: Detail): number => {
   return known ?? (isQuota(detail) ? 402 : 500)
 }
 
-// ---------- an answer that cannot be used
+// ---------- a response that cannot be used
 
-/** What had come of a stream when it ended. */
+/** How far a stream had come when it ended. */
 export interface Progress {
   readonly events: number
   readonly parts: number
-  /** Whether some of that was content. */
   readonly hadOutput: boolean
 }
 
-/** A stream that ended without a finish reason: what came of it is a part of the answer, and not to be taken for it. */
-export const truncated = (origin: Origin, answer: Answer, { events, hadOutput, parts }: Progress): AiError.AiError =>
+/** The stream ended without a finish reason. Its parts must not be taken for the whole response. */
+export const truncated = (
+  origin: Origin,
+  response: ResponseHead,
+  { events, hadOutput, parts }: Progress
+): AiError.AiError =>
   make(
     origin,
     internal(
-      `answer truncated: the stream ended without a finish reason, after ${events} events`,
-      context(origin, answer),
+      `response truncated: the stream ended without a finish reason, after ${events} events`,
+      context(origin, response),
       undefined,
       new AiRejection.TruncatedStream({ target: origin.provider, parts, hadOutput })
     )
   )
 
-/** An answer whose finish reason is an error, with nothing else said about it. */
-export const endedInError = (origin: Origin, answer: Answer): AiError.AiError =>
-  make(origin, internal("the provider ended the answer in an error", context(origin, answer)))
+/** The finish reason is an error, without details. */
+export const endedInError = (origin: Origin, response: ResponseHead): AiError.AiError =>
+  make(origin, internal("the provider ended the response with an error", context(origin, response)))
 
-/** Something that should have been JSON and is not. */
-export const malformed = (origin: Origin, answer: Answer, text: string): AiError.AiError =>
+/** A text that should be JSON and is not. */
+export const malformed = (origin: Origin, response: ResponseHead, text: string): AiError.AiError =>
   make(
     origin,
     internal(
-      `malformed answer: ${sample(origin, text)}`,
-      context(origin, answer),
+      `malformed response: ${sample(origin, text)}`,
+      context(origin, response),
       undefined,
       new AiRejection.MalformedEvent({ target: origin.provider, sample: excerpt(origin, text, sampleLength) })
     )
   )
 
-/** A whole answer that is no JSON: a broken one if it says that it is JSON, and another server's page if it says that. */
-export const notJson = (origin: Origin, answer: Answer, body: string): AiError.AiError => {
-  const type = answer.headers["content-type"]
+/** A whole response that is not JSON: broken, or by its content type another server's page. */
+export const notJson = (origin: Origin, response: ResponseHead, body: string): AiError.AiError => {
+  const type = response.headers["content-type"]
   return type === undefined || type.includes("json")
-    ? malformed(origin, answer, body)
-    : incompatible(origin, answer, `${origin.mask(type)} instead of JSON: ${sample(origin, body)}`)
+    ? malformed(origin, response, body)
+    : incompatible(origin, response, `${origin.mask(type)} instead of JSON: ${sample(origin, body)}`)
 }
 
-/** A well-formed answer in a format that is not this one, or beyond our bounds: it will not be better next time. */
-export const incompatible = (origin: Origin, answer: Answer, why: string): AiError.AiError =>
+/** A response in another format, or beyond the bounds. A retry would not help. */
+export const incompatible = (origin: Origin, response: ResponseHead, why: string): AiError.AiError =>
   make(
     origin,
     new AiError.InvalidResponseError({
       description: excerpt(origin, why, messageLength),
-      http: context(origin, answer)
+      http: context(origin, response)
     })
   )
 
-/** Arguments of a tool call that are no JSON. */
+/** A tool call whose arguments cannot be read. */
 export const badArguments = (origin: Origin, toolName: string, why: string): AiError.AiError =>
   make(origin, new AiError.ToolParameterValidationError({ toolName, description: why }))
 
-/** The model declined. */
-export const refused = (origin: Origin, answer: Answer, refusal: string): AiError.AiError =>
+export const refused = (origin: Origin, response: ResponseHead, refusal: string): AiError.AiError =>
   make(
     origin,
     new AiError.ContentPolicyError({
       description: excerpt(origin, refusal, messageLength),
-      http: context(origin, answer)
+      http: context(origin, response)
     })
   )
 
-// ---------- what of an answer is kept
+// ---------- what an error keeps of a response
 
-/** The first characters of something unreadable, quoted. */
+/** The first characters of an unreadable text, quoted. */
 export const sample = (origin: Origin, text: string): string => JSON.stringify(excerpt(origin, text, sampleLength))
 
-// Masked before it is cut, or half a key would be left at the end.
+// Masks before it cuts. Otherwise half a key could remain at the end.
 const excerpt = (origin: Origin, text: string, length: number): string => origin.mask(text).slice(0, length)
 
-const context = (origin: Origin, answer: Answer, body?: string): Http => ({
-  response: { status: answer.status, headers: redactHeaders(origin, answer.headers) },
+const context = (origin: Origin, response: ResponseHead, body?: string): Http => ({
+  response: { status: response.status, headers: redactHeaders(origin, response.headers) },
   ...(body === undefined || body === "" ? {} : { body: excerpt(origin, body, origin.excerptLength) })
 })
 

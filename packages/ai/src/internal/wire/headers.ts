@@ -1,12 +1,12 @@
 import type { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Redacted from "effect/Redacted"
 
-/** Headers of the caller's own, by name. */
+/** The caller's headers, by name. */
 export interface Custom {
   readonly [name: string]: string | Redacted.Redacted
 }
 
-/** Headers that say how the request is framed, or where it goes: the transport's business. */
+/** Headers that frame or route the request. Only the transport sets them. */
 const transport = new Set([
   "connection",
   "content-encoding",
@@ -24,7 +24,7 @@ const transport = new Set([
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const printable = /^[\t\x20-\x7e]*$/
 
-/** What is wrong with a header, without its value. `keyHeader` is the one that carries the key, if there is a key. */
+/** Why a header is refused, without its value. `keyHeader`: the header that carries the key, if there is a key. */
 const problem = (
   name: string,
   value: string | Redacted.Redacted,
@@ -38,7 +38,7 @@ const problem = (
   return undefined
 }
 
-/** Notes every header that cannot be sent, and shows no value. */
+/** Refuses every header that cannot be sent, without showing its value. */
 export const check = (
   options: OptionsReader,
   headers: Custom | undefined,
@@ -53,7 +53,7 @@ export const check = (
   }
 }
 
-/** What is wrong with the first header that cannot be sent. */
+/** Why the first header that cannot be sent is refused. */
 export const firstProblem = (headers: Custom, keyHeader: string | undefined): string | undefined => {
   for (const [name, value] of Object.entries(headers)) {
     const requirement = problem(name, value, keyHeader)
@@ -62,14 +62,14 @@ export const firstProblem = (headers: Custom, keyHeader: string | undefined): st
   return undefined
 }
 
-/** The headers as they are sent. */
+/** The headers with lower-case names and plain values. */
 export const plain = (headers: Custom | undefined): Record<string, string> => {
   const sent: Record<string, string> = {}
   for (const [name, value] of Object.entries(headers ?? {})) sent[name.toLowerCase()] = text(value)
   return sent
 }
 
-/** Those values that must not be shown. */
+/** The values that must not be shown. */
 export const secrets = (headers: Custom | undefined): ReadonlyArray<Redacted.Redacted> =>
   Object.values(headers ?? {}).filter((value) => Redacted.isRedacted(value))
 

@@ -1,18 +1,16 @@
 import * as Redacted from "effect/Redacted"
 
-/** Puts a placeholder where a known secret stands. */
 export type Mask = (text: string) => string
 
 const placeholder = "[masked]"
 
-// Shorter strings are no secrets, and masking them would riddle every message.
+// Masking a shorter string would hit ordinary words of a message.
 const shortestSecret = 6
 
-// What a key of the large providers looks like. Providers like to quote the key that they refuse, and it may be another
-// one than ours: that of a proxy in between.
+// The keys of the large providers. A provider may quote the key that it refuses, and a proxy may have replaced ours.
 const looksLikeKey = /\bsk-[A-Za-z0-9_-]{8,}/g
 
-/** A mask for these secrets, also as they look in a URL, and for whatever looks like a provider's key. */
+/** Masks these secrets, also in their URL encoding, and every string that looks like a provider's key. */
 export const make = (secrets: ReadonlyArray<Redacted.Redacted>): Mask => {
   const known = new Set<string>()
   for (const secret of secrets) {

@@ -1,42 +1,56 @@
+import * as BoundedJson from "@sluice/core/BoundedJson"
 import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as Result from "effect/Result"
-import * as Json from "./json.ts"
-import type { ToolCall } from "./chunk.ts"
 import * as Failure from "./failure.ts"
+
+/** A piece of a tool call. */
+export interface ToolCallFragment {
+  readonly index?: number | null | undefined
+  readonly id?: string | null | undefined
+  readonly function?:
+    | {
+      readonly name?: string | null | undefined
+      readonly arguments?: string | null | undefined
+    }
+    | null
+    | undefined
+}
 
 interface Call {
   readonly id: string
   name: string
   arguments: string
-  /** Whether the consumer has been told of it, which needs its name. */
+  /** Whether its first part was emitted, which has its name. */
   started: boolean
 }
 
 /**
- * Puts tool calls together from their fragments.
+ * Assembles tool calls from their fragments.
  *
- * A fragment belongs to the call with its `index`. Some servers send whole calls and leave the index out, or give all of
- * them the index 0: an id that is not the call's own begins another call.
+ * A fragment belongs to the call with its `index`. Some servers leave the index out, or give all calls the index 0. So
+ * another id begins another call.
  */
 export class ToolCalls {
   private readonly calls: Array<Call> = []
   private readonly byIndex = new Map<number, Call>()
-  private readonly generateId: () => string
+  private readonly newId: string
+  private generated = 0
 
-  constructor(generateId: () => string) {
-    this.generateId = generateId
+  /** `newId`: the prefix of ids for calls that have none. */
+  constructor(newId: string) {
+    this.newId = newId
   }
 
-  /** Whether there is a call that the consumer knows of. */
+  /** Whether a part of a call was emitted. */
   get hasStarted(): boolean {
     return this.calls.some(({ started }) => started)
   }
 
-  /** Takes a fragment in, and tells the consumer what is new. */
-  add(fragment: ToolCall, parts: Array<Response.StreamPartEncoded>): void {
+  /** Adds a fragment, and pushes its new parts to `parts`. */
+  add(fragment: ToolCallFragment, parts: Array<Response.StreamPartEncoded>): void {
     const call = this.callOf(fragment)
-    // Set, not appended: the name comes whole, and some servers repeat it with every fragment.
+    // Set, not appended: a name is never split, and some servers repeat it with every fragment.
     if (fragment.function?.name) call.name = fragment.function.name
     const delta = fragment.function?.arguments ?? ""
     call.arguments += delta
@@ -51,8 +65,8 @@ export class ToolCalls {
   }
 
   /**
-   * The calls as parts. An answer that was cut off at its token limit may break off within the arguments: such a call is
-   * left out, for the finish reason tells of it. Anywhere else it is a failure.
+   * Returns the calls as parts. If the model was cut off (`incomplete`), the arguments may be too: such a call is left
+   * out, and the finish reason says why. Otherwise broken arguments are a failure.
    */
   finish(origin: Failure.Origin, incomplete: boolean, maxDepth: number): Result.Result<Finished, AiError.AiError> {
     const parts: Array<Response.StreamPartEncoded> = []
@@ -63,10 +77,10 @@ export class ToolCalls {
         return Result.fail(Failure.badArguments(origin, "", "the call has no name"))
       }
       parts.push({ type: "tool-params-end", id: call.id })
-      const params = Json.parse(call.arguments.trim() === "" ? "{}" : call.arguments, maxDepth)
+      const params = BoundedJson.parse(call.arguments.trim() === "" ? "{}" : call.arguments, maxDepth)
       if (Result.isFailure(params)) {
         if (incomplete) continue
-        const why = params.failure === "TooDeep" ? `arguments nested deeper than ${maxDepth}` : "arguments are no JSON"
+        const why = params.failure === "TooDeep" ? `arguments nested deeper than ${maxDepth}` : "arguments are not JSON"
         return Result.fail(Failure.badArguments(origin, call.name, why))
       }
       const part = { type: "tool-call", id: call.id, name: call.name, params: params.success } as const
@@ -76,12 +90,17 @@ export class ToolCalls {
     return Result.succeed({ parts, whole })
   }
 
-  private callOf(fragment: ToolCall): Call {
+  private callOf(fragment: ToolCallFragment): Call {
     const { id, index } = fragment
     const known = index === undefined || index === null ? this.calls.at(-1) : this.byIndex.get(index)
     const isAnother = id !== undefined && id !== null && id !== "" && id !== known?.id
     if (known !== undefined && !isAnother) return known
-    const call: Call = { id: isAnother ? id : this.generateId(), name: "", arguments: "", started: false }
+    const call: Call = {
+      id: isAnother ? id : `${this.newId}_${this.generated++}`,
+      name: "",
+      arguments: "",
+      started: false
+    }
     this.calls.push(call)
     if (index !== undefined && index !== null) this.byIndex.set(index, call)
     return call
@@ -89,8 +108,8 @@ export class ToolCalls {
 }
 
 export interface Finished {
-  /** With the ends of the fragments, for a stream. */
+  /** For a stream: with the end of each call's arguments. */
   readonly parts: ReadonlyArray<Response.StreamPartEncoded>
-  /** The calls alone, for a whole answer. */
+  /** For a whole response: the calls alone. */
   readonly whole: ReadonlyArray<Response.ToolCallPartEncoded>
 }

@@ -3,9 +3,8 @@ import * as Telemetry from "effect/ai/Telemetry"
 import type { Span } from "effect/Tracer"
 import type { RequestConfig } from "./config.ts"
 
-// The attributes by which OpenTelemetry's conventions know a call to a model. No prompts and no answers.
+// The attributes of OpenTelemetry's conventions for generative AI, without prompts and responses.
 
-/** Notes on the span what is asked of whom. */
 export const request = (span: Span, provider: string, model: string, config: RequestConfig): void =>
   Telemetry.addGenAIAnnotations(span, {
     provider: { name: provider },
@@ -13,7 +12,6 @@ export const request = (span: Span, provider: string, model: string, config: Req
     request: { model, temperature: config.temperature, maxTokens: config.maxTokens }
   })
 
-/** Notes on the span what the provider said of its answer. */
 export const parts = (
   span: Span,
   parts: ReadonlyArray<Response.PartEncoded | Response.StreamPartEncoded>

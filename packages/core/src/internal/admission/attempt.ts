@@ -16,7 +16,7 @@ import { granted, type PermitRequest, type Permits, type Request, whenGranted } 
 export type AnyFiber = Fiber.Fiber<unknown, unknown>
 type AnyExit = Exit.Exit<unknown, unknown>
 
-/** What attempts have to pass: permits, a breaker, both or neither. Built once. */
+/** The permits and the breaker that admit attempts: both, one or neither. Built once. */
 export interface Gate<E> {
   readonly permits: Permits<E> | undefined
   readonly breaker: Breaker | undefined
@@ -30,11 +30,11 @@ export interface Hooks<E> {
   readonly classify?: Classify<unknown, unknown> | undefined
   /** Whether `classify` reads every success as `Success`, so that it need not be called for one. */
   readonly trustsSuccess?: boolean | undefined
-  /** Before anything is taken. Returns a refusal if the attempt must not even ask. */
+  /** Before anything is taken. Returns a refusal if the attempt must not request admission. */
   readonly arrive?: (() => Effect.Effect<never, E> | undefined) | undefined
   /** Wraps the wait for permits. */
   readonly wait?: ((self: Effect.Effect<void, E>) => Effect.Effect<void, E>) | undefined
-  /** Succeeds when an attempt that an open circuit refused may ask again. Without it the attempt fails with `CircuitOpen`. */
+  /** Succeeds when an attempt that an open circuit refused may try again. Without it the attempt fails with `CircuitOpen`. */
   readonly refused?: ((open: CircuitOpen) => Effect.Effect<void, E>) | undefined
   /** After the admission. Returns a refusal if it came too late. */
   readonly begin?: (() => Effect.Effect<never, E> | undefined) | undefined
@@ -53,13 +53,13 @@ export interface AdmissionRequest<E> {
 export const onePermit: PermitRequest = { permits: 1, maxWaitMillis: undefined, where: undefined }
 
 /**
- * One attempt: asks to be admitted, runs its body, settles. It holds what it was given.
+ * One attempt: requests admission, runs its body, settles. It holds its permits, its place in the queue and its probe slot.
  *
  * The order is: look at the circuit if the attempt would have to queue; take permits; pass the circuit; begin. Whatever is
- * taken is noted on this object in the same synchronous step. The finalizer stands before the first step, so an interruption
- * anywhere gives everything back.
+ * taken is recorded on this object in the same synchronous step. The finalizer is registered before the first step, so an
+ * interruption anywhere gives everything back.
  *
- * The object is the effect as well: it is evaluated to ask, and once more when its turn in the queue comes.
+ * The object is also the effect: it is evaluated to request admission, and again when it leaves the queue.
  */
 export class Attempt<E> extends Primitive implements CircuitAdmission {
   // Declared, and assigned by the constructor: fields with initializers cost 5 ns each.
@@ -188,7 +188,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     return hooks.refused === undefined ? Effect.fail(open) : Effect.andThen(hooks.refused(open), this)
   }
 
-  /** Asks without an effect. Returns the refusal; `"Wait"` where only an effect can answer; `undefined` if admitted. */
+  /** Requests admission without an effect. Returns the refusal; `"Wait"` where only an effect can answer; `undefined` if admitted. */
   tryEnter(): E | CircuitOpen | "Wait" | undefined {
     const { gate: { breaker, permits }, permits: asked } = this.asked
     if (breaker !== undefined && breaker.local === undefined) return "Wait"
@@ -262,19 +262,19 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     return undefined
   }
 
-  /** Waits for a report that is under way, then gives back what is still held. */
+  /** Waits for the running report, then gives back what is still held. */
   settle(reported: Effect.Effect<void> | undefined): Effect.Effect<void> | undefined {
     if (reported !== undefined) return Effect.onExitPrimitive(reported, () => this.settle(undefined))
     this.release()
     return undefined
   }
 
-  /** Settles when a scope closes. A scope that closes with success has a consumer that left, which says nothing. */
+  /** Settles when a scope closes. If it closes with success the consumer left, which is no evidence. */
   close(exit: AnyExit): Effect.Effect<void> | undefined {
     return this.settle(exit._tag === "Success" ? this.report(ignored) : this.reportExit(Exit.interrupt()))
   }
 
-  /** Settles from a callback. A shared store hears of it in the background. */
+  /** Settles from a callback. A shared store is updated in the background. */
   settleUnsafe(outcome: Outcome): void {
     const reported = this.report(outcome)
     if (reported !== undefined) this.asked.gate.breaker?.fork(reported)
@@ -292,7 +292,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
   }
 }
 
-/** Whether every success is a `Success`, so that no classifier has to be asked about it. */
+/** Whether every success is a `Success`, so that no classifier has to be called. */
 const isPlain = <E>(hooks: Hooks<E>, { classify }: Breaker, fiber: AnyFiber | undefined): boolean =>
   (hooks.trustsSuccess ?? hooks.classify === undefined) && classify === undefined && classifierOf(fiber) === fromExit
 
@@ -322,8 +322,8 @@ export class GuardedEffect<E> extends Primitive implements AdmissionRequest<E> {
     if (circuit === undefined || breaker === undefined || local === undefined) {
       return new Attempt(this, self, fiber).run()
     }
-    // A closed circuit alone hands out nothing that has to be given back. A good call then needs no `Attempt`, without which
-    // the breaker would miss its target of 15 times Effect's.
+    // A closed circuit without permits holds nothing that has to be given back, so a successful call needs no `Attempt`. With
+    // one, the breaker would miss its target of 15 times Effect's speed.
     const { generation } = circuit
     const plain = isPlain(hooks, breaker, fiber)
     const startedAt = local.isTimed || !plain ? local.now() : 0
@@ -350,7 +350,7 @@ export const acquire = <E>(asked: AdmissionRequest<E>): Effect.Effect<Attempt<E>
     return admitted as Effect.Effect<Attempt<E>, E | CircuitOpen>
   })
 
-// The errors of a gate are those of the service that it belongs to, and whoever asks knows its type.
+// A gate has the errors of its service, whose type the caller of `gateOf` knows.
 const gates = new WeakMap<object, unknown>()
 
 /** The gate of a service, if the service was made here. */

@@ -44,7 +44,7 @@ export const guardStream = <A, E, R, E2>(
           }
         })
 
-      // A consumer that leaves, or an interruption, says nothing by itself. A classifier may still find it too slow.
+      // A consumer that leaves, or an interruption, is no evidence by itself. A classifier may still count it as slow.
       const closing = Scope.addFinalizerExit(scope, (exit) => Effect.suspend(() => attempt.close(exit) ?? Effect.void))
       // The attempt fails as its admission does, and succeeds with what it opened.
       return Effect.andThen(closing, attempt) as Effect.Effect<

@@ -10,7 +10,7 @@ import type { CircuitBreakerStore, Snapshot } from "../../CircuitBreakerStore.ts
 import type { InvalidOptions } from "../../InvalidOptions.ts"
 import { OptionsReader } from "../../OptionsReader.ts"
 import type { Classify } from "../../Outcome.ts"
-import { show } from "../kit/metrics.ts"
+import { registerMetrics } from "../kit/metrics.ts"
 import { circuitOpen } from "./circuitOpen.ts"
 import type { Circuits, Refused } from "./circuits.ts"
 import { CircuitJournal } from "./journal.ts"
@@ -21,7 +21,7 @@ import { isHalfOpen, type Policy, type Settings } from "./model.ts"
 import { type CheckedBreaker, nthDelay, readBreaker } from "./options.ts"
 import { SharedCircuits } from "./shared.ts"
 
-/** What a breaker is made of. */
+/** The parts of a breaker. */
 export interface Breaker {
   readonly settings: Settings
   readonly classify: Classify<unknown, unknown> | undefined
@@ -30,7 +30,7 @@ export interface Breaker {
   readonly local: LocalCircuits | undefined
   readonly journal: CircuitJournal
   readonly now: () => number
-  /** Runs an effect that a callback leaves behind, until the breaker's scope closes. */
+  /** Runs an effect in the background, until the breaker's scope closes. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
@@ -51,7 +51,7 @@ export const makeBreaker = Effect.fnUntraced(function*(
   const settings: Settings = { ...checked, openMillis: openMillisOf(checked, context, random) }
   const journal = new CircuitJournal()
   yield* Effect.addFinalizer(() => Effect.andThen(journal.transitions.close, journal.decisions.close))
-  yield* show(journal.metrics(settings.name))
+  yield* registerMetrics(journal.metrics(settings.name))
 
   // Ids of leases and transitions are made here, so that a request whose reply was lost can be repeated.
   const instance = `${generator.nextIntUnsafe().toString(36)}.${generator.nextIntUnsafe().toString(36)}`
@@ -80,7 +80,7 @@ export const makeBreaker = Effect.fnUntraced(function*(
   }
 })
 
-// A schedule without an end is not followed for ever: from this many openings in a row on, the delay stays what it is.
+// Limits the steps of an endless schedule: from this many openings in a row on, the delay is constant.
 const maxOpenings = 1_000
 
 const openMillisOf = (
@@ -96,7 +96,7 @@ const openMillisOf = (
   }
 }
 
-/** The state of a circuit, as its users see it. */
+/** The public state of a circuit. */
 export const stateOf = (snapshot: Snapshot, policy: Policy): State => {
   const { control, evidence, generation, now, probing } = snapshot
   const common = {

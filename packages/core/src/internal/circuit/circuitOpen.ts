@@ -26,7 +26,7 @@ export class CircuitOpen extends Schema.Error<CircuitOpen>("@sluice/core/Circuit
   state: Schema.Literals(["Open", "HalfOpen", "Ramp", "ForcedOpen"]),
   /** When to retry, more than zero. For a circuit that is forced open without an end, when to look again. */
   retryAfter: Schema.DurationFromMillis,
-  /** How long the dependency itself asked for no calls, if that is longer. */
+  /** The Retry-After of the dependency, if that is longer. */
   hint: Schema.optional(Schema.DurationFromMillis),
   /** The evidence: calls that were counted when the circuit opened. */
   calls: Schema.Int,

@@ -8,7 +8,7 @@ import type { MemoryCircuit } from "./memory.ts"
 import type { OutcomeHint, Policy, View } from "./model.ts"
 import { sampleCode } from "./sample.ts"
 
-/** What a circuit notes of a call that it admitted. Every admitted call leaves once. */
+/** The record of an admitted call. Every admitted call leaves once. */
 export interface CircuitAdmission {
   readonly key: string
   generation: number
@@ -97,10 +97,7 @@ export const refusalOf = (
   return refused(retryAfterProbesMillis(control, leaseMillis))
 }
 
-/**
- * The retry-after when every probe slot is taken: an opening later the probes will have reported. If a lease expires sooner,
- * that frees a slot.
- */
+/** Retry-after when every probe slot is taken: the length of the opening, or less if a lease expires sooner. */
 export const retryAfterProbesMillis = (control: Control, leaseMillis: number): number => {
   const openMillis = control._tag === "Open" ? control.until - control.since : 0
   return Math.max(1, leaseMillis === 0 ? openMillis : Math.min(leaseMillis, openMillis))

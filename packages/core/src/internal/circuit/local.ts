@@ -31,7 +31,7 @@ export interface LocalOptions {
   readonly nextId: () => string
 }
 
-/** A breaker over circuits in this process. Everything is synchronous: a good call costs two lookups and a count. */
+/** A breaker over circuits in this process. Everything is synchronous: a successful call costs two lookups and a count. */
 export class LocalCircuits {
   /** Whether calls are timed even if no classifier reads the time. */
   readonly isTimed: boolean
@@ -54,7 +54,7 @@ export class LocalCircuits {
     this.isTimed = Number.isFinite(options.settings.slowMillis)
   }
 
-  /** The same as effects. */
+  /** The same methods, as effects. */
   readonly asCircuits: Circuits = {
     enter: (call) => Effect.suspend(() => this.enter(call)?.effect ?? Effect.void),
     leave: (call, outcome, isSlow) => Effect.sync(() => this.leave(call, outcome, isSlow)),
@@ -74,19 +74,19 @@ export class LocalCircuits {
     call.generation = circuit.generation
     if (!circuit.isHot) return this.enterCold(call, circuit)
     call.startedAt = this.now()
-    this.tellAdmitted(call, false)
+    this.publishAdmitted(call, false)
     return undefined
   }
 
-  /** The circuit, if it admits every call and no event is wanted: the path of nearly every call. */
+  /** The circuit, if it admits every call and no reader wants events: the path of nearly every call. */
   hot(key: string): MemoryCircuit | undefined {
     const circuit = this.circuits.use(key, this.settings.policy.window, this.clock)
     return circuit.isHot && !this.journal.decisions.hasReaders ? circuit : undefined
   }
 
-  /** Counts a success, if counting is all that it takes. */
+  /** Counts a success that can neither move the circuit nor interest a reader of events. Returns whether it counted. */
   leaveGood(circuit: MemoryCircuit, generation: number, startedAt: number): boolean {
-    if (circuit.generation !== generation || !circuit.isHot || circuit.isForgotten) return false
+    if (circuit.generation !== generation || !circuit.isHot || circuit.isEvicted) return false
     const { policy: { window }, slowMillis } = this.settings
     const now = this.isTimed || window.buckets > 0 ? this.now() : 0
     if (this.isTimed && now - startedAt > slowMillis) return false
@@ -180,13 +180,13 @@ export class LocalCircuits {
     switch (answered._tag) {
       case "Admitted":
         circuit.isHot = control._tag === "Closed"
-        this.tellAdmitted(call, false)
+        this.publishAdmitted(call, false)
         return undefined
       case "Ramp":
         if (this.random() >= answered.probability) {
           return this.refusal(circuit, evidence, answered.retryAfterMillis, now)
         }
-        this.tellAdmitted(call, false)
+        this.publishAdmitted(call, false)
         return undefined
       case "Probe":
         return this.enterProbe(call, circuit, evidence, now)
@@ -211,7 +211,7 @@ export class LocalCircuits {
       circuit.probedIn = circuit.generation
       this.journal.probed(circuit.key, circuit.control, now)
     }
-    this.tellAdmitted(call, true)
+    this.publishAdmitted(call, true)
     return undefined
   }
 
@@ -221,8 +221,8 @@ export class LocalCircuits {
     return circuit.lease({ id, limit: probes, ttlMillis: probeLeaseMillis, window }, now) ? id : undefined
   }
 
-  // One error serves all calls that are refused in the same millisecond. Its retryAfter is exact for all of them, and it
-  // costs a sixth.
+  // One error serves all calls that are refused in the same millisecond. Its retryAfter is exact for all of them, and the
+  // refusal costs a sixth of one with a new error.
   private refusal(
     circuit: MemoryCircuit,
     evidence: MemoryEvidence,
@@ -274,7 +274,7 @@ export class LocalCircuits {
   // If the circuit was evicted while the call ran, its successor counts the outcome: no failure is lost to a full store.
   private circuitOf(call: CircuitAdmission): MemoryCircuit {
     const { circuit } = call
-    if (circuit !== undefined && !circuit.isForgotten) return circuit
+    if (circuit !== undefined && !circuit.isEvicted) return circuit
     const successor = this.circuits.use(call.key, this.settings.policy.window, this.clock)
     // A successor that has moved is another generation, in which the outcome does not count.
     if (successor.control.by === "" && call.lease === undefined) call.generation = successor.generation
@@ -308,7 +308,7 @@ export class LocalCircuits {
     this.journal.moved(circuit.key, from, counted, to, now)
   }
 
-  private tellAdmitted({ key }: CircuitAdmission, isProbe: boolean): void {
+  private publishAdmitted({ key }: CircuitAdmission, isProbe: boolean): void {
     if (this.journal.decisions.hasReaders) {
       this.journal.decisions.publish({ _tag: "Admitted", key, isProbe, at: this.now() })
     }

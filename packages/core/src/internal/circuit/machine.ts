@@ -1,11 +1,11 @@
-/** The state machine of a circuit: pure functions from a view of it to what happens next. */
+/** The state machine of a circuit: pure functions of its current state. */
 import type { Bucket, Control, Tally, Target, Window } from "../../CircuitBreakerStore.ts"
 import { isHalfOpen, type Move, type OutcomeHint, type Policy, type Samples, type Trip, type View } from "./model.ts"
 import { codeAt, slowOf, weightOf } from "./sample.ts"
 
 // ---------- admission
 
-/** What a circuit answers to a call that wants to be admitted. */
+/** The decision of a circuit about a call. */
 export type Answer =
   | { readonly _tag: "Admitted" }
   /** Half-open. The call needs a probe slot. */
@@ -24,7 +24,7 @@ export const answer = (control: Control, now: number): Answer => {
     case "Open":
       return now >= control.until ? probe : { _tag: "Refused", retryAfterMillis: control.until - now }
     case "Forced":
-      // 0: it stays forced until somebody lifts it.
+      // 0: it stays forced until an operator lifts it.
       return control.mode === "ForcedOpen"
         ? { _tag: "Refused", retryAfterMillis: control.until === 0 ? 0 : Math.max(0, control.until - now) }
         : admitted

@@ -31,7 +31,7 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
   /** Closed and not ramping up: every call is admitted, without reading the clock. */
   isHot = true
   /** Evicted. Outcomes of calls that it admitted are counted by its successor. */
-  isForgotten = false
+  isEvicted = false
   refusal: CircuitRefusal | undefined = undefined
   /** The generation of which the first probe was let through. */
   probedIn = 0
@@ -78,8 +78,8 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
   }
 
   /**
-   * If the clock was set back, shifts all times by as much. An opening of a second would last an hour longer otherwise, if the
-   * clock was set back by an hour.
+   * If the clock was set back, shifts all times by as much. Otherwise an opening of a second would last an hour longer
+   * after the clock was set back by an hour.
    */
   adjustToClock(now: number): void {
     const ahead = this.control.since - now
@@ -239,7 +239,7 @@ export class MemoryCircuits {
     if (first === undefined) return
     this.recency.remove(first)
     this.circuits.delete(first.key)
-    first.isForgotten = true
+    first.isEvicted = true
   }
 }
 

@@ -68,11 +68,11 @@ export const stateName = (control: Control, now: number) => {
 
 // ---------- transitions
 
-/** What an outcome asks of the circuit, beside the sample it adds. */
+/** What an outcome requests of the circuit, beside the sample it adds. */
 export interface OutcomeHint {
   /** Open at once, for this long. */
   readonly openMillis: number | undefined
-  /** The dependency asks for no calls for this long. */
+  /** The Retry-After of the dependency. */
   readonly retryAfterMillis: number | undefined
 }
 

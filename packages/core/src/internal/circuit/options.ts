@@ -13,7 +13,7 @@ export interface CheckedBreaker extends Omit<Settings, "openMillis"> {
   readonly openJitter: number
 }
 
-/** Reads options. `path` is what stands in front of each: `breaker.` in a policy. */
+/** Reads options. `path` is the prefix of each option: `breaker.` in a policy. */
 export const readBreaker = (options: OptionsReader, input: CircuitBreakerOptions, path: string): CheckedBreaker => {
   if (typeof input !== "object" || input === null) {
     options.refuse(path === "" ? "options" : path.slice(0, -1), input, "must be an object")

@@ -10,9 +10,8 @@ export interface Probe {
 }
 
 /**
- * The probes that the running fiber is part of. A call that is guarded twice under one key, by a policy inside another one
- * for instance, would be refused by the inner guard otherwise, since the outer one holds the only slot. The circuit would
- * never close.
+ * The probes that the running fiber is part of. Without it, a call that is guarded twice under one key, as by a policy inside
+ * another one, would never close the circuit: the outer guard holds the only slot, so the inner one would refuse the call.
  */
 export const CurrentProbe: Context.Reference<Probe | undefined> = Context.Reference<Probe | undefined>(
   "@sluice/core/internal/CurrentProbe",

@@ -29,7 +29,7 @@ import { resting, StoreClient } from "./storeClient.ts"
 import { StoreError } from "./storeError.ts"
 import { areSnapshots, isAnswer } from "./validateAnswer.ts"
 
-/** What this process knows of a shared circuit. */
+/** The cached copy of a shared circuit. */
 class CachedCircuit implements Linked<CachedCircuit> {
   readonly key: string
   snapshot: Snapshot | undefined = undefined
@@ -41,7 +41,7 @@ class CachedCircuit implements Linked<CachedCircuit> {
   isReading = false
   /** The generation of which this process let the first probe through. */
   probedIn = 0
-  /** Requests for a probe slot that are under way. */
+  /** Requests for a probe slot in flight. */
   leasing = 0
   /** The generation that the circuit of this process was copied from. */
   adopted: number | undefined = undefined
@@ -55,13 +55,13 @@ class CachedCircuit implements Linked<CachedCircuit> {
 
 const maxCached = 10_000
 
-/** How often one call looks again at a circuit that other processes are moving. */
+/** How often one call decides again because another process has moved the circuit. */
 const maxTries = 3
 
-/** The same for a transition by hand, which is meant to prevail. */
+/** The same for a transition by an operator, which should prevail. */
 const maxTriesByHand = 10
 
-/** After a lost reply, how long to wait before the slot is freed. */
+/** How long after a lost reply the slot is freed. */
 const giveBackMillis = 1_000
 
 export interface SharedOptions {
@@ -138,7 +138,7 @@ export class SharedCircuits implements Circuits {
     const code = codeOf(outcome, isSlow)
     const hint = hintOf(outcome)
     if (code < 0 && call.lease === undefined && hint?.openMillis === undefined) {
-      return this.tellCounted(call, outcome, false)
+      return this.publishCounted(call, outcome, false)
     }
     const cached = this.use(call.key)
     const { generation, key, lease } = call
@@ -152,18 +152,18 @@ export class SharedCircuits implements Circuits {
       }))
     return (call.stopRenewing === undefined ? recorded : Effect.andThen(call.stopRenewing, recorded)).pipe(
       Effect.flatMap(({ ok, snapshot }) => {
-        // The store takes outcomes again. What the circuit of this process has seen is obsolete.
+        // The store works again, so the evidence of the circuit in this process is obsolete.
         cached.adopted = undefined
         return Effect.andThen(
           this.follow(cached, snapshot, ok ? hint : lateHint(hint, snapshot)),
-          this.tellCounted(call, outcome, ok && code >= 0)
+          this.publishCounted(call, outcome, ok && code >= 0)
         )
       }),
       // An outcome that the store did not take is kept in this process.
       Effect.catchTag("StoreError", () =>
         Effect.suspend(() => {
           this.adopt(cached)
-          return this.tellCounted(call, outcome, this.local.observe(key, code, hint))
+          return this.publishCounted(call, outcome, this.local.observe(key, code, hint))
         }))
     )
   }
@@ -190,7 +190,7 @@ export class SharedCircuits implements Circuits {
       return refused === undefined || isWithinProbe(key, snapshot.generation) ? undefined : this.refuse(refused)
     }))
 
-  // Whoever asks for a circuit, rather than for a call, wants the store's answer: these three end its rest.
+  // These three are about a circuit, not about a call, and need the store's answer. So they end the rest of the client.
 
   readonly read = (key: string): Effect.Effect<Snapshot, StoreError> =>
     Effect.suspend(() => {
@@ -255,10 +255,10 @@ export class SharedCircuits implements Circuits {
     call.generation = snapshot.generation
     switch (answered._tag) {
       case "Admitted":
-        return this.tellAdmitted(call, false)
+        return this.publishAdmitted(call, false)
       case "Ramp":
         return this.random() < answered.probability
-          ? this.tellAdmitted(call, false)
+          ? this.publishAdmitted(call, false)
           : this.refused(snapshot, answered.retryAfterMillis)
       case "Probe":
         return this.admitProbe(call, cached, snapshot)
@@ -274,9 +274,9 @@ export class SharedCircuits implements Circuits {
   ): Effect.Effect<void, CircuitOpen | StoreError> {
     const { heartbeatMillis, policy: { probes, window }, probeLeaseMillis } = this.settings
     const { generation, key } = snapshot
-    if (isWithinProbe(key, generation)) return this.tellAdmitted(call, false)
+    if (isWithinProbe(key, generation)) return this.publishAdmitted(call, false)
     const hasSlot = snapshot.probing + snapshot.evidence.ring.length < probes || snapshot.leaseMillis <= 0
-    // Callers come back together when the open time is over. No more of them ask the store than there are slots.
+    // Callers retry together when the open time has elapsed. At most as many requests as there are slots go to the store.
     if (cached.leasing >= probes || !hasSlot) {
       return this.refused(snapshot, retryAfterProbesMillis(snapshot.control, snapshot.leaseMillis))
     }
@@ -302,9 +302,9 @@ export class SharedCircuits implements Circuits {
             this.journal.probed(key, snapshot.control, answered.snapshot.now)
           }
           this.keepRenewing(call, cached, id, ttlMillis)
-          return this.tellAdmitted(call, true)
+          return this.publishAdmitted(call, true)
         }
-        // Another process was quicker: the circuit has moved, or the slot is taken.
+        // Another process was first: the circuit has moved, or the slot is taken.
         const { control, leaseMillis, now } = answered.snapshot
         return answer(control, now)._tag === "Probe"
           ? this.refused(answered.snapshot, retryAfterProbesMillis(control, leaseMillis))
@@ -313,7 +313,7 @@ export class SharedCircuits implements Circuits {
     )
   }
 
-  // The reply was lost, but the store may have granted the slot. Nobody would use it until it expires.
+  // The reply was lost, but the store may have granted the slot, which would stay unused until it expires.
   private giveBack(cached: CachedCircuit, generation: number, id: string, ttlMillis: number): void {
     const { key } = cached
     const free = this.request(
@@ -359,7 +359,7 @@ export class SharedCircuits implements Circuits {
 
   // ---------- transitions
 
-  /** Makes the moves that the snapshot asks for. If another process was quicker, looks again at what is there now. */
+  /** Makes the move that the snapshot requires. If another process was first, decides again on the new snapshot. */
   private follow(
     cached: CachedCircuit,
     snapshot: Snapshot,
@@ -367,7 +367,7 @@ export class SharedCircuits implements Circuits {
     tries = maxTries
   ): Effect.Effect<void, StoreError> {
     const move = decide(this.settings.policy, snapshot, hint)
-    if (move === undefined || tries === 0) return this.tellWouldOpen(snapshot)
+    if (move === undefined || tries === 0) return this.publishWouldOpen(snapshot)
     return Effect.flatMap(
       this.move(cached, snapshot, move),
       (answer) =>
@@ -461,8 +461,8 @@ export class SharedCircuits implements Circuits {
     })
   }
 
-  // The circuit of this process starts from the last state of the shared one. Until that moves, it keeps what it has seen
-  // while the store was away.
+  // The circuit of this process starts from the last state of the shared one. Until that moves, it keeps its own evidence
+  // from while the store was down.
   private adopt(cached: CachedCircuit): void {
     if (cached.snapshot === undefined || cached.adopted === cached.snapshot.generation) return
     cached.adopted = cached.snapshot.generation
@@ -493,21 +493,21 @@ export class SharedCircuits implements Circuits {
 
   // ---------- events
 
-  private tellAdmitted({ key }: CircuitAdmission, isProbe: boolean): Effect.Effect<void> {
+  private publishAdmitted({ key }: CircuitAdmission, isProbe: boolean): Effect.Effect<void> {
     if (this.journal.decisions.hasReaders) {
       this.journal.decisions.publish({ _tag: "Admitted", key, isProbe, at: this.now() })
     }
     return Effect.void
   }
 
-  private tellCounted({ key }: CircuitAdmission, outcome: Outcome, counted: boolean): Effect.Effect<void> {
+  private publishCounted({ key }: CircuitAdmission, outcome: Outcome, counted: boolean): Effect.Effect<void> {
     if (this.journal.decisions.hasReaders) {
       this.journal.decisions.publish({ _tag: "Counted", key, outcome: outcome._tag, counted, at: this.now() })
     }
     return Effect.void
   }
 
-  private tellWouldOpen(snapshot: Snapshot): Effect.Effect<void> {
+  private publishWouldOpen(snapshot: Snapshot): Effect.Effect<void> {
     const { control, key, now } = snapshot
     if (control._tag === "Forced" && control.mode === "ObserveOnly" && this.journal.decisions.hasReaders) {
       const evidence = tripped(this.settings.policy, snapshot)
@@ -526,5 +526,5 @@ const lateHint = (hint: OutcomeHint | undefined, { control, now }: Snapshot): Ou
   control._tag === "Open" && now < control.until ? hint : undefined
 
 const alwaysMoved = withoutStack(() =>
-  new StoreError({ operation: "transition", description: "other processes moved the circuit each time" })
+  new StoreError({ operation: "transition", description: "another process moved the circuit at every try" })
 )

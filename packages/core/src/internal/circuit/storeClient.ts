@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import { withoutStack } from "../../Refusal.ts"
 import { StoreError } from "./storeError.ts"
 
-/** After a failure the store is not asked for this long, so that an outage costs one timeout a second and not one a call. */
+/** The rest after a failure: no request for this long, so that an outage costs one timeout a second and not one a call. */
 const restMillis = 1_000
 
-/** With this many requests that neither end nor can be interrupted, the store is not asked again before one of them ends. */
+/** With this many requests that neither end nor can be interrupted, no new request is sent before one of them ends. */
 const maxAbandoned = 16
 
 /**
@@ -54,7 +54,7 @@ export class StoreClient {
     return left > 0 && left <= restMillis
   }
 
-  /** Ends the rest: the next request asks the store. */
+  /** Ends the rest: the next request is sent. */
   wake(): void {
     this.restsUntil = 0
   }
@@ -67,7 +67,7 @@ export class StoreClient {
     return Effect.suspend(() => {
       if (this.downSince !== undefined) {
         if (this.isResting || this.abandoned >= maxAbandoned) return Effect.fail(resting)
-        // This caller tries. The others go on without the store.
+        // This caller tries. The others continue without the store.
         this.restsUntil = this.now() + restMillis
       }
       const timeout = Effect.flatMap(
@@ -135,11 +135,14 @@ const tooSlow = (operation: string, millis: number): StoreError =>
   )
 
 const invalidAnswer = (operation: string): StoreError =>
-  withoutStack(() => new StoreError({ operation, description: "the store gave an answer that makes no sense" }))
+  withoutStack(() => new StoreError({ operation, description: "the store returned an invalid answer" }))
 
 /** The error of a request that was not sent. */
 export const resting = withoutStack(() =>
-  new StoreError({ operation: "any", description: "the store failed within the last second and was not asked again" })
+  new StoreError({
+    operation: "any",
+    description: "the store failed within the last second, so the request was not sent"
+  })
 )
 
 // A defect of the store counts as a failure.
@@ -147,5 +150,5 @@ const errorOf = (operation: string, cause: Cause.Cause<StoreError>): StoreError 
   const error = Cause.squash(cause)
   return error instanceof StoreError
     ? error
-    : withoutStack(() => new StoreError({ operation, description: "the store died", cause: error }))
+    : withoutStack(() => new StoreError({ operation, description: "the store failed with a defect", cause: error }))
 }

@@ -3,13 +3,13 @@ import type { Answer, Snapshot } from "../../CircuitBreakerStore.ts"
 type Fields = { readonly [field: string]: unknown }
 
 /**
- * Whether a store's answer has the form of one. A store can be anybody's code, and can talk to another version of it. A wrong
- * value that gets in here would refuse calls, or end them with a defect, long after.
+ * Whether a store's answer is well-formed. A store can be third-party code, and its data can come from another version. A wrong
+ * value would refuse calls, or end them with a defect, much later.
  */
 export const isAnswer = (answer: Answer): boolean =>
   isObject(answer) && typeof answer.ok === "boolean" && isSnapshot(answer.snapshot as unknown)
 
-/** Whether a store's list of circuits has the form of one. */
+/** Whether a store's list of circuits is well-formed. */
 export const areSnapshots = (list: ReadonlyArray<Snapshot>): boolean => Array.isArray(list) && list.every(isSnapshot)
 
 const isSnapshot = (snapshot: unknown): boolean => {

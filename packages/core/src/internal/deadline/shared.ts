@@ -23,7 +23,7 @@ export interface Waiter {
 export abstract class SharedDeadline implements MovingDeadline {
   abstract readonly waiters: { readonly first: Waiter | undefined }
   private watchers: Set<() => void> | undefined
-  /** The earliest moment that a watcher has been told. */
+  /** The earliest moment that was reported to a watcher. */
   private watchedAt = Number.POSITIVE_INFINITY
   private deadlineOfLastWaiter: Deadline | undefined
 

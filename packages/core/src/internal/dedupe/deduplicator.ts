@@ -20,7 +20,7 @@ import type {
 import type { InvalidOptions } from "../../InvalidOptions.ts"
 import { OptionsReader } from "../../OptionsReader.ts"
 import { withoutStack } from "../../Refusal.ts"
-import { show, type Source, sourcesOf } from "../kit/metrics.ts"
+import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
 import { Dumped } from "./dumped.ts"
 import { FlightAbandoned, TooManyWaiters } from "./errors.ts"
 import {
@@ -86,7 +86,7 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
   )
   const streams = new StreamFlights({ maxReplay, maxWaiters, runs, refusal }, counters)
   const stats = (): Stats => ({ ...counters, cached: flights.cached, undecodable })
-  yield* show(metricsOf(name, stats))
+  yield* registerMetrics(metricsOf(name, stats))
 
   const share: Parts["share"] = <A, E, R, E2>(
     self: Effect.Effect<A, E, R>,

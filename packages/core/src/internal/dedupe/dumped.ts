@@ -1,7 +1,7 @@
 import * as Schema from "effect/Schema"
 
 /**
- * A cached result as it is written down and read again.
+ * The schema of a cached result that `dump` returns and `restore` reads.
  *
  * @since 0.1.0
  * @category schemas
@@ -22,7 +22,7 @@ export const Dumped: Schema.Struct<{
 })
 
 /**
- * A cached result as it is written down and read again.
+ * A cached result that `dump` returns and `restore` reads.
  *
  * @since 0.1.0
  * @category models

@@ -2,7 +2,7 @@ import * as Schema from "effect/Schema"
 import * as Refusal from "../../Refusal.ts"
 
 /**
- * A flight ended without an answer: the scope of its claim closed first, or every caller left.
+ * A flight ended without a result: the scope of its claim closed first, or every caller left.
  *
  * @since 0.1.0
  * @category errors
@@ -24,8 +24,8 @@ export class FlightAbandoned extends Schema.Error<FlightAbandoned>("@sluice/core
  *
  * **Details**
  *
- * It says nothing about the dependency, so it is neither retried nor counted by a circuit. Ask again when the flight has ended.
- * Mostly this is one caller in a loop. If there really are that many callers, raise `maxWaiters`.
+ * It says nothing about the dependency, so it is neither retried nor counted by a circuit. Retry when the flight has ended.
+ * The usual cause is one caller in a loop. If there are that many callers, raise `maxWaiters`.
  *
  * @since 0.1.0
  * @category errors
@@ -44,6 +44,6 @@ export class TooManyWaiters extends Schema.Error<TooManyWaiters>("@sluice/core/T
   }
   override get message(): string {
     return `${this.policy}: ${this.waiting} of at most ${this.maxWaiters} callers wait for one flight of operation ` +
-      `${this.operation}. Ask again when it has ended, or raise maxWaiters`
+      `${this.operation}. Retry when it has ended, or raise maxWaiters`
   }
 }

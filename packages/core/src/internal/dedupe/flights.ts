@@ -42,7 +42,7 @@ export class Flight<A, E> extends SharedRun {
   }
 }
 
-/** What a caller does when it is its turn: lead a flight, join one, or take a cached result. */
+/** A caller: leads a flight, joins one, or returns a cached result. */
 interface Caller {
   enter(waiter: FlightWaiter): AnyEffect
 }
@@ -147,7 +147,7 @@ class CachedResult implements Linked<CachedResult> {
 
 class CachedFailure extends CachedResult {
   override get exit(): AnyExit {
-    return this.value as AnyExit // `store` makes it of an exit
+    return this.value as AnyExit // Set by `store`, from an exit.
   }
 }
 
@@ -182,10 +182,10 @@ export interface Counters {
   refused: number
 }
 
-// Each woken caller runs on at once. In one turn of the event loop only so many are, to leave room for other fibers.
+// A woken caller resumes at once. Waking at most this many in one turn of the event loop leaves room for other fibers.
 const wakesPerTurn = 256
 
-/** A clock that is set back by no more than this is a clock that is kept in sync. */
+/** A clock that is set back by no more than this is being synchronised. */
 const slightSetBackMillis = 1_000
 
 /** The entries of a deduplicator: for each key a flight, then a cached result. */
@@ -199,7 +199,7 @@ export class Flights {
   private lastExpiry = 0
   private readonly entries = new Map<string, AnyFlight | CachedResult>()
   private readonly recency = new LinkedList<CachedResult>()
-  /** Callers that were woken in place, each by what the one before did next. */
+  /** Callers woken on the current stack, each by the one before. */
   private wakesOnStack = 0
 
   constructor(options: FlightsOptions, counters: Counters) {
@@ -229,7 +229,7 @@ export class Flights {
 
   // ---------- callers
 
-  /** Runs the caller. The finalizer stands before the caller joins anything, so that it leaves on every way out. */
+  /** Runs the caller. The finalizer is registered before the caller joins a flight, so that it leaves however it ends. */
   enter(fiber: AnyFiber, caller: Caller): AnyEffect {
     const waiter = new FlightWaiter(fiber, caller)
     return Effect.onExitPrimitive(waiter, () => this.leave(waiter))
@@ -249,7 +249,7 @@ export class Flights {
     const flight = this.open(key, currentRun(waiter.fiber))
     this.addWaiter(flight, waiter)
     this.options.runs.launch(flight, self, waiter.fiber)
-    // A flight is abandoned when nobody waits for it, which its leader, who waits, never sees.
+    // A flight is abandoned only when no caller waits, so its waiting leader never sees that.
     return this.wait(flight, waiter, Effect.interrupt)
   }
 
@@ -360,7 +360,7 @@ export class Flights {
   // ---------- the cache
 
   /** Removes a cached result, and keeps a flight from being joined or cached. */
-  invalidate({ slot }: RequestKey<never, never>): void {
+  invalidate<A, E>({ slot }: RequestKey<A, E>): void {
     const entry = this.entries.get(slot)
     if (entry !== undefined) this.remove(slot, entry)
   }
@@ -479,4 +479,4 @@ const isNeverCached = (reason: Cause.Reason<unknown>): boolean =>
 
 /** A flight that waits for its own key would wait for ever. */
 export const waitsForItself = (operation: string): Effect.Effect<never> =>
-  Effect.die(new Error(`operation ${operation} asks for its own key while it runs, and would wait for itself`))
+  Effect.die(new Error(`operation ${operation} requests its own key while it runs, and would wait for itself`))

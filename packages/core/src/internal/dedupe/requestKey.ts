@@ -6,11 +6,24 @@ import { fromHex, sha256 as sha256Binary, toHex } from "../hashing/sha256.ts"
 
 export const KeyTypeId = "~@sluice/core/Deduplicator/Key"
 
-/** What a flight reads of its key. */
-export interface RequestKey<A, E> {
+/** What the compiler says if an effect fails with an error that its operation does not declare. */
+export type UndeclaredError = "Declare every error of the effect in the second type argument of operation<A, E>()"
+
+/** `UndeclaredError` if an effect with errors `E2` does not fit a key with errors `E`. */
+export type Declares<E, E2> = [E2] extends [E] ? unknown : UndeclaredError
+
+/** Never set. The compiler names the property in its message about a key with other errors than the effect. */
+type ErrorsOf<E> = { readonly [Property in UndeclaredError]?: (error: E) => E }
+
+/** The part of a key that flights read. */
+export interface RequestKey<in out A, in out E> extends ErrorsOf<E> {
   readonly [KeyTypeId]: {
-    /** For how many milliseconds an exit is cached. `undefined`: the deduplicator's default. */
-    readonly timeToLive: ((exit: Exit.Exit<A, E>) => number) | undefined
+    /** Never set. It carries the type of the result. */
+    readonly result?: (result: A) => A
+    /**
+     * For how many milliseconds an exit of the key's types is cached. `undefined`: the deduplicator's default.
+     */
+    readonly timeToLive: ((exit: Exit.Exit<unknown, unknown>) => number) | undefined
     /** Why there is no key. Using it is a defect with this error. */
     readonly defect: { readonly error: unknown } | undefined
   }

@@ -13,7 +13,7 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 type AnyExit = Exit.Exit<unknown, unknown>
 type Fork = ReturnType<typeof Effect.runForkWith<never>>
 
-/** One execution that several callers share. It is its own deadline, which saves an object for each run. */
+/** One execution that several callers share. The object is also the deadline of its effect, which saves an allocation. */
 export abstract class SharedRun extends SharedDeadline implements Linked<SharedRun> {
   /** The run that started this one. */
   readonly parent: SharedRun | undefined
@@ -45,7 +45,10 @@ export const isPartOf = (fiber: AnyFiber, run: SharedRun): boolean => {
   return current !== undefined
 }
 
-/** Starting, stopping or ending one run can start, stop or end others on the same stack. Deeper nesting goes through the scheduler. */
+/**
+ * Starting, stopping or ending one run can start, stop or end others on the same stack. Deeper nesting goes through the
+ * scheduler.
+ */
 export const maxNesting = 16
 
 /** Interrupts the run and waits for its finalizers. */

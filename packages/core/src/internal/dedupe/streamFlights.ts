@@ -22,7 +22,7 @@ interface Parked {
   readonly resume: (effect: Effect.Effect<void>) => void
 }
 
-// Resumed by the scheduler. In place, upstream would run its readers on its own stack, and they would run it on theirs.
+// Resumed by the scheduler. In place, upstream and its readers would resume each other on one growing stack.
 const unpark = (parked: Parked): void =>
   parked.fiber.currentDispatcher.scheduleTask(() => parked.resume(Effect.void), 0)
 
@@ -45,8 +45,8 @@ class Reader implements Waiter, Linked<Reader> {
  * One upstream and its parts. Every reader reads all of them, at its own pace.
  *
  * Upstream is pulled when a reader has read everything and wants more, so it is never ahead of the fastest reader. Once there
- * are more than `maxReplay` parts, no reader can join any more, parts that all have read are dropped, and upstream also waits
- * for a reader that is `maxReplay` parts behind.
+ * are more than `maxReplay` parts, no reader can join any more. From then on, parts that all readers have read are dropped, and
+ * upstream also waits for a reader that is `maxReplay` parts behind.
  */
 class StreamFlight<A, E> extends SharedRun {
   readonly operation: string
@@ -235,12 +235,12 @@ export class StreamFlights {
     )
   }
 
-  invalidate({ slot }: RequestKey<never, never>): void {
+  invalidate<A, E>({ slot }: RequestKey<A, E>): void {
     this.flights.delete(slot)
   }
 
   invalidateOperation(operation: string): void {
-    for (const flight of this.flights.values()) if (flight.operation === operation) this.forget(flight)
+    for (const flight of this.flights.values()) if (flight.operation === operation) this.release(flight)
   }
 
   private find<A, E>(key: RequestKey<A, E>): StreamFlight<A, E> | undefined {
@@ -268,7 +268,7 @@ export class StreamFlights {
     const run = Stream.runForEachArray(self, (chunk) =>
       Effect.suspend(() => {
         const wanted = flight.produce(chunk)
-        if (flight.isSealed) this.forget(flight)
+        if (flight.isSealed) this.release(flight)
         return wanted
       }))
     this.options.runs.launch(flight, run, leader)
@@ -276,7 +276,7 @@ export class StreamFlights {
 
   onEnd<A, E>(flight: StreamFlight<A, E>): void {
     this.counters.flights--
-    this.forget(flight)
+    this.release(flight)
   }
 
   /** The last reader to leave stops upstream and waits for that. */
@@ -285,12 +285,12 @@ export class StreamFlights {
       this.counters.waiting--
       flight.leave(reader)
       if (flight.exit !== undefined || flight.waiters.size > 0 || flight.fiber === undefined) return Effect.void
-      this.forget(flight)
+      this.release(flight)
       return stop(flight)
     })
   }
 
-  private forget<A, E>(flight: StreamFlight<A, E>): void {
+  private release<A, E>(flight: StreamFlight<A, E>): void {
     if (this.flights.get(flight.slot) === (flight as unknown)) this.flights.delete(flight.slot)
   }
 }

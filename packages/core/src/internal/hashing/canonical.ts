@@ -2,7 +2,7 @@ import * as Duration from "effect/Duration"
 import * as PrimaryKey from "effect/PrimaryKey"
 import * as Schema from "effect/Schema"
 
-/** Why a value has no canonical form, and where in it: `input.messages[2].send`. */
+/** A value has no canonical form. `path` is where in it, as in `.messages[2].send`. */
 export class NoCanonicalForm {
   readonly path: string
   readonly found: string
@@ -14,15 +14,15 @@ export class NoCanonicalForm {
 }
 
 /**
- * Hands `use` the one sequence of bytes that stands for the values: the same for equal ones, another for others. The bytes
- * are wiped and written over as soon as it returns.
+ * Calls `use` with the canonical bytes of the values: the same bytes for equal values, other bytes for others. The bytes are
+ * wiped when `use` returns.
  *
- * Every value starts with the tag of its type, and whatever has a length says it before its content, so that no value's
- * bytes can be read as another's.
+ * Each value starts with a tag of its type. Values of variable length have their length before their content. So the bytes of
+ * different values cannot be equal.
  */
 export const withCanonical = <A>(values: ReadonlyArray<unknown>, use: (bytes: Uint8Array) => A): A => {
-  // One writer for all: a new buffer costs more than what is mostly written to it. It is taken while it writes, since a
-  // getter of the input may ask for a key in its turn.
+  // The writer is reused, since a new buffer costs more than most values. It is taken out of `idle` while it writes: a getter
+  // of the input may make another key.
   const writer = idle ?? new Writer()
   idle = undefined
   try {
@@ -35,7 +35,7 @@ export const withCanonical = <A>(values: ReadonlyArray<unknown>, use: (bytes: Ui
 
 let idle: Writer | undefined
 
-/** The bytes that stand for the values, to keep. */
+/** A copy of the canonical bytes of the values. */
 export const canonical = (...values: ReadonlyArray<unknown>): Uint8Array =>
   withCanonical(values, (bytes) => bytes.slice())
 
@@ -58,27 +58,27 @@ const Tag = {
   PrimaryKey: 15
 } as const
 
-// Deeper than any request is nested, and far from the end of the stack.
+// Far more than any request has, and far less than the stack allows.
 const maxDepth = 512
 
 const initialBytes = 4096
-// More than most requests have. What had to be larger is not held until the next one comes.
+// Enough for most requests. A larger buffer is not kept.
 const maxHeldBytes = 65_536
 
-// Every runtime has it; this package is compiled without the types of any.
+// Every runtime has `TextEncoder`. This package is compiled without the types of a runtime.
 interface Encoder {
   encodeInto(text: string, target: Uint8Array): { readonly written: number }
 }
 const encoder = new (globalThis as typeof globalThis & { readonly TextEncoder: new() => Encoder }).TextEncoder()
 
-// Up to here a loop is faster than the call: 10 ns for 4 characters, 100 for 32, where the encoder takes 105 for either.
+// Up to this length a loop is faster than the encoder: 10 ns for 4 characters and 100 for 32, where the encoder takes 105.
 const maxLooped = 32
 
 class Writer {
   private buffer = new Uint8Array(initialBytes)
   private view = new DataView(this.buffer.buffer)
   private length = 0
-  /** The objects that the writer is inside of, and the steps that led there. */
+  /** The objects around the current value, and the path to it. */
   private readonly ancestors: Array<object> = []
   private readonly path: Array<string | number> = []
 
@@ -86,7 +86,7 @@ class Writer {
     return this.buffer.subarray(0, this.length)
   }
 
-  /** Forgets what was written, and says whether the writer is worth keeping. */
+  /** Wipes the buffer. Returns whether the writer is small enough to keep. */
   reset(): boolean {
     this.buffer.fill(0, 0, this.length)
     this.length = this.ancestors.length = this.path.length = 0
@@ -112,15 +112,15 @@ class Writer {
     }
   }
 
-  // Zero and minus zero are one number, as for `===` and for every wire; NaN is one value.
+  // 0 and -0 are equal, as for `===` and in JSON. All NaN are equal.
   private number(value: number): void {
     this.byte(Tag.Number)
     this.float(value === 0 ? 0 : value)
   }
 
   private nested(value: object): void {
-    if (this.ancestors.includes(value)) throw this.refusal("a value that contains itself")
-    if (this.ancestors.length === maxDepth) throw this.refusal(`more than ${maxDepth} levels`)
+    if (this.ancestors.includes(value)) throw this.refusal("a circular reference")
+    if (this.ancestors.length === maxDepth) throw this.refusal(`more than ${maxDepth} levels of nesting`)
     this.ancestors.push(value)
     this.object(value)
     this.ancestors.pop()
@@ -140,8 +140,8 @@ class Writer {
     return this.instance(value)
   }
 
-  // An instance may hold what no key can see (a private field, an entry of a WeakMap: a `Redacted`, a `URL`), and two that
-  // differ only there would share an answer. So it is taken only where its class says what it consists of.
+  // Private state of an instance (a private field, an entry of a WeakMap) cannot be read, as of a `Redacted` or a `URL`. Two
+  // instances that differ only there would share a result. So the class has to declare its fields or its primary key.
   private instance(value: object): void {
     const { constructor } = value
     if (PrimaryKey.isPrimaryKey(value)) {
@@ -160,8 +160,8 @@ class Writer {
   }
 
   private fields(tag: number, value: object): void {
-    if (Object.getOwnPropertySymbols(value).length > 0) throw this.refusal("a field that is named by a symbol")
-    const record = value as { readonly [name: string]: unknown } // its own enumerable fields are read, and nothing else
+    if (Object.getOwnPropertySymbols(value).length > 0) throw this.refusal("a symbol key")
+    const record = value as { readonly [name: string]: unknown } // Only its own enumerable fields are read.
     const names = inOrder(Object.keys(record))
     this.byte(tag)
     this.uint32(names.length)
@@ -178,7 +178,7 @@ class Writer {
 
   private duration(value: Duration.Duration): void {
     this.byte(Tag.Duration)
-    // Nanoseconds tell every duration from every other; the infinite ones have none.
+    // Nanoseconds are exact. Infinite durations have none.
     this.value(Duration.isFinite(value) ? Duration.toNanosUnsafe(value) : Duration.toMillis(value))
   }
 
@@ -193,8 +193,8 @@ class Writer {
     this.unordered(Tag.Set, value, (item) => this.value(item))
   }
 
-  // Sorted by their bytes: keys and elements may be of any type, and only their bytes have an order. Each is written where
-  // the writer stands, taken out, and put back in its place.
+  // Sorted by their bytes, since keys and elements of any type have no other order. Each item is written to the end of the
+  // buffer and cut out again.
   private unordered<A>(tag: number, items: Iterable<A>, write: (item: A) => void): void {
     const encoded = Array.from(items, (item, index) => {
       const start = this.length
@@ -228,7 +228,7 @@ class Writer {
     this.string(text)
   }
 
-  /** UTF-8, with a lone surrogate as three bytes of its own (WTF-8): replaced, it would be equal to all others. */
+  /** UTF-8. A lone surrogate is kept as three bytes (WTF-8): the usual replacement character would make all of them equal. */
   private string(text: string): void {
     this.reserve(4 + text.length * 3)
     const start = this.length + 4
@@ -301,19 +301,19 @@ class Writer {
   }
 }
 
-// Most objects come with their fields in the same order each time, and many in this one.
+// Sorts only if needed: the fields of many objects are in order already.
 const inOrder = (names: Array<string>): ReadonlyArray<string> => {
   for (let i = 1; i < names.length; i++) if ((names[i - 1] ?? "") > (names[i] ?? "")) return names.sort()
   return names
 }
 
-/** Whether its prototype is none, or the `Object.prototype` of some realm. */
+/** Whether the prototype is `null`, or the `Object.prototype` of any realm. */
 const isPlain = (value: object): boolean => {
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-/** `Uint8Array` also for a `Buffer`, which is one. */
+/** The type of a typed array. `Uint8Array` for a `Buffer`, which is one. */
 const tagOf = (value: object): string => Object.prototype.toString.call(value).slice(8, -1)
 
 const compareBytes = (self: Uint8Array, that: Uint8Array): number => {

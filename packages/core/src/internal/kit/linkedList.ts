@@ -8,7 +8,7 @@ export interface Linked<Self> {
  * A list linked through its own nodes. Every operation is O(1), at both ends and in the middle.
  *
  * It is the FIFO of waiters and, with `moveToLast`, the order of an LRU. (Keeping a Map's insertion order as LRU order
- * instead makes a cache miss nine times dearer.)
+ * instead makes a cache miss nine times slower.)
  */
 export class LinkedList<Node extends Linked<Node>> {
   size = 0

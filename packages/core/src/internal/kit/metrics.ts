@@ -3,13 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 
-/** A number that is kept anyway, and read only when metrics are read, so that no call pays for it. */
+/** A metric over a counter that exists anyway. It is read only when metrics are read, so that calls pay nothing. */
 export interface Source {
   readonly kind: "Counter" | "Gauge"
   /** The name of the metric: `sluice_backpressure_shed_total`. */
   readonly id: string
   readonly description: string
-  /** Few values, known beforehand: the policy's name or an outcome, never a key. */
+  /** Of low cardinality: the policy's name or an outcome, never a key. */
   readonly attributes: Readonly<Record<string, string>>
   readonly read: () => number
 }
@@ -21,7 +21,7 @@ type MakeSource = (
   attributes?: Readonly<Record<string, string>>
 ) => Source
 
-/** Makes the sources of one policy, whose name is an attribute of each. */
+/** Makes sources that have the name of their policy as an attribute. */
 export const sourcesOf = (policy: string): { readonly counter: MakeSource; readonly gauge: MakeSource } => {
   const make = (kind: Source["kind"]): MakeSource => (id, description, read, attributes) => ({
     kind,
@@ -33,21 +33,21 @@ export const sourcesOf = (policy: string): { readonly counter: MakeSource; reado
   return { counter: make("Counter"), gauge: make("Gauge") }
 }
 
-/** One series: the sum over all live policies of that name, plus what the counters of closed ones had reached. */
+/** One series: the sum over all open policies of one name, plus the final counts of closed ones. */
 interface Series {
   readonly sources: Set<Source>
   readonly registration: Metric.Registration
   closed: number
 }
 
-// By registry. A program can have several: a test brings its own.
+// By registry, since a program can have several: a test uses its own.
 const registered = new WeakMap<object, Map<string, Series>>()
 
 /**
- * Registers sources as metrics until the scope closes. Two policies of one name share a series and add up. Without this the
- * second would replace the first in the registry.
+ * Registers sources as metrics until the scope closes. Policies of the same name share a series, which is their sum: in the
+ * registry alone the second would replace the first.
  */
-export const show = (sources: ReadonlyArray<Source>): Effect.Effect<void, never, Scope.Scope> =>
+export const registerMetrics = (sources: ReadonlyArray<Source>): Effect.Effect<void, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.context<never>().pipe(Effect.map((context) => sources.map((source) => add(source, context)))),
     (removes) =>

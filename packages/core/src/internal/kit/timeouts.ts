@@ -8,7 +8,7 @@ export interface Timeout extends Linked<Timeout> {
   readonly millis: number
   /** Epoch milliseconds of the clock. Set by `Timeouts.start`. */
   dueAt: number
-  /** Called at most once, when the time has come. The timeout has left the list by then. */
+  /** Called at most once, when it is due. It has left the list by then. */
   onDue(now: number): void
 }
 

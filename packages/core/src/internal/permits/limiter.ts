@@ -8,7 +8,7 @@ import { Hub } from "../../Hub.ts"
 import type { InvalidOptions } from "../../InvalidOptions.ts"
 import { OptionsReader } from "../../OptionsReader.ts"
 import { withoutStack } from "../../Refusal.ts"
-import { show, type Source, sourcesOf } from "../kit/metrics.ts"
+import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
 import type { Settings } from "./options.ts"
 import { Permits, type Refusal, type Why } from "./permits.ts"
 import { Gauge, type Level, Pace } from "./pressure.ts"
@@ -54,7 +54,7 @@ export const makeLimiter = Effect.fnUntraced(function*<E>(
     return pace.millisFor(Math.max(1, missing), permits, now())
   }
 
-  yield* show(metricsOf(name, permits, gauge))
+  yield* registerMetrics(metricsOf(name, permits, gauge))
   yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(() => permits.drain()), changes.close))
   return {
     permits,

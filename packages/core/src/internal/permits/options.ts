@@ -12,7 +12,7 @@ export interface Settings {
   readonly softRelease: number | undefined
 }
 
-/** Reads options. `prefix` is the path in front of each: `backpressure.` in a policy. */
+/** Reads options. `prefix` is the path before each option: `backpressure.` in a policy. */
 export const readBackpressure = (options: OptionsReader, input: BackpressureOptions, prefix = ""): Settings => {
   const given = options.object(prefix === "" ? "options" : prefix.slice(0, -1), input)
   const { capacity = 16, maxWait, name = "backpressure", queue = 0, softLimit, softRelease } = given

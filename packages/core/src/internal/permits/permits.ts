@@ -44,7 +44,7 @@ export interface PermitRequest {
   readonly where: "Head" | "Tail" | undefined
 }
 
-/** An attempt in the queue, or with its permits. Whoever made the request settles it once, however its fiber ends. */
+/** A request that is queued or has its permits. The attempt that made it settles it once, however its fiber ends. */
 export class Request<E = never> implements Linked<Request<E>> {
   /** `Refused`: after it was queued. */
   state: "Queued" | "Granted" | "Refused" | "Settled" = "Queued"
@@ -183,7 +183,7 @@ export class Permits<E = never> {
     this.options.onChange()
   }
 
-  /** Refuses every queued and every new request. Running calls go on. */
+  /** Refuses every queued and every new request. Running calls continue. */
   drain(): void {
     this.isDraining = true
     this.refuseQueued("Draining", () => true)
@@ -232,7 +232,7 @@ export class Permits<E = never> {
   private whyRefused({ maxWaitMillis, permits, where }: PermitRequest): Why | undefined {
     if (permits > this.capacity) return "TooLarge"
     if (this.isDraining) return "Draining"
-    // A call that has a slot has its place in the queue.
+    // A call that has a slot may always queue.
     const hasRoom = where !== undefined || this.queued < this.queue
     return hasRoom && maxWaitMillis !== 0 ? undefined : "Full"
   }
@@ -337,7 +337,7 @@ export class Permits<E = never> {
     return this.dispatcher
   }
 
-  // Requests that are granted during this turn are resumed in the next one, after the fibers of everybody else.
+  // Requests that are granted during this turn are resumed in the next one, after all other fibers.
   private readonly turn = (): void => {
     let left = Math.min(this.ready.size, resumesPerTurn)
     try {
@@ -357,7 +357,7 @@ export class Permits<E = never> {
   }
 }
 
-/** Waits until the request is granted, then runs the effect. Needs no finalizer: whoever made the request settles it. */
+/** Waits until the request is granted, then runs the effect. Needs no finalizer: the attempt that made the request settles it. */
 export const whenGranted = <A, E, R, E2>(
   request: Request<E2>,
   self: Effect.Effect<A, E, R>

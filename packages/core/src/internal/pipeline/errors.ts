@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 
 /**
- * A stage did not answer within its timeout.
+ * An attempt of a stage took longer than the stage's `timeout`.
  *
  * @since 0.1.0
  * @category errors
@@ -14,7 +14,7 @@ export class StageTimeout extends Schema.Error<StageTimeout>("@sluice/core/Stage
   pipeline: Schema.String,
   /** The name of the stage. */
   stage: Schema.String,
-  /** The time that one attempt of the stage has. */
+  /** The time limit of one attempt. */
   after: Schema.DurationFromMillis
 }) {
   override get message(): string {
@@ -23,7 +23,7 @@ export class StageTimeout extends Schema.Error<StageTimeout>("@sluice/core/Stage
 }
 
 /**
- * The stage that failed, as an annotation of the pipeline's cause. Read it with `failedStage`.
+ * The annotation of a cause that names the failed stage. Read it with `failedStage`.
  *
  * @since 0.1.0
  * @category models
@@ -33,6 +33,6 @@ export class FailedStage extends Context.Service<FailedStage, {
   readonly stage: string
   /** Counted from 0. */
   readonly index: number
-  /** Whether the stage's function failed, or its recovery after that. */
+  /** `Run`: the stage's function failed. `Recovery`: then its `recover` failed too, with an error of its own. */
   readonly during: "Run" | "Recovery"
 }>()("@sluice/core/Pipeline/FailedStage") {}

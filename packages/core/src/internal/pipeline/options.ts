@@ -13,10 +13,12 @@ export interface Retry extends RetryCallOptions<unknown, unknown> {
   readonly policy: RetryPolicy
 }
 
-// Options can be anything, whatever their types say. What cannot be read is left out here and refused by `checkStage`, before
-// anything runs. So what is read here can be taken for what it should be.
-export const readStage = (given: unknown) => {
-  const { recover, retry, timeout } = Predicate.isObject(given) ? given : {}
+/**
+ * Reads the options of a stage. Untyped callers can pass anything: what cannot be read is left out here, and `checkStage`
+ * refuses it before the first run. So the casts are safe.
+ */
+export const readStage = (input: unknown) => {
+  const { recover, retry, timeout } = Predicate.isObject(input) ? input : {}
   const policy = policyOf(retry)
   return {
     timeout: Option.getOrUndefined(Duration.fromInput(timeout as Duration.Input)),
@@ -30,10 +32,10 @@ const policyOf = (retry: unknown): RetryPolicy | undefined => {
   return Predicate.isObject(policy) ? policy as unknown as RetryPolicy : undefined
 }
 
-export const checkStage = (options: OptionsReader, path: string, given: unknown): void => {
-  if (given === undefined) return
-  if (!Predicate.isObject(given)) return options.refuse(`${path}.options`, given, "must be an object")
-  const { recover, retry, timeout } = given
+export const checkStage = (options: OptionsReader, path: string, input: unknown): void => {
+  if (input === undefined) return
+  if (!Predicate.isObject(input)) return options.refuse(`${path}.options`, input, "must be an object")
+  const { recover, retry, timeout } = input
   if (timeout !== undefined) options.millis(`${path}.timeout`, timeout as Duration.Input, 1)
   if (retry !== undefined) checkRetry(options, `${path}.retry`, retry)
   if (recover !== undefined && typeof recover !== "function") {
@@ -46,19 +48,20 @@ const checkRetry = (options: OptionsReader, path: string, retry: unknown): void 
   if (policy === undefined) return options.refuse(path, retry, "must be a RetryPolicy or { policy, ... }")
   if (policy === retry || !Predicate.isObject(retry)) return checkRetryPolicy(options, policy, `${path}.`)
   checkRetryPolicy(options, policy, `${path}.policy.`)
-  const { classify, nested, onAttempt } = retry
+  const { classify, delay, nested, onAttempt } = retry
   options.optionalFunction(`${path}.classify`, classify)
+  options.optionalFunction(`${path}.delay`, delay)
   if (nested !== undefined) options.oneOf(`${path}.nested`, nested as string, ["share", "own"])
   options.optionalFunction(`${path}.onAttempt`, onAttempt)
 }
 
-/** Reads how a stream of inputs is run. Invalid options are a defect. */
+/** Reads the options of a stream. Invalid options are a defect. */
 export const readStreamOptions = (
-  given: unknown = {}
+  input: unknown = {}
 ): Effect.Effect<{ readonly concurrency: number; readonly unordered: boolean }> => {
   const options = new OptionsReader("Pipeline")
-  if (!Predicate.isObject(given)) options.refuse("options", given, "must be an object")
-  const { concurrency = 1, unordered = false } = Predicate.isObject(given) ? given : {}
+  if (!Predicate.isObject(input)) options.refuse("options", input, "must be an object")
+  const { concurrency = 1, unordered = false } = Predicate.isObject(input) ? input : {}
   const isWhole = typeof concurrency === "number" && Number.isSafeInteger(concurrency) && concurrency >= 1
   if (!isWhole && concurrency !== "unbounded") {
     options.refuse("concurrency", concurrency, "must be a whole number of at least 1, or \"unbounded\"")

@@ -28,15 +28,15 @@ export const fromSteps = <In, Out, E, R>(name: string, stages: ReadonlyArray<Ste
   const plan = new Plan(name, stages)
   const pipeline = (input: In) => new PipelineEffect(plan, input)
   Object.defineProperty(pipeline, "name", { value: name })
-  // `make` and `stage` check each stage against the one before it. The list of stages has no room for their types.
+  // The list of stages is untyped. `make` and `stage` check each stage against the one before it.
   return Object.assign(pipeline, Pipeable.Prototype, { [TypeId]: TypeId, stages }) as unknown as Pipeline<In, Out, E, R>
 }
 
-// Only `fromSteps` makes pipelines, and their stages are steps.
+// Only `fromSteps` builds pipelines, from steps.
 export const stepsOf = (self: { readonly stages: ReadonlyArray<Stage> }): ReadonlyArray<Step> =>
   self.stages as ReadonlyArray<Step>
 
-/** Fails with everything that is wrong with the options of a pipeline and of those nested in it. */
+/** Checks the options of a pipeline and of its nested pipelines. Fails with all issues. */
 export const validate = (name: unknown, steps: ReadonlyArray<Step>): Effect.Effect<void, InvalidOptions> => {
   const options = new OptionsReader("Pipeline")
   options.string("name", name)
@@ -46,24 +46,25 @@ export const validate = (name: unknown, steps: ReadonlyArray<Step>): Effect.Effe
 
 // ---------- stages
 
-/** Calls a stage, and notes in the watch what it does, if there is one. */
+/** Calls a stage. Records it in the watch, if there is one. */
 type StageCall = (input: unknown, watch: Watch.StageWatch | undefined) => AnyEffect
 type StageFunction = (input: unknown) => AnyEffect
 type OnFailure = (cause: Cause.Cause<unknown>) => AnyEffect
-type Place = Omit<FailedStage["Service"], "during">
+type StageId = Omit<FailedStage["Service"], "during">
 
-/** A stage, and how it runs. */
+/** A stage that can run. */
 export class Step implements Stage {
   readonly name: string
   readonly run: Stage["run"]
   readonly timeout: Duration.Duration | undefined
   readonly retry: RetryPolicy | undefined
   readonly recovers: boolean
-  /** Whether it is its function, without options. */
+  /** Whether it has no options. */
   readonly isBare: boolean
   readonly call: StageCall
   readonly onFailure: OnFailure
-  private readonly given: { readonly name: unknown; readonly options: unknown }
+  /** As passed by the caller, for `check`. */
+  private readonly raw: { readonly name: unknown; readonly options: unknown }
 
   constructor(
     pipeline: { readonly name: string; readonly stages: ReadonlyArray<Stage> },
@@ -72,25 +73,25 @@ export class Step implements Stage {
     options: unknown
   ) {
     const { recover, retry, timeout } = readStage(options)
-    this.given = { name, options }
+    this.raw = { name, options }
     this.name = uniqueName(String(name), pipeline.stages)
     this.run = run
     this.timeout = timeout
     this.retry = retry?.policy
     this.recovers = recover !== undefined
     this.isBare = timeout === undefined && retry === undefined && recover === undefined
-    const place = { pipeline: pipeline.name, stage: this.name, index: pipeline.stages.length }
-    this.call = withRecovery(withRetry(withTimeout(withWatch(run), this.timeout, place), retry), recover, place)
-    this.onFailure = annotate({ ...place, during: "Run" })
+    const id = { pipeline: pipeline.name, stage: this.name, index: pipeline.stages.length }
+    this.call = withRecovery(withRetry(withTimeout(withWatch(run), this.timeout, id), retry), recover, id)
+    this.onFailure = annotate({ ...id, during: "Run" })
   }
 
   check(options: OptionsReader, path: string): void {
     const at = `${path}${this.name}`
-    options.string(`${at}.name`, this.given.name)
+    options.string(`${at}.name`, this.raw.name)
     if (typeof this.run !== "function") {
       options.refuse(`${at}.run`, this.run, "must be a function that returns an Effect")
     }
-    checkStage(options, at, this.given.options)
+    checkStage(options, at, this.raw.options)
     if (isPipeline(this.run)) { for (const step of stepsOf(this.run)) step.check(options, `${at}.`) }
   }
 }
@@ -119,20 +120,20 @@ const withWatch = (run: Stage["run"]): StageCall => {
 const withTimeout = (
   call: StageCall,
   after: Duration.Duration | undefined,
-  { pipeline, stage }: Place
+  { pipeline, stage }: StageId
 ): StageCall => {
   if (after === undefined) return call
   const millis = Duration.toMillis(after)
   return (input, watch) => {
-    const answer = call(input, watch)
-    if (isAnswered(answer)) return answer
+    const effect = call(input, watch)
+    if (isResolved(effect)) return effect
     return Effect.withFiber((fiber) => {
       const at = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis
       const error = () => {
         if (watch !== undefined) watch.timeouts++
         return withoutStack(() => new StageTimeout({ pipeline, stage, after }))
       }
-      return timeout(fiber, answer, { at: () => at, error })
+      return timeout(fiber, effect, { at: () => at, error })
     })
   }
 }
@@ -142,20 +143,20 @@ const withRetry = (call: StageCall, retry: Retry | undefined): StageCall =>
     ? call
     : (input, watch) => retryEffect(Effect.suspend(() => call(input, watch)), retry.policy, retry)
 
-const withRecovery = (call: StageCall, recover: Recover | undefined, place: Place): StageCall => {
+const withRecovery = (call: StageCall, recover: Recover | undefined, id: StageId): StageCall => {
   if (recover === undefined) return call
-  const onRecoveryFailure = annotate({ ...place, during: "Recovery" })
+  const onRecoveryFailure = annotate({ ...id, during: "Recovery" })
   return (input, watch) => {
-    const answer = call(input, watch)
-    if (isAnswered(answer)) return answer
-    return Effect.catchCause(answer, (cause) => {
+    const effect = call(input, watch)
+    if (isResolved(effect)) return effect
+    return Effect.catchCause(effect, (cause) => {
       const found = Cause.findError(cause)
       if (Result.isFailure(found) || Cause.hasDies(cause)) return Effect.failCause(cause)
       const error = found.success
       if (watch !== undefined) watch.recoveredFrom = Watch.tagOf(error)
       return Effect.catchCause(
         Effect.suspend(() => recover(error, input)),
-        // A recovery that fails with the error it was given keeps the original cause and its annotations.
+        // A recovery that fails with the error it got keeps the original cause and its annotations.
         (failed) => isOnly(failed, error) ? Effect.failCause(cause) : onRecoveryFailure(failed)
       )
     })
@@ -165,11 +166,11 @@ const withRecovery = (call: StageCall, recover: Recover | undefined, place: Plac
 const isOnly = ({ reasons: [reason, ...more] }: Cause.Cause<unknown>, error: unknown): boolean =>
   more.length === 0 && reason !== undefined && Cause.isFailReason(reason) && reason.error === error
 
-// By its prototype, since `Exit.isExit` looks up the prototypes of whatever is not an exit: 100 ns less for five stages.
+// Compares prototypes: `Exit.isExit` is slower for effects that are not exits, 100 ns for five stages.
 const success: unknown = Object.getPrototypeOf(Exit.void)
-const isAnswered = (answer: AnyEffect): answer is Exit.Success<unknown> => Object.getPrototypeOf(answer) === success
+const isResolved = (effect: AnyEffect): effect is Exit.Success<unknown> => Object.getPrototypeOf(effect) === success
 
-// `Reason.annotate` keeps what is there, so the annotation of a nested pipeline's stage stays.
+// `Reason.annotate` does not overwrite, so the annotation of the innermost stage stays.
 const annotate = (failed: FailedStage["Service"]): OnFailure => {
   const annotation = Context.make(FailedStage, failed)
   return (cause) =>
@@ -180,7 +181,7 @@ const annotate = (failed: FailedStage["Service"]): OnFailure => {
 
 // ---------- runs
 
-/** A stage, and the stages after it. */
+/** A linked list of stages. */
 interface Frame {
   readonly call: StageFunction
   readonly onFailure: OnFailure
@@ -188,7 +189,7 @@ interface Frame {
   readonly next: Frame | undefined
 }
 
-/** How a pipeline runs. */
+/** Runs the stages of a pipeline. */
 export class Plan {
   private readonly name: string
   private readonly steps: ReadonlyArray<Step>
@@ -209,7 +210,7 @@ export class Plan {
     return watchRun(watch, Effect.flatMap(this.ready(), () => watchFrom(this.steps, 0, input, watch)))
   }
 
-  // At the first run: `pipe` makes a pipeline for each stage, and most of them never run.
+  // At the first run, since `pipe` builds a pipeline for each stage and most of them never run.
   private ready(): Effect.Effect<void> {
     if (this.isReady) return Effect.void
     return Effect.map(Effect.orDie(validate(this.name, this.steps)), () => {
@@ -235,7 +236,7 @@ class PipelineEffect extends Primitive {
   }
 }
 
-// A nested pipeline without options is replaced by its stages.
+// Inlines nested pipelines that have no options.
 const framesOf = (steps: ReadonlyArray<Step>): Frame | undefined => {
   const left = [...steps]
   let next: Frame | undefined
@@ -253,15 +254,15 @@ const frameOf = ({ call, isBare, onFailure, run }: Step, next: Frame | undefined
   next
 })
 
-// Stages that answer at once run in a loop. Only a stage that does not takes a frame on the fiber's stack.
+// Stages that return a resolved effect run in a loop. Only other stages take a frame on the fiber's stack.
 const runFrom = (first: Frame | undefined, input: unknown): AnyEffect => {
   let value = input
   for (let frame = first; frame !== undefined; frame = frame.next) {
     try {
-      const answer = frame.call(value)
-      if (!isAnswered(answer)) return Effect.matchCauseEffect(answer, frame)
-      if (frame.next === undefined) return answer
-      value = answer.value
+      const effect = frame.call(value)
+      if (!isResolved(effect)) return Effect.matchCauseEffect(effect, frame)
+      if (frame.next === undefined) return effect
+      value = effect.value
     } catch (defect) {
       // The function threw before it returned an effect.
       return frame.onFailure(Cause.die(defect))
@@ -277,7 +278,7 @@ const watchRun = (watch: Watch.RunWatch, stages: AnyEffect): AnyEffect =>
     onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
   })
 
-/** `runFrom` with a watch on each stage. */
+/** `runFrom` that measures each stage. */
 const watchFrom = (steps: ReadonlyArray<Step>, at: number, input: unknown, run: Watch.RunWatch): AnyEffect => {
   const step = steps[at]
   if (step === undefined) return Effect.succeed(input)
@@ -288,6 +289,6 @@ const watchFrom = (steps: ReadonlyArray<Step>, at: number, input: unknown, run: 
       attributes: { "sluice.pipeline": run.pipeline, "sluice.stage": step.name, "sluice.stage.index": at },
       onEnd: (exit, elapsedMillis) => watch.end(exit, elapsedMillis)
     }),
-    { onFailure: step.onFailure, onSuccess: (answer) => watchFrom(steps, at + 1, answer, run) }
+    { onFailure: step.onFailure, onSuccess: (output) => watchFrom(steps, at + 1, output, run) }
   )
 }

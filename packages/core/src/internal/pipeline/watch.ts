@@ -7,12 +7,17 @@ import * as Predicate from "effect/Predicate"
 import { TracerTimingEnabled } from "effect/References"
 import * as Tracer from "effect/Tracer"
 
-/** How a stage, or a pipeline, ended. */
+/**
+ * How a run, or one of its stages, ended. `Recovered`: the attempts failed and the recovery succeeded.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Ending = "Success" | "Recovered" | "Failure" | "Defect" | "Interrupted"
 
 type Attributes = Readonly<Record<string, string | number>>
 
-/** What is seen of one run of a pipeline. Of what runs through it nothing is kept: no input, no answer, no error. */
+/** The measurements of one run of a pipeline. Keeps no input, no result and no error. */
 export class RunWatch {
   readonly pipeline: string
   readonly stages: Array<StageWatch> = []
@@ -29,7 +34,7 @@ export class RunWatch {
     return watch
   }
 
-  /** Notes how it ended; what of it may be shown. */
+  /** Records the end. Returns the attributes of the span. */
   end(exit: Exit.Exit<unknown, unknown>, elapsedMillis: number): Attributes {
     this.ending = endingOf(exit)
     this.elapsedMillis = elapsedMillis
@@ -43,15 +48,15 @@ export class RunWatch {
   }
 }
 
-/** What is seen of one stage of a run. */
+/** The measurements of one stage of a run. */
 export class StageWatch {
   readonly stage: string
   readonly index: number
   attempts = 0
   timeouts = 0
-  /** The kind of error that the recovery was called with. */
+  /** The tag of the error that the recovery was called with. */
   recoveredFrom: string | undefined
-  /** The nested pipeline that the stage is, in its last attempt. */
+  /** If the stage is a pipeline: its last attempt. */
   nested: RunWatch | undefined
   ending: Ending = "Interrupted"
   elapsedMillis = 0
@@ -61,7 +66,7 @@ export class StageWatch {
     this.index = index
   }
 
-  /** Notes how it ended; what of it may be shown. */
+  /** Records the end. Returns the attributes of the span. */
   end(exit: Exit.Exit<unknown, unknown>, elapsedMillis: number): Attributes {
     this.ending = Exit.isSuccess(exit) && this.recoveredFrom !== undefined ? "Recovered" : endingOf(exit)
     this.elapsedMillis = elapsedMillis
@@ -75,20 +80,17 @@ export class StageWatch {
   }
 }
 
-/**
- * Whether anybody looks at spans. Without a tracer of the program's own, Effect builds spans that nobody ever sees: 3 to 8
- * us each.
- */
+/** Whether the program has a tracer. Without one Effect builds spans that are never exported, at 3 to 8 us each. */
 export const isTraced = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
   fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
 
-/** Tells when the effect ended and how long it took, in a span of that name if there is a tracer. */
+/** Calls `onEnd` with the exit and the duration. With a tracer, the effect runs in a span. */
 export const watched = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   { attributes, name, onEnd }: {
     readonly name: string
     readonly attributes: Attributes
-    /** What the span is to show of it. */
+    /** Returns the attributes that the span gets at its end. */
     readonly onEnd: (exit: Exit.Exit<A, E>, elapsedMillis: number) => Attributes
   }
 ): Effect.Effect<A, E, R> =>
@@ -114,14 +116,14 @@ export const watched = <A, E, R>(
     )
   })
 
-/** The ending that an exit stands for, a defect over a failure over an interruption. */
+/** Classifies an exit. A defect takes precedence over a failure, and a failure over an interruption. */
 export const endingOf = (exit: Exit.Exit<unknown, unknown>): Ending => {
   if (Exit.isSuccess(exit)) return "Success"
   if (Cause.hasDies(exit.cause)) return "Defect"
   return Cause.hasFails(exit.cause) ? "Failure" : "Interrupted"
 }
 
-/** The kind of error that an exit ended with: its tag, which the developer wrote, and never its message. */
+/** The tag of the exit's error. Never the message, which can contain user data. */
 export const errorTypeOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
   if (Exit.isSuccess(exit)) return undefined
   let type: string | undefined
@@ -132,12 +134,12 @@ export const errorTypeOf = (exit: Exit.Exit<unknown, unknown>): string | undefin
   return type
 }
 
-/** The tag of an error, or a word for an error that has none. */
+/** The tag of an error, or `untagged`. */
 export const tagOf = (error: unknown): string =>
   Predicate.hasProperty(error, "_tag") && typeof error._tag === "string" ? error._tag : "untagged"
 
-// A span hands its exit to whoever exports it, and those print the messages and the stacks of its errors; a success holds
-// the answer. So the span gets an exit of the same kind, and of nothing else.
+// Exporters print the messages and stacks of a span's exit, and a success contains the result. So the span gets an exit of
+// the same kind that contains only the error's tag.
 const shown = (name: string, exit: Exit.Exit<unknown, unknown>): Exit.Exit<void, unknown> => {
   const error = () => ({ name: errorTypeOf(exit), message: `${name} failed` })
   switch (endingOf(exit)) {

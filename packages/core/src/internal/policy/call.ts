@@ -18,7 +18,7 @@ import type { PermitRequest } from "../permits/permits.ts"
 import type { PolicyJournal } from "./journal.ts"
 import { AttemptTimeout, Rejected } from "./rejections.ts"
 
-/** A policy's options, as read. */
+/** The checked options of a policy. */
 export interface Settings {
   readonly name: string
   readonly retry: RetryPolicy
@@ -33,9 +33,9 @@ export interface Shared {
   readonly settings: Settings
   readonly journal: PolicyJournal
   readonly clock: Clock.Clock
-  /** What every attempt has to pass. */
+  /** The permits and the breaker that admit every attempt. */
   readonly gate: Gate<Rejected>
-  /** What a call's first attempt requests, and each further one. */
+  /** The permits that a call's first attempt requests, and those of each further one. */
   readonly first: PermitRequest
   readonly again: PermitRequest
 }
@@ -53,8 +53,8 @@ export const CurrentCollector: Context.Reference<Collector | undefined> = Contex
 )
 
 /**
- * One call under a policy: the hooks of its attempts' admission, and the limit of their time. It remembers which errors the
- * policy itself raised, by identity, since a policy inside the call raises errors of the same form.
+ * One call under a policy: the hooks of its attempts' admission, and the limit of their time. It recognises the errors that
+ * the policy itself raised by identity, since a policy inside the call raises errors of the same form.
  */
 export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks<Rejected> {
   readonly key: string
@@ -78,7 +78,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
     this.deadline = fiber.getRef(Deadline.Deadline)
   }
 
-  /** The call is over. */
+  /** Records how the call ended. */
   end(exit: Exit.Exit<unknown, unknown>): void {
     const { journal } = this.policy
     journal.ended(this.key, exit, (error) => error === this.raised || journal.isShed(error))
@@ -164,7 +164,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
     return this.policy.settings.attemptTimeoutMillis !== undefined || this.deadline !== undefined
   }
 
-  /** When the time of the attempt is over. */
+  /** When the attempt times out. */
   at(): number {
     const { attemptTimeoutMillis = Number.POSITIVE_INFINITY } = this.policy.settings
     const timesOutAt = this.startedAt + attemptTimeoutMillis
@@ -205,7 +205,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
 
   // ---------- outcomes
 
-  /** Without classifiers of the call and the policy, a success is a `Success` for everybody but the `Classifier`. */
+  /** Whether only the `Classifier` can change the outcome of a success: call and policy have no classifier. */
   get trustsSuccess(): boolean {
     return this.ownClassify === undefined && this.policy.settings.classify === undefined
   }
@@ -216,7 +216,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
     return (exit) => this.outcomeOf(exit as Exit.Exit<A, E | Rejected | AttemptTimeout>)
   }
 
-  /** The answer for the breaker and for the retry. Its time is the attempt's, without the waits before it. */
+  /** The outcome for the breaker and the retry. The elapsed time is the attempt's, without the waits before it. */
   private outcomeOf(exit: Exit.Exit<A, E | Rejected | AttemptTimeout>): Outcome | undefined {
     const now = this.now()
     const elapsedMillis = now - this.startedAt

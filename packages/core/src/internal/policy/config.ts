@@ -16,26 +16,25 @@ import type { SluiceOptions } from "../../Sluice.ts"
 
 type Leaves = Readonly<Record<string, Config.Config<unknown>>>
 
-/** What is set, by the names that it has in the code; nothing for what is not. */
+/** The options that are set, by their names in the code. */
 type Read<L extends Leaves> = { readonly [K in keyof L]?: Config.Success<L[K]> }
 
-/**
- * Reads each by its own key, one by one: a wrong value inside an optional struct would be taken for one that is not there.
- */
+/** Reads each option by its own key. Inside an optional struct an invalid value would count as missing. */
 const read = <L extends Leaves>(prefix: string, leaves: L): Config.Config<Read<L> | undefined> => {
   const entries = Object.entries(leaves).map(([name, leaf]) =>
     Config.map(Config.option(Config.nested(leaf, `${prefix}_${constantCase(name)}`)), (value) => [name, value] as const)
   )
   return Config.map(Config.all(entries), (all) => {
     const set = all.flatMap(([name, value]) => Option.isSome(value) ? [[name, value.value]] : [])
-    // Each value comes from the leaf of its name.
+    // Each value was read by the config of its name.
     return set.length === 0 ? undefined : Object.fromEntries(set) as Read<L>
   })
 }
 
 const constantCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
 
-const isTime = (text: string): boolean => Option.isSome(Duration.fromInput(text as Duration.Input)) // it looks itself
+// `fromInput` accepts any string and checks it.
+const isTime = (text: string): boolean => Option.isSome(Duration.fromInput(text as Duration.Input))
 
 const time = Config.schema(
   Schema.String
@@ -73,58 +72,62 @@ const rates = (prefix: string) =>
 
 type Rates = NonNullable<Config.Success<ReturnType<typeof rates>>>
 
-type Given = NonNullable<CircuitBreakerOptions["trip"]>
+type Trip = NonNullable<CircuitBreakerOptions["trip"]>
 
-/** The policies that are given, with what is set in them; `undefined` where nothing is set. */
-const trip = (prefix: string, given: Given | undefined): Config.Config<ReadonlyArray<TripPolicy> | undefined> =>
+/** The trip policies of the options, changed by the configuration. `undefined` if it sets nothing. */
+const trip = (prefix: string, fromCode: Trip | undefined): Config.Config<ReadonlyArray<TripPolicy> | undefined> =>
   Config.all([
     read(prefix, { consecutive: Config.Int() }),
     rates(`${prefix}_FAILURE`),
     rates(`${prefix}_SLOW`)
-  ]).pipe(Config.mapEffect(([inARow, failing, slow]) =>
+  ]).pipe(Config.mapEffect(([streak, failing, slow]) =>
     Effect.gen(function*() {
-      if (inARow === undefined && failing === undefined && slow === undefined) return undefined
-      const policies = given === undefined ? [] : isList(given) ? [...given] : [given]
-      if (inARow?.consecutive !== undefined) put(policies, consecutive(inARow.consecutive))
-      if (failing !== undefined) put(policies, yield* rateOver(policies, "FailureRate", failing, `${prefix}_FAILURE`))
-      if (slow !== undefined) put(policies, yield* rateOver(policies, "SlowCallRate", slow, `${prefix}_SLOW`))
+      if (streak === undefined && failing === undefined && slow === undefined) return undefined
+      const policies = fromCode === undefined ? [] : isList(fromCode) ? [...fromCode] : [fromCode]
+      if (streak?.consecutive !== undefined) replaceOrAdd(policies, consecutive(streak.consecutive))
+      if (failing !== undefined) {
+        replaceOrAdd(policies, yield* changedRate(policies, "FailureRate", failing, `${prefix}_FAILURE`))
+      }
+      if (slow !== undefined) {
+        replaceOrAdd(policies, yield* changedRate(policies, "SlowCallRate", slow, `${prefix}_SLOW`))
+      }
       return policies
     })
   ))
 
-const isList = (given: Given): given is ReadonlyArray<TripPolicy> => Array.isArray(given)
+const isList = (trip: Trip): trip is ReadonlyArray<TripPolicy> => Array.isArray(trip)
 
-// What the code gives is checked later, and may be anything.
-const placeOf = (policies: ReadonlyArray<TripPolicy>, tag: TripPolicy["_tag"]): number =>
+// The options from the code are validated later, and can be anything here.
+const indexOf = (policies: ReadonlyArray<TripPolicy>, tag: TripPolicy["_tag"]): number =>
   policies.findIndex((policy) => Predicate.isTagged(policy, tag))
 
-const put = (policies: Array<TripPolicy>, policy: TripPolicy): void => {
-  const place = placeOf(policies, policy._tag)
-  if (place < 0) policies.push(policy)
-  else policies[place] = policy
+const replaceOrAdd = (policies: Array<TripPolicy>, policy: TripPolicy): void => {
+  const index = indexOf(policies, policy._tag)
+  if (index < 0) policies.push(policy)
+  else policies[index] = policy
 }
 
-const rateOver = (
+const changedRate = (
   policies: ReadonlyArray<TripPolicy>,
   tag: "FailureRate" | "SlowCallRate",
   set: Rates,
   prefix: string
 ): Effect.Effect<TripPolicy, Config.ConfigError> => {
-  // Of calls and a time at once is no `RateOptions`, which the check says.
+  // `calls` and `within` at once are not valid `RateOptions`. The validation of the options refuses them.
   const make = (rate: object) => (tag === "FailureRate" ? failureRate : slowCallRate)(rate as RateOptions)
-  const given = policies[placeOf(policies, tag)]
-  if (given === undefined || given._tag === "Consecutive") {
-    return set.rate === undefined ? Effect.fail(lacksRate(prefix, set)) : Effect.succeed(make(set))
+  const old = policies[indexOf(policies, tag)]
+  if (old === undefined || old._tag === "Consecutive") {
+    return set.rate === undefined ? Effect.fail(rateMissing(prefix, set)) : Effect.succeed(make(set))
   }
-  const { _tag, minimum: least, ...rest } = given
-  const isDefault = Equal.equals(make(rest), given)
-  const span = set.calls === undefined && set.within === undefined ? {} : { calls: undefined, within: undefined }
-  return Effect.succeed(make({ ...rest, ...(isDefault ? {} : { minimum: least }), ...span, ...set }))
+  const { _tag, minimum, ...rest } = old
+  const isDefault = Equal.equals(make(rest), old)
+  const window = set.calls === undefined && set.within === undefined ? {} : { calls: undefined, within: undefined }
+  return Effect.succeed(make({ ...rest, ...(isDefault ? {} : { minimum }), ...window, ...set }))
 }
 
-const lacksRate = (prefix: string, set: Rates): Config.ConfigError => {
+const rateMissing = (prefix: string, set: Rates): Config.ConfigError => {
   const keys = Object.keys(set).map((name) => `${prefix}_${constantCase(name)}`).join(", ")
-  const message = `${keys}: set ${prefix}_RATE too, or give the policy such a rate: there is none to change`
+  const message = `${keys}: the options have no policy of this kind to change. Set ${prefix}_RATE too`
   return new Config.ConfigError(new ConfigProvider.SourceError({ message }))
 }
 
@@ -145,9 +148,9 @@ const deduplicator = (prefix: string) =>
     maxReplay: Config.Int()
   })
 
-const times = (prefix: string) => read(prefix, { attemptTimeout: time, minTimeout: time, deadline: time })
+const timeouts = (prefix: string) => read(prefix, { attemptTimeout: time, minTimeout: time, deadline: time })
 
-/** Options from a configuration, over those that are given: what is set there wins, one by one. */
+/** Reads options from a configuration. Each that is set replaces the one from the code. */
 export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Config<SluiceOptions> =>
   Config.map(
     Config.all({
@@ -156,14 +159,14 @@ export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Con
       trip: trip(`${prefix}_BREAKER`, options.breaker?.trip),
       backpressure: backpressure(`${prefix}_BACKPRESSURE`),
       deduplicator: deduplicator(`${prefix}_DEDUPLICATOR`),
-      times: times(prefix)
+      timeouts: timeouts(prefix)
     }),
     (set): SluiceOptions => ({
       ...options,
-      ...set.times,
+      ...set.timeouts,
       retry: merged<RetryPolicy>(
         options.retry,
-        set.retry === undefined ? undefined : exponentialOver(options.retry, set.retry)
+        set.retry === undefined ? undefined : changedRetry(options.retry, set.retry)
       ),
       breaker: merged<Omit<CircuitBreakerOptions, "name" | "classify">>(
         options.breaker,
@@ -174,10 +177,10 @@ export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Con
     })
   )
 
-const exponentialOver = (given: RetryPolicy | undefined, set: RetryOptions): RetryPolicy =>
-  // What is set is defined.
-  given === undefined ? exponential(set) : { ...given, ...set } as RetryPolicy
+const changedRetry = (fromCode: RetryPolicy | undefined, set: RetryOptions): RetryPolicy =>
+  // `set` contains no `undefined`, so all fields stay defined.
+  fromCode === undefined ? exponential(set) : { ...fromCode, ...set } as RetryPolicy
 
-// A part that neither names is not built.
-const merged = <A extends object>(given: A | undefined, set: Partial<A> | undefined): A | undefined =>
-  set === undefined ? given : { ...given, ...set } as A
+// `undefined` if neither has the part: it is not built.
+const merged = <A extends object>(fromCode: A | undefined, set: Partial<A> | undefined): A | undefined =>
+  set === undefined ? fromCode : { ...fromCode, ...set } as A

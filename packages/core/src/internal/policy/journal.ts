@@ -17,15 +17,15 @@ export class PolicyJournal {
   }
   attempts = 0
   private readonly clock: Clock.Clock
-  // Told apart by identity, since a refusal of another policy inside the call has the same form.
+  // Recognised by identity, since a refusal of another policy inside the call has the same form.
   private readonly sheds = new WeakSet<object>()
 
   constructor(clock: Clock.Clock) {
     this.clock = clock
   }
 
-  /** Notes a refusal of the policy's own permits. */
-  noteShed(rejected: Rejected): Rejected {
+  /** Records a refusal of the policy's own permits. */
+  recordShed(rejected: Rejected): Rejected {
     this.sheds.add(rejected)
     return rejected
   }

@@ -11,7 +11,7 @@ import { readBackpressure, type Settings as BackpressureSettings } from "../perm
 import { checkRetryPolicy } from "../retry/options.ts"
 import type { Settings } from "./call.ts"
 
-/** An attempt that a deadline ends is evidence if it had this long: a caller with less time left says nothing about a service. */
+/** An attempt that the deadline ends after less time than this is no evidence about the service. */
 export const defaultMinTimeout: Duration.Duration = Duration.seconds(1)
 
 export interface CheckedPolicy {

@@ -73,7 +73,7 @@ export class Policy implements Shared {
     self: Effect.Effect<A, E, R>,
     options: CallOptions<A, E>
   ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> {
-    // It does what `self` does, is refused, or times out. The classifier is asked about the exits of `self` alone.
+    // It does what `self` does, is refused, or times out. The classifier gets only exits of `self`.
     const call = new ProtectedEffect(this, self, options as AnyOptions) as AnyEffect as Effect.Effect<
       A,
       E | Rejected | AttemptTimeout,
@@ -217,8 +217,8 @@ class ProtectedEffect extends Primitive {
 }
 
 /**
- * Calls back once with how the stream itself ended. A consumer that leaves has seen enough, and a consumer that fails says
- * nothing about the stream.
+ * Calls back once with how the stream itself ended. A consumer that leaves counts as its end, and a consumer that fails as
+ * an interruption.
  */
 const onUpstreamEnd = <A, E, R>(
   self: Stream.Stream<A, E, R>,
@@ -261,18 +261,21 @@ const onServed = (fiber: AnyFiber) => {
   }
 }
 
-// All callers of a shared run came through this policy, so they share its errors as well. The key's `timeToLive` is not asked
-// about an `AttemptTimeout`, which is never cached: it says nothing about the next run.
+// All callers of a shared run came through this policy, so they share its errors as well. The key's `timeToLive` is not
+// called for an `AttemptTimeout`, which is never cached: the next run may succeed.
 const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
+  const { id, operation, slot } = key
   const { timeToLive } = key[KeyTypeId]
   return {
-    ...key,
+    id,
+    operation,
+    slot,
     [KeyTypeId]: {
       ...key[KeyTypeId],
       timeToLive: timeToLive === undefined
         ? undefined
         // Refusals of the policy are never cached either, so the rest are exits of the key's own types.
-        : (exit) => isAttemptTimeout(exit) ? 0 : timeToLive(exit as Exit.Exit<A, E>)
+        : (exit) => isAttemptTimeout(exit) ? 0 : timeToLive(exit)
     }
   }
 }

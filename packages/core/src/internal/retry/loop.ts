@@ -35,7 +35,7 @@ export const retryEffect = <A, E, R>(
   options: RetryCallOptions<A, E> | undefined
 ): Effect.Effect<A, E, R> => typed(new RetriedEffect(self, policy, options))
 
-/** Retries by making each attempt anew. The attempt provides itself with what it is given. */
+/** Retries by making each attempt anew. `makeAttempt` applies `provide` to the context of its attempt. */
 export const retryAttempts = <A, E, R>(
   makeAttempt: MakeAttempt<A, E, R>,
   policy: RetryPolicy,
@@ -132,7 +132,7 @@ abstract class Retry<A, E, R> extends Primitive {
     const elapsedMillis = state.elapsedMillis()
     const outcome = this.classify?.(exit, elapsedMillis) ?? state.classifier(exit, elapsedMillis)
     if (outcome._tag === "Success") {
-      this.tell(state, outcome, elapsedMillis, done)
+      this.report(state, outcome, elapsedMillis, done)
       state.end()
       return exit
     }
@@ -200,7 +200,7 @@ abstract class Retry<A, E, R> extends Primitive {
     return chosen >= 0 ? Math.min(chosen, Number.MAX_VALUE) : backoff
   }
 
-  // Finite, so that a Retry-After without end is not waited for. An invalid maximum allows no Retry-After.
+  // Finite, so that an infinite Retry-After is not waited for. An invalid maximum allows no Retry-After.
   private maxRetryAfterMillis(): number {
     const max = toMillis(this.policy.maxRetryAfter)
     return max >= 0 ? Math.min(max, Number.MAX_VALUE) : 0
@@ -211,18 +211,18 @@ abstract class Retry<A, E, R> extends Primitive {
     if (typeof decision === "string") return Effect.void
     state.spend(1)
     const delay = Duration.millis(decision)
-    this.tell(state, outcome, elapsedMillis, { _tag: "Wait", delay })
+    this.report(state, outcome, elapsedMillis, { _tag: "Wait", delay })
     if (this.pause !== undefined) return this.pause(delay)
     return decision === 0 ? Effect.void : Effect.sleep(delay)
   }
 
   private stop({ elapsedMillis, exit, outcome, state }: Ended<A, E>, why: Why): Exit.Exit<A, E> {
-    this.tell(state, outcome, elapsedMillis, { _tag: "Stop", why })
+    this.report(state, outcome, elapsedMillis, { _tag: "Stop", why })
     state.end()
     return annotate(exit, { why, attempts: state.spent })
   }
 
-  protected tell(state: RetryState, outcome: Outcome, elapsedMillis: number, next: AttemptEvent["next"]): void {
+  protected report(state: RetryState, outcome: Outcome, elapsedMillis: number, next: AttemptEvent["next"]): void {
     this.onAttempt?.({ ...state.current(), outcome, elapsedMillis, next })
   }
 }
@@ -303,7 +303,7 @@ class RetriedStream<E> extends Retry<void, E, never> {
   /** The first element, or the end without one: there is no further attempt. */
   commit(state: RetryState): void {
     if (state.isOver()) return
-    this.tell(state, success, state.elapsedMillis(), done)
+    this.report(state, success, state.elapsedMillis(), done)
     state.end()
   }
 }

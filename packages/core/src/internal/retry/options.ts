@@ -1,7 +1,7 @@
 import type { OptionsReader } from "../../OptionsReader.ts"
 import type { Jitter, RetryPolicy } from "../../RetryPolicy.ts"
 
-/** Checks a policy. `path` is what stands in front of each option: `retry.` in a `Sluice`. */
+/** Checks a policy. `path` is the prefix of each option: `retry.` in a `Sluice`. */
 export const checkRetryPolicy = (options: OptionsReader, self: RetryPolicy, path: string): void => {
   if (typeof self !== "object" || self === null) {
     return options.refuse(path === "" ? "policy" : path.slice(0, -1), self, "must be a RetryPolicy")

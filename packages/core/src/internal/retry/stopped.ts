@@ -9,7 +9,7 @@ import * as Context from "effect/Context"
  * | `Attempts` | this retry, with those nested in it, has used its attempts |
  * | `OuterAttempts` | a retry around this one has no attempt left |
  * | `Deadline` | the next attempt would begin after the deadline |
- * | `RetryAfterTooLong` | the dependency asks for a wait longer than `maxRetryAfter` |
+ * | `RetryAfterTooLong` | the Retry-After of the dependency is longer than `maxRetryAfter` |
  * | `Refused` | a policy refused the next attempt: the circuit of a `Sluice` stays open longer than the back-off |
  *
  * @since 0.1.0

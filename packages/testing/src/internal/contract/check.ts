@@ -13,7 +13,7 @@ import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
 import type { Subject } from "../../CircuitBreakerStoreContract.ts"
 
-/** A sentence of the contract that does not hold. */
+/** A promise of the contract that a store does not keep. */
 export interface Broken {
   readonly _tag: "Broken"
   readonly promise: string
@@ -21,25 +21,25 @@ export interface Broken {
   readonly actual: string
 }
 
-/** What a check is made of: it asks the store, and fails at the first sentence that does not hold. */
-export type Body = (bench: Bench) => Effect.Effect<void, Broken | StoreError>
+/** Calls the store, and fails at the first promise that is not kept. */
+export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
 
-/** Checks by their names. */
-export type Bodies = { readonly [name: string]: Body }
+/** Checks by name. A name is a sentence, and the title of a test. */
+export type CheckBodies = { readonly [name: string]: CheckBody }
 
-/** So many outcomes, and no buckets. */
+/** A window of this many calls, without buckets. */
 export const ring = (calls: number): Window => ({ calls, bucketMillis: 0, buckets: 0 })
 
-/** For what must last as long as a check does, on whatever machine. */
+/** Milliseconds that do not elapse during a check, even on a slow machine. */
 export const long = 600_000
 
-/** For what must be over soon: a test waits for it, where the store's time is real. */
+/** Milliseconds that a check waits for. On a store with a real clock that takes as long. */
 export const short = 25
 
 export const expect = (promise: string, actual: unknown, expected: unknown): Effect.Effect<void, Broken> =>
   Equal.equals(actual, expected) ? Effect.void : broken(promise, Formatter.format(actual), Formatter.format(expected))
 
-/** For what is not one value: says in words what is expected. */
+/** `expect` for a condition. `expected` describes it. */
 export const expectThat = (
   promise: string,
   holds: boolean,
@@ -48,28 +48,29 @@ export const expectThat = (
 ): Effect.Effect<void, Broken> => holds ? Effect.void : broken(promise, Formatter.format(actual), expected)
 
 const broken = (promise: string, actual: string, expected: string): Effect.Effect<never, Broken> =>
-  Effect.fail({ _tag: "Broken", promise, expected: brief(expected), actual: brief(actual) })
+  Effect.fail({ _tag: "Broken", promise, expected: truncate(expected), actual: truncate(actual) })
 
-const brief = (text: string): string =>
+const truncate = (text: string): string =>
   text.length <= 2_000 ? text : `${text.slice(0, 2_000)}... (${text.length} characters)`
 
-/** A snapshot without what passes by itself. */
-export const lasting = ({ leaseMillis: _, now: __, ...snapshot }: Snapshot): Omit<Snapshot, "leaseMillis" | "now"> =>
-  snapshot
+/** A snapshot without the fields that change as time passes. */
+export const withoutTimes = (
+  { leaseMillis: _, now: __, ...snapshot }: Snapshot
+): Omit<Snapshot, "leaseMillis" | "now"> => snapshot
 
-/** What a check works with. */
-export interface Bench {
+/** The store under test, and circuits that only this check uses. */
+export interface Fixture {
   readonly store: CircuitBreakerStore["Service"]
   readonly sleep: Subject["sleep"]
   readonly forget: Subject["forget"]
-  /** What the keys of this check begin with, and no other key of the store. It is none of them itself. */
+  /** Every key of this check begins with it and is longer. No other key of the store begins with it. */
   readonly prefix: string
-  /** A circuit of this check, seen through a window. */
+  /** A circuit of this check. Default: suffix `a`, a window of 10 calls. */
   readonly circuit: (options?: { readonly suffix?: string; readonly window?: Window }) => Circuit
 }
 
-export const benchOf = (subject: Subject): Effect.Effect<Bench> =>
-  // On a clock that stands at 0 a duration looks like a time.
+export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
+  // At time 0 a duration could not be told from a time.
   Effect.map(Effect.andThen(subject.sleep(3), freshPrefix), (prefix) => ({
     store: subject.store,
     sleep: subject.sleep,
@@ -78,13 +79,13 @@ export const benchOf = (subject: Subject): Effect.Effect<Bench> =>
     circuit: ({ suffix = "a", window = ring(10) } = {}) => new Circuit(subject, prefix + suffix, window)
   }))
 
-/** Always of the same length, so that none is the beginning of another. */
+/** Prefixes have the same length, so that none is the start of another. */
 export const freshPrefix: Effect.Effect<string> = Effect.map(
   Random.nextIntBetween(16 ** 11, 16 ** 12, { halfOpen: true }),
   (number) => `contract-${number.toString(16)}-`
 )
 
-/** One circuit of a store, with the arguments that are mostly the same left out. */
+/** The verbs of a store on one circuit, with defaults for the arguments that rarely differ. */
 export class Circuit {
   readonly key: string
   private readonly subject: Subject
@@ -96,7 +97,7 @@ export class Circuit {
     this.window = window
   }
 
-  through(window: Window): Circuit {
+  withWindow(window: Window): Circuit {
     return new Circuit(this.subject, this.key, window)
   }
 
@@ -137,21 +138,21 @@ export class Circuit {
     return this.transition(generation, by, { _tag: "Forced", forMillis: 0, mode, reason: "a test" })
   }
 
-  /** The generation of a circuit that is closed, in its first generation. */
-  get fresh(): Effect.Effect<number, StoreError> {
+  /** Makes the circuit, closed, and returns its first generation. */
+  get makeClosed(): Effect.Effect<number, StoreError> {
     return Effect.map(this.record(0, "0"), ({ snapshot }) => snapshot.generation)
   }
 
-  /** The generation of a circuit that is open and whose time is over. */
-  get halfOpen(): Effect.Effect<number, StoreError> {
+  /** Makes the circuit, half-open, and returns its generation. */
+  get makeHalfOpen(): Effect.Effect<number, StoreError> {
     return Effect.map(this.open(0, "half-open", 0), ({ snapshot }) => snapshot.generation)
   }
 
-  /** Lets time pass until the store's clock shows `at`, and tells what stands then. */
+  /** Waits until the store's clock has reached `at`, and returns the snapshot. */
   waitUntil(at: number): Effect.Effect<Snapshot, Broken | StoreError> {
     return Effect.gen({ self: this }, function*() {
       let snapshot = yield* this.read
-      for (let naps = 0; snapshot.now < at && naps < 100; naps++) {
+      for (let sleeps = 0; snapshot.now < at && sleeps < 100; sleeps++) {
         yield* this.subject.sleep(at - snapshot.now)
         snapshot = yield* this.read
       }
@@ -161,8 +162,8 @@ export class Circuit {
   }
 }
 
-/** The time at which an open circuit lets probes through. */
+/** When an open circuit admits probes. */
 export const untilOf = ({ control }: Snapshot): Effect.Effect<number, Broken> =>
   control._tag === "Open"
     ? Effect.succeed(control.until)
-    : broken("`transition` to `Open` opens", control._tag, "Open")
+    : broken("a transition to `Open` opens the circuit", control._tag, "Open")

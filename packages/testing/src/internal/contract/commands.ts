@@ -3,31 +3,31 @@ import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
 
-/** Which generation a caller believes in: the one that stands, the one before it, or none. */
-export type Belief = "standing" | "former" | "none"
+/** The generation that a caller knows: the current one, the one before it, or 0. */
+export type Under = "current" | "previous" | "zero"
 
-/** A circuit, through a window. */
-export interface Seen {
+/** A circuit with a window. */
+export interface View {
   readonly key: string
   readonly window: Window
 }
 
-/** What callers and the passing time can do to a store. */
+/** A request to the store, or time that passes. */
 export type Command =
-  | { readonly do: "read" | "list" } & Seen
-  | { readonly do: "record"; readonly under: Belief; readonly samples: string } & Seen
+  | { readonly do: "read" | "list" } & View
+  | { readonly do: "record"; readonly under: Under; readonly samples: string } & View
   | {
     readonly do: "lease"
-    readonly under: Belief
+    readonly under: Under
     readonly id: string
     readonly limit: number
     readonly ttlMillis: number
-  } & Seen
-  /** What one of the last probes says, counted from the latest, under the generation in which it was let through. */
-  | { readonly do: "settle"; readonly nthLast: number; readonly samples: string } & Seen
-  | { readonly do: "transition"; readonly under: Belief; readonly to: Target } & Seen
-  /** The last transition that was asked for, once more. */
-  | { readonly do: "repeat" } & Seen
+  } & View
+  /** The outcome of a recent probe, in the generation that admitted it. `nthLast` counts back from the latest, which is 0. */
+  | { readonly do: "settle"; readonly nthLast: number; readonly samples: string } & View
+  | { readonly do: "transition"; readonly under: Under; readonly to: Target } & View
+  /** Sends the last transition again. */
+  | { readonly do: "repeat" } & View
   | { readonly do: "wait"; readonly millis: number }
 
 export const keys = ["a", "b"] as const
@@ -57,18 +57,18 @@ const targets: readonly [Target, ...ReadonlyArray<Target>] = [
   { _tag: "Forced", forMillis: 0, mode: "ObserveOnly", reason: "a drill" }
 ]
 
-const oneOf = <const A>(...some: readonly [A, ...ReadonlyArray<A>]): Effect.Effect<A> =>
-  Effect.map(Random.nextIntBetween(0, some.length - 1), (nth) => some[nth] ?? some[0])
+const oneOf = <const A>(...choices: readonly [A, ...ReadonlyArray<A>]): Effect.Effect<A> =>
+  Effect.map(Random.nextIntBetween(0, choices.length - 1), (nth) => choices[nth] ?? choices[0])
 
-const seen: Effect.Effect<Seen> = Effect.all({
+const view: Effect.Effect<View> = Effect.all({
   key: oneOf(keys[0], keys[0], keys[0], keys[1]),
   window: oneOf(main, main, main, main, main, main, ...others)
 })
-const under = oneOf<Belief>("standing", "standing", "standing", "standing", "former", "none")
+const under = oneOf<Under>("current", "current", "current", "current", "previous", "zero")
 const id = oneOf("one", "two", "three")
 
-// The more often a command stands in the list, the more often it is drawn. Times are just before, at and just behind the ends
-// of those that the other commands set.
+// A choice that is listed several times is drawn more often. The waits end just before, at and just after the times that the other
+// commands set.
 const draws = {
   record: Effect.all({ under, samples: oneOf("0", "X", "X", "1", "Y", "D", "0X", "XX0D1") }),
   lease: Effect.all({ under, id, limit: oneOf(1, 2, 2, 3), ttlMillis: oneOf(10, 25, 60_000, 60_000) }),
@@ -99,22 +99,22 @@ const command: Effect.Effect<Command> = Effect.flatMap(
   (verb): Effect.Effect<Command> => {
     switch (verb) {
       case "record":
-        return Effect.zipWith(seen, draws.record, (of, drawn) => ({ do: verb, ...of, ...drawn }))
+        return Effect.zipWith(view, draws.record, (view, drawn) => ({ do: verb, ...view, ...drawn }))
       case "lease":
-        return Effect.zipWith(seen, draws.lease, (of, drawn) => ({ do: verb, ...of, ...drawn }))
+        return Effect.zipWith(view, draws.lease, (view, drawn) => ({ do: verb, ...view, ...drawn }))
       case "settle":
-        return Effect.zipWith(seen, draws.settle, (of, drawn) => ({ do: verb, ...of, ...drawn }))
+        return Effect.zipWith(view, draws.settle, (view, drawn) => ({ do: verb, ...view, ...drawn }))
       case "transition":
-        return Effect.zipWith(seen, draws.transition, (of, drawn) => ({ do: verb, ...of, ...drawn }))
+        return Effect.zipWith(view, draws.transition, (view, drawn) => ({ do: verb, ...view, ...drawn }))
       case "wait":
         return Effect.map(draws.wait, (drawn) => ({ do: verb, ...drawn }))
       default:
-        return Effect.map(seen, (of) => ({ do: verb, ...of }))
+        return Effect.map(view, (view) => ({ do: verb, ...view }))
     }
   }
 )
 
-/** The sequences that a seed stands for. */
+/** Draws sequences of commands from a seed. */
 export const sequences = (
   options: { readonly seed: number; readonly runs: number; readonly commands: number }
 ): Effect.Effect<ReadonlyArray<ReadonlyArray<Command>>> =>
@@ -124,7 +124,7 @@ export const sequences = (
     Random.withSeed(options.seed)
   )
 
-/** Commands as a reader follows them. */
+/** A command for the error message. */
 export const show = (command: Command): string => {
   const { do: verb, ...rest } = command
   return `${verb} ${Formatter.format(rest)}`

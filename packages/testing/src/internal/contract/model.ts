@@ -4,91 +4,91 @@ import * as Equal from "effect/Equal"
 import type { Subject } from "../../CircuitBreakerStoreContract.ts"
 import * as ReferenceStore from "../../ReferenceStore.ts"
 import { freshPrefix } from "./check.ts"
-import { type Belief, type Command, keys, type Seen, windows } from "./commands.ts"
+import { type Command, keys, type Under, type View, windows } from "./commands.ts"
 
-/** Where a store and the reference part. */
+/** The first different answer of a store and the reference. */
 export interface Difference {
-  /** Up to and with the one that they answered differently. */
+  /** The last one was answered differently. */
   readonly commands: ReadonlyArray<Command>
   readonly expected: unknown
   readonly actual: unknown
 }
 
-/** Plays commands to a store and to the reference; tells where they part, if they do. */
+/** Runs commands on a store and on the reference. Returns their first difference. */
 export const play = (
   subject: Subject,
   commands: ReadonlyArray<Command>,
   count: (what: string) => void
 ): Effect.Effect<Difference | undefined, StoreError> =>
   Effect.gen(function*() {
-    const duet = new Duet(subject, yield* freshPrefix)
-    // At last all that can be seen, for what shows late.
-    const looks = keys.flatMap((key) => windows.map((window): Command => ({ do: "read", key, window })))
-    const all = [...commands, ...looks]
+    const comparison = new Comparison(subject, yield* freshPrefix)
+    // Reads everything at the end, to find differences that no command showed.
+    const reads = keys.flatMap((key) => windows.map((window): Command => ({ do: "read", key, window })))
+    const all = [...commands, ...reads]
     for (const [nth, command] of all.entries()) {
-      const { actual, expected, ok } = yield* duet.play(command)
+      const { actual, expected, ok } = yield* comparison.play(command)
       count(`${command.do}${ok === undefined ? "" : ok ? " ok" : " refused"}`)
       if (!Equal.equals(actual, expected)) return { commands: all.slice(0, nth + 1), expected, actual }
     }
     return undefined
   })
 
-// Each attempt costs a run: enough to get to a handful of commands, and over soon where time is real.
-const mostAttempts = 150
+// Every attempt is a run, which takes time on a real clock. This many mostly lead to a handful of commands.
+const maxAttempts = 150
 
-/** The same difference, or another, by fewer commands. */
+/** Looks for a difference, the same or another, that takes fewer commands. */
 export const shrink = (subject: Subject, found: Difference): Effect.Effect<Difference, StoreError> =>
   Effect.gen(function*() {
-    let least = found
+    let shortest = found
     let attempts = 0
-    for (let size = Math.ceil(least.commands.length / 2); size > 0; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-      for (let end = least.commands.length - 1; end > 0 && attempts < mostAttempts; end -= size) {
-        const fewer = [...least.commands.slice(0, Math.max(0, end - size)), ...least.commands.slice(end)]
+    for (let size = Math.ceil(shortest.commands.length / 2); size > 0; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+      for (let end = shortest.commands.length - 1; end > 0 && attempts < maxAttempts; end -= size) {
+        const fewer = [...shortest.commands.slice(0, Math.max(0, end - size)), ...shortest.commands.slice(end)]
         attempts++
-        least = (yield* play(subject, fewer, () => {})) ?? least
+        shortest = (yield* play(subject, fewer, () => {})) ?? shortest
       }
     }
-    return least
+    return shortest
   })
 
-/** What both answered to a command, made alike in what a store is free to choose. */
-interface Both {
+/** Both answers to a command, without what a store is free to choose. */
+interface Answers {
   readonly ok: boolean | undefined
   readonly actual: unknown
   readonly expected: unknown
 }
 
-/** What a generation is called by either. */
+/** The number of a generation in each store. */
 interface Generation {
-  readonly ours: number
-  readonly theirs: number
+  readonly reference: number
+  readonly store: number
 }
 
-/** Who was let through, and under which generation. */
+/** A granted lease, and the generation that granted it. */
 interface Probe {
   readonly id: string
   readonly under: Generation
 }
 
-const none: Generation = { ours: 0, theirs: 0 }
-const noProbe: Probe = { id: "none", under: none }
+const zero: Generation = { reference: 0, store: 0 }
+const noProbe: Probe = { id: "none", under: zero }
 
-class Duet {
+class Comparison {
   private readonly subject: Subject
   private readonly prefix: string
   private circuits = ReferenceStore.empty
   private readonly generations = new Map<string, Array<Generation>>()
-  /** The last probes of each circuit, the latest first, also those that are over. */
+  /** The last three leases of each circuit, latest first, including those that have ended. */
   private readonly probes = new Map<string, ReadonlyArray<Probe>>()
-  private lastMove: { readonly under: Generation; readonly by: string; readonly to: Target } & Seen | undefined
-  private moves = 0
+  private lastTransition: { readonly under: Generation; readonly by: string; readonly to: Target } & View | undefined
+  private transitions = 0
 
   constructor(subject: Subject, prefix: string) {
     this.subject = subject
     this.prefix = prefix
   }
 
-  play(command: Command): Effect.Effect<Both, StoreError> {
+  play(command: Command): Effect.Effect<Answers, StoreError> {
     switch (command.do) {
       case "wait":
         return Effect.as(this.subject.sleep(command.millis), { ok: undefined, actual: undefined, expected: undefined })
@@ -108,23 +108,23 @@ class Duet {
         return this.transition({
           ...command,
           under: this.generation(command.key, command.under),
-          by: `${++this.moves}`
+          by: `${++this.transitions}`
         })
       case "repeat":
-        return this.lastMove === undefined ? this.read(command) : this.transition(this.lastMove)
+        return this.lastTransition === undefined ? this.read(command) : this.transition(this.lastTransition)
     }
   }
 
-  private read({ key, window }: Seen): Effect.Effect<Both, StoreError> {
-    const asked = { key: this.prefix + key, window }
-    return Effect.map(this.subject.store.read(asked), (actual) => ({
+  private read({ key, window }: View): Effect.Effect<Answers, StoreError> {
+    const request = { key: this.prefix + key, window }
+    return Effect.map(this.subject.store.read(request), (actual) => ({
       ok: undefined,
-      actual: this.plain(key, actual, "theirs"),
-      expected: this.plain(key, ReferenceStore.read(this.circuits, asked, actual.now), "ours")
+      actual: this.comparable(key, actual, "store"),
+      expected: this.comparable(key, ReferenceStore.read(this.circuits, request, actual.now), "reference")
     }))
   }
 
-  private list({ window }: Seen): Effect.Effect<Both, StoreError> {
+  private list({ window }: View): Effect.Effect<Answers, StoreError> {
     const page = { window, after: this.prefix, limit: keys.length + 1 }
     return Effect.map(this.subject.store.list(page), (listed) => {
       const actual = listed.filter(({ key }) => key.startsWith(this.prefix))
@@ -132,84 +132,85 @@ class Duet {
         const now = actual.find((snapshot) => snapshot.key === key)?.now ?? 0
         return ReferenceStore.read(this.circuits, { key, window }, now)
       })
-      const plain = (snapshot: Snapshot, whose: keyof Generation) =>
-        this.plain(snapshot.key.slice(this.prefix.length), snapshot, whose)
+      const comparable = (snapshot: Snapshot, whose: keyof Generation) =>
+        this.comparable(snapshot.key.slice(this.prefix.length), snapshot, whose)
       return {
         ok: undefined,
-        actual: actual.map((snapshot) => plain(snapshot, "theirs")),
-        expected: expected.map((snapshot) => plain(snapshot, "ours"))
+        actual: actual.map((snapshot) => comparable(snapshot, "store")),
+        expected: expected.map((snapshot) => comparable(snapshot, "reference"))
       }
     })
   }
 
-  private record({ key, window }: Seen, under: Generation, samples: string, lease?: string) {
-    const given = { key: this.prefix + key, window, samples, lease }
+  private record({ key, window }: View, under: Generation, samples: string, lease?: string) {
+    const request = { key: this.prefix + key, window, samples, lease }
     return this.both(
       key,
-      this.subject.store.record({ ...given, generation: under.theirs }),
-      (now) => ReferenceStore.record(this.circuits, { ...given, generation: under.ours }, now)
+      this.subject.store.record({ ...request, generation: under.store }),
+      (now) => ReferenceStore.record(this.circuits, { ...request, generation: under.reference }, now)
     )
   }
 
-  private lease({ id, key, limit, ttlMillis, under: belief, window }: Extract<Command, { readonly do: "lease" }>) {
-    const asked = { key: this.prefix + key, window, id, limit, ttlMillis }
-    const under = this.generation(key, belief)
-    const both = this.both(
+  private lease({ id, key, limit, ttlMillis, under: which, window }: Extract<Command, { readonly do: "lease" }>) {
+    const request = { key: this.prefix + key, window, id, limit, ttlMillis }
+    const under = this.generation(key, which)
+    const answers = this.both(
       key,
-      this.subject.store.lease({ ...asked, generation: under.theirs }),
-      (now) => ReferenceStore.lease(this.circuits, { ...asked, generation: under.ours }, now)
+      this.subject.store.lease({ ...request, generation: under.store }),
+      (now) => ReferenceStore.lease(this.circuits, { ...request, generation: under.reference }, now)
     )
-    return Effect.map(both, (both) => {
-      if (both.ok === true) this.probes.set(key, [{ id, under }, ...(this.probes.get(key) ?? []).slice(0, 2)])
-      return both
+    return Effect.map(answers, (answers) => {
+      if (answers.ok === true) this.probes.set(key, [{ id, under }, ...(this.probes.get(key) ?? []).slice(0, 2)])
+      return answers
     })
   }
 
-  private transition(move: NonNullable<typeof this.lastMove>) {
-    this.lastMove = move
-    const { by, key, to, under, window } = move
-    const wish = { key: this.prefix + key, window, by, to }
+  private transition(transition: NonNullable<typeof this.lastTransition>) {
+    this.lastTransition = transition
+    const { by, key, to, under, window } = transition
+    const request = { key: this.prefix + key, window, by, to }
     return this.both(
       key,
-      this.subject.store.transition({ ...wish, generation: under.theirs }),
-      (now) => ReferenceStore.transition(this.circuits, { ...wish, generation: under.ours }, now)
+      this.subject.store.transition({ ...request, generation: under.store }),
+      (now) => ReferenceStore.transition(this.circuits, { ...request, generation: under.reference }, now)
     )
   }
 
-  // The store goes first, and the reference answers for the same moment: so their times are equal whosever clock it is.
+  // The store answers first. The reference answers for the time in that answer, so that both have the same times.
   private both(
     key: string,
-    ask: Effect.Effect<Answer, StoreError>,
+    request: Effect.Effect<Answer, StoreError>,
     reference: (now: number) => ReferenceStore.Step
-  ): Effect.Effect<Both, StoreError> {
-    return Effect.map(ask, (actual) => {
+  ): Effect.Effect<Answers, StoreError> {
+    return Effect.map(request, (actual) => {
       const [expected, after] = reference(actual.snapshot.now)
       this.circuits = after
-      this.meet(key, { ours: expected.snapshot.generation, theirs: actual.snapshot.generation })
+      this.noteGeneration(key, { reference: expected.snapshot.generation, store: actual.snapshot.generation })
       return {
         ok: actual.ok,
-        actual: { ok: actual.ok, ...this.plain(key, actual.snapshot, "theirs") },
-        expected: { ok: expected.ok, ...this.plain(key, expected.snapshot, "ours") }
+        actual: { ok: actual.ok, ...this.comparable(key, actual.snapshot, "store") },
+        expected: { ok: expected.ok, ...this.comparable(key, expected.snapshot, "reference") }
       }
     })
   }
 
-  /** Remembers a generation that both have not had before. */
-  private meet(key: string, generation: Generation): void {
+  /** Notes a generation that is new in both. */
+  private noteGeneration(key: string, generation: Generation): void {
     const known = this.generations.get(key) ?? []
-    const { ours, theirs } = known.at(-1) ?? none
-    if (generation.ours > ours && generation.theirs > theirs) this.generations.set(key, [...known, generation])
+    const latest = known.at(-1) ?? zero
+    const isNew = generation.reference > latest.reference && generation.store > latest.store
+    if (isNew) this.generations.set(key, [...known, generation])
   }
 
-  private generation(key: string, belief: Belief): Generation {
+  private generation(key: string, under: Under): Generation {
     const known = this.generations.get(key) ?? []
-    return (belief === "none" ? undefined : known.at(belief === "standing" ? -1 : -2)) ?? none
+    return (under === "zero" ? undefined : known.at(under === "current" ? -1 : -2)) ?? zero
   }
 
-  // A store is free in the numbers that it gives to generations, and in when a circuit began that never moved.
-  private plain(key: string, snapshot: Snapshot, whose: keyof Generation) {
+  // A store is free to choose the numbers of generations, and the `since` of a circuit without a transition.
+  private comparable(key: string, snapshot: Snapshot, whose: keyof Generation) {
     const { control, generation } = snapshot
-    const nth = [none, ...(this.generations.get(key) ?? [])].findIndex((known) => known[whose] === generation)
+    const nth = [zero, ...(this.generations.get(key) ?? [])].findIndex((known) => known[whose] === generation)
     return {
       ...snapshot,
       key,

@@ -1,12 +1,12 @@
 import * as Effect from "effect/Effect"
-import { type Bench, type Bodies, expect, expectThat, lasting, ring, short } from "./check.ts"
+import { type CheckBodies, expect, expectThat, type Fixture, ring, short, withoutTimes } from "./check.ts"
 
-export const read: Bodies = {
-  "a key that is not there is closed, generation 0, without evidence": Effect.fnUntraced(
-    function*({ circuit }: Bench) {
+export const read: CheckBodies = {
+  "a missing key reads as closed, with generation 0 and no evidence": Effect.fnUntraced(
+    function*({ circuit }: Fixture) {
       const missing = circuit({ window: { calls: 10, bucketMillis: 1_000, buckets: 3 } })
       const { control, now, ...snapshot } = yield* missing.read
-      yield* expect("a key that is not there reads as `Closed`, generation 0", {
+      yield* expect("a missing key reads as `Closed`, generation 0", {
         ...snapshot,
         control: { ...control, since: 0 }
       }, {
@@ -17,67 +17,83 @@ export const read: Bodies = {
         probing: 0,
         leaseMillis: 0
       })
-      yield* expectThat("`now` is in whole milliseconds", Number.isSafeInteger(now), now, "a whole number")
+      yield* expectThat("`now` is a whole number of milliseconds", Number.isSafeInteger(now), now, "a whole number")
     }
   ),
 
-  "writes nothing": Effect.fnUntraced(function*({ circuit, prefix, store }: Bench) {
+  "read writes nothing": Effect.fnUntraced(function*({ circuit, prefix, store }: Fixture) {
     const window = ring(10)
     yield* circuit({ suffix: "missing" }).read
     const listed = yield* store.list({ window, after: prefix, limit: 1 })
     yield* expect(
-      "`read` makes no circuit",
+      "`read` does not make a circuit",
       listed.filter(({ key }) => key.startsWith(prefix)).map(({ key }) => key),
       []
     )
 
     const known = circuit({ suffix: "known", window })
     const { snapshot } = yield* known.record(0, "X0")
-    yield* known.through(ring(1)).read
+    yield* known.withWindow(ring(1)).read
     const again = yield* known.read
-    yield* expect("`read` changes no circuit", lasting(again), lasting(snapshot))
+    yield* expect("`read` does not change a circuit", withoutTimes(again), withoutTimes(snapshot))
   }),
 
-  "shows what every other verb has left": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "read shows the result of every other verb": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     const recorded = yield* a.record(0, "X")
-    yield* expect("`read` after `record`", lasting(yield* a.read), lasting(recorded.snapshot))
+    yield* expect(
+      "`read` returns the snapshot of the `record` before",
+      withoutTimes(yield* a.read),
+      withoutTimes(recorded.snapshot)
+    )
     const opened = yield* a.open(recorded.snapshot.generation, "open", 0)
-    yield* expect("`read` after `transition`", lasting(yield* a.read), lasting(opened.snapshot))
+    yield* expect(
+      "`read` returns the snapshot of the `transition` before",
+      withoutTimes(yield* a.read),
+      withoutTimes(opened.snapshot)
+    )
     const leased = yield* a.lease(opened.snapshot.generation, "probe")
-    yield* expect("`read` after `lease`", lasting(yield* a.read), lasting(leased.snapshot))
+    yield* expect(
+      "`read` returns the snapshot of the `lease` before",
+      withoutTimes(yield* a.read),
+      withoutTimes(leased.snapshot)
+    )
     const settled = yield* a.record(opened.snapshot.generation, "0", "probe")
-    yield* expect("`read` after a probe's `record`", lasting(yield* a.read), lasting(settled.snapshot))
+    yield* expect(
+      "`read` returns the snapshot of a probe's `record` before",
+      withoutTimes(yield* a.read),
+      withoutTimes(settled.snapshot)
+    )
   }),
 
-  "shows a time that never goes back": Effect.fnUntraced(function*({ circuit, sleep }: Bench) {
+  "the time of snapshots never goes back": Effect.fnUntraced(function*({ circuit, sleep }: Fixture) {
     const a = circuit()
     let latest = 0
     for (let i = 0; i < 10; i++) {
-      const seen = [
+      const times = [
         (yield* a.record(0, "0")).snapshot.now,
         (yield* a.read).now,
         (yield* a.lease(0, "none")).snapshot.now
       ]
-      for (const now of seen) {
-        yield* expectThat("a snapshot's `now` never goes back", now >= latest, now, `at least ${latest}`)
+      for (const now of times) {
+        yield* expectThat("`now` is not earlier than in the snapshot before", now >= latest, now, `at least ${latest}`)
         latest = now
       }
       if (i === 5) yield* sleep(short)
     }
   }),
 
-  "answers with a picture that later changes leave as it is": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "later changes leave a snapshot as it is": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit({ window: { calls: 10, bucketMillis: 600_000, buckets: 3 } })
     const { snapshot: first } = yield* a.record(0, "X")
     const { snapshot: opened } = yield* a.open(first.generation, "open", 0)
     yield* a.lease(opened.generation, "one", { limit: 3 })
-    const taken = yield* a.read
-    const before = JSON.stringify([first, taken])
+    const read = yield* a.read
+    const before = JSON.stringify([first, read])
     yield* a.lease(opened.generation, "two", { limit: 3 })
     yield* a.record(opened.generation, "XX", "one")
     const { snapshot: closed } = yield* a.close(opened.generation, "close")
     yield* a.record(closed.generation, "Y")
-    yield* expect("a snapshot is of its `now`", JSON.stringify([first, taken]), before)
+    yield* expect("a snapshot shows the circuit at its `now`", JSON.stringify([first, read]), before)
   })
 }

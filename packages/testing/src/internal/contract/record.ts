@@ -1,26 +1,26 @@
 import type { Bucket, Window } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import { type Bench, type Bodies, expect, expectThat, long, ring, short } from "./check.ts"
+import { type CheckBodies, expect, expectThat, type Fixture, long, ring, short } from "./check.ts"
 
-/** All samples there are: every weight, at once and slow. */
+/** Every sample: each weight, fast and slow. */
 const everySample = Array.from({ length: 42 }, (_, code) => String.fromCharCode(48 + code)).join("")
 
-/** Far above what any clock gives now, and far below what a number can hold. */
-const ofTheFuture = 5_000_000_000_000_000
+/** Far above the generations of today, and a safe integer. */
+const futureGeneration = 5_000_000_000_000_000
 
-export const record: Bodies = {
-  "makes a circuit that is not there, and counts": Effect.fnUntraced(function*({ circuit }: Bench) {
+export const record: CheckBodies = {
+  "a record makes a missing circuit and counts in it": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     const { ok, snapshot } = yield* a.record(0, "X")
-    yield* expect("the first sample makes a circuit, and counts", [ok, snapshot.evidence.ring], [true, "X"])
+    yield* expect("the first sample makes the circuit and counts", [ok, snapshot.evidence.ring], [true, "X"])
     const { generation } = snapshot
     yield* expectThat(
-      "a circuit that is there has a generation",
+      "a circuit has a generation",
       Number.isSafeInteger(generation) && generation > 0,
       generation,
-      "a whole number above 0"
+      "an integer above 0"
     )
-    yield* expect("a circuit begins closed", { ...snapshot.control, since: 0 }, {
+    yield* expect("a circuit starts closed", { ...snapshot.control, since: 0 }, {
       _tag: "Closed",
       since: 0,
       until: 0,
@@ -31,27 +31,30 @@ export const record: Bodies = {
     })
   }),
 
-  "makes a circuit that was forgotten, and counts, whatever generation it had": Effect.fnUntraced(
-    function*({ circuit }: Bench) {
-      for (const [suffix, former] of [["past", 3], ["future", ofTheFuture]] as const) {
+  "a record makes an evicted circuit again and counts in it, whatever its generation was": Effect.fnUntraced(
+    function*({ circuit }: Fixture) {
+      for (const [suffix, former] of [["past", 3], ["future", futureGeneration]] as const) {
         const a = circuit({ suffix })
         const { ok, snapshot } = yield* a.record(former, "X")
-        yield* expect("after an expiry the first failure is not lost", [ok, snapshot.evidence.ring], [true, "X"])
+        yield* expect("the first failure after an eviction is not lost", [ok, snapshot.evidence.ring], [true, "X"])
         yield* expectThat(
-          "the next generation is greater than any that the key had before",
+          "the next generation is greater than any that the key had",
           snapshot.generation > former,
           snapshot.generation,
           `more than ${former}`
         )
         const next = yield* a.record(snapshot.generation, "0")
-        yield* expect("and counts under that one", [next.ok, next.snapshot.evidence.ring], [true, "X0"])
+        yield* expect("samples of the new generation count", [next.ok, next.snapshot.evidence.ring], [true, "X0"])
         const late = yield* a.record(former, "0")
-        yield* expect("but no more under the former", [late.ok, late.snapshot.evidence.ring], [false, "X0"])
+        yield* expect("samples of the old generation no longer count", [late.ok, late.snapshot.evidence.ring], [
+          false,
+          "X0"
+        ])
       }
     }
   ),
 
-  "keeps the last outcomes, oldest first": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "the ring keeps the last outcomes, oldest first": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit({ window: ring(5) })
     const rings: Array<string> = []
     for (const samples of ["0X", "D", "1Y", "X", "0D0D", "X10DYX0"]) {
@@ -61,7 +64,7 @@ export const record: Bodies = {
     yield* expect("`ring` has the last `calls` outcomes, oldest first", rings, expected)
   }),
 
-  "keeps every sample as it is, up to a thousand": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "the ring keeps up to 1,000 samples of every weight": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit({ window: { calls: 1_000, bucketMillis: long, buckets: 3 } })
     let last = ""
     const batch = everySample.repeat(5)
@@ -79,17 +82,20 @@ export const record: Bodies = {
     )
   }),
 
-  "keeps no ring where no calls are asked for, and no wheel where no buckets are": Effect.fnUntraced(
-    function*({ circuit }: Bench) {
+  "a window of 0 calls has no ring, and a window of 0 buckets has no wheel": Effect.fnUntraced(
+    function*({ circuit }: Fixture) {
       const wheel = yield* circuit({ window: { calls: 0, bucketMillis: long, buckets: 2 } }).record(0, "X0")
       yield* expect("a ring of 0 calls is empty", wheel.snapshot.evidence.ring, "")
-      yield* expect("beside it the wheel turns", wheel.snapshot.evidence.wheel.length, 1)
+      yield* expect("the wheel counts although the ring is empty", wheel.snapshot.evidence.wheel.length, 1)
       const none = yield* circuit({ window: ring(0) }).record(0, "X0")
-      yield* expect("a window of nothing holds nothing", none.snapshot.evidence, { ring: "", wheel: [] })
+      yield* expect("a window of 0 calls and 0 buckets has no evidence", none.snapshot.evidence, {
+        ring: "",
+        wheel: []
+      })
     }
   ),
 
-  "sums what happens in each stretch of time": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "each bucket sums the outcomes of its stretch of time": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const window = { calls: 3, bucketMillis: short, buckets: 1_000 }
     const a = circuit({ window })
     const wheel = new Wheel(window)
@@ -99,7 +105,7 @@ export const record: Bodies = {
         const { snapshot } = yield* a.record(0, samples)
         wheel.add(snapshot.now, { calls, failures, slow })
         yield* expect(
-          "a bucket begins at a multiple of the width, and sums calls, weights and slow calls",
+          "a bucket starts at a multiple of the width, and sums calls, weights and slow calls",
           snapshot.evidence.wheel,
           wheel.at(snapshot.now)
         )
@@ -108,7 +114,7 @@ export const record: Bodies = {
     }
   }),
 
-  "drops what is older than the window, stretch by stretch": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "buckets that are older than the window are dropped": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const window = { calls: 3, bucketMillis: short, buckets: 3 }
     const a = circuit({ window })
     const wheel = new Wheel(window)
@@ -122,7 +128,7 @@ export const record: Bodies = {
       for (const at of [next - 1, next]) {
         snapshot = yield* a.waitUntil(at)
         yield* expect(
-          "as many buckets are kept as the window says, the newest included",
+          "the window's number of buckets is kept, including the newest",
           snapshot.evidence.wheel,
           wheel.at(snapshot.now)
         )
@@ -130,11 +136,11 @@ export const record: Bodies = {
     }
     const { snapshot } = yield* a.record(0, "0")
     wheel.add(snapshot.now, { calls: 1, failures: 0, slow: 0 })
-    yield* expect("and what is too old does not come back", snapshot.evidence.wheel, wheel.at(snapshot.now))
-    yield* expect("the ring does not age", snapshot.evidence.ring, "XX0")
+    yield* expect("dropped buckets do not come back", snapshot.evidence.wheel, wheel.at(snapshot.now))
+    yield* expect("samples stay in the ring, however old they are", snapshot.evidence.ring, "XX0")
   }),
 
-  "keeps apart what different windows look at, under one control": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "every window has its own evidence, under a shared control": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit({ window: ring(5) })
     const others = [
       ring(6),
@@ -145,30 +151,33 @@ export const record: Bodies = {
         bucketMillis: long + 1,
         buckets: 3
       }
-    ].map((window) => a.through(window))
+    ].map((window) => a.withWindow(window))
     const { snapshot: { generation } } = yield* a.record(0, "XXX")
     for (const other of others) {
       const snapshot = yield* other.read
-      yield* expect("the control is shared", snapshot.generation, generation)
-      yield* expect("the window is part of the evidence's address", snapshot.evidence, { ring: "", wheel: [] })
+      yield* expect("windows share the control", snapshot.generation, generation)
+      yield* expect("evidence of another window is not visible", snapshot.evidence, { ring: "", wheel: [] })
       yield* expect(
-        "each window has its own",
+        "samples count in the window of the record",
         (yield* other.record(generation, "0")).snapshot.evidence.ring,
         "0"
       )
     }
-    yield* expect("no window spoils another's", (yield* a.read).evidence.ring, "XXX")
+    yield* expect("samples of other windows do not count", (yield* a.read).evidence.ring, "XXX")
   }),
 
-  "counts under generation 0 until the circuit moves": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "samples of generation 0 count until the first transition": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     yield* a.record(0, "0")
-    const fresh = yield* a.record(0, "X")
-    yield* expect("who found no circuit counts in the one made since", [fresh.ok, fresh.snapshot.evidence.ring], [
+    const second = yield* a.record(0, "X")
+    yield* expect("a call that found no circuit counts in the one that was made since", [
+      second.ok,
+      second.snapshot.evidence.ring
+    ], [
       true,
       "0X"
     ])
-    let { generation } = fresh.snapshot
+    let { generation } = second.snapshot
     const moves = [
       () => a.open(generation, "open", long),
       () => a.force(generation, "force", "ObserveOnly"),
@@ -178,119 +187,137 @@ export const record: Bodies = {
       const { snapshot } = yield* move()
       generation = snapshot.generation
       const late = yield* a.record(0, "X")
-      yield* expect("as long as it has not moved", [late.ok, late.snapshot.evidence.ring], [false, ""])
+      yield* expect("samples of generation 0 do not count after a transition", [late.ok, late.snapshot.evidence.ring], [
+        false,
+        ""
+      ])
     }
     const { ok, snapshot } = yield* a.record(generation, "0")
-    yield* expect("while the generation that stands counts", [ok, snapshot.evidence.ring], [true, "0"])
+    yield* expect("samples of the current generation count", [ok, snapshot.evidence.ring], [true, "0"])
   }),
 
-  "counts nothing of an older generation, and says what stands": Effect.fnUntraced(function*({ circuit }: Bench) {
-    const a = circuit()
-    const older = yield* a.fresh
-    const { snapshot: closed } = yield* a.close(older, "close")
-    yield* a.record(closed.generation, "0")
-    const late = yield* a.record(older, "X")
-    yield* expect("what was admitted under an older generation counts nowhere", late.ok, false)
-    yield* expect(
-      "the answer says what stands",
-      [late.snapshot.generation, late.snapshot.control, late.snapshot.evidence.ring],
-      [closed.generation, closed.control, "0"]
-    )
-    const newer = yield* a.record(closed.generation + 1, "X")
-    yield* expect("nor does what no generation admitted", [newer.ok, newer.snapshot.evidence.ring], [false, "0"])
-  }),
+  "samples of an older generation do not count, and the answer shows the current circuit": Effect.fnUntraced(
+    function*({ circuit }: Fixture) {
+      const a = circuit()
+      const older = yield* a.makeClosed
+      const { snapshot: closed } = yield* a.close(older, "close")
+      yield* a.record(closed.generation, "0")
+      const late = yield* a.record(older, "X")
+      yield* expect("samples of an older generation do not count", late.ok, false)
+      yield* expect(
+        "the answer shows the current circuit",
+        [late.snapshot.generation, late.snapshot.control, late.snapshot.evidence.ring],
+        [closed.generation, closed.control, "0"]
+      )
+      const newer = yield* a.record(closed.generation + 1, "X")
+      yield* expect("samples of a generation that does not exist do not count", [
+        newer.ok,
+        newer.snapshot.evidence.ring
+      ], [false, "0"])
+    }
+  ),
 
-  "counts nothing without a lease in an open circuit": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "samples without a lease do not count in an open circuit": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     const { snapshot: { generation } } = yield* a.open(0, "open", long)
     const open = yield* a.record(generation, "X")
-    yield* expect("nothing counts while it is open", [open.ok, open.snapshot.evidence.ring], [false, ""])
+    yield* expect("samples do not count while the circuit is open", [open.ok, open.snapshot.evidence.ring], [false, ""])
     const b = circuit({ suffix: "b" })
-    const halfOpen = yield* b.record(yield* b.halfOpen, "0")
-    yield* expect("nor once its time is over", [halfOpen.ok, halfOpen.snapshot.evidence.ring], [false, ""])
+    const halfOpen = yield* b.record(yield* b.makeHalfOpen, "0")
+    yield* expect("samples without a lease do not count while the circuit is half-open", [
+      halfOpen.ok,
+      halfOpen.snapshot.evidence.ring
+    ], [false, ""])
   }),
 
-  "counts in a forced circuit, unless it is disabled": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "samples count in a forced circuit, unless it is Disabled": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     let generation = 0
     for (const [mode, counts] of [["ForcedClosed", true], ["Disabled", false], ["ObserveOnly", true]] as const) {
       const { snapshot: forced } = yield* a.force(generation, mode, mode)
       generation = forced.generation
       const { ok, snapshot } = yield* a.record(generation, "X")
-      yield* expect(`outcomes in \`${mode}\``, [ok, snapshot.evidence.ring], counts ? [true, "X"] : [false, ""])
+      yield* expect(
+        `samples ${counts ? "count" : "do not count"} in \`${mode}\``,
+        [ok, snapshot.evidence.ring],
+        counts ? [true, "X"] : [false, ""]
+      )
     }
   }),
 
-  "counts in a circuit whose ramp goes on": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "samples count during a ramp": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
     const target = { _tag: "Closed", rampMillis: long, openings: 2, lastOpen: 1_000, reason: "" } as const
     const { snapshot: { generation } } = yield* a.transition(0, "close", target)
     const { ok, snapshot } = yield* a.record(generation, "X")
-    yield* expect("a ramp is closed", [ok, snapshot.evidence.ring], [true, "X"])
+    yield* expect("a circuit that ramps up is closed", [ok, snapshot.evidence.ring], [true, "X"])
   }),
 
-  "counts a probe once, and frees its place": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "the outcome of a probe counts once and frees its slot": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
-    const generation = yield* a.halfOpen
+    const generation = yield* a.makeHalfOpen
     yield* a.lease(generation, "probe")
     const first = yield* a.record(generation, "X", "probe")
     yield* expect(
-      "a probe's outcome counts, and its lease is freed",
+      "the outcome of a probe counts, and its lease is freed",
       [first.ok, first.snapshot.evidence.ring, first.snapshot.probing, first.snapshot.leaseMillis],
       [true, "X", 0, 0]
     )
     const repeated = yield* a.record(generation, "X", "probe")
-    yield* expect("a repeat counts nothing", [repeated.ok, repeated.snapshot.evidence.ring], [false, "X"])
+    yield* expect("a repeated outcome does not count", [repeated.ok, repeated.snapshot.evidence.ring], [false, "X"])
     const unknown = yield* a.record(generation, "X", "unknown")
-    yield* expect("nor does who has no lease", [unknown.ok, unknown.snapshot.evidence.ring], [false, "X"])
+    yield* expect("an outcome with an unknown lease does not count", [unknown.ok, unknown.snapshot.evidence.ring], [
+      false,
+      "X"
+    ])
   }),
 
-  "frees a probe's place without samples": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "a probe without samples frees its slot": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
-    const generation = yield* a.halfOpen
+    const generation = yield* a.makeHalfOpen
     yield* a.lease(generation, "one", { limit: 2 })
     yield* a.lease(generation, "two", { limit: 2 })
     const { snapshot } = yield* a.record(generation, "", "one")
     yield* expect(
-      "no samples only free the lease, and only that one",
+      "empty samples free this lease only",
       [snapshot.evidence.ring, snapshot.probing],
       ["", 1]
     )
     const next = yield* a.lease(generation, "three", { limit: 2 })
-    yield* expect("the place is for the next one", [next.ok, next.snapshot.probing], [true, 2])
+    yield* expect("the slot is free for the next probe", [next.ok, next.snapshot.probing], [true, 2])
   }),
 
-  "counts nothing of a probe whose lease has lapsed": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "the outcome of an expired lease does not count": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const a = circuit()
-    const generation = yield* a.halfOpen
+    const generation = yield* a.makeHalfOpen
     const { snapshot: { leaseMillis, now } } = yield* a.lease(generation, "probe", { ttlMillis: short })
     yield* a.waitUntil(now + leaseMillis)
     const { ok, snapshot } = yield* a.record(generation, "0", "probe")
-    yield* expect("with a lease they count while it lives", [ok, snapshot.evidence.ring], [false, ""])
+    yield* expect("samples count only while their lease is live", [ok, snapshot.evidence.ring], [false, ""])
   }),
 
-  "counts nothing of a probe of an older generation, and frees its place": Effect.fnUntraced(
-    function*({ circuit }: Bench) {
+  "the outcome of a probe of an older generation does not count, and frees its slot": Effect.fnUntraced(
+    function*({ circuit }: Fixture) {
       const a = circuit()
-      const older = yield* a.halfOpen
+      const older = yield* a.makeHalfOpen
       yield* a.lease(older, "probe")
       const { snapshot: reopened } = yield* a.open(older, "again", 0)
       const { ok, snapshot } = yield* a.record(older, "0", "probe")
       yield* expect(
-        "a lease is freed in any case, and counts only if the generation stands",
+        "the lease is freed, and its samples do not count",
         [ok, snapshot.generation, snapshot.evidence.ring, snapshot.probing],
         [false, reopened.generation, "", 0]
       )
     }
   ),
 
-  "counts nothing of a probe of a circuit that is not there": Effect.fnUntraced(function*({ circuit }: Bench) {
+  "the outcome of a probe does not count in a missing circuit": Effect.fnUntraced(function*({ circuit }: Fixture) {
     const { ok, snapshot } = yield* circuit().record(7, "X", "probe")
-    yield* expect("a lease that is forgotten does not live", [ok, snapshot.evidence.ring], [false, ""])
+    yield* expect("an unknown lease is not live", [ok, snapshot.evidence.ring], [false, ""])
   })
 }
 
-/** What the buckets of a window should hold. */
+/** The expected buckets of a window. */
 class Wheel {
   private readonly window: Window
   private buckets: ReadonlyArray<Bucket> = []

@@ -1,0 +1,118 @@
+import * as AiError from "effect/ai/AiError"
+import * as Prompt from "effect/ai/Prompt"
+import * as File from "../file.ts"
+
+// The conversation in the format of this API. A part that the API has no form for is refused: an answer to half a
+// prompt is worse than none. Left out are thoughts, and tool calls that a provider ran itself.
+
+type Message =
+  | { readonly role: "system"; readonly content: string }
+  | { readonly role: "user"; readonly content: string | ReadonlyArray<Content> }
+  | { readonly role: "assistant"; readonly content: string | null; readonly tool_calls?: ReadonlyArray<ToolCall> }
+  | { readonly role: "tool"; readonly tool_call_id: string; readonly content: string }
+
+type Content =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "image_url"; readonly image_url: { readonly url: string } }
+  | { readonly type: "input_audio"; readonly input_audio: { readonly data: string; readonly format: string } }
+  | { readonly type: "file"; readonly file: { readonly filename: string; readonly file_data: string } }
+
+interface ToolCall {
+  readonly id: string
+  readonly type: "function"
+  readonly function: { readonly name: string; readonly arguments: string }
+}
+
+/** Converts a prompt, after `system`. Throws an `AiErrorReason` for a part that the API has no form for. */
+export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): ReadonlyArray<Message> => {
+  const messages: Array<Message> = system === undefined ? [] : [{ role: "system", content: system }]
+  for (const message of prompt.content) {
+    switch (message.role) {
+      case "system":
+        messages.push({ role: "system", content: message.content })
+        break
+      case "user":
+        messages.push({ role: "user", content: userContent(message.content) })
+        break
+      case "assistant":
+        messages.push(assistantMessage(message.content))
+        break
+      case "tool":
+        messages.push(...toolMessages(message.content))
+        break
+    }
+  }
+  return messages
+}
+
+// A single text is sent as a string. Not every server accepts a list.
+const userContent = (parts: ReadonlyArray<Prompt.UserMessagePart>): string | ReadonlyArray<Content> => {
+  const [only] = parts
+  if (parts.length === 1 && only?.type === "text") return only.text
+  return parts.map((part) => part.type === "text" ? { type: "text", text: part.text } : file(part))
+}
+
+const audioFormats = new Map([["audio/wav", "wav"], ["audio/mp3", "mp3"], ["audio/mpeg", "mp3"]])
+
+const file = (part: Prompt.FilePart): Content => {
+  const { mediaType } = part
+  const source = File.source(part)
+  if (mediaType.startsWith("image/")) {
+    const type = mediaType === "image/*" ? "image/png" : mediaType
+    return { type: "image_url", image_url: { url: "url" in source ? source.url : dataUrl(type, source.base64) } }
+  }
+  if ("base64" in source) {
+    const format = audioFormats.get(mediaType)
+    if (format !== undefined) return { type: "input_audio", input_audio: { data: source.base64, format } }
+    if (mediaType === "application/pdf") {
+      const file_data = dataUrl(mediaType, source.base64)
+      return { type: "file", file: { filename: part.fileName ?? "file.pdf", file_data } }
+    }
+  }
+  throw unsupported(`files of type ${mediaType}${"url" in source ? " by URL" : ""}`)
+}
+
+const dataUrl = (mediaType: string, base64: string): string => `data:${mediaType};base64,${base64}`
+
+const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Message => {
+  let text = ""
+  const toolCalls: Array<ToolCall> = []
+  for (const part of parts) {
+    switch (part.type) {
+      case "text":
+        text += part.text
+        break
+      case "tool-call":
+        // The provider ran this tool itself. The API takes neither the call nor its result.
+        if (part.providerExecuted) break
+        toolCalls.push({
+          id: part.id,
+          type: "function",
+          function: { name: part.name, arguments: JSON.stringify(part.params ?? {}) }
+        })
+        break
+      case "file":
+        throw unsupported("files in a message of the assistant")
+      case "reasoning": // The API sends thoughts but does not take them back.
+      case "tool-result": // Only of a tool that the provider ran.
+      case "tool-approval-request":
+        break
+    }
+  }
+  return toolCalls.length === 0
+    ? { role: "assistant", content: text }
+    : { role: "assistant", content: text === "" ? null : text, tool_calls: toolCalls }
+}
+
+const toolMessages = (parts: ReadonlyArray<Prompt.ToolMessagePart>): ReadonlyArray<Message> =>
+  parts.flatMap((part): ReadonlyArray<Message> =>
+    part.type === "tool-result" ? [{ role: "tool", tool_call_id: part.id, content: toolContent(part) }] : []
+  )
+
+const toolContent = (part: Prompt.ToolResultPart): string => {
+  if (part.modelOutput !== undefined) return Prompt.toolModelOutputToText(part.modelOutput)
+  return typeof part.result === "string" ? part.result : JSON.stringify(part.result ?? null)
+}
+
+const unsupported = (what: string) =>
+  new AiError.InvalidUserInputError({ description: `chat completions do not support ${what}` })

@@ -1,0 +1,41 @@
+import * as Engine from "../../src/run/Engine.ts"
+import type { Prompt } from "../../src/run/Prompt.ts"
+import type { Provider } from "./provider.ts"
+
+/** The engine of a run with one target. */
+export const engineFor = (
+  { apiKey, url }: Provider,
+  changes: Partial<Engine.Options> = {}
+) =>
+  Engine.make(
+    {
+      targets: [{ name: "main", wire: "openai", url, model: "rules", apiKey, keySource: "the test" }],
+      allowInsecureKey: false,
+      temperature: undefined,
+      maxTokens: undefined,
+      concurrency: 16,
+      maxAttempts: 5,
+      timeoutMillis: 60_000,
+      firstTokenTimeoutMillis: undefined,
+      idleTimeoutMillis: 30_000,
+      deadlineMillis: undefined,
+      noStream: false,
+      dedupeTtlMillis: 0,
+      noShare: false,
+      maxOutageMillis: 60_000,
+      ...changes
+    },
+    { attemptStarted: () => {}, attemptFailed: () => {}, paid: () => {}, circuitChanged: () => {}, unusable: () => {} }
+  )
+
+/** A prompt on this line. All have the same request. */
+export const prompt = (line: number): Prompt => ({
+  _tag: "Prompt",
+  line,
+  id: undefined,
+  messages: [{ role: "user", content: "The same question" }],
+  model: undefined,
+  temperature: undefined,
+  maxTokens: undefined,
+  body: undefined
+})

@@ -1,0 +1,61 @@
+/**
+ * Parses JSON from an untrusted source, with a bound on its nesting.
+ *
+ * `JSON.parse` accepts a million nested arrays. Every recursive function that walks the value afterwards, `JSON.stringify`
+ * included, then runs out of stack.
+ *
+ * **When to use**
+ *
+ * For a response of a provider, the arguments of a tool call, or a line of a file. It bounds the nesting, not the size: bound
+ * the size of the text before.
+ *
+ * **Example** (An attack, and a response)
+ *
+ * ```ts
+ * import * as BoundedJson from "@sluice/core/BoundedJson"
+ *
+ * console.log(BoundedJson.parse("[".repeat(100_000), 64)._tag) // => Failure
+ * console.log(BoundedJson.parse(`{"text":"[[["}`, 64)._tag) // => Success
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+
+/**
+ * Parses JSON. Fails with `TooDeep` if brackets nest deeper than `maxDepth`, and with `Malformed` if the text is not JSON.
+ *
+ * @since 0.1.0
+ * @category decoding
+ */
+export const parse = (text: string, maxDepth: number): Result.Result<unknown, "Malformed" | "TooDeep"> => {
+  if (isDeeperThan(text, maxDepth)) return Result.fail("TooDeep")
+  try {
+    return Result.succeed(JSON.parse(text))
+  } catch {
+    return Result.fail("Malformed")
+  }
+}
+
+const quote = 0x22
+const backslash = 0x5c
+const openBracket = 0x5b
+const closeBracket = 0x5d
+const openBrace = 0x7b
+const closeBrace = 0x7d
+
+const isDeeperThan = (text: string, maxDepth: number): boolean => {
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (inString) {
+      if (code === backslash) i++
+      else if (code === quote) inString = false
+    } else if (code === quote) inString = true
+    else if (code === openBracket || code === openBrace) {
+      if (++depth > maxDepth) return true
+    } else if (code === closeBracket || code === closeBrace) depth--
+  }
+  return false
+}
