@@ -8,6 +8,5 @@ export interface Ticket {
 
 export const path = fileURLToPath(new URL("../../../examples/tickets.jsonl", import.meta.url))
 
-/** Reads the sample tickets of the repository. */
 export const read = (): ReadonlyArray<Ticket> =>
   readFileSync(path, "utf8").trimEnd().split("\n").map((line): Ticket => JSON.parse(line))

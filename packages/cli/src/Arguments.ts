@@ -10,7 +10,6 @@ export type Parsed<F extends Flags> =
   | { readonly _tag: "Help" }
   | { readonly _tag: "Wrong"; readonly message: string }
 
-/** Parses the arguments after the command's name. */
 export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>): Parsed<F> => {
   const flags = Object.values(command.flags)
   const { tokens } = parseArgs({

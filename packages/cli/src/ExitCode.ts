@@ -1,6 +1,5 @@
 /** Success. */
 export const ok = 0
-/** Some prompts failed. */
 export const someFailed = 1
 /** Unusable flags, files, URL, key or model. */
 export const unusable = 2
@@ -10,5 +9,4 @@ export const outage = 3
 export const interrupted = 130
 /** The reader closed the output pipe: 128 plus SIGPIPE. */
 export const readerGone = 141
-/** SIGTERM. */
 export const terminated = 143

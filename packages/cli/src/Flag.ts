@@ -12,7 +12,6 @@ export interface Flag<out A> {
   readonly argument?: string | undefined
   /** The help text: effect, default, and the reason for the default. */
   readonly about: string
-  /** Whether the flag can be given more than once. */
   readonly repeats?: boolean | undefined
   /** Reads the values on the command line, in order. Empty if the flag is absent. */
   readonly read: (values: ReadonlyArray<string>) => Read<A>
@@ -21,7 +20,6 @@ export interface Flag<out A> {
 /** The flags of a command, by the name of their value in code. */
 export type Flags = { readonly [key: string]: Flag<unknown> }
 
-/** The values of flags. */
 export type Values<F extends Flags> = { readonly [K in keyof F]: F[K] extends Flag<infer A> ? A : never }
 
 interface Row {
@@ -43,7 +41,6 @@ export const optional = <A>(name: string, { parse, ...row }: ValueRow<A>): Flag<
   read: ([text]): Read<A | undefined> => text === undefined ? ok(undefined) : parse(text)
 })
 
-/** A flag with a value and a default. */
 export const withDefault = <A>(name: string, fallback: A, { parse, ...row }: ValueRow<A>): Flag<A> => ({
   name,
   ...row,
@@ -75,7 +72,6 @@ export const toggle = (name: string, row: Row): Flag<boolean> => ({
 
 // ---------- values
 
-/** Reads a text that is not empty. */
 export const text = (value: string): Read<string> =>
   value === "" ? { ok: false, requirement: "a non-empty text" } : ok(value)
 
@@ -87,7 +83,6 @@ export const integer = (minimum: number, maximum: number) => (text: string): Rea
     : { ok: false, requirement: `a whole number from ${minimum} to ${maximum}` }
 }
 
-/** Reads a decimal number. */
 export const decimal = (minimum: number, maximum: number) => (text: string): Read<number> => {
   const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Number.NaN
   return value >= minimum && value <= maximum
@@ -124,7 +119,6 @@ export const httpUrl = (text: string): Read<string> => {
   }
 }
 
-/** The API format of a target. */
 export type Wire = "openai" | "anthropic"
 
 /** A target as the flag gives it. */

@@ -5,7 +5,6 @@ import * as Text from "./Text.ts"
 const lineWidth = 72
 const flagColumn = 26
 
-/** The help text of the program. */
 export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
   lines(
     "sluice: send prompts to language models, with retries and fallback",
@@ -23,7 +22,6 @@ export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
     "terminal what it prints."
   )
 
-/** The help text of a command. */
 export const ofCommand = (command: Command<Flags>): string =>
   lines(
     `Usage: sluice ${command.usage}`,

@@ -3,10 +3,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ExitCode from "./ExitCode.ts"
 
-/** A signal that ends a command. */
 export type Signal = "SIGINT" | "SIGTERM"
 
-/** Returns the exit code of a command that a signal ended. */
 export const exitCode = (signal: Signal): number => signal === "SIGINT" ? ExitCode.interrupted : ExitCode.terminated
 
 /** Signals of this process. Replaces Node's default, which ends the process at once. */

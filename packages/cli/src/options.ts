@@ -26,7 +26,6 @@ const defineCommand = <F extends Flag.Flags>(
   flags: { ...command.flags, help }
 })
 
-/** `sluice run`. */
 export const run = defineCommand({
   name: "run",
   summary: "Send a file of prompts to a model, and retry failures.",
@@ -195,10 +194,8 @@ export const run = defineCommand({
   ]
 })
 
-/** The parsed flags of `sluice run`. */
 export type RunFlags = Values<typeof run.flags>
 
-/** `sluice explain`. */
 export const explain = defineCommand({
   name: "explain",
   summary: "Print what happened to one prompt of a run, step by step.",
@@ -217,7 +214,6 @@ export const explain = defineCommand({
   ]
 })
 
-/** `sluice provider`. */
 export const provider = defineCommand({
   name: "provider",
   summary: "Start a local provider, to try sluice without a key.",
@@ -265,7 +261,6 @@ export const provider = defineCommand({
   ]
 })
 
-/** The parsed flags of `sluice provider`. */
 export type ProviderFlags = Values<typeof provider.flags>
 
 /** Every command, in the order of the help text. */

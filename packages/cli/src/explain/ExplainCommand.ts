@@ -11,7 +11,6 @@ import * as SystemError from "../run/SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Explain from "./Explain.ts"
 
-/** The log cannot be read. */
 class LogError extends Schema.Error<LogError>("sluice/LogError")({
   _tag: Schema.tag("LogError"),
   path: Schema.String,

@@ -13,7 +13,6 @@ import * as SystemError from "../run/SystemError.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
 
-/** The script cannot be read. */
 class ScriptError extends Schema.Error<ScriptError>("sluice/ScriptError")({
   _tag: Schema.tag("ScriptError"),
   path: Schema.String,

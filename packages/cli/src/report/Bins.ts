@@ -4,7 +4,6 @@ const firstWidth = 50
 
 /** Counts over time in bounded memory. Merges bins in pairs when the time exceeds them all. */
 export class Bins<K extends string> {
-  /** The width of a bin in milliseconds. */
   width: number = firstWidth
   private bins: Array<Map<K, number>> = []
 

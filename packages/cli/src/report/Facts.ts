@@ -18,7 +18,6 @@ export interface Sum {
 /** Limits of the lists: failed prompts, prompts with the most attempts, and changes per circuit. */
 export const limits = { failed: 200, hardest: 20, changes: 5_000 }
 
-/** The facts of one target. */
 export class TargetFacts {
   readonly name: string
   readonly model: string
@@ -41,7 +40,6 @@ export class TargetFacts {
   }
 }
 
-/** A prompt in a list. */
 export type Listed = Pick<CallRecord, "line" | "id" | "status" | "target" | "attempts" | "milliseconds" | "error">
 
 /** Failed attempts at one target for one reason. */
@@ -49,7 +47,6 @@ export interface FailureFacts {
   readonly target: string
   readonly reason: string
   times: number
-  /** Counts of what followed. */
   readonly next: Map<Attempt["next"], number>
 }
 
@@ -83,7 +80,6 @@ export class Facts {
     this.preferred = targets[0]?.name
   }
 
-  /** Adds a completed prompt. */
   add(record: CallRecord): void {
     this.endedAt = Math.max(this.endedAt, record.startedAt + record.milliseconds)
     if (record.status === "failed") this.addFailed(record)
@@ -92,7 +88,6 @@ export class Facts {
     for (const call of record.calls) this.addCall(call)
   }
 
-  /** Adds a change of a circuit. */
   circuitChanged({ at, circuit, target }: Change): void {
     const facts = this.targets.get(target)
     if (facts === undefined) return

@@ -6,9 +6,7 @@ import type { Part } from "./Html.ts"
 import { Html, html } from "./Html.ts"
 import { style } from "./style.ts"
 
-/** Further content of a page. */
 export interface About {
-  /** The name of the file of prompts. */
   readonly input: string
   /** Why the run stopped early. `undefined` if it completed. */
   readonly stopped: string | undefined
@@ -16,7 +14,6 @@ export interface About {
   readonly unusable: ReadonlyMap<string, string>
 }
 
-/** Renders the page. */
 export const render = (facts: Facts, about: About): string => {
   const millis = Math.max(1, facts.endedAt - facts.startedAt)
   const title = `sluice run ${about.input}`

@@ -2,13 +2,11 @@
 import type { TargetState } from "@sluice/ai/ResilientModel"
 import * as Duration from "effect/Duration"
 
-/** The state of a target's circuit. */
 export type Circuit =
   | { readonly state: "closed" }
   /** `probeAt`, in epoch milliseconds: from then on a probe is admitted, whose outcome closes or reopens the circuit. */
   | { readonly state: "open"; readonly probeAt: number }
 
-/** A change of a circuit. */
 export interface Change {
   readonly target: string
   /** Epoch milliseconds. */

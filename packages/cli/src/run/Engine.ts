@@ -33,20 +33,16 @@ import type { Settings, Target } from "./Settings.ts"
 import * as Targets from "./Targets.ts"
 import * as Words from "./Words.ts"
 
-/** Callbacks for the events of an engine. */
 export interface Events {
-  /** An attempt is sent. */
   readonly attemptStarted: () => void
   /** An attempt failed. The reason is from `Failure.reasonOf`. */
   readonly attemptFailed: (reason: string) => void
-  /** The provider charged tokens. */
   readonly paid: (usage: Usage) => void
   readonly circuitChanged: (change: Change) => void
   /** A target cannot answer any prompt. `why` is `undefined` if it can after all. */
   readonly unusable: (target: string, why: string | undefined) => void
 }
 
-/** Options for `make`. */
 export type Options = Pick<
   Settings,
   | "targets"
@@ -65,13 +61,11 @@ export type Options = Pick<
   | "maxOutageMillis"
 >
 
-/** The result of one prompt, and the record of its calls. */
 export interface Completed {
   readonly result: Result
   readonly record: CallRecord
 }
 
-/** Completes prompts. */
 export interface Engine {
   /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
   readonly maxPrompts: number
@@ -212,7 +206,6 @@ class Outage {
     if (millis > this.options.maxOutageMillis) this.stop(`no target accepts calls for ${Words.time(millis)}`)
   }
 
-  /** A call succeeded. */
   ended(): void {
     this.since = undefined
   }
@@ -475,7 +468,6 @@ const emptyAnswer: Answer = { text: "", model: undefined, finish: "unknown", fro
 /** Caps the model name of a response, which goes into results and log. */
 const maxModelLength = 128
 
-/** Adds a part of the response to the answer. */
 const append = (answer: Answer, part: Response.Part<{}> | Response.StreamPart<{}>): Answer => {
   switch (part.type) {
     case "text":

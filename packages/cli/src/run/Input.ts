@@ -13,7 +13,6 @@ import type { Malformed, Prompt } from "./Prompt.ts"
 import * as PromptLine from "./Prompt.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The input cannot be opened or read. */
 export class InputError extends Schema.Error<InputError>("sluice/InputError")({
   _tag: Schema.tag("InputError"),
   path: Schema.String,
@@ -24,7 +23,6 @@ export class InputError extends Schema.Error<InputError>("sluice/InputError")({
   }
 }
 
-/** An open input. */
 export interface Input {
   /** The lines in order, read on demand. */
   readonly items: Stream.Stream<Prompt | Malformed, InputError>
@@ -34,7 +32,6 @@ export interface Input {
   readonly identity: { readonly dev: number; readonly ino: number } | undefined
 }
 
-/** Options for `make`. */
 export interface InputOptions {
   /** `-` is standard input. */
   readonly path: string

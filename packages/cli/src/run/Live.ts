@@ -5,7 +5,6 @@ import * as Effect from "effect/Effect"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
 
-/** Where to display progress. */
 export interface Screen {
   readonly write: (text: string) => void
   /** The current width, since windows are resized. */

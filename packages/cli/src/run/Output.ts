@@ -9,7 +9,6 @@ import type { Writable } from "node:stream"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The output cannot be opened or written. */
 export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")({
   _tag: Schema.tag("OutputError"),
   path: Schema.String,
@@ -23,17 +22,14 @@ export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")
 /** The reader closed the pipe. It is not reported as an error. */
 export class ReaderGone extends Schema.Error<ReaderGone>("sluice/ReaderGone")({ _tag: Schema.tag("ReaderGone") }) {}
 
-/** An open output. */
 export interface Output {
   /** Appends the text as a whole and waits until the system has taken it. */
   readonly write: (text: string) => Effect.Effect<void, OutputError | ReaderGone>
 }
 
-/** Options for `make`. */
 export interface OutputOptions {
   /** `-` is standard output. */
   readonly path: string
-  /** Whether to replace an existing file. */
   readonly force: boolean
   /** The input file, which must not be the output. */
   readonly input: { readonly dev: number; readonly ino: number } | undefined

@@ -10,13 +10,11 @@ export interface View {
   /** How many prompts the input has. `undefined` until it is counted. */
   readonly total: number | undefined
   readonly running: number
-  /** Failed attempts. */
   readonly failedAttempts: number
   /** Prompts answered without a call of their own. */
   readonly shared: number
   /** Prompts done per second over the last ten seconds. */
   readonly rate: number
-  /** The open circuits. */
   readonly open: ReadonlyArray<{ readonly target: string; readonly probeAt: number }>
   /** How many targets there are. */
   readonly targets: number

@@ -4,7 +4,6 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
-/** One message of a conversation. */
 export interface Message {
   readonly role: "system" | "user" | "assistant"
   readonly content: string
@@ -35,18 +34,14 @@ export interface Malformed {
   readonly message: string
 }
 
-/** The format of all lines. */
 export interface Format {
-  /** Whether a line is a plain prompt, not JSON. */
   readonly isPlain: boolean
-  /** A system message to put first. */
   readonly system?: string | undefined
 }
 
 /** Limits the nesting of JSON. A request has about a dozen levels. */
 const maxDepth = 64
 
-/** Reads a line. */
 export const read = (format: Format, line: number, text: string): Prompt | Malformed => {
   const parsed = format.isPlain ? undefined : parse(text)
   const id = parsed === undefined ? undefined : idOf(parsed)

@@ -9,11 +9,9 @@ import type { Target } from "./Settings.ts"
 /** The state of one prompt over all its calls. */
 export class PromptState {
   readonly prompt: Prompt
-  /** Runs after each attempt. */
   readonly afterAttempt: Effect.Effect<void>
   readonly trace: Trace
   attempts = 0
-  /** The target of the last attempt. */
   target: Target | undefined
   /** Failed attempts that the prompt itself may have caused. */
   ownFailures = 0

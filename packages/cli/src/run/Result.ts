@@ -12,7 +12,6 @@ export type How = "led" | "joined" | "cached"
 /** Why an answer ended. `stop`: complete. `length`: cut by its limit. `content-filter`, or another reason. */
 export type Finish = string
 
-/** A failure in the results. */
 export interface Failure {
   readonly tag: string
   readonly message: string
@@ -46,7 +45,6 @@ export interface Failed extends Line {
   readonly error: Failure
 }
 
-/** The result of one line of the input. */
 export type Result = Answered | Failed
 
 /** Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. */

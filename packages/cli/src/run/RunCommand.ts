@@ -209,7 +209,6 @@ class RunProgress {
 
 // ---------- the run
 
-/** Writes results and records. */
 interface Sink {
   readonly write: (completed: Engine.Completed) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
 }

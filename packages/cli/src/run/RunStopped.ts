@@ -1,6 +1,5 @@
 import * as Schema from "effect/Schema"
 
-/** The run has to stop. */
 export class RunStopped extends Schema.Error<RunStopped>("sluice/RunStopped")({
   _tag: Schema.tag("RunStopped"),
   /** `Unusable`: no prompt can be answered. `Outage`: no target accepts calls for longer than `--max-outage`. */

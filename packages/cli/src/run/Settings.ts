@@ -10,7 +10,6 @@ import type { RunFlags } from "../options.ts"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
-/** The flags or the environment are unusable. */
 export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsError")({
   _tag: Schema.tag("SettingsError"),
   message: Schema.String
@@ -28,7 +27,6 @@ export interface Target {
   readonly keySource: string
 }
 
-/** The settings of a run. */
 export interface Settings
   extends Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis">
 {
@@ -48,7 +46,6 @@ const openAiUrl = "https://api.openai.com/v1"
 const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
 
-/** Resolves the settings. */
 export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Effect<Settings, SettingsError> =>
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings

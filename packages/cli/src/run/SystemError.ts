@@ -14,7 +14,6 @@ const words = new Map([
 export const codeOf = (error: unknown): string | undefined =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined
 
-/** Describes a file system error. */
 export const describe = (error: unknown): string => {
   const code = codeOf(error)
   return (code === undefined ? undefined : words.get(code)) ?? code ?? "unknown error"

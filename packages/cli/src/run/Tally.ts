@@ -5,7 +5,6 @@ const noTokens: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
 
 /** Counts the events of a run in bounded memory, for the progress line and the summary. */
 export class Tally {
-  /** Prompts in progress. */
   running = 0
   answered = 0
   failed = 0
@@ -15,7 +14,6 @@ export class Tally {
   joined = 0
   /** Prompts answered by a cached answer. */
   cached = 0
-  /** Tokens of all attempts. */
   spent: Usage = noTokens
   /** Tokens of shared answers. */
   saved: Usage = noTokens
@@ -28,27 +26,22 @@ export class Tally {
   /** Failed attempts by reason. Never a provider's text. */
   private readonly reasons = new Map<string, number>()
 
-  /** A prompt's turn begins. */
   promptStarted(): void {
     this.running++
   }
 
-  /** An attempt is sent. */
   attemptStarted(): void {
     this.requests++
   }
 
-  /** An attempt failed. */
   attemptFailed(reason: string): void {
     this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1)
   }
 
-  /** The provider charged tokens. */
   paid(usage: Usage): void {
     this.spent = add(this.spent, usage)
   }
 
-  /** A prompt is done. */
   promptFinished(result: Result): void {
     this.running--
     if (result.status === "failed") {
@@ -62,7 +55,6 @@ export class Tally {
     if (result.finish !== "stop") this.incomplete.set(result.finish, (this.incomplete.get(result.finish) ?? 0) + 1)
   }
 
-  /** A line could not be read as a prompt. */
   malformedLine(): void {
     this.failed++
   }

@@ -21,7 +21,6 @@ import { CurrentPrompt } from "./PromptState.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
 
-/** Callbacks for every attempt. */
 export interface Observer {
   readonly started: () => void
   readonly succeeded: (target: Target) => void
@@ -30,7 +29,6 @@ export interface Observer {
 
 type Options = Pick<Settings, "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts">
 
-/** A target and its model. */
 export interface TargetModel {
   readonly target: Target
   readonly model: LanguageModel.LanguageModel

@@ -1,6 +1,5 @@
 /** Formats numbers and durations for people. */
 
-/** Formats a whole number with thousands separators. */
 export const count = (value: number): string => String(Math.round(value)).replaceAll(/\B(?=(?:\d{3})+$)/g, ",")
 
 /** Formats a duration in its two largest units: `850ms`, `3.2s`, `2m 24s`, `1h 05m`. */
