@@ -194,7 +194,7 @@ export const rows = {
   },
   "admission-scope": {
     group: "admission",
-    title: "admission, held by a scope",
+    title: "admission, scope",
     unit: "ns",
     effect: undefined,
     contenders: ["an empty scope", ours]
