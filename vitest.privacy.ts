@@ -29,6 +29,10 @@ export default defineConfig({
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
-    projects: ["core", "ai", "redis", "local-model", "testing", "cli"].map(project)
+    // Each file in modules of its own. Otherwise a key of one file, such as "1", is searched in what the next one shows.
+    projects: ["core", "ai", "redis", "local-model", "testing", "cli"].map((name) => ({
+      ...project(name),
+      test: { ...project(name).test, isolate: true }
+    }))
   }
 })

@@ -146,7 +146,18 @@ const runTests = async (
   const projects = new Set(files.map((file) => file.split("/")[1] ?? ""))
   const outputFile = join(copy, "report.json")
   rmSync(outputFile, { force: true })
-  const args = ["run", "--config", "vitest.workspace.ts", "--reporter", "json", "--outputFile", outputFile, ...options]
+  const args = [
+    "run",
+    "--config",
+    "vitest.workspace.ts",
+    "--testTimeout",
+    "15000",
+    "--reporter",
+    "json",
+    "--outputFile",
+    outputFile,
+    ...options
+  ]
   const { code, output } = await execute(
     process.execPath,
     [vitest, ...args, ...[...projects].flatMap((project) => ["--project", project]), ...files],

@@ -92,6 +92,21 @@ for (const wire of wires) {
         })
       }))
 
+    it.live("a key that cannot be sent is refused, and the error does not show it", () =>
+      Effect.gen(function*() {
+        const cases = [
+          ["", "apiKey is \"\"; must not be empty; is its environment variable set?"],
+          ["hunter22\n", "apiKey is [masked]; must be visible ASCII characters, without spaces or line ends"],
+          ["hünter22", "apiKey is [masked]; must be visible ASCII characters, without spaces or line ends"]
+        ] as const
+        for (const [key, sentence] of cases) {
+          const model = wire.modelAt("https://api.example.com", { apiKey: Redacted.make(key) })
+          const invalid = yield* Effect.flip(Effect.provide(generate(), model))
+          if (invalid._tag !== "InvalidOptions") return assert.fail(invalid._tag)
+          assert.strictEqual(invalid.message, `${wire.module}: ${sentence}`)
+        }
+      }))
+
     it.live("headers that the caller may not set are refused, and the error does not show their values", () =>
       Effect.gen(function*() {
         const apiKey = Redacted.make("sk-test-key")

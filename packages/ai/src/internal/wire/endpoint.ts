@@ -40,9 +40,7 @@ export const fromOptions = (
   { allowInsecureKey, apiKey, hasSecret, url }: EndpointOptions,
   format: EndpointFormat
 ): Endpoint | undefined => {
-  if (apiKey !== undefined && !visibleAscii.test(Redacted.value(apiKey))) {
-    options.refuse("apiKey", apiKey, "must be visible ASCII characters, without spaces or line ends")
-  }
+  if (apiKey !== undefined) readKey(options, Redacted.value(apiKey))
   const parsed = URL.parse(url)
   if (parsed === null || (parsed.protocol !== "https:" && parsed.protocol !== "http:")) {
     options.refuse("url", "not a URL", `must be an absolute http:// or https:// URL, such as ${format.example}`)
@@ -65,6 +63,13 @@ export const fromOptions = (
     )
   }
   return fromUrl(parsed, format)
+}
+
+const readKey = (options: OptionsReader, key: string): void => {
+  if (key === "") options.refuse("apiKey", key, "must not be empty; is its environment variable set?")
+  else if (!visibleAscii.test(key)) {
+    options.refuse("apiKey", "[masked]", "must be visible ASCII characters, without spaces or line ends")
+  }
 }
 
 const fromUrl = (url: URL, format: EndpointFormat): Endpoint => {
