@@ -15,10 +15,10 @@ const packages = ["core", "ai", "redis", "local-model", "testing", "cli", "bench
 const shared = new Set(["core", "ai", "redis", "local-model", "testing"])
 
 /** The tests of one package. */
-export const project = (name: string) => ({
+export const project = (name: string, isolate = !shared.has(name)) => ({
   extends: true as const,
   root: `${root}packages/${name}`,
-  test: { name, passWithNoTests: true, isolate: !shared.has(name) }
+  test: { name, passWithNoTests: true, isolate }
 })
 
 export const setupFiles = [`${root}vitest.setup.ts`]
@@ -34,7 +34,7 @@ export default defineConfig({
     // One more than there are cores, since tests of processes mostly wait. Vitest would use one less than there are.
     maxWorkers: availableParallelism() + 1,
     projects: [
-      ...packages.map(project),
+      ...packages.map((name) => project(name)),
       // Tests of the documentation, the packed packages and the imports.
       { extends: true as const, root, test: { name: "repository" } }
     ]

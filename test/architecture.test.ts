@@ -15,10 +15,10 @@ const packages = [["core", "local-model"], ["ai", "redis", "testing"], ["cli"], 
  */
 const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
   core: [
-    ["BoundedJson", "Hub", "InvalidOptions", "Refusal", "Timer"],
+    ["BoundedJson", "InvalidOptions", "Refusal", "Timer"],
     ["OptionsReader", "Outcome"],
     ["kit/"],
-    ["deadline/", "hashing/"],
+    ["Hub", "deadline/", "hashing/"],
     ["Deadline", "KeyHash"],
     ["circuit/", "dedupe/", "permits/", "retry/"],
     ["admission/"],
@@ -29,10 +29,12 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["index"]
   ],
   ai: [
-    ["AiRejection", "IdempotencyKey", "RetryAfter", "kit/", "stream/", "testing/Turn"],
+    ["kit/"],
+    ["IdempotencyKey", "RetryAfter", "rejection/", "stream/", "testing/Turn"],
     ["telemetry/", "testing/Script", "wire/"],
     ["AiOutcome", "AnthropicMessages", "CallLog", "GenAiTelemetry", "HttpTransport", "OpenAiCompatible", "loopback/"],
-    ["resilient/", "testing/Journal"],
+    ["AiRejection", "testing/Journal"],
+    ["resilient/"],
     ["ResilientModel", "testing/LoopbackProvider", "testing/ScriptedModel"],
     ["testing/ScriptedEmbedding"],
     ["index", "testing/index"]
@@ -41,6 +43,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
 
 /** The public modules of a room, if their names differ. */
 const publicModules: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "core admission/": ["Admission", "CircuitBreaker", "CircuitBreakerStore"],
   "core circuit/": ["CircuitBreaker", "CircuitBreakerStore"],
   "core deadline/": ["Deadline"],
   "core dedupe/": ["Deduplicator"],
@@ -49,6 +52,7 @@ const publicModules: Readonly<Record<string, ReadonlyArray<string>>> = {
   "core pipeline/": ["Pipeline"],
   "core policy/": ["Sluice"],
   "ai loopback/": ["testing/Journal", "testing/LoopbackProvider", "testing/ScriptedModel"],
+  "ai rejection/": ["AiRejection"],
   "ai resilient/": ["ResilientModel"],
   "ai wire/": ["AnthropicMessages", "OpenAiCompatible"]
 }

@@ -7,6 +7,7 @@ import {
   FirstTokenTimeout,
   IdleTimeout,
   MalformedEvent,
+  ModelNotOffered,
   NoTarget,
   TruncatedStream
 } from "@sluice/ai/AiRejection"
@@ -52,7 +53,7 @@ interface Row {
 }
 
 const open = { policy: "gpt", key: canary, retryAfter: Duration.seconds(3), failures: 4, calls: 5, slow: 1 }
-const shed = { policy: "gpt", permits: 1, depth: 3, queued: 1, capacity: 3 }
+const shed = { policy: "gpt", permits: 1, running: 3, queued: 1, capacity: 3 }
 const inTime = { retryAfter: Duration.seconds(2), waited: Duration.seconds(9) }
 const exceeded = { policy: "gpt", at: "Backoff", budget: Duration.seconds(2) } as const
 
@@ -78,12 +79,14 @@ const shedWords = {
 const shedRow = (why: BackpressureShed["why"], change: string, comeBack: Answer, more = {}): Row => ({
   error: new BackpressureShed({ ...shed, why, ...more }),
   what: words(shedWords[why]),
-  evidence: fields("policy", "why", "permits", "depth", "queued", "capacity"),
+  evidence: fields("policy", "why", "permits", "running", "queued", "capacity"),
   comeBack,
   change: words(change)
 })
 
 const deadlineWords = {
+  Start: "gpt: no answer within 2s: the deadline had passed before the first attempt",
+  Circuit: "gpt: no answer within 2s: the call was waiting for an open circuit",
   Queue: "gpt: no answer within 2s: the call was queued",
   Backoff: "gpt: no answer within 2s: the call was backing off between attempts",
   Attempt: "gpt: no answer within 2s: the attempt was running"
@@ -115,7 +118,9 @@ const table: ReadonlyArray<Row> = [
   shedRow("MaxWait", "Raise capacity or maxWait", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
   shedRow("Draining", "Send it elsewhere", words("after resume")),
   shedRow("TooLarge", "raise capacity", permanent, { permits: 9 }),
+  deadlineRow("Start"),
   deadlineRow("Queue"),
+  deadlineRow("Circuit"),
   deadlineRow("Backoff"),
   deadlineRow("Attempt"),
   rejectedRow(new CircuitOpen({ ...open, state: "Open" })),
@@ -169,6 +174,13 @@ const table: ReadonlyArray<Row> = [
     evidence: { fields: ["target", "limit", "parts"], words: "after 7 parts" },
     comeBack: ordinaryFailure,
     change: fields("limit")
+  },
+  {
+    error: new ModelNotOffered({ model: "huge", offered: ["large", "small"] }),
+    what: words("no target offers the model"),
+    evidence: { fields: ["model"], words: "\"huge\"" },
+    comeBack: none("it fails every time until the model or the targets are changed"),
+    change: { fields: ["offered"], words: "offered: large, small" }
   },
   {
     error: new NoTarget({

@@ -27,12 +27,28 @@ export const mutants: ReadonlyArray<Mutant> = [
     return undefined`
   },
   {
+    name: "adopted-without-the-clock-shift",
+    breaks: "a circuit of this process starts from a shared one with the times of the store's clock",
+    caughtBy: ["packages/core/test/CircuitBreaker.storeTime.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "shifted(control, this.now() - now)",
+    replace: "shifted(control, 0)"
+  },
+  {
     name: "cache-without-a-bound",
     breaks: "a deduplicator keeps every result until it expires",
     caughtBy: ["packages/core/test/millionKeys.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
     find: "this.recency.size > this.options.capacity",
     replace: "this.recency.size > Number.POSITIVE_INFINITY"
+  },
+  {
+    name: "cache-without-a-bound-of-bytes",
+    breaks: "a deduplicator keeps results of any size",
+    caughtBy: ["packages/core/test/Deduplicator.bytes.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "this.bytes > this.options.maxBytes",
+    replace: "this.bytes > Number.POSITIVE_INFINITY"
   },
   {
     name: "dead-waiter",
@@ -52,6 +68,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "packages/core/src/Deadline.ts",
     find: "return Math.min(this.outer.at, this.own.at)",
     replace: "return Math.max(this.outer.at, this.own.at)"
+  },
+  {
+    name: "decorrelated-jitter-from-the-base",
+    breaks: "decorrelated jitter grows from `baseDelay` instead of the last delay",
+    caughtBy: ["packages/core/test/RetryPolicy.delays.test.ts"],
+    file: "packages/core/src/internal/retry/backoff.ts",
+    find: "3 * (this.previous ?? base)",
+    replace: "3 * base"
   },
   {
     name: "error-on-a-span",
@@ -79,12 +103,28 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "    this.others = undefined"
   },
   {
+    name: "failed-result-kept",
+    breaks: "a result that a classifier calls a failure is cached",
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: `landing === "Abandoned" || isFailedResult(flight, landing) ? 0`,
+    replace: `landing === "Abandoned" ? 0`
+  },
+  {
     name: "failure-kept",
     breaks: "a failure is cached like a result",
     caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/Deduplicator.ts",
     find: "return (exit) => Exit.isSuccess(exit) ? millis : 0",
     replace: "return () => millis"
+  },
+  {
+    name: "failure-kept-by-default",
+    breaks: "a failure is cached for the deduplicator's default time to live",
+    caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
+    file: "packages/core/src/internal/dedupe/flights.ts",
+    find: "Exit.isSuccess(exit) ? this.options.timeToLiveMillis : 0",
+    replace: "this.options.timeToLiveMillis"
   },
   {
     name: "fence-dropped-in-store",
@@ -141,9 +181,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: `the warning about a failed store contains a circuit's key`,
     caughtBy: ["packages/core/test/privacy.test.ts"],
     file: "packages/core/src/internal/circuit/shared.ts",
-    find: "this.client.request(operation, verb, isAnswer)",
+    find: "this.client.request(operation, verb, isAnswer, this.leftMillis(call))",
     replace:
-      `Effect.tapError(this.client.request(operation, verb, isAnswer), () => Effect.logWarning("the store failed", cached.key))`
+      `Effect.tapError(this.client.request(operation, verb, isAnswer, this.leftMillis(call)), () => Effect.logWarning("the store failed", cached.key))`
   },
   {
     name: "key-in-a-message",
@@ -162,12 +202,28 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "return forMillis > 0"
   },
   {
+    name: "late-hint-without-a-cap",
+    breaks: "each late Retry-After moves a circuit that is open for maxOpenFor",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "const forMillis = Math.min(retryAfterMillis, policy.maxOpenMillis)",
+    replace: "const forMillis = retryAfterMillis"
+  },
+  {
     name: "leaders-interruption-kills-the-flight",
     breaks: "a flight ends when its leader leaves",
     caughtBy: ["packages/core/test/Deduplicator.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
     find: "flight.landing !== undefined || flight.waiters.size > 0 || flight.fiber === undefined",
     replace: "flight.landing !== undefined || flight.fiber === undefined"
+  },
+  {
+    name: "lease-longer-by-a-clock-set-back",
+    breaks: "a lease lasts longer when the clock is set back by less than the age of the opening",
+    caughtBy: ["packages/core/test/CircuitBreakerStore.contract.test.ts"],
+    file: "packages/core/src/internal/circuit/memory.ts",
+    find: "Math.max(this.control.since, this.leasedAt) - now",
+    replace: "this.control.since - now"
   },
   {
     name: "lease-not-renewed",
@@ -215,6 +271,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: " || this.isDraining) return false"
   },
   {
+    name: "old-reply-replaces-a-newer",
+    breaks: "the late reply to an earlier request replaces a newer snapshot",
+    caughtBy: ["packages/core/test/CircuitBreaker.storeTime.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "if (number > cached.applied) {",
+    replace: "if (number > 0) {"
+  },
+  {
     name: "one-failure-too-many",
     breaks: "a circuit opens one failure late",
     caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
@@ -229,6 +293,15 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "packages/core/src/internal/circuit/model.ts",
     find: `control._tag === "Open" && now >= control.until`,
     replace: `control._tag === "Open" && now > control.until`
+  },
+  {
+    name: "pace-kept-by-a-resize",
+    breaks: "the `retryAfter` of a refusal is measured at the capacity before a resize",
+    caughtBy: ["packages/core/test/Backpressure.pressure.test.ts"],
+    file: "packages/core/src/internal/permits/limiter.ts",
+    find: `        pace.reset()
+        permits.resize(read)`,
+    replace: "        permits.resize(read)"
   },
   {
     name: "permit-kept-by-who-queued",
@@ -262,9 +335,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "an interrupted probe keeps its slot until the lease expires",
     caughtBy: ["packages/core/test/CircuitBreaker.interruption.test.ts"],
     file: "packages/core/src/internal/admission/attempt.ts",
-    find: "return Effect.onExitPrimitive(this, (exit) => this.settle(this.reportExit(exit)))",
+    find: "return Effect.onExitPrimitive(this, (exit) => this.settleExit(exit))",
     replace:
-      `return Effect.onExitPrimitive(this, (exit) => exit._tag === "Success" ? this.settle(this.reportExit(exit)) : undefined)`
+      `return Effect.onExitPrimitive(this, (exit) => exit._tag === "Success" ? this.settleExit(exit) : undefined)`
   },
   {
     name: "rate-above-instead-of-reached",
@@ -273,6 +346,17 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "packages/core/src/internal/circuit/machine.ts",
     find: "share / sum.calls >= trip.rate",
     replace: "share / sum.calls > trip.rate"
+  },
+  {
+    name: "redis-clock-set-back",
+    breaks: "Redis keeps times in the future when its clock is set back",
+    caughtBy: ["packages/redis/test/contract.test.ts"],
+    file: "packages/redis/src/internal/circuitScripts.ts",
+    find: `end
+adjustToClock()
+`,
+    replace: `end
+`
   },
   {
     name: "redis-fence-dropped",
@@ -298,6 +382,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "packages/redis/src/internal/circuitScripts.ts",
     find: `redis.call("ZCARD", leases) + #ring < limit`,
     replace: `redis.call("ZCARD", leases) < limit`
+  },
+  {
+    name: "refused-until-stale",
+    breaks: "a process refuses until its snapshot is stale, whatever retryAfter it told",
+    caughtBy: ["packages/core/test/CircuitBreaker.storeTime.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "const mustRead = this.now() >= cached.retryAt",
+    replace: "const mustRead = false"
+  },
+  {
+    name: "retried-stream-at-the-tail",
+    breaks: "a further attempt of a stream is queued behind calls that have not run yet",
+    caughtBy: ["packages/core/test/Sluice.streams.test.ts"],
+    file: "packages/core/src/internal/policy/policy.ts",
+    find: "(n) => guardStream(call.request(n), body",
+    replace: "() => guardStream(call.request(1), body"
   },
   {
     name: "retry-after-of-any-length",
@@ -333,6 +433,56 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "if (entry.expiresAt < this.now()) {"
   },
   {
+    name: "set-without-its-size",
+    breaks: "different inputs with nested sets or maps share a key",
+    caughtBy: ["packages/core/test/KeyHash.test.ts"],
+    file: "packages/core/src/internal/hashing/canonical.ts",
+    find: `    this.byte(tag)
+    this.uint32(encoded.length)`,
+    replace: "    this.byte(tag)"
+  },
+  {
+    name: "shared-run-left-at-its-deadline",
+    breaks:
+      "the last caller of a shared run leaves at the moment of its deadline, so a dependency that hangs does not count",
+    caughtBy: ["packages/core/test/clockSetBack.test.ts"],
+    file: "packages/core/src/internal/policy/policy.ts",
+    find: "leaveMarginMillis = 20",
+    replace: "leaveMarginMillis = 0"
+  },
+  {
+    name: "slow-at-slow-after",
+    breaks: "a call that takes exactly slowAfter counts as slow",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/admission/attempt.ts",
+    find: "elapsedMillis > breaker.settings.slowMillis",
+    replace: "elapsedMillis >= breaker.settings.slowMillis"
+  },
+  {
+    name: "slow-at-slow-after-in-two-steps",
+    breaks: "an attempt that is settled after exactly slowAfter counts as slow",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/admission/attempt.ts",
+    find: "breaker.now() - this.startedAt > slowMillis",
+    replace: "breaker.now() - this.startedAt >= slowMillis"
+  },
+  {
+    name: "slow-probe-closes",
+    breaks: "a probe that succeeds slowly closes a circuit that slow calls opened",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "mustBeQuick && slowOf(code) === 1 ? 20 : weightOf(code)",
+    replace: "weightOf(code)"
+  },
+  {
+    name: "store-timeout-for-each-request",
+    breaks: "each request of a call may take storeTimeout",
+    caughtBy: ["packages/core/test/CircuitBreaker.storeTime.test.ts"],
+    file: "packages/core/src/internal/circuit/shared.ts",
+    find: "this.settings.storeTimeoutMillis - (call?.storeMillis ?? 0)",
+    replace: "this.settings.storeTimeoutMillis"
+  },
+  {
     name: "store-without-a-bound",
     breaks: "a memory store never evicts a circuit",
     caughtBy: ["packages/core/test/millionKeys.test.ts"],
@@ -349,6 +499,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "[operation, undefined, value],"
   },
   {
+    name: "throttled-probe-frees-its-slot",
+    breaks: "the next probe does not wait for the Retry-After of a throttled one",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: `const retryAfterMillis = hint?.retryAfterMillis ?? 0
+`,
+    replace: `const retryAfterMillis = 0
+`
+  },
+  {
     name: "throttled-resets-the-streak",
     breaks: "a throttled call counts as a success and ends a streak of failures",
     caughtBy: ["packages/core/test/CircuitBreaker.outcomes.test.ts"],
@@ -360,12 +520,28 @@ export const mutants: ReadonlyArray<Mutant> = [
       return sampleCode(0, isSlow)`
   },
   {
+    name: "tiny-weight-is-a-success",
+    breaks: "a failure whose weight is less than a twentieth counts as a success",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/circuit/sample.ts",
+    find: "weight > 0 ? Math.max(1, Math.round(weight * 20)) : 0",
+    replace: "Math.round(weight * 20)"
+  },
+  {
     name: "wake-inline",
     breaks: "a waiter is resumed inside the release of the permit",
     caughtBy: ["packages/core/test/Backpressure.queue.test.ts"],
     file: "packages/core/src/internal/permits/permits.ts",
     find: "this.ready.append(request)",
     replace: "request.resume?.(request.refusal ?? request.task)"
+  },
+  {
+    name: "window-of-one-bucket-more",
+    breaks: "a window of time counts one bucket more than its own",
+    caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
+    file: "packages/core/src/internal/circuit/machine.ts",
+    find: "(buckets - 1) * width",
+    replace: "buckets * width"
   }
 ]
 

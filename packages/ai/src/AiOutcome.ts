@@ -10,26 +10,32 @@
  * **Details**
  *
  * The first matching row applies. Codes and messages come before the status, since every provider uses 400 in its own
- * way. They are not read with status 408, 409, 425 or 529. `x-should-retry` comes after them and before the status.
+ * way. They are not read with the statuses of a server in trouble. `x-should-retry` comes after them and before every status,
+ * also before these.
  *
  * | error | outcome | remedy | reason |
  * |---|---|---|---|
  * | has `NoTarget`, with the same reason for all targets: credential, or context | `Ignored` | `Credential`, `Context` | as if one target had failed for it |
  * | has `CircuitOpen`, `BackpressureShed` or another `NoTarget` | `Ignored` | `Wait` | refused by Sluice; no request was made |
  * | has `DeadlineExceeded` | `Ignored` | `Final` | no time is left |
+ * | has `ModelNotOffered` | `Ignored` | `Elsewhere` | none of the targets has the model; another may |
  * | has `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `Failure`, retryable | `Retry` | a transient failure of the provider |
  * | has `EmptyAnswer` | `Success` | `Reask` | the answer is complete and paid |
- * | `QuotaExhaustedError`, or its code in another reason than `InternalProviderError` | `Ignored` | `Credential` | the account is at fault; the provider answered at once |
+ * | `QuotaExhaustedError`, or its code or sentence in another reason than `InternalProviderError` | `Ignored` | `Credential` | the account is at fault; the provider answered at once |
+ * | a code or a sentence that refuses the key or the account, with any of these reasons and any status, such as 400 | `Ignored` | `Credential` | Google, xAI and others refuse a key with 400 |
+ * | a code or a sentence that refuses the content, with any of these reasons and any status, such as 403 | `Ignored` | `Final` | this prompt is refused; the credential is good |
+ * | a code or a sentence of throttling, with any of these reasons | `Throttled`, with its retryAfter | `Wait` | Amazon and gateways throttle with 400 |
+ * | a code or a sentence of a server in trouble, with any of these reasons | `Failure`, retryable, with its retryAfter | `Retry` | gateways pass on with 400 that their upstream failed |
  * | `InvalidRequestError`, `UnknownError` or status 500, with a text that the prompt is too long | `Ignored` | `Context` | it never fits here, but may elsewhere |
  * | `InvalidRequestError`, `UnknownError` or `AuthenticationError`, with a text that names the model or the region | `Ignored` | `Elsewhere` | the key is valid; another model or provider may answer |
  * | `x-should-retry: true` | `Failure`, retryable; with 429 `Throttled` | `Retry`; with 429 `Wait` | the provider knows best |
  * | `x-should-retry: false` with 429 | `Ignored` | `Credential` | a limit that waiting does not lift |
  * | `x-should-retry: false`, if it would be `Retry` | `Failure`, not retryable | `Elsewhere` | the provider knows best |
- * | status 408, 409, 425, 529, with any reason | `Failure`, retryable, with its retryAfter | `Retry` | transient; adapters use various reasons for them |
+ * | status 529, or a 4xx that names no fault of the request, such as 408, 409, 424, 425, 498, 499, with any reason | `Failure`, retryable, with its retryAfter | `Retry` | the server is in trouble; adapters use various reasons for it |
  * | `RateLimitError`, or status 429 | `Throttled`, with its retryAfter | `Wait` | the provider works, and limits the rate |
  * | `InternalProviderError`, or status 500 and above | `Failure`, retryable, with its retryAfter | `Retry` | a transient failure of the provider |
  * | `AuthenticationError`, or status 401, 402, 403 | `Ignored` | `Credential` | the key or the account is refused |
- * | status 404, 405, 410, or a redirect | `Ignored` | `Elsewhere` | no such model, or not at this URL |
+ * | status 404, 405, 410, 451, or a redirect | `Ignored` | `Elsewhere` | no such model, or not at this URL |
  * | status 413 | `Ignored` | `Context` | too large for this provider |
  * | `InvalidRequestError`, or another status of 400 and above | `Ignored` | `Final` | the request is wrong for every provider |
  * | any other `UnknownError` | `Failure`, not retryable | `Elsewhere` | the cause is unknown |
@@ -51,8 +57,11 @@
  *   and needs a changed prompt. So it belongs where the prompt is made, not into a retry of requests.
  * - A 403 that names a model or a region is `Elsewhere`, even if another key would have access. The refused key still
  *   serves other models, so its credential is not ruled out.
- * - Only the whole text of a 429 is searched for a used-up quota. Otherwise it has to be in a code field, or begin the
- *   message as Anthropic's does. A 400 may quote the prompt, and a prompt must not rule out a credential.
+ * - Only the whole text of a 429 is searched for a used-up quota. Otherwise a code field has to say it, or the sentence with
+ *   which the message begins. A 400 may quote the prompt, and a prompt must not rule out a credential.
+ * - `x-should-retry: false` outranks status 408, 409, 425 and 529 as well: it is about this response, and the status about its
+ *   kind. The target is not asked again for the call, another one is, and the failure counts for the circuit. The providers' own
+ *   clients obey it in the same order.
  * - Providers may change their texts. An error whose text is not recognised falls to the row of its status.
  *
  * **Example** (A rate limit is throttling)
@@ -78,7 +87,8 @@ import * as AiError from "effect/ai/AiError"
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as AiRejection from "./AiRejection.ts"
+import * as AiRejection from "./internal/rejection/rejection.ts"
+import { isServersTrouble, kindOf } from "./internal/wire/errorKind.ts"
 import * as Words from "./internal/wire/errorWords.ts"
 import * as RetryAfter from "./RetryAfter.ts"
 
@@ -184,6 +194,8 @@ const ofRejection = (rejection: AiRejection.Rejection): Verdict => {
       return ofNoTarget(rejection)
     case "DeadlineExceeded":
       return final
+    case "ModelNotOffered":
+      return unsuitable
     case "AttemptTimeout":
     case "FirstTokenTimeout":
     case "IdleTimeout":
@@ -250,33 +262,43 @@ const statusOf = (reason: HttpReason): number | undefined => reason.http?.respon
 
 const ofText = (reason: HttpReason): Verdict | undefined => {
   const status = statusOf(reason)
-  if (isTransient(status)) return undefined
+  if (isServersTrouble(status)) return undefined
   const text = Words.of(reason)
-  if (isQuota(reason, text)) return reason._tag === "InternalProviderError" ? undefined : credential
-  switch (reason._tag) {
-    case "RateLimitError":
+  // A provider that limits the rate has not read the prompt. Every other error may quote it.
+  if (reason._tag === "RateLimitError" || status === 429) {
+    if (status === 429 || status === undefined ? Words.isQuotaInWords(text) : false) return credential
+    const kind = kindOf(Words.readError(reason))
+    return kind === "Quota" || kind === "Credential" ? credential : undefined
+  }
+  if (reason._tag === "InternalProviderError") {
+    // Servers of local models use 500 for it. The text of a gateway's 502 or 503 is not about this prompt.
+    return status === 500 && Words.isContext(text) ? context : undefined
+  }
+  const kind = ofKind(reason)
+  if (kind !== undefined) return kind
+  if (reason._tag !== "AuthenticationError" && Words.isContext(text)) return context
+  return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
+}
+
+const ofKind = (reason: HttpReason): Verdict | undefined => {
+  switch (kindOf(Words.readError(reason))) {
+    case undefined:
       return undefined
-    case "InternalProviderError":
-      // Servers of local models use 500 for it. The text of a gateway's 502 or 503 is not about this prompt.
-      return status === 500 && Words.isContext(text) ? context : undefined
-    case "AuthenticationError":
-      return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
-    case "InvalidRequestError":
-    case "UnknownError":
-      if (Words.isContext(text)) return context
-      return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
+    case "Content":
+      return final
+    case "Quota":
+    case "Credential":
+      return credential
+    case "Throttled":
+      return ofAdvice(reason, throttled)
+    case "Transient":
+      return ofAdvice(reason, transient)
   }
 }
 
-/** A provider that limits the rate has not read the prompt. A 400 or 422 may quote it, so there only a code counts. */
-const isQuota = (reason: HttpReason, text: string): boolean =>
-  reason._tag === "RateLimitError" || statusOf(reason) === 429
-    ? Words.isQuotaInWords(text)
-    : Words.isQuota(Words.codesAndMessage(reason))
-
 const ofStatus = (reason: HttpReason): Verdict => {
   const status = statusOf(reason)
-  if (isTransient(status)) return transient
+  if (isServersTrouble(status)) return transient
   switch (reason._tag) {
     case "RateLimitError":
       return throttled
@@ -291,10 +313,6 @@ const ofStatus = (reason: HttpReason): Verdict => {
   }
 }
 
-/** Request timeout, conflict, too early, overloaded. The providers' own clients retry them. */
-const isTransient = (status: number | undefined): boolean =>
-  status === 408 || status === 409 || status === 425 || status === 529
-
 const byStatus = (status: number | undefined): Verdict | undefined => {
   if (status === undefined || status < 300) return undefined
   if (status < 400) return unsuitable
@@ -307,6 +325,7 @@ const byStatus = (status: number | undefined): Verdict | undefined => {
     case 404:
     case 405:
     case 410:
+    case 451:
       return unsuitable
     case 413:
       return context

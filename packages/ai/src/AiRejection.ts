@@ -7,7 +7,8 @@
  * **When to use**
  *
  * To tell the failures that Sluice detects from those that a provider reports, which have no rejection.
- * `ResilientModel.rejection` is the same function as `fromAiError`.
+ * `ResilientModel.rejection` is the same function as `fromAiError`. `toHttp` is for a server that answers its own clients with
+ * the error of a call.
  *
  * **Details**
  *
@@ -18,6 +19,7 @@
  * | `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `InternalProviderError` | retryable |
  * | `EmptyAnswer` | `InvalidOutputError` | retryable, at the price of another answer |
  * | `DeadlineExceeded` | `UnknownError` | not retried, since no time is left |
+ * | `ModelNotOffered` | `UnknownError` | not retried, since a retry does not help |
  *
  * **Example** (Reading why a call failed)
  *
@@ -34,283 +36,280 @@
  *
  * @since 0.1.0
  */
-import { BackpressureShed } from "@sluice/core/Backpressure"
-import { CircuitOpen } from "@sluice/core/CircuitBreaker"
-import { DeadlineExceeded } from "@sluice/core/Deadline"
-import { withoutStack } from "@sluice/core/Refusal"
-import { AttemptTimeout } from "@sluice/core/Sluice"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
+import * as AiOutcome from "./AiOutcome.ts"
+import { fromAiError, type NoTarget, type Rejection } from "./internal/rejection/rejection.ts"
+import * as RetryAfter from "./RetryAfter.ts"
 
-/**
- * A stream ended without its finish part, so the answer is not complete.
- *
- * @since 0.1.0
- * @category errors
- */
-export class TruncatedStream extends Schema.Error<TruncatedStream>("@sluice/ai/TruncatedStream")({
-  _tag: Schema.tag("TruncatedStream"),
-  target: Schema.String,
-  /** How many parts had arrived. */
-  parts: Schema.Int,
-  /** Whether the consumer had partial output, so that the call could not be retried. */
-  hadOutput: Schema.Boolean
-}) {
-  override get message(): string {
-    return `${this.target}: answer truncated after ${counted(this.parts)}, without a finish reason`
-  }
-}
-
-/**
- * A complete answer without content.
- *
- * @since 0.1.0
- * @category errors
- */
-export class EmptyAnswer extends Schema.Error<EmptyAnswer>("@sluice/ai/EmptyAnswer")({
-  _tag: Schema.tag("EmptyAnswer"),
-  target: Schema.String
-}) {
-  override get message(): string {
-    return `${this.target}: the answer is complete and empty`
-  }
-}
-
-/**
- * An event or a response is not JSON.
- *
- * @since 0.1.0
- * @category errors
- */
-export class MalformedEvent extends Schema.Error<MalformedEvent>("@sluice/ai/MalformedEvent")({
-  _tag: Schema.tag("MalformedEvent"),
-  target: Schema.String,
-  /** Its first 80 characters, masked. Not in the message, since they may be part of an answer. */
-  sample: Schema.String
-}) {
-  override get message(): string {
-    return `${this.target}: malformed event`
-  }
-}
-
-/**
- * No output arrived within `firstTokenTimeout`.
- *
- * @since 0.1.0
- * @category errors
- */
-export class FirstTokenTimeout extends Schema.Error<FirstTokenTimeout>("@sluice/ai/FirstTokenTimeout")({
-  _tag: Schema.tag("FirstTokenTimeout"),
-  target: Schema.String,
-  limit: Schema.DurationFromMillis
-}) {
-  override get message(): string {
-    return `${this.target}: no first token within ${Duration.format(this.limit)}`
-  }
-}
-
-/**
- * A stream was silent for `idleTimeout` after its first output.
- *
- * @since 0.1.0
- * @category errors
- */
-export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeout")({
-  _tag: Schema.tag("IdleTimeout"),
-  target: Schema.String,
-  limit: Schema.DurationFromMillis,
-  /** How many parts had arrived. */
-  parts: Schema.Int
-}) {
-  override get message(): string {
-    return `${this.target}: silent for ${Duration.format(this.limit)} after ${counted(this.parts)}`
-  }
-}
-
-/**
- * Why a target was not available.
- *
- * | why | meaning |
- * |---|---|
- * | `CircuitOpen` | its circuit is open |
- * | `RateLimited` | its Retry-After has not elapsed |
- * | `Busy` | all its permits are in use |
- * | `Credential` | it refused the credential, or the credential's quota is used up |
- * | `ContextTooSmall` | the prompt was too long for a target with at least as much context |
- *
- * @since 0.1.0
- * @category models
- */
-export const Unavailable = Schema.Struct({
-  target: Schema.String,
-  why: Schema.Literals(["CircuitOpen", "RateLimited", "Busy", "Credential", "ContextTooSmall"]),
-  /** When to try again, if it is known. */
-  retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
-})
-
-/**
- * @since 0.1.0
- * @category models
- */
-export type Unavailable = typeof Unavailable.Type
-
-/**
- * No target is available. No request was made.
- *
- * @since 0.1.0
- * @category errors
- */
-export class NoTarget extends Schema.Error<NoTarget>("@sluice/ai/NoTarget")({
-  _tag: Schema.tag("NoTarget"),
-  /** The unavailable targets, in the order in which they would have been tried. */
-  targets: Schema.Array(Unavailable),
-  /** When the first of them is available again, if it is known. */
-  retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
-}) {
-  override get message(): string {
-    const each = this.targets.map(({ target, why }) => `${target} ${inWords[why]}`).join(", ")
-    const back = this.retryAfter === undefined ? "" : `; retry in ${Duration.format(this.retryAfter)}`
-    return `no target is available: ${each}${back}`
-  }
-}
-
-const counted = (parts: number): string => `${parts} ${parts === 1 ? "part" : "parts"}`
-
-const inWords: { readonly [Why in Unavailable["why"]]: string } = {
-  CircuitOpen: "has an open circuit",
-  RateLimited: "is rate-limited",
-  Busy: "is busy",
-  Credential: "refused its credential",
-  ContextTooSmall: "has too small a context"
-}
-
-/**
- * Every rejection of Sluice.
- *
- * @since 0.1.0
- * @category models
- */
-export const Rejection = Schema.Union([
-  CircuitOpen,
-  BackpressureShed,
-  NoTarget,
-  DeadlineExceeded,
-  AttemptTimeout,
+export {
+  EmptyAnswer,
   FirstTokenTimeout,
+  fromAiError,
   IdleTimeout,
-  TruncatedStream,
+  is,
   MalformedEvent,
-  EmptyAnswer
-])
+  ModelNotOffered,
+  NoTarget,
+  Rejection,
+  toAiError,
+  toMetadata,
+  TruncatedStream,
+  Unavailable
+} from "./internal/rejection/rejection.ts"
 
 /**
+ * Why a call failed, as a server says it to its clients. See `toHttp`.
+ *
  * @since 0.1.0
  * @category models
  */
-export type Rejection = typeof Rejection.Type
+export type HttpCode =
+  | "circuit_open"
+  | "no_target"
+  | "backpressure_shed"
+  | "deadline_exceeded"
+  | "attempt_timeout"
+  | "first_token_timeout"
+  | "idle_timeout"
+  | "truncated_stream"
+  | "malformed_event"
+  | "empty_answer"
+  | "unusable_answer"
+  | "invalid_response"
+  | "connection_failed"
+  | "provider_error"
+  | "credential_refused"
+  | "rate_limit_exceeded"
+  | "context_length_exceeded"
+  | "content_filter"
+  | "model_not_found"
+  | "unsupported_parameter"
+  | "invalid_request"
+  | "internal_error"
 
 /**
- * Returns the error with which a `LanguageModel` fails for this rejection.
+ * What a server answers to a client whose call failed.
  *
  * @since 0.1.0
- * @category constructors
+ * @category models
  */
-export const toAiError = (rejection: Rejection, method: string): AiError.AiError => {
-  const error = withoutStack(() => AiError.make({ module: "ResilientModel", method, reason: reasonOf(rejection) }))
-  rejections.set(error, rejection)
-  return error
+export interface HttpError {
+  /** From 400 to 599, and never one that is about the server's own credential at the provider. */
+  readonly status: number
+  readonly code: HttpCode
+  /** One English sentence, the same for every error with this code. */
+  readonly message: string
+  /** For the header `Retry-After`. `undefined`: it is not known, or a retry does not help. */
+  readonly retryAfter: Duration.Duration | undefined
 }
 
 /**
- * Returns the rejection of an error. Works across services, streams and processes.
+ * Returns the HTTP status, code and message for an error of a call, for a server that calls a model for its clients.
  *
- * @since 0.1.0
- * @category getters
- */
-export const fromAiError = (error: unknown): Option.Option<Rejection> => {
-  if (!AiError.isAiError(error)) return Option.none()
-  const known = rejections.get(error)
-  if (known !== undefined) return Option.some(known)
-  const metadata = "metadata" in error.reason ? error.reason.metadata["sluice"] : undefined
-  return isRecord(metadata) ? decode(metadata["rejection"]) : Option.none()
-}
-
-/**
- * Whether an error has a rejection with this tag.
+ * **Details**
  *
- * @since 0.1.0
- * @category guards
- */
-export const is = (tag: Rejection["_tag"], error: unknown): boolean => {
-  const rejection = fromAiError(error)
-  return Option.isSome(rejection) && rejection.value._tag === tag
-}
-
-/**
- * Encodes a rejection for `metadata.sluice.rejection` of an `AiError`, where `fromAiError` finds it.
+ * | error | status | code | retryAfter |
+ * |---|---|---|---|
+ * | `CircuitOpen` | 503 | `circuit_open` | its own |
+ * | `NoTarget` | 503 | `no_target` | its own |
+ * | `NoTarget`, if every credential is refused | 502 | `credential_refused` | its own |
+ * | `NoTarget`, if every context is too small | 400 | `context_length_exceeded` | none |
+ * | `ModelNotOffered` | 404 | `model_not_found` | none |
+ * | `BackpressureShed` | 503 | `backpressure_shed` | its own, or 1 second |
+ * | `DeadlineExceeded` | 504 | `deadline_exceeded` | none |
+ * | `AttemptTimeout`, `FirstTokenTimeout`, `IdleTimeout`, `TruncatedStream`, `MalformedEvent`, `EmptyAnswer` | 502 | its name, such as `idle_timeout` | none |
+ * | the provider limits the rate | 429 | `rate_limit_exceeded` | the provider's |
+ * | the provider refuses the credential, or its quota is used up | 502 | `credential_refused` | the provider's |
+ * | the prompt is too long | 400, or the provider's 413 | `context_length_exceeded` | none |
+ * | the provider refuses the content | 400 | `content_filter` | none |
+ * | the model does not exist, or not for this account or region | 404 | `model_not_found` | none |
+ * | the provider does not support a part of the request | 400 | `unsupported_parameter` | none |
+ * | the request is wrong for every provider | the provider's, or 400 | `invalid_request` | none |
+ * | any other failure of the provider | the provider's, or 502 | `provider_error` | the provider's |
+ * | no connection | 502 | `connection_failed` | none |
+ * | an answer in another format | 502 | `invalid_response` | none |
+ * | a complete answer that cannot be used | 502 | `unusable_answer` | none |
+ * | a mistake in the server's own program, such as a wrong URL | 500 | `internal_error` | none |
  *
- * **When to use**
+ * The rows of a provider's errors follow `AiOutcome.remedy`.
  *
- * In a provider that builds an `AiError` with a reason and an HTTP context of its own. Otherwise use `toAiError`.
+ * The message has no name of a target, no key, no prompt and no text of a provider. Log the error itself.
+ *
+ * **Gotchas**
+ *
+ * - A provider's 401, 402, 403 and 407 are about the server's credential. A client would take them for its own, so they become
+ *   502.
+ * - The header `Retry-After` has whole seconds. Round up.
+ *
+ * **Example** (Answering with an open circuit)
+ *
+ * ```ts
+ * import { Duration } from "effect"
+ * import * as AiRejection from "@sluice/ai/AiRejection"
+ *
+ * const busy = { target: "gpt", why: "RateLimited", retryAfter: Duration.millis(2500) } as const
+ * const error = AiRejection.toAiError(
+ *   new AiRejection.NoTarget({ targets: [busy], retryAfter: busy.retryAfter }),
+ *   "generateText"
+ * )
+ *
+ * const { code, message, retryAfter, status } = AiRejection.toHttp(error)
+ * const headers = retryAfter === undefined ? {} : { "retry-after": `${Math.ceil(Duration.toSeconds(retryAfter))}` }
+ * console.log(status, headers, JSON.stringify({ error: { code, message } }))
+ * // => 503 { 'retry-after': '3' } {"error":{"code":"no_target","message":"No model is available at the moment."}}
+ * ```
  *
  * @since 0.1.0
  * @category conversions
  */
-// The type of AiError's metadata is mutable. Nothing else refers to the new value.
-export const toMetadata = (rejection: Rejection): Schema.MutableJson => encode(rejection) as Schema.MutableJson
+export const toHttp = (error: AiError.AiError | Rejection): HttpError => {
+  if (!AiError.isAiError(error)) return ofRejection(error)
+  const rejection = fromAiError(error)
+  return Option.isSome(rejection) ? ofRejection(rejection.value) : ofProvider(error)
+}
 
-// Within one process nothing is decoded, which would take 20 us.
-const rejections = new WeakMap<AiError.AiError, Rejection>()
+const messages: { readonly [_ in HttpCode]: string } = {
+  circuit_open: "The model is not available at the moment.",
+  no_target: "No model is available at the moment.",
+  backpressure_shed: "Too many calls are running at the moment.",
+  deadline_exceeded: "The call took longer than its time limit.",
+  attempt_timeout: "The model did not answer in time.",
+  first_token_timeout: "The model did not begin to answer in time.",
+  idle_timeout: "The model stopped in the middle of its answer.",
+  truncated_stream: "The answer ended before it was complete.",
+  malformed_event: "A part of the answer cannot be read.",
+  empty_answer: "The answer is empty.",
+  unusable_answer: "The answer does not have the form that was asked for.",
+  invalid_response: "The model's provider answered in an unknown format.",
+  connection_failed: "The connection to the model's provider failed.",
+  provider_error: "The model's provider failed.",
+  credential_refused: "The model's provider refused the server's credential.",
+  rate_limit_exceeded: "The rate limit of the model's provider is exceeded.",
+  context_length_exceeded: "The prompt is too long for the model.",
+  content_filter: "The model's provider refused the content.",
+  model_not_found: "The model does not exist or is not available.",
+  unsupported_parameter: "The model's provider does not support a part of the request.",
+  invalid_request: "The model's provider refused the request as invalid.",
+  internal_error: "The server cannot make this call."
+}
 
-const reasonOf = (rejection: Rejection): AiError.AiErrorReason => {
-  const metadata = { sluice: { rejection: toMetadata(rejection) } }
+const http = (status: number, code: HttpCode, retryAfter?: Duration.Duration): HttpError => ({
+  status,
+  code,
+  message: messages[code],
+  retryAfter
+})
+
+const ofRejection = (rejection: Rejection): HttpError => {
   switch (rejection._tag) {
     case "CircuitOpen":
-    case "BackpressureShed":
-      return new AiError.RateLimitError({ retryAfter: rejection.retryAfter, metadata })
+      return http(503, "circuit_open", rejection.retryAfter)
     case "NoTarget":
-      return rejection.targets.length > 0 && rejection.targets.every(({ why }) => why === "Credential")
-        ? new AiError.AuthenticationError({ kind: "Unknown", description: rejection.message, metadata })
-        : new AiError.RateLimitError({ retryAfter: rejection.retryAfter, metadata })
+      return ofNoTarget(rejection)
+    case "BackpressureShed":
+      // A call for more permits than there are is never admitted.
+      return http(
+        503,
+        "backpressure_shed",
+        rejection.retryAfter ?? (rejection.why === "TooLarge" ? undefined : Duration.seconds(1))
+      )
+    case "ModelNotOffered":
+      return http(404, "model_not_found")
     case "DeadlineExceeded":
-      return new AiError.UnknownError({ description: rejection.message, metadata })
+      return http(504, "deadline_exceeded")
     case "AttemptTimeout":
+      return http(502, "attempt_timeout")
     case "FirstTokenTimeout":
+      return http(502, "first_token_timeout")
     case "IdleTimeout":
+      return http(502, "idle_timeout")
     case "TruncatedStream":
+      return http(502, "truncated_stream")
     case "MalformedEvent":
-      return new AiError.InternalProviderError({ description: rejection.message, metadata })
+      return http(502, "malformed_event")
     case "EmptyAnswer":
-      return new AiError.InvalidOutputError({ description: rejection.message, metadata })
+      return http(502, "empty_answer")
   }
 }
 
-const Json = Schema.toCodecJson(Rejection)
-const encode = Schema.encodeSync(Json)
-const decode = Schema.decodeUnknownOption(Json)
+const ofNoTarget = ({ retryAfter, targets }: NoTarget): HttpError => {
+  const isEach = (reason: NoTarget["targets"][number]["why"]) =>
+    targets.length > 0 && targets.every(({ why }) => why === reason)
+  if (isEach("Credential")) return http(502, "credential_refused", retryAfter)
+  return isEach("ContextTooSmall") ? http(400, "context_length_exceeded") : http(503, "no_target", retryAfter)
+}
 
-const isRecord = (value: unknown): value is { readonly [name: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+const ofProvider = (error: AiError.AiError): HttpError => {
+  const { reason } = error
+  const status = statusOf(reason)
+  switch (AiOutcome.remedy(error)) {
+    case "Credential":
+      return http(502, "credential_refused", RetryAfter.fromAiError(error))
+    case "Wait":
+      return http(429, "rate_limit_exceeded", RetryAfter.fromAiError(error))
+    case "Retry":
+      return reason._tag === "NetworkError"
+        ? http(502, "connection_failed")
+        : http(status ?? 502, "provider_error", RetryAfter.fromAiError(error))
+    case "Context":
+      return http(status === 413 ? 413 : 400, "context_length_exceeded")
+    case "Elsewhere":
+      return ofUnsuitable(error, status)
+    case "Reask":
+      return http(502, "unusable_answer")
+    case "Final":
+      return ofFinal(reason, status)
+  }
+}
 
-/** Sluice's metadata of a reason. Mutable, like AiError's index signature. */
-type SluiceMetadata = { retryAfterMillis?: number; rejection?: Schema.MutableJson }
+const ofUnsuitable = (error: AiError.AiError, status: number | undefined): HttpError => {
+  switch (error.reason._tag) {
+    case "UnsupportedSchemaError":
+    case "InvalidUserInputError":
+      return http(400, "unsupported_parameter")
+    case "InvalidResponseError":
+      return http(502, "invalid_response")
+    case "NetworkError":
+      return http(500, "internal_error")
+    case "AuthenticationError":
+      return http(404, "model_not_found")
+    case "InvalidRequestError":
+      // 405 and a redirect: the URL is wrong.
+      return status === 405 || isRedirect(error.reason)
+        ? http(502, "provider_error")
+        : http(404, "model_not_found")
+    default:
+      return status === 404
+        ? http(404, "model_not_found")
+        : http(status ?? 502, "provider_error", RetryAfter.fromAiError(error))
+  }
+}
 
-declare module "effect/ai/AiError" {
-  interface RateLimitErrorMetadata {
-    readonly sluice?: SluiceMetadata | null
+const ofFinal = (reason: AiError.AiErrorReason, status: number | undefined): HttpError => {
+  switch (reason._tag) {
+    case "ContentPolicyError":
+      return http(400, "content_filter")
+    case "InvalidRequestError":
+    case "UnknownError":
+      return http(status ?? 400, "invalid_request")
+    default:
+      return http(500, "internal_error")
   }
-  interface AuthenticationErrorMetadata {
-    readonly sluice?: SluiceMetadata | null
-  }
-  interface InternalProviderErrorMetadata {
-    readonly sluice?: SluiceMetadata | null
-  }
-  interface InvalidOutputErrorMetadata {
-    readonly sluice?: SluiceMetadata | null
-  }
-  interface UnknownErrorMetadata {
-    readonly sluice?: SluiceMetadata | null
-  }
+}
+
+const responseStatus = (reason: AiError.AiErrorReason): number | undefined =>
+  "http" in reason ? reason.http?.response?.status : undefined
+
+const isRedirect = (reason: AiError.AiErrorReason): boolean => {
+  const status = responseStatus(reason)
+  return status !== undefined && status >= 300 && status < 400
+}
+
+/** The provider's status, if a client may see it. An error within a stream came with status 200. */
+const statusOf = (reason: AiError.AiErrorReason): number | undefined => {
+  const status = responseStatus(reason)
+  if (status === undefined || status < 400 || status > 599) return undefined
+  return status === 401 || status === 402 || status === 403 || status === 407 ? undefined : status
 }

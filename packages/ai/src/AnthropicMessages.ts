@@ -21,6 +21,7 @@
  * | any other | `other` |
  *
  * - A stream succeeds only if it has a stop reason. Without one it fails as truncated. `message_stop` may be missing.
+ * - Content after a stop reason continues the stream. It is over at `message_stop`, at the close, or 5 s after the stop reason.
  * - An error event within a stream fails like its status: `overloaded_error` like 529, `rate_limit_error` like 429,
  *   `billing_error` as an exhausted quota.
  * - Thinking becomes reasoning parts. Their metadata keeps the signature under `anthropic` and sends it back with the
@@ -128,13 +129,14 @@ export const Config: Context.Reference<RequestConfig> = Context.Reference<Reques
 export interface Options extends Settings.ProviderOptions<RequestConfig> {
   /** The API's base URL, such as `https://api.anthropic.com`. `/v1/messages` is added if it is missing. */
   readonly url: string
-  /** Sent as `x-api-key`. Default: none, for servers that need none. */
+  /** Sent as `x-api-key`, or as `keyHeader` says. Default: none, for servers that need none. */
   readonly apiKey?: Redacted.Redacted | undefined
   /**
-   * More headers of every request: `anthropic-beta`, or `authorization` for a gateway with a token. Default: none.
+   * More headers of every request: `anthropic-beta`, another `anthropic-version`, those of a gateway. Default: none. For a
+   * gateway that takes a bearer token, use `apiKey` with `keyHeader: "authorization"`.
    *
    * Errors of this module never show a value. A `Redacted` value is masked like the key wherever the provider repeats it.
-   * Refused: `x-api-key` beside an `apiKey`, and headers of the transport, such as `content-type`.
+   * Refused: the header of the `apiKey`, if there is one, and headers of the transport, such as `content-type`.
    */
   readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
 }
@@ -159,7 +161,20 @@ const wire: Wire<RequestConfig> = {
     path: (base) => base.endsWith(path) ? base : base.replace(/\/v1$/, "") + path
   },
   keyHeader: "x-api-key",
-  headers: (apiKey) => ({ "anthropic-version": version, ...(apiKey === undefined ? {} : { "x-api-key": apiKey }) }),
+  headers: { "anthropic-version": version },
+  fields: {
+    required: ["messages"],
+    own: [
+      "model",
+      "max_tokens",
+      "output_config",
+      "stream",
+      "system",
+      "temperature",
+      "tools",
+      "tool_choice"
+    ]
+  },
   config: Config,
   codecTransformer: toCodecAnthropic,
   acceptsSystemMessagesAnywhere: false,

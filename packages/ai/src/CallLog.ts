@@ -14,7 +14,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { Unavailable } from "./AiRejection.ts"
+import { Unavailable } from "./internal/rejection/rejection.ts"
 
 /**
  * The tokens that were paid. `estimated`: the provider did not report all counts, and four characters count as one
@@ -68,6 +68,7 @@ export type Fault = typeof Fault.Type
  * | `Fallback` | another target is tried |
  * | `Reask` | the answer was complete but unusable, and another is requested |
  * | `Restart` | the stream failed with partial output, and the answer starts over |
+ * | `Continue` | the stream failed with partial output, and the answer is continued |
  * | `Stop` | the call ends with this fault |
  *
  * @since 0.1.0
@@ -86,7 +87,9 @@ export const Attempt = Schema.TaggedStruct("Attempt", {
   outcome: Schema.Literals(["Success", "Failure", "Throttled", "Ignored"]),
   fault: Schema.optionalKey(Fault),
   usage: Schema.optionalKey(Usage),
-  next: Schema.Literals(["Done", "Retry", "Fallback", "Reask", "Restart", "Stop"])
+  /** How many events of its stream were not JSON and were skipped, with `malformedEvent: "skip"`. Absent if none was. */
+  skippedEvents: Schema.optionalKey(Schema.Int),
+  next: Schema.Literals(["Done", "Retry", "Fallback", "Reask", "Restart", "Continue", "Stop"])
 })
 
 /**

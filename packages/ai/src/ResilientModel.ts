@@ -23,10 +23,12 @@
  * A call:
  *
  * 1. Tries the first available target, by `order`. It skips a target whose circuit is open, whose Retry-After has not
- *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, or whose context is too
- *    small for the prompt. If only busy targets are left, it queues at the first of them, or is shed without a queue.
- * 2. Falls back at once, after a failure, to a target that has not failed in this call. Without one it backs off, and
- *    tries the target with the fewest failures. All targets share the attempts of `retry` and the deadline.
+ *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, whose context is too
+ *    small for the prompt, or that does not offer the model of `withModel`. If only busy targets are left, it queues at the first of them, or is shed without a queue.
+ * 2. Tries the same target once more, after the back-off or a Retry-After of up to 5 seconds, if its failure is soon over: a
+ *    lost connection, a 5xx or a similar status. This needs a closed circuit, and an attempt left for another target.
+ *    Otherwise, as after any silence, it falls back at once to a target that has not failed in this call. Without one it
+ *    backs off, and tries the target with the fewest failures. All targets share the attempts of `retry` and the deadline.
  * 3. Waits, if no target is available, for a Retry-After of up to `retry.maxRetryAfter`. With a deadline that allows
  *    it, it also waits for an open circuit. Otherwise it fails with `NoTarget`.
  * 4. Requests an answer again, up to `reasks` times, if it is empty or does not match its schema.
@@ -36,13 +38,13 @@
  *
  * A stream:
  *
- * - Holds its parts until the first output. A failure before it is retried, and the consumer does not see it. After it,
- *   the answers of two attempts are never mixed.
+ * - Holds its parts until the first output, or until the answer is complete with `answer: "whole"`. A failure before it is
+ *   retried, and the consumer does not see it. After it, the answers of two attempts are never mixed.
  * - Fails with a typed error if it has an error part, ends without a finish part, is silent for too long, or is empty.
  * - Holds its permit, or its probe slot, until it is complete.
  *
  * Tools run once, outside the layer, after the attempt that called them has succeeded. A retry repeats requests, never
- * tools. All attempts of a call have the same `Idempotency-Key`, and a re-ask has another.
+ * tools. All attempts of a call have the same `Idempotency-Key`, and a re-ask or a continuation has another.
  *
  * Options of the layer:
  *
@@ -51,17 +53,21 @@
  * | `targets` | required | |
  * | `name` | `"model"` | names circuits, permits and metrics; layers with equal names share circuits in a store |
  * | `retry` | `RetryPolicy.exponential()` | three attempts over all targets; raise `maxAttempts` to try more targets |
+ * | `retriesHere` | 1 | most short failures are over at the second attempt, and another model has other answers; 0 falls back at once |
  * | `reasks` | 1 | a second re-ask seldom helps, and costs as much |
  * | `deadline` | none | only you know how long your caller waits; set it for interactive calls |
  * | `whenAllOpen` | `"refuse"` | a provider recovers sooner without calls; `"leastBad"` calls the target whose probe is due first |
- * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf` |
+ * | `answer` | `"live"` | set `"whole"` if no consumer needs text early: the middle of an answer is then as safe as its beginning |
+ * | `maxWholeBytes` | 16 Mi | memory of one held answer; a larger one is handed on live from there |
+ * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf`; `"continue"` needs targets with `prefill` |
  * | `firstTokenTimeout` | 2 minutes | some models think that long in silence; lower it for interactive calls |
  * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer |
  * | `attemptTimeout` | 10 minutes | as in the official clients |
  * | `credentialRest` | 5 minutes | a key is seldom replaced sooner; a provider's Retry-After takes precedence |
  * | `maxHeldParts`, `maxHeldBytes` | 64, 256 Ki | more than any provider sends before its first output |
+ * | `malformedEvent` | `"fail"` | an event that is not JSON may have been text; `"skip"` passes over it, for a server that mixes other text into its streams |
  *
- * A target has these, and can override the three timeouts:
+ * A target has these, and can override the three timeouts and `malformedEvent`:
  *
  * | option | default | why this default, when to change it |
  * |---|---|---|
@@ -70,8 +76,10 @@
  * | `credential` | the name | name the account if targets share one: they are skipped together if it is refused |
  * | `order` | its index | the list is the order of preference; equal orders share the calls |
  * | `weight` | 1 | equal shares among targets of one order |
+ * | `models` | its own | the other models that `withModel` can ask it for, by the names that callers use |
+ * | `prefill` | false | whether it continues an answer that the prompt ends with, for `afterOutput: "continue"` |
  * | `contextTokens` | unknown | set it on all targets: a prompt that is too long goes only to a larger context |
- * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 30 seconds | the first notices an outage, the second a provider that still answers at times |
+ * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 5, 10, 20, then 30 seconds | the first notices an outage, the second a provider that still answers at times; a probe costs one call, so a short outage is over soon |
  * | `backpressure` | no cap | set `capacity` to the account's concurrency limit, and a `queue` to wait instead of being shed |
  *
  * **Errors**
@@ -79,14 +87,16 @@
  * - The service fails with `AiError`. A provider's error keeps its reason. If Sluice refused or ended the call,
  *   `rejection` returns why. `AiRejection` has the table.
  * - If no target is available, a call that has made a request fails with its last error. Otherwise it fails with
- *   `NoTarget`, which has the reason of each target. A single target with an open circuit is `CircuitOpen` instead,
+ *   `NoTarget`, which has the reason of each target. The same holds if a queue or a circuit refuses a further attempt:
+ *   the refusal is then in `RetryPolicy.stopped` of the cause. A single target with an open circuit is `CircuitOpen` instead,
  *   with the evidence. Both are a `RateLimitError`, with a retryAfter if it is known. If all credentials are refused,
  *   `NoTarget` is an `AuthenticationError`.
  * - Invalid options fail the layer with `InvalidOptions`, which has all issues.
  *
  * **Gotchas**
  *
- * - A fallback uses an attempt. With the default `retry`, a call tries at most three targets.
+ * - A fallback uses an attempt, and so does another attempt at the same target. With the default `retry` and `retriesHere`, a
+ *   call tries two targets if both fail with a 503. Raise `maxAttempts` of `retry` to try more.
  * - After a prompt that is too long for a target, the call ends unless both that target and the next have
  *   `contextTokens`.
  * - A retry around the layer multiplies attempts, except `RetryPolicy.retry`, which shares them. In an `ExecutionPlan`,
@@ -95,7 +105,12 @@
  *   retryable `AiError`.
  * - If one such layer is a target of another, set `afterOutput: "restart"` on one of them only. Each counts restarts by
  *   itself.
+ * - `answer: "whole"` costs the time to the first token: the consumer gets all parts at the end.
+ * - `afterOutput: "continue"` trusts the target. One that neither continues nor repeats the text adds an answer of its own to it.
+ *   A text that begins with all that was handed on is taken for a repetition, so that after a very short output, such as `na`,
+ *   a true continuation `na` is cut. The seam may join two styles. Both attempts are paid.
  * - A defect of a target is not retried.
+ * - `malformedEvent: "skip"` can lose a piece of the answer without an error. Only the log says so (`skippedEvents`).
  *
  * **Example** (The second target answers)
  *
@@ -145,158 +160,55 @@
  *
  * @since 0.1.0
  */
-import type { BackpressureOptions, Snapshot as PermitsSnapshot } from "@sluice/core/Backpressure"
-import type { CircuitBreakerOptions, State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
+import type { Snapshot as PermitsSnapshot } from "@sluice/core/Backpressure"
+import type { State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import { Hub } from "@sluice/core/Hub"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import type { RetryPolicy } from "@sluice/core/RetryPolicy"
 import * as EmbeddingModel from "effect/ai/EmbeddingModel"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
 import type * as Response from "effect/ai/Response"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as AiRejection from "./AiRejection.ts"
 import type { CallLog } from "./CallLog.ts"
+import { CurrentModel } from "./internal/kit/currentModel.ts"
+import { build, reportsOf } from "./internal/resilient/build.ts"
 import * as Decorate from "./internal/resilient/decorate.ts"
 import * as Embedding from "./internal/resilient/embedding.ts"
-import { CurrentLogs, Engine } from "./internal/resilient/engine.ts"
-import * as Settings from "./internal/resilient/settings.ts"
-import type { AnyTarget, Rest } from "./internal/resilient/target.ts"
+import type { Engine } from "./internal/resilient/engine.ts"
+import * as LastLogs from "./internal/resilient/lastLogs.ts"
+import type { EmbeddingLayerOptions, EmbeddingTarget, LayerOptions, Target } from "./internal/resilient/options.ts"
+import type * as Settings from "./internal/resilient/settings.ts"
 
-/**
- * Timeouts of one attempt. Each can be set for the layer and for a target.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Limits {
+export {
   /**
-   * From the start of a stream to its first output, including connecting and headers. Default 2 minutes, since some
-   * models think that long in silence.
+   * The model that a call asks for. Within an attempt, the target's own name for it. For an adapter of your own, which calls that
+   * model if there is one. Default none: the adapter calls its own model.
+   *
+   * @since 0.1.0
+   * @category references
    */
-  readonly firstTokenTimeout?: Duration.Input | undefined
-  /** The longest silence after the first output of a stream. Default 1 minute. A slow consumer does not count. */
-  readonly idleTimeout?: Duration.Input | undefined
-  /** The longest attempt, streamed or not. Default 10 minutes, as in the official clients. */
-  readonly attemptTimeout?: Duration.Input | undefined
-}
+  CurrentModel
+} from "./internal/kit/currentModel.ts"
 
-/**
- * Options for one target. The module's table has the reasons for the defaults.
- *
- * @since 0.1.0
- * @category models
- */
-export interface TargetOptions extends Limits {
-  /** Used in logs, errors and answers, and for its circuit. Unique within the layer. */
-  readonly name: string
-  /** The provider, for metrics and traces. Default: `Model.ProviderName` of its layer, or else the name. */
-  readonly provider?: string | undefined
-  /** The model, for metrics and traces. Default: `Model.ModelName` of its layer, or else `"unknown"`. */
-  readonly model?: string | undefined
-  /** Names the account. If it is refused or its quota is used up, all its targets are skipped. Default: the name. */
-  readonly credential?: string | undefined
-  /** Lower is tried first. Default: its index in the list. Targets of one order share the calls by weight. */
-  readonly order?: number | undefined
-  /** Its share of the calls among the targets of its order. Above 0. Default 1. */
-  readonly weight?: number | undefined
-  /**
-   * The size of its context. After a prompt that is too long for a target, only targets with a larger one are tried.
-   */
-  readonly contextTokens?: number | undefined
-  /**
-   * Options of its circuit breaker. `false`: none. By default the circuit opens for 30 seconds after five failures in a
-   * row, or when half of the last 20 calls failed.
-   */
-  readonly breaker?: Omit<CircuitBreakerOptions, "name" | "classify"> | false | undefined
-  /** Caps how many calls run at once. Without a `queue`, a call over the cap is shed. Default: no cap. */
-  readonly backpressure?: Omit<BackpressureOptions, "name"> | undefined
-}
-
-/**
- * A place where a model can be called.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Target<in S, out E = unknown, out R = unknown> extends TargetOptions {
-  /** Provides the model: from `OpenAiCompatible` or `AnthropicMessages`, from Effect's packages, or your own. */
-  readonly layer: Layer.Layer<S, E, R>
-}
-
-/**
- * Options for `layer` and `layerStore`. The module's table has the reasons for the defaults.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Options extends Limits {
-  readonly targets: ReadonlyArray<TargetOptions>
-  /** Used in refusals and metrics, and as the name of the model. Default `"model"`. */
-  readonly name?: string | undefined
-  /**
-   * The attempts of a call, over all targets, and the backoff if there is no other target to try. Default
-   * `RetryPolicy.exponential()`: three attempts.
-   */
-  readonly retry?: RetryPolicy | undefined
-  /**
-   * How often a complete but unusable answer, which is empty or does not match its schema, is requested again. Each
-   * costs as much as the first. Re-asks are not attempts of `retry`. Default 1.
-   */
-  readonly reasks?: number | undefined
-  /** The time limit of the whole call, with all waits and attempts. Default none. */
-  readonly deadline?: Duration.Input | undefined
-  /**
-   * If every circuit is open: `"refuse"` fails with the time to retry after, `"leastBad"` calls the target whose
-   * circuit is half-open first. Default `"refuse"`.
-   */
-  readonly whenAllOpen?: "refuse" | "leastBad" | undefined
-  /**
-   * If a stream fails with partial output: `"fail"` fails, `"restart"` starts the answer over at another target. Then a
-   * part for which `restartOf` returns a value comes first, and all output before it is void. Default `"fail"`.
-   */
-  readonly afterOutput?: "fail" | "restart" | undefined
-  /** How long a refused credential is not used, unless the provider sends a Retry-After. Default 5 minutes. */
-  readonly credentialRest?: Duration.Input | undefined
-  /** After this many parts a stream is emitted even without output. Default 64. */
-  readonly maxHeldParts?: number | undefined
-  /** After this many bytes a stream is emitted even without output. Default 256 Ki. */
-  readonly maxHeldBytes?: number | undefined
-}
-
-/** Options that are only for streams. */
-type StreamLimits = "firstTokenTimeout" | "idleTimeout"
-
-/**
- * A place where an embedding model can be called: a `Target` without the timeouts of streams.
- *
- * @since 0.1.0
- * @category models
- */
-export interface EmbeddingTarget<out E = unknown, out R = unknown>
-  extends Omit<Target<EmbeddingModel.EmbeddingModel, E, R>, StreamLimits>
-{
-  readonly firstTokenTimeout?: never
-  readonly idleTimeout?: never
-}
-
-/**
- * Options for `layerEmbedding` and `layerEmbeddingStore`: `Options` without those for streams.
- *
- * @since 0.1.0
- * @category models
- */
-export type EmbeddingOptions = Omit<Options, StreamLimits | "afterOutput" | "maxHeldParts" | "maxHeldBytes">
+export type {
+  CallOptions,
+  EmbeddingLayerOptions,
+  EmbeddingTarget,
+  EmbeddingTargetOptions,
+  LayerOptions,
+  StreamOptions,
+  Target,
+  TargetOptions
+} from "./internal/resilient/options.ts"
 
 /**
  * The state of one target.
@@ -308,6 +220,8 @@ export interface TargetState {
   readonly name: string
   readonly provider: string
   readonly model: string
+  /** The models that calls can ask for with `withModel`. */
+  readonly models: ReadonlyArray<string>
   readonly credential: string
   /** `undefined` if it has none, or its store is unavailable. */
   readonly circuit: CircuitState | undefined
@@ -317,6 +231,8 @@ export interface TargetState {
   readonly coolsFor: Duration.Duration | undefined
   /** Time until its credential is used again. */
   readonly credentialRestsFor: Duration.Duration | undefined
+  /** How many events of its streams were skipped so far, with `malformedEvent: "skip"`. */
+  readonly skippedEvents: number
 }
 
 /**
@@ -337,22 +253,26 @@ export class ResilientModel extends Context.Service<ResilientModel, {
   readonly transitions: Stream.Stream<{ readonly target: string; readonly transition: Transition }>
 }>()("@sluice/ai/ResilientModel") {}
 
-type LayerOf<Services, Targets extends ReadonlyArray<Pick<Target<never>, "layer">>, Needs = never> = Layer.Layer<
-  Services | ResilientModel | Model.ProviderName | Model.ModelName,
-  InvalidOptions | Layer.Error<Targets[number]["layer"]>,
-  Layer.Services<Targets[number]["layer"]> | Needs
+type ErrorOf<Targets extends ReadonlyArray<Pick<Target<never>, "layer">>> = Layer.Error<Targets[number]["layer"]>
+type NeedsOf<Targets extends ReadonlyArray<Pick<Target<never>, "layer">>> = Layer.Services<Targets[number]["layer"]>
+
+type LayerOf<S, E, R> = Layer.Layer<
+  S | ResilientModel | Model.ProviderName | Model.ModelName,
+  InvalidOptions | E,
+  R
 >
 
 /**
  * Provides a resilient `LanguageModel`, with `ResilientModel`, `Model.ProviderName` and `Model.ModelName`. Circuits are
- * kept in this process.
+ * kept in this process, and each layer has its own.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = <const Targets extends ReadonlyArray<Target<LanguageModel.LanguageModel>>>(
-  options: Omit<Options, "targets"> & { readonly targets: Targets }
-): LayerOf<LanguageModel.LanguageModel, Targets> => Layer.provide(layerStore(options), CircuitBreakerStore.layerMemory)
+  options: LayerOptions<Targets>
+): LayerOf<LanguageModel.LanguageModel, ErrorOf<Targets>, NeedsOf<Targets>> =>
+  Layer.provide(layerStore(options), ownStore)
 
 /**
  * `layer` with circuits in the `CircuitBreakerStore` of the context, which several processes can share.
@@ -361,15 +281,21 @@ export const layer = <const Targets extends ReadonlyArray<Target<LanguageModel.L
  * @category layers
  */
 export const layerStore = <const Targets extends ReadonlyArray<Target<LanguageModel.LanguageModel>>>(
-  options: Omit<Options, "targets"> & { readonly targets: Targets }
-): LayerOf<LanguageModel.LanguageModel, Targets, CircuitBreakerStore.CircuitBreakerStore> =>
-  Layer.effectContext(Effect.gen(function*() {
-    const engine = yield* build(options, options.targets, LanguageModel.LanguageModel)
-    return Context.add(named(engine), LanguageModel.LanguageModel, yield* Decorate.make(engine))
-  })) as LayerOf<LanguageModel.LanguageModel, Targets, CircuitBreakerStore.CircuitBreakerStore>
+  options: LayerOptions<Targets>
+): LayerOf<
+  LanguageModel.LanguageModel,
+  ErrorOf<Targets>,
+  NeedsOf<Targets> | CircuitBreakerStore.CircuitBreakerStore
+> =>
+  over(
+    options,
+    typed<LanguageModel.LanguageModel, Targets>(options.targets),
+    LanguageModel.LanguageModel,
+    Decorate.make
+  )
 
 /**
- * Provides a resilient `EmbeddingModel`. Circuits are kept in this process.
+ * Provides a resilient `EmbeddingModel`. Circuits are kept in this process, and each layer has its own.
  *
  * **Gotchas**
  *
@@ -379,9 +305,9 @@ export const layerStore = <const Targets extends ReadonlyArray<Target<LanguageMo
  * @category layers
  */
 export const layerEmbedding = <const Targets extends ReadonlyArray<EmbeddingTarget>>(
-  options: Omit<EmbeddingOptions, "targets"> & { readonly targets: Targets }
-): LayerOf<EmbeddingModel.EmbeddingModel, Targets> =>
-  Layer.provide(layerEmbeddingStore(options), CircuitBreakerStore.layerMemory)
+  options: EmbeddingLayerOptions<Targets>
+): LayerOf<EmbeddingModel.EmbeddingModel, ErrorOf<Targets>, NeedsOf<Targets>> =>
+  Layer.provide(layerEmbeddingStore(options), ownStore)
 
 /**
  * `layerEmbedding` with circuits in the `CircuitBreakerStore` of the context.
@@ -390,79 +316,137 @@ export const layerEmbedding = <const Targets extends ReadonlyArray<EmbeddingTarg
  * @category layers
  */
 export const layerEmbeddingStore = <const Targets extends ReadonlyArray<EmbeddingTarget>>(
-  options: Omit<EmbeddingOptions, "targets"> & { readonly targets: Targets }
-): LayerOf<EmbeddingModel.EmbeddingModel, Targets, CircuitBreakerStore.CircuitBreakerStore> =>
-  Layer.effectContext(Effect.gen(function*() {
-    const engine = yield* build(options, options.targets, EmbeddingModel.EmbeddingModel)
-    return Context.add(named(engine), EmbeddingModel.EmbeddingModel, yield* Embedding.make(engine))
-  })) as LayerOf<EmbeddingModel.EmbeddingModel, Targets, CircuitBreakerStore.CircuitBreakerStore>
-
-/** Builds the layers of all targets, and their engine. */
-const build = Effect.fnUntraced(function*<S>(
-  options: Options,
-  given: ReadonlyArray<Target<S>>,
-  tag: Context.Key<S, S>
-): Effect.fn.Return<Engine<S>, unknown, CircuitBreakerStore.CircuitBreakerStore | Scope.Scope> {
-  const { plans, settings } = yield* Settings.read(options, given)
-  const members = yield* Effect.forEach(given, (target) =>
-    Effect.map(
-      // `LayerOf` has the services that the target's layer requires.
-      Layer.build(target.layer) as Effect.Effect<Context.Context<S>, unknown, Scope.Scope>,
-      (context): Settings.Member<S> => ({
-        service: Context.get(context, tag),
-        provider: Option.getOrUndefined(Context.getOption(context, Model.ProviderName)),
-        model: Option.getOrUndefined(Context.getOption(context, Model.ModelName))
-      })
-    ))
-  const targets = yield* Settings.targets(settings, plans, members)
-  const logs = new Hub<CallLog>()
-  yield* Effect.addFinalizer(() => logs.close)
-  return new Engine(settings, targets, logs)
-})
-
-const named = <S>(engine: Engine<S>) =>
-  Context.make(
-    ResilientModel,
-    ResilientModel.of({
-      targets: Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Effect.forEach(engine.targets, (target) => stateOf(target, now))),
-      calls: engine.logs.stream,
-      transitions: Stream.mergeAll(
-        engine.targets.flatMap(({ breaker, name }) =>
-          breaker === undefined
-            ? []
-            : [Stream.map(breaker.transitions, (transition) => ({ target: name, transition }))]
-        ),
-        { concurrency: "unbounded" }
-      )
-    })
-  ).pipe(
-    Context.add(Model.ProviderName, "sluice"),
-    Context.add(Model.ModelName, engine.settings.name)
+  options: EmbeddingLayerOptions<Targets>
+): LayerOf<
+  EmbeddingModel.EmbeddingModel,
+  ErrorOf<Targets>,
+  NeedsOf<Targets> | CircuitBreakerStore.CircuitBreakerStore
+> =>
+  over(
+    options,
+    typed<EmbeddingModel.EmbeddingModel, Targets>(options.targets),
+    EmbeddingModel.EmbeddingModel,
+    Embedding.make
   )
 
-const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
-  Effect.gen(function*() {
-    const left = (rest: Rest) => {
-      const millis = rest.left(now)
-      return millis > 0 ? Duration.millis(millis) : undefined
-    }
-    return {
-      name: target.name,
-      provider: target.provider,
-      model: target.model,
-      credential: target.credential.name,
-      circuit: target.breaker === undefined
-        ? undefined
-        : Option.getOrUndefined(yield* Effect.option(target.breaker.state(target.key))),
-      permits: target.permits === undefined ? undefined : yield* target.permits.snapshot,
-      coolsFor: left(target.rest),
-      credentialRestsFor: left(target.credential.rest)
-    }
-  })
+// A layer is built once for a program, wherever it is provided. `fresh`: once for each layer that is over it.
+const ownStore = Layer.fresh(CircuitBreakerStore.layerMemory)
+
+// A target has the errors and services of the whole list. The compiler does not find that out for a generic list.
+const typed = <S, Targets extends ReadonlyArray<Target<S>>>(
+  targets: Targets
+): ReadonlyArray<Target<S, ErrorOf<Targets>, NeedsOf<Targets>>> =>
+  targets as unknown as ReadonlyArray<Target<S, ErrorOf<Targets>, NeedsOf<Targets>>>
+
+/** A model over the targets, with its state and its names. */
+const over = <S, E, R>(
+  options: Settings.Options,
+  targets: ReadonlyArray<Target<S, E, R>>,
+  tag: Context.Key<S, S>,
+  make: (engine: Engine<S>) => Effect.Effect<S>
+): LayerOf<S, E, R | CircuitBreakerStore.CircuitBreakerStore> =>
+  Layer.effectContext(Effect.gen(function*() {
+    const engine = yield* build(options, targets, tag)
+    return Context.make(ResilientModel, reportsOf(engine)).pipe(
+      Context.add(Model.ProviderName, "sluice"),
+      Context.add(Model.ModelName, engine.settings.name),
+      Context.add(tag, yield* make(engine))
+    )
+  }))
 
 /**
- * Returns the exit of an effect, and the logs of its calls in the order in which they ended.
+ * Sets the model of the calls of an effect, for one layer with several models.
+ *
+ * **Details**
+ *
+ * Only targets that offer the model are called. A target offers its own model, `Model.ModelName` of its layer or its option `model`,
+ * and those of its option `models`. `answeredBy` and telemetry have the target's own name for the model.
+ *
+ * **Errors**
+ *
+ * - If no target offers the model, a call fails with an `AiError` whose `rejection` is `ModelNotOffered`. It names all models that
+ *   are offered. `AiRejection.toHttp` gives it status 404.
+ *
+ * **Gotchas**
+ *
+ * - `OpenAiCompatible` and `AnthropicMessages` call this model also without a resilient layer, and rather than the one of their
+ *   own configuration. Other adapters have to read `CurrentModel`.
+ * - Embeddings ignore it: vectors of two models cannot be compared.
+ * - The models of one target share its circuit and its permits. Make a model that fails alone a target of its own.
+ *
+ * **Example** (Two models of one target)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { LanguageModel } from "effect/ai"
+ * import * as ResilientModel from "@sluice/ai/ResilientModel"
+ * import * as ScriptedModel from "@sluice/ai/testing/ScriptedModel"
+ *
+ * const Model = ResilientModel.layer({
+ *   targets: [{ name: "main", model: "large", models: { fast: "small-2" }, layer: ScriptedModel.layer() }]
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   const call = LanguageModel.generateText({ prompt: "Hello" })
+ *   for (const model of ["large", "fast"]) {
+ *     const response = yield* ResilientModel.withModel(call, model)
+ *     console.log(ResilientModel.answeredBy(response)?.model)
+ *   }
+ *   const error = yield* Effect.flip(ResilientModel.withModel(call, "huge"))
+ *   console.log(ResilientModel.rejection(error).pipe((rejection) => rejection._tag === "Some" && rejection.value.message))
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Model))
+ * // => large
+ * // => small-2
+ * // => no target offers the model "huge"; offered: large, fast
+ * ```
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withModel: {
+  (model: string): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, model: string): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(self: Effect.Effect<A, E, R>, model: string): Effect.Effect<A, E, R> =>
+    Effect.provideService(self, CurrentModel, model)
+)
+
+/**
+ * `withModel` for a stream.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withModelStream: {
+  (model: string): <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+  <A, E, R>(self: Stream.Stream<A, E, R>, model: string): Stream.Stream<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(self: Stream.Stream<A, E, R>, model: string): Stream.Stream<A, E, R> =>
+    Stream.provideService(self, CurrentModel, model)
+)
+
+/**
+ * Options for `withLogs`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LogOptions {
+  /** How many logs are kept: the last ones. Default 256. */
+  readonly capacity?: number | undefined
+}
+
+/**
+ * Returns the exit of an effect, the logs of its calls in the order in which they ended, and how many older logs were dropped.
+ *
+ * **Details**
+ *
+ * It keeps the last 256 logs, or `capacity` of them, so that an effect which runs for days can be given to it. For all logs of a
+ * layer use `calls` of `ResilientModel`. A `capacity` that is not an integer from 1 is a defect.
  *
  * **Gotchas**
  *
@@ -471,16 +455,26 @@ const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
  * @since 0.1.0
  * @category combinators
  */
-export const withLogs = <A, E, R>(
-  self: Effect.Effect<A, E, R>
-): Effect.Effect<readonly [exit: Exit.Exit<A, E>, logs: ReadonlyArray<CallLog>], never, R> =>
-  Effect.suspend(() => {
-    const logs: Array<CallLog> = []
-    return Effect.map(
-      Effect.exit(Effect.provideService(self, CurrentLogs, logs)),
-      (exit) => [exit, logs] as const
-    )
-  })
+export const withLogs: {
+  (options?: LogOptions): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<Logged<A, E>, never, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, options?: LogOptions): Effect.Effect<Logged<A, E>, never, R>
+} = dual(
+  (args) => Effect.isEffect(args[0]),
+  <A, E, R>(self: Effect.Effect<A, E, R>, options: LogOptions = {}): Effect.Effect<Logged<A, E>, never, R> =>
+    Effect.flatMap(LastLogs.make(options.capacity), (logs) =>
+      Effect.map(
+        Effect.exit(Effect.provideService(self, LastLogs.CurrentLogs, logs)),
+        (exit): Logged<A, E> => [exit, logs.all, logs.dropped]
+      ))
+)
+
+/**
+ * What `withLogs` returns.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Logged<A, E> = readonly [exit: Exit.Exit<A, E>, logs: ReadonlyArray<CallLog>, dropped: number]
 
 /**
  * Returns why Sluice refused or ended a call. None for an error of a provider.

@@ -1,14 +1,16 @@
 /**
  * Reads the Retry-After of a provider, in all forms in which providers send it.
  *
- * The forms are: `retry-after-ms`, `retry-after` in seconds or as an HTTP date, the reset time of an exhausted rate
- * limit, and the text of the error. The result is one `Duration`, never negative and at most `max`.
+ * The forms are: `retry-after-ms`, `retry-after` in seconds, units or as a date, the fields and the text of the error's body,
+ * and the reset time of an exhausted rate limit. Of several the longest counts. The result is one `Duration`, never negative
+ * and at most `max`.
  *
  * **When to use**
  *
  * - `fromAiError` for an error of any `LanguageModel`. Of AiError's reasons only a rate limit has a field for it; that
  *   of a 503 is in its headers.
- * - `fromHeaders` for the headers of any HTTP response, and `fromText` for its text.
+ * - `fromResponse` for an HTTP response of your own client.
+ * - `fromHeaders` for headers alone, and `fromText` for a text alone.
  *
  * **Gotchas**
  *
@@ -34,6 +36,7 @@ import * as Duration from "effect/Duration"
 import * as HttpHeaders from "effect/http/Headers"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import { type Fields, headersOf, parse } from "./internal/kit/errorBody.ts"
 
 /**
  * Headers by lower-case name, as AiError keeps them.
@@ -69,31 +72,89 @@ export interface Options {
 export const defaultMax: Duration.Duration = Duration.days(1)
 
 /**
+ * An error response of a provider.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ErrorResponse {
+  /** Text is read only with status 429, 503 and 529. Another error may quote the prompt, and a prompt must not cause a delay. */
+  readonly status?: number | undefined
+  readonly headers?: Headers | undefined
+  /** The body as text. */
+  readonly body?: string | undefined
+}
+
+/**
  * Reads the Retry-After from the headers of a response. `undefined` if there is none.
  *
  * **Details**
  *
- * The first valid one of these counts:
+ * The longest of these counts:
  *
- * 1. `retry-after-ms`
- * 2. `x-ms-retry-after-ms`
- * 3. `retry-after`: seconds, also with a fraction, or an HTTP date
- * 4. The longest reset of the limits that are at 0: `x-ratelimit-remaining-*` and `anthropic-ratelimit-*-remaining`,
- *    each with its reset header. A reset is `6m0s`, `634ms`, seconds, an RFC 3339 date, or an epoch time in seconds or
- *    milliseconds. Its magnitude distinguishes the numbers.
+ * - `retry-after-ms` and `x-ms-retry-after-ms`: milliseconds
+ * - `retry-after`: seconds, also with a fraction, units such as `2m59.56s`, an HTTP date, an RFC 3339 date, or an epoch time in
+ *   seconds or milliseconds. Several headers of this name count each.
+ *
+ * `retry-after-ms` alone counts if `retry-after` is the same wait in whole seconds.
+ *
+ * Without any of them, the longest reset of the limits that are at 0 counts: `x-ratelimit-remaining-*`,
+ * `anthropic-ratelimit-*-remaining` and others with these words, each with its reset header, a reset header that has no other
+ * beside it, `anthropic-ratelimit-unified-reset` of a rejected request, and `ratelimit: "default";r=0;t=55`. A reset has the
+ * same forms as `retry-after`. It is not compared with an explicit wait: it may be the time until the limit is full again.
  *
  * @since 0.1.0
  * @category getters
  */
 export const fromHeaders = (headers: Headers, options?: Options): Duration.Duration | undefined => {
   const now = nowOf(headers, options)
-  return bounded(
-    milliseconds(text(headers, "retry-after-ms")) ??
-      milliseconds(text(headers, "x-ms-retry-after-ms")) ??
-      secondsOrDate(text(headers, "retry-after"), now) ??
-      longestReset(headers, now),
-    options
-  )
+  return bounded(explicitIn(headers, now) ?? longestReset(headers, now), options)
+}
+
+/**
+ * Reads the Retry-After from an error response: its headers and its body. `undefined` if there is none.
+ *
+ * **Details**
+ *
+ * The longest explicit wait counts:
+ *
+ * - in the headers, see `fromHeaders`
+ * - in the fields of the error's JSON: `retry_after`, `retry_after_ms`, `resets_in_seconds`, `resets_at`, `retryDelay` and others,
+ *   and in a map of headers, as OpenRouter's `error.metadata.headers`
+ * - with status 429, 503 and 529 in the text of the body, see `fromText`
+ *
+ * Without any of them, the longest reset of an exhausted limit counts.
+ *
+ * **Example** (A wait in the body that is longer than the one in the headers)
+ *
+ * ```ts
+ * import { Duration } from "effect"
+ * import * as RetryAfter from "@sluice/ai/RetryAfter"
+ *
+ * const wait = RetryAfter.fromResponse({
+ *   status: 429,
+ *   headers: { "retry-after": "1" },
+ *   body: `{"error":{"type":"usage_limit_reached","resets_in_seconds":90}}`
+ * })
+ *
+ * console.log(wait && Duration.format(wait)) // => 1m 30s
+ * ```
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const fromResponse = (response: ErrorResponse, options?: Options): Duration.Duration | undefined => {
+  const { body = "", headers = {}, status } = response
+  const now = nowOf(headers, options)
+  const { objects } = parse(body)
+  const maps = objects.map((fields) => headersOf(fields["headers"]))
+  const explicit = longest([
+    explicitIn(headers, now),
+    ...objects.map((fields) => inFields(fields, now)),
+    ...maps.map((map) => explicitIn(map, now)),
+    statusesWithText.has(status) ? inText(body, now) : undefined
+  ])
+  return bounded(explicit ?? longest([headers, ...maps].map((map) => longestReset(map, now))), options)
 }
 
 /**
@@ -101,8 +162,8 @@ export const fromHeaders = (headers: Headers, options?: Options): Duration.Durat
  *
  * **Details**
  *
- * The first match counts: Google's `"retryDelay": "34s"`, then phrases such as `try again in 6m0s` and `retry after 26
- * seconds`. Only the first 16,384 characters are read.
+ * The first match counts: Google's `"retryDelay": "34s"`, then phrases such as `try again in 6m0s`, `retry after 26 seconds` and
+ * `regain access on 2027-01-01 at 00:00 UTC`. Only the first 16,384 characters are read. A date needs `now`.
  *
  * **Example** (A text)
  *
@@ -118,36 +179,70 @@ export const fromHeaders = (headers: Headers, options?: Options): Duration.Durat
  * @since 0.1.0
  * @category getters
  */
-export const fromText = (text: string, options?: Pick<Options, "max">): Duration.Duration | undefined => {
-  const start = text.slice(0, longestText)
-  return bounded(unitsAfter(start, inField) ?? unitsAfter(start, inSentence), options)
-}
+export const fromText = (text: string, options?: Options): Duration.Duration | undefined =>
+  bounded(inText(text, options?.now), options)
 
 /**
  * Reads the Retry-After from an error of a language model. `undefined` if there is none.
  *
  * **Details**
  *
- * The first one of these counts:
+ * The one that `OpenAiCompatible` or `AnthropicMessages` recorded in the metadata of the reason counts. Otherwise the longest of
+ * these:
  *
- * 1. The `retryAfter` of the reason.
- * 2. The one that `OpenAiCompatible` or `AnthropicMessages` put into the metadata of the reason.
- * 3. The `resetAt` of a `QuotaExhaustedError`.
- * 4. The headers in the reason's HTTP context.
- * 5. The text of the body, then that of the description. It is read only for `RateLimitError`, `QuotaExhaustedError`,
- *    and status 429, 503 and 529. Another error may quote the prompt, and a prompt must not cause a delay.
+ * - the `retryAfter` of the reason
+ * - the `resetAt` of a `QuotaExhaustedError`
+ * - that of the response, see `fromResponse`. The body is read only for `RateLimitError`, `QuotaExhaustedError`,
+ *   `InternalProviderError` and `UnknownError`, and its text only for the first two and for status 429, 503 and 529. Then also
+ *   the text of the description.
  *
  * @since 0.1.0
  * @category getters
  */
 export const fromAiError = (error: AiError.AiError, options?: Options): Duration.Duration | undefined => {
   const { reason } = error
-  const known = error.retryAfter ?? fromMetadata(reason)
-  if (known !== undefined) return bounded(Duration.toMillis(known), options)
-  const headers = "http" in reason ? reason.http?.response?.headers : undefined
-  return fromQuota(reason, headers, options) ??
-    (headers === undefined ? undefined : fromHeaders(headers, options)) ??
-    fromWords(reason, options)
+  const recorded = recordedIn(reason)
+  if (recorded !== undefined) return bounded(recorded, options)
+  const http = "http" in reason ? reason.http : undefined
+  const headers = http?.response?.headers
+  const { body, description, status } = readable(reason)
+  const found = longest([
+    error.retryAfter === undefined ? undefined : Duration.toMillis(error.retryAfter),
+    quotaReset(reason, nowOf(headers ?? {}, options)),
+    millisOf(fromResponse({ status, headers, body }, options))
+  ])
+  return bounded(found ?? (statusesWithText.has(status) ? inText(description ?? "", options?.now) : undefined), options)
+}
+
+/** What may be read of an error, with the status that says whether text may be read. */
+const readable = (
+  reason: AiError.AiErrorReason
+): {
+  readonly status?: number | undefined
+  readonly body?: string | undefined
+  readonly description?: string | undefined
+} => {
+  switch (reason._tag) {
+    case "RateLimitError":
+    case "QuotaExhaustedError":
+      return { status: 429, body: reason.http?.body }
+    case "InternalProviderError":
+    case "UnknownError":
+      return { status: reason.http?.response?.status, body: reason.http?.body, description: reason.description }
+    default:
+      return {}
+  }
+}
+
+const millisOf = (wait: Duration.Duration | undefined): number | undefined =>
+  wait === undefined ? undefined : Duration.toMillis(wait)
+
+const longest = (waits: ReadonlyArray<number | undefined>): number | undefined => {
+  let found: number | undefined
+  for (const wait of waits) {
+    if (wait !== undefined && !Number.isNaN(wait) && (found === undefined || wait > found)) found = wait
+  }
+  return found
 }
 
 const bounded = (
@@ -159,39 +254,20 @@ const bounded = (
     maximum: Duration.fromInputUnsafe(options?.max ?? defaultMax)
   })
 
-const fromQuota = (
-  reason: AiError.AiErrorReason,
-  headers: Headers | undefined,
-  options: Options | undefined
-): Duration.Duration | undefined => {
-  if (reason._tag !== "QuotaExhaustedError" || reason.resetAt === undefined) return undefined
-  const now = nowOf(headers ?? {}, options)
-  return now === undefined ? undefined : bounded(DateTime.toEpochMillis(reason.resetAt) - now, options)
-}
+const quotaReset = (reason: AiError.AiErrorReason, now: number | undefined): number | undefined =>
+  reason._tag !== "QuotaExhaustedError" || reason.resetAt === undefined || now === undefined
+    ? undefined
+    : DateTime.toEpochMillis(reason.resetAt) - now
 
-const fromWords = (reason: AiError.AiErrorReason, options: Options | undefined): Duration.Duration | undefined => {
-  switch (reason._tag) {
-    case "RateLimitError":
-    case "QuotaExhaustedError":
-      return fromText(reason.http?.body ?? "", options)
-    case "InternalProviderError":
-    case "UnknownError":
-      if (!statusesWithRetryAfter.has(reason.http?.response?.status)) return undefined
-      return fromText(reason.http?.body ?? "", options) ?? fromText(reason.description ?? "", options)
-    default:
-      return undefined
-  }
-}
-
-const statusesWithRetryAfter: ReadonlySet<number | undefined> = new Set([429, 503, 529])
+const statusesWithText: ReadonlySet<number | undefined> = new Set([429, 503, 529])
 
 const nowOf = (headers: Headers, options: Options | undefined): number | undefined =>
   options?.now ?? httpDateMillis(text(headers, "date"))
 
-const fromMetadata = (reason: AiError.AiErrorReason): Duration.Duration | undefined => {
-  if (reason._tag !== "InternalProviderError") return undefined
+const recordedIn = (reason: AiError.AiErrorReason): number | undefined => {
+  if (reason._tag !== "InternalProviderError" && reason._tag !== "RateLimitError") return undefined
   const millis = reason.metadata.sluice?.retryAfterMillis
-  return typeof millis === "number" && millis >= 0 ? Duration.millis(millis) : undefined
+  return typeof millis === "number" && millis >= 0 ? millis : undefined
 }
 
 const text = (headers: Headers, name: string): string | undefined => {
@@ -205,12 +281,18 @@ const decimal = /^\d+(\.\d+)?$/
 const milliseconds = (value: string | undefined): number | undefined =>
   value !== undefined && decimal.test(value) ? Number(value) : undefined
 
-const secondsOrDate = (value: string | undefined, now: number | undefined): number | undefined => {
-  if (value === undefined) return undefined
-  if (decimal.test(value)) return Number(value) * 1000
-  const date = httpDateMillis(value)
-  return date === undefined || now === undefined ? undefined : Math.max(0, date - now)
+const explicitIn = (headers: Headers, now: number | undefined): number | undefined => {
+  const precise = longest([
+    milliseconds(text(headers, "retry-after-ms")),
+    milliseconds(text(headers, "x-ms-retry-after-ms"))
+  ])
+  const coarse = longest(listed(text(headers, "retry-after") ?? "").map((value) => waitMillis(value, now)))
+  const areSame = precise !== undefined && coarse !== undefined && Math.abs(coarse - precise) < 1000
+  return areSame ? precise : longest([precise, coarse])
 }
+
+/** The values of several headers of one name, which clients join with a comma. A date has a comma after the weekday. */
+const listed = (value: string): ReadonlyArray<string> => value.split(/(?<!\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*), /i)
 
 const httpDateMillis = (value: string | undefined): number | undefined => {
   if (value === undefined) return undefined
@@ -219,29 +301,46 @@ const httpDateMillis = (value: string | undefined): number | undefined => {
 }
 
 // The name of the reset header is that of the remaining header, with another word in this place.
-const remaining = /^((?:x-)?ratelimit-)remaining(-.+)?$|^(anthropic-ratelimit-.+-)remaining$/
+const limitName = /rate-?limit/
+const remaining = /(?<=^|-)remaining(?=$|-)/
+const onlyReset = /^(?:x-)?rate-?limit-reset$/
+const rejected = /^anthropic-ratelimit-unified-(?:.+-)?status$/
+/** Of the draft standard: `"default";r=0;t=55`, or `limit=10, remaining=0, reset=55`. */
+const exhausted = /(?:^|[;,\s])(?:r|remaining)=0\s*[;,]\s*(?:t|reset)=(\d+)/g
 
-const longestReset = (headers: Headers, now: number | undefined): number | undefined => {
-  let longest: number | undefined
-  for (const name of Object.keys(headers)) {
-    const limit = remaining.exec(name)
-    if (limit === null || text(headers, name) !== "0") continue
-    const reset = resetMillis(text(headers, `${limit[1] ?? limit[3] ?? ""}reset${limit[2] ?? ""}`), now)
-    if (reset !== undefined && (longest === undefined || reset > longest)) longest = reset
-  }
-  return longest
-}
+const longestReset = (headers: Headers, now: number | undefined): number | undefined =>
+  longest(
+    Object.keys(headers).filter((name) => limitName.test(name)).map((name) => {
+      const value = text(headers, name)
+      if (name === "ratelimit") return longest([...value?.matchAll(exhausted) ?? []].map(([, t]) => Number(t) * 1000))
+      if (onlyReset.test(name)) {
+        return text(headers, name.replace("reset", "remaining")) === undefined ? waitMillis(value, now) : undefined
+      }
+      if (rejected.test(name)) {
+        return value === "rejected" ? waitMillis(text(headers, name.replace(/status$/, "reset")), now) : undefined
+      }
+      return remaining.test(name) && value === "0"
+        ? waitMillis(text(headers, name.replace(remaining, "reset")), now)
+        : undefined
+    })
+  )
 
 // Epoch seconds have ten digits until 2286, epoch milliseconds thirteen. 1e9 seconds from now would be 31 years.
 const smallestEpochSeconds = 1e9
 const smallestEpochMillis = 1e11
+const largestEpochMillis = 1e14
 
-const resetMillis = (value: string | undefined, now: number | undefined): number | undefined => {
+/** Reads a wait in any form. Its magnitude tells seconds from an epoch time. */
+const waitMillis = (value: string | undefined, now: number | undefined): number | undefined => {
   if (value === undefined) return undefined
-  if (rfc3339.test(value)) return now === undefined ? undefined : Math.max(0, Date.parse(value) - now)
-  if (!decimal.test(value)) return unitsMillis(value)
-  const number = Number(value)
-  if (number < smallestEpochSeconds) return number * 1000
+  if (decimal.test(value)) return untilNumber(Number(value), now)
+  const date = rfc3339.test(value) ? Date.parse(value) : httpDateMillis(value)
+  if (date === undefined) return unitsMillis(value)
+  return now === undefined ? undefined : Math.max(0, date - now)
+}
+
+const untilNumber = (number: number, now: number | undefined): number | undefined => {
+  if (number < smallestEpochSeconds || number > largestEpochMillis) return number * 1000
   if (now === undefined) return undefined
   return Math.max(0, (number < smallestEpochMillis ? number * 1000 : number) - now)
 }
@@ -249,12 +348,47 @@ const resetMillis = (value: string | undefined, now: number | undefined): number
 // Date.parse accepts many more formats, which differ between engines.
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/i
 
+// The names of fields with a wait, without their underscores and hyphens.
+const fieldsInMillis = /^retry(?:after|in)(?:ms|millis|milliseconds)$/
+const fieldsInAnyForm =
+  /^(?:retry(?:after|in)(?:s|secs?|seconds)?|retrydelay|quotaresetdelay|resets?(?:in|after)?(?:s|secs?|seconds)|resets?after)$/
+const fieldsOfTime = /^(?:resets?at|retryat|quotaresettimestamp|ratelimitreset)$/
+
+/** The wait in the fields of an error. */
+const inFields = (fields: Fields, now: number | undefined): number | undefined =>
+  longest(
+    Object.entries(fields).map(([field, value]) => {
+      const given = typeof value === "number" ? String(value) : typeof value === "string" ? value.trim() : undefined
+      if (given === undefined) return undefined
+      const name = field.toLowerCase().replace(/[_-]/g, "")
+      if (fieldsInMillis.test(name)) return milliseconds(given)
+      if (fieldsInAnyForm.test(name)) return waitMillis(given, now)
+      return fieldsOfTime.test(name) && !isSmall(given) ? waitMillis(given, now) : undefined
+    })
+  )
+
+/** Whether it is a number that is no time of this century. */
+const isSmall = (value: string): boolean => decimal.test(value) && Number(value) < smallestEpochSeconds
+
 const longestText = 16_384
+
+const inText = (text: string, now: number | undefined): number | undefined => {
+  const start = text.slice(0, longestText)
+  return unitsAfter(start, inField) ?? unitsAfter(start, inSentence) ?? dateIn(start, now)
+}
+
+/** As Anthropic writes when the limit that an organization has set itself is reached. */
+const onDate = /\b(?:regain access|try again|resets?) (?:on|at) (\d{4}-\d\d-\d\d)(?: at |[ T])(\d\d:\d\d) ?(?:UTC|Z)\b/i
+
+const dateIn = (text: string, now: number | undefined): number | undefined => {
+  const found = onDate.exec(text)
+  return found === null ? undefined : waitMillis(`${found[1]}T${found[2]}:00Z`, now)
+}
 
 // The text before a duration. `inField`: in Google's RetryInfo or in its command line's errors, with quotes that a gateway
 // may have escaped.
 const inField = /\b(?:retryDelay|quotaResetDelay)\\?"\s*:\s*\\?"(?=\d)/g
-const inSentence = /\b(?:try again|retry|resets?) (?:in|after) (?=\d)/gi
+const inSentence = /\b(?:try again|retry(?:ing)?|resets?|available again) (?:in|after) (?=\d)/gi
 
 const unit =
   /(\d+(?:\.\d+)?)\s?(ms|[smhd]|(?:milli)?sec(?:ond)?s?|min(?:ute)?s?|hours?|days?)(?![a-z])(?:,? (?:and )?(?=\d))?/iy

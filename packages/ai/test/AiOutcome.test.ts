@@ -297,7 +297,7 @@ const rejections: ReadonlyArray<readonly [AiRejection.Rejection, string, AiOutco
     "Wait"
   ],
   [
-    new BackpressureShed({ policy: "p", why: "Full", permits: 1, depth: 1, queued: 0, capacity: 1 }),
+    new BackpressureShed({ policy: "p", why: "Full", permits: 1, running: 1, queued: 0, capacity: 1 }),
     "Ignored",
     "Wait"
   ],
@@ -307,6 +307,7 @@ const rejections: ReadonlyArray<readonly [AiRejection.Rejection, string, AiOutco
   [noTarget("Credential", "Credential"), "Ignored", "Credential"],
   [noTarget("ContextTooSmall"), "Ignored", "Context"],
   [new DeadlineExceeded({ at: "Queue", budget: limit }), "Ignored", "Final"],
+  [new AiRejection.ModelNotOffered({ model: "huge", offered: [] }), "Ignored", "Elsewhere"],
   [new AttemptTimeout({ after: limit }), "Failure retryable weight 1", "Retry"],
   [new AiRejection.FirstTokenTimeout({ target, limit }), "Failure retryable weight 1", "Retry"],
   [new AiRejection.IdleTimeout({ target, limit, parts: 1 }), "Failure retryable weight 1", "Retry"],

@@ -34,7 +34,7 @@ const rejections: ReadonlyArray<
       policy: "model/A",
       why: "Full",
       permits: 1,
-      depth: 2,
+      running: 2,
       queued: 1,
       capacity: 2,
       retryAfter: seconds(1)
@@ -47,6 +47,7 @@ const rejections: ReadonlyArray<
   [new AiRejection.NoTarget({ targets: [{ target: "A", why: "Busy" }] }), "RateLimitError", true],
   [new AiRejection.NoTarget({ targets: [wrongKey], retryAfter: seconds(300) }), "AuthenticationError", false],
   [new DeadlineExceeded({ at: "Attempt", budget: seconds(5) }), "UnknownError", false],
+  [new AiRejection.ModelNotOffered({ model: "huge", offered: ["large"] }), "UnknownError", false],
   [new AttemptTimeout({ after: seconds(10) }), "InternalProviderError", true],
   [new AiRejection.FirstTokenTimeout({ target: "A", limit: seconds(10) }), "InternalProviderError", true],
   [new AiRejection.IdleTimeout({ target: "A", limit: seconds(10), parts: 3 }), "InternalProviderError", true],

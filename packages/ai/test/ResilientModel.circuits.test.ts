@@ -8,6 +8,7 @@ import * as Deadline from "@sluice/core/Deadline"
 import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import {
+  atOnce,
   build,
   errorOf,
   failed,
@@ -24,6 +25,56 @@ import {
 const Question = Deduplicator.operation<string, AiError.AiError>()("question", { key: (text: string) => text })
 
 const limited = (retryAfter: Duration.Input) => Turn.refusal("rateLimit", { retryAfter })
+
+describe("the default circuit of a target", () => {
+  it.effect("it opens for 5 seconds, and while its probes fail for 10, 20, and then always 30 seconds", () =>
+    Effect.gen(function*() {
+      const { generate, resilient, targetCalls } = yield* build({ A: [failed] }, { retry: RetryPolicy.none })
+      for (let n = 1; n <= 5; n++) yield* runFor(0, generate)
+      const openFor: Array<number> = []
+      for (const seconds of [5, 10, 20, 30, 30, 30]) {
+        const [target] = yield* resilient.targets
+        assert.strictEqual(target?.circuit?._tag, "Open")
+        const refused = errorOf(yield* runFor(0, generate))
+        openFor.push(Duration.toSeconds(refused.retryAfter ?? 0))
+        yield* TestClock.adjust(Duration.seconds(seconds))
+        // The probe.
+        assert.strictEqual(summaryOf(yield* runFor(0, generate)), "InternalProviderError")
+      }
+      assert.deepStrictEqual(openFor, [5, 10, 20, 30, 30, 30])
+      assert.strictEqual((yield* targetCalls).length, 5 + 6)
+    }))
+
+  it.effect("a primary that came back at 60 seconds answers again at 65 seconds, by the probe that is due", () =>
+    Effect.gen(function*() {
+      const { generate } = yield* build({
+        A: ({ n }) => n <= 8 ? failed : Turn.answer("back"),
+        B: [ok]
+      }, atOnce)
+      for (let n = 1; n <= 5; n++) yield* runFor(0, generate)
+      let back = Number.POSITIVE_INFINITY
+      for (let second = 1; second <= 76; second++) {
+        yield* TestClock.adjust("1 second")
+        if (summaryOf(yield* runFor(0, generate)) === "back") back = Math.min(back, second)
+      }
+      // Probes at 5, 15, 35 and 65 seconds.
+      assert.strictEqual(back, 65)
+    }))
+
+  it.effect("options of a circuit replace only the defaults that they name", () =>
+    Effect.gen(function*() {
+      const { generate } = yield* build({ A: { turns: [failed], breaker: { openFor: "7 seconds" } } }, {
+        retry: RetryPolicy.none
+      })
+      for (let n = 1; n <= 5; n++) yield* runFor(0, generate)
+      assert.deepStrictEqual(errorOf(yield* runFor(0, generate)).retryAfter, Duration.seconds(7))
+      const short = yield* build({ A: { turns: [failed], breaker: { trip: CircuitBreaker.consecutive(1) } } }, {
+        retry: RetryPolicy.none
+      })
+      yield* runFor(0, short.generate)
+      assert.deepStrictEqual(errorOf(yield* runFor(0, short.generate)).retryAfter, Duration.seconds(5))
+    }))
+})
 
 describe("circuits of targets", () => {
   const breaker = { trip: CircuitBreaker.consecutive(2), openFor: "30 seconds" } as const
@@ -116,7 +167,10 @@ describe("circuits of targets", () => {
 
   it.effect("a successful probe closes the circuit", () =>
     Effect.gen(function*() {
-      const { generate, resilient, targetCalls } = yield* build({ A: { turns: [...down, ok], breaker }, B: [ok] })
+      const { generate, resilient, targetCalls } = yield* build(
+        { A: { turns: [...down, ok], breaker }, B: [ok] },
+        atOnce
+      )
       yield* runFor(0, generate)
       yield* runFor(0, generate)
       const state = Effect.map(resilient.targets, ([first]) => first?.circuit?._tag)
@@ -138,7 +192,7 @@ describe("circuits of targets", () => {
   it.effect("a call that arrives during a probe goes to the next target", () =>
     Effect.gen(function*() {
       const slow = Turn.delay(ok, "5 seconds")
-      const { generate, targetCalls } = yield* build({ A: { turns: [...down, slow], breaker }, B: [ok] })
+      const { generate, targetCalls } = yield* build({ A: { turns: [...down, slow], breaker }, B: [ok] }, atOnce)
       yield* runFor(0, generate)
       yield* runFor(0, generate)
       yield* TestClock.adjust("30 seconds")

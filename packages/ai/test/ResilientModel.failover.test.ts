@@ -6,14 +6,25 @@ import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as Turn from "@sluice/ai/testing/Turn"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { build, errorOf, failed, ok, plainRetry, rejectionOf, runFor, summaryOf, valueOf } from "./support/resilient.ts"
+import {
+  atOnce,
+  build,
+  errorOf,
+  failed,
+  ok,
+  plainRetry,
+  rejectionOf,
+  runFor,
+  summaryOf,
+  valueOf
+} from "./support/resilient.ts"
 
 const limited = (retryAfter: Duration.Input) => Turn.refusal("rateLimit", { retryAfter })
 
 describe("failing targets", () => {
   it.effect("a failed call moves to the next target at once, and the answer names that target", () =>
     Effect.gen(function*() {
-      const { model, targetCalls } = yield* build({ A: [failed], B: [ok] })
+      const { model, targetCalls } = yield* build({ A: [failed], B: [ok] }, atOnce)
       const response = valueOf(yield* runFor(0, model.generateText({ prompt: "hi" })))
       assert.strictEqual(response.text, "good")
       const answer = ResilientModel.answeredBy(response)
@@ -38,7 +49,7 @@ describe("failing targets", () => {
         Turn.redirect("http://elsewhere.invalid")
       ]
       for (const turn of turns) {
-        const { generate, targetCalls } = yield* build({ A: [turn], B: [ok] })
+        const { generate, targetCalls } = yield* build({ A: [turn], B: [ok] }, atOnce)
         assert.strictEqual(summaryOf(yield* runFor(0, generate)), "good", JSON.stringify(turn))
         assert.strictEqual((yield* targetCalls).length, 2)
       }
@@ -57,7 +68,7 @@ describe("failing targets", () => {
 
   it.effect("a target is called again after the backoff if all other targets failed too", () =>
     Effect.gen(function*() {
-      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [failed] })
+      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [failed] }, atOnce)
       assert.strictEqual(summaryOf(yield* runFor("10 seconds", generate)), "good")
       assert.deepStrictEqual(yield* targetCalls, [
         "A Status failed 0-0",
@@ -97,7 +108,7 @@ describe("failing targets", () => {
 
   it.effect("a target with a transient failure is called again if the other target failed permanently", () =>
     Effect.gen(function*() {
-      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [Turn.refusal("key")] })
+      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [Turn.refusal("key")] }, atOnce)
       assert.strictEqual(summaryOf(yield* runFor("1 minute", generate)), "good")
       assert.deepStrictEqual(yield* targetCalls, [
         "A Status failed 0-0",
@@ -108,7 +119,7 @@ describe("failing targets", () => {
 
   it.effect("a target with a transient failure is called again if the other target's Retry-After is too long", () =>
     Effect.gen(function*() {
-      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [limited("1 hour")] })
+      const { generate, targetCalls } = yield* build({ A: [failed, ok], B: [limited("1 hour")] }, atOnce)
       assert.strictEqual(summaryOf(yield* runFor("1 minute", generate)), "good")
       assert.strictEqual((yield* targetCalls).length, 3)
     }))

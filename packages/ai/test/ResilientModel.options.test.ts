@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Result, Schema, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, Option, Result, Schema, Stream } from "effect"
 import { EmbeddingModel, LanguageModel, type Model, Telemetry, Toolkit } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as CallLog from "@sluice/ai/CallLog"
@@ -11,7 +11,7 @@ import * as Turn from "@sluice/ai/testing/Turn"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import { build, failed, ok, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
+import { atOnce, build, failed, ok, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
 import { throughJson } from "./support/json.ts"
 import { attributesOf, collectMetrics, makeTracer, metricsOf, parentOf } from "./support/telemetry.ts"
 
@@ -49,9 +49,13 @@ describe("invalid options of ResilientModel", () => {
     [{ credentialRest: "?" }, "credentialRest"],
     [{ maxHeldParts: 0 }, "maxHeldParts"],
     [{ maxHeldBytes: "many" }, "maxHeldBytes"],
+    [{ retriesHere: -1 }, "retriesHere"],
+    [{ answer: "all" }, "answer"],
+    [{ maxWholeBytes: 0 }, "maxWholeBytes"],
     [{ firstTokenTimeout: Duration.infinity }, "firstTokenTimeout"],
     [{ idleTimeout: "x" }, "idleTimeout"],
     [{ attemptTimeout: null }, "attemptTimeout"],
+    [{ malformedEvent: "ignore" }, "malformedEvent"],
     [{ targets: [] }, "targets"],
     [{ targets: "A" }, "targets"],
     [{ retries: 3, weight: undefined }, "retries"]
@@ -70,11 +74,21 @@ describe("invalid options of ResilientModel", () => {
     [{ firstTokenTimeout: "x" }, "firstTokenTimeout"],
     [{ idleTimeout: -1 }, "idleTimeout"],
     [{ attemptTimeout: "x" }, "attemptTimeout"],
+    [{ malformedEvent: true }, "malformedEvent"],
+    [{ prefill: "yes" }, "prefill"],
+    [{ models: "gpt" }, "models"],
+    [{ models: ["gpt", ""] }, "models"],
+    [{ models: { fast: 1 } }, "models"],
     [{ wieght: 3 }, "wieght"],
     [{ breaker: true }, "breaker"],
     [{ breaker: null }, "breaker"],
     [{ breaker: { probes: 0 } }, "breaker.probes", "breaker.probesToClose"],
     [{ breaker: { trip: CircuitBreaker.consecutive(0) } }, "breaker.trip.failures"],
+    [
+      { attemptTimeout: "10 seconds", breaker: { trip: CircuitBreaker.slowCallRate({ rate: 1 }) } },
+      "breaker.slowAfter"
+    ],
+    [{ breaker: { trip: [CircuitBreaker.slowCallRate({ rate: 1 })], slowAfter: "1 hour" } }, "breaker.slowAfter"],
     [{ backpressure: { capacity: 0 } }, "backpressure.capacity"],
     [{ backpressure: "two" }, "backpressure"],
     [{ backpressure: { capacity: 2, queue: -1 } }, "backpressure.queue"],
@@ -124,7 +138,48 @@ describe("invalid options of ResilientModel", () => {
     }))
 })
 
+describe("declared options of ResilientModel", () => {
+  it.effect("options with a declared type are accepted by the layers", () =>
+    Effect.gen(function*() {
+      const options: ResilientModel.LayerOptions = { targets: [{ name: "A", layer: scripted }] }
+      const embedding: ResilientModel.EmbeddingLayerOptions = {
+        targets: [{ name: "A", layer: ScriptedEmbedding.layer({ turns: [ok] }) }]
+      }
+      const context = yield* Layer.build(
+        Layer.mergeAll(ResilientModel.layer(options), ResilientModel.layerEmbedding(embedding))
+      )
+      const text = Effect.map(LanguageModel.generateText({ prompt: "hi" }), ({ text }) => text)
+      assert.strictEqual(yield* Effect.provideContext(text, context), "good")
+    }))
+})
+
 describe("the call log", () => {
+  it.effect("withLogs keeps the last logs up to its capacity and counts the others", () =>
+    Effect.gen(function*() {
+      const { generate } = yield* build({ A: [ok] })
+      const calls = (times: number) =>
+        Effect.gen(function*() {
+          for (let n = 0; n < times; n++) {
+            yield* generate
+            yield* TestClock.adjust("1 second")
+          }
+        })
+      const startedAt = (logs: ReadonlyArray<CallLog.CallLog>) => logs.map((log) => log.startedAt / 1000)
+      const cases = [[5, 2, [3, 4], 3], [2, 2, [0, 1], 0], [1, 3, [0], 0], [7, 3, [4, 5, 6], 4]] as const
+      let start = 0
+      for (const [times, capacity, kept, expected] of cases) {
+        const [, logs, dropped] = yield* ResilientModel.withLogs(calls(times), { capacity })
+        assert.deepStrictEqual(startedAt(logs).map((at) => at - start), [...kept])
+        assert.strictEqual(dropped, expected)
+        start += times
+      }
+      const [, logs, dropped] = yield* calls(300).pipe(ResilientModel.withLogs())
+      assert.strictEqual(logs.length, 256)
+      assert.strictEqual(dropped, 44)
+      const refused = yield* Effect.exit(ResilientModel.withLogs(generate, { capacity: 0 }))
+      assert.isTrue(Exit.isFailure(refused) && Cause.hasDies(refused.cause))
+    }))
+
   it.effect("the log has the attempts with their times and outcomes, the skipped targets and the usage", () =>
     Effect.gen(function*() {
       const { generate } = yield* build({
@@ -256,6 +311,29 @@ describe("the call log", () => {
 })
 
 describe("the state of targets", () => {
+  it.effect("transitions has the events from the moment of subscribing", () =>
+    Effect.gen(function*() {
+      const breaker = { trip: CircuitBreaker.consecutive(1) }
+      const { generate, resilient } = yield* build({
+        A: { turns: [Turn.status(503)], breaker },
+        B: { turns: [Turn.status(503)], breaker },
+        C: { turns: [ok], breaker: false }
+      })
+      const moves = yield* Effect.forkChild(Stream.runCollect(Stream.take(resilient.transitions, 2)), {
+        startImmediately: true
+      })
+      // Without a turn of the scheduler in between.
+      yield* generate
+      const seen = valueOf(yield* runFor(0, Fiber.join(moves)))
+      assert.deepStrictEqual(seen.map(({ target }) => target), ["A", "B"])
+    }))
+
+  it.effect("transitions of a layer without circuits ends at once", () =>
+    Effect.gen(function*() {
+      const { resilient } = yield* build({ A: { turns: [ok], breaker: false } })
+      assert.deepStrictEqual(yield* Stream.runCollect(resilient.transitions), [])
+    }))
+
   it.effect("each transition of a circuit is published with its target's name", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1) }
@@ -331,6 +409,7 @@ describe("resilient embeddings", () => {
       const down = yield* ScriptedEmbedding.make({ turns: [failed] })
       const good = yield* ScriptedEmbedding.make({ turns: [ok] })
       const layer = ResilientModel.layerEmbedding({
+        ...atOnce,
         targets: [{ name: "A", layer: down.layer }, { name: "B", layer: good.layer }]
       })
       const calls = Effect.gen(function*() {
@@ -353,7 +432,7 @@ describe("resilient embeddings", () => {
 describe("telemetry of a resilient model", () => {
   it.effect("each attempt has one span and one measurement, even inside GenAiTelemetry", () =>
     Effect.gen(function*() {
-      const { context } = yield* build({ A: { turns: [failed], provider: "acme", model: "m1" }, B: [ok] })
+      const { context } = yield* build({ A: { turns: [failed], provider: "acme", model: "m1" }, B: [ok] }, atOnce)
       const { layer, spans } = makeTracer()
       const program = Effect.gen(function*() {
         yield* LanguageModel.generateText({ prompt: "hi" })
@@ -388,7 +467,7 @@ describe("telemetry of a resilient model", () => {
 
   it.effect("a target that is a resilient model reports its own attempts and is not reported again", () =>
     Effect.gen(function*() {
-      const inner = yield* build({ A: [failed], B: [ok] })
+      const inner = yield* build({ A: [failed], B: [ok] }, atOnce)
       const layer = ResilientModel.layer({
         targets: [{ name: "inner", layer: Layer.succeed(LanguageModel.LanguageModel, inner.model) }]
       })

@@ -13,7 +13,7 @@ import {
 } from "effect/ai"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { build, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
+import { atOnce, build, plainRetry, readAll, runFor, summaryOf, valueOf } from "./support/resilient.ts"
 
 // Compares the parts of a resilient model with those of its bare target.
 
@@ -442,6 +442,7 @@ const tracking = () => {
       streamText: () => Stream.die("not used")
     })
   const layer = ResilientModel.layer({
+    ...atOnce,
     targets: [
       { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, tracked("A")) },
       { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, tracked("B")) }
@@ -489,6 +490,7 @@ describe("ResponseIdTracker with a resilient model", () => {
           }
         })
       const layer = ResilientModel.layer({
+        ...atOnce,
         targets: [
           { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, tracked("A")) },
           { name: "B", layer: Layer.effect(LanguageModel.LanguageModel, tracked("B")) }

@@ -8,6 +8,7 @@ import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as Deadline from "@sluice/core/Deadline"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import {
+  atOnce,
   build,
   errorOf,
   failed,
@@ -50,7 +51,7 @@ describe("streams that fail before their first output", () => {
         ]
         for (const streamErrors of ["parts", "failures"] as const) {
           for (const turn of turns) {
-            const { inUse, targetCalls, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] })
+            const { inUse, targetCalls, stream } = yield* build({ A: { turns: [turn], streamErrors }, B: [ok] }, atOnce)
             const { end, parts, text } = valueOf(yield* runFor(0, readAll(stream)))
             assert.strictEqual(`${text}: ${end}`, "well and good: end", JSON.stringify(turn))
             assert.strictEqual(parts.filter((type) => type === "response-metadata").length, 1)
@@ -113,7 +114,7 @@ describe("streams that fail after their first output", () => {
     [overloaded(2), "InternalProviderError"],
     [Turn.cut({ afterTokens: 2 }), "TruncatedStream"],
     [Turn.noFinish("well and good"), "TruncatedStream"],
-    [Turn.reset({ afterTokens: 2 }), "NetworkError"],
+    [Turn.reset({ afterTokens: 2 }), "TruncatedStream"],
     [Turn.malformed({ afterTokens: 2 }), "MalformedEvent"]
   ]
 
@@ -239,6 +240,7 @@ describe("parts before the first output", () => {
       ] as const
       for (const [options, parts, movesOn] of cases) {
         const layer = ResilientModel.layer({
+          ...atOnce,
           ...options,
           targets: [
             { name: "A", layer: Layer.effect(LanguageModel.LanguageModel, withoutOutput(parts)) },
@@ -330,7 +332,7 @@ describe("streams over three targets", () => {
     Effect.gen(function*() {
       const { inUse, targetCalls, stream } = yield* build(
         { A: [overloaded(0)], B: [Turn.hang({ headers: true })], C: [Turn.answer("the answer of C")] },
-        { firstTokenTimeout: "2 seconds", deadline: "5 seconds" }
+        { ...atOnce, firstTokenTimeout: "2 seconds", deadline: "5 seconds" }
       )
       const { end, parts, text } = valueOf(yield* runFor("2 seconds", readAll(stream)))
       assert.strictEqual(`${text}: ${end}`, "the answer of C: end")
@@ -347,7 +349,7 @@ describe("streams over three targets", () => {
 describe("complete streams", () => {
   it.effect("the finish part names the target and its usage", () =>
     Effect.gen(function*() {
-      const { stream } = yield* build({ A: [failed], B: [ok] })
+      const { stream } = yield* build({ A: [failed], B: [ok] }, atOnce)
       const parts = valueOf(yield* runFor(0, Stream.runCollect(stream)))
       const last = parts.at(-1)
       assert.deepInclude(last === undefined ? undefined : ResilientModel.answeredBy(last), {

@@ -8,7 +8,18 @@ import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as Deadline from "@sluice/core/Deadline"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { AttemptTimeout } from "@sluice/core/Sluice"
-import { build, errorOf, failed, ok, plainRetry, rejectionOf, runFor, summaryOf, valueOf } from "./support/resilient.ts"
+import {
+  atOnce,
+  build,
+  errorOf,
+  failed,
+  ok,
+  plainRetry,
+  rejectionOf,
+  runFor,
+  summaryOf,
+  valueOf
+} from "./support/resilient.ts"
 
 describe("unusable answers", () => {
   const Person = Schema.Struct({ name: Schema.String })
@@ -103,7 +114,7 @@ describe("timeouts and deadlines", () => {
   it.effect("the deadline bounds the whole call, whether set by option or from outside, and is not retried", () =>
     Effect.gen(function*() {
       for (const [deadline, from] of [["5 seconds", 0], [undefined, 5]] as const) {
-        const { generate, inUse, targetCalls } = yield* build({ A: [failed], B: [hang] }, { deadline })
+        const { generate, inUse, targetCalls } = yield* build({ A: [failed], B: [hang] }, { ...atOnce, deadline })
         const called = deadline === undefined ? Deadline.within(generate, "5 seconds") : generate
         const exit = yield* runFor("5 seconds", called)
         if (deadline === undefined) assert.isTrue(Exit.isFailure(exit))

@@ -20,10 +20,29 @@ describe("RetryAfter.fromHeaders", () => {
     assert.strictEqual(millis({ "retry-after": "0" }), 0)
   })
 
-  it("fromHeaders takes the most precise header that it can read", () => {
-    assert.strictEqual(millis({ "retry-after-ms": "10", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 10)
-    assert.strictEqual(millis({ "retry-after-ms": "soon", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 20)
+  it("of several headers the longest wait counts, and of one wait in two units the precise one", () => {
+    assert.strictEqual(millis({ "retry-after-ms": "10", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 30_000)
+    assert.strictEqual(millis({ "retry-after-ms": "40000", "retry-after": "30" }), 40_000)
+    assert.strictEqual(millis({ "retry-after-ms": "634", "retry-after": "1" }), 634)
+    assert.strictEqual(millis({ "retry-after-ms": "soon", "x-ms-retry-after-ms": "20", "retry-after": "30" }), 30_000)
     assert.strictEqual(millis({ "retry-after-ms": "-1", "retry-after": "30" }), 30_000)
+  })
+
+  it("of two Retry-After headers, which clients join, the longer counts", () => {
+    assert.strictEqual(millis({ "retry-after": "1, 60" }), 60_000)
+    assert.strictEqual(millis({ "retry-after": "60, 1" }), 60_000)
+    assert.strictEqual(millis({ "retry-after": "1, Sat, 21 Nov 2026 12:00:05 GMT" }, { now }), 5000)
+    assert.strictEqual(millis({ "retry-after": "Saturday, 21-Nov-26 12:00:05 GMT, 7" }, { now }), 7000)
+    assert.strictEqual(millis({ "retry-after": "soon, 7" }), 7000)
+  })
+
+  it("a Retry-After may have units, an RFC 3339 date or an epoch time", () => {
+    assert.strictEqual(millis({ "retry-after": "2m59.56s" }), 179_560)
+    assert.strictEqual(millis({ "retry-after": "30s" }), 30_000)
+    assert.strictEqual(millis({ "retry-after": "250ms" }), 250)
+    assert.strictEqual(millis({ "retry-after": "2026-11-21T12:00:09Z" }, { now }), 9000)
+    assert.strictEqual(millis({ "retry-after": String(now / 1000 + 9) }, { now }), 9000)
+    assert.strictEqual(millis({ "retry-after": String(now + 9000) }, { now }), 9000)
   })
 
   it("fromHeaders reads the three forms of an HTTP date relative to the clock", () => {
@@ -43,7 +62,22 @@ describe("RetryAfter.fromHeaders", () => {
   })
 
   it("fromHeaders ignores values that are not plain, non-negative numbers", () => {
-    for (const value of ["-5", "NaN", "Infinity", "1e9", "0x10", "", "  ", "soon", "1,5", "5s", "-Infinity", "1.2.3"]) {
+    for (
+      const value of [
+        "-5",
+        "NaN",
+        "Infinity",
+        "1e9",
+        "0x10",
+        "",
+        "  ",
+        "soon",
+        "1,5",
+        "5 s and more",
+        "-Infinity",
+        "1.2.3"
+      ]
+    ) {
       assert.isUndefined(millis({ "retry-after": value }, { now }), value)
       assert.isUndefined(millis({ "retry-after-ms": value }, { now }), value)
     }

@@ -111,7 +111,8 @@ for (const wire of wires) {
         Effect.gen(function*() {
           const { error } = yield* streamFailure(wire, (response) => sse(response, sent))
           assert.strictEqual(error.reason._tag, "InternalProviderError")
-          assert.include(error.message, "response truncated")
+          assert.include(error.message, "127.0.0.1: answer truncated after ")
+          assert.include(error.message, "without a finish reason; ")
           assert.strictEqual(httpOf(error)?.response?.status, 200)
           assert.deepInclude(AiOutcome.fromAiError(error), { _tag: "Failure", retryable: true })
           const rejection = Option.getOrThrow(AiRejection.fromAiError(throughJson(AiError.AiError, error)))
@@ -120,15 +121,18 @@ for (const wire of wires) {
           assert.isAtLeast(rejection.parts, atLeast)
         }))
 
-      it.live(`a stream that is reset ${when} is a network error`, () =>
+      it.live(`a stream that is reset ${when} is truncated`, () =>
         Effect.gen(function*() {
           const { error } = yield* streamFailure(wire, (response) => {
             begin(response, sent)
             setTimeout(() => response.destroy(), 10)
           })
-          assert.strictEqual(error.reason._tag, "NetworkError")
-          assert.include(error.message, "connection lost within the response")
+          assert.strictEqual(error.reason._tag, "InternalProviderError")
           assert.deepInclude(AiOutcome.fromAiError(error), { _tag: "Failure", retryable: true })
+          const rejection = Option.getOrThrow(AiRejection.fromAiError(throughJson(AiError.AiError, error)))
+          if (rejection._tag !== "TruncatedStream") return assert.fail(rejection._tag)
+          assert.deepInclude({ ...rejection }, { target: "127.0.0.1", hadOutput })
+          assert.include(error.message, rejection.message)
         }))
     }
 
@@ -139,7 +143,7 @@ for (const wire of wires) {
         }
       }))
 
-    it.live("a whole answer that is cut is malformed, and one that is reset is a network error", () =>
+    it.live("a whole answer that is cut is malformed, and one that is reset is truncated", () =>
       Effect.gen(function*() {
         const half = JSON.stringify(wire.whole("hello")).slice(0, -20)
         const [cut] = yield* failures(wire, (response) => json(response, 200, half))
@@ -149,10 +153,10 @@ for (const wire of wires) {
           response.write(half)
           setTimeout(() => response.destroy(), 10)
         })
-        assert.strictEqual(reset?.reason._tag, "NetworkError")
+        assert.isTrue(AiRejection.is("TruncatedStream", reset))
       }))
 
-    it.live("a compressed stream that is cut is a network error before its finish reason and complete after it", () =>
+    it.live("a compressed stream that is cut is truncated before its finish reason and complete after it", () =>
       Effect.gen(function*() {
         const cut = (sent: string): Answer => (response) => {
           response.writeHead(200, { "content-type": "text/event-stream", "content-encoding": "gzip" })
@@ -162,7 +166,7 @@ for (const wire of wires) {
           zip.flush(() => setTimeout(() => response.end(), 10))
         }
         const { error } = yield* streamFailure(wire, cut(wire.head + wire.delta("a")))
-        assert.strictEqual(error.reason._tag, "NetworkError")
+        assert.isTrue(AiRejection.is("TruncatedStream", error))
         assert.strictEqual(yield* textAt(wire, cut(wire.head + wire.delta("whole") + wire.finish)), "whole")
       }))
 

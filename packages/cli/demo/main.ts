@@ -38,7 +38,7 @@ const resultsPath = fileURLToPath(new URL("../../../build/demo/results.jsonl", i
 
 const writeResults = (results: ReadonlyArray<Result.Result>): string => {
   mkdirSync(new URL("../../../build/demo/", import.meta.url), { recursive: true })
-  writeFileSync(resultsPath, results.map((result) => Result.encode(result, (text) => text)).join(""))
+  writeFileSync(resultsPath, results.map(Result.encode).join(""))
   return relative(process.cwd(), resultsPath)
 }
 
@@ -81,14 +81,15 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   )
   yield* Console.log(verdict(official, sluice))
   yield* Console.log(
-    `\nThe provider's circuit over ${Words.time(run.millis)}: - closed, O open, ? probe\n${strip(run)}\n` +
-      `The same with a second provider, over ${Words.time(second.run.millis)}:\n${strip(second.run)}`
+    `\nThe provider's circuit over ${Words.time(sluice.millis)}: - closed, O open, ? probe\n${strip(run, sluice)}\n` +
+      `The same with a second provider, over ${Words.time(second.counts.millis)}:\n${strip(second.run, second.counts)}`
   )
   yield* Console.log(details(run))
+  yield* Console.log("\nTwo tickets of Sluice without the second provider: > is the ticket, = the answer")
   yield* Console.log(samples(run.results, prompts))
   const path = writeResults(run.results)
   yield* Console.log(
-    `\nAll answers: ${path}\n` +
+    `\nAll answers of Sluice without the second provider: ${path}\n` +
       `Other faults: npm start -- --seed ${seed + 1}\n` +
       "Your own: npm run sluice -- run FILE -o results.jsonl --url URL --model NAME\n" +
       "  FILE has one prompt per line. The key is read from OPENAI_API_KEY.\n" +
@@ -97,14 +98,15 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   return [sluice, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
 })
 
-const strip = ({ circuits, millis }: Through.Run): string =>
+const strip = ({ circuits }: Through.Run, { millis }: Comparison.Counts): string =>
   `  ${Strip.render(circuits.filter(({ target }) => target === "first"), millis, columns - 4)}`
 
 const verdict = (official: Comparison.Counts, sluice: Comparison.Counts): string => {
   const slower = sluice.millis - official.millis
   return slower > 0
-    ? `\nSluice took ${Words.time(slower)} longer: it waited for the provider instead of failing.`
-    : `\nSluice finished ${Words.time(-slower)} sooner.`
+    ? `\nSluice took ${Words.time(slower)} longer than the official client: it waited for the provider\n` +
+      "instead of failing."
+    : `\nSluice finished ${Words.time(-slower)} sooner than the official client.`
 }
 
 const details = ({ tally }: Through.Run): string => {
@@ -122,11 +124,11 @@ const samples = (results: ReadonlyArray<Result.Result>, prompts: ReadonlyMap<str
     .map((result) => {
       const ticket = Terminal.escape((prompts.get(result.id ?? "") ?? "").replaceAll(/\s+/g, " "))
       const answer = Terminal.escape(result.status === "ok" ? summaryOf(result.text) : "")
-      return `\n${result.id}, answered by attempt ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${
+      return `${result.id}, answered by attempt ${result.attempts}:\n${quoted("  > ", ticket, 3)}\n${
         quoted("  = ", answer, 3)
       }`
     })
-    .join("\n")
+    .join("\n\n")
 
 const summaryOf = (text: string): string => {
   const { summary }: { readonly summary?: string } = JSON.parse(text)

@@ -47,7 +47,8 @@ export const run = Effect.fnUntraced(function*(
       noStream: false,
       dedupeTtlMillis: 3_600_000,
       noShare: false,
-      maxOutageMillis: 600_000
+      maxOutageMillis: 600_000,
+      mask: (text) => text
     },
     {
       attemptStarted: () => tally.attemptStarted(),
@@ -89,7 +90,5 @@ const promptOf = (id: string, line: number, prompt: string): Prompt => ({
   id,
   messages: [{ role: "user", content: prompt }],
   model: undefined,
-  temperature: undefined,
-  maxTokens: undefined,
   body: undefined
 })

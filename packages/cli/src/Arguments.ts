@@ -3,6 +3,7 @@ import type { Flag, Flags, Values } from "./Flag.ts"
 import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
 import * as Terminal from "./Terminal.ts"
+import * as UrlSecrets from "./UrlSecrets.ts"
 
 /** The parsed arguments of a command, a request for help, or a usage error in one line. */
 export type Parsed<F extends Flags> =
@@ -36,6 +37,9 @@ export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<
 
 const wrong = (message: string): { readonly _tag: "Wrong"; readonly message: string } => ({ _tag: "Wrong", message })
 
+/** An argument for a message. Hidden before it is clipped, so that no part of a secret is left. */
+const shown = (text: string): string => Terminal.clip(Terminal.escape(UrlSecrets.hideInArgument(text)), 40)
+
 const toNode = (flag: Flag<unknown>) =>
   [flag.name, {
     type: flag.argument === undefined ? "boolean" as const : "string" as const,
@@ -46,7 +50,7 @@ const toNode = (flag: Flag<unknown>) =>
 const unknown = (rawName: string, flags: ReadonlyArray<Flag<unknown>>): string => {
   const nearest = Nearest.find(rawName.replace(/^-+/, ""), flags.map(({ name }) => name))
   const suggestion = nearest === undefined ? "" : `; did you mean --${nearest}?`
-  return `unknown flag ${Terminal.clip(Terminal.escape(rawName), 40)}${suggestion}`
+  return `unknown flag ${shown(rawName)}${suggestion}`
 }
 
 const problemOf = (
@@ -68,7 +72,7 @@ const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string
   const surplus = inputs[names.length]
   return surplus === undefined
     ? undefined
-    : wrong(`unexpected argument "${Terminal.clip(Terminal.escape(surplus), 40)}"`)
+    : wrong(`unexpected argument "${shown(surplus)}"`)
 }
 
 const readAll = <F extends Flags>(
@@ -81,8 +85,7 @@ const readAll = <F extends Flags>(
     const texts = given.get(flag) ?? []
     const read = flag.read(texts)
     if (!read.ok) {
-      const shown = Terminal.clip(Terminal.escape(texts.join(" ")), 40)
-      return wrong(`--${flag.name} is "${shown}"; it must be ${read.requirement}`)
+      return wrong(`--${flag.name} is "${shown(texts.join(" "))}"; it must be ${read.requirement}`)
     }
     values[key] = read.value
   }

@@ -4,16 +4,16 @@ export const find = (word: string, candidates: ReadonlyArray<string>): string | 
   // At most half of a word may be wrong, or `--x` would match every short flag.
   let bound = Math.min(3, Math.ceil(word.length / 2)) + 1
   for (const candidate of candidates) {
-    const distance = editDistance(word, candidate)
-    if (distance >= bound) continue
-    bound = distance
+    const wrong = distance(word, candidate)
+    if (wrong >= bound) continue
+    bound = wrong
     nearest = candidate
   }
   return nearest ?? (word.length < 3 ? undefined : candidates.find((candidate) => candidate.startsWith(word)))
 }
 
 /** Counts the letters to insert, delete or replace. */
-const editDistance = (a: string, b: string): number => {
+export const distance = (a: string, b: string): number => {
   // `row[j]` is the distance from the letters of `a` so far to the first `j` letters of `b`.
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

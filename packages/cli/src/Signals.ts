@@ -3,9 +3,15 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ExitCode from "./ExitCode.ts"
 
-export type Signal = "SIGINT" | "SIGTERM"
+export type Signal = "SIGINT" | "SIGTERM" | "SIGHUP"
 
-export const exitCode = (signal: Signal): number => signal === "SIGINT" ? ExitCode.interrupted : ExitCode.terminated
+const exitCodes: { readonly [_ in Signal]: number } = {
+  SIGINT: ExitCode.interrupted,
+  SIGTERM: ExitCode.terminated,
+  SIGHUP: ExitCode.hungUp
+}
+
+export const exitCode = (signal: Signal): number => exitCodes[signal]
 
 /** Signals of this process. Replaces Node's default, which ends the process at once. */
 export interface Signals {
@@ -24,9 +30,14 @@ export const listen: Effect.Effect<Signals, never, Scope.Scope> = Effect.suspend
   }
   return Effect.acquireRelease(
     Effect.sync((): Signals => {
-      process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
+      for (const signal of signals) process.on(signal, onSignal)
       return { first: Deferred.await(first), second: Deferred.await(second) }
     }),
-    () => Effect.sync(() => process.off("SIGINT", onSignal).off("SIGTERM", onSignal))
+    () =>
+      Effect.sync(() => {
+        for (const signal of signals) process.off(signal, onSignal)
+      })
   )
 })
+
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const

@@ -10,6 +10,17 @@ export const escape = (text: string): string =>
     return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`
   })
 
+/**
+ * Escapes the same characters in a line of JSON, so that it stays the same JSON. All of them are within strings, apart from the line
+ * end.
+ */
+export const escapeJson = (line: string): string =>
+  line.replace(dangerous, (character) => {
+    if (character === "\n") return character
+    const units = Array.from({ length: character.length }, (_, index) => character.charCodeAt(index))
+    return units.map((unit) => `\\u${unit.toString(16).padStart(4, "0")}`).join("")
+  })
+
 // Cc: control characters. Cf: formats, such as those that reorder text or are invisible; the joiner of emoji is allowed.
 // Zl and Zp: line and paragraph separators. Cs: lone surrogates, which no terminal can show.
 const dangerous = /(?!\u200D)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu

@@ -1,7 +1,11 @@
 import * as Terminal from "./Terminal.ts"
 
 /** Wraps a text between words. A word longer than a line is clipped. */
-export const wrap = (text: string, columns: number): ReadonlyArray<string> => {
+export const wrap = (text: string, columns: number): ReadonlyArray<string> =>
+  wrapWhole(text, columns).map((line) => Terminal.clip(line, columns))
+
+/** Wraps a text between words. A word longer than a line, such as a URL, stays whole. */
+export const wrapWhole = (text: string, columns: number): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let line = ""
   for (const word of text.split(" ")) {
@@ -12,5 +16,5 @@ export const wrap = (text: string, columns: number): ReadonlyArray<string> => {
     } else line = line === "" ? word : `${line} ${word}`
   }
   if (line !== "") lines.push(line)
-  return lines.map((line) => Terminal.clip(line, columns))
+  return lines
 }

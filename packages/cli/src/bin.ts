@@ -12,7 +12,9 @@ import * as Help from "./Help.ts"
 import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
 import * as Options from "./options.ts"
+import * as Say from "./Say.ts"
 import * as Terminal from "./Terminal.ts"
+import * as UrlSecrets from "./UrlSecrets.ts"
 
 const main = async (args: ReadonlyArray<string>): Promise<number> => {
   const [name, ...rest] = args
@@ -71,7 +73,7 @@ const unknownCommand = (name: string): number => {
   const nearest = Nearest.find(name, Options.commands.map((command) => command.name))
   const suggestion = nearest === undefined ? "" : `; did you mean ${nearest}?`
   return usageError(
-    `unknown command ${Terminal.clip(Terminal.escape(name), 40)}${suggestion}`,
+    `unknown command ${Terminal.clip(UrlSecrets.hideInArgument(name), 40)}${suggestion}`,
     "see sluice --help"
   )
 }
@@ -82,7 +84,7 @@ const print = (text: string): number => {
 }
 
 const usageError = (problem: string, hint: string): number => {
-  process.stderr.write(`sluice: ${problem} (${hint})\n`)
+  Say.error("sluice", `${problem} (${hint})`)
   return ExitCode.unusable
 }
 
@@ -92,6 +94,10 @@ const version = (): string => {
     ? String(manifest.version)
     : "unknown"
 }
+
+// Without a listener the error of a closed pipe ends the process, also if the pipe only took the progress. A write of results
+// reports its error to its callback as well.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
 // process.exit would drop output that a pipe has not taken yet.
 process.exitCode = await main(process.argv.slice(2))

@@ -88,8 +88,9 @@ export const run = defineCommand({
     }),
     maxAttempts: Flag.withDefault("max-attempts", 5, {
       argument: "N",
-      about: "Make at most N attempts per prompt, including the first. A file can retry longer than an interactive " +
-        "client. [default: 5]",
+      about:
+        "Make at most N attempts per prompt, including the first. Attempts while the provider is down or limits the " +
+        "rate do not count. A file can retry longer than an interactive client. [default: 5]",
       parse: Flag.integer(1, 100)
     }),
     timeoutMillis: Flag.withDefault("timeout", 60_000, {
@@ -127,7 +128,7 @@ export const run = defineCommand({
     noShare: Flag.toggle("no-share", { about: "Make a call for every line, even if requests are equal." }),
     limit: Flag.optional("limit", {
       argument: "N",
-      about: "Read only the first N prompts. [default: all]",
+      about: "Read only the first N prompts. Lines that are no prompts do not count. [default: all]",
       parse: Flag.integer(1, Number.MAX_SAFE_INTEGER)
     }),
     maxOutageMillis: Flag.withDefault("max-outage", 600_000, {
@@ -176,7 +177,10 @@ export const run = defineCommand({
         `{"prompt": "...", "id": "optional"}`,
         `{"messages": [{"role": "user", "content": "..."}], "id": "optional"}`,
         `{"custom_id": "...", "body": {...}}   a line for OpenAI's Batch API`,
-        `any text                              if the file name ends in .txt`
+        `any text                              if the file name ends in .txt`,
+        "Beside prompt, messages, or in body: model, temperature, max_tokens,",
+        "seed, stop, response_format and more. They override the flags. A",
+        "request field that cannot be sent fails its line."
       ]
     },
     {
@@ -184,8 +188,9 @@ export const run = defineCommand({
       lines: [
         "0    every prompt was answered",
         "1    some prompts failed; their lines say why",
-        "2    unusable flags, files, URL, key or model",
+        "2    unusable flags, files, URL or model; a key that is refused",
         "3    the provider or every target was down longer than --max-outage",
+        "129  SIGHUP, handled like Ctrl-C",
         "130  Ctrl-C: running prompts were finished; press twice to stop now",
         "141  the reader of the results closed the pipe",
         "143  SIGTERM, handled like Ctrl-C"

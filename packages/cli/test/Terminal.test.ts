@@ -6,6 +6,16 @@ describe("Terminal", () => {
     assert.strictEqual(Terminal.escape("a\x1b[2Jb\nc\u202Ed\u0085"), "a\\x1b[2Jb\\nc\\u{202e}d\\x85")
   })
 
+  it("a line of JSON is escaped as JSON, and means the same", () => {
+    const value = { text: "a\x1b[2J\x7f\x85\x9b31m\u202Ed\u2028\u{e0041}\ud800 日本 👩‍🚀\n" }
+    const line = `${JSON.stringify(value)}\n`
+    const escaped = Terminal.escapeJson(line)
+    assert.deepStrictEqual(JSON.parse(escaped), value)
+    assert.notMatch(escaped.replaceAll("\u200D", ""), /[\p{Cf}\p{Zl}\p{Zp}\p{Cs}]|(?!\n)\p{Cc}/u)
+    assert.isTrue(escaped.endsWith("}\n"))
+    assert.include(escaped, "日本 👩‍🚀")
+  })
+
   it("letters of any language and emoji are not escaped", () => {
     const text = "Grüße 日本語 👩‍🚀"
     assert.strictEqual(Terminal.escape(text), text)

@@ -15,12 +15,16 @@
  * enters the circuit. A refusal or an interruption gives back what was taken.
  *
  * An admission is settled with an `Outcome`, or with an `Exit` that the classifier chain reads. The first settlement counts.
- * An admission whose scope closes first is settled as `Ignored`.
+ * An admission whose scope closes first, however it ends, is settled as `Ignored`. A settled admission leaves its scope, so a
+ * scope can hold any number of attempts one after the other.
+ *
+ * The chain is `classify`, the breaker's classifier, and the `Classifier` that the fiber had when it requested admission. In a
+ * callback outside of a fiber it ends with `Outcome.fromExit`.
  *
  * **Gotchas**
  *
- * - An open circuit or a full queue is a `Refusal` in the error channel. Wrong options of one call (`permits: 0`) are a defect
- *   with `InvalidOptions`.
+ * - An open circuit or a full queue is a `Refusal` in the error channel. Wrong options of one attempt (`permits: 0`) are a defect
+ *   with `InvalidOptions` when it runs, so that attempts without such options have no such error. `tryAcquireUnsafe` throws them.
  * - Settle as soon as the verdict is known. Until then the permit is taken and a probe slot is held.
  * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count.
  *
@@ -58,20 +62,21 @@ import * as Stream from "effect/Stream"
 import type { Backpressure, BackpressureShed, PermitOptions } from "./Backpressure.ts"
 import type { CircuitBreaker, CircuitOpen, GuardStreamOptions } from "./CircuitBreaker.ts"
 import {
-  acquire,
   type AdmissionRequest,
   Attempt,
   type Gate,
+  type GateKind,
   gateOf,
   GuardedEffect,
   type Hooks
 } from "./internal/admission/attempt.ts"
 import { guardStream } from "./internal/admission/guardStream.ts"
+import { acquire, Held } from "./internal/admission/held.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { readPermitOptions } from "./internal/permits/options.ts"
 import type { PermitRequest } from "./internal/permits/permits.ts"
-import type { InvalidOptions } from "./InvalidOptions.ts"
-import { OptionsReader } from "./OptionsReader.ts"
+import { InvalidOptions } from "./InvalidOptions.ts"
+import { type Known, OptionsReader } from "./OptionsReader.ts"
 import type { Classify, Outcome } from "./Outcome.ts"
 
 /**
@@ -109,12 +114,12 @@ export interface AdmitOptions<in A, in E> extends PermitOptions {
 }
 
 /**
- * The admission of one attempt.
+ * The admission of one attempt. `A` and `E` are the types of the exits that its classifier reads.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Admitted {
+export interface Admitted<in A = unknown, in E = unknown> {
   readonly _tag: "Admitted"
   /** Whether it holds a probe slot of a half-open circuit. */
   readonly isProbe: boolean
@@ -123,11 +128,11 @@ export interface Admitted {
   /** Reports the outcome and gives everything back. */
   settle(outcome: Outcome): Effect.Effect<void>
   /** Classifies the exit, reports its outcome and gives everything back. */
-  settleExit(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void>
+  settleExit(exit: Exit.Exit<A, E>): Effect.Effect<void>
   /** `settle` for callbacks. A shared store is updated in the background. */
   settleUnsafe(outcome: Outcome): void
   /** Marks an effect as part of this attempt. A nested guard of the same circuit would refuse a probe otherwise. */
-  within<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R>
+  within<B, E2, R>(self: Effect.Effect<B, E2, R>): Effect.Effect<B, E2, R>
 }
 
 /**
@@ -138,23 +143,33 @@ export interface Admitted {
  */
 export interface Admission {
   /** Admits an attempt, after queueing if it has to. Held until it is settled or the scope closes. */
-  readonly acquire: (options?: AdmitOptions<void, never>) => Effect.Effect<Admitted, Refused, Scope.Scope>
+  readonly acquire: <A = unknown, E = unknown>(
+    options?: AdmitOptions<A, E>
+  ) => Effect.Effect<Admitted<A, E>, Refused, Scope.Scope>
   /**
    * Admits an attempt now, or returns the refusal. `undefined` where only `acquire` can answer: the attempt would queue, or the
    * circuits are shared. An `Admitted` has to be settled.
    */
-  readonly tryAcquireUnsafe: (options?: AdmitOptions<void, never>) => Admitted | Refused | undefined
+  readonly tryAcquireUnsafe: <A = unknown, E = unknown>(
+    options?: AdmitOptions<A, E>
+  ) => Admitted<A, E> | Refused | undefined
   /** Runs the effect if it is admitted, and settles with its exit. */
   readonly guard: <A, E, R>(
     self: Effect.Effect<A, E, R>,
     options?: AdmitOptions<A, E>
   ) => Effect.Effect<A, E | Refused, R>
-  /** Runs the stream if it is admitted, reports how upstream ended, and gives the permits back when the stream is closed. */
+  /**
+   * Runs the stream if it is admitted, reports how upstream ended, and gives the permits back when the stream is closed. A
+   * consumer that leaves first is reported as `Ignored`. If it fails or is interrupted, the classifiers get an interruption.
+   */
   readonly guardStream: <A, E, R>(
     self: Stream.Stream<A, E, R>,
     options?: AdmitOptions<void, E> & Pick<GuardStreamOptions<A, E>, "isComplete">
   ) => Stream.Stream<A, E | Refused, R>
 }
+
+const admissionOptions: Known<AdmissionOptions> = { breaker: true, permits: true, key: true }
+const admitOptions = { permits: true, maxWait: true, classify: true, isComplete: true } as const
 
 /**
  * Builds an admission from a breaker, from permits, or from both.
@@ -170,30 +185,28 @@ export interface Admission {
 export const make = (options: AdmissionOptions): Effect.Effect<Admission, InvalidOptions> =>
   Effect.suspend(() => {
     const reader = new OptionsReader("Admission")
-    const { breaker, key = "default", permits } = reader.object("options", options)
+    const { breaker, key = "default", permits } = reader.object("options", options, admissionOptions)
     reader.string("key", key)
+    const breakerGate = readGate(reader, "breaker", breaker, "CircuitBreaker")
+    const permitsGate = readGate(reader, "permits", permits, "Backpressure")
     const gate: Gate<BackpressureShed> = {
-      breaker: readGate(reader, "breaker", breaker)?.breaker,
-      ...pick(readGate(reader, "permits", permits))
+      breaker: breakerGate?.breaker,
+      permits: permitsGate?.permits,
+      maxWaitMillis: permitsGate?.maxWaitMillis
     }
     return reader.check(admissionOf(gate, key))
   })
 
-const pick = (gate: Gate<BackpressureShed> | undefined): Pick<Gate<BackpressureShed>, "permits" | "maxWaitMillis"> => ({
-  permits: gate?.permits,
-  maxWaitMillis: gate?.maxWaitMillis
-})
-
 const readGate = (
   reader: OptionsReader,
-  option: "breaker" | "permits",
-  service: object | undefined
+  option: string,
+  service: object | undefined,
+  kind: GateKind
 ): Gate<BackpressureShed> | undefined => {
   if (service === undefined) return undefined
-  const gate = typeof service === "object" && service !== null ? gateOf<BackpressureShed>(service) : undefined
+  const gate = typeof service === "object" && service !== null ? gateOf<BackpressureShed>(service, kind) : undefined
   if (gate === undefined) {
-    const module = option === "breaker" ? "CircuitBreaker" : "Backpressure"
-    reader.refuse(option, service, `must be a service that ${module} made (make, layer, noop), and not a copy of one`)
+    reader.refuse(option, service, `must be a service that ${kind} made (make, layer, noop), and not a copy of one`)
   }
   return gate
 }
@@ -204,80 +217,51 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
   const single: PermitRequest = { permits: 1, maxWaitMillis: gate.maxWaitMillis, where: undefined }
   const plain: AdmissionRequest<BackpressureShed> = { gate, key, hooks: noHooks, permits: single }
 
-  // Throws `InvalidOptions`, which is a defect where it is called within an effect.
-  const permitsOf = ({ maxWait, permits }: AnyOptions): PermitRequest => {
-    if (permits === undefined && maxWait === undefined) return single
-    if (permits === undefined && typeof maxWait === "number" && maxWait >= 0 && maxWait < Infinity) {
-      return { permits: 1, maxWaitMillis: maxWait, where: undefined }
-    }
+  const permitsOf = (options: AnyOptions | undefined): PermitRequest | InvalidOptions => {
+    if (options !== null && options?.permits === undefined && options?.maxWait === undefined) return single
     const reader = new OptionsReader("Admission")
-    const asked = readPermitOptions(reader, { maxWait, permits }, gate.maxWaitMillis)
-    if (reader.invalid !== undefined) throw reader.invalid
-    return asked
+    const read = readPermitOptions(reader, options, gate.maxWaitMillis, admitOptions)
+    return reader.invalid ?? read
   }
-  const requestOf = (options: AnyOptions | undefined): AdmissionRequest<BackpressureShed> =>
-    options === undefined ? plain : { gate, key, hooks: hooksOf(options), permits: permitsOf(options) }
-  const guarded = (self: AnyEffect, options: AnyOptions | undefined): AnyEffect =>
-    options === undefined
-      ? new GuardedEffect(gate, self, key, noHooks, single)
-      : new GuardedEffect(gate, self, key, hooksOf(options), permitsOf(options))
+  const requestOf = (options: AnyOptions | undefined): AdmissionRequest<BackpressureShed> | InvalidOptions => {
+    if (options === undefined) return plain
+    const permits = permitsOf(options)
+    return permits instanceof InvalidOptions ? permits : { gate, key, hooks: hooksOf(options), permits }
+  }
 
   return {
-    acquire: (options) => Effect.map(Effect.suspend(() => acquire(requestOf(options))), (attempt) => new Held(attempt)),
-    tryAcquireUnsafe: (options) => {
-      const attempt = new Attempt(requestOf(options), Effect.void, undefined)
+    acquire: <A, E>(options?: AdmitOptions<A, E>): Effect.Effect<Admitted<A, E>, Refused, Scope.Scope> => {
+      const request = requestOf(options)
+      return request instanceof InvalidOptions ? Effect.die(request) : acquire<A, E, BackpressureShed>(request)
+    },
+    tryAcquireUnsafe: <A, E>(options?: AdmitOptions<A, E>): Admitted<A, E> | Refused | undefined => {
+      const request = requestOf(options)
+      if (request instanceof InvalidOptions) throw request
+      const attempt = new Attempt(request, Effect.void, undefined)
       const refused = attempt.tryEnter()
-      if (refused === undefined) return new Held(attempt)
+      if (refused === undefined) return new Held<A, E>(attempt, undefined)
       return refused === "Wait" ? undefined : refused
     },
     guard: <A, E, R>(self: Effect.Effect<A, E, R>, options?: AdmitOptions<A, E>) => {
-      const given = options as AnyOptions | undefined
-      const result = given?.permits === undefined ? guarded(self, given) : Effect.suspend(() => guarded(self, given))
+      const permits = permitsOf(options)
+      if (permits instanceof InvalidOptions) return Effect.die(permits)
       // The classifier gets only exits of this effect, and the result has its types.
-      return result as Effect.Effect<A, E | Refused, R>
+      return new GuardedEffect(gate, self, key, hooksOf(options), permits) as AnyEffect as Effect.Effect<
+        A,
+        E | Refused,
+        R
+      >
     },
-    guardStream: (self, options) =>
-      Stream.suspend(() => guardStream(requestOf(options as AnyOptions | undefined), self, options?.isComplete))
+    guardStream: (self, options) => {
+      const request = requestOf(options)
+      return request instanceof InvalidOptions ? Stream.die(request) : guardStream(request, self, options?.isComplete)
+    }
   }
 }
 
 // `classify` alone is taken: an attempt would call other fields of a user's object as hooks.
 const hooksOf = (options: AnyOptions | undefined): Hooks<BackpressureShed> =>
+  // The classifier gets only exits of the attempt that it was passed with.
   options?.classify === undefined ? noHooks : { classify: options.classify as Classify<unknown, unknown> }
 
 const noHooks: Hooks<BackpressureShed> = {}
-
-class Held implements Admitted {
-  readonly _tag = "Admitted"
-  private readonly attempt: Attempt<BackpressureShed>
-
-  constructor(attempt: Attempt<BackpressureShed>) {
-    this.attempt = attempt
-  }
-
-  get isProbe(): boolean {
-    return this.attempt.isProbe
-  }
-
-  progress(): void {
-    this.attempt.progress()
-  }
-
-  settle(outcome: Outcome): Effect.Effect<void> {
-    const { attempt } = this
-    return Effect.uninterruptible(Effect.suspend(() => attempt.settle(attempt.report(outcome)) ?? Effect.void))
-  }
-
-  settleExit(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    const { attempt } = this
-    return Effect.uninterruptible(Effect.suspend(() => attempt.settle(attempt.reportExit(exit)) ?? Effect.void))
-  }
-
-  settleUnsafe(outcome: Outcome): void {
-    this.attempt.settleUnsafe(outcome)
-  }
-
-  within<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.attempt.within(self)
-  }
-}

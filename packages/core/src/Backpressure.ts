@@ -17,7 +17,7 @@
  * | `capacity` | 16 | hides the latency of a model, and fits the concurrency limit of a small account |
  * | `queue` | 0 | an implicit queue would hide an overload |
  * | `maxWait` | none | the queue bounds the wait; set it if an answer is useless after some time |
- * | `softLimit` | none | the depth at which `pressure` reports `Soft` |
+ * | `softLimit` | none | the permits in use at which `pressure` reports `Soft` |
  * | `softRelease` | three quarters of `softLimit` | keeps calls that come and go at the limit from crossing it each time |
  *
  * - A call can take several permits (`withPermits`). Nothing overtakes the head of the queue: a call that needs one permit
@@ -59,8 +59,9 @@ import { dual, identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { acquire, type Gate, GuardedEffect, type Hooks, setGate } from "./internal/admission/attempt.ts"
+import { type Gate, GuardedEffect, type Hooks, setGate } from "./internal/admission/attempt.ts"
 import { guardStream } from "./internal/admission/guardStream.ts"
+import { acquire } from "./internal/admission/held.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
 import { readBackpressure, readPermitOptions, type Settings } from "./internal/permits/options.ts"
@@ -86,9 +87,9 @@ export interface BackpressureOptions {
   readonly queue?: number | undefined
   /** How long a call may be queued. 0: no call queues. Default: without a limit. */
   readonly maxWait?: Duration.Input | undefined
-  /** From this depth on the level is `Soft`. At least 1, below `capacity`. Default none. */
+  /** From this many permits in use on the level is `Soft`. At least 1, below `capacity`. Default none. */
   readonly softLimit?: number | undefined
-  /** At this depth the level is `Normal` again. Below `softLimit`. Default three quarters of it, rounded down. */
+  /** At this many permits in use the level is `Normal` again. Below `softLimit`. Default three quarters of it, rounded down. */
   readonly softRelease?: number | undefined
 }
 
@@ -113,7 +114,7 @@ export interface PermitOptions {
  * | level | reached | left |
  * |---|---|---|
  * | `Full` | every permit is in use, or a call is queued | no call is queued, and at most three quarters of the permits are in use |
- * | `Soft` | the depth is at `softLimit` or above | the depth is at `softRelease` or below |
+ * | `Soft` | permits in use are at `softLimit` or above | permits in use are at `softRelease` or below |
  * | `Normal` | otherwise | |
  *
  * @since 0.1.0
@@ -122,7 +123,7 @@ export interface PermitOptions {
 export interface Pressure {
   readonly level: "Normal" | "Soft" | "Full"
   /** Permits in use. */
-  readonly depth: number
+  readonly running: number
   /** Epoch milliseconds. */
   readonly at: number
 }
@@ -149,7 +150,7 @@ export interface Snapshot {
   readonly admitted: number
   /** Calls that were refused. */
   readonly shed: { readonly [why in BackpressureShed["why"]]: number }
-  /** Calls that were interrupted in the queue. */
+  /** Calls that left the queue before their turn: interrupted, or past their deadline. */
   readonly abandoned: number
   /** Changes of level that slow readers of `pressure` have lost. */
   readonly dropped: number
@@ -189,11 +190,11 @@ export class Backpressure extends Context.Service<Backpressure, {
   /** Takes a permit until the scope closes. Never queues. */
   readonly tryAcquire: Effect.Effect<void, BackpressureShed, Scope.Scope>
   /** How many permits are in use. */
-  readonly depth: Effect.Effect<number>
+  readonly running: Effect.Effect<number>
   /** How many calls are queued. */
   readonly queued: Effect.Effect<number>
-  /** Depth divided by `softLimit`: above 1 over the limit, 0 without one. */
-  readonly softDepthRatio: Effect.Effect<number>
+  /** Permits in use divided by `softLimit`: above 1 over the limit, 0 without one. */
+  readonly softLimitRatio: Effect.Effect<number>
   /**
    * The changes of level, up and down, from now on. A reader that falls 256 behind loses the oldest; `snapshot` counts them.
    * Ends with the scope of the service.
@@ -236,7 +237,7 @@ const serviceOf = (
   const gate: Gate<BackpressureShed> = { permits, breaker: undefined, maxWaitMillis }
   const single: PermitRequest = { permits: 1, maxWaitMillis, where: undefined }
   const now: PermitRequest = { ...single, maxWaitMillis: 0 }
-  // A guarded effect has the types of its effect, and without a circuit the errors of the permits.
+  // Without a circuit, what is guarded has its own types and the errors of the permits.
   const guard = <A, E, R>(asked: PermitRequest, self: Effect.Effect<A, E, R>) =>
     new GuardedEffect(gate, self, "", noHooks, asked) as AnyEffect as Effect.Effect<A, E | BackpressureShed, R>
   const guardAsStream = <A, E, R>(asked: PermitRequest, self: Stream.Stream<A, E, R>) =>
@@ -265,21 +266,22 @@ const serviceOf = (
       ): Stream.Stream<A, E | BackpressureShed | InvalidOptions, R> =>
         Stream.unwrap(Effect.map(read(options), (asked) => guardAsStream(asked, self)))
     ),
+    // Without a circuit it fails with the errors of the permits only.
     tryAcquire: Effect.asVoid(acquire({ ...requestOf(gate), permits: now })) as Effect.Effect<
       void,
       BackpressureShed,
       Scope.Scope
     >,
-    depth: Effect.sync(() => permits.running),
+    running: Effect.sync(() => permits.running),
     queued: Effect.sync(() => permits.queued),
-    softDepthRatio: Effect.sync(() => softLimit === undefined ? 0 : permits.running / softLimit),
+    softLimitRatio: Effect.sync(() => softLimit === undefined ? 0 : permits.running / softLimit),
     pressure,
     snapshot,
     resize,
     drain,
     resume
   })
-  return setGate(service, gate)
+  return setGate(service, "Backpressure", gate)
 }
 
 const noHooks: Hooks<BackpressureShed> = {}
@@ -308,9 +310,9 @@ export const noop: Backpressure["Service"] = setGate(
     withPermitStream: identity,
     withPermitsStream: dual((args) => Stream.isStream(args[0]), identity),
     tryAcquire: Effect.void,
-    depth: Effect.succeed(0),
+    running: Effect.succeed(0),
     queued: Effect.succeed(0),
-    softDepthRatio: Effect.succeed(0),
+    softLimitRatio: Effect.succeed(0),
     pressure: Stream.empty,
     snapshot: Effect.succeed({
       capacity: Number.POSITIVE_INFINITY,
@@ -329,6 +331,7 @@ export const noop: Backpressure["Service"] = setGate(
     drain: Effect.succeed(true),
     resume: Effect.void
   }),
+  "Backpressure",
   { permits: undefined, breaker: undefined }
 )
 

@@ -23,13 +23,13 @@
  * | `probesToClose` | all of `probes` | one failure of a service that was just down is reason to wait longer |
  * | `probeLease` | 60 seconds | a probe without an outcome by then hangs, and another call may try |
  * | `rampUp` | 0: none | for a service that a rush would take down again |
- * | `slowAfter` | 30 seconds | what `slowCallRate` counts as slow |
- * | `storeTimeout` | 100 millis | how long a shared store may delay a call |
+ * | `slowAfter` | 30 seconds | what `slowCallRate` counts as slow; a slow probe then counts as a failed one |
+ * | `storeTimeout` | 100 millis | how long a shared store may delay a call in all |
  * | `staleness` | 5 seconds | how long an idle process trusts its copy of a shared circuit |
  * | `heartbeat` | 10 seconds | how long a shared store keeps the probe slot of a process that died |
  *
  * The classifier chain decides what counts (see `Outcome`). `Throttled` and `Ignored` do not count; as a probe they free the
- * slot for the next call. A failure with a `retryAfter` makes the opening last at least that long, up to `maxOpenFor`. The
+ * slot for the next call, which waits for a Retry-After. A failure with a `retryAfter` makes the opening last at least that long, up to `maxOpenFor`. The
  * refusal has the whole hint.
  *
  * **Gotchas**
@@ -74,14 +74,11 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Store from "./CircuitBreakerStore.ts"
-import { type Gate, GuardedEffect, type Hooks, onePermit, setGate } from "./internal/admission/attempt.ts"
-import { guardStream } from "./internal/admission/guardStream.ts"
-import { type Breaker, makeBreaker, stateOf } from "./internal/circuit/breaker.ts"
+import { setGate } from "./internal/admission/attempt.ts"
+import { makeBreakerService } from "./internal/admission/circuitBreaker.ts"
 import type { CircuitOpen } from "./internal/circuit/circuitOpen.ts"
-import type { Circuits } from "./internal/circuit/circuits.ts"
 import { CircuitJournal } from "./internal/circuit/journal.ts"
-import { closedBecause, readControl } from "./internal/circuit/options.ts"
-import type { AnyEffect } from "./internal/kit/primitive.ts"
+import { readBreaker } from "./internal/circuit/options.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { OptionsReader } from "./OptionsReader.ts"
 import type { Classify, Outcome } from "./Outcome.ts"
@@ -172,13 +169,15 @@ export const failureRate = (options: RateOptions): TripPolicy => rateOf("Failure
  */
 export const slowCallRate = (options: RateOptions): TripPolicy => rateOf("SlowCallRate", options)
 
-const rateOf = (_tag: "FailureRate" | "SlowCallRate", { calls, minimum, rate, within }: RateOptions): TripPolicy => {
+// With options of unknown names, which the breaker refuses.
+const rateOf = (_tag: "FailureRate" | "SlowCallRate", options: RateOptions): TripPolicy => {
+  const { calls, minimum, within } = options
   // Only an absent option has a default. null, which JSON can contain, is refused like any wrong value.
-  if (within !== undefined) return { _tag, rate, calls, within, minimum: minimum === undefined ? 10 : minimum }
+  if (within !== undefined) return { ...options, _tag, calls, within, minimum: minimum === undefined ? 10 : minimum }
   const last = calls === undefined ? 20 : calls
   // A `calls` that is not a number is refused where a breaker is built.
   const half = typeof last === "number" ? Math.ceil(last / 2) : 1
-  return { _tag, rate, calls: last, within, minimum: minimum === undefined ? half : minimum }
+  return { ...options, _tag, calls: last, within, minimum: minimum === undefined ? half : minimum }
 }
 
 /**
@@ -197,7 +196,7 @@ export interface CircuitBreakerOptions {
    *
    * A duration is the same for every opening. Of a schedule, the n-th delay is for the n-th opening in a row; after its end the
    * last delay is used. A circuit that stays closed for as long as it was last open starts from the first again. The delays
-   * are computed, not waited for.
+   * are computed, not waited for: a schedule whose first delay has to wait is refused, and a later one repeats the delay before it.
    */
   readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
   /** Adds up to this share of the open time at random: 0 to 1. Default 0. */
@@ -212,9 +211,9 @@ export interface CircuitBreakerOptions {
   readonly probeLease?: Duration.Input | undefined
   /** After closing, the share of admitted calls grows over this time, from 1 % to all. Default 0: all at once. */
   readonly rampUp?: Duration.Input | undefined
-  /** A call that takes longer is slow, for `slowCallRate`. Default 30 seconds. */
+  /** A call that takes longer is slow, for `slowCallRate`. Default 30 seconds. In a policy: less than its `attemptTimeout`. */
   readonly slowAfter?: Duration.Input | undefined
-  /** How long a call waits for a shared store before it uses circuits of this process. Default 100 millis. */
+  /** How long a call waits for a shared store in all, before it uses circuits of this process. Default 100 millis. */
   readonly storeTimeout?: Duration.Input | undefined
   /** How long a cached snapshot of a shared circuit is trusted before it is read again. Default 5 seconds. */
   readonly staleness?: Duration.Input | undefined
@@ -358,7 +357,7 @@ export interface Stats {
   /** Requests to a shared store that failed. */
   readonly storeFailures: number
   /** Transitions and decisions that slow readers have lost. */
-  readonly missed: number
+  readonly dropped: number
 }
 
 /**
@@ -423,8 +422,6 @@ export class CircuitBreaker extends Context.Service<CircuitBreaker, {
   readonly stats: Effect.Effect<Stats>
 }>()("@sluice/core/CircuitBreaker") {}
 
-const defaultKey = "default"
-
 /**
  * Builds a breaker over the store in the context.
  *
@@ -436,76 +433,13 @@ export const make: (
 ) => Effect.Effect<CircuitBreaker["Service"], InvalidOptions, Store.CircuitBreakerStore | Scope.Scope> = (
   options = {}
 ) =>
-  Effect.flatMap(
-    Store.CircuitBreakerStore,
-    (store) => Effect.map(makeBreaker(options, store), serviceOf)
-  )
-
-const serviceOf = (breaker: Breaker): CircuitBreaker["Service"] => {
-  const { circuits, journal, settings: { policy } } = breaker
-  const gate: Gate<never> = { breaker, permits: undefined }
-  const read = (key = defaultKey) => Effect.map(circuits.read(key), (snapshot) => stateOf(snapshot, policy))
-  const service = CircuitBreaker.of({
-    guard: guardWith(gate),
-    guardStream: dual(
-      (args) => Stream.isStream(args[0]),
-      <A, E, R>(self: Stream.Stream<A, E, R>, options?: GuardStreamOptions<A, E>) =>
-        guardStream(
-          { gate, key: options?.key ?? defaultKey, hooks: hooksOf(options), permits: onePermit },
-          self,
-          options?.isComplete
-        )
-    ),
-    check: (key = defaultKey) =>
-      Effect.flatMap(circuits.look(key), (open) => open === undefined ? Effect.void : Effect.fail(open)),
-    state: read,
-    states: (page) =>
-      Effect.map(
-        circuits.list(page?.after, page?.limit ?? 100),
-        (snapshots) => snapshots.map((snapshot) => ({ key: snapshot.key, state: stateOf(snapshot, policy) }))
-      ),
-    failureCount: (key) => Effect.map(read(key), ({ failures }) => failures),
-    transitions: journal.transitions.stream,
-    decisions: journal.decisions.stream,
-    control: (control) => {
-      const options = new OptionsReader("CircuitBreaker")
-      return Effect.flatMap(
-        options.check(readControl(options, control)),
-        (to) => setControl(circuits, control.key ?? defaultKey, to)
-      )
-    },
-    reset: (key = defaultKey, reason = "") => circuits.set(key, closedBecause(reason)),
-    stats: Effect.sync(() => journal.stats)
-  })
-  return setGate(service, gate)
-}
-
-// Not by `dual`, whose predicate looks at an array of the arguments: 60 of the 370 ns of a call that is guarded anew each time.
-const guardWith = (gate: Gate<never>): CircuitBreaker["Service"]["guard"] => {
-  const guard = (self: AnyEffect, options: GuardOptions<never, never> | undefined) =>
-    new GuardedEffect(gate, self, options?.key ?? defaultKey, hooksOf(options), onePermit)
-  // The first argument distinguishes the overloads. An effect is guarded with its own types.
-  return ((first?: AnyEffect | GuardOptions<never, never>, options?: GuardOptions<never, never>) =>
-    Effect.isEffect(first)
-      ? guard(first, options)
-      : (self: AnyEffect) => guard(self, first)) as unknown as CircuitBreaker["Service"]["guard"]
-}
-
-// `classify` alone is taken: an attempt would call other fields of a user's object as hooks.
-const hooksOf = (options: GuardOptions<never, never> | undefined): Hooks<never> =>
-  // The classifier gets only exits of the effect that it was passed with.
-  options?.classify === undefined ? noHooks : { classify: options.classify as Classify<unknown, unknown> }
-
-const noHooks: Hooks<never> = {}
-
-// `Auto` lifts a forced mode. A circuit that is not forced stays as it is.
-const setControl = (circuits: Circuits, key: string, to: Store.Target): Effect.Effect<void, Store.StoreError> =>
-  to._tag === "Forced"
-    ? circuits.set(key, to)
-    : Effect.flatMap(
-      circuits.read(key),
-      ({ control }) => control._tag === "Forced" ? circuits.set(key, to) : Effect.void
+  Effect.flatMap(Store.CircuitBreakerStore, (store) => {
+    const reader = new OptionsReader("CircuitBreaker")
+    return Effect.flatMap(
+      reader.check(readBreaker(reader, options, "")),
+      (checked) => makeBreakerService(checked, options.classify, store)
     )
+  })
 
 /**
  * Provides a `CircuitBreaker` whose circuits are kept in this process.
@@ -554,6 +488,7 @@ export const noop: CircuitBreaker["Service"] = setGate(
     reset: () => Effect.void,
     stats: Effect.sync(() => new CircuitJournal().stats)
   }),
+  "CircuitBreaker",
   { breaker: undefined, permits: undefined }
 )
 

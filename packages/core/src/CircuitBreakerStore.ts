@@ -16,7 +16,9 @@
  *   admitted under an older one do not count. A missing key reads as `Closed`, generation 0.
  * - Half-open is not stored. An open circuit whose time has elapsed is half-open. `lease` itself refuses before that.
  * - A store may evict a circuit that was not used for a while, but none that is open or forced, and none with a live lease.
- * - Times are the store's own epoch milliseconds. A breaker sends only durations, so its clock does not matter.
+ * - Times are the store's own epoch milliseconds. A breaker sends only durations, so its clock does not matter. If the store's
+ *   own clock is set back, so that the start of a control or the last lease is in the future, the next request shifts the
+ *   circuit's times by as much: nothing lasts longer than it was set to last.
  * - `lease`, `record` and `transition` return the snapshot after the request, also if they changed nothing (`ok: false`).
  *
  * **Gotchas**
@@ -240,7 +242,7 @@ export interface Answer {
  * @category services
  */
 export class CircuitBreakerStore extends Context.Service<CircuitBreakerStore, {
-  /** Returns the circuit. Writes nothing. */
+  /** Returns the circuit. Writes nothing, except times shifted after the store's clock was set back. */
   readonly read: (options: { readonly key: string; readonly window: Window }) => Effect.Effect<Snapshot, StoreError>
   /**
    * Grants a probe slot if the generation is current, the open time has elapsed, and fewer than `limit` probes are live or have

@@ -13,7 +13,8 @@
  *
  * - `within` interrupts the effect. An uninterruptible region in the effect delays it, as it delays `Effect.timeout`.
  * - The deadline is a fiber reference: forked fibers inherit it, daemons included.
- * - A budget that is not a duration is a defect with `InvalidOptions`. A negative one counts as 0.
+ * - A budget that is not a duration, such as NaN, is a defect with `InvalidOptions`. A negative one counts as 0, an infinite
+ *   one sets no limit.
  *
  * **Example** (An answer that takes too long)
  *
@@ -42,6 +43,7 @@ import * as Stream from "effect/Stream"
 import { isMoving, type MovingDeadline } from "./internal/deadline/shared.ts"
 import { failAt, type Limit, start } from "./internal/deadline/timeout.ts"
 import { InvalidOptions } from "./InvalidOptions.ts"
+import { toMillis } from "./OptionsReader.ts"
 import * as Refusal from "./Refusal.ts"
 
 /**
@@ -52,8 +54,11 @@ import * as Refusal from "./Refusal.ts"
  */
 export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/core/DeadlineExceeded")({
   _tag: Schema.tag("DeadlineExceeded"),
-  /** What the call was doing: queueing for a permit, backing off between attempts, or running an attempt. */
-  at: Schema.Literals(["Queue", "Backoff", "Attempt"]),
+  /**
+   * What the call was doing, or had done last: nothing yet (`Start`), queueing for a permit (`Queue`), waiting for an open
+   * circuit (`Circuit`), backing off between attempts (`Backoff`), or running an attempt (`Attempt`).
+   */
+  at: Schema.Literals(["Start", "Queue", "Circuit", "Backoff", "Attempt"]),
   /** The time that the whole call had. */
   budget: Schema.DurationFromMillis,
   /** The name of the policy. Absent if `within` ended the call. */
@@ -69,7 +74,9 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/co
 }
 
 const inWords = {
+  Start: "the deadline had passed before the first attempt",
   Queue: "the call was queued",
+  Circuit: "the call was waiting for an open circuit",
   Backoff: "the call was backing off between attempts",
   Attempt: "the attempt was running"
 }
@@ -157,21 +164,20 @@ class WatchedNested extends Nested implements MovingDeadline {
 }
 
 const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): Deadline => {
-  const budgetMillis = Math.max(0, toMillis(budget))
+  const budgetMillis = Math.max(0, readBudget(budget))
   const own = { at: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + budgetMillis, budgetMillis }
   const outer = fiber.getRef(Deadline)
   if (outer === undefined) return own
   return isMoving(outer) ? new WatchedNested(outer, own) : new Nested(outer, own)
 }
 
-// An invalid budget is a defect. Effect's own message, `Invalid Input`, names neither the option nor the module.
-const toMillis = (budget: Duration.Input): number => {
-  try {
-    return Duration.toMillis(budget)
-  } catch {
-    const issue = { option: "deadline", actual: budget, requirement: `must be a duration, such as "5 seconds"` }
-    throw new InvalidOptions({ module: "Deadline", issues: [issue] })
-  }
+// An invalid budget is a defect. Effect's own message, `Invalid Input`, names neither the option nor the module, and Effect
+// reads NaN and an empty object as no time at all.
+const readBudget = (budget: Duration.Input): number => {
+  const millis = toMillis(budget)
+  if (!Number.isNaN(millis)) return millis
+  const issue = { option: "deadline", actual: budget, requirement: `must be a duration, such as "5 seconds"` }
+  throw new InvalidOptions({ module: "Deadline", issues: [issue] })
 }
 
 class DeadlineLimit implements Limit<DeadlineExceeded> {

@@ -15,6 +15,7 @@
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `capacity` | 10,000 | cached results, at 10 KB an answer 100 MB; evicts the least recently used; flights do not count |
+ * | `maxBytes` | none | cached results in bytes, by the operation's `size`; set it if answers can be large |
  * | `timeToLive` | 0 | nothing is cached, only flights are shared; an operation can have its own |
  * | `maxWaiters` | 10,000 | callers of one flight, each about 1 KB; more are usually one caller in a loop |
  * | `maxReplay` | 4,096 | parts of a stream that are kept for late readers: more than most answers have |
@@ -79,7 +80,7 @@ import type { FlightAbandoned, TooManyWaiters } from "./internal/dedupe/errors.t
 import { type Declares, hashOf, KeyTypeId, type RequestKey, slotFor } from "./internal/dedupe/requestKey.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { InvalidKey, noTenant } from "./KeyHash.ts"
-import { OptionsReader, toMillis } from "./OptionsReader.ts"
+import { type Known, OptionsReader, toMillis } from "./OptionsReader.ts"
 
 export { Dumped } from "./internal/dedupe/dumped.ts"
 export { FlightAbandoned, TooManyWaiters } from "./internal/dedupe/errors.ts"
@@ -95,6 +96,11 @@ export interface DeduplicatorOptions {
   readonly name?: string | undefined
   /** How many results are cached. Default 10,000. */
   readonly capacity?: number | undefined
+  /**
+   * How many bytes all cached results may have, by the `size` of their operations. Default: no limit. Evicts the least recently
+   * used. A result that is larger is not cached. Flights and streams do not count.
+   */
+  readonly maxBytes?: number | undefined
   /** How long a success is cached if its operation does not say. Default 0: nothing is cached, flights are shared. */
   readonly timeToLive?: Duration.Input | undefined
   /** How many callers may wait for one flight. Default 10,000. */
@@ -176,6 +182,8 @@ export interface Operation<in I, in out A, in out E> {
 export interface StorableOperation<in I, in out A, in out E> extends Operation<I, A, E> {
   /** Encodes a result as JSON. A failure only if the operation has a codec for it, a defect never. */
   readonly codec: Schema.Codec<Exit.Exit<A, E>, Schema.Json>
+  /** The bytes of a restored success. */
+  readonly size?: ((value: unknown) => number) | undefined
 }
 
 /**
@@ -192,6 +200,12 @@ export interface OperationOptions<in I, in out A, in out E> {
    * returns no finite duration, the result is not cached, and a warning is logged once for the operation.
    */
   readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input) | undefined
+  /**
+   * The bytes of a success, for `maxBytes` of the deduplicator. Called once for each result, if there is such a limit. Default: a
+   * result does not count, and neither does a failure. If the function throws or returns no number from 0, the result is not
+   * cached, and a warning is logged once for the operation.
+   */
+  readonly size?: ((value: A) => number) | undefined
   /** The tenant of a call. Only calls of one tenant share results. An input without one is a defect. Default: all share. */
   readonly tenant?: ((input: I) => string) | undefined
   /** Encodes an answer that leaves the process, as in `dump`. In memory no codec is needed. Default: none leaves it. */
@@ -241,7 +255,9 @@ export const operation = <A, E = never>() => {
     if (invalid !== undefined) {
       return Object.assign(() => defective<A, E>(name, invalid), { operation: name, codec: Schema.Never })
     }
-    const of = { timeToLive: readTimeToLive(options.timeToLive), defect: undefined }
+    // A key gets only results of its own type.
+    const size = options.size as ((value: unknown) => number) | undefined
+    const of = { timeToLive: readTimeToLive(options.timeToLive), size, defect: undefined }
     // An input without a tenant would share with all tenants.
     const tenantOf = (input: I): string | undefined => {
       const tenant: unknown = options.tenant?.(input)
@@ -260,7 +276,8 @@ export const operation = <A, E = never>() => {
       ? Object.assign(make, { operation: name })
       : Object.assign(make, {
         operation: name,
-        codec: Schema.toCodecJson(Schema.Exit(success, error, Schema.Never))
+        codec: Schema.toCodecJson(Schema.Exit(success, error, Schema.Never)),
+        size
       })
   }
   return define
@@ -280,16 +297,24 @@ const readTimeToLive = <A, E>(
   return (exit) => Exit.isSuccess(exit) ? millis : 0
 }
 
+const operationOptions: Known<OperationOptions<never, unknown, unknown>> = {
+  key: true,
+  tenant: true,
+  timeToLive: true,
+  size: true,
+  success: true,
+  error: true
+}
+
 const invalidOperation = (name: unknown, input: unknown): InvalidOptions | undefined => {
   const options = new OptionsReader("Deduplicator.operation")
   options.nonEmptyString("name", name)
-  if (typeof input !== "object" || input === null) {
-    options.refuse("options", input, "must be an object")
-    return options.invalid
-  }
-  const { error, key, success, tenant, timeToLive } = input as Partial<OperationOptions<never, unknown, unknown>>
+  const given = options.object("options", input as OperationOptions<never, unknown, unknown>, operationOptions)
+  if (typeof input !== "object" || input === null) return options.invalid
+  const { error, key, size, success, tenant, timeToLive } = given
   if (typeof key !== "function") options.refuse("key", key, "must be a function")
   options.optionalFunction("tenant", tenant)
+  options.optionalFunction("size", size)
   if (timeToLive !== undefined && typeof timeToLive !== "function") options.millis("timeToLive", timeToLive, 0)
   if (success !== undefined && !Schema.isSchema(success)) options.refuse("success", success, "must be a schema")
   if (error !== undefined && !Schema.isSchema(error)) options.refuse("error", error, "must be a schema")
@@ -305,7 +330,7 @@ const invalidOperation = (name: unknown, input: unknown): InvalidOptions | undef
 export interface Restored {
   /** Cached again. */
   readonly restored: number
-  /** Skipped: the key has a flight or a result, which is newer. */
+  /** Skipped: the key has a flight or a result, which is newer; or the result is larger than `maxBytes`. */
   readonly present: number
   /** Skipped: expired. */
   readonly expired: number

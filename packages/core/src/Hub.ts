@@ -14,6 +14,7 @@
  * **Gotchas**
  *
  * - A reader gets the events from the moment at which it subscribes. Events without a reader are lost and not counted.
+ * - `Stream.merge` subscribes a moment later than it is run. Merge the streams of hubs with `Hub.merge`.
  *
  * **Example** (Two events for a reader)
  *
@@ -39,6 +40,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
+import { merged } from "./internal/kit/merged.ts"
 
 /**
  * A synchronous broadcast with a bounded queue for each reader.
@@ -47,8 +49,13 @@ import * as Stream from "effect/Stream"
  * @category models
  */
 export class Hub<A> {
-  /** How many events readers have lost by falling behind. */
-  dropped = 0
+  /**
+   * Merges the streams of several hubs, also mapped or filtered. The result subscribes to all of them before it yields, so it
+   * misses none of their events. `Stream.merge` and `Stream.mergeAll` miss those of their first moment. Ends when all streams
+   * have ended.
+   */
+  static readonly merge: <A>(streams: ReadonlyArray<Stream.Stream<A>>) => Stream.Stream<A> = merged
+  private lost = 0
   private readonly capacity: number
   private readonly readers = new Set<Queue.Queue<A, Cause.Done>>()
   private isOpen = true
@@ -62,10 +69,15 @@ export class Hub<A> {
     return this.readers.size > 0
   }
 
+  /** How many events readers have lost by falling behind. */
+  get dropped(): number {
+    return this.lost
+  }
+
   /** Hands an event to every reader. */
   publish(event: A): void {
     for (const queue of this.readers) {
-      if (Queue.sizeUnsafe(queue) >= this.capacity) this.dropped++
+      if (Queue.sizeUnsafe(queue) >= this.capacity) this.lost++
       Queue.offerUnsafe(queue, event)
     }
   }

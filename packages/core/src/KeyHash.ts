@@ -25,12 +25,13 @@
  *
  * **Errors**
  *
- * Functions, symbols, circular references and instances of other classes have no canonical form: `InvalidKey`, a defect where
- * the key is used. Two instances that differ only in private state would share a result. Select the fields that matter in the
- * operation's `key` function.
+ * Functions, symbols, circular references, instances of other classes (also of subclasses of `Array`, `Map` or `Date`) and
+ * built-in objects with fields of their own have no canonical form: `InvalidKey`, a defect where the key is used. Two instances
+ * that differ only in private state would share a result. Select the fields that matter in the operation's `key` function.
  *
  * **Gotchas**
  *
+ * - Fields that were added to a typed array or a `Buffer` are not read, and not refused: listing them takes longer than the hash.
  * - An operation uses the `KeyHash` of the calling fiber. Called outside an effect it uses the default, and its key differs
  *   from one made with another hash.
  *

@@ -104,9 +104,11 @@ export class OptionsReader {
     if (typeof actual !== "string") this.refuse(option, actual, "must be a string")
   }
 
-  /** Checks that a value is a string with at least one character. */
-  nonEmptyString(option: string, actual: unknown): void {
-    if (typeof actual !== "string" || actual === "") this.refuse(option, actual, "must be a non-empty string")
+  /** Reads a string with at least one character. */
+  nonEmptyString(option: string, actual: unknown): string {
+    if (typeof actual === "string" && actual !== "") return actual
+    this.refuse(option, actual, "must be a non-empty string")
+    return ""
   }
 
   /** Checks that a value is a function or absent. */
@@ -114,11 +116,26 @@ export class OptionsReader {
     if (actual !== undefined && typeof actual !== "function") this.refuse(option, actual, "must be a function")
   }
 
-  /** Reads an object. Anything else is refused and read as an object without fields, so that reading can continue. */
-  object<A extends object>(option: string, actual: A): Partial<A> {
-    if (typeof actual === "object" && actual !== null) return actual
-    this.refuse(option, actual, "must be an object")
-    return {}
+  /**
+   * Reads an object, and refuses options whose name is not `known` (without `known` none is). Anything else is refused and read as an object without
+   * fields, so that reading can continue. The options of an object named `options` are named without a path.
+   */
+  object<A extends object>(option: string, actual: A, known?: Known<A>): Partial<A> {
+    if (typeof actual !== "object" || actual === null) {
+      this.refuse(option, actual, "must be an object")
+      return {}
+    }
+    if (known !== undefined) this.onlyKnown(option === "options" ? "" : `${option}.`, actual, known)
+    return actual
+  }
+
+  /** Refuses options whose name is not `known`: the compiler lets them through in a variable, and never sees JSON. */
+  onlyKnown(path: string, actual: object, known: object): void {
+    for (const [name, value] of Object.entries(actual)) {
+      if (value !== undefined && !Object.hasOwn(known, name)) {
+        this.refuse(`${path}${name}`, value, `must be one of ${Object.keys(known).join(", ")}`)
+      }
+    }
   }
 
   /** All issues as one error. `undefined` if there are none. */
@@ -133,6 +150,14 @@ export class OptionsReader {
     return invalid === undefined ? Effect.succeed(read) : Effect.fail(invalid)
   }
 }
+
+/**
+ * The names of all options of a type.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Known<A> = { readonly [_ in keyof A]-?: true }
 
 /**
  * Returns the milliseconds of a duration. NaN if the input is not a duration, which Effect's own functions throw on or read

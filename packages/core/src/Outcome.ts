@@ -83,7 +83,7 @@ export interface Failure {
   readonly _tag: "Failure"
   /** Whether another attempt may succeed. */
   readonly retryable: boolean
-  /** How much it counts against the circuit: 0 to 1, in steps of 0.05. */
+  /** How much it counts against the circuit: 0 to 1, in steps of 0.05. Above 0 it counts at least 0.05. */
   readonly weight: number
   /**
    * The Retry-After of the dependency: the least delay of a retry, and the least open time of a circuit. `maxRetryAfter` and

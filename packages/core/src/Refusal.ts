@@ -42,12 +42,22 @@
 export const TypeId = "~@sluice/core/Refusal"
 
 /**
+ * An error with which a policy declines to make a call.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Refusal {
+  readonly [TypeId]: unknown
+}
+
+/**
  * Returns whether a value is a refusal.
  *
  * @since 0.1.0
  * @category guards
  */
-export const isRefusal = (u: unknown): boolean => typeof u === "object" && u !== null && TypeId in u
+export const isRefusal = (u: unknown): u is Refusal => typeof u === "object" && u !== null && TypeId in u
 
 // `stackTraceLimit` is V8's. This package is compiled without the types of a runtime.
 const V8Error = Error as ErrorConstructor & { stackTraceLimit?: number }

@@ -30,7 +30,8 @@
  * | `"decorrelated"` | between `baseDelay` and three times the delay before, at most `maxDelay`; ignores `factor` |
  *
  * Retries failures that the classifier chain (see `Outcome`) calls retryable, and throttling. Does not retry defects,
- * interruptions and refusals of other policies.
+ * interruptions and refusals of other policies. If a policy refuses a further attempt (open circuit, full queue, deadline),
+ * the retry ends with the error of the last attempt that was made. The refusal is in `stopped(cause)`.
  *
  * A Retry-After is a minimum: the delay is never shorter, and the jitter is added to it. `maxDelay` caps only the back-off. If
  * the Retry-After is longer than `maxRetryAfter`, or the next attempt would begin after the `Deadline`, the retry stops at once
@@ -131,6 +132,8 @@ export interface RetryOptions {
  * @category constructors
  */
 export const exponential = (options?: RetryOptions): RetryPolicy => ({
+  // With options of unknown names, which the validation refuses.
+  ...options,
   _tag: "RetryPolicy",
   maxAttempts: options?.maxAttempts ?? 3,
   baseDelay: options?.baseDelay ?? Duration.millis(500),
@@ -161,8 +164,8 @@ export const none: RetryPolicy = exponential({ maxAttempts: 1 })
  *
  * **Details**
  *
- * `Sluice` validates its policies. `baseDelay` has to be at least a millisecond: retrying without a delay is a busy loop against
- * a service in trouble.
+ * `Sluice` validates its policies. `baseDelay` may be 0: then only a Retry-After delays an attempt. Use it for a dependency in
+ * the same process, with few attempts. A service in trouble needs a delay.
  *
  * @since 0.1.0
  * @category constructors
@@ -288,7 +291,8 @@ export interface RetryCallOptions<in A, in E> {
  *
  * **Details**
  *
- * The types stay the same. It fails with the last attempt's own error, and the cause has the reason why it stopped.
+ * The types stay the same. It fails with the error of the last attempt that was made, and the cause has the reason why it
+ * stopped. An attempt that a policy refused was not made, nor is it counted.
  *
  * **Example** (Why it stopped)
  *

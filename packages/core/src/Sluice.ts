@@ -14,6 +14,8 @@
  * - A call that backs off between attempts keeps its slot, but no permit, and queues again at the head.
  * - The attempt timeout is raised inside the circuit, so that a service that hangs opens it.
  * - An open circuit ends the call at once, unless its retryAfter fits before the call's deadline. Then the call waits for it.
+ * - Once a request was made, the call ends with its own error. If the policy refuses the next attempt, that refusal is in
+ *   `RetryPolicy.stopped` and in the report.
  * - Refusals are reasons of one `Rejected`, so that a new kind of refusal changes none of your error types. The call's own
  *   errors keep their types.
  *
@@ -68,21 +70,23 @@ import type * as Backpressure from "./Backpressure.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 import * as Deduplicator from "./Deduplicator.ts"
+import { makeBreakerService } from "./internal/admission/circuitBreaker.ts"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
 import { merged } from "./internal/kit/merged.ts"
 import { registerMetrics } from "./internal/kit/metrics.ts"
 import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
 import type { Declares } from "./internal/dedupe/requestKey.ts"
-import { type Collector, CurrentCollector } from "./internal/policy/call.ts"
+import { type Collector, CurrentCollector } from "./internal/policy/collector.ts"
 import { sluiceConfig } from "./internal/policy/config.ts"
 import { PolicyJournal } from "./internal/policy/journal.ts"
-import { type CheckedPolicy, defaultMinTimeout as minTimeout, describe, readPolicy } from "./internal/policy/options.ts"
+import { describe } from "./internal/policy/describe.ts"
+import { type CheckedPolicy, defaultMinTimeout as minTimeout, readPolicy } from "./internal/policy/options.ts"
 import { Policy } from "./internal/policy/policy.ts"
 import { type AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { OptionsReader } from "./OptionsReader.ts"
 import type { Classify } from "./Outcome.ts"
-import { withoutStack } from "./Refusal.ts"
+import { type Refusal, withoutStack } from "./Refusal.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 
 export { AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
@@ -174,6 +178,8 @@ export interface Report {
   readonly elapsedMillis: number
   /** Why the retry stopped. `undefined` if it did not. */
   readonly stopped: RetryPolicy.RetryStopped["Service"]["why"] | undefined
+  /** The refusal of the next attempt, by which a call that failed with its own error was not retried. `undefined` if none. */
+  readonly refusal: Refusal | undefined
 }
 
 /**
@@ -192,7 +198,7 @@ export interface Calls {
 }
 
 /**
- * An event of a policy: an attempt ended, a call was refused, a circuit moved, or the level of pressure changed.
+ * An event of a policy: an attempt ended, a call or its next attempt was refused, a circuit moved, or the level of pressure changed.
  *
  * @since 0.1.0
  * @category models
@@ -235,7 +241,7 @@ export interface Snapshot {
   readonly backpressure: Backpressure.Snapshot | undefined
   readonly deduplicator: Deduplicator.Stats
   /** Attempts and refusals that slow readers of `events` have lost. */
-  readonly missed: number
+  readonly dropped: number
 }
 
 /**
@@ -280,8 +286,8 @@ export interface Sluice {
   /** The policy's deduplicator. */
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   /**
-   * Refuses new and queued calls, and waits until the running ones have ended. `true` then; `false` if `resume` was called
-   * before. Without `backpressure` nothing is refused, and it is `true` at once.
+   * Refuses new and queued calls, and those that back off or wait for a circuit. Waits until the running ones have ended.
+   * `true` then; `false` if `resume` was called before. Without `backpressure` nothing is refused, and it is `true` at once.
    */
   readonly drain: Effect.Effect<boolean>
   /** Admits calls again after `drain`. */
@@ -313,19 +319,16 @@ export const withReport = <A, E, R>(
     const collector: Collector = { served: "Led", attempts: 0, waitedMillis: 0 }
     return Effect.map(
       Effect.exit(Effect.provideService(self, CurrentCollector, collector)),
-      (exit) =>
-        [exit, {
-          ...collector,
-          elapsedMillis: clock.currentTimeMillisUnsafe() - startedAt,
-          stopped: stoppedOf(exit)
-        }] as const
+      (exit) => {
+        const elapsedMillis = clock.currentTimeMillisUnsafe() - startedAt
+        const stopped = stoppedOf(exit)
+        return [exit, { ...collector, elapsedMillis, stopped: stopped?.why, refusal: stopped?.refusal }] as const
+      }
     )
   })
 
-const stoppedOf = (exit: Exit.Exit<unknown, unknown>): Report["stopped"] =>
-  Exit.isSuccess(exit)
-    ? undefined
-    : Option.getOrUndefined(Option.map(RetryPolicy.stopped(exit.cause), (stopped) => stopped.why))
+const stoppedOf = (exit: Exit.Exit<unknown, unknown>): RetryPolicy.RetryStopped["Service"] | undefined =>
+  Exit.isSuccess(exit) ? undefined : Option.getOrUndefined(RetryPolicy.stopped(exit.cause))
 
 /**
  * Builds a policy with its own state. Its circuits are kept in the store in the context.
@@ -344,7 +347,10 @@ export const make: (
     const journal = new PolicyJournal(clock)
     yield* Effect.addFinalizer(() => journal.events.close)
     yield* registerMetrics(journal.metrics(settings.name))
-    const breaker = checked.breaker === undefined ? undefined : yield* CircuitBreaker.make(checked.breaker)
+    const store = yield* CircuitBreakerStore.CircuitBreakerStore
+    const breaker = checked.breaker === undefined
+      ? undefined
+      : yield* makeBreakerService(checked.breaker, undefined, store)
     const limiter = backpressure === undefined
       ? undefined
       : yield* makeLimiter(
@@ -387,7 +393,7 @@ const sluiceOf = (
         breaker: yield* breaker.stats,
         backpressure: limiter === undefined ? undefined : yield* limiter.snapshot,
         deduplicator: yield* deduplicator.stats,
-        missed: journal.events.dropped
+        dropped: journal.events.dropped
       }
     }),
     events: merged<PolicyEvent>([
@@ -510,7 +516,7 @@ export const noop: Sluice = {
       breaker: yield* CircuitBreaker.noop.stats,
       backpressure: undefined,
       deduplicator: yield* Deduplicator.noop.stats,
-      missed: 0
+      dropped: 0
     }
   }),
   events: Stream.empty

@@ -2,10 +2,10 @@ import * as Admission from "@sluice/core/Admission"
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import { InvalidOptions } from "@sluice/core/InvalidOptions"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Outcome from "@sluice/core/Outcome"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "./support/probe.ts"
 import { faultyStore, remoteStore } from "./support/stores.ts"
@@ -367,20 +367,60 @@ describe("make", () => {
       assert.deepStrictEqual(invalid.issues.map(({ option }) => option).toSorted(), ["breaker", "key", "permits"])
     }).pipe(inMemory))
 
-  it.effect("invalid options of one attempt are a defect that names them", () =>
+  it.effect("refuses permits as a breaker and a breaker as permits", () =>
     Effect.gen(function*() {
-      const { admission } = yield* makeSubject()
-      const calls: Record<string, Effect.Effect<unknown, unknown>> = {
-        guard: admission.guard(Effect.void, { permits: 0 }),
-        acquire: Effect.scoped(admission.acquire({ maxWait: -1 })),
-        guardStream: Stream.runDrain(admission.guardStream(Stream.empty, { permits: 1.5 })),
-        tryAcquireUnsafe: Effect.sync(() => admission.tryAcquireUnsafe({ permits: -1 }))
-      }
-      for (const [name, call] of Object.entries(calls)) {
-        const exit = yield* Effect.exit(call)
-        assert.instanceOf(Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined, InvalidOptions, name)
+      const { breaker, permits } = yield* makeSubject()
+      const swaps: ReadonlyArray<readonly [breaker: object, permits: object]> = [
+        [permits, breaker],
+        [Backpressure.noop, CircuitBreaker.noop]
+      ]
+      for (const [asBreaker, asPermits] of swaps) {
+        const swapped = { breaker: asBreaker, permits: asPermits } as Admission.AdmissionOptions
+        const invalid = yield* Effect.flip(Admission.make(swapped))
+        assert.deepStrictEqual(invalid.issues.map(({ option }) => option), ["breaker", "permits"])
       }
     }).pipe(inMemory))
+})
+
+describe("invalid options of one attempt", () => {
+  const invalid: Record<string, Backpressure.PermitOptions> = {
+    "permits: 0": { permits: 0 },
+    "permits: -1": { permits: -1 },
+    "permits: 1.5": { permits: 1.5 },
+    "permits: NaN": { permits: Number.NaN },
+    "permits: null": { permits: null as unknown as number },
+    "maxWait: -1": { maxWait: -1 },
+    "maxWait: NaN": { maxWait: Number.NaN },
+    "maxWait: Infinity": { maxWait: Number.POSITIVE_INFINITY },
+    "maxWait: infinity": { maxWait: Duration.infinity },
+    "maxWait: soon": { maxWait: "soon" as Duration.Input },
+    "maxWait: null": { maxWait: null as unknown as Duration.Input },
+    "options: null": null as unknown as Backpressure.PermitOptions
+  }
+  type Attempt = (
+    admission: Admission.Admission,
+    options: Backpressure.PermitOptions
+  ) => Effect.Effect<unknown, unknown>
+  const attempts: Record<string, Attempt> = {
+    guard: (admission, options) => admission.guard(Effect.void, options),
+    acquire: (admission, options) => Effect.scoped(admission.acquire(options)),
+    guardStream: (admission, options) => Stream.runDrain(admission.guardStream(Stream.empty, options)),
+    tryAcquireUnsafe: (admission, options) => Effect.sync(() => admission.tryAcquireUnsafe(options))
+  }
+  for (const [name, attempt] of Object.entries(attempts)) {
+    it.effect(`of ${name} are a defect when it runs, and never throw before`, () =>
+      Effect.gen(function*() {
+        const subject = yield* makeSubject()
+        for (const [what, options] of Object.entries(invalid)) {
+          const call = attempt(subject.admission, options)
+          const exit = yield* Effect.exit(call)
+          assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause), what)
+          const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+          assert.deepInclude(defect, { _tag: "InvalidOptions", module: "Admission" }, what)
+        }
+        yield* isIdle(subject)
+      }).pipe(inMemory))
+  }
 })
 
 it.effect("attempts of one admission and calls of its parts share the permits and the circuit", () =>

@@ -16,7 +16,7 @@ describe("Backpressure", () => {
           { startImmediately: true }
         )
         yield* yields(5)
-        return Effect.map(yields(20), () => seen.map(({ depth, level }) => `${level} ${depth}`))
+        return Effect.map(yields(20), () => seen.map(({ level, running }) => `${level} ${running}`))
       })
 
     it.effect("each limit is reported once when it is crossed, on the way up and on the way down", () =>
@@ -131,7 +131,7 @@ describe("Backpressure", () => {
         const held = yield* Effect.forEach([1, 2], () => hold(guard))
         yield* Effect.forEach(held, (one) => one.release)
         assert.deepStrictEqual(yield* seen, ["Full 2", "Normal 1"])
-        assert.strictEqual(yield* guard.softDepthRatio, 0)
+        assert.strictEqual(yield* guard.softLimitRatio, 0)
       }))
 
     it.effect("a resize that crosses a limit is reported with its time", () =>
@@ -143,16 +143,16 @@ describe("Backpressure", () => {
         yield* TestClock.adjust("3 seconds")
         yield* guard.resize(1)
         const pressure = yield* Effect.flatMap(Fiber.join(first), Effect.fromOption)
-        assert.deepStrictEqual(pressure, { level: "Full", depth: 1, at: yield* Clock.currentTimeMillis })
+        assert.deepStrictEqual(pressure, { level: "Full", running: 1, at: yield* Clock.currentTimeMillis })
       }))
 
-    it.effect("softDepthRatio is permits in use over the soft limit: 1 at the limit, more above it", () =>
+    it.effect("softLimitRatio is permits in use over the soft limit: 1 at the limit, more above it", () =>
       Effect.gen(function*() {
         const guard = yield* makeGuard({ capacity: 4, softLimit: 2 })
-        const ratios: Array<number> = [yield* guard.softDepthRatio]
+        const ratios: Array<number> = [yield* guard.softLimitRatio]
         for (let n = 0; n < 3; n++) {
           yield* hold(guard)
-          ratios.push(yield* guard.softDepthRatio)
+          ratios.push(yield* guard.softLimitRatio)
         }
         assert.deepStrictEqual(ratios, [0, 0.5, 1, 1.5])
       }))
@@ -171,7 +171,7 @@ describe("Backpressure", () => {
         yield* TestClock.adjust("2 seconds")
         yield* fork(guard.drain)
         const draining = yield* Effect.flip(guard.withPermit(Effect.void))
-        const given = { _tag: "BackpressureShed", policy: "gpt", depth: 3, capacity: 4 }
+        const given = { _tag: "BackpressureShed", policy: "gpt", running: 3, capacity: 4 }
         assert.deepStrictEqual({ ...tooLarge }, { ...given, why: "TooLarge", permits: 5, queued: 0 })
         assert.deepStrictEqual({ ...full }, { ...given, why: "Full", permits: 1, queued: 1 })
         assert.deepStrictEqual({ ...shedIn(yield* Fiber.await(maxWait)) }, {
@@ -184,7 +184,7 @@ describe("Backpressure", () => {
         assert.deepStrictEqual({ ...draining }, { ...given, why: "Draining", permits: 1, queued: 0 })
       }))
 
-    const given = { policy: "gpt", permits: 1, depth: 3, queued: 7, capacity: 4 }
+    const given = { policy: "gpt", permits: 1, running: 3, queued: 7, capacity: 4 }
     const messages: ReadonlyArray<readonly [shed: Backpressure.BackpressureShed, message: string]> = [
       [
         new Backpressure.BackpressureShed({ ...given, why: "Full" }),
@@ -254,6 +254,21 @@ describe("Backpressure", () => {
         assert.deepStrictEqual(yield* retryAfter, Duration.millis(500))
         yield* TestClock.adjust("1 hour")
         for (const millis of [100, 100]) yield* call(millis)
+        assert.isUndefined(yield* retryAfter)
+      }))
+
+    it.effect("retryAfter is unknown after a resize, until every permit of the new capacity was released", () =>
+      Effect.gen(function*() {
+        const guard = yield* makeGuard({ capacity: 2, queue: 20 })
+        const retryAfter = Effect.map(
+          shedOf(guard.withPermits(Effect.void, { maxWait: 0 })),
+          (shed) => shed?.retryAfter
+        )
+        for (let n = 0; n < 12; n++) yield* fork(guard.withPermit(Effect.sleep("3 seconds")))
+        yield* retryAfter
+        yield* TestClock.adjust("3 seconds")
+        assert.isDefined(yield* retryAfter)
+        yield* guard.resize(1)
         assert.isUndefined(yield* retryAfter)
       }))
 

@@ -155,24 +155,24 @@ describe("Backpressure", () => {
     it.effect("withPermits works data-first and data-last, and takes one permit by default", () =>
       Effect.gen(function*() {
         const guard = yield* makeGuard({ capacity: 5 })
-        const depths = yield* Effect.all([
-          guard.withPermits(guard.depth, { permits: 2 }),
-          guard.depth.pipe(guard.withPermits({ permits: 3 })),
-          guard.depth.pipe(guard.withPermits({}))
+        const runningCounts = yield* Effect.all([
+          guard.withPermits(guard.running, { permits: 2 }),
+          guard.running.pipe(guard.withPermits({ permits: 3 })),
+          guard.running.pipe(guard.withPermits({}))
         ])
-        assert.deepStrictEqual(depths, [2, 3, 1])
+        assert.deepStrictEqual(runningCounts, [2, 3, 1])
       }))
 
     it.effect("a stream holds several permits until it ends", () =>
       Effect.gen(function*() {
         const guard = yield* makeGuard({ capacity: 5, queue: 1 })
-        const depths = Stream.mapEffect(Stream.range(1, 2), () => guard.depth)
+        const runningCounts = Stream.mapEffect(Stream.range(1, 2), () => guard.running)
         assert.deepStrictEqual(
-          yield* Stream.runCollect(depths.pipe(guard.withPermitsStream({ permits: 4 }))),
+          yield* Stream.runCollect(runningCounts.pipe(guard.withPermitsStream({ permits: 4 }))),
           [4, 4]
         )
         const held = yield* hold(guard, 4)
-        const waiting = yield* fork(Stream.runCollect(guard.withPermitsStream(depths, { permits: 2 })))
+        const waiting = yield* fork(Stream.runCollect(guard.withPermitsStream(runningCounts, { permits: 2 })))
         assert.deepStrictEqual(yield* load(guard), [4, 1])
         yield* held.release
         assert.deepStrictEqual(yield* Fiber.join(waiting), [2, 2])

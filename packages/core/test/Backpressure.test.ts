@@ -19,7 +19,7 @@ describe("Backpressure", () => {
         })))
         assert.isFalse(ran)
         assert.strictEqual(shed._tag, "BackpressureShed")
-        assert.deepStrictEqual([shed.policy, shed.depth, shed.queued, shed.capacity], ["model", 2, 0, 2])
+        assert.deepStrictEqual([shed.policy, shed.running, shed.queued, shed.capacity], ["model", 2, 0, 2])
         assert.deepStrictEqual(yield* load(guard), [2, 0])
       }))
 
@@ -197,8 +197,8 @@ describe("Backpressure", () => {
           Stream.rechunk(1),
           guard.withPermitStream,
           Stream.runForEach((n) =>
-            Effect.map(guard.depth, (depth) => {
-              seen.push([n, depth])
+            Effect.map(guard.running, (running) => {
+              seen.push([n, running])
             })
           )
         )
@@ -381,7 +381,7 @@ describe("Backpressure", () => {
         const guard = yield* makeGuard()
         yield* Effect.forEach(Array.from({ length: 16 }), () => hold(guard))
         const shed = yield* Effect.flip(guard.withPermit(Effect.void))
-        assert.deepStrictEqual([shed.depth, shed.queued, shed.capacity, shed.policy], [16, 0, 16, "backpressure"])
+        assert.deepStrictEqual([shed.running, shed.queued, shed.capacity, shed.policy], [16, 0, 16, "backpressure"])
       }))
   })
 

@@ -197,7 +197,7 @@ for (const [where, store] of Object.entries(stores)) {
           assert.deepInclude(yield* breaker.stats, {
             outcomes: { Success: 1, Failure: 1, Throttled: 0, Ignored: 1 },
             refused: 1,
-            missed: 0,
+            dropped: 0,
             storeFailures: 0
           })
           assert.deepInclude((yield* breaker.stats).moves, { Open: 1, HalfOpen: 1, Closed: 0 })

@@ -133,11 +133,11 @@ class Model {
       this.open(before + 1, Math.max(200 * 2 ** before, hint))
     }
     if (control.is !== "Open") return
-    const failed = samples.filter((sample) => sample.failed).length
+    const failed = samples.filter((sample) => sample.failed || sample.slow).length
     if (failed > 1) this.open(control.openings + 1, Math.max(200 * 2 ** control.openings, hint))
     else if (samples.length - failed >= 2) {
       this.move({ is: "Closed", since: this.now, openings: control.openings, lastOpen: this.now - control.since })
-    }
+    } else if (hint > 0) this.open(control.openings, hint)
   }
 
   private trips(): boolean {

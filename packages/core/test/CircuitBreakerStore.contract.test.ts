@@ -1,8 +1,9 @@
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import { assert, describe, it, vi } from "@effect/vitest"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
+import { settableClock } from "./support/clocks.ts"
 
 // The comparison makes 200 runs, which take seconds on a busy machine.
 vi.setConfig({ testTimeout: 40_000 })
@@ -10,11 +11,13 @@ vi.setConfig({ testTimeout: 40_000 })
 const capacity = 1_000
 const window = { calls: 0, bucketMillis: 0, buckets: 0 }
 
-const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.map(
-  CircuitBreakerStore.makeMemory({ capacity }),
-  (store) => ({
+const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.gen(function*() {
+  const { clock, setBack } = yield* settableClock
+  const store = yield* Effect.provideService(CircuitBreakerStore.makeMemory({ capacity }), Clock.Clock, clock)
+  return {
     store,
     sleep: TestClock.adjust,
+    setBack,
     // A circuit is evicted when as many others have been used since.
     forget: () =>
       Effect.forEach(
@@ -22,8 +25,8 @@ const memory: Effect.Effect<CircuitBreakerStoreContract.Subject> = Effect.map(
         store.record,
         { discard: true }
       ).pipe(Effect.orDie)
-  })
-)
+  }
+})
 
 describe("contract of CircuitBreakerStore.makeMemory", () => {
   for (const { name, run } of CircuitBreakerStoreContract.checks) {
@@ -38,5 +41,6 @@ describe("contract of CircuitBreakerStore.makeMemory", () => {
         seed: 20_261_121
       })
       assert.isAbove(answers["settle ok"] ?? 0, 20)
+      assert.isAbove(answers["setBack"] ?? 0, 20)
     }))
 })

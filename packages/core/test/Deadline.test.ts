@@ -1,7 +1,8 @@
 import { assert, describe, it, vi } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Result, Schema, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Result, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Deadline from "../src/Deadline.ts"
+import { InvalidOptions } from "../src/InvalidOptions.ts"
 import { yields } from "./support/probe.ts"
 
 const remainingMillis = Effect.map(
@@ -382,6 +383,35 @@ describe("Deadline", () => {
         assert.deepStrictEqual(yield* nested, [200])
       }))
   })
+
+  const notDurations: Readonly<Record<string, unknown>> = {
+    "NaN": Number.NaN,
+    "an empty object": {},
+    "an object of NaN": { seconds: Number.NaN },
+    "a pair with NaN": [Number.NaN, 0],
+    "a word": "soon",
+    "null": null,
+    "a symbol": Symbol("soon"),
+    "a boolean": true
+  }
+  const functions: Readonly<Record<string, (budget: Duration.Input) => Effect.Effect<unknown, unknown>>> = {
+    within: (budget) => Deadline.within(Effect.void, budget),
+    provide: (budget) => Deadline.provide(Effect.void, budget),
+    withinStream: (budget) => Stream.runDrain(Deadline.withinStream(Stream.empty, budget)),
+    provideStream: (budget) => Stream.runDrain(Deadline.provideStream(Stream.empty, budget))
+  }
+  for (const [name, run] of Object.entries(functions)) {
+    for (const [label, budget] of Object.entries(notDurations)) {
+      it.effect(`${name} with ${label} as its budget is a defect that names the option`, () =>
+        Effect.gen(function*() {
+          // No value is a duration, which the types refuse.
+          const exit = yield* Effect.exit(Effect.suspend(() => run(budget as Duration.Input)))
+          const defect = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Cause.squash(exit.cause) : undefined
+          assert.instanceOf(defect, InvalidOptions)
+          assert.deepInclude(defect.issues[0], { option: "deadline", actual: budget })
+        }))
+    }
+  }
 
   it.effect("DeadlineExceeded survives encoding and decoding", () =>
     Effect.gen(function*() {

@@ -1,6 +1,7 @@
 import * as Deadline from "@sluice/core/Deadline"
 import * as Deduplicator from "@sluice/core/Deduplicator"
 import { KeyHash, sha256 } from "@sluice/core/KeyHash"
+import * as Outcome from "@sluice/core/Outcome"
 import { assert, describe, it } from "@effect/vitest"
 import { type Duration, Effect, Exit, Fiber, Logger, Metric, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -32,6 +33,52 @@ describe("Deduplicator", () => {
         assert.strictEqual(yield* twice.pipe(withDeduplicator()), "answer 2")
         assert.strictEqual(yield* twice.pipe(withDeduplicator({ timeToLive: "1 second" })), "answer 3")
       }))
+
+    it.effect("the service's timeToLive keeps no failure", () =>
+      Effect.gen(function*() {
+        const { dedupe } = yield* Deduplicator.Deduplicator
+        let runs = 0
+        const ask = dedupe(
+          Effect.suspend(() => Effect.fail("busy" as const).pipe(Effect.tapError(() => Effect.sync(() => runs++)))),
+          key
+        )
+        assert.strictEqual(yield* Effect.flip(ask), "busy")
+        assert.strictEqual(yield* Effect.flip(ask), "busy")
+        assert.strictEqual(runs, 2)
+        assert.deepStrictEqual(yield* counts, zeroCounts)
+      }).pipe(withDeduplicator({ timeToLive: "1 hour" })))
+
+    it.effect("a result that the Classifier calls a failure is not cached, and neither is one on which it throws", () =>
+      Effect.gen(function*() {
+        const { dedupe } = yield* Deduplicator.Deduplicator
+        const answers = ["refused", "throttled", "unclear", "ignored", "answered", "never"]
+        let runs = 0
+        const ask = dedupe(Effect.sync(() => answers[runs++]!), Cached("x"))
+        const got: Array<string> = []
+        for (let i = 0; i < 6; i++) {
+          got.push(yield* ask)
+          if (got.at(-1) === "ignored") {
+            yield* Deduplicator.Deduplicator.use(({ invalidate }) => invalidate(Cached("x")))
+          }
+        }
+        assert.deepStrictEqual(got, ["refused", "throttled", "unclear", "ignored", "answered", "answered"])
+      }).pipe(
+        Effect.provideService(Outcome.Classifier, (exit) => {
+          switch (Exit.isSuccess(exit) ? exit.value : undefined) {
+            case "refused":
+              return Outcome.failure()
+            case "throttled":
+              return Outcome.throttled()
+            case "unclear":
+              throw new Error("unclear")
+            case "ignored":
+              return Outcome.ignored
+            default:
+              return Outcome.success
+          }
+        }),
+        withDeduplicator()
+      ))
 
     it.effect("a failure is cached only if the operation's timeToLive function says so", () =>
       Effect.gen(function*() {
@@ -72,7 +119,7 @@ describe("Deduplicator", () => {
         assert.deepStrictEqual(yield* counts, { cached: 1, flights: 0, waiting: 0 })
       }).pipe(withDeduplicator()))
 
-    it.effect("a timeToLive that throws or is no finite duration caches zeroCounts and warns once", () => {
+    it.effect("a timeToLive that throws or is no finite duration is not cached, and is warned about once", () => {
       const warnings: Array<unknown> = []
       const logger = Logger.make(({ message }) => warnings.push(message))
       return Effect.gen(function*() {
@@ -86,7 +133,7 @@ describe("Deduplicator", () => {
           ["below zero", () => "-1 seconds"],
           ["endless", () => "Infinity"],
           ["no duration", () => ({})],
-          ["zeroCounts", () => undefined]
+          ["nothing", () => undefined]
         ]
         for (const [name, timeToLive] of nonsense) {
           const Invalid = Deduplicator.operation<string>()(name, {

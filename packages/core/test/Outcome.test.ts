@@ -12,7 +12,7 @@ class HttpError extends Data.Error<{
 const retryable = Outcome.failure()
 const final = Outcome.failure({ retryable: false })
 
-const shed = new BackpressureShed({ policy: "p", why: "Full", permits: 1, depth: 1, queued: 0, capacity: 1 })
+const shed = new BackpressureShed({ policy: "p", why: "Full", permits: 1, running: 1, queued: 0, capacity: 1 })
 const late = new DeadlineExceeded({ at: "Queue", budget: Duration.seconds(1) })
 
 describe("Outcome", () => {

@@ -100,6 +100,9 @@ describe("RetryPolicy", () => {
         const firsts = all.map(([first = NaN]) => first)
         assert.isBelow(Math.min(...firsts), 1_100)
         assert.isAbove(Math.max(...firsts), 2_900)
+        // Each delay can be longer than three times the first: they grow from the last one.
+        const seconds = all.map(([, second = NaN]) => second)
+        assert.isAbove(Math.max(...seconds), 6_000)
         // At maxDelay the delays are spread below it, not fixed at it.
         const atTheCap = all.map((delays) => delays[6] ?? NaN).filter((delay) => delay === 20_000)
         assert.isEmpty(atTheCap)

@@ -127,7 +127,10 @@ const rules = Arbitrary.map(
 )
 
 /** When each attempt begins and why none follows the last, by the documentation. */
-const model = (script: ReadonlyArray<Step>, rules: Rules) => {
+const model = (
+  script: ReadonlyArray<Step>,
+  rules: Rules
+): { readonly at: ReadonlyArray<number>; readonly why: RetryPolicy.RetryStopped["Service"]["why"] | undefined } => {
   const at: Array<number> = []
   let now = 0
   let backoff = rules.baseDelay

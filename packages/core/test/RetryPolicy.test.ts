@@ -19,7 +19,7 @@ describe("RetryPolicy", () => {
       Effect.gen(function*() {
         const invalid = yield* Effect.flip(RetryPolicy.validate(RetryPolicy.exponential({
           maxAttempts: 0,
-          baseDelay: 0,
+          baseDelay: -1,
           factor: 0.5,
           maxDelay: Duration.infinity,
           maxRetryAfter: Duration.infinity

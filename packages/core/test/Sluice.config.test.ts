@@ -66,6 +66,7 @@ const options: Record<string, ReadonlyArray<string>> = {
   "deduplicator.timeToLive": ["{}"],
   "deduplicator.maxWaiters": [],
   "deduplicator.maxReplay": [],
+  "deduplicator.maxBytes": [],
   attemptTimeout: [],
   minTimeout: ["{}"],
   deadline: [],
@@ -236,7 +237,7 @@ const rate = (malformed: string, outOfRange: string, valid: string, needs?: stri
 
 const keys: Record<string, Key> = {
   RETRY_MAX_ATTEMPTS: whole("retry.maxAttempts", "0"),
-  RETRY_BASE_DELAY: time("retry.baseDelay", "0 millis"),
+  RETRY_BASE_DELAY: time("retry.baseDelay", "Infinity"),
   RETRY_FACTOR: { malformed: "twice", outOfRange: "0", valid: "1.5", option: "retry.factor", value: 1.5 },
   RETRY_MAX_DELAY: time("retry.maxDelay", "0 millis"),
   RETRY_MAX_RETRY_AFTER: time("retry.maxRetryAfter", "Infinity"),
@@ -275,8 +276,10 @@ const keys: Record<string, Key> = {
   DEDUPLICATOR_CAPACITY: whole("deduplicator.capacity", "0"),
   DEDUPLICATOR_TIME_TO_LIVE: time("deduplicator.timeToLive", "Infinity"),
   DEDUPLICATOR_MAX_WAITERS: whole("deduplicator.maxWaiters", "0"),
+  DEDUPLICATOR_MAX_BYTES: whole("deduplicator.maxBytes", "0"),
   DEDUPLICATOR_MAX_REPLAY: whole("deduplicator.maxReplay", "0"),
-  ATTEMPT_TIMEOUT: time("attemptTimeout", "0 millis"),
+  // Above the 30 seconds after which a call is slow, or the circuit of the given options is refused.
+  ATTEMPT_TIMEOUT: { ...time("attemptTimeout", "0 millis"), valid: "1 minute", value: 60_000 },
   MIN_TIMEOUT: time("minTimeout", "Infinity"),
   DEADLINE: time("deadline", "0 millis")
 }

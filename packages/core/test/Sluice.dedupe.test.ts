@@ -1,4 +1,5 @@
 import * as Deduplicator from "@sluice/core/Deduplicator"
+import * as Outcome from "@sluice/core/Outcome"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { type Duration, Effect, Exit, Fiber } from "effect"
@@ -77,6 +78,17 @@ describe("Sluice with deduplicated calls", () => {
       assert.deepInclude(yield* gpt.deduplicator.stats, { flights: 0 })
     }).pipe(withStore))
 
+  it.effect("a dependency that hangs opens the circuit, also if the attempt began after its callers' deadlines were set", () =>
+    Effect.gen(function*() {
+      const gpt = yield* makeGpt({ breaker: breaker(1), backpressure: { capacity: 1, queue: 1 } })
+      yield* fork(gpt.protect(answering("1 second"), { key: "other" }))
+      const waiting = yield* fork(gpt.protect(Effect.never, { dedupe: Ask("x"), deadline: "3 seconds" }))
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(refusedBy(yield* Fiber.await(waiting)), "DeadlineExceeded at Attempt")
+      assert.strictEqual(yield* stateTag(gpt), "Open")
+    }).pipe(withStore))
+
   it.effect("an open circuit refuses a deduplicated call without a deadline at once", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ breaker: breaker(1) })
@@ -104,6 +116,24 @@ describe("Sluice with deduplicated calls", () => {
       assert.strictEqual(yield* Effect.flip(call), "503")
       assert.deepStrictEqual([runs(), classified.map(failureOf)], [2, ["503"]])
     }).pipe(withStore))
+
+  it.effect.each<[whose: string, onPolicy: boolean]>([["call", false], ["policy", true]])(
+    "a result that the classifier of the %s calls a failure is not cached",
+    ([, onPolicy]) =>
+      Effect.gen(function*() {
+        const classify = (exit: Exit.Exit<unknown, unknown>) =>
+          Exit.isSuccess(exit) && exit.value === "I cannot answer" ? Outcome.failure({ retryable: false }) : undefined
+        const gpt = yield* makeGpt(onPolicy ? { classify } : {})
+        const { effect, runs } = inTurn<string, "503", never>(
+          Effect.succeed("I cannot answer"),
+          Effect.succeed("an answer"),
+          Effect.succeed("not asked for")
+        )
+        const call = gpt.protect(effect, { dedupe: Cached("x"), ...(onPolicy ? {} : { classify }) })
+        assert.deepStrictEqual([yield* call, yield* call, yield* call], ["I cannot answer", "an answer", "an answer"])
+        assert.strictEqual(runs(), 2)
+      }).pipe(withStore)
+  )
 
   it.effect("the last caller to leave interrupts the attempt and frees its slot and permit", () =>
     Effect.gen(function*() {

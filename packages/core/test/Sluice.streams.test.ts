@@ -98,6 +98,24 @@ describe("slots and permits of streams", () => {
       assert.deepStrictEqual(again.parts, ["an", "answer"])
     }).pipe(withStore))
 
+  it.effect("a further attempt of a stream is queued before calls that have not run yet", () =>
+    Effect.gen(function*() {
+      const gpt = yield* makeGpt({ retry: retry(2), backpressure: { capacity: 1, queue: 2 } })
+      const order: Array<string> = []
+      const named = (name: string, stream: Stream.Stream<string, "503">) =>
+        Stream.suspend(() => {
+          order.push(name)
+          return stream
+        }).pipe(gpt.protectStream())
+      const first = inTurn(Stream.fail("503" as const), answer)
+      yield* read(named("first", first.stream))
+      // Takes the permit while the first backs off, and the next one is queued.
+      yield* read(named("second", Stream.concat(sleeping("10 seconds"), answer)))
+      yield* read(named("third", answer))
+      yield* advance(20)
+      assert.deepStrictEqual(order, ["first", "second", "first", "third"])
+    }).pipe(withStore))
+
   it.effect("a stream queued for a permit leaves at its deadline and frees its slot", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ backpressure: { capacity: 1, queue: 1 } })
@@ -114,7 +132,7 @@ describe("slots and permits of streams", () => {
       const gpt = yield* makeGpt()
       const { counts, stream } = inTurn(answer)
       const { exit } = yield* readAll(gpt.protectStream(stream, { deadline: 0 }))
-      assert.deepStrictEqual([refusedBy(exit), counts.opened], ["DeadlineExceeded at Queue", 0])
+      assert.deepStrictEqual([refusedBy(exit), counts.opened], ["DeadlineExceeded at Start", 0])
     }).pipe(withStore))
 })
 
@@ -303,7 +321,7 @@ describe("withReport of a stream", () => {
       const fibers = yield* Effect.forEach(range(2), () => Effect.forkChild(Sluice.withReport(Stream.runCollect(call))))
       yield* advance(3)
       const reports = (yield* Fiber.joinAll(fibers)).map(([, report]) => report)
-      const common = { elapsedMillis: 3_000, stopped: undefined }
+      const common = { elapsedMillis: 3_000, stopped: undefined, refusal: undefined }
       assert.deepStrictEqual(reports, [
         { ...common, served: "Led", attempts: 2, waitedMillis: 1_000 },
         { ...common, served: "Joined", attempts: 0, waitedMillis: 0 }

@@ -103,7 +103,7 @@ describe("Sluice", () => {
         const gpt = yield* makeGpt({ breaker: breaker(1), minTimeout: 0, retry: retry(3) })
         const { effect, runs } = inTurn(Effect.succeed("an answer"))
         const [exit, report] = yield* Sluice.withReport(gpt.protect(effect, { deadline: 0 }))
-        assert.deepStrictEqual([refusedBy(exit), runs(), report.attempts], ["DeadlineExceeded at Queue", 0, 0])
+        assert.deepStrictEqual([refusedBy(exit), runs(), report.attempts], ["DeadlineExceeded at Start", 0, 0])
         assert.strictEqual(yield* stateTag(gpt), "Closed")
       }).pipe(withStore))
   })
@@ -215,7 +215,7 @@ describe("Sluice", () => {
         const gpt = yield* makeGpt({ breaker: breaker(2), retry: retry(5) })
         const { effect, runs } = inTurn(Effect.fail("503"))
         const [exit, millis] = yield* timed(gpt.protect(effect))
-        assert.deepStrictEqual([refusedBy(exit), runs(), millis], ["CircuitOpen", 2, 1_000])
+        assert.deepStrictEqual([failureOf(exit), runs(), millis], ["503", 2, 1_000])
       }).pipe(withStore))
 
     it.effect("a call waits for an open circuit whose retryAfter fits before its deadline", () =>
@@ -406,7 +406,14 @@ describe("Sluice", () => {
           Exit.succeed(
             [
               Exit.succeed("an answer"),
-              { served: "Led", attempts: 2, waitedMillis: 6_000, elapsedMillis: 8_000, stopped: undefined }
+              {
+                served: "Led",
+                attempts: 2,
+                waitedMillis: 6_000,
+                elapsedMillis: 8_000,
+                stopped: undefined,
+                refusal: undefined
+              }
             ] as const
           )
         )

@@ -280,3 +280,23 @@ describe("a clock set back by an hour in one process of a shared circuit", () =>
       assert.isTrue(Exit.isFailure(yield* Effect.exit(breaker.guard(Effect.void))))
     }))
 })
+
+describe("a clock set back by a millisecond, as when a timer fires early", () => {
+  it.effect("a dependency that hangs until its callers' deadline opens the circuit", () =>
+    withClock((setBack) =>
+      Effect.gen(function*() {
+        const gpt = yield* policy({
+          breaker: { trip: CircuitBreaker.consecutive(1) },
+          backpressure: { capacity: 1, queue: 1 }
+        })
+        // The attempt begins after its caller's deadline was set, so its timer is behind the caller's.
+        yield* fork(gpt.protect(Effect.sleep("1 second"), { key: "other" }))
+        const hanging = yield* fork(gpt.protect(Effect.never, { dedupe: Ask("a prompt"), deadline: "10 seconds" }))
+        yield* TestClock.adjust("2 seconds")
+        yield* setBack(1)
+        yield* TestClock.adjust("9 seconds")
+        yield* Fiber.await(hanging)
+        assert.strictEqual((yield* gpt.breaker.state("gpt"))._tag, "Open")
+      })
+    ))
+})

@@ -165,7 +165,10 @@ describe("logs, spans, metrics and errors contain no key, input or reason", () =
         })
         assert.deepStrictEqual([yield* ended(late), yield* ended(shed)], ["DeadlineExceeded", "BackpressureShed"])
         assert.strictEqual(yield* ended(yield* call(Effect.never)), "AttemptTimeout")
-        assert.strictEqual(yield* ended(yield* call(Effect.fail("503"), "5 seconds")), "CircuitOpen")
+        const failing = yield* call(Effect.fail("503"), "5 seconds")
+        yield* TestClock.adjust("1 second")
+        const refused = yield* call(Effect.succeed(""), "5 seconds")
+        assert.deepStrictEqual([yield* ended(failing), yield* ended(refused)], ["503", "CircuitOpen"])
         yield* drain
         assert.strictEqual(yield* ended(yield* call(Effect.succeed(""))), "BackpressureShed")
       }).pipe(Effect.provide(CircuitBreakerStore.layerMemory))

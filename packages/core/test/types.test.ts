@@ -287,7 +287,7 @@ describe("errors", () => {
       Effect.catchTags({
         CircuitOpen: (error) => Effect.succeed(Duration.format(error.retryAfter)),
         StoreError: (error) => Effect.succeed(error.operation),
-        BackpressureShed: (error) => Effect.succeed(`${error.depth} of ${error.capacity}`),
+        BackpressureShed: (error) => Effect.succeed(`${error.running} of ${error.capacity}`),
         DeadlineExceeded: (error) => Effect.succeed(Duration.format(error.budget)),
         FlightAbandoned: (error) => Effect.succeed(error.operation),
         InvalidOptions: (error) => Effect.succeed(error.issues.map((issue) => issue.option).join()),
@@ -303,7 +303,7 @@ describe("errors", () => {
         policy: "gpt",
         why: "Full",
         permits: 1,
-        depth: 3,
+        running: 3,
         queued: 0,
         capacity: 3
       })

@@ -18,7 +18,8 @@
  *
  * - A circuit has two keys, and one for each window, in one slot of a cluster. `sluice:circuit:{openai}` holds the control,
  *   `...:leases` the probes, `...:seen:` and a window the evidence. Two more keys are the index for `list`.
- * - Times are the server's, so the clocks of the processes do not matter.
+ * - Times are the server's, so the clocks of the processes do not matter. If the server's clock is set back, the times of a
+ *   circuit are shifted by as much when it is used next.
  * - Every key has an expiry. A circuit is kept for `idle` after its last use. It is also kept for `idle` after the end of its
  *   opening, ramp, force or window, after its last lease expires, and after the time that the dependency asked to wait for.
  * - A circuit that is forced without an end is kept for a year. Any use in the second half of that year, also a read, keeps it
@@ -254,7 +255,7 @@ const readOptions = (
   input: RedisCircuitBreakerStoreOptions = {}
 ): Effect.Effect<Settings, InvalidOptions> => {
   const options = new OptionsReader("RedisCircuitBreakerStore")
-  const { idle = "1 hour", prefix = "sluice:" } = options.object("options", input)
+  const { idle = "1 hour", prefix = "sluice:" } = options.object("options", input, { prefix: true, idle: true })
   if (typeof prefix !== "string" || prefix.length > 200 || /[{}]/.test(prefix)) {
     options.refuse("prefix", prefix, "must be a string of at most 200 characters, without braces")
   }

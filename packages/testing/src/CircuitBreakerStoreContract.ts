@@ -68,6 +68,7 @@ import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import { type CheckBodies, type CheckBody, makeFixture } from "./internal/contract/check.ts"
+import { clock } from "./internal/contract/clock.ts"
 import { sequences, show } from "./internal/contract/commands.ts"
 import { concurrency } from "./internal/contract/concurrency.ts"
 import { lease } from "./internal/contract/lease.ts"
@@ -130,6 +131,11 @@ export interface Subject {
   readonly sleep: (millis: number) => Effect.Effect<void>
   /** Evicts a closed circuit. Without it, the reuse of generations after an eviction is not checked. */
   readonly forget?: ((key: string) => Effect.Effect<void>) | undefined
+  /**
+   * Sets the store's clock back by this many milliseconds, as an operator or a time server does. No other check may use that clock
+   * at the same time. Without it, what the store does then is not checked.
+   */
+  readonly setBack?: ((millis: number) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -154,14 +160,15 @@ const checkOf = (name: string, body: CheckBody): Check => ({
 })
 
 /**
- * The checks of the contract. They can run in any order, and concurrently.
+ * The checks of the contract. They can run in any order, and concurrently unless `setBack` sets back a clock that they share.
  *
  * @since 0.1.0
  * @category checks
  */
-export const checks: ReadonlyArray<Check> = [read, record, lease, transition, list, keys, texts, concurrency].flatMap(
-  (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
-)
+export const checks: ReadonlyArray<Check> = [read, record, lease, transition, clock, list, keys, texts, concurrency]
+  .flatMap(
+    (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
+  )
 
 /**
  * Options for `compare`.
@@ -210,7 +217,7 @@ export const compare: (options: CompareOptions) => Effect.Effect<CompareReport, 
     const count = (kind: string) => {
       answers[kind] = (answers[kind] ?? 0) + 1
     }
-    for (const sequence of yield* sequences({ seed, runs, commands })) {
+    for (const sequence of yield* sequences({ seed, runs, commands, setsBack: subject.setBack !== undefined })) {
       const difference = yield* play(subject, sequence, count)
       if (difference === undefined) continue
       const { actual, commands, expected } = yield* shrink(subject, difference)

@@ -24,7 +24,7 @@
  * const program = InterruptionProbe.everywhere({
  *   make: Effect.orDie(Backpressure.make({ capacity: 1 })),
  *   run: ({ withPermit }) => withPermit(InterruptionProbe.yields(20)),
- *   after: ({ depth }, at) => Effect.flatMap(depth, (left) => left === 0 ? Effect.void : Effect.fail(`${left} left, ${at}`))
+ *   after: ({ running }, at) => Effect.flatMap(running, (left) => left === 0 ? Effect.void : Effect.fail(`${left} left, ${at}`))
  * })
  *
  * console.log(await Effect.runPromise(program)) // => 301

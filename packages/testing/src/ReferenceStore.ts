@@ -79,6 +79,10 @@ export interface Circuit {
   readonly samples: ReadonlyArray<Sample>
   /** When each lease expires, by id. May contain expired leases. */
   readonly leases: ReadonlyMap<string, number>
+  /** When a lease was last granted. 0 if none was. */
+  readonly leasedAt: number
+  /** When a verb last used the circuit. */
+  readonly usedAt: number
 }
 
 /**
@@ -106,13 +110,35 @@ export type Step = readonly [answer: Answer, after: Circuits]
 export const empty: Circuits = new Map()
 
 /**
+ * Notes the time. If the clock was set back, so that the start of the control or the last lease is after `now`, shifts the times of
+ * the circuit by as much. No lease that had expired is alive again. The other verbs begin with it.
+ *
+ * @since 0.1.0
+ * @category verbs
+ */
+export const adjustToClock = (circuits: Circuits, key: string, now: number): Circuits => {
+  const known = circuits.get(key)
+  if (known === undefined) return circuits
+  const { control, leasedAt, leases, usedAt } = known
+  if (now >= usedAt) return new Map(circuits).set(key, { ...known, usedAt: now })
+  const ahead = Math.max(0, control.since - now, leasedAt - now)
+  return new Map(circuits).set(key, {
+    ...known,
+    control: ahead === 0 ? control : earlier(control, ahead),
+    leases: new Map([...leases].filter(([, at]) => usedAt < at).map(([id, at]) => [id, at - ahead])),
+    leasedAt: leasedAt - ahead,
+    usedAt: now
+  })
+}
+
+/**
  * Returns the circuit at the time `now`.
  *
  * @since 0.1.0
  * @category verbs
  */
 export const read = (circuits: Circuits, { key, window }: RequestOf<"read">, now: number): Snapshot => {
-  const { control, generation, leases, samples } = circuits.get(key) ?? missing
+  const { control, generation, leases, samples } = adjustToClock(circuits, key, now).get(key) ?? missing
   const expiries = [...leases.values()].filter((at) => now < at)
   return {
     key,
@@ -131,7 +157,8 @@ export const read = (circuits: Circuits, { key, window }: RequestOf<"read">, now
  * @since 0.1.0
  * @category verbs
  */
-export const lease = (circuits: Circuits, request: RequestOf<"lease">, now: number): Step => {
+export const lease = (before: Circuits, request: RequestOf<"lease">, now: number): Step => {
+  const circuits = adjustToClock(before, request.key, now)
   const { evidence, probing } = read(circuits, request, now)
   const circuit = circuits.get(request.key) ?? missing
   const mayProbe = circuit.generation === request.generation &&
@@ -139,7 +166,7 @@ export const lease = (circuits: Circuits, request: RequestOf<"lease">, now: numb
   const isFree = probing + evidence.ring.length < request.limit
   if (!mayProbe || !(isFree || isLive(circuit, request.id, now))) return refuse(circuits, request, now)
   const leases = new Map(circuit.leases).set(request.id, now + request.ttlMillis)
-  return done(circuits, request, now, { ...circuit, leases })
+  return done(circuits, request, now, { ...circuit, leases, leasedAt: now })
 }
 
 /**
@@ -148,11 +175,12 @@ export const lease = (circuits: Circuits, request: RequestOf<"lease">, now: numb
  * @since 0.1.0
  * @category verbs
  */
-export const record = (circuits: Circuits, request: RequestOf<"record">, now: number): Step => {
+export const record = (before: Circuits, request: RequestOf<"record">, now: number): Step => {
+  const circuits = adjustToClock(before, request.key, now)
   const known = circuits.get(request.key)
   if (request.lease !== undefined) return recordProbe(circuits, request, request.lease, now)
   if (known === undefined) {
-    const made = { ...missing, generation: nextGeneration(request.generation, now) }
+    const made = { ...missing, generation: nextGeneration(request.generation, now), usedAt: now }
     return done(circuits, request, now, added(made, request, now))
   }
   const isUntouched = known.control.by === ""
@@ -178,14 +206,17 @@ const recordProbe = (circuits: Circuits, request: RequestOf<"record">, lease: st
  * @since 0.1.0
  * @category verbs
  */
-export const transition = (circuits: Circuits, request: RequestOf<"transition">, now: number): Step => {
+export const transition = (before: Circuits, request: RequestOf<"transition">, now: number): Step => {
+  const circuits = adjustToClock(before, request.key, now)
   const known = circuits.get(request.key) ?? missing
   if (known.generation === request.generation) {
     return done(circuits, request, now, {
       generation: nextGeneration(known.generation, now),
       control: controlOf(request.to, request.by, now),
       samples: [],
-      leases: known.leases
+      leases: known.leases,
+      leasedAt: known.leasedAt,
+      usedAt: now
     })
   }
   const isRepeated = known.control.by === request.by
@@ -223,11 +254,20 @@ export const make: Effect.Effect<Service> = Effect.map(Clock.Clock, (clock) => {
     return answer
   }
   return {
-    read: (request) => Effect.sync(() => read(circuits, request, now())),
+    read: (request) =>
+      Effect.sync(() => {
+        circuits = adjustToClock(circuits, request.key, now())
+        return read(circuits, request, now())
+      }),
     lease: (request) => Effect.sync(() => commit(lease(circuits, request, now()))),
     record: (request) => Effect.sync(() => commit(record(circuits, request, now()))),
     transition: (request) => Effect.sync(() => commit(transition(circuits, request, now()))),
-    list: (page) => Effect.sync(() => list(circuits, page, now()))
+    list: (page) =>
+      Effect.sync(() => {
+        const listed = list(circuits, page, now())
+        for (const { key } of listed) circuits = adjustToClock(circuits, key, now())
+        return listed
+      })
   }
 })
 
@@ -235,7 +275,9 @@ const missing: Circuit = {
   generation: 0,
   control: { _tag: "Closed", since: 0, until: 0, openings: 0, lastOpen: 0, reason: "", by: "" },
   samples: [],
-  leases: new Map()
+  leases: new Map(),
+  leasedAt: 0,
+  usedAt: 0
 }
 
 const done = (circuits: Circuits, request: RequestOf<"read">, now: number, next: Circuit): Step => {
@@ -303,6 +345,14 @@ const controlOf = (to: Target, by: string, now: number): Control => {
       return { _tag: "Forced", since: now, until: inFuture(to.forMillis), mode, reason, by }
     }
   }
+}
+
+const earlier = (control: Control, millis: number): Control => {
+  const before = (at: number) => at === 0 ? 0 : at - millis
+  const shifted = { since: control.since - millis, until: before(control.until) }
+  return control._tag === "Open"
+    ? { ...control, ...shifted, hinted: before(control.hinted) }
+    : { ...control, ...shifted }
 }
 
 // Microseconds, so that a circuit that was evicted and comes back never reuses a generation.

@@ -14,6 +14,36 @@ const mutants: ReadonlyArray<Mutant> = [
     caughtBy: "samples of an older generation do not count, and the answer shows the current circuit"
   },
   {
+    wrong: "times stay as they are when the clock is set back",
+    line: "Math.max(0, control.since - now, leasedAt - now)",
+    becomes: "0",
+    caughtBy: "nothing lasts longer after the clock was set back by an hour than it was set to last"
+  },
+  {
+    wrong: "only the start is shifted when the clock is set back",
+    line: "until: before(control.until) }",
+    becomes: "until: control.until }",
+    caughtBy: "an opening of a moment admits a probe a moment after the clock was set back by an hour"
+  },
+  {
+    wrong: "the hint is not shifted when the clock is set back",
+    line: "hinted: before(control.hinted) }",
+    becomes: "hinted: control.hinted }",
+    caughtBy: "nothing lasts longer after the clock was set back by an hour than it was set to last"
+  },
+  {
+    wrong: "leases are not shifted when the clock is set back",
+    line: "map(([id, at]) => [id, at - ahead])",
+    becomes: "map(([id, at]) => [id, at])",
+    caughtBy: "a lease lasts no longer after the clock was set back, however old its circuit is"
+  },
+  {
+    wrong: "the time of the last lease is not kept",
+    line: "leases, leasedAt: now }",
+    becomes: "leases }",
+    caughtBy: "a lease lasts no longer after the clock was set back, however old its circuit is"
+  },
+  {
     wrong: "samples of generation 0 always count",
     line: "(request.generation === 0 && isUntouched)",
     becomes: "request.generation === 0",
@@ -400,6 +430,11 @@ const wrongStores: ReadonlyArray<WrongStore> = [
     wrong: "concurrent records of one probe do not see each other",
     subject: racing,
     caughtBy: "the outcome of a probe that is sent 10 times at once counts once"
+  },
+  {
+    wrong: "a read after the clock was set back does not keep the shifted times",
+    subject: subjectOf({ ...ReferenceStore, adjustToClock: (circuits) => circuits }),
+    caughtBy: "a read after the clock was set back moves the end once, not at every read"
   },
   {
     wrong: "read makes a circuit",

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import type { AiError } from "effect/ai"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiRejection from "@sluice/ai/AiRejection"
-import type { Limits } from "@sluice/ai/ResilientModel"
+import type { LayerOptions } from "@sluice/ai/ResilientModel"
 import type * as Journal from "@sluice/ai/testing/Journal"
 import * as Turn from "@sluice/ai/testing/Turn"
 import {
@@ -42,7 +42,7 @@ interface Row {
   /** The text that the consumer has by then. */
   readonly text?: string
   /** The limit that ends a silent attempt. */
-  readonly limits?: Limits
+  readonly limits?: Pick<LayerOptions, "firstTokenTimeout" | "idleTimeout" | "attemptTimeout">
 }
 
 const soon = "60 millis"
@@ -142,8 +142,8 @@ const rows: ReadonlyArray<Row> = [
   {
     ...server("a reset within a whole answer", Turn.reset({ content: text, afterTokens: 2 })),
     method: "generateText",
-    reason: "NetworkError",
-    fault: "NetworkError",
+    reason: "InternalProviderError",
+    fault: "TruncatedStream",
     ending: "reset"
   },
   // ---------- truncated answers
@@ -268,7 +268,7 @@ for (const wire of wireNames) {
           Effect.gen(function*() {
             const a = yield* provider([row.turn])
             const b = yield* provider([Turn.answer("well")])
-            const model = resilient([target("A", wire, a, row.limits), target("B", wire, b)])
+            const model = resilient([target("A", wire, a, row.limits), target("B", wire, b)], { retriesHere: 0 })
             const result = yield* callUntilReached(method, model, [a], [b])
             const [atA, atB] = [yield* settled(a), yield* settled(b)]
             if (row.next === "ends") {

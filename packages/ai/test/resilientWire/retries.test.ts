@@ -47,6 +47,33 @@ for (const wire of wireNames) {
       20_000
     )
 
+    it.live("a failure that is soon over is retried at the target before the call moves on, and silence moves on at once", () =>
+      Effect.gen(function*() {
+        const limits = { firstTokenTimeout: "300 millis", attemptTimeout: "300 millis", breaker: false } as const
+        const rows = [
+          [Turn.status(503), "AA"],
+          [Turn.refusal("overloaded"), "AA"],
+          [Turn.reset(), "AA"],
+          [Turn.reset({ afterTokens: 0 }), "AA"],
+          [Turn.refusal("rateLimit", { retryAfter: "10 seconds" }), "AB"],
+          [Turn.refusal("key"), "AB"],
+          [Turn.hang(), "AB"]
+        ] as const
+        for (const method of methods) {
+          for (const [turn, expected] of rows) {
+            const a = yield* provider([turn, Turn.answer("well")])
+            const b = yield* provider([Turn.answer("well")])
+            const { log, text } = yield* Effect.provide(
+              callModel(method),
+              resilient([target("A", wire, a, expected === "AB" ? limits : {}), target("B", wire, b)])
+            )
+            assert.strictEqual(text, "well")
+            const attempts = log.steps.filter(({ _tag }) => _tag === "Attempt")
+            assert.strictEqual(attempts.map((step) => step.target).join(""), expected)
+          }
+        }
+      }).pipe(Effect.scoped))
+
     it.live("a silent target is called again if there is no other", () =>
       Effect.gen(function*() {
         for (const method of methods) {

@@ -3,7 +3,7 @@ import { Clock, Duration, Effect, Exit, Fiber, Option, type Scope, Stream } from
 import { LanguageModel } from "effect/ai"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiRejection from "@sluice/ai/AiRejection"
-import type { Limits, Options } from "@sluice/ai/ResilientModel"
+import type { LayerOptions } from "@sluice/ai/ResilientModel"
 import * as Turn from "@sluice/ai/testing/Turn"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
@@ -40,16 +40,16 @@ const silentProvider = (wire: Wire, output: string): Effect.Effect<Silent, never
         const closedAt: Array<number> = []
         let requests = 0
         const server = Http.createServer((request, response) => {
+          // A connection that never carried a request is not one of a call: the pool keeps it for the next one.
+          const { socket } = request
+          if (!sockets.has(socket)) socket.on("close", () => sockets.delete(socket))
+          sockets.add(socket)
           let body = ""
           request.setEncoding("utf8").on("data", (chunk: string) => body += chunk).on("end", () => {
             requests++
             response.on("close", () => closedAt.push(performance.now()))
             if (isStreamed(body)) begin(response, wire.head + output)
           })
-        })
-        server.on("connection", (socket: Socket) => {
-          sockets.add(socket)
-          socket.on("close", () => sockets.delete(socket))
         })
         server.listen(0, "127.0.0.1", () => {
           const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
@@ -82,7 +82,7 @@ interface Way {
   readonly what: string
   readonly method: Method
   readonly hasOutput?: boolean
-  readonly limits: Pick<Options, keyof Limits | "deadline">
+  readonly limits: Pick<LayerOptions, "firstTokenTimeout" | "idleTimeout" | "attemptTimeout" | "deadline">
   readonly leave: (of: Silent) => Effect.Effect<number, unknown, LanguageModel.LanguageModel>
 }
 

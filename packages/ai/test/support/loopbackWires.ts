@@ -16,7 +16,7 @@ export interface HttpResult {
   readonly broke: boolean
 }
 
-export const post = (url: string, headers: Headers, body: object, timeoutMillis = 5000) =>
+export const post = (url: string, headers: Headers, body: object, timeoutMillis = 50_000) =>
   Effect.promise(async (): Promise<HttpResult> => {
     const result: { -readonly [K in keyof HttpResult]: HttpResult[K] } = {
       status: undefined,

@@ -17,11 +17,14 @@ export const failed = Turn.status(503)
 /** One call runs at a time. The others are queued. */
 export const single = { capacity: 1, queue: 100 }
 
+/** A failed call moves to the next target at once. */
+export const atOnce = { retriesHere: 0 } as const
+
 /** Backoff without jitter: 1 s, 2 s, 4 s. */
 export const plainRetry = (options?: RetryPolicy.RetryOptions) =>
   RetryPolicy.exponential({ baseDelay: "1 second", jitter: "none", ...options })
 
-type Options = Partial<Omit<ResilientModel.Options, "targets">>
+type Options = Partial<Omit<ResilientModel.LayerOptions, "targets">>
 type TargetOptions = Partial<ResilientModel.TargetOptions>
 
 /** The turns of a target, or its turns and options. */

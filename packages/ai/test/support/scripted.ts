@@ -12,13 +12,15 @@ export type Step =
   /** Milliseconds before the next step. */
   | number
   | "fail"
+  /** Loses the connection. */
+  | "lose"
   | "die"
   | "hang"
   | "yield"
   /** Takes 1,000 ms, cannot be interrupted, and then emits a delta. */
   | "uninterruptible"
 
-const keywords = new Set<Step>(["fail", "die", "hang", "yield", "uninterruptible"])
+const keywords = new Set<Step>(["fail", "lose", "die", "hang", "yield", "uninterruptible"])
 
 export class Upstream {
   opened = 0
@@ -43,6 +45,8 @@ export class Upstream {
         switch (step) {
           case "fail":
             return Effect.fail("failed")
+          case "lose":
+            return Effect.fail("lost")
           case "die":
             return Effect.die("broken")
           case "yield":
@@ -88,6 +92,8 @@ export const guardOptions = (limits: Limits = {}): Guard<Part, string> => ({
   failureOf: (part) => part === "e" ? "error part" : undefined,
   sizeOf: () => 100,
   truncated: (parts, hadOutput) => `truncated after ${parts}, ${hadOutput ? "some" : "nothing"} handed on`,
+  lost: (error, parts, hadOutput) =>
+    error === "lost" ? `lost after ${parts}, ${hadOutput ? "some" : "nothing"} handed on` : undefined,
   silent: (phase, parts) => `silent ${phase} after ${parts}`,
   late: () => "late",
   empty: () => "empty",

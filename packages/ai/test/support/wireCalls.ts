@@ -52,7 +52,7 @@ export const withoutDelay = RetryPolicy.constant({ baseDelay: "1 milli", jitter:
 /** The layer under test. It retries almost without a delay. */
 export const resilient = (
   targets: ReadonlyArray<Target>,
-  options?: Omit<ResilientModel.Options, "targets">
+  options?: Omit<ResilientModel.LayerOptions, "targets">
 ) => ResilientModel.layer({ targets, retry: withoutDelay, ...options })
 
 /** What the caller got and what the layer reports. */
@@ -130,7 +130,7 @@ const errorOf = (exit: Exit.Exit<unknown, AiError.AiError>): AiError.AiError | u
 }
 
 /** The requests of a provider, as soon as none is open. Dies after the timeout. */
-export const settled = (provider: Provider, timeoutMillis = 5_000): Effect.Effect<ReadonlyArray<Journal.Entry>> =>
+export const settled = (provider: Provider, timeoutMillis = 50_000): Effect.Effect<ReadonlyArray<Journal.Entry>> =>
   Effect.flatMap(provider.journal, (entries) =>
     entries.every(({ ending }) => ending !== "open")
       ? Effect.succeed(entries)
@@ -139,7 +139,7 @@ export const settled = (provider: Provider, timeoutMillis = 5_000): Effect.Effec
       : Effect.andThen(Effect.sleep(5), settled(provider, timeoutMillis - 5)))
 
 /** Waits until the condition holds. Dies after the timeout. */
-export const waitUntil = (condition: () => boolean, what: string, timeoutMillis = 5_000): Effect.Effect<void> =>
+export const waitUntil = (condition: () => boolean, what: string, timeoutMillis = 50_000): Effect.Effect<void> =>
   Effect.suspend(() =>
     condition()
       ? Effect.void

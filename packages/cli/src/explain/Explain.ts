@@ -46,13 +46,14 @@ export const render = (record: CallRecord, leader: CallRecord | undefined, colum
     ...Text.wrap(origin(record, leader), columns - 2).map((line) => `  ${line}`),
     ...(source.calls.length === 0 ? [] : ["", ...timeline(source, columns), "", `  ${payer}: ${paid(source.calls)}`])
   ]
-  return lines.map((line) => `${line.trimEnd()}\n`).join("")
+  // A log may come from elsewhere.
+  return lines.map((line) => `${Terminal.escape(line.trimEnd())}\n`).join("")
 }
 
 const headline = (record: CallRecord): string => {
   const { attempts, error, finish, id, line, milliseconds, model, status, target } = record
   const name = id === undefined ? `line ${line}` : `${Terminal.clip(Terminal.escape(id), 60)} (line ${line})`
-  const count = attempts === 1 ? "1 attempt" : `${attempts} attempts`
+  const count = Words.plural(attempts, "attempt")
   const after = attempts === 0 ? Words.time(milliseconds) : `${Words.time(milliseconds)} and ${count}`
   if (status === "failed") return `${name}: failed after ${after}: ${Terminal.escape(error ?? "unknown")}`
   const answerer = [target, model === undefined ? undefined : `(${Terminal.clip(Terminal.escape(model), 40)})`]
@@ -110,7 +111,11 @@ const rowsOf = ({ calls, leftOut }: CallRecord): ReadonlyArray<Row> => {
       if (wait > 0) rows.push({ at: previous.endedAt, target: "", text: `waited ${Words.time(wait)}` })
     }
     if (leftOut > 0 && index === calls.length / 2) {
-      rows.push({ at: call.startedAt, target: "", text: `${Words.count(leftOut)} more calls are omitted` })
+      rows.push({
+        at: call.startedAt,
+        target: "",
+        text: `${Words.plural(leftOut, "more call is", "more calls are")} omitted`
+      })
     }
     for (const step of call.steps) {
       if (step._tag === "Attempt") number++
@@ -125,12 +130,13 @@ const rowsOf = ({ calls, leftOut }: CallRecord): ReadonlyArray<Row> => {
 }
 
 const attempt = (step: Attempt, number: number): Row => {
-  const { endedAt, fault, firstTokenAt, startedAt, target, usage, waitedMillis } = step
+  const { endedAt, fault, firstTokenAt, skippedEvents = 0, startedAt, target, usage, waitedMillis } = step
   // Less is the overhead of starting an attempt, not a delay.
   const delay = waitedMillis >= 10 ? `, delayed by ${Words.time(waitedMillis)}` : ""
   const first = firstTokenAt === undefined ? "" : ` (first token after ${Words.time(firstTokenAt - startedAt)})`
   const took = Words.time(endedAt - startedAt)
-  const cost = usage === undefined ? "" : `; ${tokens(usage)}`
+  const skipped = skippedEvents === 0 ? "" : `; skipped ${Words.plural(skippedEvents, "unreadable event")}`
+  const cost = `${skipped}${usage === undefined ? "" : `; ${tokens(usage)}`}`
   const what = fault === undefined
     ? step.next === "Done" ? `answered in ${took}${first}${cost}` : `interrupted after ${took}${first}`
     : `${faultText(fault)} after ${took}${first}${cost}; ${nextTexts[step.next]}`
@@ -155,6 +161,7 @@ const nextTexts: { readonly [Next in Attempt["next"]]: string } = {
   Fallback: "falls back to another target",
   Reask: "repeats the request, which is paid for again",
   Restart: "discards the partial output and starts over",
+  Continue: "continues the partial output",
   Stop: "the call ends"
 }
 

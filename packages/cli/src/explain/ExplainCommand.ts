@@ -8,6 +8,7 @@ import * as ExitCode from "../ExitCode.ts"
 import * as CallRecord from "../run/CallRecord.ts"
 import { Lines } from "../run/Lines.ts"
 import * as SystemError from "../run/SystemError.ts"
+import * as Say from "../Say.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Explain from "./Explain.ts"
 
@@ -33,8 +34,7 @@ export const execute = (id: string, path: string): Promise<number> =>
 const orderHint = (id: string, path: string): string =>
   existsSync(id) && !existsSync(path) ? "; the order is: sluice explain ID LOG" : ""
 
-const sayError = (message: string): Effect.Effect<void> =>
-  Effect.sync(() => void process.stderr.write(`sluice explain: ${Terminal.escape(message)}\n`))
+const sayError = (message: string): Effect.Effect<void> => Effect.sync(() => Say.error("sluice explain", message))
 
 const explain = Effect.fnUntraced(function*(id: string, path: string) {
   const search = new Explain.Search(id)

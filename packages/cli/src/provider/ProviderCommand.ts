@@ -10,6 +10,8 @@ import { readFile } from "node:fs/promises"
 import * as ExitCode from "../ExitCode.ts"
 import type { ProviderFlags } from "../options.ts"
 import * as SystemError from "../run/SystemError.ts"
+import * as Words from "../run/Words.ts"
+import * as Say from "../Say.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
 
@@ -31,7 +33,7 @@ export const execute = (flags: ProviderFlags): Promise<number> =>
       Effect.provide(LocalModel.layer),
       Effect.catch((error) =>
         Effect.sync(() => {
-          process.stderr.write(`sluice provider: ${Terminal.escape(oneLine(error.message))}\n`)
+          Say.error("sluice provider", oneLine(error.message))
           return ExitCode.unusable
         })
       )
@@ -52,7 +54,7 @@ const serve = Effect.fnUntraced(function*(flags: ProviderFlags) {
   process.stdout.write(welcome(provider, flags.models[0] ?? "local"))
   yield* signals.first
   const requests = (yield* provider.journal).length + (yield* provider.dropped)
-  process.stdout.write(`\nStopped after ${requests} requests.\n`)
+  process.stdout.write(`\nStopped after ${Words.plural(requests, "request")}.\n`)
   return ExitCode.ok
 })
 

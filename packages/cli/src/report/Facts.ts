@@ -2,8 +2,11 @@
 import type { Attempt, CallLog } from "@sluice/ai/CallLog"
 import type { CallRecord } from "../run/CallRecord.ts"
 import type { Change } from "../run/Circuits.ts"
+import { isOwnRefusal } from "../run/Attempts.ts"
 import * as Failure from "../run/Failure.ts"
 import { Histogram } from "../run/Histogram.ts"
+import { Reasons } from "../run/Reasons.ts"
+import type { Result } from "../run/Result.ts"
 import { Bins } from "./Bins.ts"
 
 /** How an attempt ended, as the page shows it. */
@@ -15,8 +18,8 @@ export interface Sum {
   estimated: boolean
 }
 
-/** Limits of the lists: failed prompts, prompts with the most attempts, and changes per circuit. */
-export const limits = { failed: 200, hardest: 20, changes: 5_000 }
+/** Limits of the lists: failed prompts, prompts with the most attempts, and changes per circuit; and of a message's length. */
+export const limits = { failed: 200, hardest: 20, changes: 5_000, message: 200 }
 
 export class TargetFacts {
   readonly name: string
@@ -40,7 +43,12 @@ export class TargetFacts {
   }
 }
 
-export type Listed = Pick<CallRecord, "line" | "id" | "status" | "target" | "attempts" | "milliseconds" | "error">
+export interface Listed
+  extends Pick<CallRecord, "line" | "id" | "status" | "target" | "attempts" | "milliseconds" | "error">
+{
+  /** Of a failed prompt. It can be of a provider, and quote the prompt. */
+  readonly message: string
+}
 
 /** Failed attempts at one target for one reason. */
 export interface FailureFacts {
@@ -59,6 +67,10 @@ export class Facts {
   joined = 0
   cached = 0
   requests = 0
+  /** Attempts after the first of their line, at any target. */
+  retries = 0
+  /** Why lines failed. */
+  readonly reasons = new Reasons()
   readonly next = new Map<Attempt["next"], number>()
   /** Prompts that another target than the first answered. */
   answeredElsewhere = 0
@@ -80,12 +92,18 @@ export class Facts {
     this.preferred = targets[0]?.name
   }
 
-  add(record: CallRecord): void {
+  /** Adds the record of a line and its result. */
+  add(record: CallRecord, result: Result): void {
     this.endedAt = Math.max(this.endedAt, record.startedAt + record.milliseconds)
-    if (record.status === "failed") this.addFailed(record)
-    else this.addAnswered(record)
-    if (record.attempts > 1) this.addHardest(record)
-    for (const call of record.calls) this.addCall(call)
+    this.requests += record.attempts
+    this.retries += Math.max(0, record.attempts - 1)
+    const message = result.status === "failed" ? result.error.message.slice(0, limits.message) : ""
+    if (result.status === "failed") {
+      this.reasons.add(result)
+      this.addFailed(record, message)
+    } else this.addAnswered(record)
+    if (record.attempts > 1) this.addHardest(record, message)
+    for (const [index, call] of record.calls.entries()) this.addCall(call, index < record.calls.length - 1)
   }
 
   circuitChanged({ at, circuit, target }: Change): void {
@@ -99,9 +117,9 @@ export class Facts {
     else facts.omittedChanges++
   }
 
-  private addFailed(record: CallRecord): void {
+  private addFailed(record: CallRecord, message: string): void {
     this.failed++
-    if (this.failedPrompts.length < limits.failed) this.failedPrompts.push(listed(record))
+    if (this.failedPrompts.length < limits.failed) this.failedPrompts.push(listed(record, message))
   }
 
   private addAnswered({ finish = "unknown", how, milliseconds, target }: CallRecord): void {
@@ -117,20 +135,23 @@ export class Facts {
     this.latencies[bucket] = (this.latencies[bucket] ?? 0) + 1
   }
 
-  private addHardest(record: CallRecord): void {
-    this.hardest.push(listed(record))
+  private addHardest(record: CallRecord, message: string): void {
+    this.hardest.push(listed(record, message))
     this.hardest.sort((a, b) => b.attempts - a.attempts || b.milliseconds - a.milliseconds || a.line - b.line)
     if (this.hardest.length > limits.hardest) this.hardest.pop()
   }
 
-  private addCall(call: CallLog): void {
+  /** `isRepeated`: another call of the same line followed. */
+  private addCall(call: CallLog, isRepeated: boolean): void {
     add(this.paid, call.usage)
-    for (const step of call.steps) if (step._tag === "Attempt") this.addAttempt(step)
+    for (const step of call.steps) {
+      if (step._tag !== "Attempt" || (step.fault !== undefined && isOwnRefusal(step.fault))) continue
+      this.addAttempt(step, isRepeated && step.next === "Stop" ? "Retry" : step.next)
+    }
   }
 
-  private addAttempt(attempt: Attempt): void {
-    const { endedAt, fault, firstTokenAt, next, startedAt, target, usage } = attempt
-    this.requests++
+  private addAttempt(attempt: Attempt, next: Attempt["next"]): void {
+    const { endedAt, fault, firstTokenAt, startedAt, target, usage } = attempt
     count(this.next, next)
     if (fault !== undefined) this.addFault(target, Failure.reasonOf(fault), next)
     const facts = this.targets.get(target)
@@ -158,8 +179,12 @@ const endingOf = ({ fault, next, outcome }: Attempt): Ending => {
   return outcome === "Throttled" ? "throttled" : "failed"
 }
 
-const listed = ({ attempts, error, id, line, milliseconds, status, target }: CallRecord): Listed => ({
+const listed = (
+  { attempts, error, id, line, milliseconds, status, target }: CallRecord,
+  message: string
+): Listed => ({
   line,
+  message,
   ...(id === undefined ? {} : { id }),
   status,
   ...(target === undefined ? {} : { target }),

@@ -1,4 +1,6 @@
 /** Renders a report as one self-contained page, without scripts, fonts or images. */
+import type { Attempt } from "@sluice/ai/CallLog"
+import * as Failure from "../run/Failure.ts"
 import * as Words from "../run/Words.ts"
 import type { Ending, Facts, Listed, Sum, TargetFacts } from "./Facts.ts"
 import { latencyEdges, limits } from "./Facts.ts"
@@ -39,11 +41,13 @@ ${totals(facts)}
 ${timelines(facts, millis)}
 ${targets(facts, about)}
 ${latency(facts)}
-${failures(facts)}
+${reasons(facts)}
 ${prompts("Failed prompts", facts.failedPrompts, facts.failed, limits.failed)}
+${failures(facts)}
 ${prompts("Prompts with the most attempts", facts.hardest, facts.hardest.length, limits.hardest)}
 </main>
-<footer>Written by <code>sluice run --report</code>. Contains no prompts and no answers.</footer>
+<footer>Written by <code>sluice run --report</code>. Contains no prompts and no answers, but messages of providers, which may
+quote a prompt.</footer>
 </body>
 </html>`.markup
   }\n`
@@ -57,16 +61,13 @@ ${content}</section>`
 // ---------- totals
 
 const totals = (facts: Facts): Html => {
-  const { answered, answeredElsewhere, cached, failed, incomplete, joined, next, paid, requests } = facts
+  const { answered, answeredElsewhere, cached, failed, incomplete, joined, next, paid, requests, retries } = facts
   const shown: ReadonlyArray<readonly [label: string, value: string, note: string]> = [
     ["answered", Words.count(answered), incompleteText(incomplete)],
-    ["failed", Words.count(failed), ""],
-    ["requests", Words.count(requests), `${Words.count(joined + cached)} prompts shared an answer`],
-    [
-      "fallbacks",
-      Words.count(next.get("Fallback") ?? 0),
-      `${Words.count(answeredElsewhere)} answers from another target`
-    ],
+    ["failed", Words.count(failed), facts.reasons.sorted[0]?.words ?? ""],
+    ["requests", Words.count(requests), `${Words.plural(joined + cached, "prompt")} shared an answer`],
+    ["retries", Words.count(retries), `${Words.count(next.get("Fallback") ?? 0)} moved to another target`],
+    ["from another target", Words.count(answeredElsewhere), "answers not from the first target"],
     [
       "tokens paid",
       tokens(paid),
@@ -100,6 +101,9 @@ const endings: ReadonlyArray<readonly [ending: Ending, words: string]> = [
   ["other", "interrupted"]
 ]
 
+/** A failed attempt is a block above the line, and an open circuit a dashed line, so that they differ without colours. */
+const openWords = "circuit open: not called"
+
 const timelines = (facts: Facts, millis: number): Html => {
   const all = [...facts.targets.values()]
   const highest = Math.max(1, ...all.flatMap(({ timeline }) => timeline.entries().map(({ counts }) => sumOf(counts))))
@@ -107,7 +111,7 @@ const timelines = (facts: Facts, millis: number): Html => {
     "Attempts over time",
     html`<p class="legend">${
       endings.map(([ending, words]) => html`<span class="${ending}"><i></i>${words}</span> `)
-    }<span class="open"><i></i>circuit open</span></p>
+    }<span class="open"><i></i>${openWords}</span></p>
 `,
     all.map((target) => timeline(target, millis, highest)),
     html`<p class="axis"><span>0</span><span>${Words.time(millis / 2)}</span><span>${Words.time(millis)}</span></p>
@@ -126,7 +130,9 @@ const timeline = (target: TargetFacts, millis: number, highest: number): Html =>
   const { name, omittedChanges, timeline } = target
   const label = `Attempts at ${name} over time, and when its circuit was open`
   return html`<figure>
-<figcaption>${name} <small>${Words.count(target.attempts)} attempts</small></figcaption>
+<figcaption>${name} <small>${Words.plural(target.attempts, "attempt")}${
+    target.openings === 0 ? "" : `, circuit opened ${Words.plural(target.openings, "time")}`
+  }</small></figcaption>
 <svg viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="${label}">
 ${timeline.entries().map(({ at, counts }) => bar(at, timeline.width, counts, millis, highest))}</svg>
 <svg class="circuit" viewBox="0 0 ${wide} 6" preserveAspectRatio="none" aria-hidden="true">
@@ -135,7 +141,9 @@ ${openTimes(target, millis)}</svg>
 ${
     omittedChanges === 0
       ? ""
-      : html`<p class="note">${Words.count(omittedChanges)} later changes of its circuit are omitted.</p>`
+      : html`<p class="note">${Words.plural(omittedChanges, "later change", "later changes")} of its circuit ${
+        omittedChanges === 1 ? "is" : "are"
+      } omitted.</p>`
   }
 </figure>
 `
@@ -171,10 +179,11 @@ const openTimes = ({ circuit }: TargetFacts, millis: number): ReadonlyArray<Html
     if (!isOpen) return []
     const until = circuit[index + 1]?.at ?? millis
     const x = at / millis * wide
+    const end = Math.min(wide, x + Math.max(3, (until - at) / millis * wide))
     return [
-      html`<rect class="open" x="${round(x)}" y="0" width="${
-        round(Math.max(1.5, (until - at) / millis * wide))
-      }" height="6"><title>open from ${Words.time(at)} to ${Words.time(until)}</title></rect>
+      html`<line class="open" x1="${round(x)}" x2="${round(end)}" y1="3" y2="3"><title>open from ${Words.time(at)} to ${
+        Words.time(until)
+      }</title></line>
 `
     ]
   })
@@ -190,6 +199,7 @@ const targets = ({ targets }: Facts, { unusable }: About): Html =>
   section(
     "Targets",
     table(
+      "Targets",
       [
         "target",
         "model",
@@ -197,10 +207,10 @@ const targets = ({ targets }: Facts, { unusable }: About): Html =>
         "answered",
         "rate-limited",
         "failed",
-        "first token p50",
-        "answer p50",
-        "p95",
-        "opened",
+        "median first token",
+        "median answer",
+        "95 % of answers",
+        "circuit opened",
         "tokens"
       ],
       [...targets.values()].map((target) => [
@@ -216,7 +226,7 @@ const targets = ({ targets }: Facts, { unusable }: About): Html =>
         Words.count(target.openings),
         tokens(target.paid)
       ]),
-      2
+      { words: 2, long: 1 }
     ),
     [...unusable].map(([name, why]) => html`<p class="stopped">${name} was unusable: ${why}</p>`)
   )
@@ -229,9 +239,9 @@ const latency = ({ latencies, latency }: Facts): Html => {
   const last = latencies.findLastIndex((times) => times > 0)
   const first = latencies.findIndex((times) => times > 0)
   const highest = Math.max(1, ...latencies)
-  const shares = [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]] as const
+  const shares = [["half within", 0.5], ["95 % within", 0.95], ["99 % within", 0.99]] as const
   return section(
-    "Latency",
+    "Time per answer",
     last === -1
       ? html`<p class="note">No prompt was answered.</p>`
       : html`<p>${
@@ -264,26 +274,42 @@ const short = (millis: number): string =>
 
 // ---------- tables
 
-const followed: ReadonlyArray<readonly [next: "Retry" | "Fallback" | "Reask" | "Restart" | "Stop", words: string]> = [
+const followed: ReadonlyArray<readonly [next: Exclude<Attempt["next"], "Done">, words: string]> = [
   ["Retry", "retried"],
-  ["Fallback", "fell back"],
-  ["Reask", "repeated"],
-  ["Restart", "restarted"],
-  ["Stop", "call ended"]
+  ["Fallback", "other target"],
+  ["Reask", "asked again"],
+  ["Restart", "started over"],
+  ["Continue", "continued"],
+  ["Stop", "gave up"]
 ]
+
+const reasons = ({ reasons }: Facts): Html | undefined => {
+  const { sorted } = reasons
+  if (sorted.length === 0) return undefined
+  return section(
+    "Why prompts failed",
+    table(
+      "Why prompts failed",
+      ["reason", "for example", "prompts"],
+      sorted.map(({ line, message, times, words }) => [words, `line ${line}: ${message}`, Words.count(times)]),
+      { words: 2, long: 1 }
+    )
+  )
+}
 
 const failures = ({ failures }: Facts): Html => {
   const sorted = [...failures.values()].sort((a, b) => b.times - a.times)
   return section(
-    "Failed attempts",
+    "Failed attempts, and what followed",
     sorted.length === 0
       ? html`<p class="note">None.</p>`
       : table(
+        "Failed attempts",
         ["target", "reason", "times", ...followed.map(([, words]) => words)],
         sorted.map(({ next, reason, target, times }) =>
           [target, reason, Words.count(times)].concat(followed.map(([key]) => Words.count(next.get(key) ?? 0)))
         ),
-        2
+        { words: 2, long: 1 }
       )
   )
 }
@@ -293,16 +319,17 @@ const prompts = (title: string, list: ReadonlyArray<Listed>, all: number, limit:
   return section(
     title,
     table(
+      title,
       ["line", "id", "target", "outcome", "attempts", "time"],
-      list.map(({ attempts, error, id, line, milliseconds, status, target }) => [
+      list.map(({ attempts, error, id, line, message, milliseconds, status, target }) => [
         String(line),
         clip(id ?? ""),
         target ?? "",
-        status === "ok" ? "answered" : error ?? "failed",
+        status === "ok" ? "answered" : `${Failure.wordsOf(error ?? "failed")}: ${message}`,
         Words.count(attempts),
         Words.time(milliseconds)
       ]),
-      4
+      { words: 4, long: 3 }
     ),
     all > limit
       ? html`<p class="note">The first ${limit} of ${Words.count(all)}. The results have all of them.</p>`
@@ -313,22 +340,27 @@ const prompts = (title: string, list: ReadonlyArray<Listed>, all: number, limit:
 /** Clips an id, which can be as long as a line. */
 const clip = (text: string): string => text.length <= 80 ? text : `${text.slice(0, 79)}…`
 
-/** A table. The first `words` columns are text, the others are numbers. */
+/** A table. The first `words` columns are text, of which that at `long` has the most, and the others are numbers. */
 const table = (
+  title: string,
   head: ReadonlyArray<string>,
   rows: ReadonlyArray<ReadonlyArray<string>>,
-  words: number
-): Html =>
-  html`<div class="scroll"><table>
-<thead><tr>${head.map((cell, index) => html`<th scope="col"${numeric(index, words)}>${cell}</th>`)}</tr></thead>
+  { long, words }: { readonly words: number; readonly long: number }
+): Html => {
+  const kind = (index: number): Html => {
+    if (index >= words) return html` class="number"`
+    return index === long ? html` class="long"` : html``
+  }
+  // It scrolls by itself on a narrow screen, by keyboard as well.
+  return html`<div class="scroll" role="region" aria-label="${title}" tabindex="0"><table>
+<thead><tr>${head.map((cell, index) => html`<th scope="col"${kind(index)}>${cell}</th>`)}</tr></thead>
 <tbody>
 ${
     rows.map((row) =>
-      html`<tr>${row.map((cell, index) => html`<td${numeric(index, words)}>${cell}</td>`)}</tr>
+      html`<tr>${row.map((cell, index) => html`<td${kind(index)}>${cell}</td>`)}</tr>
 `
     )
   }</tbody>
 </table></div>
 `
-
-const numeric = (index: number, words: number): Html => index < words ? html`` : html` class="number"`
+}

@@ -37,7 +37,7 @@ const encodeLine = Schema.encodeSync(Line)
 const decodeLine = Schema.decodeUnknownOption(Line)
 
 /** Encodes a record as a line of the log. */
-export const encode = (record: CallRecord, mask: (text: string) => string): string => `${mask(encodeLine(record))}\n`
+export const encode = (record: CallRecord): string => `${encodeLine(record)}\n`
 
 /** Decodes a line of the log. `undefined` if it is no record. */
 export const decode = (line: string): CallRecord | undefined => Option.getOrUndefined(decodeLine(line))

@@ -2,18 +2,19 @@
 import * as AiOutcome from "@sluice/ai/AiOutcome"
 import * as AiRejection from "@sluice/ai/AiRejection"
 import type { CallLog } from "@sluice/ai/CallLog"
+import * as RetryAfter from "@sluice/ai/RetryAfter"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import * as Deadline from "@sluice/core/Deadline"
 import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import type * as AiError from "effect/ai/AiError"
+import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Response from "effect/ai/Response"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -21,17 +22,19 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Attempts, isOwnRefusal, originalOf } from "./Attempts.ts"
 import type { CallRecord } from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Circuits from "./Circuits.ts"
+import { accountOf, Credentials } from "./Credentials.ts"
 import * as Failure from "./Failure.ts"
+import { Fatal, Outage } from "./Outage.ts"
 import type { Prompt } from "./Prompt.ts"
 import { CurrentPrompt, PromptState } from "./PromptState.ts"
 import type { Finish, How, Result, Usage } from "./Result.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
 import * as Targets from "./Targets.ts"
-import * as Words from "./Words.ts"
 
 export interface Events {
   readonly attemptStarted: () => void
@@ -43,23 +46,28 @@ export interface Events {
   readonly unusable: (target: string, why: string | undefined) => void
 }
 
-export type Options = Pick<
-  Settings,
-  | "targets"
-  | "allowInsecureKey"
-  | "temperature"
-  | "maxTokens"
-  | "concurrency"
-  | "maxAttempts"
-  | "timeoutMillis"
-  | "firstTokenTimeoutMillis"
-  | "idleTimeoutMillis"
-  | "deadlineMillis"
-  | "noStream"
-  | "dedupeTtlMillis"
-  | "noShare"
-  | "maxOutageMillis"
->
+export type Options =
+  & Pick<
+    Settings,
+    | "targets"
+    | "allowInsecureKey"
+    | "temperature"
+    | "maxTokens"
+    | "concurrency"
+    | "maxAttempts"
+    | "timeoutMillis"
+    | "firstTokenTimeoutMillis"
+    | "idleTimeoutMillis"
+    | "deadlineMillis"
+    | "noStream"
+    | "dedupeTtlMillis"
+    | "noShare"
+    | "maxOutageMillis"
+  >
+  & {
+    /** Masks the keys in the messages of errors. */
+    readonly mask: (text: string) => string
+  }
 
 export interface Completed {
   readonly result: Result
@@ -78,61 +86,90 @@ export const make = Effect.fnUntraced(function*(
   options: Options,
   events: Events
 ): Effect.fn.Return<Engine, RunStopped, Scope.Scope> {
-  const maxPrompts = options.concurrency * promptsPerPermit
-  const fatal = Deferred.makeUnsafe<never, RunStopped>()
-  const usability = new Usability(options.targets, events, fatal)
-  const outage = new Outage(options, fatal)
-  const models = yield* Targets.make(options, {
-    started: events.attemptStarted,
-    succeeded: (target) => usability.succeeded(target),
-    failed: (target, error, prompt) => usability.failed(target, error, prompt)
-  })
-  const context = yield* Layer.build(resilient(options, maxPrompts, models)).pipe(
-    // The flags were validated, so users should not see this.
-    Effect.mapError((invalid) => new RunStopped({ why: "Unusable", message: invalid.message }))
+  const maxPrompts = Math.max(minPrompts, options.concurrency * promptsPerPermit)
+  const fatal = new Fatal()
+  const credentials = new Credentials(
+    options.targets,
+    fatal,
+    (target, why) => events.unusable(target, why === undefined ? undefined : options.mask(why))
   )
-  const deduplicator = yield* Effect.orDie(Deduplicator.make({ name: "run", maxWaiters: Number.MAX_SAFE_INTEGER }))
+  const outage = new Outage(options, fatal)
+  // Shared with the model's own breakers, so that the answer to a slow probe closes the circuit.
+  const store = yield* Layer.build(Layer.fresh(CircuitBreakerStore.layerMemory))
+  const circuits = yield* Effect.forEach(
+    options.targets,
+    (target) =>
+      CircuitBreaker.make({ ...breakerOptions(options), name: keyOf(target) }).pipe(
+        Effect.map((breaker) => [target, { breaker, key: keyOf(target) }] as const),
+        Effect.provideContext(store),
+        // Its options are those of the model, which is built below.
+        Effect.orDie
+      )
+  )
+  const attempts = new Attempts(new Map(circuits), options, credentials, events.attemptStarted)
+  const models = yield* Targets.make(options, attempts)
+  const context = yield* Layer.build(Layer.provide(resilient(options, maxPrompts, models), Layer.succeedContext(store)))
+    .pipe(
+      // The flags were validated, so users should not see this.
+      Effect.mapError((invalid) => new RunStopped({ why: "Unusable", message: invalid.message }))
+    )
+  const deduplicator = yield* Effect.orDie(
+    Deduplicator.make({ name: "run", maxWaiters: Number.MAX_SAFE_INTEGER, maxBytes: maxCachedBytes })
+  )
   const states = Context.get(context, ResilientModel.ResilientModel).targets
-  yield* watchCircuits(states, events, outage)
+  yield* watchCircuits(states, events, outage, attempts)
   return new Calls(options, events, {
     maxPrompts,
     model: Context.get(context, LanguageModel.LanguageModel),
     states,
     deduplicator,
     outage,
-    fatal: Deferred.await(fatal)
+    credentials,
+    fatal: Effect.mapError(fatal.wait, ({ message, why }) => new RunStopped({ why, message: options.mask(message) }))
   })
 })
 
 const promptsPerPermit = 8
 
-/** How often a prompt that fails by itself can use up its attempts while circuits are open. */
-const maxRounds = 2
+/** Limits the cached answers: 3,000 tokens for each of 5,000 answers, and a small part of what the process takes. */
+const maxCachedBytes = 64 * 2 ** 20
+
+/** In an outage each probe is made by another prompt. So many prompts share the probes of the default `--max-outage`. */
+const minPrompts = 64
 
 /** One probe per second detects the end of an outage soon and adds no load to a recovering provider. */
 const openMillis = 1_000
 
+/** A probe that is silent for this long does not keep another prompt from probing. */
+const silentProbeMillis = 1_500
+
+const layerName = "run"
+
+const keyOf = ({ name }: Target): string => `${layerName}/${name}`
+
+const breakerOptions = ({ concurrency }: Options) => ({
+  // Consecutive failures alone would trip late: answers that were in flight arrive between dozens of failures. And failures
+  // return sooner than answers, so a few at the start of a run must not trip.
+  trip: [
+    CircuitBreaker.consecutive(Math.min(1_000, Math.max(5, concurrency))),
+    CircuitBreaker.failureRate({ rate: 0.5, calls: 20, minimum: 20 })
+  ],
+  openFor: Duration.millis(openMillis),
+  // Each part of an answer renews it.
+  probeLease: Duration.millis(silentProbeMillis)
+})
+
 const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<Targets.TargetModel>) => {
   const { concurrency, targets, timeoutMillis } = options
-  return ResilientModel.layer({
-    name: "run",
+  return ResilientModel.layerStore({
+    name: layerName,
     targets: models.map(({ model, target }) => ({
       name: target.name,
       provider: new URL(target.url).host,
       model: target.model ?? "none",
       credential: accountOf(targets, target),
       layer: Layer.succeed(LanguageModel.LanguageModel, model),
-      breaker: {
-        // Consecutive failures alone would trip late: answers that were in flight arrive between dozens of failures. And
-        // failures return sooner than answers, so a few at the start of a run must not trip.
-        trip: [
-          CircuitBreaker.consecutive(Math.min(1_000, Math.max(5, concurrency))),
-          CircuitBreaker.failureRate({ rate: 0.5, calls: 20, minimum: 20 })
-        ],
-        openFor: Duration.millis(openMillis),
-        // Longer than any attempt, so that the outcome of a slow probe counts.
-        probeLease: Duration.millis(timeoutMillis + 1_000)
-      },
+      breaker: breakerOptions(options),
       // The queue has a slot for every prompt, so that none is refused.
       backpressure: { capacity: concurrency, queue: maxPrompts }
     })),
@@ -149,111 +186,22 @@ const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<T
   })
 }
 
-/** Targets with the same host and key share an account: a refused key is refused for all of them. */
-const accountOf = (targets: Options["targets"], own: Target): string => {
-  const isSame = ({ keySource, url }: Target) =>
-    keySource === own.keySource && new URL(url).host === new URL(own.url).host
-  return (targets.find(isSame) ?? own).name
-}
-
 /** As often as the live line is drawn. */
 const pollInterval = Duration.millis(100)
 
 const watchCircuits = (
   states: Effect.Effect<ReadonlyArray<ResilientModel.TargetState>>,
   events: Events,
-  outage: Outage
+  outage: Outage,
+  attempts: Attempts
 ) => {
   const watch = new Circuits.Watch()
   const poll = Effect.map(Effect.zip(states, Clock.currentTimeMillis), ([states, now]) => {
     for (const change of watch.changes(states, now)) events.circuitChanged(change)
-    if (Circuits.millisToCall(states) > 0) outage.observed(now)
+    if (Circuits.millisToCall(states) > 0) outage.observed(now, "down")
+    attempts.endSilent(states, now)
   })
   return Effect.forkScoped(Effect.forever(Effect.delay(poll, pollInterval)))
-}
-
-// ---------- reasons to stop a run
-
-type Fatal = Deferred.Deferred<never, RunStopped>
-
-const stop = (fatal: Fatal, why: RunStopped["why"], message: string): void => {
-  Deferred.doneUnsafe(fatal, Effect.fail(new RunStopped({ why, message })))
-}
-
-/** Stops the run after an outage of all targets that is too long. */
-class Outage {
-  private readonly options: Options
-  private readonly fatal: Fatal
-  /** When the outage was first observed, in epoch milliseconds. `undefined` if a call has succeeded since. */
-  private since: number | undefined
-
-  constructor(options: Options, fatal: Fatal) {
-    this.options = options
-    this.fatal = fatal
-  }
-
-  /** Every circuit was seen open. */
-  observed(now: number): void {
-    const { maxOutageMillis, targets } = this.options
-    this.since ??= now
-    if (now - this.since < maxOutageMillis) return
-    const subject = targets.length === 1 ? "the provider was" : "all targets were"
-    this.stop(`${subject} down for ${Words.time(maxOutageMillis)}`)
-  }
-
-  /** No target accepts a call before this time has passed. */
-  expected(millis: number): void {
-    if (millis > this.options.maxOutageMillis) this.stop(`no target accepts calls for ${Words.time(millis)}`)
-  }
-
-  ended(): void {
-    this.since = undefined
-  }
-
-  private stop(why: string): void {
-    stop(this.fatal, "Outage", `${why}; the remaining prompts were not sent. Raise --max-outage to wait longer`)
-  }
-}
-
-/** Stops the run if every target refuses what all prompts have in common, such as the key. */
-class Usability {
-  private readonly targets: Options["targets"]
-  private readonly events: Events
-  private readonly fatal: Fatal
-  /** Targets that have answered. Before its first answer, a target's refusal may apply to every prompt. */
-  private readonly answered = new Set<Target>()
-  private readonly reasons = new Map<Target, string>()
-
-  constructor(targets: Options["targets"], events: Events, fatal: Fatal) {
-    this.targets = targets
-    this.events = events
-    this.fatal = fatal
-  }
-
-  succeeded(target: Target): void {
-    this.answered.add(target)
-    if (this.reasons.delete(target)) this.events.unusable(target.name, undefined)
-  }
-
-  failed(target: Target, error: AiError.AiError, prompt: Prompt): void {
-    if (this.answered.has(target) || this.reasons.has(target)) return
-    const { apiKey, keySource, model, url } = target
-    const reason = Failure.fatal(error, {
-      url,
-      model,
-      keySource,
-      hasKey: apiKey !== undefined,
-      isOwnModel: prompt.model !== undefined
-    })
-    if (reason === undefined) return
-    this.reasons.set(target, reason)
-    this.events.unusable(target.name, reason)
-    if (this.reasons.size < this.targets.length || this.answered.size > 0) return
-    const message = this.targets.length === 1
-      ? reason
-      : `no target is usable: ${[...this.reasons].map(([{ name }, reason]) => `${name}: ${reason}`).join("; ")}`
-    stop(this.fatal, "Unusable", message)
-  }
 }
 
 // ---------- calls
@@ -270,10 +218,8 @@ type CallError = AiError.AiError | RunStopped
 /** Equal requests share a flight and then its answer, until it expires. Failures are not cached. */
 const sharing = (timeToLive: Duration.Duration) =>
   Deduplicator.operation<Answer, CallError>()("chat", {
-    key: ({ body, maxTokens, messages, model, temperature }: Pick<
-      Prompt,
-      "body" | "maxTokens" | "messages" | "model" | "temperature"
-    >) => ({ body, maxTokens, messages, model, temperature }),
+    key: ({ body, messages, model }: Pick<Prompt, "body" | "messages" | "model">) => ({ body, messages, model }),
+    size: ({ text }) => 2 * text.length,
     timeToLive: (exit) => Exit.isSuccess(exit) ? timeToLive : Duration.zero
   })
 
@@ -283,6 +229,7 @@ interface Parts {
   readonly states: Effect.Effect<ReadonlyArray<ResilientModel.TargetState>>
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   readonly outage: Outage
+  readonly credentials: Credentials
   /** Fails when the run has to stop. */
   readonly fatal: Effect.Effect<never, RunStopped>
 }
@@ -358,12 +305,16 @@ class Calls implements Engine {
 
   private failed(state: PromptState, common: Common, exit: Exit.Failure<Answer, CallError>): Result {
     const { prompt, target } = state
+    const error = Cause.squash(exit.cause)
+    const described = Failure.describe(AiError.isAiError(error) ? originalOf(error) : error, {
+      isFirstTokenByTimeout: this.options.firstTokenTimeoutMillis === undefined
+    })
     return {
       ...common,
       status: "failed",
       target: target?.name,
       model: prompt.model ?? (target ?? this.options.targets[0]).model,
-      error: Failure.describe(Cause.squash(exit.cause))
+      error: { ...described, message: this.options.mask(described.message) }
     }
   }
 
@@ -379,7 +330,7 @@ class Calls implements Engine {
     )
   }
 
-  /** One call with its attempts. Another round follows if open circuits ended it. */
+  /** One call with its attempts. Another round follows if the prompt has to wait for the provider or its credential. */
   private round(state: PromptState): Effect.Effect<Answer, CallError> {
     const call = ResilientModel.withLogs(Effect.raceFirst(this.call(state.prompt), this.parts.fatal))
     return Effect.flatMap(call, ([exit, logs]): Effect.Effect<Answer, CallError> => {
@@ -390,7 +341,10 @@ class Calls implements Engine {
       }
       const error = errorOf(exit)
       return error?._tag === "AiError"
-        ? Effect.flatMap(this.parts.states, (states) => this.afterRound(state, error, Circuits.millisToCall(states)))
+        ? Effect.flatMap(
+          Effect.zip(this.parts.states, Clock.currentTimeMillis),
+          ([states, now]) => this.afterRound(state, error, { states, now, passed: passedOver(logs.at(-1)) })
+        )
         : exit
     })
   }
@@ -399,21 +353,57 @@ class Calls implements Engine {
     state.trace.add(log)
     this.events.paid(log.usage)
     for (const step of log.steps) {
-      if (step._tag === "Attempt" && step.fault !== undefined) this.events.attemptFailed(Failure.reasonOf(step.fault))
+      if (step._tag === "Attempt" && step.fault !== undefined && !isOwnRefusal(step.fault)) {
+        this.events.attemptFailed(Failure.reasonOf(step.fault))
+      }
     }
   }
 
-  private afterRound(
-    state: PromptState,
-    error: AiError.AiError,
-    millisToCall: number
-  ): Effect.Effect<Answer, CallError> {
-    const delay = nextRoundIn(error, millisToCall)
-    if (delay === undefined) return Effect.fail(error)
+  private afterRound(state: PromptState, error: AiError.AiError, end: RoundEnd): Effect.Effect<Answer, CallError> {
+    if (isTimeout(error)) state.ownError = error
+    const { ownError } = state
     // A prompt that keeps failing by itself would waste every probe and block the others.
-    const { ownError, ownFailures } = state
-    if (ownError !== undefined && ownFailures >= maxRounds * this.options.maxAttempts) return Effect.fail(ownError)
+    if (ownError !== undefined && state.hasFailed(this.options.maxAttempts)) return Effect.fail(ownError)
+    const delay = this.nextRoundIn(state, error, end)
+    if (delay === undefined) return Effect.fail(error)
     return Effect.andThen(this.waitFor(delay), Effect.suspend(() => this.round(state)))
+  }
+
+  /** The delay before the next round in milliseconds. `undefined` if the error is final for this prompt. */
+  private nextRoundIn(state: PromptState, error: AiError.AiError, end: RoundEnd): number | undefined {
+    const { credentials, outage } = this.parts
+    const { now, passed, states } = end
+    const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
+    if (rejection?._tag === "CircuitOpen") return Duration.toMillis(rejection.retryAfter)
+    if (rejection?._tag === "NoTarget") {
+      return soonest(
+        rejection.targets.filter(({ target, why }) => why !== "Credential" || credentials.mayRecover(target))
+      )
+    }
+    const remedy = AiOutcome.remedy(error)
+    if (remedy !== "Retry" && remedy !== "Wait" && remedy !== "Credential") return undefined
+    const hintMillis = millisOf(RetryAfter.fromAiError(error, { max: Failure.longestRetryAfter }))
+    // The call ended although it had attempts left: no other target could be called. By now one may be available again.
+    const wait = soonest(passed.filter(({ why }) => why === "CircuitOpen" || why === "RateLimited"))
+    switch (remedy) {
+      case "Wait":
+        // The rate is limited for every prompt. One that is refused for that long is too large for the limit.
+        if (now - (state.throttledSince ?? now) >= this.options.maxOutageMillis) return undefined
+        outage.observed(now, "rate-limiting")
+        return hintMillis ?? wait ?? openMillis
+      case "Credential":
+        if (wait !== undefined) return wait
+        return state.target === undefined || credentials.isOfPrompt(state.target, state)
+          ? undefined
+          : credentials.restsFor(state.target, state, now)
+      case "Retry": {
+        const openFor = Circuits.millisToCall(states)
+        if (openFor > 0) return openFor
+        // The target asked for no calls for longer than the policy waits.
+        if (hintMillis !== undefined && hintMillis > this.options.maxOutageMillis) return hintMillis
+        return wait
+      }
+    }
   }
 
   /** Waits until a target accepts calls again. Fails if the deadline is sooner or the run has to stop. */
@@ -440,20 +430,34 @@ class Calls implements Engine {
 
 type Common = Pick<Result, "line" | "id" | "attempts" | "how" | "milliseconds">
 
-/** The delay before the next round in milliseconds. `undefined` if open circuits did not end the call. */
-const nextRoundIn = (error: AiError.AiError, millisToCall: number): number | undefined => {
-  const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
-  switch (rejection?._tag) {
-    case "CircuitOpen":
-      return Duration.toMillis(rejection.retryAfter)
-    case "NoTarget":
-      return rejection.retryAfter === undefined ? undefined : Duration.toMillis(rejection.retryAfter)
-    default: {
-      const remedy = AiOutcome.remedy(error)
-      return millisToCall > 0 && (remedy === "Retry" || remedy === "Wait") ? millisToCall : undefined
-    }
-  }
+/** How a round ended. */
+interface RoundEnd {
+  readonly states: ReadonlyArray<ResilientModel.TargetState>
+  /** Epoch milliseconds. */
+  readonly now: number
+  /** The targets that were passed over at its end. */
+  readonly passed: ReadonlyArray<AiRejection.Unavailable>
 }
+
+/** The targets that a call passed over after its last attempt. */
+const passedOver = (log: CallLog | undefined): ReadonlyArray<AiRejection.Unavailable> => {
+  const steps = log?.steps ?? []
+  const last = steps.findLastIndex(({ _tag }) => _tag === "Attempt")
+  return steps.slice(last + 1).filter((step) => step._tag === "Skipped")
+}
+
+const soonest = (passed: ReadonlyArray<AiRejection.Unavailable>): number | undefined => {
+  const waits = passed.flatMap(({ retryAfter }) => retryAfter === undefined ? [] : [Duration.toMillis(retryAfter)])
+  return waits.length === 0 ? undefined : Math.max(1, Math.min(...waits))
+}
+
+const millisOf = (duration: Duration.Duration | undefined): number | undefined =>
+  duration === undefined ? undefined : Duration.toMillis(duration)
+
+const timeouts: ReadonlySet<string> = new Set(["AttemptTimeout", "FirstTokenTimeout", "IdleTimeout"])
+
+const isTimeout = (error: AiError.AiError): boolean =>
+  Option.exists(AiRejection.fromAiError(error), ({ _tag }) => timeouts.has(_tag))
 
 const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined =>
   Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Cause.findErrorOption))
@@ -461,7 +465,9 @@ const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined =>
 const hows: { readonly [Served in Deduplicator.Served]: How } = { Led: "led", Joined: "joined", Cached: "cached" }
 
 const toWire = ({ content, role }: Prompt["messages"][number]) =>
-  role === "system" ? { role, content } : { role, content: [{ type: "text" as const, text: content }] }
+  role === "system"
+    ? { role, content }
+    : { role, content: typeof content === "string" ? [{ type: "text" as const, text: content }] : content }
 
 const emptyAnswer: Answer = { text: "", model: undefined, finish: "unknown", from: undefined }
 

@@ -6,28 +6,45 @@ import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import type { Wire } from "../Flag.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 import type { Failure } from "./Result.ts"
 import * as Words from "./Words.ts"
 
+/** Longer ones are broken. Every Retry-After below it is shown as it is. */
+export const longestRetryAfter = Duration.days(3_650)
+
+/** Which timeouts the user set, for advice. */
+export interface Limits {
+  /** Whether `--timeout` alone limits the wait for the first token. */
+  readonly isFirstTokenByTimeout: boolean
+}
+
 /** Describes an error for the results. */
-export const describe = (error: unknown): Failure => {
+export const describe = (error: unknown, limits: Limits = { isFirstTokenByTimeout: false }): Failure => {
   if (!AiError.isAiError(error)) {
     return { tag: tagOf(error), message: oneLine(messageOf(error)), retryAfter: millis(field(error, "retryAfter")) }
   }
   const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
   return {
     tag: rejection?._tag ?? error.reason._tag,
-    message: oneLine(rejection === undefined ? aiMessage(error.reason) : rejectionMessage(rejection, error.reason)),
-    retryAfter: millis(RetryAfter.fromAiError(error))
+    message: oneLine(
+      rejection === undefined ? aiMessage(error.reason) : rejectionMessage(rejection, error.reason, limits)
+    ),
+    retryAfter: millis(RetryAfter.fromAiError(error, { max: longestRetryAfter }))
   }
 }
 
-const rejectionMessage = (rejection: AiRejection.Rejection, reason: AiError.AiErrorReason): string => {
+const rejectionMessage = (
+  rejection: AiRejection.Rejection,
+  reason: AiError.AiErrorReason,
+  { isFirstTokenByTimeout }: Limits
+): string => {
   switch (rejection._tag) {
     case "AttemptTimeout":
       return `no complete answer within ${time(rejection.after)}; raise --timeout`
     case "FirstTokenTimeout":
-      return `${rejection.message}; raise --first-token-timeout`
+      return `${rejection.message}; raise ${isFirstTokenByTimeout ? "--timeout" : "--first-token-timeout"}`
     case "IdleTimeout":
       return `${rejection.message}; raise --idle-timeout`
     case "DeadlineExceeded":
@@ -48,7 +65,7 @@ export const reasonOf = ({ status, type }: CallLog.Fault): string => {
   const known = reasons.get(type)
   if (known !== undefined) return known
   if (type === "InternalProviderError") return status === undefined || status < 400 ? "unreadable" : `HTTP ${status}`
-  return type.replace(/Error$/, "").replaceAll(/\B[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+  return spaced(type)
 }
 
 const reasons = new Map([
@@ -66,10 +83,42 @@ const reasons = new Map([
   ["NoTarget", "no target"]
 ])
 
-/** Whether the provider or the network caused the error. The prompt may have caused any other. */
+/** Names the reason of a failed line in a few words, by the tag of its error. */
+export const wordsOf = (tag: string): string => lineReasons.get(tag) ?? spaced(tag)
+
+const spaced = (type: string): string =>
+  type.replace(/Error$/, "").replaceAll(/\B[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+
+const lineReasons = new Map([
+  ["MalformedLine", "not a prompt"],
+  ["NotSent", "not sent"],
+  ["Unfinished", "not finished"],
+  ["InvalidRequestError", "refused by the provider"],
+  ["InvalidUserInputError", "not possible with the target"],
+  ["ContentPolicyError", "refused for its content"],
+  ["AuthenticationError", "key refused"],
+  ["QuotaExhaustedError", "no quota or credit left"],
+  ["RateLimitError", "rate limit"],
+  ["InternalProviderError", "error of the provider"],
+  ["NetworkError", "network"],
+  ["InvalidResponseError", "unreadable answer"],
+  ["InvalidOutputError", "unreadable answer"],
+  ["MalformedEvent", "unreadable answer"],
+  ["EmptyAnswer", "empty answer"],
+  ["TruncatedStream", "answer cut short"],
+  ["AttemptTimeout", "timeout"],
+  ["FirstTokenTimeout", "no first token in time"],
+  ["IdleTimeout", "silent within an answer"],
+  ["DeadlineExceeded", "deadline"],
+  ["CircuitOpen", "provider down"],
+  ["NoTarget", "no target available"]
+])
+
+/** Whether the provider or the network caused the error for sure. The prompt may have caused any other. */
 export const isOutage = ({ reason }: AiError.AiError): boolean => {
-  if (reason._tag === "NetworkError" || reason._tag === "RateLimitError") return true
-  return reason._tag === "InternalProviderError" && outageStatuses.has(reason.http?.response?.status ?? 0)
+  if (reason._tag === "NetworkError") return isUnreachable(reason)
+  return reason._tag === "RateLimitError" ||
+    (reason._tag === "InternalProviderError" && outageStatuses.has(reason.http?.response?.status ?? 0))
 }
 
 const outageStatuses = new Set([408, 409, 502, 503, 504, 529])
@@ -99,6 +148,7 @@ const aiMessage = (reason: AiError.AiErrorReason): string => {
 /** What a call used, in the terms of the flags. */
 export interface CallSettings {
   readonly url: string
+  readonly wire: Wire
   readonly model: string | undefined
   readonly keySource: string
   readonly hasKey: boolean
@@ -117,20 +167,25 @@ export const fatal = (error: unknown, settings: CallSettings): string | undefine
     case "AuthenticationError":
       return settings.hasKey
         ? `the key from ${settings.keySource} was refused: ${textOf(reason)}`
-        : `${settings.url} requires a key: set ${settings.keySource}, or see --key-env and --key-file`
+        : `${UrlSecrets.shown(settings.url)} requires a key: set ${settings.keySource}, or see --key-env and --key-file`
     case "QuotaExhaustedError":
       return `the account of the key from ${settings.keySource} has no quota or credit left`
     case "NetworkError":
-      return isUnreachable(reason) ? `cannot reach ${settings.url}: ${textOf(reason)}` : undefined
+      return isUnreachable(reason) ? `cannot reach ${UrlSecrets.shown(settings.url)}: ${textOf(reason)}` : undefined
     case "InvalidResponseError":
       return isOtherApi(reason)
-        ? `${settings.url} does not answer like an OpenAI-compatible API: ${textOf(reason)}`
+        ? `${UrlSecrets.shown(settings.url)} does not answer like ${apis[settings.wire]}: ${textOf(reason)}`
         : undefined
     case "InvalidRequestError":
       return refusedRequest(reason, settings)
     default:
       return undefined
   }
+}
+
+const apis: { readonly [_ in Wire]: string } = {
+  openai: "an OpenAI-compatible API",
+  anthropic: "Anthropic's Messages API"
 }
 
 /** Returns a message in one line for a key or URL that no call can use, in the terms of the flags. */
@@ -144,7 +199,7 @@ export const unusable = (
         return `the key from ${keySource} ${requirement}`
       case "url":
         // The flags were validated, so the URL has no other issue.
-        return `${url} would receive the key unencrypted; use https:// or --allow-insecure-key`
+        return `${UrlSecrets.shown(url)} would receive the key unencrypted; use https:// or --allow-insecure-key`
       default:
         return `${option} ${requirement}`
     }
@@ -175,9 +230,9 @@ const ofAllPrompts = new Set([
 
 const refusedRequest = (reason: AiError.InvalidRequestError, settings: CallSettings): string | undefined => {
   const status = reason.http?.response?.status ?? 0
-  if (status >= 300 && status < 400) return `${settings.url}: ${textOf(reason)}`
+  if (status >= 300 && status < 400) return `${UrlSecrets.shown(settings.url)}: ${textOf(reason)}`
   if (settings.isOwnModel) return undefined
-  if (status === 404) return `no such model or API at ${settings.url}: ${textOf(reason)}`
+  if (status === 404) return `no such model or API at ${UrlSecrets.shown(settings.url)}: ${textOf(reason)}`
   return ofAllPrompts.has(reason.parameter ?? "")
     ? `the provider refuses ${reason.parameter}: ${textOf(reason)}`
     : undefined

@@ -7,6 +7,7 @@ import * as Stream from "effect/Stream"
 import type { Readable } from "node:stream"
 import { open } from "node:fs/promises"
 import * as Terminal from "../Terminal.ts"
+import * as FileKind from "./FileKind.ts"
 import type { Line } from "./Lines.ts"
 import { Lines } from "./Lines.ts"
 import type { Malformed, Prompt } from "./Prompt.ts"
@@ -36,7 +37,7 @@ export interface InputOptions {
   /** `-` is standard input. */
   readonly path: string
   readonly system?: string | undefined
-  /** Reads only this many items. */
+  /** Reads only this many prompts. Lines that are no prompts do not count. */
   readonly limit?: number | undefined
 }
 
@@ -74,7 +75,7 @@ const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, Input
 
 const linesOf = (path: string, evaluate: () => Readable): Stream.Stream<Line, InputError> =>
   Stream.suspend(() => {
-    const lines = new Lines()
+    const lines = new CheckedLines(path)
     const bytes = NodeStream.fromReadable<Uint8Array, InputError>({
       evaluate,
       // One chunk at a time, so that reading follows demand.
@@ -82,35 +83,89 @@ const linesOf = (path: string, evaluate: () => Readable): Stream.Stream<Line, In
       onError: (error) => new InputError({ path, why: SystemError.describe(error) })
     })
     return Stream.concat(
-      Stream.flattenIterable(Stream.map(bytes, (chunk) => lines.push(chunk))),
-      Stream.suspend(() => Stream.fromIterable(lines.end()))
+      Stream.flattenIterable(Stream.mapEffect(bytes, (chunk) => lines.push(chunk))),
+      Stream.unwrap(Effect.map(lines.end, (last) => Stream.fromIterable(last)))
     )
   })
+
+const isPlain = (path: string): boolean => path.toLowerCase().endsWith(".txt")
+
+/** Lines whose first bytes are checked, so that a file of another kind has one error. */
+class CheckedLines {
+  private readonly path: string
+  private readonly lines = new Lines()
+  /** What is not judged yet. `undefined` once the file is known to have lines. */
+  private head: Uint8Array | undefined = new Uint8Array()
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  push(chunk: Uint8Array): Effect.Effect<ReadonlyArray<Line>, InputError> {
+    const { head } = this
+    if (head === undefined) return Effect.succeed(this.lines.push(chunk))
+    this.head = head.length === 0 ? chunk : Buffer.concat([head, chunk])
+    return this.judge(false)
+  }
+
+  readonly end: Effect.Effect<ReadonlyArray<Line>, InputError> = Effect.suspend(() =>
+    Effect.map(
+      this.head === undefined ? Effect.succeed([]) : this.judge(true),
+      (judged) => [...judged, ...this.lines.end()]
+    )
+  )
+
+  private judge(isWhole: boolean): Effect.Effect<ReadonlyArray<Line>, InputError> {
+    const { head: bytes = new Uint8Array(), path } = this
+    const verdict = FileKind.judge({ bytes, isWhole, isPlain: isPlain(path) })
+    switch (verdict._tag) {
+      case "Wrong":
+        return Effect.fail(new InputError({ path: path === "-" ? "standard input" : path, why: verdict.why }))
+      case "More":
+        return Effect.succeed([])
+      case "Fine":
+        this.head = undefined
+        return Effect.succeed(this.lines.push(bytes))
+    }
+  }
+}
 
 const items = (
   options: InputOptions,
   lines: Stream.Stream<Line, InputError>
 ): Stream.Stream<Prompt | Malformed, InputError> => {
-  const format = { isPlain: options.path.toLowerCase().endsWith(".txt"), system: options.system }
+  const format = { isPlain: isPlain(options.path), system: options.system }
   return lines.pipe(
-    Stream.take(options.limit ?? Number.POSITIVE_INFINITY),
-    Stream.map((line) =>
+    Stream.map((line): Prompt | Malformed =>
       line._tag === "Line"
         ? PromptLine.read(format, line.line, line.text)
         : { _tag: "Malformed", line: line.line, id: undefined, message: line.why }
-    )
+    ),
+    (read) => options.limit === undefined ? read : takePrompts(read, options.limit)
   )
 }
 
+const takePrompts = <E>(
+  items: Stream.Stream<Prompt | Malformed, E>,
+  limit: number
+): Stream.Stream<Prompt | Malformed, E> =>
+  Stream.suspend(() => {
+    let prompts = 0
+    return Stream.takeUntil(items, ({ _tag }) => {
+      if (_tag === "Prompt") prompts++
+      return prompts >= limit
+    })
+  })
+
 // Opens the file again, to read from its start.
-const count = ({ limit, path }: InputOptions): Effect.Effect<number, InputError> =>
+const count = (options: InputOptions): Effect.Effect<number, InputError> =>
   Effect.scoped(Effect.gen(function*() {
+    const { limit, path } = options
     const handle = yield* Effect.acquireRelease(
       attempt(path, () => open(path)),
       (handle) => Effect.ignore(attempt(path, () => handle.close()))
     )
-    return yield* linesOf(path, () => handle.createReadStream({ autoClose: false })).pipe(
-      Stream.take(limit ?? Number.POSITIVE_INFINITY),
-      Stream.runCount
-    )
+    const lines = linesOf(path, () => handle.createReadStream({ autoClose: false }))
+    // Every line that is not blank is an item. Only a limit depends on which of them are prompts.
+    return yield* limit === undefined ? Stream.runCount(lines) : Stream.runCount(items(options, lines))
   }))

@@ -1,5 +1,5 @@
-/** Limits a line to 1 MiB, several times the context of current models. */
-export const maxLineBytes = 2 ** 20
+/** Limits a line to 8 MiB: an image of 5 MB in base64, which providers accept, or many times the context of a model. */
+export const maxLineBytes = 8 * 2 ** 20
 
 /** A line that is not blank. Lines count from 1. */
 export type Line =

@@ -6,6 +6,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { Stats } from "node:fs"
 import { open, stat, unlink } from "node:fs/promises"
 import type { Writable } from "node:stream"
+import { isatty } from "node:tty"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
@@ -39,6 +40,9 @@ export interface OutputOptions {
 export const make = (options: OutputOptions): Effect.Effect<Output, OutputError, Scope.Scope> =>
   options.path === "-" ? toWritable(options, process.stdout) : toFile(options)
 
+/** An answer can have characters that control a terminal. A file gets them as they are. */
+const shownOn = (isTerminal: boolean) => (line: string): string => isTerminal ? Terminal.escapeJson(line) : line
+
 const toOutput = (append: (text: string) => Effect.Effect<void, OutputError | ReaderGone>): Output => {
   const lock = Semaphore.makeUnsafe(1)
   // Uninterruptible, so that no partial line is left in the file.
@@ -48,14 +52,18 @@ const toOutput = (append: (text: string) => Effect.Effect<void, OutputError | Re
 // ---------- a stream
 
 /** Returns an output to this stream. */
-export const toWritable = (options: OutputOptions, writable: Writable): Effect.Effect<Output> =>
+export const toWritable = (
+  options: OutputOptions,
+  writable: Writable & { readonly isTTY?: boolean }
+): Effect.Effect<Output> =>
   Effect.sync(() => {
+    const shown = shownOn(writable.isTTY === true)
     // Node also emits the error as an event, which ends the process without a listener. The event comes after the callback
     // of the write, when the scope may be closed, so the listener stays.
     writable.on("error", ignore)
     return toOutput((line) =>
       Effect.callback<void, OutputError | ReaderGone>((resume) => {
-        writable.write(line, (error) => {
+        writable.write(shown(line), (error) => {
           resume(error === null || error === undefined ? Effect.void : Effect.fail(toError(options.path, error)))
         })
       })
@@ -80,6 +88,9 @@ const toFile = (options: OutputOptions) =>
     const isNew = existing === undefined
     // An existing file keeps its content until the first write.
     let isUnwritten = true
+    /** The bytes of whole lines. */
+    let size = 0
+    const isFile = existing === undefined || existing.isFile()
     const handle = yield* Effect.acquireRelease(
       attempt(path, () => open(path, isNew ? "wx" : "a")),
       (handle) =>
@@ -88,11 +99,21 @@ const toFile = (options: OutputOptions) =>
           if (isNew && isUnwritten) await unlink(path)
         }))
     )
+    // Such as /dev/tty, or /dev/stdout on a terminal.
+    const shown = shownOn(isatty(handle.fd))
     return toOutput((line) =>
       attempt(path, async () => {
         if (isUnwritten && existing?.isFile() === true) await handle.truncate(0)
         isUnwritten = false
-        await handle.appendFile(line)
+        const bytes = Buffer.from(shown(line))
+        try {
+          await handle.appendFile(bytes)
+          size += bytes.length
+        } catch (error) {
+          // A full disk takes the beginning of a line.
+          if (isFile) await handle.truncate(size).catch(() => {})
+          throw error
+        }
       })
     )
   })

@@ -31,7 +31,7 @@ export const render = (view: View, columns: number): string => {
     ...circuitTexts(view),
     `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
     `${Words.count(running)} running`,
-    ...(failedAttempts === 0 ? [] : [`${Words.count(failedAttempts)} failed attempts`]),
+    ...(failedAttempts === 0 ? [] : [Words.plural(failedAttempts, "failed attempt")]),
     ...(shared === 0 ? [] : [`${Words.count(shared)} shared`]),
     ...(view.open.length < view.targets ? timeLeft(total, done, rate) : [])
   ]
@@ -43,7 +43,7 @@ const circuitTexts = ({ now, open, targets }: View): ReadonlyArray<string> =>
     // From `probeAt` on a probe is admitted, and the circuit stays open until its outcome.
     const left = probeAt - now
     const subject = targets === 1 ? "provider" : target
-    return left > 0 ? `${subject} down, probe in ${Words.time(left)}` : `${subject} down, probing`
+    return left > 0 ? `${subject} down, next try in ${Words.time(left)}` : `${subject} down, trying`
   })
 
 const timeLeft = (total: number | undefined, done: number, rate: number): ReadonlyArray<string> =>

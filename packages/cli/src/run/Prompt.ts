@@ -1,13 +1,10 @@
 /** Reads a line of the input as a prompt. */
 import * as BoundedJson from "@sluice/core/BoundedJson"
-import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
-
-export interface Message {
-  readonly role: "system" | "user" | "assistant"
-  readonly content: string
-}
+import type * as Schema from "effect/Schema"
+import * as Fields from "./Fields.ts"
+import type { Message } from "./Messages.ts"
+import * as Messages from "./Messages.ts"
 
 /** A line that is a prompt. */
 export interface Prompt {
@@ -18,12 +15,10 @@ export interface Prompt {
   readonly id: string | undefined
   /** At least one message. */
   readonly messages: ReadonlyArray<Message>
-  /** The line's own settings, which override the flags. */
+  /** The line's own model, which overrides the flag. */
   readonly model: string | undefined
-  readonly temperature: number | undefined
-  readonly maxTokens: number | undefined
-  /** Other request fields, from an allowlist. */
-  readonly body: { readonly [field: string]: Schema.Json } | undefined
+  /** The line's other request fields, under the names that the line gives them. They override the flags. */
+  readonly body: Fields.Fields | undefined
 }
 
 /** A line that is no prompt, and why. */
@@ -46,30 +41,27 @@ export const read = (format: Format, line: number, text: string): Prompt | Malfo
   const parsed = format.isPlain ? undefined : parse(text)
   const id = parsed === undefined ? undefined : idOf(parsed)
   const request = parsed === undefined ? Result.succeed(fromText(text)) : Result.flatMap(parsed, fromJson)
-  if (Result.isFailure(request)) return { _tag: "Malformed", line, id, message: request.failure }
+  if (Result.isFailure(request)) return { _tag: "Malformed", line, id, message: oneLine(request.failure) }
   const { messages, ...fields } = request.success
-  const system = format.system === undefined ? [] : [{ role: "system" as const, content: format.system }]
-  return { _tag: "Prompt", line, id, ...fields, messages: [...system, ...messages] }
+  return { _tag: "Prompt", line, id, ...fields, messages: [...systemMessage(format.system), ...messages] }
 }
 
-type Request = Omit<Prompt, "_tag" | "line" | "id">
+/** A message may quote the line, which may be long. */
+const oneLine = (message: string): string => message.replaceAll(/\s+/g, " ").slice(0, 200)
 
-const fromText = (text: string, messages: ReadonlyArray<Message> = [{ role: "user", content: text }]): Request => ({
-  messages,
+const systemMessage = (system: string | undefined): ReadonlyArray<Message> =>
+  system === undefined ? [] : [{ role: "system", content: system }]
+
+type Request = Pick<Prompt, "messages" | "model" | "body">
+
+const fromText = (text: string): Request => ({
+  messages: [{ role: "user", content: text }],
   model: undefined,
-  temperature: undefined,
-  maxTokens: undefined,
   body: undefined
 })
 
-type Json = { readonly [key: string]: unknown }
-
-const fromJson = (json: Json): Result.Result<Request, string> => {
-  const form = forms.find(({ field }) => Object.hasOwn(json, field))
-  return form === undefined
-    ? Result.fail(`the line has neither "prompt" nor "messages" nor "body"`)
-    : form.read(json)
-}
+/** As `JSON.parse` returns it. */
+type Json = { readonly [key: string]: Schema.Json }
 
 const isRecord = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 
@@ -81,131 +73,67 @@ const parse = (text: string): Result.Result<Json, string> =>
       isRecord(json) ? Result.succeed(json) : Result.fail("the line is JSON, but not an object")
   )
 
-// ---------- ids
-
-const Id = Schema.Union([Schema.String, Schema.Finite])
-const decodeId = Schema.decodeUnknownOption(Schema.Struct({
-  id: Schema.optional(Id),
-  custom_id: Schema.optional(Id)
-}))
-
 /** Reads the id even if the rest of the line is wrong, so that users can find the line. */
 const idOf = (parsed: Result.Result<Json, string>): string | undefined => {
-  const ids = Result.isSuccess(parsed) ? Option.getOrUndefined(decodeId(parsed.success)) : undefined
-  const id = ids?.custom_id ?? ids?.id
+  if (Result.isFailure(parsed)) return undefined
+  const ids = ["custom_id", "id"].map((name) => own(parsed.success, name))
+  const id = ids.find((id) => typeof id === "string" || typeof id === "number")
   return id === undefined ? undefined : String(id)
 }
 
+/** A field of the line itself. `__proto__` and `constructor` are none. */
+const own = (json: Json, name: string): Schema.Json | undefined => Object.hasOwn(json, name) ? json[name] : undefined
+
 // ---------- the forms of a line
 
-const NonEmpty = Schema.String.check(Schema.makeFilter((text) => text.trim() !== "" || "must not be empty"))
-
-const TextPart = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
-const WireMessage = Schema.Struct({
-  role: Schema.Literals(["system", "developer", "user", "assistant"]),
-  content: Schema.Union([Schema.String, Schema.Array(TextPart)])
-})
-const WireMessages = Schema.Array(WireMessage).check(
-  Schema.makeFilter((messages) => messages.some(({ role }) => role === "user") || "must include a user message")
-)
-
-const LineWithId = { id: Schema.optional(Id) }
-const PromptLine = Schema.Struct({ ...LineWithId, prompt: NonEmpty })
-const MessagesLine = Schema.Struct({ ...LineWithId, messages: WireMessages })
-
-const Tokens = Schema.optional(Schema.NullOr(Schema.Int.check(Schema.isGreaterThan(0))))
-const Body = Schema.Struct({
-  messages: WireMessages,
-  model: Schema.optional(NonEmpty),
-  temperature: Schema.optional(Schema.NullOr(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 2 })))),
-  max_tokens: Tokens,
-  max_completion_tokens: Tokens
-})
-const BatchLine = Schema.Struct({
-  custom_id: Schema.optional(Id),
-  url: Schema.optional(Schema.String.check(
-    Schema.makeFilter((url) => url.endsWith("/chat/completions") || "must end in /chat/completions")
-  )),
-  body: Schema.Record(Schema.String, Schema.Json)
-})
-
-const decode = <A, I>(schema: Schema.Codec<A, I>) => {
-  const decodeResult = Schema.decodeUnknownResult(schema)
-  return (value: unknown): Result.Result<A, string> =>
-    Result.mapError(decodeResult(value), (error) => oneLine(error.message))
-}
-
-// A message may quote the line, which may be long.
-const oneLine = (message: string): string => message.replaceAll(/\s*\n\s*/g, " ").slice(0, 200)
-
-const decodePromptLine = decode(PromptLine)
-const decodeMessagesLine = decode(MessagesLine)
-const decodeBatchLine = decode(BatchLine)
-const decodeBody = decode(Body)
-
-const toMessage = ({ content, role }: typeof WireMessage.Type): Message => ({
-  role: role === "developer" ? "system" : role,
-  content: typeof content === "string" ? content : content.map((part) => part.text).join("")
-})
-
-const fromBatch = (json: unknown): Result.Result<Request, string> =>
-  Result.gen(function*() {
-    const { body: fields } = yield* decodeBatchLine(json)
-    const body = yield* decodeBody(fields)
-    const further = yield* furtherFields(fields)
+const fromJson = (json: Json): Result.Result<Request, string> => {
+  if (Object.hasOwn(json, "body")) return fromBatch(json)
+  return Result.gen(function*() {
+    const messages = yield* messagesOf(json)
+    const system = yield* textOf(json, "system", "system")
     return {
-      messages: body.messages.map(toMessage),
-      model: body.model,
-      temperature: body.temperature ?? undefined,
-      maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
-      body: further
+      messages: [...systemMessage(system), ...messages],
+      model: yield* textOf(json, "model", "model"),
+      body: yield* Fields.read(json, "line")
     }
   })
-
-const forms: ReadonlyArray<{
-  readonly field: string
-  readonly read: (json: unknown) => Result.Result<Request, string>
-}> = [
-  { field: "body", read: fromBatch },
-  {
-    field: "messages",
-    read: (json) => Result.map(decodeMessagesLine(json), ({ messages }) => fromText("", messages.map(toMessage)))
-  },
-  { field: "prompt", read: (json) => Result.map(decodePromptLine(json), ({ prompt }) => fromText(prompt)) }
-]
-
-// ---------- other fields of a batch line
-
-/** Read above, or without influence on an answer. */
-const known = new Set([
-  "messages",
-  "model",
-  "temperature",
-  "max_tokens",
-  "max_completion_tokens",
-  "stream",
-  "stream_options",
-  "store",
-  "metadata",
-  "user"
-])
-
-const passedOn = new Set([
-  "top_p",
-  "seed",
-  "stop",
-  "presence_penalty",
-  "frequency_penalty",
-  "response_format",
-  "reasoning_effort"
-])
-
-/** Returns the fields to pass on. Fails for any other field, since the answer without it would not be the one requested. */
-const furtherFields = (
-  fields: { readonly [field: string]: Schema.Json }
-): Result.Result<Prompt["body"], string> => {
-  const further = Object.entries(fields).filter(([name]) => !known.has(name))
-  const refused = further.find(([name]) => !passedOn.has(name))
-  if (refused !== undefined) return Result.fail(`body.${refused[0].slice(0, 40)} is not supported`)
-  return Result.succeed(further.length === 0 ? undefined : Object.fromEntries(further))
 }
+
+const messagesOf = (json: Json): Result.Result<ReadonlyArray<Message>, string> => {
+  const hasPrompt = Object.hasOwn(json, "prompt")
+  if (Object.hasOwn(json, "messages")) {
+    return hasPrompt
+      ? Result.fail(`the line has both "prompt" and "messages"`)
+      : Messages.read(json["messages"], "messages")
+  }
+  if (!hasPrompt) return Result.fail(`the line has neither "prompt" nor "messages" nor "body"`)
+  return Result.flatMap(
+    textOf(json, "prompt", "prompt"),
+    (prompt) => prompt === undefined ? Result.fail("prompt must be a text") : Result.succeed(fromText(prompt).messages)
+  )
+}
+
+/** A text that is not empty. `undefined` if it is absent or null. */
+const textOf = (json: Json, name: string, path: string): Result.Result<string | undefined, string> => {
+  const value = own(json, name)
+  if (value === undefined || value === null) return Result.succeed(undefined)
+  if (typeof value !== "string") return Result.fail(`${path} must be a text`)
+  return value.trim() === "" ? Result.fail(`${path} must not be empty`) : Result.succeed(value)
+}
+
+const path = "/chat/completions"
+
+const fromBatch = (json: Json): Result.Result<Request, string> =>
+  Result.gen(function*() {
+    const { body, ...line } = json
+    if (!isRecord(body)) return yield* Result.fail("body must be an object")
+    const url = yield* textOf(line, "url", "url")
+    if (url !== undefined && !url.endsWith(path)) return yield* Result.fail(`url must end in ${path}`)
+    const misplaced = Fields.misplaced(line)
+    if (misplaced !== undefined) return yield* Result.fail(misplaced)
+    return {
+      messages: yield* Messages.read(own(body, "messages"), "body.messages"),
+      model: yield* textOf(body, "model", "body.model"),
+      body: yield* Fields.read(body, "body")
+    }
+  })

@@ -2,7 +2,6 @@ import type * as AiError from "effect/ai/AiError"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import { Trace } from "./CallRecord.ts"
-import * as Failure from "./Failure.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { Target } from "./Settings.ts"
 
@@ -13,10 +12,16 @@ export class PromptState {
   readonly trace: Trace
   attempts = 0
   target: Target | undefined
-  /** Failed attempts that the prompt itself may have caused. */
+  /** Failed attempts that the prompt may have caused: those of which other prompts were spared, and all. */
   ownFailures = 0
-  /** The last error that the prompt itself may have caused. */
+  possibleFailures = 0
+  /** The last error that the prompt may have caused. */
   ownError: AiError.AiError | undefined
+  /** How often its credential was refused, and when first, in epoch milliseconds. */
+  refusals = 0
+  refusedSince: number | undefined
+  /** When it was first refused for the rate, in epoch milliseconds. */
+  throttledSince: number | undefined
 
   constructor(prompt: Prompt, afterAttempt: Effect.Effect<void>, now: number) {
     this.prompt = prompt
@@ -29,12 +34,28 @@ export class PromptState {
     this.target = target
   }
 
-  fail(error: AiError.AiError): void {
-    if (Failure.isOutage(error)) return
-    this.ownFailures++
-    this.ownError = error
+  /** An attempt failed that the prompt may have caused. `isOwn`: the target answers other prompts. */
+  failed(isOwn: boolean): void {
+    this.possibleFailures++
+    if (isOwn) this.ownFailures++
+  }
+
+  refused(now: number): void {
+    this.refusals++
+    this.refusedSince ??= now
+  }
+
+  /** Whether it has failed so often that another attempt would only keep others from being made. */
+  hasFailed(maxAttempts: number): boolean {
+    return this.ownFailures >= maxAttempts || this.possibleFailures >= maxPossible * maxAttempts
   }
 }
+
+/**
+ * While no target answers, a failure may be the provider's. Then a prompt may fail this many times as often before it is given
+ * up. Without a bound, prompts that always fail would use up `--max-outage` at the end of a file.
+ */
+const maxPossible = 2
 
 /** The prompt that the fiber processes. */
 export const CurrentPrompt: Context.Reference<PromptState | undefined> = Context.Reference<PromptState | undefined>(

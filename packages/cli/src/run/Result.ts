@@ -48,7 +48,7 @@ export interface Failed extends Line {
 export type Result = Answered | Failed
 
 /** Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. */
-export const encode = (result: Result, mask: (text: string) => string): string => {
+export const encode = (result: Result): string => {
   const { id, line, model, target } = result
   const { attempts, how, milliseconds } = result
   const ending = result.status === "ok"
@@ -63,8 +63,7 @@ export const encode = (result: Result, mask: (text: string) => string): string =
       milliseconds
     }
     : { target, model, attempts, how, milliseconds, error: result.error }
-  const masked = (_: string, value: unknown) => typeof value === "string" ? mask(value) : value
-  return `${JSON.stringify({ line, id, status: result.status, ...ending }, masked)}\n`
+  return `${JSON.stringify({ line, id, status: result.status, ...ending })}\n`
 }
 
 const usage = ({ estimated, inputTokens, outputTokens }: Usage) => ({

@@ -5,8 +5,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Semaphore from "effect/Semaphore"
-import * as Stream from "effect/Stream"
 import { basename } from "node:path"
 import * as ExitCode from "../ExitCode.ts"
 import * as Explain from "../explain/Explain.ts"
@@ -14,20 +12,21 @@ import * as Mask from "../Mask.ts"
 import type { RunFlags } from "../options.ts"
 import { Facts } from "../report/Facts.ts"
 import * as Page from "../report/Page.ts"
+import * as Say from "../Say.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
+import * as Completion from "./Completion.ts"
 import * as Engine from "./Engine.ts"
-import * as Input from "./Input.ts"
+import type * as Input from "./Input.ts"
 import * as Live from "./Live.ts"
 import * as Output from "./Output.ts"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
-import type { Malformed, Prompt } from "./Prompt.ts"
-import type { Result } from "./Result.ts"
 import * as RunResult from "./Result.ts"
-import * as Settings from "./Settings.ts"
+import * as Setup from "./Setup.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
 
@@ -36,7 +35,7 @@ export const execute = (path: string, flags: RunFlags): Promise<number> =>
   Effect.runPromise(
     Effect.scoped(run(path, flags)).pipe(
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
-      Effect.catch((error) => Effect.as(sayError(error.message), exitCodeOf(error)))
+      Effect.catch((error) => Effect.as(sayError(error), exitCodeOf(error)))
     )
   )
 
@@ -45,14 +44,19 @@ const exitCodeOf = (error: { readonly _tag: string; readonly why?: string | unde
 
 const say = (text: string): Effect.Effect<void> => Effect.sync(() => void process.stderr.write(text))
 
-const sayError = (message: string): Effect.Effect<void> => say(`sluice run: ${Terminal.escape(message)}\n`)
+const sayError = (
+  error: { readonly message: string; readonly problems?: ReadonlyArray<string> }
+): Effect.Effect<void> => Effect.sync(() => Say.error("sluice run", ...error.problems ?? [error.message]))
 
 const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
   const isOutputTerminal = process.stdout.isTTY === true
-  const settings = yield* Settings.resolve(flags, { env: process.env, isOutputTerminal })
+  const { input, settings } = yield* Setup.make(path, flags, { env: process.env, isOutputTerminal })
   const signals = yield* Signals.listen
-  const input = yield* Input.make({ path, system: settings.system, limit: settings.limit })
-  const mask = Mask.make(settings.targets.flatMap(({ apiKey }) => apiKey === undefined ? [] : [Redacted.value(apiKey)]))
+  const maskSecrets = Mask.make(settings.targets.flatMap(({ apiKey, url }) => [
+    ...(apiKey === undefined ? [] : [Redacted.value(apiKey)]),
+    ...UrlSecrets.of(url)
+  ]))
+  const mask = (text: string): string => UrlSecrets.hide(maskSecrets(text))
   const startedAt = yield* Clock.currentTimeMillis
   const tally = new Tally()
   const progress = new RunProgress(tally, startedAt, settings.targets.length)
@@ -64,7 +68,7 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
     })),
     startedAt
   )
-  const engine = yield* Engine.make(settings, {
+  const engine = yield* Engine.make({ ...settings, mask }, {
     attemptStarted: () => tally.attemptStarted(),
     attemptFailed: (reason) => tally.attemptFailed(reason),
     paid: (usage) => tally.paid(usage),
@@ -82,17 +86,17 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
   const log = settings.log === undefined ? undefined : yield* open(settings.log)
   const page = settings.report === undefined ? undefined : yield* open(settings.report)
   const explanations = new Explanations(settings.explain)
-  const sink: Sink = {
+  const sink: Completion.Sink = {
     // Counted after it is written, so that the counts match the files.
     write: ({ record, result }) =>
-      Effect.tap(output.write(RunResult.encode(result, mask)), () => {
-        facts.add(record)
+      Effect.tap(output.write(RunResult.encode(result)), () => {
+        facts.add(record, result)
         explanations.add(record)
-        return log === undefined ? Effect.void : log.write(CallRecord.encode(record, mask))
+        return log === undefined ? Effect.void : log.write(CallRecord.encode(record))
       })
   }
   const screen: Live.Screen = {
-    write: (text) => process.stderr.write(mask(text)),
+    write: (text) => process.stderr.write(text),
     // Some terminals report no width, or 0.
     columns: () => process.stderr.columns || 80,
     mode: Live.modeOf({
@@ -103,40 +107,69 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
     })
   }
   if (input.count !== undefined && screen.mode !== "off") yield* Effect.forkScoped(count(input.count, progress))
-  const ended = yield* Effect.exit(
-    Live.during(
-      untilSignal(completeAll(settings, input, engine, sink, tally), signals),
-      screen,
-      (now) => progress.view(now)
-    )
-  )
+  const lines = new Completion.Completion(settings, input, engine, sink, tally, (text) => process.stderr.write(text))
+  const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
+  const unwritten = canWriteMore(ended, tally)
+    ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended)))
+    : Exit.void
   facts.endedAt = yield* Clock.currentTimeMillis
-  if (page !== undefined && facts.answered + facts.failed > 0) {
-    yield* page.write(
-      mask(Page.render(facts, { input: basename(path), stopped: stoppedBy(ended), unusable: tally.unusable }))
+  const reported = page === undefined || facts.answered + facts.failed === 0
+    ? Exit.void
+    : yield* Effect.exit(
+      page.write(Page.render(facts, { input: basename(path), stopped: stoppedBy(ended), unusable: tally.unusable }))
     )
-  }
-  const explanation = mask(explanations.render())
+  const explanation = explanations.render()
   if (explanation !== "") {
     yield* settings.output === "-" ? say(explanation) : Effect.sync(() => void process.stdout.write(explanation))
   }
+  if (!settings.quiet && (tally.done > 0 || Exit.isSuccess(ended))) {
+    yield* say(Summary.render(tally, facts.endedAt - startedAt))
+  }
   const signal = yield* ended
-  if (!settings.quiet) yield* say(mask(Summary.render(tally, facts.endedAt - startedAt)))
+  yield* unwritten
+  yield* reported
   if (Option.isSome(signal)) return Signals.exitCode(signal.value)
   return tally.failed === 0 ? ExitCode.ok : ExitCode.someFailed
 })
 
+type Ended = Exit.Exit<Option.Option<Signals.Signal>, Completion.CompletionError>
+
+const errorOf = (ended: Ended): Completion.CompletionError | undefined =>
+  Exit.isSuccess(ended) ? undefined : Option.getOrUndefined(Cause.findErrorOption(ended.cause))
+
+/**
+ * Whether the lines without a result can get one. Not if the output failed. A run that could not start leaves no files, so that
+ * it can be repeated with the same flags.
+ */
+const canWriteMore = (ended: Ended, tally: Tally): boolean => {
+  const error = errorOf(ended)
+  switch (error?._tag) {
+    case "OutputError":
+    case "ReaderGone":
+      return false
+    case "SettingsError":
+    case "InputError":
+      return tally.done > 0
+    case "RunStopped":
+      return error.why === "Outage" || tally.done > 0
+    case undefined:
+      return true
+  }
+}
+
+/** Says in the results of unfinished prompts why a run stopped early. */
+const whyStopped = (ended: Ended): string => {
+  const signal = Exit.isSuccess(ended) ? Option.getOrUndefined(ended.value) : undefined
+  return signal === undefined ? errorOf(ended)?.message ?? "the run was stopped" : `the run was stopped by ${signal}`
+}
+
 /** Says in the report why a run stopped early. `undefined` if it did not. */
-const stoppedBy = <E extends { readonly message: string }>(
-  ended: Exit.Exit<Option.Option<Signals.Signal>, E>
-): string | undefined => {
+const stoppedBy = (ended: Ended): string | undefined => {
   if (Exit.isSuccess(ended)) {
     return Option.getOrUndefined(Option.map(ended.value, (signal) => `Stopped early by ${signal}.`))
   }
-  return Option.match(Cause.findErrorOption(ended.cause), {
-    onNone: () => "Stopped early.",
-    onSome: ({ message }) => `Stopped early: ${message}`
-  })
+  const message = errorOf(ended)?.message
+  return message === undefined ? "Stopped early." : `Stopped early: ${message}`
 }
 
 /** Collects the records of `--explain`, for the end of the run. */
@@ -206,102 +239,3 @@ class RunProgress {
     }
   }
 }
-
-// ---------- the run
-
-interface Sink {
-  readonly write: (completed: Engine.Completed) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
-}
-
-/** Completes all lines concurrently. Starts no prompt after `until`. */
-const completeAll = (
-  settings: Settings.Settings,
-  input: Input.Input,
-  engine: Engine.Engine,
-  sink: Sink,
-  tally: Tally
-) => {
-  // As many turns as calls run at once. A prompt's first attempt ends its turn, because its backoff can take minutes and
-  // another prompt can run meanwhile.
-  const turns = Semaphore.makeUnsafe(settings.concurrency)
-  let isStopping = false
-
-  const complete = (item: Prompt | Malformed) =>
-    item._tag === "Malformed"
-      ? Effect.flatMap(Clock.currentTimeMillis, (now) => write(malformed(item, now), () => tally.malformedLine()))
-      // The run may have been stopped while the prompt was queued for its turn.
-      : Effect.andThen(turns.take(1), Effect.suspend(() => isStopping ? turns.release(1) : send(item)))
-
-  const send = (prompt: Prompt) => {
-    let hasTurn = true
-    const endTurn = Effect.suspend(() => {
-      if (!hasTurn) return Effect.void
-      hasTurn = false
-      return turns.release(1)
-    })
-    tally.promptStarted()
-    return engine.complete(prompt, endTurn).pipe(
-      Effect.ensuring(endTurn),
-      Effect.flatMap((completed) => write(completed, () => tally.promptFinished(completed.result)))
-    )
-  }
-
-  const write = (completed: Engine.Completed, count: () => void) =>
-    Effect.tap(sink.write(completed), () => Effect.sync(count))
-
-  return (until: Effect.Effect<unknown>) => {
-    const end = Effect.tap(until, () =>
-      Effect.sync(() => {
-        isStopping = true
-      }))
-    return input.items.pipe(
-      Stream.tap((item) => hasModel(settings, item)),
-      // One at a time, or lines read in one chunk would still be sent after the signal.
-      Stream.rechunk(1),
-      Stream.interruptWhen(end),
-      Stream.mapEffect(complete, { concurrency: engine.maxPrompts, unordered: true }),
-      Stream.runDrain
-    )
-  }
-}
-
-const hasModel = (
-  { targets: [{ model }] }: Settings.Settings,
-  item: Prompt | Malformed
-): Effect.Effect<void, Settings.SettingsError> =>
-  item._tag === "Prompt" && item.model === undefined && model === undefined
-    ? Effect.fail(
-      new Settings.SettingsError({ message: `line ${item.line} names no model; set --model or SLUICE_MODEL` })
-    )
-    : Effect.void
-
-const malformed = ({ id, line, message }: Malformed, now: number): Engine.Completed => {
-  const result: Result = {
-    line,
-    id,
-    status: "failed",
-    target: undefined,
-    model: undefined,
-    attempts: 0,
-    how: "led",
-    milliseconds: 0,
-    error: { tag: "MalformedLine", message, retryAfter: undefined }
-  }
-  return { result, record: new CallRecord.Trace(now).record(result) }
-}
-
-/**
- * Runs to the end. The first signal lets running prompts finish, and the second stops them. Returns the first signal, if any.
- */
-const untilSignal = <E>(
-  runUntil: (until: Effect.Effect<unknown>) => Effect.Effect<void, E>,
-  signals: Signals.Signals
-): Effect.Effect<Option.Option<Signals.Signal>, E> =>
-  Effect.suspend(() => {
-    let received = Option.none<Signals.Signal>()
-    const first = Effect.tap(signals.first, (signal) => {
-      received = Option.some(signal)
-      return say("\nFinishing running prompts. Press Ctrl-C again to stop now.\n")
-    })
-    return Effect.raceFirst(runUntil(first), signals.second).pipe(Effect.map(() => received))
-  })

@@ -1,6 +1,7 @@
 /** The settings of a run: flags, completed by the environment and key files. */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { readFile, stat } from "node:fs/promises"
 import { resolve as absolute } from "node:path"
@@ -12,8 +13,13 @@ import * as SystemError from "./SystemError.ts"
 
 export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsError")({
   _tag: Schema.tag("SettingsError"),
-  message: Schema.String
-}) {}
+  /** At least one. */
+  problems: Schema.Array(Schema.String)
+}) {
+  override get message(): string {
+    return this.problems.join("; ")
+  }
+}
 
 /** One place where a model can be called, with its key. */
 export interface Target {
@@ -49,24 +55,37 @@ const defaultIdleMillis = 30_000
 export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Effect<Settings, SettingsError> =>
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings
+    const problems: Array<string> = []
     const { idleTimeoutMillis, keyEnv, keyFile, model: _model, output, targets: _targets, url: _url, ...rest } = flags
     if (output === undefined && isOutputTerminal) {
-      return yield* refuse("--output is required on a terminal: -o results.jsonl, or -o - to print results here")
+      problems.push("--output is required on a terminal: -o results.jsonl, or -o - to print results here")
     }
     if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
-      return yield* refuse("--no-stream excludes --first-token-timeout and --idle-timeout, which need a stream")
+      problems.push("--no-stream excludes --first-token-timeout and --idle-timeout, which need a stream")
     }
-    if (keyFile !== undefined && keyEnv !== undefined) return yield* refuse("use --key-env or --key-file, not both")
-    yield* checkFiles(flags)
+    if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
+    const files = yield* Effect.result(checkFiles(flags))
+    if (Result.isFailure(files)) problems.push(...files.failure.problems)
+    const targets = yield* Effect.result<Settings["targets"], SettingsError, never>(
+      flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env)
+    )
+    if (Result.isFailure(targets)) return yield* refuseAll([...problems, ...targets.failure.problems])
+    if (problems.length > 0) return yield* refuseAll(problems)
     return {
       ...rest,
-      targets: yield* flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env),
+      targets: targets.success,
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis
     }
   })
 
-const refuse = (message: string) => Effect.fail(new SettingsError({ message }))
+const refuse = (problem: string) => refuseAll([problem])
+
+export const refuseAll = (problems: ReadonlyArray<string>) => Effect.fail(new SettingsError({ problems }))
+
+/** Whether the flags or the environment name a model, so that lines need not. */
+export const namesModel = ({ model, targets }: RunFlags, { env }: Surroundings): boolean =>
+  targets.length > 0 || model !== undefined || (env["SLUICE_MODEL"] ?? "") !== ""
 
 /** Refuses two outputs to one file. */
 const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags) {
@@ -135,7 +154,7 @@ const readKey = (path: string): Effect.Effect<string, SettingsError> =>
       try: () => readFile(path, "utf8"),
       catch: (error) =>
         new SettingsError({
-          message: `cannot read the key file ${Terminal.escape(path)}: ${SystemError.describe(error)}`
+          problems: [`cannot read the key file ${Terminal.escape(path)}: ${SystemError.describe(error)}`]
         })
     }),
     (text) =>

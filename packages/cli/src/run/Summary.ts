@@ -1,56 +1,83 @@
+import type { Reason } from "./Reasons.ts"
 import type { Tally } from "./Tally.ts"
 import * as Terminal from "../Terminal.ts"
+import * as Text from "../Text.ts"
 import * as Words from "./Words.ts"
 
 const columns = 80
 const labelWidth = 17
+const indent = labelWidth + 2
 
-/** Renders the summary of a run. Latency leaves out shared answers, which would lower it. */
+/** Renders the summary of a run. The time per answer leaves out shared answers, which would lower it. */
 export const render = (tally: Tally, elapsedMillis: number): string =>
   [
     row("answered", Words.count(tally.answered)),
-    row("failed", Words.count(tally.failed)),
+    row("failed", `${Words.count(tally.failed)}${stopped(tally)}`),
+    ...tally.failedLines.flatMap(reason),
     ...counted(
       "incomplete",
       [...tally.incomplete].map(([finish, times]) => [finishWords.get(finish) ?? finish, times])
     ),
     row("requests", Words.count(tally.requests)),
-    row("shared", `${Words.count(tally.joined)} joined a call in flight, ${Words.count(tally.cached)} from cache`),
+    row("retries", Words.count(tally.retries)),
     ...(tally.failures.length === 0 ? [row("failed attempts", "0")] : counted("failed attempts", tally.failures)),
-    row("latency", quantiles(tally)),
+    row(
+      "shared",
+      `${Words.count(tally.joined)} joined a request under way, ${Words.count(tally.cached)} reused an answer`
+    ),
+    row("time per answer", quantiles(tally)),
     row("tokens", tokens(tally.spent)),
     row("tokens saved", tokens(tally.saved)),
     row("time", Words.time(elapsedMillis)),
-    ...[...tally.unusable].map(([target, why]) => row("unusable", `${target}: ${Terminal.escape(why)}`))
+    ...[...tally.unusable].flatMap(([target, why]) => rows("unusable", Text.wrap(safe(`${target}: ${why}`), width)))
   ].join("")
+
+const stopped = ({ stopped }: Tally): string =>
+  stopped === 0 ? "" : `, of which ${Words.count(stopped)} did not finish before the run stopped`
+
+const width = columns - indent
+
+const safe = (text: string): string => Terminal.escape(text.replaceAll(/\s+/g, " "))
+
+/** A reason with the message of one line, in at most three rows. */
+const reason = ({ line, message, times, words }: Reason): ReadonlyArray<string> => {
+  const [first = "", second, third] = Text.wrap(safe(`line ${line}: ${message}`), width - 2)
+  const shown = third === undefined ? [first, second ?? ""] : [first, Terminal.clip(`${second} ${third}`, width - 2)]
+  return rows("", [
+    `${safe(words)}: ${Words.count(times)}${times === 1 ? "" : ", for example"}`,
+    ...shown.filter((text) => text !== "").map((text) => `  ${text}`)
+  ])
+}
 
 const finishWords = new Map([["length", "cut by the token limit"], ["content-filter", "cut by a content filter"]])
 
 const row = (label: string, text: string): string =>
   `${Terminal.clip(`  ${label.padEnd(labelWidth)}${text}`, columns)}\n`
 
+const rows = (label: string, texts: ReadonlyArray<string>): ReadonlyArray<string> =>
+  texts.map((text, index) => row(index === 0 ? label : "", text))
+
 /** Lists counts by reason, wrapped. */
 const counted = (
   label: string,
   counts: ReadonlyArray<readonly [reason: string, times: number]>
 ): ReadonlyArray<string> => {
-  const rows: Array<string> = []
+  const texts: Array<string> = []
   for (const [reason, times] of counts) {
     const text = `${Terminal.escape(reason)}: ${Words.count(times)}`
-    const last = rows.at(-1)
-    if (last !== undefined && last.length + 2 + text.length <= columns - labelWidth - 2) {
-      rows[rows.length - 1] = `${last}, ${text}`
-    } else rows.push(text)
+    const last = texts.at(-1)
+    if (last !== undefined && last.length + 2 + text.length <= width) {
+      texts[texts.length - 1] = `${last}, ${text}`
+    } else texts.push(text)
   }
-  return rows.map((text, index) => row(index === 0 ? label : "", text))
+  return rows(label, texts)
 }
 
 const quantiles = ({ latency }: Tally): string => {
-  const shares = [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]] as const
-  return shares.map(([name, share]) => {
-    const millis = latency.quantile(share)
-    return `${name} ${millis === undefined ? "-" : Words.time(millis)}`
-  }).join("   ")
+  const shares = [["half", 0.5], ["95 %", 0.95], ["99 %", 0.99]] as const
+  return latency.quantile(0.5) === undefined ?
+    "-" :
+    shares.map(([name, share]) => `${name} within ${Words.time(latency.quantile(share) ?? 0)}`).join(", ")
 }
 
 const tokens = ({ estimated, inputTokens, outputTokens }: Tally["spent"]): string =>

@@ -6,6 +6,8 @@ const words = new Map([
   ["ENOTDIR", "part of the path is not a directory"],
   ["EEXIST", "already exists; use --force to replace it"],
   ["ENOSPC", "the disk is full"],
+  ["EDQUOT", "the disk quota is used up"],
+  ["EFBIG", "the file is too large for the file system or its limit"],
   ["EROFS", "the file system is read-only"],
   ["EMFILE", "too many files are open"]
 ])

@@ -1,4 +1,6 @@
 import { Histogram } from "./Histogram.ts"
+import type { Reason } from "./Reasons.ts"
+import { Reasons } from "./Reasons.ts"
 import type { Result, Usage } from "./Result.ts"
 
 const noTokens: Usage = { inputTokens: 0, outputTokens: 0, estimated: false }
@@ -8,8 +10,12 @@ export class Tally {
   running = 0
   answered = 0
   failed = 0
+  /** Failed prompts that had no result when the run stopped. */
+  stopped = 0
   /** Attempts sent to providers. */
   requests = 0
+  /** Attempts after the first of their line, at any target. */
+  retries = 0
   /** Prompts answered by a call in flight of another line. */
   joined = 0
   /** Prompts answered by a cached answer. */
@@ -23,6 +29,7 @@ export class Tally {
   readonly incomplete = new Map<string, number>()
   /** Reasons of targets that cannot answer any prompt. */
   readonly unusable = new Map<string, string>()
+  private readonly failedByReason = new Reasons()
   /** Failed attempts by reason. Never a provider's text. */
   private readonly reasons = new Map<string, number>()
 
@@ -57,6 +64,24 @@ export class Tally {
 
   malformedLine(): void {
     this.failed++
+  }
+
+  /** The run stopped before the prompt had a result. */
+  unfinished(wasStarted: boolean): void {
+    if (wasStarted) this.running--
+    this.failed++
+    this.stopped++
+  }
+
+  /** The result of a line was written, whether it was sent or not. */
+  written(result: Result): void {
+    this.retries += Math.max(0, result.attempts - 1)
+    if (result.status === "failed") this.failedByReason.add(result)
+  }
+
+  /** Why lines failed, the most frequent reason first. */
+  get failedLines(): ReadonlyArray<Reason> {
+    return this.failedByReason.sorted
   }
 
   get done(): number {

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Failure from "./Failure.ts"
@@ -21,10 +22,22 @@ import { CurrentPrompt } from "./PromptState.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
 
+/** An attempt that is under way. */
+export interface Attempt {
+  /** Fails to end the attempt. */
+  readonly cut: Effect.Effect<never, AiError.AiError>
+  /** A part of the answer arrived. */
+  readonly part: () => void
+  readonly succeeded: Effect.Effect<void>
+  /** Returns the error for the policy. */
+  readonly failed: (error: AiError.AiError) => AiError.AiError
+  /** A timeout ended the attempt, or the end of the run. */
+  readonly interrupted: () => void
+}
+
 export interface Observer {
-  readonly started: () => void
-  readonly succeeded: (target: Target) => void
-  readonly failed: (target: Target, error: AiError.AiError, prompt: Prompt) => void
+  /** Waits until the target may be called, and begins the attempt. Fails without a request if the wait would be long. */
+  readonly begin: (target: Target, state: PromptState) => Effect.Effect<Attempt, AiError.AiError>
 }
 
 type Options = Pick<Settings, "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts">
@@ -57,38 +70,69 @@ const modelOf = (
   { apiKey, model = "none", url, wire }: Target,
   { allowInsecureKey, maxTokens, temperature }: Options
 ): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> => {
-  const options = { url, model, apiKey, allowInsecureKey, config: { temperature, maxTokens } }
+  // A Retry-After of any length is believed: the run compares it with --max-outage, and shows it.
+  const options = {
+    url,
+    model,
+    apiKey,
+    allowInsecureKey,
+    maxRetryAfter: longestRetryAfter,
+    config: { temperature, maxTokens }
+  }
   return wire === "openai" ? OpenAiCompatible.make(options) : AnthropicMessages.make(options)
 }
 
+const longestRetryAfter = Failure.longestRetryAfter
+
 /** Applies the request fields of a prompt's line, in the format of whichever target is called. */
 export const withRequest = <A, E, R>(self: Effect.Effect<A, E, R>, prompt: Prompt): Effect.Effect<A, E, R> =>
-  self.pipe(OpenAiCompatible.withConfigOverride(prompt), AnthropicMessages.withConfigOverride(anthropicRequest(prompt)))
+  self.pipe(
+    OpenAiCompatible.withConfigOverride({ model: prompt.model, body: prompt.body }),
+    AnthropicMessages.withConfigOverride(anthropicRequest(prompt))
+  )
 
 // ---------- Anthropic's format
 
-/** Request fields that Anthropic supports, and their names there. */
-const anthropicFields = new Map([["top_p", "top_p"], ["stop", "stop_sequences"]])
+/** Request fields that Anthropic supports, and their names there. The first of two with the same name counts. */
+const anthropicFields = new Map([
+  ["temperature", "temperature"],
+  ["max_completion_tokens", "max_tokens"],
+  ["max_tokens", "max_tokens"],
+  ["top_p", "top_p"],
+  ["top_k", "top_k"],
+  ["stop", "stop_sequences"],
+  ["thinking", "thinking"]
+])
 
-const anthropicRequest = ({ body = {}, maxTokens, model, temperature }: Prompt): AnthropicMessages.RequestConfig => ({
-  model,
-  temperature,
-  maxTokens,
-  body: Object.fromEntries(
-    Object.entries(body).flatMap(([name, value]) => {
-      const own = anthropicFields.get(name)
-      return own === undefined ? [] : [[own, name === "stop" && typeof value === "string" ? [value] : value]]
-    })
-  )
-})
+/** Request fields without influence on an answer. They are not sent to Anthropic. */
+const withoutInfluence = new Set(["user", "store", "metadata", "prompt_cache_key", "safety_identifier"])
+
+const anthropicRequest = ({ body = {}, model }: Prompt): AnthropicMessages.RequestConfig => {
+  const own: { [field: string]: Schema.Json } = {}
+  for (const [name, ownName] of anthropicFields) {
+    const value = body[name]
+    if (value === undefined || Object.hasOwn(own, ownName)) continue
+    own[ownName] = name === "stop" && typeof value === "string" ? [value] : value
+  }
+  return { model, body: own }
+}
+
+const isUntranslatable = ([name, value]: readonly [name: string, value: Schema.Json]): boolean => {
+  if (anthropicFields.has(name) || withoutInfluence.has(name)) return false
+  // Text is what the API returns without this field.
+  const type: unknown = typeof value === "object" && value !== null ? Reflect.get(value, "type") : undefined
+  return !(name === "response_format" && type === "text")
+}
 
 /** Refuses a field that the format lacks. The answer without it would not be the one requested. */
-const untranslatable = ({ wire }: Target, { body = {} }: Prompt): AiError.AiError | undefined => {
-  const field = wire === "openai" ? undefined : Object.keys(body).find((name) => !anthropicFields.has(name))
+const untranslatable = ({ name, wire }: Target, { body = {} }: Prompt): AiError.AiError | undefined => {
+  const field = wire === "openai" ? undefined : Object.entries(body).find(isUntranslatable)?.[0]
   return field === undefined ? undefined : AiError.make({
     module: "sluice",
     method: "run",
-    reason: new AiError.InvalidUserInputError({ description: `Anthropic's Messages API has no body.${field}` })
+    reason: new AiError.InvalidUserInputError({
+      description: `the target ${name} cannot honour ${field}: Anthropic's Messages API has no such field`
+    })
   })
 }
 
@@ -100,39 +144,50 @@ const observed = (
   maxAttempts: number,
   observer: Observer
 ): LanguageModel.LanguageModel => {
-  const begin = Effect.withFiber((fiber): Effect.Effect<PromptState, AiError.AiError> => {
+  const begin = Effect.withFiber((fiber): Effect.Effect<Begun, AiError.AiError> => {
     const state = Context.get(fiber.context, CurrentPrompt)
     if (state === undefined) return Effect.die("a call without CurrentPrompt")
     const refusal = untranslatable(target, state.prompt)
-    if (refusal !== undefined) return Effect.fail(refusal)
-    state.begin(target)
-    observer.started()
-    return Effect.succeed(state)
+    return refusal === undefined
+      ? Effect.map(observer.begin(target, state), (attempt) => ({ attempt, state }))
+      : Effect.fail(refusal)
   })
   // Counts the attempts over all calls of the prompt. Each call, and each restart, would count from 1.
   const numbered = ({ attempts }: PromptState) => ({ attempt: attempts, maxAttempts: Math.max(attempts, maxAttempts) })
-  const ended = (state: PromptState) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
-    const error = Option.getOrUndefined(Option.flatMap(Exit.getCause(exit), Cause.findErrorOption))
-    if (Exit.isSuccess(exit)) observer.succeeded(target)
+  const ended = ({ attempt, state }: Begun) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
+    if (Exit.isSuccess(exit)) return Effect.andThen(attempt.succeeded, state.afterAttempt)
     // No error: a timeout or the end of the run interrupted the attempt.
-    else if (error !== undefined) {
-      state.fail(error)
-      observer.failed(target, error, state.prompt)
-    }
+    if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
     return state.afterAttempt
   }
   const generateText = (options: { readonly prompt: never }) =>
-    Effect.flatMap(begin, (state) =>
-      model.generateText(options).pipe(
+    Effect.flatMap(begin, (begun) => {
+      const { attempt, state } = begun
+      const answer = model.generateText(options)
+      return Effect.raceFirst(answer, attempt.cut).pipe(
+        Effect.mapError(attempt.failed),
         Effect.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
-        Effect.onExit(ended(state))
-      ))
+        Effect.onExit(ended(begun))
+      )
+    })
   const streamText = (options: { readonly prompt: never }) =>
-    Stream.unwrap(Effect.map(begin, (state) =>
-      model.streamText(options).pipe(
+    Stream.unwrap(Effect.map(begin, (begun) => {
+      const { attempt, state } = begun
+      const parts = Stream.map(model.streamText(options), (part) => {
+        attempt.part()
+        return part
+      })
+      return Stream.interruptWhen(parts, attempt.cut).pipe(
+        Stream.mapError(attempt.failed),
         Stream.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
-        Stream.onExit(ended(state))
-      )))
+        Stream.onExit(ended(begun))
+      )
+    }))
   // Options and parts pass through unchanged, so the model's own types hold.
   return { ...model, ...{ generateText, streamText } as unknown as Partial<LanguageModel.LanguageModel> }
+}
+
+interface Begun {
+  readonly attempt: Attempt
+  readonly state: PromptState
 }

@@ -14,7 +14,7 @@ describe("sluice run with a provider that goes down during the run", { timeout: 
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(1_500), { pace: { firstTokenMillis: 10 } })
       const command = yield* start([prompts, "-o", results], env)
-      yield* requests(provider, 500)
+      yield* requests(provider, 500, command)
       yield* provider.down
       yield* Effect.sleep("12 seconds")
       const soFar = resultsIn(results).length
@@ -39,7 +39,7 @@ describe("sluice run with a provider that goes down during the run", { timeout: 
       const first = yield* LoopbackProvider.make(options).pipe(Scope.provide(before))
       const { prompts, results } = yield* filesOf(lines(600))
       const command = yield* start([prompts, "-o", results], environment(first))
-      yield* requests(first, 200)
+      yield* requests(first, 200, command)
       yield* Scope.close(before, Exit.void)
       yield* Effect.sleep("3 seconds")
       const second = yield* LoopbackProvider.make({ ...options, port: first.port })
@@ -51,24 +51,30 @@ describe("sluice run with a provider that goes down during the run", { timeout: 
       assert.match(stderr, /failed attempts {2}[^\n]*network: \d+/)
     }))
 
-  it.live("an outage longer than --max-outage stops the run with exit code 3 and one line", () =>
+  it.live("an outage longer than --max-outage stops the run with exit code 3, the summary and the reason", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(2_000), { pace: { firstTokenMillis: 10 } })
       const command = yield* start([prompts, "-o", results, "--max-outage", "2s"], env)
-      yield* requests(provider, 100)
+      yield* requests(provider, 100, command)
       yield* provider.down
       const { code, stderr, stdout } = yield* Effect.promise(() => command.ended)
 
       assert.strictEqual(code, 3, stderr)
       assert.match(
         stderr,
-        /^(?:[\d,]+\/2,000 done [^\n]*\n)*sluice run: the provider was down for 2\.0s; the remaining prompts were not sent\. Raise --max-outage to wait longer\n$/
+        /^(?:[\d,]+\/2,000 done [^\n]*\n)* {2}answered [^]*\n {2}time [^\n]*\nsluice run: the provider was down for 2\.0s; the remaining prompts were not sent\. Raise --max-outage to wait longer\n$/
       )
       assert.strictEqual(stdout, "")
       const written = resultsIn(results)
-      assert.isAbove(written.length, 0)
-      assert.isBelow(written.length, 200)
-      assert.deepStrictEqual(written.filter(({ status }) => status !== "ok"), [])
+      const answered = written.filter(({ status }) => status === "ok").length
+      assert.isAbove(answered, 0)
+      assert.isBelow(answered, 200)
+      // Every line that was read has a result: the lines have no gap, and the last ones say that the run stopped.
+      const read = written.map(({ line }) => line).sort((a, b) => a - b)
+      assert.deepStrictEqual(read, read.map((_, index) => index + 1))
+      const tags = new Set(written.flatMap((result) => result.status === "failed" ? [result.error.tag] : []))
+      assert.deepStrictEqual([...tags].filter((tag) => tag !== "NotSent" && tag !== "Unfinished"), [])
+      assert.isAbove(written.length, answered)
     }))
 
   it.live("each request carries the number of its attempt, counted over all calls of the prompt", () =>

@@ -64,8 +64,9 @@ describe("the records of a run", { timeout: processTimeout }, () => {
         assert.match(ended.stdout, /^one \(line 1\): answered by two \(large\) after /)
         // Line breaks depend on the lengths of durations.
         const text = ended.stdout.replaceAll(/\s+/g, " ")
-        assert.match(text, /\+\S+ one attempt 1(?:, delayed by \S+)?: HTTP 500 after \S+; falls back to another target/)
-        assert.match(text, /\+\S+ two attempt 2(?:, delayed by \S+)?: answered in/)
+        assert.match(text, /\+\S+ one attempt 1(?:, delayed by \S+)?: HTTP 500 after \S+; retries the same target/)
+        assert.match(text, /\+\S+ one attempt 2(?:, delayed by \S+)?: HTTP 500 after \S+; falls back to another target/)
+        assert.match(text, /\+\S+ two attempt 3(?:, delayed by \S+)?: answered in/)
         assert.include(ended.stdout, "\nline 3: answered by two")
         assert.include(ended.stdout, "missing: no such prompt in this run\n")
 

@@ -3,7 +3,7 @@ import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { refused } from "../support/command.ts"
+import { limited, refused } from "../support/command.ts"
 import { lines, resultsIn, resultsOf } from "../support/files.ts"
 import { run, setUp, start } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
@@ -16,7 +16,7 @@ const manyLines = lines(200)
 describe("single prompts that fail", { timeout: processTimeout }, () => {
   it.live("malformed lines fail with their line numbers, and the other prompts are answered", () =>
     Effect.gen(function*() {
-      const long = `{"id":"long","prompt":"${"x".repeat(2 ** 20)}"}`
+      const long = `{"id":"long","prompt":"${"x".repeat(8 * 2 ** 20)}"}`
       const { env, prompts, provider, results } = yield* setUp([
         `{"id":"a","prompt":"First"}`,
         `{"prompt":"half of a`,
@@ -34,7 +34,7 @@ describe("single prompts that fail", { timeout: processTimeout }, () => {
       )
       const errors = written.flatMap((result) => result.status === "failed" ? [result.error] : [])
       assert.deepStrictEqual(errors.map(({ tag }) => tag), ["MalformedLine", "MalformedLine", "MalformedLine"])
-      assert.include(errors[2]?.message, "the limit is 1048576")
+      assert.include(errors[2]?.message, "the limit is 8388608")
       assert.strictEqual((yield* provider.journal).length, 2)
       assert.include(stderr, "  answered         2\n")
       assert.include(stderr, "  failed           3\n")
@@ -117,6 +117,24 @@ describe("an output that fails", { timeout: processTimeout }, () => {
       const ended = yield* run([prompts, "-o", "/dev/full"], env)
       refused(ended, "/dev/full", "the disk is full")
       assert.isAtMost((yield* provider.journal).length, 2 * concurrency)
+    }))
+
+  it.live("a disk that is full in the middle of a line leaves whole lines", () =>
+    Effect.gen(function*() {
+      const { env, prompts, results } = yield* setUp(lines(200), {
+        answer: () => Effect.succeed({ text: "x".repeat(999) })
+      })
+      // A limit on the size of files, in units of 512 or 1,024 bytes, acts like a full disk.
+      const ended = yield* limited(["run", prompts, "-o", results], env, 20)
+      assert.strictEqual(ended.code, 2, ended.stderr)
+      const written = resultsIn(results)
+      assert.isAbove(written.length, 0)
+      assert.isBelow(written.length, 21)
+      assert.include(ended.stderr, `  answered         ${written.length}\n`)
+      assert.match(
+        ended.stderr,
+        /\nsluice run: cannot write [^\n]*: the file is too large for the file system or its limit\n$/
+      )
     }))
 
   it.live("a reader that closes the pipe stops the run without a message", () =>

@@ -71,7 +71,7 @@ describe("sluice run with the sample tickets", { timeout: processTimeout }, () =
         assert.include(stderr, `  requests         ${calls}\n`)
         assert.include(
           stderr,
-          `  shared           ${shared("joined")} joined a call in flight, ${shared("cached")} from cache\n`
+          `  shared           ${shared("joined")} joined a request under way, ${shared("cached")} reused an answer\n`
         )
         assert.match(stderr, /\n {2}failed attempts {2}[^\n]*rate limit: \d+/)
         assert.strictEqual(stdout, "")

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
 import { Effect, Redacted } from "effect"
-import { existsSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import type { Answered } from "../../src/run/Result.ts"
 import { allAnswered, lines, resultsIn } from "../support/files.ts"
 import type { Provider } from "../support/provider.ts"
@@ -44,7 +44,8 @@ describe("sluice run with two targets", { timeout: processTimeout }, () => {
         for (const { attempts, finish, model, target, text, usage } of answersIn(results)) {
           assert.deepStrictEqual([target, model, finish], ["two", "large", "stop"])
           assert.match(text, /^Loopback echo: Question \d+$/)
-          assert.isAtMost(attempts, 2)
+          // A prompt that finds all permits of the second target in use tries the first once more.
+          assert.isAtMost(attempts, 3)
           assert.hasAllKeys(usage, ["inputTokens", "outputTokens"])
         }
         const [first, second] = [yield* one.journal, yield* two.journal]
@@ -108,18 +109,25 @@ describe("sluice run with two targets", { timeout: processTimeout }, () => {
     }))
 
   it.live(
-    "a key that is refused after an answer fails prompts and does not stop the run",
+    "a key that is refused from the second answer on is asked again and then stops the run with exit code 2",
     () =>
       Effect.gen(function*() {
-        const { prompts, provider, results } = yield* setUp(lines(3), {
+        const { prompts, provider, results } = yield* setUp(lines(6), {
           turns: [Turn.answer("fine"), Turn.refusal("key")]
         })
         const args = [prompts, "-o", results, "--concurrency", "1", "--target", `main=${provider.url}#m`]
         const { code, stderr } = yield* run(args, { SLUICE_KEY_MAIN: keyOf(provider) })
-        assert.strictEqual(code, 1, stderr)
-        assert.deepStrictEqual(resultsIn(results).map(({ status }) => status), ["ok", "failed", "failed"])
-        // The third prompt makes no request with the refused key.
-        assert.strictEqual((yield* provider.journal).length, 2)
+        assert.strictEqual(code, 2, stderr)
+        assert.match(
+          stderr,
+          /\n {2}answered {9}1\n[^]*\nsluice run: the key from SLUICE_KEY_MAIN was refused: [^\n]*\n$/
+        )
+        const written = [...resultsIn(results)].sort((a, b) => a.line - b.line)
+        assert.deepStrictEqual(written.map(({ line, status }) => [line, status]), [
+          [1, "ok"],
+          ...[2, 3, 4, 5, 6].map((line) => [line, "failed"])
+        ])
+        assert.isAtMost((yield* provider.journal).length, 10)
       })
   )
 
@@ -206,9 +214,14 @@ describe("the answer to a prompt", { timeout: processTimeout }, () => {
         assert.isBelow(silent.millis, 30_000)
         assert.strictEqual(silent.results[0]?.status === "failed" && silent.results[0].error.tag, "DeadlineExceeded")
         assert.include(JSON.stringify(silent.results), "raise --deadline")
-        const down = yield* runOne({ turns: [Turn.status(503)] }, "--deadline", "1500ms", "--max-attempts", "20")
+        // Five failures open the circuit, and the deadline ends the wait for it.
+        const { prompts, provider, results } = yield* setUp(lines(20), { apiKey: false, turns: [Turn.status(503)] })
+        const target = ["--target", `main=${provider.url}#m`]
+        const [limits, log] = [["--deadline", "1500ms", "--concurrency", "5"], `${results}.log`]
+        const down = yield* run([prompts, "-o", results, "--log", log, ...target, ...limits], {})
         assert.strictEqual(down.code, 1, down.stderr)
-        assert.isBelow(down.results[0]?.milliseconds ?? Number.NaN, 15_000)
+        assert.include(readFileSync(log, "utf8"), `"why":"CircuitOpen"`)
+        for (const { milliseconds } of resultsIn(results)) assert.isBelow(milliseconds, 15_000)
         const flags = ["--deadline", "1h", "--max-outage", "1s", "--max-attempts", "100", "--concurrency", "1"]
         const outage = yield* runOne({ turns: [Turn.status(503)] }, ...flags)
         assert.strictEqual(outage.code, 3, outage.stderr)

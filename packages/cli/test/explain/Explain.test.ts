@@ -95,7 +95,13 @@ describe("Explain", () => {
 
   it("a record contains no control characters", () => {
     const text = Explain.render(
-      record({ id: hostile, model: hostile, target: "main", calls: [call(attempt({ target: hostile }))] }),
+      record({
+        id: hostile,
+        model: hostile,
+        target: hostile,
+        call: hostile,
+        calls: [call(attempt({ target: hostile }))]
+      }),
       undefined,
       80
     )
@@ -116,6 +122,15 @@ describe("Explain", () => {
     assert.deepStrictEqual(lines("7", record({ line: 7 }), record({ line: 9, id: "7" })), [9])
     assert.deepStrictEqual(lines("8", record({ line: 7 })), [])
     assert.deepStrictEqual(lines("__proto__", record({ id: "__proto__" })), [1])
+  })
+
+  it("events that an attempt skipped are shown, if there were any", () => {
+    const rendered = (changes: Partial<Attempt>) =>
+      Explain.render(record({ calls: [call(attempt(changes))] }), undefined, 120)
+    assert.include(rendered({ skippedEvents: 3 }), "answered in 100ms; skipped 3 unreadable events; 10 tokens in")
+    assert.include(rendered({ skippedEvents: 1 }), "skipped 1 unreadable event;")
+    assert.notInclude(rendered({ skippedEvents: 0 }), "skipped")
+    assert.notInclude(rendered({}), "skipped")
   })
 
   it("a delay below 10 ms is not shown", () => {

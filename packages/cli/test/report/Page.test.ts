@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Facts, limits } from "../../src/report/Facts.ts"
 import { escape, html } from "../../src/report/Html.ts"
 import * as Page from "../../src/report/Page.ts"
+import type { CallRecord } from "../../src/run/CallRecord.ts"
 import { attempt, call, hostile, record, refused } from "../support/records.ts"
+import { answered, failed } from "../support/results.ts"
 
 const targets = [
   { name: "main", model: "small", host: "one.example" },
@@ -10,12 +12,21 @@ const targets = [
 ]
 const about = { input: "prompts.jsonl", stopped: undefined, unusable: new Map<string, string>() }
 
+/** Adds a record with its result, which failed with this message. */
+const add = (facts: Facts, added: CallRecord, message = "it is down"): void => {
+  const { error = "", line } = added
+  facts.add(
+    added,
+    added.status === "ok" ? answered({ line }) : failed({ line, error: { tag: error, message, retryAfter: undefined } })
+  )
+}
+
 /** Asserts that elements are nested and closed, attributes are quoted, and text is escaped. Returns the counts of elements. */
 const wellFormed = (page: string): ReadonlyMap<string, number> => {
   const elements = new Map<string, number>()
   const open: Array<string> = []
   let at = page.startsWith("<!DOCTYPE html>\n") ? 16 : assert.fail("no doctype")
-  const tag = /<(\/?)([a-z][a-z0-9]*)((?: [a-zA-Z-]+="[^"<>]*")*)( ?\/)?>/y
+  const tag = /<(\/?)([a-z][a-z0-9]*)((?: [a-zA-Z][a-zA-Z0-9-]*="[^"<>]*")*)( ?\/)?>/y
   while (at < page.length) {
     const next = page.indexOf("<", at)
     const text = page.slice(at, next === -1 ? undefined : next)
@@ -46,22 +57,26 @@ describe("Html", () => {
 describe("Page", () => {
   it("a page is well-formed and shows totals, targets, circuits, latency and failures", () => {
     const facts = new Facts(targets, 1_000)
-    facts.add(record())
-    facts.add(record({ line: 2, how: "cached", attempts: 0, calls: [] }))
-    facts.add(record({
-      line: 3,
-      attempts: 2,
-      target: "backup",
-      finish: "length",
-      calls: [{
-        ...call(
-          refused(503),
-          attempt({ n: 2, target: "backup", usage: { inputTokens: 90, outputTokens: 9, estimated: true } })
-        ),
-        usage: { inputTokens: 90, outputTokens: 9, estimated: true }
-      }]
-    }))
-    facts.add(
+    add(facts, record())
+    add(facts, record({ line: 2, how: "cached", attempts: 0, calls: [] }))
+    add(
+      facts,
+      record({
+        line: 3,
+        attempts: 2,
+        target: "backup",
+        finish: "length",
+        calls: [{
+          ...call(
+            refused(503),
+            attempt({ n: 2, target: "backup", usage: { inputTokens: 90, outputTokens: 9, estimated: true } })
+          ),
+          usage: { inputTokens: 90, outputTokens: 9, estimated: true }
+        }]
+      })
+    )
+    add(
+      facts,
       record({
         line: 4,
         id: "p4",
@@ -82,9 +97,13 @@ describe("Page", () => {
     for (
       const shown of [
         "<dt>answered</dt><dd><strong>3</strong><span>1 incomplete: length</span>",
-        "<dt>failed</dt><dd><strong>1</strong>",
-        "<dt>requests</dt><dd><strong>4</strong><span>1 prompts shared an answer</span>",
-        "<dt>fallbacks</dt><dd><strong>1</strong><span>1 answers from another target</span>",
+        "<dt>failed</dt><dd><strong>1</strong><span>rate limit</span>",
+        "circuit opened 1 time<",
+        `<td>rate limit</td><td class="long">line 4: it is down</td>`,
+        `<td class="long">rate limit: it is down</td>`,
+        "<dt>requests</dt><dd><strong>4</strong><span>1 prompt shared an answer</span>",
+        "<dt>retries</dt><dd><strong>1</strong><span>1 moved to another target</span>",
+        "<dt>from another target</dt><dd><strong>1</strong>",
         "<dt>tokens paid</dt><dd><strong>~129</strong>",
         "~ partly estimated",
         "<title>open from 400ms to 1.6s</title>",
@@ -99,23 +118,75 @@ describe("Page", () => {
 
   it("names, models, ids and errors cannot inject markup", () => {
     const facts = new Facts([{ name: hostile, model: hostile, host: hostile }], 1_000)
-    facts.add(record({
-      id: hostile,
-      target: hostile,
-      model: hostile,
-      finish: hostile,
-      attempts: 2,
-      calls: [call(
-        refused(500, { target: hostile, fault: { type: `Odd${hostile}`, message: hostile } }),
-        attempt({ target: hostile })
-      )]
-    }))
-    facts.add(record({ id: hostile, status: "failed", error: hostile }))
+    add(
+      facts,
+      record({
+        id: hostile,
+        target: hostile,
+        model: hostile,
+        finish: hostile,
+        attempts: 2,
+        calls: [call(
+          refused(500, { target: hostile, fault: { type: `Odd${hostile}`, message: hostile } }),
+          attempt({ target: hostile })
+        )]
+      })
+    )
+    add(facts, record({ id: hostile, status: "failed", error: hostile }), hostile)
     const page = Page.render(facts, { input: hostile, stopped: hostile, unusable: new Map([[hostile, hostile]]) })
     const elements = wellFormed(page)
     assert.isUndefined(elements.get("script"))
     assert.isUndefined(elements.get("img"))
     assert.notMatch(page.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
+  })
+
+  it("failed prompts are grouped by reason, the most frequent first, with one message each", () => {
+    const facts = new Facts(targets, 0)
+    for (
+      const [line, error, message] of [
+        [2, "MalformedLine", "the line is not JSON"],
+        [3, "InvalidRequestError", "not this one"],
+        [4, "InvalidRequestError", "nor this one"]
+      ] as const
+    ) add(facts, record({ line, status: "failed", error, calls: [] }), message)
+    const page = Page.render(facts, about)
+    wellFormed(page)
+    assert.match(
+      page,
+      /<td>refused by the provider<\/td><td class="long">line 3: not this one<\/td><td class="number">2<\/td><\/tr>\s*<tr><td>not a prompt<\/td><td class="long">line 2: the line is not JSON<\/td><td class="number">1</
+    )
+    for (const shown of ["not a prompt: the line is not JSON", "refused by the provider: nor this one"]) {
+      assert.include(page, shown)
+    }
+    assert.include(page, "messages of providers, which may\nquote a prompt")
+  })
+
+  it("an attempt that a later call of its line followed was retried, and a refusal of the run itself is no attempt", () => {
+    const facts = new Facts(targets, 0)
+    const stopped = call(refused(503, { next: "Stop" }))
+    const own = call(attempt({
+      outcome: "Throttled",
+      fault: { type: "RateLimitError", message: "RateLimitError" },
+      next: "Stop"
+    }))
+    add(facts, record({ attempts: 3, calls: [stopped, own, stopped, call(attempt())] }))
+    add(facts, record({ line: 2, attempts: 1, status: "failed", error: "InternalProviderError", calls: [stopped] }))
+    const [failure, ...others] = [...facts.failures.values()]
+    assert.deepStrictEqual(others, [])
+    assert.deepStrictEqual([failure?.times, [...failure?.next ?? []]], [3, [["Retry", 2], ["Stop", 1]]])
+    assert.deepStrictEqual([facts.requests, facts.retries], [4, 2])
+  })
+
+  it("an open circuit and a failed attempt differ in shape", () => {
+    const facts = new Facts(targets, 1_000)
+    add(facts, record({ calls: [call(refused(503))] }))
+    facts.circuitChanged({ target: "main", at: 1_400, circuit: { state: "open", probeAt: 2_400 } })
+    facts.endedAt = 5_000
+    const page = Page.render(facts, about)
+    assert.match(page, /<rect class="failed"/)
+    assert.match(page, /<line class="open"/)
+    assert.notInclude(page, `<rect class="open"`)
+    assert.include(page, "stroke-dasharray")
   })
 
   it("a page loads nothing and runs no script", () => {
@@ -134,15 +205,18 @@ describe("Page", () => {
         refused(503, { startedAt: at, endedAt: at + 50 }),
         attempt({ n: 2, target: "backup", startedAt: at + 50, endedAt: at + 300 })
       ]
-      facts.add(record({
-        line,
-        id: `prompt-${line}`,
-        startedAt: at,
-        milliseconds: line,
-        attempts: 2,
-        calls: [call(...steps)],
-        ...(line % 2 === 0 ? { status: "failed" as const, error: "NetworkError" } : {})
-      }))
+      add(
+        facts,
+        record({
+          line,
+          id: `prompt-${line}`,
+          startedAt: at,
+          milliseconds: line,
+          attempts: 2,
+          calls: [call(...steps)],
+          ...(line % 2 === 0 ? { status: "failed" as const, error: "NetworkError" } : {})
+        })
+      )
       facts.circuitChanged({
         target: "main",
         at,

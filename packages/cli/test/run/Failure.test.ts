@@ -14,6 +14,7 @@ const settings: Failure.CallSettings = {
   url: "http://localhost:1/v1",
   model: "m",
   keySource: "OPENAI_API_KEY",
+  wire: "openai",
   hasKey: true,
   isOwnModel: false
 }
@@ -54,6 +55,30 @@ describe("Failure", () => {
       `${idle.message}; raise --idle-timeout`,
       "no answer within 1m 30s; raise --deadline"
     ])
+  })
+
+  it("the advice names --timeout if that limits the first token as well", () => {
+    const rejection = new AiRejection.FirstTokenTimeout({ target: "main", limit: Duration.seconds(60) })
+    const error = AiRejection.toAiError(rejection, "streamText")
+    assert.match(Failure.describe(error, { isFirstTokenByTimeout: true }).message, /; raise --timeout$/)
+  })
+
+  it("a Retry-After of 30 days is kept", () => {
+    const error = ai(new AiError.RateLimitError({ retryAfter: Duration.days(30) }))
+    assert.strictEqual(Failure.describe(error).retryAfter, 30 * 86_400_000)
+  })
+
+  it("a refused connection is an outage, and a reset or a stall may be caused by the prompt", () => {
+    const network = (description: string) =>
+      ai(new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "http://x", description }))
+    for (const code of ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH"]) {
+      assert.isTrue(Failure.isOutage(network(code)), code)
+    }
+    for (const code of ["ECONNRESET", "EPIPE", "socket hang up"]) assert.isFalse(Failure.isOutage(network(code)), code)
+    for (const status of [502, 503, 504, 529]) {
+      assert.isTrue(Failure.isOutage(ai(new AiError.InternalProviderError({ description: "x", http: http(status) }))))
+    }
+    assert.isFalse(Failure.isOutage(ai(new AiError.InternalProviderError({ description: "x", http: http(500) }))))
   })
 
   it("a message is one line, and an unknown failure has one too", () => {
@@ -153,6 +178,12 @@ describe("Failure.fatal", () => {
     assert.isString(Failure.fatal(refused(302), { ...settings, isOwnModel: true }))
     assert.isString(Failure.fatal(ai(new AiError.QuotaExhaustedError({})), settings))
     assert.isString(Failure.fatal(ai(new AiError.InvalidResponseError({ description: "text/html" })), settings))
+  })
+
+  it("a page that is no API is reported in the words of the target's format", () => {
+    const error = ai(new AiError.InvalidResponseError({ description: "text/html" }))
+    assert.include(Failure.fatal(error, settings) ?? "", "like an OpenAI-compatible API")
+    assert.include(Failure.fatal(error, { ...settings, wire: "anthropic" }) ?? "", "like Anthropic's Messages API")
   })
 
   it("rate limits, overload, timeouts and refused prompts do not stop the run", () => {

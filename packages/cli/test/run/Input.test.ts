@@ -35,6 +35,15 @@ describe("Input", () => {
       assert.strictEqual(yield* input.count ?? Effect.succeed(0), 2)
     }))
 
+  it.live("a line that is no prompt does not count towards the limit", () =>
+    Effect.gen(function*() {
+      const path = yield* fileOf("prompts.jsonl", `oops\n{"prompt":"a"}\n{}\n{"prompt":"b"}\n{"prompt":"c"}\n`)
+      const input = yield* Input.make({ path, limit: 2 })
+      const items = yield* Stream.runCollect(input.items)
+      assert.deepStrictEqual(items.map(({ _tag }) => _tag), ["Malformed", "Prompt", "Malformed", "Prompt"])
+      assert.strictEqual(yield* input.count ?? Effect.succeed(0), 4)
+    }))
+
   it.live("a .txt file has one prompt per line", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("Prompts.TXT", "a\nb\n")

@@ -29,23 +29,27 @@ describe("Progress", () => {
   })
 
   it("an open circuit is shown with the time until its probe", () => {
-    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 22_000 }] }), 200), "probe in 12s")
-    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 9_000 }] }), 200), "provider down, probing")
+    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 22_000 }] }), 200), "next try in 12s")
+    assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 9_000 }] }), 200), "provider down, trying")
   })
 
   it("of several targets, those that are down are named, and time left is shown while one is up", () => {
     const open = [{ target: "main", probeAt: 22_000 }]
     const some = Progress.render(view({ open, targets: 2 }), 200)
-    assert.include(some, "main down, probe in 12s")
+    assert.include(some, "main down, next try in 12s")
     assert.include(some, "left")
     const all = Progress.render(view({ open: [...open, { target: "other", probeAt: 9_000 }], targets: 2 }), 200)
-    assert.include(all, "main down, probe in 12s · other down, probing")
+    assert.include(all, "main down, next try in 12s · other down, trying")
     assert.notInclude(all, "left")
+  })
+
+  it("one failed attempt is singular", () => {
+    assert.include(Progress.render(view({ failedAttempts: 1 }), 200), "· 1 failed attempt ·")
   })
 
   it("an outage is visible within 80 columns even with large numbers", () => {
     const down = view({ done: 1_234_567, total: 9_999_999, failed: 1_234, open: [{ target: "main", probeAt: 10_999 }] })
-    assert.include(Progress.render(down, 79), "provider down, probe in 999ms")
+    assert.include(Progress.render(down, 79), "provider down, next try in 999ms")
   })
 
   it("time left is not shown if it is unknown", () => {

@@ -8,6 +8,7 @@ const finish = (tally: Tally, ...results: ReadonlyArray<ReturnType<typeof answer
   for (const result of results) {
     tally.promptStarted()
     tally.promptFinished(result)
+    tally.written(result)
   }
 }
 
@@ -26,10 +27,13 @@ describe("Summary", () => {
       [
         "  answered         3",
         "  failed           2",
+        "                   error of the provider: 1",
+        "                     line 1: it is down",
         "  requests         1,234",
-        "  shared           1 joined a call in flight, 1 from cache",
+        "  retries          4",
         "  failed attempts  rate limit: 2, HTTP 503: 1",
-        "  latency          p50 100ms   p95 100ms   p99 100ms",
+        "  shared           1 joined a request under way, 1 reused an answer",
+        "  time per answer  half within 100ms, 95 % within 100ms, 99 % within 100ms",
         "  tokens           10 in, 5 out",
         "  tokens saved     20 in, 10 out",
         "  time             1m 15s",
@@ -54,8 +58,51 @@ describe("Summary", () => {
     assert.include(table, "  unusable         main: the key from SLUICE_KEY_MAIN was refused: HTTP 401\n")
   })
 
-  it("a run without answers has no latency", () => {
-    assert.include(Summary.render(new Tally(), 0), "p50 -   p95 -   p99 -")
+  it("a run without answers has no time per answer", () => {
+    assert.include(Summary.render(new Tally(), 0), "  time per answer  -\n")
+  })
+
+  it("failed lines are grouped by reason, the most frequent first, with the message of one line", () => {
+    const tally = new Tally()
+    const fail = (line: number, tag: string, message: string) =>
+      finish(tally, failed({ line, attempts: 0, error: { tag, message, retryAfter: undefined } }))
+    fail(2, "MalformedLine", "the line is not JSON")
+    for (const line of [3, 5, 9]) fail(line, "InvalidRequestError", `not line ${line}`)
+    fail(7, "AttemptTimeout", "no complete answer within 60s; raise --timeout")
+    fail(8, "SomethingNewError", `${"very ".repeat(200)}long\n\x1b[31mtext`)
+    const [, ...rows] = Summary.render(tally, 0).split("\n")
+    assert.deepStrictEqual(rows.slice(0, 7), [
+      "  failed           6",
+      "                   refused by the provider: 3, for example",
+      "                     line 3: not line 3",
+      "                   not a prompt: 1",
+      "                     line 2: the line is not JSON",
+      "                   timeout: 1",
+      "                     line 7: no complete answer within 60s; raise --timeout"
+    ])
+    assert.strictEqual(rows[7], "                   something new: 1")
+    for (const row of rows) assert.isAtMost(Terminal.width(row), 80)
+    assert.strictEqual(rows.filter((row) => row.includes("very")).length, 2)
+    assert.notInclude(rows.join(""), "\x1b")
+  })
+
+  it("reasons of failed lines are bounded", () => {
+    const tally = new Tally()
+    for (let line = 1; line <= 1_000; line++) {
+      finish(tally, failed({ line, error: { tag: `Tag${line}`, message: "m".repeat(10_000), retryAfter: undefined } }))
+    }
+    const reasons = tally.failedLines
+    assert.isAtMost(reasons.length, 30)
+    assert.strictEqual(reasons.reduce((sum, { times }) => sum + times, 0), 1_000)
+    assert.isAtMost(reasons[0]?.message.length ?? 0, 300)
+  })
+
+  it("the reason why a target is unusable is wrapped, not clipped", () => {
+    const tally = new Tally()
+    tally.unusable.set("main", `the key was refused: ${"word ".repeat(30)}end`)
+    const table = Summary.render(tally, 0)
+    for (const line of table.split("\n")) assert.isAtMost(Terminal.width(line), 80)
+    assert.include(table, " end\n")
   })
 
   it("many reasons are all listed within 80 columns", () => {

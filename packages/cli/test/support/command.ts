@@ -1,4 +1,5 @@
 import { assert } from "@effect/vitest"
+import { Effect } from "effect"
 import type { ChildProcessByStdio } from "node:child_process"
 import { spawn } from "node:child_process"
 import type { Readable, Writable } from "node:stream"
@@ -25,14 +26,18 @@ export interface Command {
 
 type Environment = { readonly [name: string]: string }
 
+interface Place {
+  readonly cwd?: string
+  readonly env?: Environment
+}
+
 /** Starts a script of this package. Its environment is PATH and `env` only. */
-export const startScript = (
-  script: string,
-  args: ReadonlyArray<string>,
-  { cwd, env = {} }: { readonly cwd?: string; readonly env?: Environment } = {}
-): Command => {
+export const startScript = (script: string, args: ReadonlyArray<string>, place?: Place): Command =>
+  startCommand(process.execPath, ["--conditions=@sluice/source", script, ...args], place)
+
+const startCommand = (program: string, args: ReadonlyArray<string>, { cwd, env = {} }: Place = {}): Command => {
   const startedAt = performance.now()
-  const child = spawn(process.execPath, ["--conditions=@sluice/source", script, ...args], {
+  const child = spawn(program, args, {
     cwd,
     env: { PATH: process.env["PATH"] ?? "", NODE_COMPILE_CACHE: compileCache, ...env },
     stdio: ["pipe", "pipe", "pipe"]
@@ -53,6 +58,19 @@ export const startScript = (
     })
   return { process: child, says, ended }
 }
+
+/** Runs `sluice` to its end in a shell that limits the size of its files, in blocks. */
+export const limited = (args: ReadonlyArray<string>, env: Environment, blocks: number): Effect.Effect<Ended> =>
+  Effect.promise(() => {
+    const script = `ulimit -f ${blocks}; exec "$@"`
+    const own = [process.execPath, "--conditions=@sluice/source", bin]
+    // Without a compile cache, whose files are larger.
+    const command = startCommand("sh", ["-c", script, "sh", ...own, ...args], {
+      env: { ...env, NODE_DISABLE_COMPILE_CACHE: "1" }
+    })
+    command.process.stdin.end()
+    return command.ended
+  })
 
 /** Starts `sluice` from its sources. */
 export const start = (args: ReadonlyArray<string>, env?: Environment): Command =>

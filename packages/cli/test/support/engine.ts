@@ -4,8 +4,9 @@ import type { Provider } from "./provider.ts"
 
 /** The engine of a run with one target. */
 export const engineFor = (
-  { apiKey, url }: Provider,
-  changes: Partial<Engine.Options> = {}
+  { apiKey, url }: Pick<Provider, "apiKey" | "url">,
+  changes: Partial<Engine.Options> = {},
+  events: Partial<Engine.Events> = {}
 ) =>
   Engine.make(
     {
@@ -23,19 +24,25 @@ export const engineFor = (
       dedupeTtlMillis: 0,
       noShare: false,
       maxOutageMillis: 60_000,
+      mask: (text) => text,
       ...changes
     },
-    { attemptStarted: () => {}, attemptFailed: () => {}, paid: () => {}, circuitChanged: () => {}, unusable: () => {} }
+    {
+      attemptStarted: () => {},
+      attemptFailed: () => {},
+      paid: () => {},
+      circuitChanged: () => {},
+      unusable: () => {},
+      ...events
+    }
   )
 
 /** A prompt on this line. All have the same request. */
-export const prompt = (line: number): Prompt => ({
+export const prompt = (line: number, content = "The same question"): Prompt => ({
   _tag: "Prompt",
   line,
   id: undefined,
-  messages: [{ role: "user", content: "The same question" }],
+  messages: [{ role: "user", content }],
   model: undefined,
-  temperature: undefined,
-  maxTokens: undefined,
   body: undefined
 })

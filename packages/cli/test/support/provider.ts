@@ -43,15 +43,27 @@ export const start = (args: ReadonlyArray<string>, env: { readonly [name: string
     (command) => Effect.sync(() => command.process.kill("SIGKILL"))
   )
 
-/** Waits until the provider has received this many requests. Polls, because another process sends them. */
-export const requests = (provider: Provider, count: number): Effect.Effect<void> =>
-  Effect.gen(function*() {
+/** Fails the test once the command has ended. */
+const died = (command: Command, what: string): Effect.Effect<never> =>
+  Effect.flatMap(
+    Effect.promise(() => command.ended),
+    ({ code, stderr }) => Effect.die(new Error(`the command ended with ${code} before ${what}: ${stderr}`))
+  )
+
+/**
+ * Waits until the provider has received this many requests. Polls, because another process sends them. Fails if the command
+ * that sends them ends.
+ */
+export const requests = (provider: Provider, count: number, command?: Command): Effect.Effect<void> => {
+  const received = Effect.gen(function*() {
     while ((yield* provider.journal).length < count) yield* Effect.sleep(5)
   })
+  return command === undefined ? received : Effect.raceFirst(received, died(command, `${count} requests`))
+}
 
-/** Waits until the command has printed this on standard error. */
-export const says = (command: Command, text: string): Effect.Effect<void> =>
-  Effect.callback((resume) => {
+/** Waits until the command has printed this on standard error. Fails if it ends without it. */
+export const says = (command: Command, text: string): Effect.Effect<void> => {
+  const said = Effect.callback<void>((resume) => {
     let printed = ""
     const { stderr } = command.process
     const onData = (data: Buffer): void => {
@@ -61,3 +73,5 @@ export const says = (command: Command, text: string): Effect.Effect<void> =>
     stderr.on("data", onData)
     return Effect.sync(() => stderr.off("data", onData))
   })
+  return Effect.raceFirst(said, died(command, `it printed "${text}"`))
+}

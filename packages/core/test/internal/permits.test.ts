@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { granted, type PermitRequest, Permits, type Refusal } from "../../src/internal/permits/permits.ts"
+import { granted, type PermitRefusal, type PermitRequest, Permits } from "../../src/internal/permits/permits.ts"
 import { yields } from "../support/probe.ts"
 
 /** Permits whose refusals are their reasons. */
@@ -16,7 +16,7 @@ const make = (capacity: number, queue: number) =>
         clock,
         context,
         onChange: () => {},
-        error: (refusal: Refusal) => refusal.why
+        error: (refusal: PermitRefusal) => refusal.why
       })
   )
 

@@ -12,11 +12,11 @@ describe("faults of the seed: Backpressure", () => {
   fault("G1", "a permit is released exactly once, however its call ends", {
     wanted: { heldAfterFailure: 0, mostAtOnce: 2 },
     ours: Effect.gen(function*() {
-      const { depth, withPermit } = yield* Backpressure.make({ capacity: 2, queue: 10 })
+      const { running, withPermit } = yield* Backpressure.make({ capacity: 2, queue: 10 })
       yield* Effect.exit(withPermit(Effect.fail("503")))
       yield* Effect.exit(withPermit(Effect.die("a bug")))
       yield* Fiber.interrupt(yield* fork(withPermit(Effect.never)))
-      const heldAfterFailure = yield* depth
+      const heldAfterFailure = yield* running
       return { heldAfterFailure, mostAtOnce: yield* mostAtOnce((run) => withPermit(run)) }
     }),
     faulty: { heldAfterFailure: 1, mostAtOnce: 3 },
@@ -66,8 +66,8 @@ describe("faults of the seed: Backpressure", () => {
     wanted: { refused: ["softLimit"], ratio: 0 },
     ours: Effect.gen(function*() {
       const invalid = yield* Effect.flip(Backpressure.make({ capacity: 5, softLimit: 0 }))
-      const { softDepthRatio } = yield* Backpressure.make({ capacity: 5, softLimit: 1 })
-      return { refused: invalid.issues.map((issue) => issue.option), ratio: yield* softDepthRatio }
+      const { softLimitRatio } = yield* Backpressure.make({ capacity: 5, softLimit: 1 })
+      return { refused: invalid.issues.map((issue) => issue.option), ratio: yield* softLimitRatio }
     }),
     faulty: { refused: [], ratio: Number.NaN },
     seed: Effect.sync(() => ({ refused: [], ratio: unwrap(seed(5).withSoftLimit(0)).softDepthRatio() }))
@@ -107,7 +107,7 @@ describe("faults of the seed: Backpressure", () => {
       const other = yield* Backpressure.Backpressure
       yield* one.tryAcquire
       yield* other.tryAcquire
-      return [yield* one.softDepthRatio, yield* other.softDepthRatio]
+      return [yield* one.softLimitRatio, yield* other.softLimitRatio]
     }).pipe(Effect.provide(Backpressure.layer({ capacity: 5, softLimit: 2 }))),
     faulty: [1, 0],
     seed: Effect.sync(() => {

@@ -4,7 +4,7 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe } from "@effect/vitest"
 import { Clock, Effect, Exit, Option, Random } from "effect"
-import { timed } from "../support/effects.ts"
+import { failureOf, timed } from "../support/effects.ts"
 import { countRuns, fault, HttpError } from "./fault.ts"
 import { seedRetryLoop, SeedRetryPolicy, unwrap } from "./port.ts"
 
@@ -101,17 +101,22 @@ describe("faults of the seed: RetryPolicy", () => {
     })
   })
 
-  fault("R6", "a base delay of 0 is refused, instead of a busy loop", {
-    wanted: { refused: ["baseDelay"], attemptsInOneMillisecond: 0 },
-    ours: Effect.map(
-      Effect.flip(RetryPolicy.validate(policy({ baseDelay: 0, maxAttempts: 100 }))),
-      (invalid) => ({ refused: invalid.issues.map((issue) => issue.option), attemptsInOneMillisecond: 0 })
-    ),
-    faulty: { refused: [], attemptsInOneMillisecond: 100 },
-    seed: Effect.map(
-      attemptTimes((call) => seedRetryLoop(unwrap(SeedRetryPolicy.exponential(100, 0)), call)),
-      (times) => ({ refused: [], attemptsInOneMillisecond: times.filter((time) => time === 0).length })
-    )
+  fault("R6", "with a base delay of 0 the retry ends when its circuit opens, instead of a busy loop", {
+    wanted: { requests: 5, error: "503" },
+    ours: Effect.gen(function*() {
+      const { counting, runs } = countRuns()
+      const gpt = yield* Sluice.make({ name: "gpt", retry: policy({ baseDelay: 0, maxAttempts: 100 }), breaker: {} })
+      const [exit] = yield* timed(gpt.protect(counting(Effect.fail("503"))))
+      return { requests: runs(), error: failureOf(exit) }
+    }).pipe(Effect.scoped, Effect.provide(CircuitBreakerStore.layerMemory)),
+    faulty: { requests: 100, error: "503" },
+    seed: Effect.gen(function*() {
+      const { counting, runs } = countRuns()
+      const [exit] = yield* timed(
+        seedRetryLoop(unwrap(SeedRetryPolicy.exponential(100, 0)), counting(Effect.fail("503")))
+      )
+      return { requests: runs(), error: failureOf(exit) }
+    })
   })
 
   fault("R7", "a policy with hand-written fields is checked where it is used", {

@@ -199,7 +199,7 @@ describe("Backpressure", () => {
     withGuard({ capacity: 5 }, (guard) =>
       Effect.gen(function*() {
         yield* guard.tryAcquire
-        assert.strictEqual(yield* guard.depth, 1)
+        assert.strictEqual(yield* guard.running, 1)
       })))
 
   it.effect("test_backpressure_guard_sheds_when_full", () =>
@@ -216,7 +216,7 @@ describe("Backpressure", () => {
         yield* guard.tryAcquire
         // A permit is released with its scope; there is no release to call.
         yield* Effect.scoped(guard.tryAcquire)
-        assert.strictEqual(yield* guard.depth, 1)
+        assert.strictEqual(yield* guard.running, 1)
       })))
 
   it.effect("test_backpressure_guard_release_on_empty_is_noop", () =>
@@ -226,7 +226,7 @@ describe("Backpressure", () => {
         yield* Scope.provide(guard.tryAcquire, scope)
         yield* Scope.close(scope, Exit.void)
         yield* Scope.close(scope, Exit.void)
-        assert.strictEqual(yield* guard.depth, 0)
+        assert.strictEqual(yield* guard.running, 0)
       })))
 
   it.effect("test_backpressure_soft_limit_rejects_invalid_config", () =>
@@ -242,7 +242,7 @@ describe("Backpressure", () => {
       Effect.gen(function*() {
         yield* guard.tryAcquire
         yield* guard.tryAcquire
-        assert.strictEqual(yield* guard.depth, 2)
+        assert.strictEqual(yield* guard.running, 2)
       })))
 
   it.effect("test_backpressure_with_soft_limit_still_sheds_at_hard_capacity", () =>
@@ -256,7 +256,7 @@ describe("Backpressure", () => {
     withGuard({ capacity: 100 }, (guard) =>
       Effect.gen(function*() {
         yield* Effect.all(Array.from({ length: 10 }, () => guard.tryAcquire), { concurrency: "unbounded" })
-        assert.strictEqual(yield* guard.depth, 10)
+        assert.strictEqual(yield* guard.running, 10)
       })))
 })
 

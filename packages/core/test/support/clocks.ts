@@ -8,9 +8,9 @@ export interface SettableClock {
   readonly setBack: (millis: number) => Effect.Effect<void>
 }
 
-/** A settable clock over the test clock, one day ahead so that it can be set back. `TestClock.adjust` advances it. */
+/** A settable clock over the test clock, years ahead so that it can be set back often. `TestClock.adjust` advances it. */
 export const settableClock: Effect.Effect<SettableClock> = Effect.map(Clock.Clock, (inner) => {
-  let aheadMillis = 86_400_000
+  let aheadMillis = 10 * 365 * 86_400_000
   const now = () => inner.currentTimeMillisUnsafe() + aheadMillis
   const nanos = () => BigInt(now()) * 1_000_000n
   // Inherits from the test clock, so that `TestClock.adjust` finds it.

@@ -7,7 +7,7 @@ export type Guard = Backpressure.Backpressure["Service"]
 export const makeGuard = (options?: Backpressure.BackpressureOptions) => Effect.orDie(Backpressure.make(options))
 
 /** The permits in use and the queued calls. */
-export const load = (guard: Guard) => Effect.all([guard.depth, guard.queued])
+export const load = (guard: Guard) => Effect.all([guard.running, guard.queued])
 
 /** Holds permits until the test releases them. */
 export const hold = (guard: Guard, permits = 1) =>

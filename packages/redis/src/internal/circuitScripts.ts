@@ -15,13 +15,15 @@ import type { TransitionFields } from "./circuitTarget.ts"
  * | `state`, `counts` | `Open`, `Closed` or `Forced`; whether outcomes of calls that are not probes count: 1 or 0 |
  * | `remember` | the time before which it must not expire, however short `idle` is |
  * | `listed` | the time at which it was last added to the index; 0 if it has moved since |
+ * | `leased` | the time at which a lease was last granted |
  *
  * The evidence is a hash: `generation` (evidence of an older one is void), `ring`, and a field for each bucket of the wheel. The
  * field's name is the start of the bucket, its value the calls, failures in twentieths and slow calls. The leases are a sorted
  * set of ids, scored by the time at which they expire.
  *
  * Every read that can fail on data of a wrong type comes before the first write. Redis does not roll back a script that fails
- * half-way, which would leave a key without an expiry.
+ * half-way, which would leave a key without an expiry. Only the times that are shifted after the server's clock was set back are
+ * written before, to keys that have an expiry.
  */
 const prelude = `
 local circuit, leases, evidence = KEYS[1], KEYS[2], KEYS[3]
@@ -31,18 +33,37 @@ local now = math.floor(micros / 1000)
 
 local function int(n) return string.format("%.0f", n) end
 
-local generation, since, ends, by, target, state, counts, remember, listed
+local generation, since, ends, by, target, state, counts, remember, listed, leased
 local function load()
   local f = redis.call("HMGET", circuit,
-    "generation", "since", "until", "by", "target", "state", "counts", "remember", "listed")
-  generation, since, ends, by, target, state, counts, remember, listed = unpack(f, 1, 9)
+    "generation", "since", "until", "by", "target", "state", "counts", "remember", "listed", "leased")
+  generation, since, ends, by, target, state, counts, remember, listed, leased = unpack(f, 1, 10)
 end
 load()
 
--- The live leases: alternately id and expiry, soonest first.
+-- If the clock was set back, shifts all times by as much. Otherwise an opening or a lease of a second would last an hour longer
+-- after the clock was set back by an hour. A read writes this too, or the end would stay as far away at each read.
+local function adjustToClock()
+  if not generation then return end
+  local latest = math.max(tonumber(since), tonumber(leased or 0))
+  local ahead = latest - now
+  if ahead <= 0 then return end
+  local known = redis.call("ZRANGEBYSCORE", leases, "-inf", "+inf", "WITHSCORES")
+  for i = 1, #known, 2 do redis.call("ZADD", leases, int(known[i + 1] - ahead), known[i]) end
+  if #known > 0 then redis.call("PEXPIRE", leases, int(math.max(1, known[#known] - latest))) end
+  redis.call("HSET", circuit, "since", int(math.max(0, since - ahead)), "until", ends == "0" and ends or int(ends - ahead),
+    "remember", int(math.max(0, remember - ahead)), "leased", int(math.max(0, (leased or 0) - ahead)))
+  load()
+end
+adjustToClock()
+
+-- The live leases: alternately id and expiry, soonest first. Those that have expired are removed, so that none is alive again
+-- after the clock was set back.
 local live
 local function liveLeases()
-  live = live or redis.call("ZRANGEBYSCORE", leases, "(" .. int(now), "+inf", "WITHSCORES")
+  if live then return live end
+  live = redis.call("ZRANGEBYSCORE", leases, "(" .. int(now), "+inf", "WITHSCORES")
+  if redis.call("ZCARD", leases) > #live / 2 then redis.call("ZREMRANGEBYSCORE", leases, "-inf", int(now)) end
   return live
 end
 
@@ -93,7 +114,7 @@ export type Index = readonly [byKey: string, byTime: string]
 /** Decoded by `circuitReply.ts`. */
 type Reply = unknown
 
-/** Returns the circuit. Writes nothing. */
+/** Returns the circuit. Writes nothing, unless the server's clock was set back. */
 export const read = Redis.script((keys: Keys) => keys, {
   numberOfKeys: 3,
   lua: `${prelude}
@@ -131,12 +152,14 @@ local ring = readEvidence() or ""
 
 local granted = generation == want and state == "Open" and now >= tonumber(ends)
 if granted then
-  redis.call("ZREMRANGEBYSCORE", leases, "-inf", int(now))
+  liveLeases()
+  live = nil
   -- A probe that has reported keeps its slot, so that no more than limit outcomes decide a round.
   granted = redis.call("ZSCORE", leases, id) or redis.call("ZCARD", leases) + #ring < limit
 end
 if granted then
   redis.call("ZADD", leases, int(now + ttl), id)
+  redis.call("HSET", circuit, "leased", int(now))
   local known = liveLeases()
   redis.call("PEXPIRE", leases, int(known[#known] - now))
   redis.call("PEXPIRE", circuit, int(keepMillis(idle, span)))

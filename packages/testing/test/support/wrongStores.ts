@@ -11,26 +11,39 @@ type Service = CircuitBreakerStore["Service"]
 type Subject = CircuitBreakerStoreContract.Subject
 
 /** The verbs of the reference, changed or not. */
-export type Verbs = Pick<typeof ReferenceStore, "read" | "lease" | "record" | "transition" | "list">
+export type Verbs = Pick<typeof ReferenceStore, "adjustToClock" | "read" | "lease" | "record" | "transition" | "list">
 
 /** A store with these verbs on `TestClock`. `between` runs between the read and the write of each verb. */
 export const subjectOf = (verbs: Verbs, between: Effect.Effect<void> = Effect.void): Effect.Effect<Subject> =>
   Effect.map(Clock.Clock, (clock) => {
     let circuits = ReferenceStore.empty
+    // Years ahead, so that it can be set back often.
+    let aheadMillis = 10 * 365 * 86_400_000
+    const now = () => clock.currentTimeMillisUnsafe() + aheadMillis
     const write = (verb: (circuits: ReferenceStore.Circuits, now: number) => ReferenceStore.Step) =>
       Effect.suspend(() => {
-        const [answer, after] = verb(circuits, clock.currentTimeMillisUnsafe())
+        const [answer, after] = verb(circuits, now())
         return Effect.as(between, answer).pipe(Effect.tap(() => Effect.sync(() => (circuits = after))))
       })
     return {
       sleep: TestClock.adjust,
       forget: (key) => Effect.sync(() => (circuits = new Map([...circuits].filter(([known]) => known !== key)))),
+      setBack: (millis) => Effect.sync(() => (aheadMillis -= millis)),
       store: {
-        read: (request) => Effect.sync(() => verbs.read(circuits, request, clock.currentTimeMillisUnsafe())),
+        read: (request) =>
+          Effect.sync(() => {
+            circuits = verbs.adjustToClock(circuits, request.key, now())
+            return verbs.read(circuits, request, now())
+          }),
         lease: (request) => write((circuits, now) => verbs.lease(circuits, request, now)),
         record: (request) => write((circuits, now) => verbs.record(circuits, request, now)),
         transition: (request) => write((circuits, now) => verbs.transition(circuits, request, now)),
-        list: (page) => Effect.sync(() => verbs.list(circuits, page, clock.currentTimeMillisUnsafe()))
+        list: (page) =>
+          Effect.sync(() => {
+            const listed = verbs.list(circuits, page, now())
+            for (const { key } of listed) circuits = verbs.adjustToClock(circuits, key, now())
+            return listed
+          })
       }
     }
   })

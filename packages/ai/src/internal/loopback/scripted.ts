@@ -13,6 +13,7 @@ import type { Mutable } from "effect/Types"
 import type * as ScriptedModel from "../../testing/ScriptedModel.ts"
 import type * as Turn from "../../testing/Turn.ts"
 import type { Bounds } from "../wire/bounds.ts"
+import { OnMalformedEvent } from "../stream/malformed.ts"
 import * as Failure from "../wire/failure.ts"
 import * as WholeResponse from "../wire/openai/response.ts"
 import * as OpenAi from "./openAi.ts"
@@ -41,7 +42,7 @@ export interface Run {
 const host = "scripted.invalid"
 const url = `http://${host}/v1/chat/completions`
 
-const originOf = ({ call }: Run): Failure.Origin => ({
+const originOf = ({ call, now }: Run): Failure.Origin => ({
   module: "OpenAiCompatible",
   provider: host,
   method: call.method === "streamText" ? "streamText" : "generateText",
@@ -50,7 +51,8 @@ const originOf = ({ call }: Run): Failure.Origin => ({
   hasKey: true,
   mask: (text) => text,
   excerptLength: 2048,
-  maxRetryAfter: Duration.days(1)
+  maxRetryAfter: Duration.days(1),
+  now
 })
 
 const bounds: Bounds = { answerSize: 2 ** 30, eventSize: 2 ** 30, jsonDepth: 64 }
@@ -104,7 +106,9 @@ const answerWhole = (run: Run, turn: Speech.AnswerTurn) => {
         case "Cut":
           return Effect.fail(Failure.notJson(originOf(run), ok(call), firstHalf(run, speech)))
         case "Reset":
-          return Effect.fail(lost(run))
+          return Effect.fail(
+            Failure.truncated(originOf(run), ok(call), { parts: 0, hadOutput: false }, "terminated")
+          )
         case "Malformed":
           return Effect.fail(Failure.notJson(originOf(run), ok(call), turn.text))
         case "Error":
@@ -233,7 +237,9 @@ const answerInParts = (run: Run, turn: Speech.AnswerTurn): Stream.Stream<Part, A
   const truncated = (): Step =>
     streamErrors === "parts"
       ? flushed(done)
-      : fail(() => Failure.truncated(origin, streaming, { events, parts, hadOutput: events > 0 }))
+      : fail(() => Failure.truncated(origin, streaming, { parts, hadOutput: events > 0 }))
+
+  const hasToolCall = () => speech.blocks.slice(0, (open ?? -1) + 1).some(({ type }) => type === "tool-call")
 
   let at = 0
   const next: Step = Effect.suspend((): Step => {
@@ -260,9 +266,20 @@ const answerInParts = (run: Run, turn: Speech.AnswerTurn): Stream.Stream<Part, A
       case "Cut":
         return truncated()
       case "Reset":
-        return fail(() => lost(run, "connection lost within the response: terminated"))
+        // Other adapters name the socket's error.
+        return fail(() =>
+          streamErrors === "parts"
+            ? lost(run)
+            : Failure.truncated(origin, streaming, { parts, hadOutput: events > 0 }, "terminated")
+        )
       case "Malformed":
-        return fail(() => Failure.malformed(origin, streaming, step.text))
+        return Effect.flatMap(OnMalformedEvent, (onMalformedEvent) => {
+          if (onMalformedEvent === undefined || hasToolCall()) {
+            return fail(() => Failure.malformed(origin, streaming, step.text))
+          }
+          onMalformedEvent()
+          return next
+        })
       case "Error": {
         const { code, message, type } = step.turn
         if (streamErrors === "failures") return fail(() => streamError(run, step.turn))
@@ -321,10 +338,15 @@ const finish = ({ reported }: Speech.Speech, reason: Response.FinishReason): Res
   response: undefined
 })
 
-const lost = (run: Run, description = "ECONNRESET: socket hang up"): AiError.AiError =>
+const lost = (run: Run): AiError.AiError =>
   Failure.make(
     originOf(run),
-    new AiError.NetworkError({ reason: "TransportError", method: "POST", url, description })
+    new AiError.NetworkError({
+      reason: "TransportError",
+      method: "POST",
+      url,
+      description: "ECONNRESET: socket hang up"
+    })
   )
 
 const streamError = (

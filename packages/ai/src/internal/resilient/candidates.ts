@@ -35,6 +35,9 @@ export class Candidates<S> {
   /** A target with no more context than this is of no use to the call. */
   private tooSmallContext = 0
   private lastFailed: AnyTarget | undefined = undefined
+  /** The target to try again before all others. */
+  private here: AnyTarget | undefined = undefined
+  private needsPrefill = false
 
   constructor(
     targets: ReadonlyArray<Target<S>>,
@@ -62,6 +65,21 @@ export class Candidates<S> {
   /** The target cannot answer this call. */
   exclude(target: AnyTarget): void {
     this.excluded.add(target)
+  }
+
+  /** The target is asked next, if it can be. `undefined`: as if it had failed like any other. */
+  stayAt(target: AnyTarget | undefined): void {
+    this.here = target
+  }
+
+  get isStaying(): boolean {
+    return this.here !== undefined
+  }
+
+  /** Only targets that continue a partial answer are of use from now on. Whether there is one. */
+  requirePrefill(): boolean {
+    this.needsPrefill = this.targets.some(({ prefill }) => prefill)
+    return this.needsPrefill
   }
 
   /** The prompt does not fit into the target's context. */
@@ -112,12 +130,16 @@ export class Candidates<S> {
       if (why === undefined) usable.push(target)
       else if (why !== "Excluded") skipped.push(why)
     }
-    if (this.failures.size > 0) usable.sort((a, b) => this.failuresOf(a) - this.failuresOf(b))
+    if (this.failures.size > 0) usable.sort((a, b) => this.rankOf(a) - this.rankOf(b))
     return this.look(usable, 0, skipped, undefined, undefined)
   }
 
+  private rankOf(target: AnyTarget): number {
+    return target === this.here ? -1 : this.failuresOf(target)
+  }
+
   private unavailable(target: AnyTarget, now: number): AiRejection.Unavailable | "Excluded" | undefined {
-    if (this.excluded.has(target)) return "Excluded"
+    if (this.excluded.has(target) || (this.needsPrefill && !target.prefill)) return "Excluded"
     if (!this.hasContext(target)) return { target: target.name, why: "ContextTooSmall" }
     const credentialMillis = target.credential.rest.left(now)
     if (credentialMillis > 0) {

@@ -30,6 +30,7 @@ interface Wide {
   readonly generateObject: (options: AnyOptions) => Effect.Effect<AnyResponse, AiError.AiError>
   readonly streamText: (options: AnyOptions) => Stream.Stream<AnyPart, AiError.AiError>
 }
+// A method without its type parameters has no type that they satisfy, so this goes by way of `unknown`.
 const wide = (model: Model): Wide => model as unknown as Wide
 
 /** Builds a model that sends every call through the engine. */
@@ -52,6 +53,7 @@ export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
         streamText: (options) =>
           options.toolkit === undefined ? streamDirectly(engine, options) : provider.streamText(options)
       }
+      // The reverse of `wide`: each method returns what the same method of a target returned for these options.
       const methods = direct as unknown as Pick<Model, "generateText" | "generateObject" | "streamText">
       return Mark.mark({ ...asProvider, ...methods })
     }
@@ -91,7 +93,11 @@ const streamDirectly = (engine: Engine<Model>, options: AnyOptions): Stream.Stre
   engine.stream(
     {
       method: "streamText",
-      ask: ({ service }) => wide(service).streamText(options),
+      ask: ({ service }, _, prefill) =>
+        wide(service).streamText(
+          prefill === undefined ? options : { ...options, prompt: prefilled(options.prompt, prefill) }
+        ),
+      hasPrefill: () => hasPrefill(Prompt.make(options.prompt)),
       promptLength: () => lengthOf(Prompt.make(options.prompt)),
       content: () => ({ prompt: options.prompt })
     },
@@ -103,7 +109,8 @@ const streamDirectly = (engine: Engine<Model>, options: AnyOptions): Stream.Stre
           modelId: undefined,
           timestamp: undefined,
           metadata: { sluice: { restart: { from, to } } }
-        })
+        }),
+      ended: (id) => Response.makePart("text-end", { id })
     }
   )
 
@@ -185,13 +192,14 @@ const stream = (
   engine.stream(
     {
       method: "streamText",
-      ask: (target) =>
-        Stream.mapArrayEffect(wide(target.service).streamText(innerOptions(options, undefined)), (parts) =>
+      ask: (target, _, prefill) =>
+        Stream.mapArrayEffect(wide(target.service).streamText(innerOptions(options, undefined, prefill)), (parts) =>
           // One for each part, so at least one. Parts of a stream are encoded to parts of a stream.
           encodeAll(options, "streamText", parts) as Effect.Effect<
             Arr.NonEmptyReadonlyArray<EncodedStreamPart>,
             AiError.AiError
           >),
+      hasPrefill: () => hasPrefill(options.prompt),
       promptLength: () => lengthOf(options.prompt),
       given: withoutSpanTransformer,
       content: () => options
@@ -201,7 +209,8 @@ const stream = (
       restarted: (from, to): EncodedStreamPart => ({
         type: "response-metadata",
         metadata: { sluice: { restart: { from, to } } }
-      })
+      }),
+      ended: (id): EncodedStreamPart => ({ type: "text-end", id })
     }
   )
 
@@ -209,8 +218,16 @@ const stream = (
  * The options for a target. It neither runs nor validates tool calls, since the outer model does. It gets the whole
  * prompt: its own tracker knows which part it has seen.
  */
-const innerOptions = (options: LanguageModel.ProviderOptions, unusable: AiError.AiError | undefined): AnyOptions => ({
-  prompt: unusable === undefined ? options.prompt : reaskPrompt(options.prompt, unusable),
+const innerOptions = (
+  options: LanguageModel.ProviderOptions,
+  unusable: AiError.AiError | undefined,
+  prefill?: string
+): AnyOptions => ({
+  prompt: unusable !== undefined
+    ? reaskPrompt(options.prompt, unusable)
+    : prefill !== undefined
+    ? prefilled(options.prompt, prefill)
+    : options.prompt,
   disableToolCallResolution: true,
   toolCallValidation: "deferred",
   ...(options.tools.length === 0 ? {} : {
@@ -233,19 +250,22 @@ const encodeAll = (
 ): Effect.Effect<ReadonlyArray<Encoded>, AiError.AiError> => {
   // With deferred validation a target lets unknown tools through. A provider would not.
   const availableTools = options.tools.map((tool) => tool.name)
-  const unknown = options.toolCallValidation === "deferred" ?
-    undefined :
-    parts.find((part) => part.type === "tool-call" && !availableTools.includes(part.name))
-  return unknown === undefined
+  const unknownTool = options.toolCallValidation === "deferred" ? undefined : unknownToolIn(parts, availableTools)
+  return unknownTool === undefined
     ? Effect.succeed(parts.map(encode))
     : Effect.fail(AiError.make({
       module: "ResilientModel",
       method,
-      reason: new AiError.ToolNotFoundError({
-        toolName: (unknown as Response.ToolCallPart<string, unknown>).name,
-        availableTools
-      })
+      reason: new AiError.ToolNotFoundError({ toolName: unknownTool, availableTools })
     }))
+}
+
+const unknownToolIn = (
+  parts: ReadonlyArray<AnyPart>,
+  availableTools: ReadonlyArray<string>
+): string | undefined => {
+  for (const part of parts) if (part.type === "tool-call" && !availableTools.includes(part.name)) return part.name
+  return undefined
 }
 
 // Without a toolkit, so the names, parameters and results of tools are opaque.
@@ -258,15 +278,18 @@ const encode = (part: AnyPart): Encoded => {
     case "finish":
       return opaque(part)
     case "source":
-      return part.sourceType === "url" ? opaque(part) : part as unknown as Encoded
+      return part.sourceType === "url" ? opaque(part) : asEncoded(part)
     case "tool-result":
-      return { ...part, result: part.encodedResult } as unknown as Encoded
+      return asEncoded({ ...part, result: part.encodedResult })
     default:
-      // These are the same, encoded or decoded.
-      return part as unknown as Encoded
+      return asEncoded(part)
   }
 }
 
+// The values of these parts are the same, encoded or decoded. Only the decoded types have a brand, and parts of streams.
+const asEncoded = (part: AnyPart): Encoded => part as unknown as Encoded
+
+// The schema's type has no tools, so no name of a tool. What it does with a part of any toolkit is the same.
 const opaque = (part: AnyPart): Encoded => encodeOpaque(part as never) as unknown as Encoded
 
 /** Encodes an object with the default codec, with which the outer model decodes it. A target may use another codec. */
@@ -279,10 +302,10 @@ const encodeValue = (schema: Schema.Top, value: unknown): Effect.Effect<string> 
 }
 
 // A span transformer is called once, for the span of the outer model.
-const withoutSpanTransformer = (context: Context.Context<never>): Context.Context<never> =>
-  context.mapUnsafe.has(Telemetry.CurrentSpanTransformer.key)
-    ? Context.add(context, Telemetry.CurrentSpanTransformer, () => {}) as Context.Context<never>
-    : context
+const withoutSpanTransformer = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.getOrUndefined(context, Telemetry.CurrentSpanTransformer) === undefined
+    ? context
+    : Context.add(context, Telemetry.CurrentSpanTransformer, () => {})
 
 // ---------- prompts
 
@@ -302,6 +325,14 @@ const reaskPrompt = (prompt: Prompt.RawInput, { reason }: AiError.AiError): Prom
     }
   ])
 }
+
+/** The prompt with the beginning of the answer, for a target to continue. */
+const prefilled = (prompt: Prompt.RawInput, prefill: string): Prompt.Prompt =>
+  prefill === "" ? Prompt.make(prompt) : Prompt.concat(Prompt.make(prompt), [
+    { role: "assistant", content: [{ type: "text", text: prefill }] }
+  ])
+
+const hasPrefill = ({ content }: Prompt.Prompt): boolean => content.at(-1)?.role === "assistant"
 
 const lengthOf = ({ content }: Prompt.Prompt): number => {
   let length = 0

@@ -3,6 +3,7 @@ import type { Hub } from "@sluice/core/Hub"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import type * as AiError from "effect/ai/AiError"
 import type * as Prompt from "effect/ai/Prompt"
+import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
 import type * as Tool from "effect/ai/Tool"
 import * as Channel from "effect/Channel"
 import * as Clock from "effect/Clock"
@@ -16,33 +17,34 @@ import * as Stream from "effect/Stream"
 import * as AiRejection from "../../AiRejection.ts"
 import type { CallLog, Usage } from "../../CallLog.ts"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
+import { CurrentModel } from "../kit/currentModel.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
 import { translated } from "./errors.ts"
+import { CurrentLogs } from "./lastLogs.ts"
 import { ModelCall } from "./modelCall.ts"
 import type * as Parts from "./parts.ts"
 import type { Settings } from "./settings.ts"
 import { StreamedCall } from "./streamedCall.ts"
 import type { Target } from "./target.ts"
-import { answered, conversationOf, ownTracker } from "./trackers.ts"
+import { answered, conversationOf, trackerOf } from "./trackers.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
-
-/** Collects the logs of the calls made within an effect. */
-export const CurrentLogs: Context.Reference<Array<CallLog> | undefined> = Context.Reference<Array<CallLog> | undefined>(
-  "@sluice/ai/ResilientModel/CurrentLogs",
-  { defaultValue: () => undefined }
-)
 
 /** A call of one method of a model. */
 export interface Question<S, A> {
   readonly method: CallLog["method"]
-  /** Asks one target. `unusable` is the error of the last answer, if this is a re-ask. */
-  readonly ask: (target: Target<S>, unusable: AiError.AiError | undefined) => A
+  /**
+   * Asks one target. `unusable` is the error of the last answer, if this is a re-ask. `prefill` is the beginning of the answer, if
+   * the target is to continue it.
+   */
+  readonly ask: (target: Target<S>, unusable: AiError.AiError | undefined, prefill?: string) => A
+  /** Whether the prompt ends with the beginning of an answer. */
+  readonly hasPrefill?: () => boolean
   /** About how many characters the prompt has, for providers that report no usage. */
   readonly promptLength: () => number
   /** Changes the context of the target. */
-  readonly given?: (context: Context.Context<never>) => Context.Context<never>
+  readonly given?: <R>(context: Context.Context<R>) => Context.Context<R>
   /** What traces show, if content is switched on. */
   readonly content?: () => { readonly prompt: Prompt.RawInput; readonly tools?: ReadonlyArray<Tool.Any> | undefined }
 }
@@ -65,6 +67,8 @@ export interface Form<A> {
   readonly sign: (finish: A, signature: Signature) => A
   /** The part that says that the answer starts over. */
   readonly restarted: (from: string, to: string) => A
+  /** The end of a text block. */
+  readonly ended: (id: string) => A
 }
 
 /** Where an answer came from. It becomes part of the finish part's metadata. */
@@ -101,7 +105,8 @@ export class Engine<S> {
       const call = this.begin(fiber, question)
       const attempt = Effect.flatMap(call.choose, (choice) => this.tryAt(call, choice, question, reading, undefined))
       const attempts = RetryPolicy.retry(attempt, this.settings.retry, { classify: call.judge, delay: call.delay })
-      return Effect.onExitPrimitive(attempts, (exit) => {
+      const answer = Effect.catchCause(attempts, (cause) => Effect.failCause(call.ending(cause)))
+      return Effect.onExitPrimitive(answer, (exit) => {
         this.end(fiber, call, exit)
         return undefined
       })
@@ -116,12 +121,12 @@ export class Engine<S> {
     unusable: AiError.AiError | undefined
   ): Effect.Effect<A, AiError.AiError, R> {
     const { isForced, target } = choice
-    const asked = Effect.suspend(() => {
+    const asked = Effect.flatMap(trackerOf(call.conversation, target), (tracker) => {
       call.begin(target)
       const watch = this.watch(call, target, question, false)
       const answer = Effect.updateContext(
         question.ask(target, unusable),
-        this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(call, target, question, unusable)
+        this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(call, target, tracker, question, unusable !== undefined)
       )
       const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {
@@ -145,7 +150,7 @@ export class Engine<S> {
         const failed = call.failed(target, cause)
         const useless = call.takeReask(failed)
         return useless === undefined
-          ? Effect.failCause(failed)
+          ? call.ended(failed)
           : this.tryAt(call, choice, question, reading, useless)
       }
     })
@@ -180,9 +185,11 @@ export class Engine<S> {
 
   private begin<A>(fiber: AnyFiber, question: Question<S, A>): ModelCall<S> {
     const random = fiber.getRef(Random.Random)
+    const model = question.method === "embed" ? undefined : fiber.getRef(CurrentModel)
+    const targets = model === undefined ? this.targets : this.targets.filter(({ models }) => models.has(model))
     return new ModelCall(
       this.settings,
-      this.isSpread ? spread(this.targets, () => random.nextDoubleUnsafe()) : this.targets,
+      this.isSpread ? spread(targets, () => random.nextDoubleUnsafe()) : targets,
       question.method,
       {
         conversation: conversationOf(fiber.context),
@@ -190,10 +197,17 @@ export class Engine<S> {
         key: fiber.getRef(CurrentIdempotencyKey),
         clock: fiber.getRef(Clock.Clock),
         deadline: fiber.getRef(Deadline.Deadline),
-        promptLength: question.promptLength
+        promptLength: question.promptLength,
+        model,
+        offered: this.offered
       }
     )
   }
+
+  /** The names of all models. */
+  private readonly offered = (): ReadonlyArray<string> => [
+    ...new Set(this.targets.flatMap(({ models }) => [...models.keys()]))
+  ]
 
   private end(fiber: AnyFiber, call: ModelCall<S>, exit: Exit.Exit<unknown, unknown>): void {
     // A call that was interrupted from outside has a running attempt here.
@@ -201,7 +215,7 @@ export class Engine<S> {
     const logs = fiber.getRef(CurrentLogs)
     if (logs === undefined && !this.logs.hasReaders) return
     const log = call.log(exit)
-    logs?.push(log)
+    logs?.add(log)
     this.logs.publish(log)
   }
 
@@ -210,7 +224,7 @@ export class Engine<S> {
     if (target.isWatched) return undefined
     return new Watch({
       name: question.method === "embed" ? "embeddings" : "chat",
-      place: target.place,
+      place: call.model === undefined ? target.place : { ...target.place, model: call.modelOf(target) },
       attempt: call.attempts,
       streams,
       output: question.method === "embed" ? undefined : question.method === "generateObject" ? "json" : "text",
@@ -218,19 +232,28 @@ export class Engine<S> {
     })
   }
 
-  /** Adds what an attempt needs to its context: its own tracker of response ids, and the idempotency key of the call. */
+  /**
+   * Adds what an attempt needs to its context: its own tracker of response ids, the idempotency key of the call, and the target's
+   * name for the model that the caller asks for.
+   */
   contextOf<A, R>(
     call: ModelCall<S>,
     target: Target<S>,
+    tracker: ResponseIdTracker.Service | undefined,
     question: Question<S, A>,
-    unusable: AiError.AiError | undefined
+    hasOtherPrompt: boolean
   ): (context: Context.Context<R>) => Context.Context<R> {
-    // A re-ask has another prompt, and so another key.
-    const key = unusable === undefined ? call.key : `${call.key}-${call.attempts}`
+    // Another prompt needs another key.
+    const key = hasOtherPrompt ? `${call.key}-${call.attempts}` : call.key
     return (context) => {
-      const own = Context.add(ownTracker(context, call.conversation, target), CurrentIdempotencyKey, key)
-      // `given` replaces values and removes none.
-      return (question.given === undefined ? own : question.given(own as Context.Context<never>)) as Context.Context<R>
+      const named: Context.Context<R> = call.model === undefined
+        ? context
+        : Context.add(context, CurrentModel, target.models.get(call.model))
+      const keyed: Context.Context<R> = Context.add(named, CurrentIdempotencyKey, key)
+      const own: Context.Context<R> = tracker === undefined
+        ? keyed
+        : Context.add(keyed, ResponseIdTracker.ResponseIdTracker, tracker)
+      return question.given === undefined ? own : question.given(own)
     }
   }
 
@@ -244,8 +267,8 @@ export class Engine<S> {
     const usage = call.usageOf(finish, length)
     call.succeeded(usage)
     answered(call.conversation, target)
-    const { model, name, provider } = target
-    return { call: call.id, target: name, provider, model, attempts: call.attempts, ...usage }
+    const { name, provider } = target
+    return { call: call.id, target: name, provider, model: call.modelOf(target), attempts: call.attempts, ...usage }
   }
 }
 

@@ -68,5 +68,6 @@ export const translated = (
 /** The cause itself if it has this error, with its annotations. Otherwise a cause of the error. */
 export const replaceFail = <E>(cause: Cause.Cause<unknown>, error: E): Cause.Cause<E> => {
   const isIt = (reason: Cause.Reason<unknown>) => Cause.isFailReason(reason) && reason.error === error
+  // An attempt fails once. So if this error is among the failures, it is the only one.
   return cause.reasons.some(isIt) ? cause as Cause.Cause<E> : Cause.fail(error)
 }

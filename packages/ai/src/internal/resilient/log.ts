@@ -25,7 +25,7 @@ export const make = (
       if (attempt.next !== "Done") attempt.next = "Stop"
       return
     }
-    if (attempt.next === "Reask" || attempt.next === "Restart") return
+    if (attempt.next === "Reask" || attempt.next === "Restart" || attempt.next === "Continue") return
     attempt.next = following.target === attempt.target ? "Retry" : "Fallback"
   })
   const last = attempts.at(-1)

@@ -2,11 +2,13 @@ import type * as Admission from "@sluice/core/Admission"
 import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import type { Deadline, DeadlineExceeded } from "@sluice/core/Deadline"
 import { type Classify, failure, ignored, type Outcome, success } from "@sluice/core/Outcome"
+import { RetryStopped } from "@sluice/core/RetryPolicy"
 import { defaultMinTimeout } from "@sluice/core/Sluice"
 import type * as AiError from "effect/ai/AiError"
 import type { Service as ResponseIdTracker } from "effect/ai/ResponseIdTracker"
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,6 +17,7 @@ import * as AiRejection from "../../AiRejection.ts"
 import type { Attempt, CallLog, Skipped, Usage } from "../../CallLog.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
 import { Candidates, type Choice, soonest } from "./candidates.ts"
+import { isSoonOver, maxMillisHere } from "./soonOver.ts"
 import { replaceFail, translated } from "./errors.ts"
 import * as Log from "./log.ts"
 import type * as Parts from "./parts.ts"
@@ -34,6 +37,8 @@ export class ModelCall<S> {
   readonly settings: Settings
   readonly startedAt: number
   readonly deadline: Deadline | undefined
+  /** The model that the caller asks for. All targets of the call offer it. */
+  readonly model: string | undefined
   /** The running attempt, or the last one. */
   attempt: Log.OpenAttempt | undefined = undefined
   /** Its target. */
@@ -45,6 +50,7 @@ export class ModelCall<S> {
   private readonly candidates: Candidates<S>
   private readonly clock: Clock.Clock
   private readonly promptLength: () => number
+  private readonly offered: () => ReadonlyArray<string>
   private readonly steps: Array<Log.OpenAttempt | Skipped> = []
   private reasksLeft: number
   /** When the call was ready for its next attempt. */
@@ -54,8 +60,10 @@ export class ModelCall<S> {
   /** Whether no further attempt has a chance. */
   private isOver = false
   private lastError: AiError.AiError | undefined = undefined
-  /** The last error of an attempt that was made. */
-  private providerError: AiError.AiError | undefined = undefined
+  /** How the last attempt that was made failed. */
+  private lastMade: Cause.Cause<AiError.AiError> | undefined = undefined
+  /** Why the next attempt was not made. */
+  private refusal: Admission.Refused | DeadlineExceeded | undefined = undefined
 
   constructor(
     settings: Settings,
@@ -69,6 +77,9 @@ export class ModelCall<S> {
       readonly clock: Clock.Clock
       readonly deadline: Deadline | undefined
       readonly promptLength: () => number
+      /** The model that the caller asks for. */
+      readonly model: string | undefined
+      readonly offered: () => ReadonlyArray<string>
     }
   ) {
     this.settings = settings
@@ -79,6 +90,8 @@ export class ModelCall<S> {
     this.clock = fields.clock
     this.deadline = fields.deadline
     this.promptLength = fields.promptLength
+    this.model = fields.model
+    this.offered = fields.offered
     this.startedAt = this.clock.currentTimeMillisUnsafe()
     this.readySince = this.startedAt
     this.reasksLeft = settings.reasks
@@ -147,8 +160,12 @@ export class ModelCall<S> {
     open: CircuitOpen | undefined
   ): AiError.AiError {
     // What a provider answered to this call says more. What it answered to other calls may quote their prompts.
-    if (this.providerError !== undefined) return this.providerError
+    const providerError = this.lastMade === undefined ? undefined : errorOf(this.lastMade)
+    if (providerError !== undefined) return providerError
     const { targets } = this.candidates
+    if (targets.length === 0 && this.model !== undefined) {
+      return this.rejected(new AiRejection.ModelNotOffered({ model: this.model, offered: this.offered() }))
+    }
     if (targets.length === 1 && open !== undefined) return this.rejected(open)
     // Retrying does not fix a wrong key, so a refused credential alone has no retryAfter.
     const isTransient = skipped.some(({ why }) => why !== "Credential")
@@ -160,6 +177,11 @@ export class ModelCall<S> {
         ...(retryAfter === undefined ? {} : { retryAfter })
       })
     )
+  }
+
+  /** The target's own name for the model of the call. */
+  modelOf({ model, models }: AnyTarget): string {
+    return (this.model === undefined ? undefined : models.get(this.model)) ?? model
   }
 
   /** How an attempt asks to be admitted. */
@@ -190,6 +212,12 @@ export class ModelCall<S> {
     if (this.attempt !== undefined) this.attempt.firstTokenAt ??= this.now()
   }
 
+  /** An event of the stream is not JSON, and was skipped. */
+  skippedEvent(target: Target<S>): void {
+    target.skipped.events++
+    if (this.attempt !== undefined) this.attempt.skippedEvents = (this.attempt.skippedEvents ?? 0) + 1
+  }
+
   /** The answer is complete. */
   succeeded(usage: Usage | undefined): void {
     const { attempt } = this
@@ -210,22 +238,30 @@ export class ModelCall<S> {
     const failure = cause.reasons.find(Cause.isFailReason)
     if (failure === undefined || Cause.hasDies(cause)) {
       this.left()
+      // Without a failure, or with a defect, which takes precedence over one.
       return cause as Cause.Cause<never>
     }
     const error = translated(this, target, failure.error)
     this.lastError = error
+    this.candidates.stayAt(undefined)
     this.candidates.failed(target)
     const { attempt } = this
     const wasMade = this.target === target && attempt !== undefined && attempt.fault === undefined
-    if (wasMade) this.attemptFailed(target, attempt, error)
-    else this.admissionFailed(target, error)
-    return replaceFail(cause, error)
+    const failed = replaceFail(cause, error)
+    if (wasMade) {
+      this.lastMade = failed
+      this.refusal = undefined
+      this.attemptFailed(target, attempt, error)
+    } else {
+      this.refusal = failure.error._tag === "AiError" ? undefined : failure.error
+      this.admissionFailed(target, error)
+    }
+    return failed
   }
 
   private attemptFailed(target: Target<S>, attempt: Log.OpenAttempt, error: AiError.AiError): void {
     this.endAttempt(AiOutcome.fromAiError(error)._tag)
     attempt.fault = Log.faultOf(error)
-    this.providerError = error
     const usage = Log.usageIn(error)
     if (usage !== undefined) attempt.usage = usage
     else if (isPaid(error)) this.paid(undefined, Log.lengthIn(error))
@@ -235,10 +271,8 @@ export class ModelCall<S> {
 
   // Other calls were quicker after the target was chosen.
   private admissionFailed(target: AnyTarget, error: AiError.AiError): void {
-    const rejection = AiRejection.fromAiError(error)
-    if (rejection._tag === "None" || !("retryAfter" in rejection.value)) return
-    const why = rejection.value._tag === "CircuitOpen" ? "CircuitOpen" : "Busy"
-    const { retryAfter } = rejection.value
+    const why = AiRejection.is("CircuitOpen", error) ? "CircuitOpen" : "Busy"
+    const { retryAfter } = error
     this.noteSkipped([{ target: target.name, why, ...(retryAfter === undefined ? {} : { retryAfter }) }])
   }
 
@@ -294,13 +328,62 @@ export class ModelCall<S> {
 
   /** Whether an answer with partial output may start over: never after a tool call. */
   takeRestart(cause: Cause.Cause<AiError.AiError>): boolean {
-    const error = errorOf(cause)
-    if (error === undefined || !this.hasOutput || this.hasToolCall) return false
-    const remedy = AiOutcome.remedy(error)
-    if (remedy !== "Retry" && remedy !== "Wait") return false
+    if (this.hasToolCall || !this.isRepairable(cause)) return false
     this.hasOutput = false
     if (this.attempt !== undefined) this.attempt.next = "Restart"
     return true
+  }
+
+  /** Whether a target may continue an answer with partial output. Then only such targets are asked. */
+  takeContinuation(cause: Cause.Cause<AiError.AiError>): boolean {
+    if (!this.isRepairable(cause) || !this.candidates.requirePrefill()) return false
+    this.hasOutput = false
+    if (this.attempt !== undefined) this.attempt.next = "Continue"
+    return true
+  }
+
+  private isRepairable(cause: Cause.Cause<AiError.AiError>): boolean {
+    const error = errorOf(cause)
+    if (error === undefined || !this.hasOutput) return false
+    const remedy = AiOutcome.remedy(error)
+    return remedy === "Retry" || remedy === "Wait"
+  }
+
+  /** Fails with the cause of an attempt, once it is decided whether its target is asked again before all others. */
+  ended(cause: Cause.Cause<AiError.AiError>): Effect.Effect<never, AiError.AiError> {
+    const { candidates, target } = this
+    const failed = Effect.failCause(cause)
+    if (target === undefined || !this.mayStay(target, cause)) return failed
+    if (target.breaker === undefined) {
+      candidates.stayAt(target)
+      return failed
+    }
+    return Effect.matchEffect(target.breaker.check(target.key), {
+      onSuccess: () => {
+        candidates.stayAt(target)
+        return failed
+      },
+      onFailure: () => failed
+    })
+  }
+
+  private mayStay(target: Target<S>, cause: Cause.Cause<AiError.AiError>): boolean {
+    const { attempt, candidates, settings } = this
+    const error = errorOf(cause)
+    return error !== undefined && error === this.lastError && this.refusal === undefined && !this.hasOutput &&
+      // A restart costs the consumer what it has shown. It is not spent on the target that broke off.
+      attempt?.next !== "Restart" &&
+      candidates.failuresOf(target) <= settings.retriesHere &&
+      // One attempt is left for another target.
+      this.attemptsLeft() > 1 && candidates.hasOther("fresh") && isSoonOver(error, settings.maxRetryAfterMillis)
+  }
+
+  /** How the call ends. The error of a provider that was reached counts for more than the refusal to reach one again. */
+  ending(cause: Cause.Cause<AiError.AiError>): Cause.Cause<AiError.AiError> {
+    const { attempts, lastError, lastMade, refusal } = this
+    if (refusal === undefined || lastMade === undefined || errorOf(cause) !== lastError) return cause
+    const stopped = Context.make(RetryStopped, { why: "Refused", attempts, refusal })
+    return Cause.annotate(lastMade, stopped, { overwrite: true })
   }
 
   /** The retry's classifier: whether another attempt, at any target, has a chance. */
@@ -312,8 +395,10 @@ export class ModelCall<S> {
     switch (AiOutcome.remedy(error)) {
       case "Retry":
       case "Wait":
-        // This target's Retry-After matters only if there is no other target.
-        return this.candidates.hasOther("any") ? failure({ retryable: true }) : AiOutcome.fromAiError(error)
+        // This target's Retry-After matters only if it is asked next, or there is no other target.
+        return !this.candidates.isStaying && this.candidates.hasOther("any")
+          ? failure({ retryable: true })
+          : AiOutcome.fromAiError(error)
       case "Credential":
       case "Context":
       case "Elsewhere":
@@ -325,8 +410,17 @@ export class ModelCall<S> {
   }
 
   /** The retry's delay: none if another target is asked next. */
-  readonly delay = ({ delay }: { readonly delay: Duration.Duration }): Duration.Duration => {
-    if (!this.candidates.hasOther("fresh")) return delay
+  readonly delay = ({ delay, outcome }: { readonly delay: Duration.Duration; readonly outcome: Outcome }) => {
+    const { candidates } = this
+    if (candidates.isStaying) {
+      const millis = Duration.toMillis(delay)
+      const retryAfterMillis = "retryAfter" in outcome && outcome.retryAfter !== undefined
+        ? Duration.toMillis(outcome.retryAfter)
+        : 0
+      if (millis - retryAfterMillis <= maxMillisHere && candidates.isInTime(millis)) return delay
+      candidates.stayAt(undefined)
+    }
+    if (!candidates.hasOther("fresh")) return delay
     // Whether that target's circuit is open is not known yet.
     this.skippedBackoff = delay
     return Duration.zero

@@ -5,6 +5,11 @@ import * as StreamError from "./streamError.ts"
 /** A decoded or encoded part. The fields that are read here are the same in both. */
 export interface AnyPart {
   readonly type: Response.AnyPart["type"]
+  readonly text?: unknown
+  readonly delta?: unknown
+  readonly error?: unknown
+  readonly id?: unknown
+  readonly data?: unknown
 }
 
 /**
@@ -15,10 +20,10 @@ export const isOutput = (part: AnyPart): boolean => {
   switch (part.type) {
     case "text":
     case "reasoning":
-      return (part as { readonly text?: string }).text !== ""
+      return part.text !== ""
     case "text-delta":
     case "reasoning-delta":
-      return (part as { readonly delta?: string }).delta !== ""
+      return part.delta !== ""
     case "tool-params-start":
     case "tool-params-delta":
     case "tool-call":
@@ -33,9 +38,10 @@ export const isOutput = (part: AnyPart): boolean => {
 }
 
 /** Returns the part if it is the finish part, which completes the answer. */
-export const asFinish = (part: AnyPart): Finish | undefined => part.type === "finish" ? part as Finish : undefined
+export const asFinish = (part: AnyPart): Finish | undefined => isFinish(part) ? part : undefined
 
-export const isFinish = (part: AnyPart): boolean => part.type === "finish"
+// By its type, a part has these fields.
+export const isFinish = (part: AnyPart): part is Finish => part.type === "finish"
 
 /** A finish part, decoded or encoded. */
 export interface Finish extends AnyPart {
@@ -59,25 +65,32 @@ export const withOneFinish = <A extends AnyPart>(content: ReadonlyArray<A>): Rea
 
 /** Whether the whole answer is empty, though no limit or filter cut it. */
 export const isEmpty = (content: ReadonlyArray<AnyPart>): boolean =>
-  !content.some(isOutput) && content.every((part) => (asFinish(part)?.reason ?? "stop") === "stop")
+  !content.some(isOutput) && content.every((part) => !explainsEmpty(asFinish(part)))
+
+/** Whether the finish reason says why an answer is empty. A pause asks for the rest of the turn. */
+export const explainsEmpty = (finish: Finish | undefined): boolean =>
+  finish?.reason === "length" || finish?.reason === "content-filter" || finish?.reason === "pause"
 
 /** Estimates the memory that a part takes, in bytes. */
-export const sizeOf = (part: AnyPart): number => 100 + 2 * textOf(part).length
+export const sizeOf = (part: AnyPart): number => 100 + 2 * textOf(part).length + fileSize(part)
+
+const fileSize = ({ data }: AnyPart): number =>
+  typeof data === "string" ? 2 * data.length : data instanceof Uint8Array ? data.byteLength : 0
 
 /** The text of a part that providers count as tokens. */
 export const textOf = (part: AnyPart): string => {
   switch (part.type) {
     case "text":
     case "reasoning":
-      return (part as { readonly text?: string }).text ?? ""
+      return typeof part.text === "string" ? part.text : ""
     case "text-delta":
     case "reasoning-delta":
     case "tool-params-delta":
-      return (part as { readonly delta?: string }).delta ?? ""
+      return typeof part.delta === "string" ? part.delta : ""
     default:
       return ""
   }
 }
 
 export const failureOf = (part: AnyPart): AiError.AiError | undefined =>
-  part.type === "error" ? StreamError.fromPart((part as { readonly error?: unknown }).error) : undefined
+  part.type === "error" ? StreamError.fromPart(part.error) : undefined

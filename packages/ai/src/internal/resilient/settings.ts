@@ -8,9 +8,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Limits as Limited, Options, Target as TargetWithLayer, TargetOptions } from "../../ResilientModel.ts"
+import type { LayerOptions, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
 import * as Target from "./target.ts"
+
+/** A layer's options without its targets. Those of an embedding model leave out what is for streams. */
+export type Options = Omit<LayerOptions, "targets">
 
 /** A layer's options, checked and read. */
 export interface Settings {
@@ -20,7 +24,10 @@ export interface Settings {
   readonly reasks: number
   readonly deadline: Duration.Duration | undefined
   readonly whenAllOpen: "refuse" | "leastBad"
-  readonly afterOutput: "fail" | "restart"
+  readonly retriesHere: number
+  readonly answer: "live" | "whole"
+  readonly maxWholeBytes: number
+  readonly afterOutput: "fail" | "restart" | "continue"
   readonly credentialRestMillis: number
   readonly maxHeldParts: number
   readonly maxHeldBytes: number
@@ -32,6 +39,10 @@ export interface Plan {
   readonly order: number
   readonly weight: number
   readonly limits: Target.Limits
+  readonly skipsMalformedEvents: boolean
+  readonly prefill: boolean
+  /** The target's name for each model that it offers besides its own. */
+  readonly models: ReadonlyMap<string, string>
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   readonly permits: Backpressure.Backpressure["Service"] | undefined
   readonly maxWaitMillis: number | undefined
@@ -52,26 +63,31 @@ const defaults = {
 }
 
 // As objects, so that the compiler says which one is missing.
-const limitOptions: { readonly [_ in keyof Limited]: true } = {
+const streamOptions: { readonly [_ in keyof StreamOptions]: true } = {
   firstTokenTimeout: true,
   idleTimeout: true,
-  attemptTimeout: true
+  malformedEvent: true
 }
-const layerOptions: { readonly [_ in keyof Options]: true } = {
-  ...limitOptions,
+const layerOptions: { readonly [_ in keyof LayerOptions]: true } = {
+  ...streamOptions,
+  attemptTimeout: true,
   targets: true,
   name: true,
   retry: true,
+  retriesHere: true,
   reasks: true,
   deadline: true,
   whenAllOpen: true,
+  answer: true,
+  maxWholeBytes: true,
   afterOutput: true,
   credentialRest: true,
   maxHeldParts: true,
   maxHeldBytes: true
 }
 const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
-  ...limitOptions,
+  ...streamOptions,
+  attemptTimeout: true,
   name: true,
   provider: true,
   model: true,
@@ -79,18 +95,11 @@ const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
   order: true,
   weight: true,
   contextTokens: true,
+  models: true,
+  prefill: true,
   breaker: true,
   backpressure: true,
   layer: true
-}
-
-// The compiler lets an unknown option through within a target, and options from a file are not compiled.
-const onlyKnown = (options: OptionsReader, path: string, given: object, known: object): void => {
-  for (const [option, value] of Object.entries(given)) {
-    if (value !== undefined && !Object.hasOwn(known, option)) {
-      options.refuse(`${path}${option}`, value, `must be one of ${Object.keys(known).join(", ")}`)
-    }
-  }
 }
 
 /** Reads all options, and builds each target's circuit and permits. Fails with all issues. */
@@ -118,8 +127,10 @@ export const read = Effect.fnUntraced(function*<S>(
 const readSettings = Effect.fnUntraced(function*(options: OptionsReader, given: Options) {
   const { afterOutput = "fail", deadline, name = "model", reasks = 1, retry = RetryPolicy.exponential() } = given
   const { maxHeldBytes = 256 * 1024, maxHeldParts = 64, whenAllOpen = "refuse" } = given
+  const { answer = "live", maxWholeBytes = 16 * 2 ** 20, retriesHere = 1 } = given
   const { credentialRest = defaults.credentialRest } = given
-  onlyKnown(options, "", given, layerOptions)
+  options.onlyKnown("", given, layerOptions)
+  if (given.malformedEvent !== undefined) options.oneOf("malformedEvent", given.malformedEvent, ["fail", "skip"])
   options.nonEmptyString("name", name)
   yield* collect(options, "retry", RetryPolicy.validate(retry))
   return {
@@ -129,7 +140,10 @@ const readSettings = Effect.fnUntraced(function*(options: OptionsReader, given: 
     reasks: options.integer("reasks", reasks, 0, 100),
     deadline: deadline === undefined ? undefined : options.duration("deadline", deadline, 0),
     whenAllOpen: options.oneOf("whenAllOpen", whenAllOpen, ["refuse", "leastBad"]),
-    afterOutput: options.oneOf("afterOutput", afterOutput, ["fail", "restart"]),
+    retriesHere: options.integer("retriesHere", retriesHere, 0, 100),
+    answer: options.oneOf("answer", answer, ["live", "whole"]),
+    maxWholeBytes: options.integer("maxWholeBytes", maxWholeBytes, 1, 2 ** 30),
+    afterOutput: options.oneOf("afterOutput", afterOutput, ["fail", "restart", "continue"]),
     credentialRestMillis: options.millis("credentialRest", credentialRest, 0),
     maxHeldParts: options.integer("maxHeldParts", maxHeldParts, 1, 100_000),
     maxHeldBytes: options.integer("maxHeldBytes", maxHeldBytes, 1, 2 ** 30)
@@ -147,7 +161,7 @@ const readTarget = Effect.fnUntraced(function*<S>(
   if (typeof own !== "object" || own === null) options.refuse(path, own, "must be an object")
   const target = own ?? {}
   const { contextTokens, order = index, weight = 1 } = target
-  onlyKnown(options, `${path}.`, target, targetOptions)
+  options.onlyKnown(`${path}.`, target, targetOptions)
   options.nonEmptyString(`${path}.name`, target.name)
   if (targets.findIndex((other) => other?.name === target.name) < index) {
     options.refuse(`${path}.name`, target.name, "must not be the name of another target")
@@ -164,6 +178,11 @@ const readTarget = Effect.fnUntraced(function*<S>(
       ? options.duration(option, all[option] === undefined ? defaults[option] : all[option], 0)
       : options.duration(`${path}.${option}`, target[option], 0)
   const attemptTimeout = limit("attemptTimeout")
+  const { malformedEvent = all.malformedEvent ?? "fail" } = target
+  if (target.malformedEvent !== undefined) options.oneOf(`${path}.malformedEvent`, malformedEvent, ["fail", "skip"])
+  const { prefill = false } = target
+  if (typeof prefill !== "boolean") options.refuse(`${path}.prefill`, prefill, "must be true or false")
+  const models = readModels(options, `${path}.models`, target.models)
   const name = `${all.name ?? "model"}/${target.name}`
   return {
     options: target,
@@ -175,27 +194,62 @@ const readTarget = Effect.fnUntraced(function*<S>(
       attemptMillis: Duration.toMillis(attemptTimeout),
       attemptTimeout
     },
-    breaker: yield* makeBreaker(options, `${path}.breaker`, name, target.breaker),
+    skipsMalformedEvents: malformedEvent === "skip",
+    prefill,
+    models,
+    breaker: yield* makeBreaker(options, `${path}.breaker`, name, target.breaker, attemptTimeout),
     permits: yield* makePermits(options, `${path}.backpressure`, name, target.backpressure),
     maxWaitMillis: target.backpressure?.maxWait === undefined ? undefined : toMillis(target.backpressure.maxWait)
   }
 })
 
+/** The names by which calls ask for the models, and the target's own names. */
+const readModels = (options: OptionsReader, path: string, given: TargetOptions["models"] = []): Map<string, string> => {
+  const models = new Map<string, string>()
+  const isNames = typeof given === "object" && given !== null
+  const names = !isNames ? [] : Array.isArray(given) ? given.map((name) => [name, name]) : Object.entries(given)
+  if (!isNames) options.refuse(path, given, "must be a list of names, or an object from names to the target's names")
+  for (const [name, own] of names) {
+    if (typeof name === "string" && name !== "" && typeof own === "string" && own !== "") models.set(name, own)
+    else options.refuse(path, given, "must have names that are not empty")
+  }
+  return models
+}
+
 // Five failures in a row stop calls to a provider that is down. Half of the last 20 stops one that still answers at times.
 const defaultTrip = [CircuitBreaker.consecutive(5), CircuitBreaker.failureRate({ rate: 0.5, calls: 20 })]
+
+// A probe costs one call, so a short outage should be over soon. A provider that stays down gets two probes a minute.
+const defaultOpenFor = Schedule.min([Schedule.exponential("5 seconds"), Schedule.spaced("30 seconds")])
 
 const makeBreaker = (
   options: OptionsReader,
   path: string,
   name: string,
-  given: TargetOptions["breaker"] = {}
+  given: TargetOptions["breaker"] = {},
+  attemptTimeout: Duration.Duration
 ) => {
   if (given === false) return Effect.undefined
   if (typeof given === "object" && given !== null) {
-    return collect(options, path, CircuitBreaker.make({ trip: defaultTrip, ...given, name }))
+    checkSlowAfter(options, path, given, attemptTimeout)
+    return collect(options, path, CircuitBreaker.make({ trip: defaultTrip, openFor: defaultOpenFor, ...given, name }))
   }
   options.refuse(path, given, "must be false or options of a circuit breaker")
   return Effect.undefined
+}
+
+// An attempt ends before it can be slow. The policy would never open the circuit.
+const checkSlowAfter = (
+  options: OptionsReader,
+  path: string,
+  { slowAfter = "30 seconds", trip = [] }: CircuitBreaker.CircuitBreakerOptions,
+  attemptTimeout: Duration.Duration
+): void => {
+  const trips: ReadonlyArray<CircuitBreaker.TripPolicy | undefined> = [trip].flat()
+  if (!trips.some((trip) => trip?._tag === "SlowCallRate")) return
+  if (!(toMillis(slowAfter) >= Duration.toMillis(attemptTimeout))) return
+  const requirement = `must be less than \`attemptTimeout\`, ${Duration.format(attemptTimeout)}`
+  options.refuse(`${path}.slowAfter`, slowAfter, requirement)
 }
 
 const makePermits = (
@@ -239,13 +293,16 @@ export const targets = <S>(
     const account = options.credential ?? options.name
     const credential = credentials.get(account) ?? new Target.Credential(account)
     credentials.set(account, credential)
+    const model = options.model ?? member.model
     return Target.make({
       ...plan,
       credential,
       name: options.name,
       key: `${name}/${options.name}`,
       provider: options.provider ?? member.provider ?? options.name,
-      model: options.model ?? member.model ?? "unknown",
+      model: model ?? "unknown",
+      // Its own model needs no other name.
+      models: model === undefined ? plan.models : new Map([[model, undefined], ...plan.models]),
       service: member.service,
       contextTokens: options.contextTokens
     })

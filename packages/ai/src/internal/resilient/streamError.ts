@@ -2,13 +2,15 @@ import * as AiError from "effect/ai/AiError"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as RetryAfter from "../../RetryAfter.ts"
+import { read } from "../kit/errorBody.ts"
+import { kindOf } from "../wire/errorKind.ts"
 import * as Words from "../wire/errorWords.ts"
 
 /** The error for an error part: some adapters pass on as a part what a provider reports within a stream, after status 200. */
 export const fromPart = (error: unknown): AiError.AiError =>
   AiError.isAiError(error)
     ? error
-    : AiError.make({ module: "ResilientModel", method: "streamText", reason: reasonFor(detailsOf(error)) })
+    : AiError.make({ module: "ResilientModel", method: "streamText", reason: reasonFor(error) })
 
 /** An error object. It is never shown, because its message can quote the prompt. */
 interface ErrorDetails {
@@ -41,20 +43,20 @@ const detailsOf = (error: unknown): ErrorDetails => {
 
 const description = "an error within the stream"
 
-const reasonFor = ({ message, names }: ErrorDetails): AiError.AiErrorReason => {
+const reasonFor = (error: unknown): AiError.AiErrorReason => {
+  const { message, names } = detailsOf(error)
   const is = (...known: ReadonlyArray<string>) => names.some((name) => known.includes(name))
   const text = [...names, message].join("\n")
-  if (Words.isQuota(text) || is("billing_hard_limit_reached")) return new AiError.QuotaExhaustedError({})
-  if (is("rate_limit_error", "rate_limit_exceeded", "429")) {
+  const kind = kindOf(read(error))
+  if (kind === "Quota") return new AiError.QuotaExhaustedError({})
+  if (kind === "Content") return new AiError.ContentPolicyError({ description })
+  if (kind === "Throttled" || is("429")) {
     return new AiError.RateLimitError({ retryAfter: RetryAfter.fromText(message) })
   }
-  if (is("authentication_error", "invalid_api_key", "401")) {
-    return new AiError.AuthenticationError({ kind: "InvalidKey", description })
-  }
+  if (kind === "Credential" || is("401")) return new AiError.AuthenticationError({ kind: "InvalidKey", description })
   if (is("permission_error", "403")) {
     return new AiError.AuthenticationError({ kind: "InsufficientPermissions", description })
   }
-  if (is("content_filter") || Words.isContentPolicy(text)) return new AiError.ContentPolicyError({ description })
   // `AiOutcome` recognises these descriptions.
   if (is("not_found_error", "model_not_found", "404")) {
     return new AiError.InvalidRequestError({ description: "model_not_found" })

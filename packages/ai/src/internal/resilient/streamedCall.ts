@@ -5,7 +5,7 @@ import type * as AiError from "effect/ai/AiError"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,13 +14,16 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as AiRejection from "../../AiRejection.ts"
 import { guard } from "../stream/guard.ts"
+import { OnMalformedEvent } from "../stream/malformed.ts"
 import type { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
+import { following, PartialAnswer } from "./continuation.ts"
 import type { Engine, Form, Question } from "./engine.ts"
 import { timedOut } from "./errors.ts"
 import type { ModelCall } from "./modelCall.ts"
 import * as Parts from "./parts.ts"
 import type { Target } from "./target.ts"
+import { newTracker, trackerOf } from "./trackers.ts"
 
 type Chunk<A> = Arr.NonEmptyReadonlyArray<A>
 type Ended = AiError.AiError | Cause.Done
@@ -36,6 +39,8 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
   readonly question: Question<S, Stream.Stream<A, AiError.AiError, R>>
   readonly form: Form<A>
   readonly scope: Scope.Scope
+  /** What the consumer has of the answer, if another attempt may continue it. */
+  readonly partial: PartialAnswer | undefined
   /** The pull of the attempt that has output. */
   private answer: Effect.Effect<Chunk<A>, Ended, R> | undefined
   private failure: Cause.Cause<AiError.AiError> | undefined
@@ -52,6 +57,7 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
     this.question = question
     this.form = form
     this.scope = scope
+    this.partial = engine.settings.afterOutput === "continue" ? new PartialAnswer() : undefined
   }
 
   readonly pull: Effect.Effect<Chunk<A>, Ended, R> = Effect.suspend(() =>
@@ -78,10 +84,15 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
       ended = undefined
       return cause === undefined
         ? Effect.flatMap(call.choose, (choice) => this.open(choice, undefined))
-        : Effect.failCause(cause)
+        : call.ended(cause)
     })
-    const attempts = RetryPolicy.retry(attempt, retry, { classify: call.judge, delay: call.delay }).pipe(
-      Effect.tapCause((cause) => Effect.sync(() => this.failed(cause)))
+    const attempts = Effect.catchCause(
+      RetryPolicy.retry(attempt, retry, { classify: call.judge, delay: call.delay }),
+      (cause) => {
+        const ending = call.ending(cause)
+        this.failed(ending)
+        return Effect.failCause(ending)
+      }
     )
     return call.deadline === undefined ? attempts : Effect.provideService(attempts, Deadline, call.deadline)
   }
@@ -97,7 +108,7 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
         },
         onFailure: (cause): Effect.Effect<Chunk<A>, AiError.AiError, R> => {
           const useless = this.call.takeReask(cause)
-          return useless === undefined ? Effect.failCause(cause) : this.open(choice, useless)
+          return useless === undefined ? this.call.ended(cause) : this.open(choice, useless)
         }
       })
     })
@@ -108,21 +119,30 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
       ? pull
       : Effect.catchCause(
         pull,
-        (cause) => Pull.isDoneCause(cause) ? Effect.failCause(cause) : this.restart(withoutDone(cause))
+        (cause) => Pull.isDoneCause(cause) ? Effect.failCause(cause) : this.repair(withoutDone(cause))
       )
   }
 
-  private restart(cause: Cause.Cause<AiError.AiError>): Effect.Effect<Chunk<A>, AiError.AiError, R> {
-    const { call, engine: { settings: { retry } }, form } = this
+  /** After an attempt with partial output: starts the answer over, or continues it. */
+  private repair(cause: Cause.Cause<AiError.AiError>): Effect.Effect<Chunk<A>, AiError.AiError, R> {
+    const { call, engine: { settings: { retry } }, form, partial } = this
     const attemptsLeft = call.attemptsLeft()
-    if (attemptsLeft < 1 || !call.takeRestart(cause)) return Effect.failCause(cause)
+    const mayGoOn = attemptsLeft >= 1 &&
+      (partial === undefined ? call.takeRestart(cause) : this.mayContinue(partial, cause))
+    if (!mayGoOn) return Effect.failCause(cause)
     const from = call.target?.name ?? ""
     this.failure = undefined
-    return Effect.map(
-      this.first({ ...retry, maxAttempts: 1 + attemptsLeft }, cause),
+    const parts = this.first({ ...retry, maxAttempts: 1 + attemptsLeft }, cause)
+    return partial !== undefined ? parts : Effect.map(
+      parts,
       // Only now is it known that there is another answer, and which target's.
       (parts) => Arr.prepend(parts, form.restarted(from, call.target?.name ?? ""))
     )
+  }
+
+  // A prompt that ends with the beginning of an answer would end with two.
+  private mayContinue(partial: PartialAnswer, cause: Cause.Cause<AiError.AiError>): boolean {
+    return partial.isText && this.question.hasPrefill?.() !== true && this.call.takeContinuation(cause)
   }
 
   failed(cause: Cause.Cause<AiError.AiError>): void {
@@ -139,6 +159,10 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   private readonly admission: Admission.Admission
   private admitted: Admission.Admitted | undefined
   private readonly notesToolCalls: boolean
+  /** What the consumer has of the answer, if this attempt continues it. */
+  private readonly continued: PartialAnswer | undefined
+  /** Whether all parts are held until the answer is complete. */
+  private readonly isWhole: boolean
   private watch: Watch | undefined
   private source: Effect.Effect<Chunk<A>, Ended, R> = Effect.never
   /** Characters of the answer so far. */
@@ -153,16 +177,16 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     this.unusable = unusable
     this.scope = Scope.forkUnsafe(streamed.scope)
     this.admission = choice.isForced ? choice.target.forced : choice.target.admission
-    this.notesToolCalls = streamed.engine.settings.afterOutput === "restart"
+    const { afterOutput, answer } = streamed.engine.settings
+    this.notesToolCalls = afterOutput === "restart"
+    this.continued = streamed.partial === undefined || streamed.partial.text === "" ? undefined : streamed.partial
+    this.isWhole = answer === "whole"
   }
 
   /** Admits the attempt, and pulls the first parts of the answer. */
   get first(): Effect.Effect<Chunk<A>, AiError.AiError, R> {
     const { admission, scope, streamed: { call }, target } = this
-    const acquired = Scope.provide(
-      admission.acquire(call.admitOptions(target) as Admission.AdmitOptions<void, never>),
-      scope
-    )
+    const acquired = Scope.provide(admission.acquire(call.admitOptions(target)), scope)
     const opened = Effect.flatMap(acquired, (admitted) => {
       this.admitted = admitted
       return admitted.within(this.connected)
@@ -183,21 +207,34 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   }
 
   private get connected(): Effect.Effect<Chunk<A>, Ended, R> {
-    return Effect.suspend(() => {
+    const { continued } = this
+    const { call: { conversation } } = this.streamed
+    // No later request of the conversation can refer to the response to this prompt.
+    const tracked = continued === undefined ? trackerOf(conversation, this.target) : newTracker(conversation)
+    return Effect.flatMap(tracked, (tracker) => {
       const { scope, streamed: { call, engine, question }, target, unusable } = this
       call.begin(target)
       const watch = this.watch = engine.watch(call, target, question, true)
-      const parts = this.guarded(Stream.suspend(() => question.ask(target, unusable)))
+      const parts = this.guarded(Stream.suspend(() => this.asked))
       const opened = Effect.andThen(
         Scope.addFinalizer(scope, Effect.sync(() => this.onClose())),
         Channel.toPullScoped(Stream.toChannel(parts), scope)
       )
-      const contextOf = engine.contextOf<Stream.Stream<A, AiError.AiError, R>, R>(call, target, question, unusable)
+      const contextOf = engine.contextOf<Stream.Stream<A, AiError.AiError, R>, R>(
+        call,
+        target,
+        tracker,
+        question,
+        (unusable ?? continued) !== undefined
+      )
       // The guard asks the target in a fiber of its own, with the context of the first pull.
       const pulled = (inSpan: (context: Context.Context<R>) => Context.Context<R>) =>
         Effect.flatMap(opened, (pull) => {
           this.source = pull
-          return Effect.updateContext(pull, (context: Context.Context<R>) => inSpan(contextOf(context)))
+          return Effect.updateContext(
+            pull,
+            (context: Context.Context<R>) => inSpan(this.onMalformedEvent(contextOf(context)))
+          )
         })
       return watch === undefined
         ? pulled((context) => context)
@@ -208,11 +245,30 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     })
   }
 
+  private get asked(): Stream.Stream<A, AiError.AiError, R> {
+    const { continued, streamed: { form, question }, target, unusable } = this
+    if (continued === undefined) return question.ask(target, unusable)
+    return following(question.ask(target, unusable, continued.prefill), continued, form.ended)
+  }
+
+  /** Says what becomes of events that are not JSON. An outer model says so for its own targets only. */
+  private onMalformedEvent(context: Context.Context<R>): Context.Context<R> {
+    const { streamed: { call }, target } = this
+    const isSet = Context.getOrUndefined(context, OnMalformedEvent) !== undefined
+    if (!target.skipsMalformedEvents && !isSet) return context
+    return Context.add(
+      context,
+      OnMalformedEvent,
+      target.skipsMalformedEvents ? () => call.skippedEvent(target) : undefined
+    )
+  }
+
   /** Adds the limits, and errors for what a stream does not report itself. */
   private guarded(parts: Stream.Stream<A, AiError.AiError, R>): Stream.Stream<A, AiError.AiError, R> {
     const { streamed: { call, engine }, target } = this
     const { limits, name } = target
     const attemptEndsAt = call.now() + limits.attemptMillis
+    const isContinued = this.continued !== undefined
     return guard<A, AiError.AiError, R>(parts, {
       isOutput: Parts.isOutput,
       isComplete: (part) => {
@@ -227,11 +283,25 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
       get deadlineAt() {
         return Math.min(attemptEndsAt, call.deadline?.at ?? Number.POSITIVE_INFINITY)
       },
-      maxHeldParts: engine.settings.maxHeldParts,
-      maxHeldBytes: engine.settings.maxHeldBytes,
+      holdsAll: this.isWhole,
+      maxHeldParts: this.isWhole ? Number.POSITIVE_INFINITY : engine.settings.maxHeldParts,
+      maxHeldBytes: this.isWhole ? engine.settings.maxWholeBytes : engine.settings.maxHeldBytes,
+      onChunk: this.isWhole ? (parts) => this.arrived(parts) : undefined,
       onFirst: () => call.firstToken(),
       truncated: (parts, hadOutput) =>
-        call.rejected(new AiRejection.TruncatedStream({ target: name, parts, hadOutput })),
+        call.rejected(new AiRejection.TruncatedStream({ target: name, parts, hadOutput: hadOutput || isContinued })),
+      // Whatever the adapter calls it. Those of this package fail with `TruncatedStream` by themselves.
+      lost: ({ reason }, parts, hadOutput) =>
+        reason._tag === "NetworkError" && reason.reason === "TransportError"
+          ? call.rejected(
+            new AiRejection.TruncatedStream({
+              target: name,
+              parts,
+              hadOutput: hadOutput || isContinued,
+              lost: lostBy(reason.description)
+            })
+          )
+          : undefined,
       silent: (phase, parts) =>
         call.rejected(
           phase === "first"
@@ -239,26 +309,35 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
             : new AiRejection.IdleTimeout({ target: name, limit: Duration.millis(limits.idleMillis), parts })
         ),
       late: () => timedOut(call, target),
-      // An empty answer that a length limit or a filter cut is not an error: its finish reason says so.
+      // An empty answer that a length limit or a filter cut is not an error: its finish reason says so. Nothing may be missing
+      // from an answer that broke off.
       empty: () =>
-        this.finish?.reason === "stop" ? call.rejected(new AiRejection.EmptyAnswer({ target: name })) : undefined
+        isContinued || Parts.explainsEmpty(this.finish)
+          ? undefined
+          : call.rejected(new AiRejection.EmptyAnswer({ target: name }))
     })
   }
 
   private onParts(chunk: Chunk<A>): Effect.Effect<Chunk<A>, Ended, R> {
     const parts = this.isComplete || chunk.some(Parts.isFinish) ? this.withOneFinish(chunk) : chunk
     if (!Arr.isReadonlyArrayNonEmpty(parts)) return this.pull
-    // Encoded or decoded, parts of a stream have the fields that telemetry reads.
-    this.watch?.chunk(parts as unknown as Parameters<Watch["chunk"]>[0])
+    if (!this.isWhole) this.arrived(parts)
+    const { partial } = this.streamed
     let hasFinish = false
     for (const part of parts) {
-      this.length += Parts.textOf(part).length
+      partial?.add(part)
       if (this.notesToolCalls && part.type.startsWith("tool-")) this.streamed.call.hasToolCall = true
       if (part.type === "finish") hasFinish = true
     }
-    if (hasFinish) return this.complete(parts)
+    return hasFinish ? this.complete(parts) : Effect.succeed(parts)
+  }
+
+  /** Parts have arrived. They may be held for some time. */
+  private arrived(parts: ReadonlyArray<A>): void {
+    // Encoded or decoded, parts of a stream have the fields that telemetry reads.
+    this.watch?.chunk(parts as unknown as Parameters<Watch["chunk"]>[0])
+    for (const part of parts) this.length += Parts.textOf(part).length
     this.admitted?.progress()
-    return Effect.succeed(parts)
   }
 
   /** Some providers repeat their finish reason. Only the first one is emitted. */
@@ -315,3 +394,9 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
 // `Pull.isDoneCause` has ruled out the end of a stream, which the type cannot say.
 const withoutDone = <E>(cause: Cause.Cause<E>): Cause.Cause<Exclude<E, Cause.Done>> =>
   cause as Cause.Cause<Exclude<E, Cause.Done>>
+
+/** The name of a socket's error. The rest of another adapter's text may have a URL with a key. */
+const lostBy = (description = ""): string =>
+  /\b(?:E[A-Z]{3,}|[A-Z]+(?:_[A-Z]+)+|terminated|aborted|premature close|socket hang up|other side closed)\b/.exec(
+    description
+  )?.[0] ?? "no reason given"

@@ -50,6 +50,8 @@ export interface Target<out S> {
   readonly key: string
   readonly provider: string
   readonly model: string
+  /** What it offers, by the names that calls use. The value is its own name for the model, `undefined` for `model`. */
+  readonly models: ReadonlyMap<string, string | undefined>
   readonly service: S
   readonly order: number
   readonly weight: number
@@ -64,6 +66,12 @@ export interface Target<out S> {
   /** Permits alone, for a target that is asked although its circuit is open. */
   readonly forced: Admission.Admission
   readonly limits: Limits
+  /** Whether it continues an answer that the prompt ends with. */
+  readonly prefill: boolean
+  /** Whether an event that is not JSON does not fail a stream. */
+  readonly skipsMalformedEvents: boolean
+  /** How many events were skipped. */
+  readonly skipped: { events: number }
   /** Its labels in metrics and traces. */
   readonly place: Place
   /** Whether the service has telemetry of its own. */
@@ -75,7 +83,7 @@ export interface Target<out S> {
 export type AnyTarget = Target<unknown>
 
 export const make = <S>(
-  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest">
+  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest" | "skipped">
 ): Effect.Effect<Target<S>> => {
   const { breaker, key, model, name, permits, provider, service } = fields
   // Its breaker and permits were made by core, which is all that these refuse.
@@ -88,7 +96,8 @@ export const make = <S>(
       forced,
       place: { provider, model, target: name },
       isWatched: typeof service === "object" && service !== null && Mark.isMarked(service),
-      rest: new Rest()
+      rest: new Rest(),
+      skipped: { events: 0 }
     })
   )
 }

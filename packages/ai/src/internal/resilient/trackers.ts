@@ -8,21 +8,28 @@ const conversations = new WeakMap<Service, Map<AnyTarget, Service>>()
 
 /** The tracker of the conversation that a call belongs to, if it has one. */
 export const conversationOf = (context: Context.Context<never>): Service | undefined =>
-  context.mapUnsafe.get(ResponseIdTracker.key) as Service | undefined
+  Context.getOrUndefined(context, ResponseIdTracker)
 
-/** Replaces the conversation's tracker with that of the target. */
-export const ownTracker = <R>(
-  context: Context.Context<R>,
-  conversation: Service | undefined,
-  target: AnyTarget
-): Context.Context<R> => {
-  if (conversation === undefined) return context
-  let trackers = conversations.get(conversation)
-  if (trackers === undefined) conversations.set(conversation, trackers = new Map())
-  let tracker = trackers.get(target)
-  if (tracker === undefined) trackers.set(target, tracker = Effect.runSync(make))
-  // The context has a tracker already, so its type stays the same.
-  return Context.add(context, ResponseIdTracker, tracker) as Context.Context<R>
+/** The tracker of the target within the conversation. `undefined` without a conversation. */
+export const trackerOf = (conversation: Service | undefined, target: AnyTarget): Effect.Effect<Service | undefined> =>
+  conversation === undefined ? Effect.undefined : Effect.suspend(() => {
+    const known = conversations.get(conversation)?.get(target)
+    return known === undefined
+      ? Effect.map(make, (tracker) => added(conversation, target, tracker))
+      : Effect.succeed(known)
+  })
+
+/** A tracker of its own for one attempt. `undefined` without a conversation. */
+export const newTracker = (conversation: Service | undefined): Effect.Effect<Service | undefined> =>
+  conversation === undefined ? Effect.undefined : make
+
+const added = (conversation: Service, target: AnyTarget, tracker: Service): Service => {
+  const trackers = conversations.get(conversation) ?? new Map<AnyTarget, Service>()
+  conversations.set(conversation, trackers)
+  // Another call of the conversation can have added one in between.
+  const known = trackers.get(target)
+  if (known === undefined) trackers.set(target, tracker)
+  return known ?? tracker
 }
 
 /**

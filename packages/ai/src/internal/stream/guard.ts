@@ -1,16 +1,18 @@
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { StreamLimits } from "./limits.ts"
 import { type Consumer, Pump } from "./pump.ts"
 
 /** What the guard needs to know of a stream: its parts, its limits and its errors. */
-export interface Guard<in A, out E> {
+export interface Guard<in A, in out E> {
   /** Whether a part is output. Nothing is emitted before the first output, so that the attempt can be discarded. */
   isOutput(part: A): boolean
   /** Whether it is the finish part, which completes the answer. */
@@ -25,6 +27,10 @@ export interface Guard<in A, out E> {
   readonly idleMillis?: number | undefined
   /** Epoch milliseconds. A pull that is waiting then, or comes later, fails. */
   readonly deadlineAt?: number | undefined
+  /** Whether parts are held until the answer is complete, and not only until the first output. Default false. */
+  readonly holdsAll?: boolean | undefined
+  /** Called with the parts as they arrive, before some are held. */
+  readonly onChunk?: ((parts: Arr.NonEmptyReadonlyArray<A>) => void) | undefined
   /**
    * This many held parts are emitted even without output. Default 64: providers send up to ten before their first
    * output.
@@ -36,6 +42,11 @@ export interface Guard<in A, out E> {
   onFirst?(): void
   /** The error of a stream that ended without its finish part. `hadOutput`: some parts were emitted. */
   truncated(parts: number, hadOutput: boolean): E
+  /**
+   * The error of a stream whose connection was lost after its first part, if this error says so. `undefined` lets the error
+   * pass. `hadOutput`: some parts were emitted.
+   */
+  lost?(error: E, parts: number, hadOutput: boolean): E | undefined
   /** The error of a silent stream: before its first output, or between two parts. */
   silent(phase: "first" | "idle", parts: number): E
   /** The error of a stream that reached the deadline. */
@@ -46,7 +57,7 @@ export interface Guard<in A, out E> {
 
 /**
  * Guards one attempt at a model's stream. It fails with a typed error if the stream is truncated, silent, late or
- * empty, or has an error part. It emits nothing before the first output.
+ * empty, or has an error part. It emits nothing before the first output, or before the end with `holdsAll`.
  *
  * What is emitted depends on the parts, not on their chunks. With the finish part the answer is complete: later parts
  * are passed on, and a later failure or limit ends the stream normally. A defect stays a defect. Upstream is
@@ -90,7 +101,7 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
   private isCommitted = false
   private hadOutput = false
   private isComplete = false
-  private held: ReadonlyArray<A> = []
+  private held: Array<A> = []
   private heldParts = 0
   private heldBytes = 0
   /** What the next pull ends with, after the parts that this one emits. */
@@ -122,7 +133,7 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
     if (this.pending !== undefined) return this.end(this.pending)
     if (!this.isLimited) return this.inPlace ?? this.connect()
     if (this.pump === undefined) {
-      this.pump = new Pump(fiber, this)
+      this.pump = new Pump(fiber, Context.add(fiber.context, StreamLimits, this.guard), this)
       this.startedAt = this.pump.now()
     }
     const { deadlineAt } = this.guard
@@ -145,13 +156,15 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
 
   onChunk(chunk: Chunk<A>): Step<A, E, R> {
     const { guard } = this
+    guard.onChunk?.(chunk)
     let good = 0
     for (const part of chunk) {
       const failure = guard.failureOf(part)
       if (failure !== undefined) return this.stopAt(chunk, good, this.isComplete ? done : Exit.fail(failure))
       this.parts++
       if (!this.hadOutput && guard.isOutput(part)) {
-        this.hadOutput = this.isCommitted = true
+        this.hadOutput = true
+        if (guard.holdsAll !== true) this.isCommitted = true
         guard.onFirst?.()
       }
       if (!this.isComplete && guard.isComplete(part)) {
@@ -163,7 +176,7 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
       good++
     }
     if (this.isCommitted) return Effect.succeed(this.release(chunk))
-    this.held = this.held.concat(chunk)
+    for (const part of chunk) this.held.push(part)
     return this.pull
   }
 
@@ -171,7 +184,15 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
     if (Pull.isDoneCause(cause)) {
       return this.end(this.isComplete ? done : Exit.fail(this.guard.truncated(this.parts, this.isCommitted)))
     }
-    return this.end(this.isComplete && !Cause.hasDies(cause) ? done : Exit.failCause(cause))
+    if (Cause.hasDies(cause)) return this.end(Exit.failCause(cause))
+    return this.end(this.isComplete ? done : this.lostOf(cause) ?? Exit.failCause(cause))
+  }
+
+  private lostOf(cause: Cause.Cause<E | Cause.Done>): End<E> | undefined {
+    const failure = this.parts === 0 ? undefined : cause.reasons.find(Cause.isFailReason)
+    if (failure === undefined || Cause.isDone(failure.error)) return undefined
+    const lost = this.guard.lost?.(failure.error, this.parts, this.isCommitted)
+    return lost === undefined ? undefined : Exit.fail(lost)
   }
 
   limitAt(now: number): number {

@@ -54,9 +54,14 @@ export class Pump<A, E, B, E2, R> {
   private timerAt = 0
   private cancel: (() => void) | undefined
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, consumer: Consumer<A, E, B, E2, R>) {
+  /** `context`: what upstream runs with. */
+  constructor(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    context: Context.Context<never>,
+    consumer: Consumer<A, E, B, E2, R>
+  ) {
     this.consumer = consumer
-    this.context = fiber.context
+    this.context = context
     this.clock = fiber.getRef(Clock.Clock)
   }
 

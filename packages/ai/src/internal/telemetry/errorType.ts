@@ -1,7 +1,7 @@
 import * as AiError from "effect/ai/AiError"
 import * as Cause from "effect/Cause"
 import * as Option from "effect/Option"
-import * as AiRejection from "../../AiRejection.ts"
+import * as AiRejection from "../rejection/rejection.ts"
 
 /** The type of a defect, and of an error that is not in the vocabulary. */
 export const other = "_OTHER"

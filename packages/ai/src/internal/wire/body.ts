@@ -10,14 +10,14 @@ export interface TooLarge {
 
 /** Reads a body as text. Fails as soon as it exceeds `maxBytes`. */
 export const text = (
-  response: HttpClientResponse.HttpClientResponse,
+  bytes: Stream.Stream<Uint8Array, HttpClientError.HttpClientError>,
   maxBytes: number
 ): Effect.Effect<string, HttpClientError.HttpClientError | TooLarge> =>
   Effect.suspend(() => {
     const decoder = new TextDecoder()
     let size = 0
     let text = ""
-    return Stream.runForEachArray(response.stream, (chunks) => {
+    return Stream.runForEachArray(bytes, (chunks) => {
       for (const chunk of chunks) {
         size += chunk.length
         if (size > maxBytes) return Effect.fail<TooLarge>({ _tag: "TooLarge" })

@@ -1,32 +1,115 @@
+import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Stream from "effect/Stream"
+import type { Duplex } from "node:stream"
+import * as Zlib from "node:zlib"
+import { peek } from "./peek.ts"
 
-const formats = new Map<string, "gzip" | "deflate">([["gzip", "gzip"], ["x-gzip", "gzip"], ["deflate", "deflate"]])
+type Bytes = Stream.Stream<Uint8Array, unknown>
 
-/** Requests compressed responses, and decompresses them. */
+// Output is handed on as soon as it is there. A body without its last bytes, or without its checksum, ends where it ends:
+// whether the response is complete, its content says.
+const deflateOptions = { flush: Zlib.constants.Z_SYNC_FLUSH, finishFlush: Zlib.constants.Z_SYNC_FLUSH }
+const brotliOptions = {
+  flush: Zlib.constants.BROTLI_OPERATION_FLUSH,
+  finishFlush: Zlib.constants.BROTLI_OPERATION_FLUSH
+}
+const zstdOptions = { flush: Zlib.constants.ZSTD_e_flush, finishFlush: Zlib.constants.ZSTD_e_flush }
+
+type MakeDecoder = () => Duplex
+
+const gunzip: MakeDecoder = () => Zlib.createGunzip(deflateOptions)
+const inflate: MakeDecoder = () => Zlib.createInflate(deflateOptions)
+const inflateRaw: MakeDecoder = () => Zlib.createInflateRaw(deflateOptions)
+const brotli: MakeDecoder = () => Zlib.createBrotliDecompress(brotliOptions)
+const zstd: MakeDecoder = () => Zlib.createZstdDecompress(zstdOptions)
+
+/** Chooses the decoder by the first bytes. `undefined` if it takes more of them, `"plain"` if they are not encoded. */
+type Choose = (beginning: Uint8Array) => MakeDecoder | "plain" | undefined
+
+// A proxy may decode a body and leave the header. These codings can be told by their first bytes.
+const withMagic = (magic: ReadonlyArray<number>, decoder: MakeDecoder): Choose => (beginning) => {
+  if (beginning.length >= magic.length) return magic.every((byte, at) => beginning[at] === byte) ? decoder : "plain"
+  return magic.slice(0, beginning.length).every((byte, at) => beginning[at] === byte) ? undefined : "plain"
+}
+
+/** `deflate` is zlib's format by the standard, and without zlib's header for some servers. */
+const chooseInflate: Choose = (beginning) => {
+  const [first, second] = beginning
+  if (first === undefined || second === undefined) return undefined
+  return (first & 0x0f) === 8 && ((first << 8) | second) % 31 === 0 ? inflate : inflateRaw
+}
+
+const gzipCoding = withMagic([0x1f, 0x8b], gunzip)
+const codings = new Map<string, Choose>([
+  ["gzip", gzipCoding],
+  ["x-gzip", gzipCoding],
+  ["deflate", chooseInflate],
+  ["br", () => brotli],
+  ["zstd", withMagic([0x28, 0xb5, 0x2f, 0xfd], zstd)]
+])
+
+/** More would only serve to exhaust a client. urllib3 and curl have the same limit. */
+const maxCodings = 5
+
+/** Requests compressed responses, and decompresses them, whether they have a coding that was requested or another. */
 export const decompress = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   HttpClient.transformResponse(
     HttpClient.mapRequest(client, HttpClientRequest.setHeader("accept-encoding", "gzip, deflate")),
     Effect.flatMap((response) => {
-      const format = formats.get(response.headers["content-encoding"]?.trim().toLowerCase() ?? "")
-      return format === undefined ? Effect.succeed(response) : unfold(response, format)
+      const header = response.headers["content-encoding"]
+      return header === undefined ? Effect.succeed(response) : decode(response, header)
     })
   )
 
-// Web streams decompress no faster than they are read. A few kilobytes that expand to gigabytes do not fill the memory.
-const unfold = (
+const decode = (
   response: HttpClientResponse.HttpClientResponse,
-  format: "gzip" | "deflate"
-): Effect.Effect<HttpClientResponse.HttpClientResponse> =>
-  Effect.map(Stream.toReadableStreamEffect(response.stream), (body) => {
-    const headers = new Headers(response.headers)
-    headers.delete("content-encoding")
-    headers.delete("content-length")
-    return HttpClientResponse.fromWeb(
-      response.request,
-      new Response(body.pipeThrough(new DecompressionStream(format)), { status: response.status, headers })
+  header: string
+): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> => {
+  // Names that are no coding are passed over, as browsers do: servers write a charset here.
+  const applied = header.toLowerCase().split(",").flatMap((name) => codings.get(name.trim()) ?? [])
+  if (applied.length === 0 || hasNoBody(response.status)) return Effect.succeed(response)
+  if (applied.length > maxCodings) {
+    return Effect.fail(
+      new HttpClientError.HttpClientError({
+        reason: new HttpClientError.DecodeError({
+          request: response.request,
+          response,
+          cause: new Error(`more than ${maxCodings} content codings`)
+        })
+      })
     )
-  })
+  }
+  // The new response wraps errors anew, so only what the connection said is passed on.
+  const bytes: Bytes = Stream.mapError(response.stream, (error) => error.reason.cause ?? error)
+  // The first coding was applied first, and is removed last.
+  return Effect.map(
+    Stream.toReadableStreamEffect(applied.reduceRight(removed, bytes)),
+    (body) => HttpClientResponse.fromWeb(response.request, webResponse(response, body))
+  )
+}
+
+// Streams decompress no faster than they are read. A few kilobytes that expand to gigabytes do not fill the memory.
+const removed = (bytes: Bytes, choose: Choose): Bytes =>
+  Stream.unwrap(
+    Effect.map(peek(bytes, choose), ({ bytes, kind }) =>
+      kind === undefined || kind === "plain"
+        ? bytes
+        : NodeStream.pipeThroughDuplex(bytes, { evaluate: kind, onError: (error): unknown => error }))
+  )
+
+const webResponse = (response: HttpClientResponse.HttpClientResponse, body: ReadableStream<Uint8Array>): Response => {
+  const headers = new Headers(response.headers)
+  headers.delete("content-encoding")
+  headers.delete("content-length")
+  const { status } = response
+  const decoded = new Response(body, { headers })
+  // The constructor refuses a status that a server made up.
+  return status === 200 ? decoded : Object.defineProperty(decoded, "status", { value: status })
+}
+
+const hasNoBody = (status: number): boolean => status < 200 || status === 204 || status === 205 || status === 304

@@ -1,7 +1,7 @@
 /** Recognises errors by the provider's codes and messages, where the status alone is not enough. */
 import type * as AiError from "effect/ai/AiError"
-import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
+import type * as Redacted from "effect/Redacted"
+import { type ErrorBody, parse } from "../kit/errorBody.ts"
 
 /** Longer texts are cut. Real error messages are shorter. */
 const longest = 4096
@@ -17,33 +17,26 @@ export const of = (reason: ErrorFields): string =>
   [reason.description, ...codesIn(reason.metadata), reason.http?.body].map((text) => text?.slice(0, longest) ?? "")
     .join("\n")
 
-/**
- * The codes of an error, one a line: those of the adapter, and those in the code fields of the body. Then the message,
- * or else the description. Leaves out the rest of the body, which may quote the prompt.
- */
-export const codesAndMessage = (reason: ErrorFields): string => {
-  const { codes, message } = readBody(reason.http?.body)
-  const text = message === "" ? reason.description : message
-  return joinCodes([...codesIn(reason.metadata), ...codes].filter((code) => isCode.test(code)), text?.slice(0, longest))
+/** The codes and the messages of an error, without the rest of its body, which may quote the prompt. */
+export const readError = (reason: ErrorFields): Pick<ErrorBody, "codes" | "messages"> => {
+  const { codes, messages } = parse(reason.http?.body ?? "")
+  return {
+    codes: [...codesIn(reason.metadata), ...codes, ...amazonCode(reason.http?.response?.headers)].filter((code) =>
+      isCode.test(code)
+    ),
+    messages: messages.length > 0 || reason.description === undefined ? messages : [reason.description]
+  }
 }
 
-/** Joins codes and a message. The message is indented, so that its first line is not taken for a code. */
-export const joinCodes = (codes: ReadonlyArray<string | number | undefined>, message: string | undefined): string =>
-  [...codes, ` ${message ?? ""}`].join("\n")
+const isCode = /^[\w.-]{1,64}$/
 
-/** A longer body is not parsed for codes. */
-const longestBody = 65_536
-
-const Code = Schema.optionalKey(Schema.Unknown)
-const Body = Schema.fromJsonString(Schema.Struct({ code: Code, type: Code, error: Code }))
-const decodeBody = Schema.decodeUnknownOption(Body)
-const decodeError = Schema.decodeUnknownOption(Schema.Struct({ code: Code, type: Code, message: Code }))
-
-const readBody = (body: string | undefined): { readonly codes: ReadonlyArray<string>; readonly message: string } => {
-  const outer = body === undefined || body.length > longestBody ? undefined : Option.getOrUndefined(decodeBody(body))
-  const inner = Option.getOrUndefined(decodeError(outer?.error))
-  const codes = [outer?.code, outer?.type, inner?.code, inner?.type].filter((code) => typeof code === "string")
-  return { codes, message: typeof inner?.message === "string" ? inner.message : "" }
+/** The code that Amazon sends in a header, between a namespace and a URL. */
+export const amazonCode = (
+  headers: { readonly [name: string]: string | Redacted.Redacted } | undefined
+): ReadonlyArray<string> => {
+  const value = headers?.["x-amzn-errortype"]
+  const code = typeof value === "string" ? /^(?:[^#]*#)?([\w.]{1,64})/.exec(value)?.[1] : undefined
+  return code === undefined ? [] : [code]
 }
 
 // Effect's own adapters put `errorCode` and `errorType` under the provider's name.
@@ -78,33 +71,14 @@ export const isContext = oneOf(
   /inputs` (?:tokens \+ `max_new_tokens` must be|must have less than)/
 )
 
-const usedUp = /insufficient_quota|billing_hard_limit_reached|insufficient_balance|billing_error/i
-
 /**
- * The account's credit or quota is used up. Does not match Google's "exceeded your current quota", which is a rate
- * limit.
+ * The account's credit or quota is used up, anywhere in a text. Only for a 429, which says that the prompt was not read. Does
+ * not match Google's "exceeded your current quota", which is a rate limit.
  */
-export const isQuotaInWords = oneOf(usedUp, /credit balance is too low/)
-
-/**
- * `isQuotaInWords` for a text that may quote the prompt. Only the codes count, which come first, one a line, and a
- * message that begins with the known sentence. A match stops all calls with the credential, so a prompt must not be
- * able to cause one.
- */
-export const isQuota = (text: string): boolean => {
-  for (const line of text.split("\n", maxCodes)) {
-    if (isCode.test(line)) {
-      if (isUsedUp.test(line)) return true
-    } else return noCredit.test(line)
-  }
-  return false
-}
-
-const maxCodes = 32
-const isCode = /^[\w.-]{0,64}$/
-const isUsedUp = new RegExp(`^(?:${usedUp.source})$`, "i")
-/** Anthropic has no code for it. */
-const noCredit = /^ ?your credit balance is too low/i
+export const isQuotaInWords = oneOf(
+  /insufficient_quota|billing_hard_limit_reached|insufficient_balance|billing_error|exceeded_current_quota_error/,
+  /billing_not_active|credit balance is too low/
+)
 
 /** The model does not exist, or the account has no access to it. */
 export const isModel = oneOf(
@@ -119,6 +93,3 @@ export const isRegion = oneOf(
   /unsupported_country|unsupported countr|country, region|location is not supported|location not supported/,
   /not (?:available|supported|allowed) in (?:your|this) (?:country|region|location)/
 )
-
-/** A content filter blocked the prompt or the response. Anthropic has no code for it. */
-export const isContentPolicy = oneOf(/content_policy_violation/, /\bblocked by (?:our |the )?content filtering policy/)

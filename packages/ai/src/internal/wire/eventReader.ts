@@ -5,6 +5,8 @@ import * as Sse from "effect/encoding/Sse"
 import * as Result from "effect/Result"
 import type { Bounds } from "./bounds.ts"
 import * as Failure from "./failure.ts"
+import { badCall, brokeOff } from "./errorIn.ts"
+import { type Ending, finishReason, isIncomplete, stronger } from "./finishReason.ts"
 import { type ToolCallFragment, ToolCalls } from "./toolCalls.ts"
 
 export type Part = Response.StreamPartEncoded
@@ -14,9 +16,12 @@ type Metadata = Response.ReasoningEndPartEncoded["metadata"]
 /**
  * Turns the bytes of a streamed response into parts. A subclass decodes the events of its wire.
  *
- * A response with a finish reason is complete, even if the connection is lost after it. Only the usage, which some
- * providers send last, can be missing then. Without a finish reason it is truncated, even if the connection was closed
- * cleanly.
+ * A response without a finish reason is truncated, even if the connection was closed cleanly. A response with one is
+ * complete at the end of the stream, even if the connection is lost after it: only the usage can be missing then.
+ *
+ * A finish reason is not the end. Some servers send one with every piece of the text, and some one after the thoughts.
+ * Content after it continues the response. From then on its finish reasons prove nothing, so a lost connection or an
+ * error fails the response.
  */
 export abstract class EventReader {
   protected readonly origin: Failure.Origin
@@ -26,12 +31,22 @@ export abstract class EventReader {
   private readonly decoder = new TextDecoder()
   private readonly parser: Sse.Parser
 
+  /** See `OnMalformedEvent`. */
+  onMalformedEvent: (() => void) | undefined
+
   protected parts: Array<Part> = []
-  /** The provider's finish reason. */
-  protected reason: string | undefined
+  /** The finish reason. */
+  private reason: Ending | undefined
+  /** Whether content came after the finish reason. */
+  private isOpen = false
+  /** Whether content ever came after a finish reason. */
+  private wasReopened = false
+  /** How often the response has seemed to end. */
+  private endings = 0
+  /** Whether the stream is over, and its last event has no blank line after it. */
+  private isLastEvent = false
   protected failed: AiError.AiError | undefined
   private sealed = false
-  private events = 0
   private taken = 0
   private size = 0
   private open: { readonly kind: Kind; readonly id: string } | undefined
@@ -45,25 +60,35 @@ export abstract class EventReader {
     this.toolCalls = new ToolCalls(newId)
     this.parser = Sse.makeParser(
       // A `retry` is for browsers, which reconnect by themselves.
-      (event) => event._tag === "Event" ? this.onData(event.data) : undefined,
+      (event) => event._tag === "Event" ? this.onData(event.data, event.event) : undefined,
       { maxEventSize: bounds.eventSize }
     )
   }
 
-  /** Reads one event, whose JSON is within the bounds. */
-  protected abstract onEvent(json: unknown, data: string): void
+  /** Reads one event, whose JSON is within the bounds. `name` is `message` unless the stream names the event. */
+  protected abstract onEvent(json: unknown, data: string, name: string): void
 
   /** Returns the last parts, or the error that the response fails with after all. Called once, at the end. */
-  protected abstract finish(reason: string): Result.Result<ReadonlyArray<Part>, AiError.AiError>
+  protected abstract finish(reason: Response.FinishReason): Result.Result<ReadonlyArray<Part>, AiError.AiError>
+
+  /** The metadata for the end of the open part. */
+  protected endMetadata(): Metadata {
+    return undefined
+  }
 
   /** Whether the response is complete. What follows is ignored. */
   get isComplete(): boolean {
     return this.sealed
   }
 
-  /** Whether there is a finish reason. Only token counts can follow. */
+  /** Whether the response seems to have ended: it has a finish reason and no content after it. */
   get isEnding(): boolean {
-    return this.reason !== undefined
+    return this.reason !== undefined && !this.isOpen
+  }
+
+  /** Which end this is, if content came after earlier ones. */
+  get ending(): number {
+    return this.endings
   }
 
   /** Why the response failed. The parts before it can still be taken. */
@@ -78,12 +103,20 @@ export abstract class EventReader {
     if (tooLarge !== undefined) this.failTooLarge()
   }
 
-  /** Ends the response. `lost`: the connection failed. */
-  end(lost?: AiError.AiError): void {
+  /** Ends the response. `lost`: how the connection failed. */
+  end(lost?: string): void {
+    if (this.sealed || this.failed !== undefined) return
+    this.isLastEvent = true
+    this.parser.feed(`${this.decoder.decode()}\n\n`)
+    this.conclude(lost)
+  }
+
+  /** Ends the response at the event that says so. */
+  protected conclude(lost?: string): void {
     if (this.sealed || this.failed !== undefined) return
     // The error is built only if it is needed. Its stack would be most of the cost of ending a good response.
-    if (this.reason !== undefined) this.seal(this.reason)
-    else this.failed = lost ?? Failure.truncated(this.origin, this.response, this.progress())
+    if (this.reason !== undefined && (lost === undefined || !this.wasReopened)) this.seal(this.reason)
+    else this.failed = Failure.truncated(this.origin, this.response, this.progress(), lost)
   }
 
   /** Returns the new parts. */
@@ -94,9 +127,27 @@ export abstract class EventReader {
     return parts
   }
 
+  /** Reads a finish reason. */
+  protected onFinish(sent: string): void {
+    const reason = finishReason(sent)
+    if (reason === "error") {
+      // Content does not follow, and the next attempt need not wait for the end of the stream.
+      this.failed ??= brokeOff(this.origin, this.response, sent)
+      return
+    }
+    if (!this.isEnding) this.endings++
+    this.reason = this.reason === undefined || this.isOpen ? reason : stronger(this.reason, reason)
+    this.isOpen = false
+  }
+
+  /** Notes that content came. */
+  protected onMore(): void {
+    if (this.reason !== undefined) this.isOpen = this.wasReopened = true
+  }
+
   /** Fails the response, unless it has a finish reason and is complete. */
   protected lose(failure: AiError.AiError): void {
-    if (this.reason === undefined) this.failed = failure
+    if (this.reason === undefined || this.wasReopened) this.failed = failure
     else this.seal(this.reason)
   }
 
@@ -106,24 +157,37 @@ export abstract class EventReader {
 
   /** Fails the response because of an event in another format. */
   protected failForeign(data: string): void {
-    this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`)
+    if (!this.isNegligible) this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`)
+  }
+
+  /** Whether an event that cannot be read changes nothing: half an event at the end, or one after the finish reason. */
+  private get isNegligible(): boolean {
+    return this.isLastEvent || (this.reason !== undefined && !this.wasReopened)
   }
 
   protected onContent(kind: Kind, delta: string): void {
     if (delta === "") return
+    this.onMore()
     this.count(delta)
     if (this.open?.kind !== kind) this.begin(kind)
     if (this.open !== undefined) this.parts.push({ type: `${kind}-delta`, id: this.open.id, delta })
   }
 
   protected begin(kind: Kind): void {
+    this.onMore()
     this.close()
     this.open = { kind, id: String(this.blocks++) }
     this.parts.push({ type: `${kind}-start`, id: this.open.id })
   }
 
-  protected close(metadata?: Metadata): void {
+  /** The kind of the open part. */
+  protected get openKind(): Kind | undefined {
+    return this.open?.kind
+  }
+
+  protected close(): void {
     if (this.open === undefined) return
+    const metadata = this.endMetadata()
     this.parts.push({
       type: `${this.open.kind}-end`,
       id: this.open.id,
@@ -133,16 +197,28 @@ export abstract class EventReader {
   }
 
   protected count(content: string): string {
-    this.size += content.length
-    if (this.size > this.bounds.answerSize) this.fail(`a response of more than ${this.bounds.answerSize} characters`)
+    this.addSize(content.length)
     return content
+  }
+
+  protected addSize(length: number): void {
+    this.size += length
+    if (this.size > this.bounds.answerSize) this.fail(`a response of more than ${this.bounds.answerSize} characters`)
   }
 
   /** Adds a piece of a tool call. Ids and names count as content too, or a stream of them alone would have no bound. */
   protected onToolCall(fragment: ToolCallFragment): void {
+    const { arguments: delta = "", extra, id = "", isStart = false, name = "" } = fragment
+    const size = id.length + name.length + delta.length + (extra === undefined ? 0 : JSON.stringify(extra).length)
+    if (size === 0 && !isStart) return
+    this.onMore()
     this.close()
-    this.count((fragment.id ?? "") + (fragment.function?.name ?? "") + (fragment.function?.arguments ?? ""))
+    this.addSize(size)
     this.toolCalls.add(fragment, this.parts)
+  }
+
+  protected finishToolCalls(reason: Response.FinishReason): ReturnType<ToolCalls["finish"]> {
+    return this.toolCalls.finish(this.origin, isIncomplete(reason), this.bounds.jsonDepth)
   }
 
   private failTooLarge(): void {
@@ -151,25 +227,51 @@ export abstract class EventReader {
 
   private progress(): Failure.Progress {
     return {
-      events: this.events,
       parts: this.taken + this.parts.length,
       hadOutput: this.size > 0 || this.toolCalls.hasStarted
     }
   }
 
-  private onData(data: string): void {
+  private onData(data: string, name: string): void {
     if (this.sealed || this.failed !== undefined) return
-    if (data.startsWith("[DONE]")) return this.end()
-    this.events++
+    if (data.startsWith("[DONE]")) return this.conclude()
     if (data.length > this.bounds.eventSize) return this.failTooLarge()
     const json = BoundedJson.parse(data, this.bounds.jsonDepth)
-    if (Result.isSuccess(json)) return this.onEvent(json.success, data)
-    if (json.failure === "TooDeep") return this.fail(`an event nested deeper than ${this.bounds.jsonDepth} levels`)
-    this.lose(Failure.malformed(this.origin, this.response, data))
+    if (Result.isFailure(json)) return this.onUnreadable(data, name, json.failure)
+    if (json.success === "[DONE]") return this.conclude()
+    this.onEvent(json.success, data, name)
   }
 
-  private seal(reason: string): void {
+  private onUnreadable(data: string, name: string, why: "Malformed" | "TooDeep"): void {
+    const text = data.replace(/^(?:\s*data:)+/, "").trim()
+    // A keep-alive: without data, or a comment that a proxy has made an event of.
+    if (text === "" || text.startsWith(":")) return
+    // Two proxies that each wrote `data:`, or white space before the end.
+    if (text.length < data.length && !text.includes("\n")) return this.onData(text, name)
+    const lines = text.split("\n").map((line) => line.replace(/^data:/, "").trim()).filter((line) => line !== "")
+    // Events without a blank line between them.
+    if (lines.length > 1 && lines.every((line) => this.isEvent(line))) {
+      for (const line of lines) this.onData(line, name)
+      return
+    }
+    if (this.isNegligible) return
+    if (why === "TooDeep") return this.fail(`an event nested deeper than ${this.bounds.jsonDepth} levels`)
+    if (this.onMalformedEvent === undefined || this.toolCalls.hasStarted) {
+      return this.lose(Failure.malformed(this.origin, this.response, data))
+    }
+    this.onMalformedEvent()
+  }
+
+  private isEvent(line: string): boolean {
+    return line === "[DONE]" || Result.isSuccess(BoundedJson.parse(line, this.bounds.jsonDepth))
+  }
+
+  private seal(reason: Ending): void {
     this.close()
+    if (reason === "bad-call") {
+      this.failed = badCall(this.origin)
+      return
+    }
     const last = this.finish(reason)
     if (Result.isFailure(last)) {
       this.failed = last.failure
@@ -179,7 +281,3 @@ export abstract class EventReader {
     this.sealed = true
   }
 }
-
-/** Whether the model was cut off. */
-export const isIncomplete = (reason: Response.FinishReason): boolean =>
-  reason === "length" || reason === "content-filter"

@@ -12,6 +12,7 @@ import type { Span } from "effect/Tracer"
 import * as Body from "./body.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Failure from "./failure.ts"
+import * as Headers from "./headers.ts"
 
 /** How much of an error's body is read for its code and message. */
 export const errorBodyBytes = 64 * 1024
@@ -75,5 +76,8 @@ const rejected = (
   Effect.flatMap(
     Body.beginning(response, errorBodyBytes),
     (body) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(Failure.fromStatus(origin, response, body, now)))
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (now) => Effect.fail(Failure.fromStatus(origin, Headers.withAllWaits(response), body, now))
+      )
   )

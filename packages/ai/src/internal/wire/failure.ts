@@ -1,13 +1,14 @@
 import * as AiError from "effect/ai/AiError"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as HttpHeaders from "effect/http/Headers"
 import type * as HttpClientError from "effect/http/HttpClientError"
-import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
-import * as AiRejection from "../../AiRejection.ts"
+import * as AiRejection from "../rejection/rejection.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
-import * as Words from "./errorWords.ts"
+import * as ErrorBody from "../kit/errorBody.ts"
+import { isServersTrouble, type Kind, kindOf } from "./errorKind.ts"
+import { amazonCode } from "./errorWords.ts"
 import type { Mask } from "./mask.ts"
 
 /** What all errors of one request have in common. */
@@ -16,7 +17,7 @@ export interface Origin {
   readonly module: string
   /** The provider's host. */
   readonly provider: string
-  readonly method: "generateText" | "streamText"
+  readonly method: "generateText" | "streamText" | "embedMany"
   readonly model: string
   /** The URL without its query. */
   readonly url: string
@@ -25,6 +26,8 @@ export interface Origin {
   /** How much of a body is kept, in characters. */
   readonly excerptLength: number
   readonly maxRetryAfter: Duration.Duration
+  /** The time in epoch milliseconds. */
+  readonly now: () => number
 }
 
 /** The part of an HTTP response that goes into an error. */
@@ -44,7 +47,7 @@ export const make = (origin: Origin, reason: AiError.AiErrorReason): AiError.AiE
 
 // ---------- no response
 
-/** The request was not sent, or the connection failed before the response was complete. */
+/** The request was not sent, or the connection failed before there was a response. */
 export const transport = (origin: Origin, error: HttpClientError.HttpClientError, now: number): AiError.AiError => {
   const { reason } = error
   switch (reason._tag) {
@@ -54,16 +57,16 @@ export const transport = (origin: Origin, error: HttpClientError.HttpClientError
     case "EncodeError":
     case "InvalidUrlError":
     case "TransportError":
-      return network(origin, reason._tag, describeCause(reason.cause) ?? reason.description ?? "no response")
+      return network(origin, reason._tag, lostBy(error))
     case "DecodeError":
     case "EmptyBodyError":
-      return network(
-        origin,
-        "TransportError",
-        `connection lost within the response: ${describeCause(reason.cause) ?? "no body"}`
-      )
+      return network(origin, "TransportError", lostBy(error))
   }
 }
+
+/** How the connection failed, in the words of the transport. */
+export const lostBy = ({ reason }: HttpClientError.HttpClientError): string =>
+  describeCause(reason.cause) ?? reason.description ?? "no reason given"
 
 // A `cause` would be written out with the error. It can hold headers and bodies, so only one masked line of it is kept.
 const network = (origin: Origin, reason: AiError.NetworkError["reason"], description: string): AiError.AiError =>
@@ -95,58 +98,103 @@ const describeCause = (cause: unknown): string | undefined => {
 /** The status is not 2xx. */
 export const fromStatus = (origin: Origin, response: ResponseHead, body: string, now: number): AiError.AiError => {
   const http = context(origin, response, body)
-  if (response.status >= 300 && response.status < 400) return make(origin, redirect(origin, response, http))
-  const detail = fromBody(body)
-  const retryAfter = RetryAfter.fromHeaders(response.headers, { now, max: origin.maxRetryAfter })
-  return make(origin, reasonFor(origin, response.status, `HTTP ${response.status}`, detail, http, retryAfter))
+  const { headers, status } = response
+  if (status >= 300 && status < 400) return make(origin, redirect(origin, response, http))
+  // A firewall, which may have blocked this prompt. It says nothing about the credential.
+  if (status === 403 && ErrorBody.isPage(body)) {
+    return incompatible(origin, response, `HTTP 403 with a page instead of JSON: ${sample(origin, body)}`)
+  }
+  const detail = ErrorBody.parse(body)
+  const kind = meaningOf(status, detail, amazonCode(headers))
+  const wait = RetryAfter.fromResponse(
+    { status: kind === "Throttled" ? 429 : status, headers, body },
+    { now, max: origin.maxRetryAfter }
+  )
+  return make(origin, reasonFor(origin, status, `HTTP ${status}`, kind, detail, http, wait, now))
 }
 
 /** An error in a response with status 200. Providers send it within a stream that has begun. */
 export const fromStream = (origin: Origin, response: ResponseHead, error: unknown, body: string): AiError.AiError => {
-  const detail = fromError(error)
+  // Beside an error that is a text, its code can be in the same object.
+  const isText = error === undefined || typeof error === "string"
+  const detail = isText ? ErrorBody.parse(body) : ErrorBody.read(error)
   const http = context(origin, response, body)
-  return make(origin, reasonFor(origin, statusOf(detail), "error within the response", detail, http, undefined))
-}
-
-interface Detail {
-  readonly message: string | undefined
-  readonly type: string | undefined
-  readonly code: string | number | undefined
-  readonly param: string | undefined
+  const status = statusOf(kindOf(detail), detail)
+  const kind = meaningOf(status, detail, [])
+  const now = origin.now()
+  // The headers are those of the response that had begun well.
+  const wait = RetryAfter.fromResponse(
+    { status, body: isText ? body : JSON.stringify(error) },
+    { now, max: origin.maxRetryAfter }
+  )
+  return make(origin, reasonFor(origin, status, "error within the response", kind, detail, http, wait, now))
 }
 
 type Http = typeof AiError.HttpContext.Type
+
+/** What the error is about, if that is not what the status says. */
+const meaningOf = (
+  status: number,
+  detail: ErrorBody.ErrorBody,
+  more: ReadonlyArray<string>
+): Kind | undefined => {
+  if (isServersTrouble(status)) return undefined
+  const kind = kindOf({ codes: [...detail.codes, ...more], messages: detail.messages })
+  // A gateway's 5xx can name the trouble of its own account at its upstream. Another attempt may take another one.
+  if (status >= 500) return kind === "Content" ? kind : undefined
+  return status === 429 && kind === "Transient" ? undefined : kind
+}
 
 const reasonFor = (
   origin: Origin,
   status: number,
   what: string,
-  detail: Detail,
+  kind: Kind | undefined,
+  detail: ErrorBody.ErrorBody,
   http: Http,
-  retryAfter: Duration.Duration | undefined
+  wait: Duration.Duration | undefined,
+  now: number
 ): AiError.AiErrorReason => {
-  const description = describe(origin, what, detail)
-  if (status < 500 && isQuota(detail)) return new AiError.QuotaExhaustedError({ http })
-  switch (status) {
-    case 401:
-    case 403:
+  const description = explain(origin, what, detail)
+  switch (kind ?? kindOfStatus(status)) {
+    case "Content":
+      return new AiError.ContentPolicyError({ description, http })
+    case "Quota":
+      return new AiError.QuotaExhaustedError({
+        http,
+        ...(wait === undefined ? {} : { resetAt: DateTime.makeUnsafe(now + Duration.toMillis(wait)) })
+      })
+    case "Credential":
       return new AiError.AuthenticationError({ kind: authenticationKind(origin, status, detail), description, http })
-    case 402:
-      return new AiError.QuotaExhaustedError({ http })
-    case 404:
-      return new AiError.InvalidRequestError({ description: `model "${origin.model}": ${description}`, http })
-    case 408:
-    case 409:
-    case 425:
-      return internal(description, http, retryAfter)
-    case 429:
-      return new AiError.RateLimitError({ retryAfter, http })
+    case "Throttled":
+      return new AiError.RateLimitError({ retryAfter: wait, http, ...recorded(wait) })
+    case "Transient":
+      return internal(description, http, wait)
   }
-  if (status >= 500) return internal(description, http, retryAfter)
-  if (isContentPolicy(detail)) return new AiError.ContentPolicyError({ description, http })
+  if (status === 404) {
+    return new AiError.InvalidRequestError({ description: `model "${origin.model}": ${description}`, http })
+  }
   const parameter = detail.param === undefined ? undefined : excerpt(origin, detail.param, sampleLength)
   return new AiError.InvalidRequestError({ parameter, description, http })
 }
+
+const kindOfStatus = (status: number): Kind | undefined => {
+  switch (status) {
+    case 401:
+    case 403:
+      return "Credential"
+    case 402:
+      return "Quota"
+    case 429:
+      return "Throttled"
+    default:
+      return status >= 500 || isServersTrouble(status) ? "Transient" : undefined
+  }
+}
+
+/** The metadata from which `RetryAfter.fromAiError` reads a wait that was read on arrival. */
+const recorded = (wait: Duration.Duration | undefined) =>
+  wait === undefined ? {} : { metadata: { sluice: { retryAfterMillis: Duration.toMillis(wait) } } }
 
 const internal = (
   description: string,
@@ -154,7 +202,7 @@ const internal = (
   retryAfter?: Duration.Duration | undefined,
   rejection?: AiRejection.Rejection
 ): AiError.InternalProviderError => {
-  // The reason has no field for either. RetryAfter.fromAiError and AiRejection.fromAiError read them here.
+  // The reason has no field for either. `RetryAfter.fromAiError` and `AiRejection.fromAiError` read them here.
   const sluice = {
     ...(retryAfter === undefined ? {} : { retryAfterMillis: Duration.toMillis(retryAfter) }),
     ...(rejection === undefined ? {} : { rejection: AiRejection.toMetadata(rejection) })
@@ -177,25 +225,25 @@ const redirect = (origin: Origin, response: ResponseHead, http: Http): AiError.I
   })
 }
 
-const describe = (origin: Origin, what: string, detail: Detail): string => {
-  const code = detail.code ?? detail.type
-  const message = detail.message === undefined ? "" : `: ${detail.message}`
+const explain = (origin: Origin, what: string, { code, messages }: ErrorBody.ErrorBody): string => {
+  const message = messages.length === 0 ? "" : `: ${messages.join(": ")}`
   return excerpt(origin, `${what}${code === undefined ? "" : ` (${code})`}${message}`, messageLength)
 }
 
-const authenticationKind = (origin: Origin, status: number, detail: Detail): AiError.AuthenticationError["kind"] => {
+const authenticationKind = (
+  origin: Origin,
+  status: number,
+  { codes, messages }: ErrorBody.ErrorBody
+): AiError.AuthenticationError["kind"] => {
   if (status === 403) return "InsufficientPermissions"
   if (!origin.hasKey) return "MissingKey"
-  return detail.code === "expired_api_key" ? "ExpiredKey" : "InvalidKey"
+  return codes.some((code) => /expired/i.test(code)) || messages.some((message) => /^api key expired/i.test(message))
+    ? "ExpiredKey"
+    : "InvalidKey"
 }
 
-const isQuota = ({ code, message, type }: Detail): boolean => Words.isQuota(Words.joinCodes([code, type], message))
-
-const isContentPolicy = ({ code, message, type }: Detail): boolean =>
-  code === "content_filter" || type === "content_filter" || Words.isContentPolicy([code, type, message].join("\n"))
-
 /** The HTTP status of each error, from OpenAI's and Anthropic's documentation. */
-const statuses = new Map<unknown, number>([
+const statuses = new Map<string, number>([
   ["invalid_request_error", 400],
   ["content_filter", 400],
   ["content_policy_violation", 400],
@@ -217,38 +265,50 @@ const statuses = new Map<unknown, number>([
   ["overloaded_error", 529]
 ])
 
+const statusesOfKinds: { readonly [_ in Kind]: number } = {
+  Content: 400,
+  Quota: 402,
+  Credential: 401,
+  Throttled: 429,
+  Transient: 503
+}
+
 /** The status that an error would have, had it not come with a 200. */
-const statusOf = (detail: Detail): number => {
-  const code = typeof detail.code === "string" ? Number(detail.code) : detail.code
-  if (code !== undefined && code >= 400 && code < 600) return code
-  const known = statuses.get(detail.code) ?? statuses.get(detail.type)
-  return known ?? (isQuota(detail) ? 402 : 500)
+const statusOf = (kind: Kind | undefined, { codes, status }: ErrorBody.ErrorBody): number => {
+  if (status !== undefined) return status
+  const known = codes.find((code) => statuses.has(code))
+  return (known === undefined ? undefined : statuses.get(known)) ?? (kind === undefined ? 500 : statusesOfKinds[kind])
 }
 
 // ---------- a response that cannot be used
 
-/** How far a stream had come when it ended. */
+/** How far a response had come when it ended. */
 export interface Progress {
-  readonly events: number
   readonly parts: number
   readonly hadOutput: boolean
 }
 
-/** The stream ended without a finish reason. Its parts must not be taken for the whole response. */
+/**
+ * A stream ended without a finish reason, or the connection was lost within the response. Its parts must not be taken for the
+ * whole response. `lost`: how the connection failed, whatever the socket calls it.
+ */
 export const truncated = (
   origin: Origin,
   response: ResponseHead,
-  { events, hadOutput, parts }: Progress
-): AiError.AiError =>
-  make(
-    origin,
-    internal(
-      `response truncated: the stream ended without a finish reason, after ${events} events`,
-      context(origin, response),
-      undefined,
-      new AiRejection.TruncatedStream({ target: origin.provider, parts, hadOutput })
-    )
-  )
+  { hadOutput, parts }: Progress,
+  lost?: string | undefined
+): AiError.AiError => {
+  const why = lost === undefined ? {} : { lost: excerpt(origin, lost, sampleLength) }
+  const rejection = new AiRejection.TruncatedStream({ target: origin.provider, parts, hadOutput, ...why })
+  return make(origin, internal(rejection.message, context(origin, response), undefined, rejection))
+}
+
+/** The connection was lost within a whole response. */
+export const cut = (
+  origin: Origin,
+  response: ResponseHead,
+  error: HttpClientError.HttpClientError
+): AiError.AiError => truncated(origin, response, { parts: 0, hadOutput: false }, lostBy(error))
 
 /** The finish reason is an error, without details. */
 export const endedInError = (origin: Origin, response: ResponseHead): AiError.AiError =>
@@ -319,35 +379,3 @@ const redactHeaders = (origin: Origin, headers: HttpHeaders.Headers): Record<str
   }
   return redacted
 }
-
-const ErrorBody = Schema.fromJsonString(Schema.Struct({
-  error: Schema.optional(Schema.Unknown),
-  message: Schema.optional(Schema.Unknown),
-  detail: Schema.optional(Schema.Unknown)
-}))
-const decodeErrorBody = Schema.decodeOption(ErrorBody)
-
-const ErrorObject = Schema.Struct({
-  message: Schema.optional(Schema.Unknown),
-  type: Schema.optional(Schema.Unknown),
-  code: Schema.optional(Schema.Unknown),
-  param: Schema.optional(Schema.Unknown)
-})
-const decodeErrorObject = Schema.decodeUnknownOption(ErrorObject)
-
-const fromBody = (body: string): Detail => {
-  const read = Option.getOrUndefined(decodeErrorBody(body))
-  return fromError(read?.error ?? read?.message ?? read?.detail)
-}
-
-const fromError = (error: unknown): Detail => {
-  const read = Option.getOrUndefined(decodeErrorObject(error))
-  return {
-    message: string(error) ?? string(read?.message),
-    type: string(read?.type),
-    code: typeof read?.code === "number" ? read.code : string(read?.code),
-    param: string(read?.param)
-  }
-}
-
-const string = (value: unknown): string | undefined => typeof value === "string" && value !== "" ? value : undefined

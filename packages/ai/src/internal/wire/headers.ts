@@ -1,5 +1,7 @@
 import type { OptionsReader } from "@sluice/core/OptionsReader"
+import * as HttpHeaders from "effect/http/Headers"
 import * as Redacted from "effect/Redacted"
+import type { ResponseHead } from "./failure.ts"
 
 /** The caller's headers, by name. */
 export interface Custom {
@@ -67,6 +69,21 @@ export const plain = (headers: Custom | undefined): Record<string, string> => {
   const sent: Record<string, string> = {}
   for (const [name, value] of Object.entries(headers ?? {})) sent[name.toLowerCase()] = text(value)
   return sent
+}
+
+/**
+ * The head of a response with every `retry-after` that it has. Node keeps the first one in its headers, so the others are read
+ * from the message below a response of `HttpTransport`.
+ */
+export const withAllWaits = (response: ResponseHead): ResponseHead => {
+  const { headers, status } = response
+  const source = "source" in response ? response.source : undefined
+  if (typeof source !== "object" || source === null || !("headersDistinct" in source)) return response
+  // Node's `IncomingMessage`. Another object with this field would have to have it in the same form.
+  const waits = (source.headersDistinct as NodeJS.Dict<Array<string>> | undefined)?.["retry-after"]
+  return waits === undefined || waits.length < 2
+    ? response
+    : { status, headers: HttpHeaders.set(headers, "retry-after", waits.join(", ")) }
 }
 
 /** The values that must not be shown. */

@@ -1,27 +1,23 @@
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import { CurrentAttempt } from "@sluice/core/RetryPolicy"
-import * as AiError from "effect/ai/AiError"
 import { IdGenerator } from "effect/ai/IdGenerator"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
+import * as Clock from "effect/Clock"
 import * as EffectConfig from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
-import * as Body from "./body.ts"
+import { CurrentModel } from "../kit/currentModel.ts"
+import * as Answer from "./answer.ts"
 import { merge, type RequestConfig } from "./config.ts"
-import { connectionLost, errorBodyBytes, send } from "./exchange.ts"
-import * as Failure from "./failure.ts"
-import * as Headers from "./headers.ts"
-import * as Mask from "./mask.ts"
-import * as ResponseStream from "./responseStream.ts"
+import { send } from "./exchange.ts"
+import type { Origin } from "./failure.ts"
+import { headersOf, originOf } from "./requestHeaders.ts"
 import { type ProviderOptions, readSettings, type Settings } from "./settings.ts"
 import * as Trace from "./trace.ts"
 import type { Wire, WireRequest, WireResponse } from "./wire.ts"
@@ -93,7 +89,7 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
 
   const exchange = Effect.fnUntraced(function*(
-    method: Failure.Origin["method"],
+    method: Origin["method"],
     call: LanguageModel.ProviderOptions
   ) {
     const { headers, request } = yield* requestOf(wire, options, settings, method, call)
@@ -111,27 +107,15 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
 
   const generateText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
     const { received, request, response } = yield* exchange("generateText", call)
-    const { origin } = request
-    const body = yield* Body.text(response, bounds.answerSize).pipe(
-      Effect.catch((error) =>
-        error._tag === "TooLarge"
-          ? Effect.fail(
-            Failure.incompatible(origin, response, `a response of more than ${bounds.answerSize} bytes`)
-          )
-          : connectionLost(origin, error)
-      )
-    )
-    const parts = yield* Effect.fromResult(wire.response(request, received, body))
+    const parts = yield* Effect.flatMap(Answer.read(wire, request, received, response), Answer.wholeParts)
     Trace.parts(call.span, parts)
     return parts
   }, Effect.scoped)
 
   const streamText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
     const { received, request, response } = yield* exchange("streamText", call)
-    const type = response.headers["content-type"] ?? ""
-    if (type.includes("json") || type.includes("html")) return yield* notStreamed(wire, request, received, response)
-    const reader = wire.streamedResponse(request, received)
-    return Stream.mapArray(ResponseStream.make(response.stream, reader, request.origin), (parts) => {
+    const answer = yield* Answer.read(wire, request, received, response)
+    return Stream.mapArray(Answer.streamedParts(answer), (parts) => {
       Trace.parts(call.span, parts)
       return parts
     })
@@ -149,55 +133,23 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
 const requestOf = Effect.fnUntraced(function*<C extends RequestConfig>(
   wire: Wire<C>,
   options: ProviderOptions<C>,
-  { endpoint, keyHeader, mask, maxErrorExcerpt, maxRetryAfter, secrets }: Settings,
-  method: Failure.Origin["method"],
+  settings: Settings,
+  method: Origin["method"],
   call: LanguageModel.ProviderOptions
 ) {
   const inner = yield* wire.config
   const config = options.config === undefined ? inner : merge(options.config, inner)
-  const innerSecrets = Headers.secrets(inner.headers)
-  const origin: Failure.Origin = {
-    module: wire.module,
-    provider: endpoint.host,
-    method,
-    model: config.model ?? options.model,
-    url: endpoint.shown,
-    hasKey: secrets.length > 0,
-    mask: innerSecrets.length === 0 ? mask : Mask.make([...secrets, ...innerSecrets]),
-    excerptLength: maxErrorExcerpt,
-    maxRetryAfter
-  }
-  const idempotencyKey = config.idempotencyKey ?? (yield* CurrentIdempotencyKey)
-  const idempotency: Headers.Custom = idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }
-  const wrong = Headers.firstProblem({ ...inner.headers, ...idempotency }, keyHeader)
-  if (wrong !== undefined) {
-    return yield* Effect.fail(Failure.make(origin, new AiError.InvalidUserInputError({ description: wrong })))
-  }
-  const attempt = yield* CurrentAttempt
-  const headers = {
-    "user-agent": "sluice",
-    ...Headers.plain(options.headers),
-    ...Headers.plain(config.headers),
-    ...(attempt === undefined ? {} : { "x-sluice-attempt": String(attempt.attempt) }),
-    ...Headers.plain(idempotency),
-    ...Headers.plain(wire.headers(options.apiKey))
-  }
-  const request: WireRequest<C> = { origin, endpoint, config, call }
+  const { endpoint, fields } = settings
+  const model = (yield* CurrentModel) ?? config.model ?? options.model
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const origin = originOf(wire, settings, method, model, now, inner.headers)
+  const headers = yield* headersOf(settings, origin, {
+    required: wire.headers,
+    shared: options.headers,
+    config,
+    own: inner.headers
+  })
+  const request: WireRequest<C> = { origin, endpoint, config, fields, call }
   return { request, headers }
 })
-
-/** A response that is not streamed though a stream was requested: an error that the body names, or another API. */
-const notStreamed = <C extends RequestConfig>(
-  wire: Wire<C>,
-  request: WireRequest<C>,
-  received: WireResponse,
-  response: HttpClientResponse.HttpClientResponse
-): Effect.Effect<never, AiError.AiError> =>
-  Effect.flatMap(
-    Body.beginning(response, errorBodyBytes),
-    (body) =>
-      Effect.flatMap(Effect.fromResult(wire.response(request, received, body)), () =>
-        Effect.fail(
-          Failure.incompatible(request.origin, response, "a whole response, where a stream was requested")
-        ))
-  )

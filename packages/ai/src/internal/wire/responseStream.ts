@@ -8,6 +8,7 @@ import type * as HttpClientError from "effect/http/HttpClientError"
 import type * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import { StreamLimits } from "../stream/limits.ts"
 import type { EventReader } from "./eventReader.ts"
 import * as Failure from "./failure.ts"
 
@@ -18,19 +19,24 @@ import * as Failure from "./failure.ts"
 const lingerMillis = 100
 
 /**
- * How long to wait for token counts after the finish reason. They follow at once, if at all. A server that keeps the
- * connection open costs the call this second, and not its timeout.
+ * How long to wait after the finish reason for more content, the token counts, or the end of the stream.
+ *
+ * A finish reason is not always the last one. Gateways have sent more text 700 ms after it, and an answer 1.5 s after the
+ * thoughts. This is three times that. A server that keeps the connection open and sends no end delays the finish part by
+ * this time. The text before it was emitted already.
  */
-const endingMillis = 1000
+export const endingMillis = 5000
+
+/** How long before the deadline of the call the waiting ends, so that a complete answer is not late. */
+const marginMillis = 100
 
 /** Reads a streamed response from its bytes. */
 export const make = (
   bytes: Stream.Stream<Uint8Array, HttpClientError.HttpClientError>,
-  reader: EventReader,
-  origin: Failure.Origin
+  reader: EventReader
 ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
   Stream.transformPull(bytes, (pull) =>
-    Effect.sync(() => {
+    Effect.map(StreamLimits, (limits) => {
       type Step = Pull.Pull<Arr.NonEmptyReadonlyArray<Response.StreamPartEncoded>, AiError.AiError>
 
       const next: Step = Effect.suspend((): Step => {
@@ -51,23 +57,26 @@ export const make = (
           if (Cause.hasDies(cause)) return Effect.failCause(Cause.fromReasons(cause.reasons.filter(Cause.isDieReason)))
           const error = Cause.findError(cause)
           if (Result.isFailure(error)) return Effect.failCause(error.failure)
-          return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-            reader.end(Cause.isDone(error.success) ? undefined : Failure.transport(origin, error.success, now))
-            return next
-          })
+          reader.end(Cause.isDone(error.success) ? undefined : Failure.lostBy(error.success))
+          return next
         }
       }
 
       const read: Step = Effect.matchCauseEffect(pull, pulled)
 
-      // One budget for all that follows, since a server can send keep-alives for ever. When it is used up, the pull is
+      // One budget for each end, since a server can send keep-alives for ever. When it is used up, the pull is
       // interrupted, and nothing is pulled after it.
-      let endsAt: number | undefined
+      let ending = 0
+      let endsAt = 0
       let isOver = false
       const readEnding: Step = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        endsAt ??= now + endingMillis
+        if (ending !== reader.ending) {
+          ending = reader.ending
+          endsAt = now + waitMillis(limits?.idleMillis)
+        }
+        const deadlineAt = limits?.deadlineAt ?? Number.POSITIVE_INFINITY
         const bounded = Effect.timeoutOrElse(pull, {
-          duration: Math.max(0, endsAt - now),
+          duration: Math.max(0, Math.min(endsAt, deadlineAt - marginMillis) - now),
           orElse: () => {
             isOver = true
             return Cause.done()
@@ -84,3 +93,7 @@ export const make = (
 
       return next
     }))
+
+/** Less than the silence that fails the stream. A complete answer that waits for its end must not fail as silent. */
+const waitMillis = (idleMillis: number | undefined): number =>
+  idleMillis === undefined ? endingMillis : Math.min(endingMillis, idleMillis / 2)

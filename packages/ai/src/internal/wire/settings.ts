@@ -2,21 +2,27 @@ import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as RetryAfter from "../../RetryAfter.ts"
 import type { Bounds } from "./bounds.ts"
 import { merge, type RequestConfig } from "./config.ts"
 import * as Endpoint from "./endpoint.ts"
+import * as Fields from "./fields.ts"
 import * as Headers from "./headers.ts"
 import * as Mask from "./mask.ts"
 import type { Wire } from "./wire.ts"
 
-/** The options that every provider has. */
-export interface ProviderOptions<C extends RequestConfig> {
+/** The options that every provider has, for every kind of model. */
+export interface ConnectionOptions {
   readonly url: string
-  /** The model to call, unless the configuration of a request names another. */
+  /** The model to call. */
   readonly model: string
   readonly apiKey?: Redacted.Redacted | undefined
+  /**
+   * The header that carries `apiKey`: `api-key` for Azure, `x-portkey-api-key`, `cf-aig-authorization`. Default: the one of
+   * the API. `authorization` carries it as a bearer token, and every other header carries the key alone.
+   */
+  readonly keyHeader?: string | undefined
   /** Whether the key may be sent unencrypted to another machine. Default false. */
   readonly allowInsecureKey?: boolean | undefined
   readonly headers?: Headers.Custom | undefined
@@ -25,18 +31,51 @@ export interface ProviderOptions<C extends RequestConfig> {
    * which requests belong together. Set it for a gateway of your own.
    */
   readonly propagateTrace?: boolean | undefined
-  /** The configuration of every request. */
-  readonly config?: C | undefined
+  /**
+   * Fields of the request's JSON that the server does not take, or takes under another name. Default: none. Fields are added
+   * with `body`.
+   *
+   * Refused: to omit or rename `messages`, and to give a field the name of another one that is sent.
+   */
+  readonly fields?: Fields.Fields | undefined
   /** The largest response that is read: bytes after decompression, or characters of a stream. Default 16 Mi. */
   readonly maxAnswerSize?: number | undefined
-  /** The largest event of a stream that is read, in characters. Default 1 Mi. */
-  readonly maxEventSize?: number | undefined
   /** The deepest nesting of JSON that is read. Default 64, several times that of real responses. */
   readonly maxJsonDepth?: number | undefined
   /** How much of an error's body is kept with the error, in characters. Default 2048. */
   readonly maxErrorExcerpt?: number | undefined
   /** The longest Retry-After that is believed. Default one day, see `RetryAfter.defaultMax`. */
   readonly maxRetryAfter?: Duration.Input | undefined
+}
+
+/** The options of every language model. */
+export interface ProviderOptions<C extends RequestConfig> extends ConnectionOptions {
+  /** The model to call, unless the configuration of a request names another. */
+  readonly model: string
+  /** The configuration of every request. */
+  readonly config?: C | undefined
+  /** The largest event of a stream that is read, in characters. Default 1 Mi. */
+  readonly maxEventSize?: number | undefined
+}
+
+export const connectionOptions: { readonly [_ in keyof ConnectionOptions]-?: true } = {
+  url: true,
+  model: true,
+  apiKey: true,
+  keyHeader: true,
+  allowInsecureKey: true,
+  headers: true,
+  propagateTrace: true,
+  fields: true,
+  maxAnswerSize: true,
+  maxJsonDepth: true,
+  maxErrorExcerpt: true,
+  maxRetryAfter: true
+}
+const providerOptions: { readonly [_ in keyof ProviderOptions<RequestConfig>]-?: true } = {
+  ...connectionOptions,
+  config: true,
+  maxEventSize: true
 }
 
 /** Options as they were read. */
@@ -50,16 +89,36 @@ export interface Settings {
   readonly mask: Mask.Mask
   /** The header that carries the key, if there is a key. */
   readonly keyHeader: string | undefined
+  /** That header, with the key. */
+  readonly key: Headers.Custom
+  readonly fields: Fields.Rules
 }
 
 const maxBound = 2 ** 30
 
-/** Reads the options of a provider. */
-export const readSettings = <C extends RequestConfig>(
-  wire: Wire<C>,
-  given: ProviderOptions<C>
+/** What reading the options needs to know of an API. */
+export type WireOfSettings = Pick<Wire<never>, "module" | "endpointFormat" | "keyHeader" | "fields">
+
+interface Given extends ConnectionOptions {
+  readonly config?: RequestConfig | undefined
+  readonly maxEventSize?: number | undefined
+}
+
+/**
+ * Reads the options of a model. `more` reads those of this kind of model alone, whose names are in `known`.
+ */
+export const readSettings = (
+  wire: WireOfSettings,
+  given: Given,
+  known: object = providerOptions,
+  more?: (options: OptionsReader) => void
 ): Effect.Effect<Settings, InvalidOptions> => {
   const options = new OptionsReader(wire.module)
+  for (const [option, value] of Object.entries(given)) {
+    if (value !== undefined && !Object.hasOwn(known, option)) {
+      options.refuse(option, "[masked]", `must be one of ${Object.keys(known).join(", ")}`)
+    }
+  }
   const { headers } = merge<RequestConfig>({ headers: given.headers }, { headers: given.config?.headers })
   const endpoint = Endpoint.fromOptions(
     options,
@@ -72,7 +131,8 @@ export const readSettings = <C extends RequestConfig>(
     wire.endpointFormat
   )
   options.nonEmptyString("model", given.model)
-  const keyHeader = given.apiKey === undefined ? undefined : wire.keyHeader
+  const key = readKey(options, wire, given)
+  const keyHeader = Object.keys(key)[0]
   Headers.check(options, given.headers, keyHeader, "headers")
   Headers.check(options, given.config?.headers, keyHeader, "config.headers")
   const bounds: Bounds = {
@@ -82,6 +142,8 @@ export const readSettings = <C extends RequestConfig>(
   }
   const maxErrorExcerpt = options.integer("maxErrorExcerpt", given.maxErrorExcerpt ?? 2048, 0, maxBound)
   const maxRetryAfter = options.duration("maxRetryAfter", given.maxRetryAfter ?? RetryAfter.defaultMax, 0)
+  const fields = Fields.read(options, given.fields, wire.fields)
+  more?.(options)
   const secrets = [
     ...(given.apiKey === undefined ? [] : [given.apiKey]),
     ...Headers.secrets(given.headers),
@@ -98,6 +160,16 @@ export const readSettings = <C extends RequestConfig>(
       maxRetryAfter,
       secrets,
       mask: Mask.make(secrets),
-      keyHeader
+      keyHeader,
+      key,
+      fields
     })
+}
+
+/** The header with the key. Empty without a key. */
+const readKey = (options: OptionsReader, wire: WireOfSettings, { apiKey, keyHeader }: Given): Headers.Custom => {
+  if (keyHeader !== undefined) Headers.check(options, { [keyHeader]: "" }, undefined, "keyHeader")
+  if (apiKey === undefined) return {}
+  const name = (keyHeader ?? wire.keyHeader).toLowerCase()
+  return { [name]: name === "authorization" ? Redacted.make(`Bearer ${Redacted.value(apiKey)}`) : apiKey }
 }

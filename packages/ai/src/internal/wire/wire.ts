@@ -3,13 +3,13 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Response from "effect/ai/Response"
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type * as Redacted from "effect/Redacted"
 import type * as Result from "effect/Result"
 import type { Bounds } from "./bounds.ts"
 import type { RequestConfig } from "./config.ts"
 import type { Endpoint, EndpointFormat } from "./endpoint.ts"
 import type { EventReader } from "./eventReader.ts"
 import type { Origin, ResponseHead } from "./failure.ts"
+import type { FieldsOfWire, Rules } from "./fields.ts"
 import type { Custom } from "./headers.ts"
 
 /** Everything in which one vendor's API differs from the others. */
@@ -17,10 +17,11 @@ export interface Wire<C extends RequestConfig> {
   /** The public module, for errors. */
   readonly module: string
   readonly endpointFormat: EndpointFormat
-  /** The header that carries the key, in lower case. */
+  /** The header that carries the key unless the caller names another, in lower case. */
   readonly keyHeader: string
-  /** The headers that the API requires, with the key. */
-  readonly headers: (apiKey: Redacted.Redacted | undefined) => Custom
+  /** The headers that the API requires besides. */
+  readonly headers: Custom
+  readonly fields: FieldsOfWire
   /** The reference that configures requests. */
   readonly config: Context.Reference<C>
   readonly codecTransformer: LanguageModel.CodecTransformer
@@ -42,6 +43,7 @@ export interface WireRequest<C extends RequestConfig> {
   readonly origin: Origin
   readonly endpoint: Endpoint
   readonly config: C
+  readonly fields: Rules
   readonly call: LanguageModel.ProviderOptions
 }
 

@@ -1,8 +1,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Scope from "effect/Scope"
 import { Classifier, type Classify, fromExit, ignored, type Outcome } from "../../Outcome.ts"
 import type { Breaker } from "../circuit/breaker.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
@@ -11,10 +10,17 @@ import type { LocalCircuits } from "../circuit/local.ts"
 import type { CircuitRefusal, MemoryCircuit } from "../circuit/memory.ts"
 import { CurrentProbe, probeOf } from "../circuit/probe.ts"
 import { type AnyEffect, Primitive } from "../kit/primitive.ts"
-import { granted, type PermitRequest, type Permits, type Request, whenGranted } from "../permits/permits.ts"
+import {
+  granted,
+  type PermitRequest,
+  type Permits,
+  type Request as QueueRequest,
+  whenGranted
+} from "../permits/permits.ts"
 
 export type AnyFiber = Fiber.Fiber<unknown, unknown>
 type AnyExit = Exit.Exit<unknown, unknown>
+type AnyContext = AnyFiber["context"]
 
 /** The permits and the breaker that admit attempts: both, one or neither. Built once. */
 export interface Gate<E> {
@@ -28,7 +34,7 @@ export interface Gate<E> {
 export interface Hooks<E> {
   /** The first classifier of the chain. */
   readonly classify?: Classify<unknown, unknown> | undefined
-  /** Whether `classify` reads every success as `Success`, so that it need not be called for one. */
+  /** Whether `classify` reads every success as `Success`, and no elapsed time. Then it is not called for a success. */
   readonly trustsSuccess?: boolean | undefined
   /** Before anything is taken. Returns a refusal if the attempt must not request admission. */
   readonly arrive?: (() => Effect.Effect<never, E> | undefined) | undefined
@@ -52,89 +58,111 @@ export interface AdmissionRequest<E> {
 /** What is requested of a gate without permits. */
 export const onePermit: PermitRequest = { permits: 1, maxWaitMillis: undefined, where: undefined }
 
+/** Which permits an attempt holds: none, those that it took at once, or what its request in the queue has. */
+type HeldPermits<E> = "None" | "Taken" | QueueRequest<E>
+
 /**
- * One attempt: requests admission, runs its body, settles. It holds its permits, its place in the queue and its probe slot.
+ * One attempt: requests admission, runs its body, settles. It is run once; a retry is another `Attempt`.
  *
- * The order is: look at the circuit if the attempt would have to queue; take permits; pass the circuit; begin. Whatever is
- * taken is recorded on this object in the same synchronous step. The finalizer is registered before the first step, so an
- * interruption anywhere gives everything back.
+ * The order is: look at the circuit if the attempt would have to queue; take permits; pass the circuit; begin. What is taken is
+ * recorded here in the same synchronous step: the permits in `permits`, the circuit in `isInCircuit`. The finalizer is registered
+ * before the first step, so an interruption anywhere gives everything back.
  *
- * The object is also the effect: it is evaluated to request admission, and again when it leaves the queue.
+ * Three things in one object, since each object more costs every call: the effect that admits and runs the attempt, the state of
+ * what it holds, and the record that a circuit keeps of the call (`CircuitAdmission`).
  */
 export class Attempt<E> extends Primitive implements CircuitAdmission {
   // Declared, and assigned by the constructor: fields with initializers cost 5 ns each.
+
+  // The record of the circuit. The last three are set by shared circuits only.
   declare readonly key: string
   declare generation: number
   declare lease: string | undefined
   declare startedAt: number
   declare circuit: CircuitAdmission["circuit"]
-  // Set by shared circuits only.
   declare stopRenewing: CircuitAdmission["stopRenewing"]
   declare progressAt: number
-  declare private readonly asked: AdmissionRequest<E>
-  declare private readonly body: AnyEffect
-  declare private readonly fiber: AnyFiber | undefined
-  declare private isInCircuit: boolean
-  declare private isPlain: boolean
-  declare private hasPermits: boolean
-  declare private request: Request<E> | undefined
+  declare storeMillis: CircuitAdmission["storeMillis"]
 
-  /** `fiber`: where the attempt runs. `undefined`: it is driven by callbacks. */
-  constructor(asked: AdmissionRequest<E>, body: AnyEffect, fiber: AnyFiber | undefined) {
+  declare private readonly request: AdmissionRequest<E>
+  declare private readonly body: AnyEffect
+  declare private readonly context: AnyContext | undefined
+  /** Whether a success needs no classifier. Then nothing reads the elapsed time either, and the start need not be known. */
+  declare private trustsSuccess: boolean
+  declare private permits: HeldPermits<E>
+  declare private isInCircuit: boolean
+
+  /**
+   * `fiber`: where the attempt runs. `undefined`: it is driven by callbacks. Its context is kept as it is now, for the program's
+   * classifier: another one at the settlement could need a start that was not recorded.
+   */
+  constructor(
+    request: AdmissionRequest<E>,
+    body: AnyEffect,
+    fiber: Pick<AnyFiber, "context"> | undefined
+  ) {
     super()
-    this.key = asked.key
+    this.key = request.key
     this.generation = 0
     this.lease = undefined
     this.startedAt = 0
     this.circuit = undefined
-    this.asked = asked
+    this.request = request
     this.body = body
-    this.fiber = fiber
+    this.context = (fiber ?? Fiber.getCurrent())?.context
+    this.trustsSuccess = false
+    this.permits = "None"
     this.isInCircuit = false
-    this.isPlain = false
-    this.hasPermits = false
-    this.request = undefined
   }
 
   /** The admission, the body, and the settlement by its exit. */
   run(): AnyEffect {
-    return Effect.onExitPrimitive(this, (exit) => this.settle(this.reportExit(exit)))
+    return Effect.onExitPrimitive(this, (exit) => this.settleExit(exit))
   }
 
   // ---------- admission
 
+  /**
+   * Requests admission. Evaluated again when the attempt leaves the queue, since an effect of its own for that would be an eighth
+   * of what a waiting call costs, and if it has waited for an open circuit.
+   */
   override evaluate(): AnyEffect {
-    if (this.request !== undefined) return this.passCircuit()
-    const { gate: { permits }, hooks } = this.asked
+    return typeof this.permits === "object" ? this.passCircuit() : this.arrive()
+  }
+
+  private arrive(): AnyEffect {
+    const { gate: { permits }, hooks } = this.request
     const refusal = hooks.arrive?.()
     if (refusal !== undefined) return refusal
     return permits === undefined || this.take(permits) ? this.passCircuit() : this.lookAndQueue(permits)
   }
 
   private take(permits: Permits<E>): boolean {
-    return this.hasPermits = permits.take(this.asked.permits)
+    const isTaken = permits.take(this.request.permits)
+    this.permits = isTaken ? "Taken" : "None"
+    return isTaken
   }
 
   // An attempt that the circuit will refuse must not queue.
   private lookAndQueue(permits: Permits<E>): AnyEffect {
-    const { breaker } = this.asked.gate
+    const { breaker } = this.request.gate
     return breaker === undefined ? this.queue(permits) : Effect.flatMap(
-      breaker.circuits.look(this.key),
+      breaker.circuits.look(this.key, this),
       (open) => open === undefined ? this.queue(permits) : this.refusedBy(open)
     )
   }
 
   private queue(permits: Permits<E>): AnyEffect {
-    const { hooks, permits: asked } = this.asked
-    const request = permits.request(asked)
-    if (request.refusal !== undefined) return request.refusal
-    this.request = request
-    if (request.state === "Granted") return this.passCircuit()
-    return hooks.wait === undefined ? whenGranted(request, this) : Effect.andThen(hooks.wait(granted(request)), this)
+    const { hooks, permits: permitRequest } = this.request
+    const queued = permits.request(permitRequest)
+    if (queued.refusal !== undefined) return queued.refusal
+    this.permits = queued
+    if (queued.state === "Granted") return this.passCircuit()
+    return hooks.wait === undefined ? whenGranted(queued, this) : Effect.andThen(hooks.wait(granted(queued)), this)
   }
 
   private passCircuit(): AnyEffect {
-    const { breaker } = this.asked.gate
+    const { breaker } = this.request.gate
     if (breaker === undefined) return this.begin()
     const { circuits, local } = breaker
     if (local === undefined) {
@@ -145,29 +173,31 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     }
     const refused = this.enterLocally(breaker, local)
     if (refused === undefined) return this.begin()
-    if (this.asked.hooks.refused !== undefined) return this.beginAfter(refused.effect)
+    if (this.request.hooks.refused !== undefined) return this.beginAfter(refused.effect)
     this.release()
     return refused.effect
   }
 
   /** Enters a circuit that is kept in this process. */
   private enterLocally(breaker: Breaker, local: LocalCircuits): CircuitRefusal | undefined {
-    this.isPlain = isPlain(this.asked.hooks, breaker, this.fiber)
-    const circuit = local.hot(this.key)
+    const trusts = trustsSuccess(this.request.hooks, breaker, this.context)
+    const circuit = local.circuitAdmittingAll(this.key)
     if (circuit !== undefined) {
-      this.enterClosed(circuit, circuit.generation, local.isTimed || !this.isPlain ? local.now() : 0)
+      this.enterClosed(circuit, circuit.generation, local.isTimed || !trusts ? local.now() : 0, trusts)
       return undefined
     }
+    this.trustsSuccess = trusts
     const refused = local.enter(this)
     this.isInCircuit = refused === undefined
     return refused
   }
 
-  /** Notes that a closed circuit admitted the attempt. */
-  enterClosed(circuit: MemoryCircuit, generation: number, startedAt: number): void {
+  /** Records that a closed circuit admitted the attempt. */
+  enterClosed(circuit: MemoryCircuit, generation: number, startedAt: number, trusts: boolean): void {
     this.circuit = circuit
     this.generation = generation
     this.startedAt = startedAt
+    this.trustsSuccess = trusts
     this.isInCircuit = true
   }
 
@@ -179,28 +209,33 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
   }
 
   private begin(): AnyEffect {
-    return this.asked.hooks.begin?.() ?? this.within(this.body)
+    return this.request.hooks.begin?.() ?? this.within(this.body)
   }
 
   private refusedBy(open: CircuitOpen): AnyEffect {
     this.release()
-    const { hooks } = this.asked
+    const { hooks } = this.request
     return hooks.refused === undefined ? Effect.fail(open) : Effect.andThen(hooks.refused(open), this)
   }
 
   /** Requests admission without an effect. Returns the refusal; `"Wait"` where only an effect can answer; `undefined` if admitted. */
   tryEnter(): E | CircuitOpen | "Wait" | undefined {
-    const { gate: { breaker, permits }, permits: asked } = this.asked
+    const { gate: { breaker, permits }, permits: permitRequest } = this.request
     if (breaker !== undefined && breaker.local === undefined) return "Wait"
     if (permits !== undefined && !this.take(permits)) {
       const open = breaker?.local?.look(this.key)
       if (open !== undefined) return open
-      return permits.wouldQueue(asked) ? "Wait" : permits.refusalNow(asked)
+      return permits.wouldQueue(permitRequest) ? "Wait" : permits.refusalNow(permitRequest)
     }
-    const refused = breaker?.local === undefined ? undefined : this.enterLocally(breaker, breaker.local)
-    if (refused === undefined) return undefined
-    this.release()
-    return refused.open
+    try {
+      const refused = breaker?.local === undefined ? undefined : this.enterLocally(breaker, breaker.local)
+      if (refused === undefined) return undefined
+      this.release()
+      return refused.open
+    } catch (defect) {
+      this.release()
+      throw defect
+    }
   }
 
   // ---------- while it runs
@@ -211,7 +246,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
 
   /** Renews the lease of a probe: it makes progress. */
   progress(): void {
-    if (this.lease !== undefined) this.asked.gate.breaker?.circuits.progress(this)
+    if (this.lease !== undefined) this.request.gate.breaker?.circuits.progress(this)
   }
 
   /** Marks what runs inside as part of this probe. A nested guard of the same circuit would refuse it otherwise. */
@@ -219,27 +254,27 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     return this.isProbe ? Effect.provideService(self, CurrentProbe, probeOf(this)) : self
   }
 
-  // ---------- settlement
+  // ---------- report to the circuit: only the first one counts
 
-  /** Reports the outcome to the circuit. Only the first report counts. */
-  report(outcome: Outcome): Effect.Effect<void> | undefined {
-    const { breaker } = this.asked.gate
+  /** Reports the outcome. Returns what is left to do, with shared circuits. */
+  private report(outcome: Outcome): Effect.Effect<void> | undefined {
+    const { breaker } = this.request.gate
     if (!this.isInCircuit || breaker === undefined) return undefined
-    if (outcome._tag === "Success" && this.leaveGood(breaker)) return undefined
+    if (outcome._tag === "Success" && this.recordQuickSuccess(breaker)) return undefined
     const { slowMillis } = breaker.settings
     return this.leave(breaker, outcome, slowMillis < Infinity && breaker.now() - this.startedAt > slowMillis)
   }
 
-  /** Classifies an exit and reports its outcome. */
+  /** Classifies an exit and reports its outcome. The permits are kept. */
   reportExit(exit: AnyExit): Effect.Effect<void> | undefined {
-    const { gate: { breaker }, hooks } = this.asked
+    const { gate: { breaker }, hooks } = this.request
     if (!this.isInCircuit || breaker === undefined) return undefined
-    if (this.isPlain && exit._tag === "Success" && this.leaveGood(breaker)) return undefined
+    if (this.trustsSuccess && exit._tag === "Success" && this.recordQuickSuccess(breaker)) return undefined
     const elapsedMillis = breaker.now() - this.startedAt
     let outcome: Outcome
     try {
       outcome = hooks.classify?.(exit, elapsedMillis) ?? breaker.classify?.(exit, elapsedMillis) ??
-        classifierOf(this.fiber)(exit, elapsedMillis)
+        classifierOf(this.context)(exit, elapsedMillis)
     } catch (defect) {
       // A classifier that throws still gives everything back. The throw stays a defect.
       return Effect.andThen(this.leave(breaker, ignored, false) ?? Effect.void, Effect.die(defect))
@@ -247,56 +282,95 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     return this.leave(breaker, outcome, elapsedMillis > breaker.settings.slowMillis)
   }
 
-  private leaveGood({ local }: Breaker): boolean {
+  private recordQuickSuccess({ local }: Breaker): boolean {
     const { circuit, generation, lease, startedAt } = this
     if (lease !== undefined || circuit === undefined || local === undefined) return false
-    if (!local.leaveGood(circuit, generation, startedAt)) return false
+    if (!local.recordQuickSuccess(circuit, generation, startedAt)) return false
     this.isInCircuit = false
     return true
   }
 
   private leave({ circuits, local }: Breaker, outcome: Outcome, isSlow: boolean): Effect.Effect<void> | undefined {
+    let left: Effect.Effect<void> | undefined
+    if (local === undefined) left = circuits.leave(this, outcome, isSlow)
+    else local.leave(this, outcome, isSlow)
+    // Not before: if the outcome cannot be read, the attempt is still in the circuit, and `abandon` leaves it.
     this.isInCircuit = false
-    if (local === undefined) return circuits.leave(this, outcome, isSlow)
-    local.leave(this, outcome, isSlow)
-    return undefined
+    return left
   }
 
-  /** Waits for the running report, then gives back what is still held. */
-  settle(reported: Effect.Effect<void> | undefined): Effect.Effect<void> | undefined {
-    if (reported !== undefined) return Effect.onExitPrimitive(reported, () => this.settle(undefined))
-    this.release()
-    return undefined
+  // ---------- settlement: reports, and gives everything back, also if the report throws
+
+  /** Settles with an outcome. Returns what is left to do, with shared circuits. */
+  settle(outcome: Outcome): Effect.Effect<void> | undefined {
+    try {
+      return this.waitThenRelease(this.report(outcome))
+    } catch (defect) {
+      this.abandon()
+      throw defect
+    }
   }
 
-  /** Settles when a scope closes. If it closes with success the consumer left, which is no evidence. */
-  close(exit: AnyExit): Effect.Effect<void> | undefined {
-    return this.settle(exit._tag === "Success" ? this.report(ignored) : this.reportExit(Exit.interrupt()))
+  /** Settles with the outcome of an exit. Returns what is left to do, with shared circuits. */
+  settleExit(exit: AnyExit): Effect.Effect<void> | undefined {
+    try {
+      return this.waitThenRelease(this.reportExit(exit))
+    } catch (defect) {
+      this.abandon()
+      throw defect
+    }
   }
 
   /** Settles from a callback. A shared store is updated in the background. */
   settleUnsafe(outcome: Outcome): void {
-    const reported = this.report(outcome)
-    if (reported !== undefined) this.asked.gate.breaker?.fork(reported)
-    this.release()
+    try {
+      const reported = this.report(outcome)
+      if (reported !== undefined) this.request.gate.breaker?.fork(reported)
+      this.release()
+    } catch (defect) {
+      this.abandon()
+      throw defect
+    }
+  }
+
+  private waitThenRelease(reported: Effect.Effect<void> | undefined): Effect.Effect<void> | undefined {
+    if (reported === undefined) {
+      this.release()
+      return undefined
+    }
+    return Effect.onExitPrimitive(reported, () => {
+      this.release()
+      return undefined
+    })
+  }
+
+  /** Gives everything back without evidence, after a report that threw. */
+  private abandon(): void {
+    try {
+      const { breaker } = this.request.gate
+      const left = this.isInCircuit && breaker !== undefined ? this.leave(breaker, ignored, false) : undefined
+      if (left !== undefined) breaker?.fork(left)
+    } finally {
+      this.release()
+    }
   }
 
   private release(): void {
-    const { gate: { permits }, permits: asked } = this.asked
-    if (permits === undefined) return
-    const { hasPermits, request } = this
-    this.hasPermits = false
-    this.request = undefined
-    if (request !== undefined) permits.settle(request, asked)
-    else if (hasPermits) permits.release(asked)
+    const { permits: held, request: { gate: { permits }, permits: permitRequest } } = this
+    if (held === "None" || permits === undefined) return
+    this.permits = "None"
+    if (held === "Taken") permits.release(permitRequest)
+    else permits.settle(held, permitRequest)
   }
 }
 
-/** Whether every success is a `Success`, so that no classifier has to be called. */
-const isPlain = <E>(hooks: Hooks<E>, { classify }: Breaker, fiber: AnyFiber | undefined): boolean =>
-  (hooks.trustsSuccess ?? hooks.classify === undefined) && classify === undefined && classifierOf(fiber) === fromExit
+/** The classifier that ends the chain. */
+const classifierOf = (context: AnyContext | undefined) =>
+  context === undefined ? fromExit : Context.get(context, Classifier)
 
-const classifierOf = (fiber: AnyFiber | undefined) => (fiber ?? Fiber.getCurrent())?.getRef(Classifier) ?? fromExit
+/** Whether every success is a `Success`, so that no classifier has to be called for one. */
+const trustsSuccess = <E>(hooks: Hooks<E>, { classify }: Breaker, context: AnyContext | undefined): boolean =>
+  (hooks.trustsSuccess ?? hooks.classify === undefined) && classify === undefined && classifierOf(context) === fromExit
 
 /** An effect that has to be admitted, each time that it runs. */
 export class GuardedEffect<E> extends Primitive implements AdmissionRequest<E> {
@@ -318,45 +392,42 @@ export class GuardedEffect<E> extends Primitive implements AdmissionRequest<E> {
   override evaluate(fiber: AnyFiber): AnyEffect {
     const { gate: { breaker, permits }, hooks, key, self } = this
     const local = breaker?.local
-    const circuit = permits === undefined && hooks.begin === undefined ? local?.hot(key) : undefined
+    const circuit = permits === undefined && hooks.begin === undefined ? local?.circuitAdmittingAll(key) : undefined
     if (circuit === undefined || breaker === undefined || local === undefined) {
       return new Attempt(this, self, fiber).run()
     }
     // A closed circuit without permits holds nothing that has to be given back, so a successful call needs no `Attempt`. With
     // one, the breaker would miss its target of 15 times Effect's speed.
     const { generation } = circuit
-    const plain = isPlain(hooks, breaker, fiber)
-    const startedAt = local.isTimed || !plain ? local.now() : 0
+    const { context } = fiber
+    const trusts = trustsSuccess(hooks, breaker, context)
+    const startedAt = local.isTimed || !trusts ? local.now() : 0
     return Effect.onExitPrimitive(self, (exit) => {
-      if (plain && exit._tag === "Success" && local.leaveGood(circuit, generation, startedAt)) return undefined
-      const attempt = new Attempt(this, self, fiber)
-      attempt.enterClosed(circuit, generation, startedAt)
-      return attempt.settle(attempt.reportExit(exit))
+      if (trusts && exit._tag === "Success" && local.recordQuickSuccess(circuit, generation, startedAt)) {
+        return undefined
+      }
+      const attempt = new Attempt(this, self, { context })
+      attempt.enterClosed(circuit, generation, startedAt, trusts)
+      return attempt.settleExit(exit)
     })
   }
 }
 
-/** Admits an attempt that is held until the scope closes, or until it is settled. */
-export const acquire = <E>(asked: AdmissionRequest<E>): Effect.Effect<Attempt<E>, E | CircuitOpen, Scope.Scope> =>
-  Effect.withFiber((fiber) => {
-    const attempt: Attempt<E> = new Attempt(asked, Effect.suspend(() => Effect.succeed(attempt)), fiber)
-    const scope = Context.getUnsafe(fiber.context, Scope.Scope)
-    // An attempt that is interrupted in the queue leaves it now, not when the scope closes.
-    const admitted = Effect.onExitPrimitive(attempt, (exit) =>
-      exit._tag === "Failure"
-        ? attempt.settle(attempt.report(ignored))
-        : Scope.addFinalizerExit(scope, (exit) => Effect.suspend(() => attempt.close(exit) ?? Effect.void)))
-    // It fails as an admission does, and succeeds with its body's value.
-    return admitted as Effect.Effect<Attempt<E>, E | CircuitOpen>
-  })
+// ---------- gates of services
+
+/** Which module made a service. */
+export type GateKind = "Backpressure" | "CircuitBreaker"
 
 // A gate has the errors of its service, whose type the caller of `gateOf` knows.
-const gates = new WeakMap<object, unknown>()
+const gates = new WeakMap<object, { readonly kind: GateKind; readonly gate: unknown }>()
 
-/** The gate of a service, if the service was made here. */
-export const gateOf = <E>(service: object): Gate<E> | undefined => gates.get(service) as Gate<E> | undefined
+/** The gate of a service, if the module of this kind made the service. */
+export const gateOf = <E>(service: object, kind: GateKind): Gate<E> | undefined => {
+  const known = gates.get(service)
+  return known?.kind === kind ? known.gate as Gate<E> : undefined
+}
 
-export const setGate = <Service extends object, E>(service: Service, gate: Gate<E>): Service => {
-  gates.set(service, gate)
+export const setGate = <Service extends object, E>(service: Service, kind: GateKind, gate: Gate<E>): Service => {
+  gates.set(service, { kind, gate })
   return service
 }

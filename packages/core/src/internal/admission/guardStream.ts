@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { ignored } from "../../Outcome.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
 import { CurrentProbe, probeOf } from "../circuit/probe.ts"
 import type { AnyEffect } from "../kit/primitive.ts"
@@ -12,10 +13,11 @@ import { type AdmissionRequest, Attempt } from "./attempt.ts"
 
 /**
  * A stream that has to be admitted. It reports to the circuit how upstream ended, or that `isComplete` held, and keeps its
- * permits until it is closed.
+ * permits until it is closed. If its consumer ends first, the attempt is settled here: as `Ignored` if the consumer succeeded,
+ * and with an interruption, which the classifiers read, if it failed or was interrupted.
  */
 export const guardStream = <A, E, R, E2>(
-  asked: AdmissionRequest<E2>,
+  request: AdmissionRequest<E2>,
   self: Stream.Stream<A, E, R>,
   isComplete: ((part: A) => boolean) | undefined
 ): Stream.Stream<A, E | E2 | CircuitOpen, R> =>
@@ -25,7 +27,7 @@ export const guardStream = <A, E, R, E2>(
         const inside = attempt.isProbe ? Stream.provideService(self, CurrentProbe, probeOf(attempt)) : self
         return Effect.map(Channel.toPullScoped(Stream.toChannel(inside), scope), watch)
       })
-      const attempt: Attempt<E2> = new Attempt(asked, opened as AnyEffect, fiber)
+      const attempt: Attempt<E2> = new Attempt(request, opened as AnyEffect, fiber)
       const reportExit = (exit: Exit.Exit<void, E>): Effect.Effect<void> =>
         Effect.uninterruptible(Effect.suspend(() => attempt.reportExit(exit) ?? Effect.void))
 
@@ -44,8 +46,12 @@ export const guardStream = <A, E, R, E2>(
           }
         })
 
-      // A consumer that leaves, or an interruption, is no evidence by itself. A classifier may still count it as slow.
-      const closing = Scope.addFinalizerExit(scope, (exit) => Effect.suspend(() => attempt.close(exit) ?? Effect.void))
+      // A consumer that leaves is no evidence. If it failed or was interrupted, the classifiers get an interruption, which is no
+      // evidence by itself, but a classifier may count it as slow.
+      const closing = Scope.addFinalizerExit(scope, (exit) =>
+        Effect.suspend(() =>
+          (exit._tag === "Success" ? attempt.settle(ignored) : attempt.settleExit(Exit.interrupt())) ?? Effect.void
+        ))
       // The attempt fails as its admission does, and succeeds with what it opened.
       return Effect.andThen(closing, attempt) as Effect.Effect<
         Pull.Pull<readonly [A, ...Array<A>], E, void, R>,

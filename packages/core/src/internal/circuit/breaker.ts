@@ -5,10 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import type { CircuitBreakerOptions, State } from "../../CircuitBreaker.ts"
+import type { State } from "../../CircuitBreaker.ts"
 import type { CircuitBreakerStore, Snapshot } from "../../CircuitBreakerStore.ts"
-import type { InvalidOptions } from "../../InvalidOptions.ts"
-import { OptionsReader } from "../../OptionsReader.ts"
 import type { Classify } from "../../Outcome.ts"
 import { registerMetrics } from "../kit/metrics.ts"
 import { circuitOpen } from "./circuitOpen.ts"
@@ -18,7 +16,7 @@ import { LocalCircuits } from "./local.ts"
 import { streak, tally } from "./machine.ts"
 import { MemoryCircuits, memoryOf } from "./memory.ts"
 import { isHalfOpen, type Policy, type Settings } from "./model.ts"
-import { type CheckedBreaker, nthDelay, readBreaker } from "./options.ts"
+import { type CheckedBreaker, nthDelayMillis } from "./options.ts"
 import { SharedCircuits } from "./shared.ts"
 
 /** The parts of a breaker. */
@@ -37,13 +35,12 @@ export interface Breaker {
 // Circuits that are used while the store is down: as many as a store in memory keeps.
 const fallbackCapacity = 10_000
 
-/** Builds a breaker over a store. */
+/** Builds a breaker over a store. `classify` is the breaker's own classifier. */
 export const makeBreaker = Effect.fnUntraced(function*(
-  input: CircuitBreakerOptions,
+  checked: CheckedBreaker,
+  classify: Classify<unknown, unknown> | undefined,
   store: CircuitBreakerStore["Service"]
-): Effect.fn.Return<Breaker, InvalidOptions, Scope.Scope> {
-  const options = new OptionsReader("CircuitBreaker")
-  const checked = yield* options.check(readBreaker(options, input, ""))
+): Effect.fn.Return<Breaker, never, Scope.Scope> {
   const context = yield* Effect.context<never>()
   const scope = yield* Effect.scope
   const generator = yield* Random.Random
@@ -69,7 +66,7 @@ export const makeBreaker = Effect.fnUntraced(function*(
   const local = new LocalCircuits({ ...parts, circuits: memory?.circuits ?? new MemoryCircuits(fallbackCapacity) })
   return {
     settings,
-    classify: input.classify,
+    classify,
     circuits: memory === undefined ? new SharedCircuits({ ...parts, store, local, context, scope }) : local.asCircuits,
     local: memory === undefined ? undefined : local,
     journal,
@@ -91,7 +88,8 @@ const openMillisOf = (
   const jittered = (millis: number) => openJitter === 0 ? millis : Math.round(millis * (1 + openJitter * random()))
   if (typeof openFor === "number") return () => jittered(openFor)
   return (openings) => {
-    const millis = Effect.runSyncWith(context)(nthDelay(openFor, Math.min(openings, maxOpenings)))
+    // The first delay was tried by `readBreaker`.
+    const millis = nthDelayMillis(openFor, Math.min(openings, maxOpenings), context) ?? 0
     return jittered(Number.isFinite(millis) ? millis : Number.MAX_SAFE_INTEGER)
   }
 }

@@ -21,6 +21,8 @@ export interface CircuitAdmission {
   stopRenewing: Effect.Effect<void> | undefined
   /** Shared circuits: when the call last made progress. */
   progressAt: number
+  /** Shared circuits: how long the call has waited for the store. */
+  storeMillis?: number | undefined
 }
 
 /** The circuits of a breaker, shared or not. */
@@ -31,8 +33,8 @@ export interface Circuits {
   readonly leave: (call: CircuitAdmission, outcome: Outcome, isSlow: boolean) => Effect.Effect<void>
   /** The call made progress: its probe lease is renewed. */
   readonly progress: (call: CircuitAdmission) => void
-  /** The refusal that a call would get now. Changes nothing. */
-  readonly look: (key: string) => Effect.Effect<CircuitOpen | undefined>
+  /** The refusal that a call would get now. Changes nothing. `call`: the call that asks, if there is one. */
+  readonly look: (key: string, call?: CircuitAdmission) => Effect.Effect<CircuitOpen | undefined>
   readonly read: (key: string) => Effect.Effect<Snapshot, StoreError>
   readonly list: (
     after: string | undefined,
@@ -65,9 +67,16 @@ export const codeOf = (outcome: Outcome, isSlow: boolean): number => {
 }
 
 export const hintOf = (outcome: Outcome): OutcomeHint | undefined => {
-  if (outcome._tag !== "Failure" || (outcome.open === undefined && outcome.retryAfter === undefined)) return undefined
-  return { openMillis: millisOf(outcome.open), retryAfterMillis: millisOf(outcome.retryAfter) }
+  if (outcome._tag !== "Failure" && outcome._tag !== "Throttled") return undefined
+  const { retryAfter } = outcome
+  const open = outcome._tag === "Failure" ? outcome.open : undefined
+  if (open === undefined && retryAfter === undefined) return undefined
+  return { openMillis: millisOf(open), retryAfterMillis: millisOf(retryAfter) }
 }
+
+/** Whether an outcome without a sample can move the circuit: it opens it, or a probe was told when to come back. */
+export const movesWithoutSample = ({ lease }: CircuitAdmission, hint: OutcomeHint | undefined): boolean =>
+  hint !== undefined && (hint.openMillis !== undefined || lease !== undefined)
 
 // A hundred years. Every store has to be able to hold a hint.
 const longestHintMillis = 100 * 365 * 86_400_000

@@ -63,7 +63,7 @@ export class CircuitJournal {
       refused,
       moves: { ...moves },
       storeFailures,
-      missed: transitions.dropped + decisions.dropped
+      dropped: transitions.dropped + decisions.dropped
     }
   }
 

@@ -8,6 +8,7 @@ import {
   type Circuits,
   codeOf,
   hintOf,
+  movesWithoutSample,
   notAdmitted,
   refusalOf,
   type Refuse,
@@ -72,21 +73,21 @@ export class LocalCircuits {
     const circuit = this.circuits.use(call.key, this.settings.policy.window, this.clock)
     call.circuit = circuit
     call.generation = circuit.generation
-    if (!circuit.isHot) return this.enterCold(call, circuit)
+    if (!circuit.admitsAll) return this.enterByControl(call, circuit)
     call.startedAt = this.now()
     this.publishAdmitted(call, false)
     return undefined
   }
 
   /** The circuit, if it admits every call and no reader wants events: the path of nearly every call. */
-  hot(key: string): MemoryCircuit | undefined {
+  circuitAdmittingAll(key: string): MemoryCircuit | undefined {
     const circuit = this.circuits.use(key, this.settings.policy.window, this.clock)
-    return circuit.isHot && !this.journal.decisions.hasReaders ? circuit : undefined
+    return circuit.admitsAll && !this.journal.decisions.hasReaders ? circuit : undefined
   }
 
-  /** Counts a success that can neither move the circuit nor interest a reader of events. Returns whether it counted. */
-  leaveGood(circuit: MemoryCircuit, generation: number, startedAt: number): boolean {
-    if (circuit.generation !== generation || !circuit.isHot || circuit.isEvicted) return false
+  /** Counts a quick success that can neither move the circuit nor interest a reader of events. Returns whether it counted. */
+  recordQuickSuccess(circuit: MemoryCircuit, generation: number, startedAt: number): boolean {
+    if (circuit.generation !== generation || !circuit.admitsAll || circuit.isEvicted) return false
     const { policy: { window }, slowMillis } = this.settings
     const now = this.isTimed || window.buckets > 0 ? this.now() : 0
     if (this.isTimed && now - startedAt > slowMillis) return false
@@ -130,14 +131,13 @@ export class LocalCircuits {
 
   progress({ circuit, lease }: CircuitAdmission): void {
     if (lease === undefined || circuit?.leases?.has(lease) !== true) return
-    const now = this.now()
-    if (now < (circuit.leases.get(lease) ?? 0)) circuit.leases.set(lease, now + this.settings.probeLeaseMillis)
+    circuit.renew(lease, this.settings.probeLeaseMillis, this.now())
   }
 
   // ---------- circuits
 
   look(key: string): CircuitOpen | undefined {
-    if (this.circuits.isHot(key)) return undefined
+    if (this.circuits.admitsAll(key)) return undefined
     const snapshot = this.read(key)
     const refused = refusalOf(snapshot, this.settings.policy)
     return refused === undefined || isWithinProbe(key, snapshot.generation) ? undefined : this.refuse(refused)
@@ -168,7 +168,7 @@ export class LocalCircuits {
 
   // ---------- admission
 
-  private enterCold(call: CircuitAdmission, circuit: MemoryCircuit): CircuitRefusal | undefined {
+  private enterByControl(call: CircuitAdmission, circuit: MemoryCircuit): CircuitRefusal | undefined {
     const now = this.now()
     call.startedAt = now
     circuit.adjustToClock(now)
@@ -179,7 +179,7 @@ export class LocalCircuits {
     const answered = answer(control, now)
     switch (answered._tag) {
       case "Admitted":
-        circuit.isHot = control._tag === "Closed"
+        circuit.admitsAll = control._tag === "Closed"
         this.publishAdmitted(call, false)
         return undefined
       case "Ramp":
@@ -257,9 +257,11 @@ export class LocalCircuits {
     const now = this.now()
     const circuit = this.circuitOf(call)
     const { lease } = call
+    const moves = code >= 0 || movesWithoutSample(call, hint)
     call.lease = undefined
+    circuit.adjustToClock(now)
     const isLive = lease === undefined || circuit.release(lease, now)
-    if (code < 0 && hint?.openMillis === undefined) return false
+    if (!moves) return false
     const isCurrent = circuit.generation === call.generation
     const counts = isCurrent && isLive && (lease !== undefined || takesSamples(circuit.control))
     const evidence = circuit.evidence(this.settings.policy.window)
@@ -268,7 +270,7 @@ export class LocalCircuits {
     if (counts || (circuit.control._tag === "Open" && now < circuit.control.until)) {
       this.decide(circuit, evidence, hint, now)
     }
-    return counts
+    return counts && (code >= 0 || hint?.openMillis !== undefined)
   }
 
   // If the circuit was evicted while the call ran, its successor counts the outcome: no failure is lost to a full store.

@@ -165,15 +165,39 @@ const decideHalfOpen = (
   hint: OutcomeHint | undefined
 ): Move | undefined => {
   const { ring } = view.evidence
-  let failed = 0
-  for (let i = 0; i < ring.length; i++) if (weightOf(codeAt(ring, i)) > 0) failed++
-  const cannotClose = failed > policy.probes - policy.probesToClose
+  const failed = failedTwentieths(policy, ring)
+  const cannotClose = failed > (policy.probes - policy.probesToClose) * 20
   if (hint?.openMillis !== undefined || cannotClose) {
     return open(control.openings + 1, hint, tallyOf(sumOfRing(ring, ring.length)))
   }
-  return ring.length - failed >= policy.probesToClose
-    ? closed(policy.rampMillis, control.openings, view.now - control.since)
+  if (ring.length * 20 - failed >= policy.probesToClose * 20) {
+    return closed(policy.rampMillis, control.openings, view.now - control.since)
+  }
+  // The dependency said when to come back, and the round is not decided. The next probe waits for that.
+  const retryAfterMillis = hint?.retryAfterMillis ?? 0
+  return retryAfterMillis > 0
+    ? {
+      _tag: "Open",
+      openings: control.openings,
+      retryAfterMillis,
+      because: control.because,
+      forMillis: retryAfterMillis
+    }
     : undefined
+}
+
+/**
+ * How much the probes count against the circuit. A policy that opens a circuit because calls are slow must not close it with a
+ * slow probe, so it counts one as a whole failure.
+ */
+const failedTwentieths = ({ trip }: Policy, ring: Samples): number => {
+  const mustBeQuick = trip.some((trip) => trip._tag === "Rate" && trip.of === "slow")
+  let failed = 0
+  for (let i = 0; i < ring.length; i++) {
+    const code = codeAt(ring, i)
+    failed += mustBeQuick && slowOf(code) === 1 ? 20 : weightOf(code)
+  }
+  return failed
 }
 
 /** A late outcome can lengthen an opening, never shorten it. */

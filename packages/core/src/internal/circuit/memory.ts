@@ -29,7 +29,7 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
   generation: number
   control: Control = untouched
   /** Closed and not ramping up: every call is admitted, without reading the clock. */
-  isHot = true
+  admitsAll = true
   /** Evicted. Outcomes of calls that it admitted are counted by its successor. */
   isEvicted = false
   refusal: CircuitRefusal | undefined = undefined
@@ -37,6 +37,8 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
   probedIn = 0
   /** When each lease expires. */
   leases: Map<string, number> | undefined
+  /** When a lease was last granted. */
+  private leasedAt = 0
   previous: MemoryCircuit | undefined = undefined
   next: MemoryCircuit | undefined = undefined
   private main: MemoryEvidence
@@ -69,22 +71,24 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
 
   /** Changes the control. Outcomes of calls admitted before no longer count. */
   moveTo(control: Control, now: number): void {
+    this.adjustToClock(now)
     this.generation = nextGeneration(this.generation, now)
     this.control = control
-    this.isHot = control._tag === "Closed" && control.until === 0
+    this.admitsAll = control._tag === "Closed" && control.until === 0
     this.refusal = undefined
     this.main.clear()
     this.others = undefined
   }
 
   /**
-   * If the clock was set back, shifts all times by as much. Otherwise an opening of a second would last an hour longer
-   * after the clock was set back by an hour.
+   * If the clock was set back, shifts all times by as much. Otherwise an opening or a lease of a second would last an hour
+   * longer after the clock was set back by an hour.
    */
   adjustToClock(now: number): void {
-    const ahead = this.control.since - now
+    const ahead = Math.max(this.control.since, this.leasedAt) - now
     if (ahead <= 0) return
     this.control = shifted(this.control, -ahead)
+    this.leasedAt -= ahead
     this.refusal = undefined
     for (const [id, at] of this.leases ?? []) this.leases?.set(id, at - ahead)
   }
@@ -113,7 +117,17 @@ export class MemoryCircuit implements Linked<MemoryCircuit> {
     // A probe that has reported keeps its slot, so that no more than `limit` outcomes decide a round.
     if (!leases.has(id) && live + this.evidence(window).ring.length >= limit) return false
     leases.set(id, now + ttlMillis)
+    this.leasedAt = now
     return true
+  }
+
+  /** Renews a lease that is alive. */
+  renew(id: string, ttlMillis: number, now: number): void {
+    this.adjustToClock(now)
+    const expiresAt = this.leases?.get(id)
+    if (expiresAt === undefined || now >= expiresAt) return
+    this.leases?.set(id, now + ttlMillis)
+    this.leasedAt = now
   }
 
   /** Frees a lease. Returns whether it was alive. */
@@ -166,8 +180,8 @@ export class MemoryCircuits {
   }
 
   /** Whether every call of the key is admitted, without reading the clock. */
-  isHot(key: string): boolean {
-    return this.circuits.get(key)?.isHot !== false
+  admitsAll(key: string): boolean {
+    return this.circuits.get(key)?.admitsAll !== false
   }
 
   read(key: string, window: Window, now: number): Snapshot {
@@ -190,6 +204,7 @@ export class MemoryCircuits {
       return this.add(made, request, now)
     }
     this.recency.moveToLast(known)
+    known.adjustToClock(now)
     const isCurrent = known.generation === request.generation
     const counts = request.lease === undefined
       ? takesSamples(known.control) && (isCurrent || (request.generation === 0 && known.control === untouched))

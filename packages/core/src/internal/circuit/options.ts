@@ -1,10 +1,12 @@
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import type { CircuitBreakerOptions, ControlOptions, TripPolicy } from "../../CircuitBreaker.ts"
 import type { Target, Window } from "../../CircuitBreakerStore.ts"
-import type { OptionsReader } from "../../OptionsReader.ts"
+import type { Known, OptionsReader } from "../../OptionsReader.ts"
 import type { Settings, Trip } from "./model.ts"
 
 /** Checked options. The length of an opening is computed when the circuit opens. */
@@ -13,12 +15,26 @@ export interface CheckedBreaker extends Omit<Settings, "openMillis"> {
   readonly openJitter: number
 }
 
+const breakerOptions: Known<CircuitBreakerOptions> = {
+  name: true,
+  trip: true,
+  openFor: true,
+  openJitter: true,
+  maxOpenFor: true,
+  probes: true,
+  probesToClose: true,
+  rampUp: true,
+  slowAfter: true,
+  probeLease: true,
+  heartbeat: true,
+  storeTimeout: true,
+  staleness: true,
+  classify: true
+}
+
 /** Reads options. `path` is the prefix of each option: `breaker.` in a policy. */
-export const readBreaker = (options: OptionsReader, input: CircuitBreakerOptions, path: string): CheckedBreaker => {
-  if (typeof input !== "object" || input === null) {
-    options.refuse(path === "" ? "options" : path.slice(0, -1), input, "must be an object")
-    return readBreaker(options, {}, path)
-  }
+export const readBreaker = (options: OptionsReader, given: CircuitBreakerOptions, path: string): CheckedBreaker => {
+  const input = options.object(path === "" ? "options" : path.slice(0, -1), given, breakerOptions)
   const millis = (option: string, value: Duration.Input | undefined, otherwise: Duration.Input, minimum: number) =>
     options.millis(`${path}${option}`, value === undefined ? otherwise : value, minimum)
   if (input.name !== undefined) options.string(`${path}name`, input.name)
@@ -51,6 +67,18 @@ export const readBreaker = (options: OptionsReader, input: CircuitBreakerOptions
   }
 }
 
+/** Refuses a `slowAfter` that no call can reach. `slowMillis` is infinite if no trip policy counts slow calls. */
+export const checkSlowAfter = (
+  options: OptionsReader,
+  path: string,
+  slowMillis: number,
+  attemptTimeoutMillis: number
+): void => {
+  if (slowMillis === Number.POSITIVE_INFINITY || !(attemptTimeoutMillis <= slowMillis)) return
+  const limit = Duration.format(Duration.millis(attemptTimeoutMillis))
+  options.refuse(path, Duration.format(Duration.millis(slowMillis)), `must be less than \`attemptTimeout\`, ${limit}`)
+}
+
 const readOpenFor = (
   options: OptionsReader,
   input: CircuitBreakerOptions["openFor"],
@@ -65,26 +93,39 @@ const readOpenFor = (
     return millis
   }
   // Tried once, so that a schedule that has to wait is refused now and not when the circuit opens.
-  if (Exit.isFailure(Effect.runSyncExit(nthDelay(input, 1)))) {
+  if (nthDelayMillis(input, 1, Context.empty()) === undefined) {
     options.refuse(path, "a schedule that waits", "must be a schedule whose delays can be computed without waiting")
   }
   return input
 }
 
-/** The schedule's n-th delay, computed on a clock of its own. */
-export const nthDelay = (schedule: Schedule.Schedule<unknown, number>, n: number): Effect.Effect<number> =>
-  Effect.gen(function*() {
+/**
+ * The schedule's n-th delay in milliseconds, computed on a clock of its own. A schedule that ends before, or a step that waits or
+ * throws, repeats the delay before it. `undefined` if the first step does.
+ */
+export const nthDelayMillis = (
+  schedule: Schedule.Schedule<unknown, number>,
+  n: number,
+  context: Context.Context<never>
+): number | undefined => {
+  // Outside of the effect, so that it is known also if the effect does not end.
+  let millis: number | undefined
+  const steps = Effect.gen(function*() {
     const step = yield* Schedule.toStep(schedule)
     let now = 0
-    let millis = 0
     for (let i = 1; i <= n; i++) {
       const next = yield* Effect.exit(step(now, i))
       if (Exit.isFailure(next)) break
       millis = Duration.toMillis(next.value[1])
       now += millis
     }
-    return millis
+    millis ??= 0
   })
+  const exit = Effect.runSyncExitWith(context)(steps)
+  const waiting = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+  if (Cause.isAsyncFiberError(waiting)) waiting.fiber.interruptUnsafe()
+  return millis
+}
 
 interface Trips {
   readonly trip: ReadonlyArray<Trip>
@@ -133,7 +174,11 @@ const readTrips = (options: OptionsReader, input: CircuitBreakerOptions["trip"],
 
 const makers = { Consecutive: "consecutive", FailureRate: "failureRate", SlowCallRate: "slowCallRate" }
 
+const consecutiveFields = { _tag: true, failures: true }
+const rateFields = { _tag: true, rate: true, minimum: true, calls: true, within: true }
+
 const readTrip = (options: OptionsReader, policy: TripPolicy, buckets: number, path: string): Trip => {
+  options.onlyKnown(`${path}.`, policy, policy._tag === "Consecutive" ? consecutiveFields : rateFields)
   if (policy._tag === "Consecutive") {
     return { _tag: "Consecutive", failures: options.integer(`${path}.failures`, policy.failures, 1, 1_000) }
   }
@@ -172,9 +217,11 @@ const readMinimum = (
 // The failures of a streak can weigh a twentieth each.
 const callsOf = (trip: Trip): number => trip._tag === "Consecutive" ? Math.min(1_000, trip.failures * 20) : trip.calls
 
+const controlOptions: Known<ControlOptions> = { key: true, mode: true, for: true, reason: true }
+
 /** Reads what an operator sets a circuit to. */
 export const readControl = (options: OptionsReader, input: ControlOptions): Target => {
-  const { for: time, key, mode, reason } = options.object("options", input)
+  const { for: time, key, mode, reason } = options.object("options", input, controlOptions)
   if (mode === undefined) {
     options.refuse("mode", mode, `must be a mode, such as "ForcedOpen"`)
     return closedBecause("")

@@ -4,8 +4,9 @@
  */
 const zero = "0".charCodeAt(0)
 
-/** The code of a sample. `weight` is from 0 to 1. */
-export const sampleCode = (weight: number, isSlow: boolean): number => 2 * Math.round(weight * 20) + (isSlow ? 1 : 0)
+/** The code of a sample. `weight` is from 0 to 1. Less than a twentieth counts as one, since 0 would be a success. */
+export const sampleCode = (weight: number, isSlow: boolean): number =>
+  2 * (weight > 0 ? Math.max(1, Math.round(weight * 20)) : 0) + (isSlow ? 1 : 0)
 
 /** A sample in the form of the store. */
 export const encodeSample = (code: number): string => String.fromCharCode(zero + code)

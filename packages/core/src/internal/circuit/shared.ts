@@ -1,5 +1,6 @@
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -7,13 +8,14 @@ import type * as Scope from "effect/Scope"
 import type { Answer, CircuitBreakerStore, Snapshot, Target } from "../../CircuitBreakerStore.ts"
 import type { Outcome } from "../../Outcome.ts"
 import { withoutStack } from "../../Refusal.ts"
-import { type Linked, LinkedList } from "../kit/linkedList.ts"
+import { type CachedCircuit, CircuitCache } from "./circuitCache.ts"
 import type { CircuitOpen } from "./circuitOpen.ts"
 import {
   type CircuitAdmission,
   type Circuits,
   codeOf,
   hintOf,
+  movesWithoutSample,
   refusalOf,
   type Refuse,
   retryAfterProbesMillis
@@ -25,35 +27,9 @@ import { shifted } from "./memory.ts"
 import { type Move, type OutcomeHint, type Settings, stateName } from "./model.ts"
 import { isWithinProbe } from "./probe.ts"
 import { encodeSample } from "./sample.ts"
-import { resting, StoreClient } from "./storeClient.ts"
+import { outOfTime, resting, StoreClient } from "./storeClient.ts"
 import { StoreError } from "./storeError.ts"
 import { areSnapshots, isAnswer } from "./validateAnswer.ts"
-
-/** The cached copy of a shared circuit. */
-class CachedCircuit implements Linked<CachedCircuit> {
-  readonly key: string
-  snapshot: Snapshot | undefined = undefined
-  /** On this process's clock. */
-  receivedAt = 0
-  /** Requests are numbered. The answer to an older request than the last applied one is ignored. */
-  requested = 0
-  applied = 0
-  isReading = false
-  /** The generation of which this process let the first probe through. */
-  probedIn = 0
-  /** Requests for a probe slot in flight. */
-  leasing = 0
-  /** The generation that the circuit of this process was copied from. */
-  adopted: number | undefined = undefined
-  previous: CachedCircuit | undefined = undefined
-  next: CachedCircuit | undefined = undefined
-
-  constructor(key: string) {
-    this.key = key
-  }
-}
-
-const maxCached = 10_000
 
 /** How often one call decides again because another process has moved the circuit. */
 const maxTries = 3
@@ -94,8 +70,7 @@ export class SharedCircuits implements Circuits {
   private readonly nextId: () => string
   private readonly context: Context.Context<never>
   private readonly scope: Scope.Scope
-  private readonly cache = new Map<string, CachedCircuit>()
-  private readonly recency = new LinkedList<CachedCircuit>()
+  private readonly cache = new CircuitCache()
 
   constructor(options: SharedOptions) {
     this.settings = options.settings
@@ -121,9 +96,9 @@ export class SharedCircuits implements Circuits {
 
   readonly enter = (call: CircuitAdmission): Effect.Effect<void, CircuitOpen> =>
     Effect.suspend(() => {
-      const cached = this.use(call.key)
+      const cached = this.cache.use(call.key)
       call.startedAt = call.progressAt = this.now()
-      return this.current(cached).pipe(
+      return this.current(cached, call).pipe(
         Effect.flatMap((snapshot) => this.admit(call, cached, snapshot)),
         Effect.catchTag("StoreError", () => {
           this.adopt(cached)
@@ -137,10 +112,10 @@ export class SharedCircuits implements Circuits {
     this.journal.ended(outcome)
     const code = codeOf(outcome, isSlow)
     const hint = hintOf(outcome)
-    if (code < 0 && call.lease === undefined && hint?.openMillis === undefined) {
+    if (code < 0 && call.lease === undefined && !movesWithoutSample(call, hint)) {
       return this.publishCounted(call, outcome, false)
     }
-    const cached = this.use(call.key)
+    const cached = this.cache.use(call.key)
     const { generation, key, lease } = call
     const recorded = this.request(cached, "record", () =>
       this.store.record({
@@ -150,7 +125,7 @@ export class SharedCircuits implements Circuits {
         lease,
         samples: code < 0 ? "" : encodeSample(code)
       }))
-    return (call.stopRenewing === undefined ? recorded : Effect.andThen(call.stopRenewing, recorded)).pipe(
+    const reported = (call.stopRenewing === undefined ? recorded : Effect.andThen(call.stopRenewing, recorded)).pipe(
       Effect.flatMap(({ ok, snapshot }) => {
         // The store works again, so the evidence of the circuit in this process is obsolete.
         cached.adopted = undefined
@@ -166,6 +141,7 @@ export class SharedCircuits implements Circuits {
           return this.publishCounted(call, outcome, this.local.observe(key, code, hint))
         }))
     )
+    return this.waitInTime(call, reported)
   }
 
   readonly progress = (call: CircuitAdmission): void => {
@@ -175,10 +151,10 @@ export class SharedCircuits implements Circuits {
 
   // ---------- circuits
 
-  readonly look = (key: string): Effect.Effect<CircuitOpen | undefined> =>
+  readonly look = (key: string, call?: CircuitAdmission): Effect.Effect<CircuitOpen | undefined> =>
     Effect.suspend(() => {
-      const cached = this.use(key)
-      return Effect.match(this.current(cached), {
+      const cached = this.cache.use(key)
+      return Effect.match(this.current(cached, call), {
         onSuccess: (snapshot) => snapshot,
         onFailure: () => {
           this.adopt(cached)
@@ -187,7 +163,10 @@ export class SharedCircuits implements Circuits {
       })
     }).pipe(Effect.map((snapshot) => {
       const refused = refusalOf(this.atPresent(snapshot, this.cache.get(key)), this.settings.policy)
-      return refused === undefined || isWithinProbe(key, snapshot.generation) ? undefined : this.refuse(refused)
+      if (refused === undefined || isWithinProbe(key, snapshot.generation)) return undefined
+      const open = this.refuse(refused)
+      this.noteRetry(refused, open)
+      return open
     }))
 
   // These three are about a circuit, not about a call, and need the store's answer. So they end the rest of the client.
@@ -195,7 +174,7 @@ export class SharedCircuits implements Circuits {
   readonly read = (key: string): Effect.Effect<Snapshot, StoreError> =>
     Effect.suspend(() => {
       this.client.wake()
-      return this.readNow(this.use(key))
+      return this.readNow(this.cache.use(key))
     })
 
   readonly list = (
@@ -213,7 +192,7 @@ export class SharedCircuits implements Circuits {
   private trySet(key: string, to: Target, tries: number): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
       this.client.wake()
-      const cached = this.use(key)
+      const cached = this.cache.use(key)
       return Effect.flatMap(
         this.readNow(cached),
         (snapshot) =>
@@ -238,7 +217,7 @@ export class SharedCircuits implements Circuits {
     if (move === undefined || tries === 0) return this.admitBy(call, cached, snapshot)
     // The process that should have made the move died, or lost the store.
     return Effect.flatMap(
-      this.move(cached, snapshot, move),
+      this.move(cached, snapshot, move, call),
       (answer) =>
         answer.ok || decide(policy, answer.snapshot, undefined) === undefined
           ? this.admitBy(call, cached, answer.snapshot)
@@ -286,7 +265,8 @@ export class SharedCircuits implements Circuits {
     const leased = this.request(
       cached,
       "lease",
-      () => this.store.lease({ key, window, generation, id, limit: probes, ttlMillis })
+      () => this.store.lease({ key, window, generation, id, limit: probes, ttlMillis }),
+      call
     )
     return Effect.flatMap(
       Effect.onExitPrimitive(leased, (exit) => {
@@ -350,11 +330,20 @@ export class SharedCircuits implements Circuits {
     const { control, key, now } = snapshot
     const because = control._tag === "Open" ? control.because : tally(snapshot, this.settings.policy)
     const open = this.refuse({ key, control, now, retryAfterMillis, because })
+    this.noteRetry(snapshot, open)
     if (this.journal.decisions.hasReaders) {
       const { retryAfter, state } = open
       this.journal.decisions.publish({ _tag: "Refused", key, state, retryAfter, at: this.now() })
     }
     return Effect.fail(open)
+  }
+
+  // A caller that retries when it was told to must not be refused again by the snapshot that refused it. Only an opening whose
+  // time has not elapsed needs no new one: when it has, the caller asks the store for a probe slot.
+  private noteRetry({ control, key, now }: Pick<Snapshot, "control" | "key" | "now">, open: CircuitOpen): void {
+    const cached = this.cache.get(key)
+    if (cached === undefined || (control._tag === "Open" && now < control.until)) return
+    cached.retryAt = Math.min(cached.retryAt, this.now() + Duration.toMillis(open.retryAfter))
   }
 
   // ---------- transitions
@@ -375,18 +364,29 @@ export class SharedCircuits implements Circuits {
     )
   }
 
-  private move(cached: CachedCircuit, from: Snapshot, move: Move): Effect.Effect<Answer, StoreError> {
+  private move(
+    cached: CachedCircuit,
+    from: Snapshot,
+    move: Move,
+    call?: CircuitAdmission
+  ): Effect.Effect<Answer, StoreError> {
     const { openMillis, policy } = this.settings
-    return this.transition(cached, from, targetOf(policy, move, openMillis))
+    return this.transition(cached, from, targetOf(policy, move, openMillis), call)
   }
 
-  private transition(cached: CachedCircuit, from: Snapshot, to: Target): Effect.Effect<Answer, StoreError> {
+  private transition(
+    cached: CachedCircuit,
+    from: Snapshot,
+    to: Target,
+    call?: CircuitAdmission
+  ): Effect.Effect<Answer, StoreError> {
     const { generation, key } = from
     const by = this.nextId()
     const answered = this.request(
       cached,
       "transition",
-      () => this.store.transition({ key, window: this.settings.policy.window, generation, by, to })
+      () => this.store.transition({ key, window: this.settings.policy.window, generation, by, to }),
+      call
     )
     return Effect.map(answered, (answer) => {
       if (answer.ok) {
@@ -400,12 +400,29 @@ export class SharedCircuits implements Circuits {
   // ---------- the store
 
   /** The cached snapshot, as of now. Read from the store if there is none, or it is stale. */
-  private current(cached: CachedCircuit): Effect.Effect<Snapshot, StoreError> {
+  private current(cached: CachedCircuit, call?: CircuitAdmission): Effect.Effect<Snapshot, StoreError> {
     if (this.client.isResting) return Effect.fail(resting)
-    const { snapshot } = cached
-    const isUsable = snapshot !== undefined &&
-      (cached.isReading || (!this.client.isDown && this.isFresh(this.now() - cached.receivedAt)))
-    return isUsable ? Effect.succeed(this.atPresent(snapshot, cached)) : this.readNow(cached)
+    const { reading, snapshot } = cached
+    const mustRead = this.now() >= cached.retryAt
+    if (mustRead && reading !== undefined) return this.currentAfter(cached, reading, call)
+    const isUsable = snapshot !== undefined && !mustRead &&
+      (reading !== undefined || (!this.client.isDown && this.isFresh(this.now() - cached.receivedAt)))
+    return isUsable ? Effect.succeed(this.atPresent(snapshot, cached)) : this.readNow(cached, call)
+  }
+
+  // Callers that were refused together retry together. One of them reads.
+  private currentAfter(
+    cached: CachedCircuit,
+    reading: Deferred.Deferred<void>,
+    call: CircuitAdmission | undefined
+  ): Effect.Effect<Snapshot, StoreError> {
+    const { storeTimeoutMillis } = this.settings
+    const tooLate = Effect.flatMap(
+      Effect.sleep(Duration.millis(Math.max(0, Math.min(storeTimeoutMillis, this.leftMillis(call))))),
+      () => Effect.fail(outOfTime)
+    )
+    const read = this.billed(Effect.raceFirst(Deferred.await(reading), tooLate), call)
+    return Effect.flatMap(read, () => this.current(cached, call))
   }
 
   // A negative age means that the clock was set back, and the real age is unknown.
@@ -413,10 +430,11 @@ export class SharedCircuits implements Circuits {
     return ageMillis >= 0 && ageMillis < this.settings.stalenessMillis
   }
 
-  private readNow(cached: CachedCircuit): Effect.Effect<Snapshot, StoreError> {
+  private readNow(cached: CachedCircuit, call?: CircuitAdmission): Effect.Effect<Snapshot, StoreError> {
     const { key } = cached
+    const reading = Deferred.makeUnsafe<void>()
     const requested = Effect.suspend(() => {
-      cached.isReading = true
+      cached.reading = reading
       return this.request(
         cached,
         "read",
@@ -424,12 +442,13 @@ export class SharedCircuits implements Circuits {
           Effect.map(
             this.store.read({ key, window: this.settings.policy.window }),
             (snapshot) => ({ ok: true, snapshot })
-          )
+          ),
+        call
       )
     })
     const read = Effect.onExitPrimitive(requested, () => {
-      cached.isReading = false
-      return undefined
+      if (cached.reading === reading) cached.reading = undefined
+      return Deferred.succeed(reading, undefined)
     })
     return Effect.map(read, ({ snapshot }) => snapshot)
   }
@@ -446,18 +465,51 @@ export class SharedCircuits implements Circuits {
   private request(
     cached: CachedCircuit,
     operation: "lease" | "read" | "record" | "transition",
-    verb: () => Effect.Effect<Answer, StoreError>
+    verb: () => Effect.Effect<Answer, StoreError>,
+    call?: CircuitAdmission
   ): Effect.Effect<Answer, StoreError> {
     return Effect.suspend(() => {
       const number = ++cached.requested
-      return Effect.map(this.client.request(operation, verb, isAnswer), (answer) => {
+      const requested = this.client.request(operation, verb, isAnswer, this.leftMillis(call))
+      return Effect.map(this.billed(requested, call), (answer) => {
         if (number > cached.applied) {
           cached.applied = number
           cached.snapshot = answer.snapshot
           cached.receivedAt = this.now()
+          cached.retryAt = Number.POSITIVE_INFINITY
         }
         return answer
       })
+    })
+  }
+
+  /** How much longer the store may delay the call. A request without a call has its own time. */
+  private leftMillis(call: CircuitAdmission | undefined): number {
+    return this.settings.storeTimeoutMillis - (call?.storeMillis ?? 0)
+  }
+
+  /** Adds the time that the effect takes to the time that its call has waited for the store. */
+  private billed<A>(
+    self: Effect.Effect<A, StoreError>,
+    call: CircuitAdmission | undefined
+  ): Effect.Effect<A, StoreError> {
+    if (call === undefined) return self
+    const startedAt = this.now()
+    return Effect.onExitPrimitive(self, () => {
+      call.storeMillis = (call.storeMillis ?? 0) + Math.max(0, this.now() - startedAt)
+      return undefined
+    })
+  }
+
+  // Nothing in the report is of use to the call. So it waits only for as long as the store may still delay it, and the report
+  // ends without it, with the whole timeout for each request.
+  private waitInTime(call: CircuitAdmission, report: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.withFiber((caller) => {
+      const reporting = Effect.runForkWith(caller.context)(report)
+      const leftMillis = this.leftMillis(call)
+      return reporting.pollUnsafe() !== undefined || leftMillis <= 0
+        ? Effect.void
+        : Effect.raceFirst(Fiber.join(reporting), Effect.sleep(Duration.millis(leftMillis)))
     })
   }
 
@@ -468,23 +520,6 @@ export class SharedCircuits implements Circuits {
     cached.adopted = cached.snapshot.generation
     const { control, now } = this.atPresent(cached.snapshot, cached)
     this.local.adopt(cached.key, shifted(control, this.now() - now))
-  }
-
-  private use(key: string): CachedCircuit {
-    const known = this.cache.get(key)
-    if (known !== undefined) {
-      this.recency.moveToLast(known)
-      return known
-    }
-    const { first } = this.recency
-    if (this.cache.size >= maxCached && first !== undefined) {
-      this.recency.remove(first)
-      this.cache.delete(first.key)
-    }
-    const made = new CachedCircuit(key)
-    this.cache.set(key, made)
-    this.recency.append(made)
-    return made
   }
 
   private fork(effect: Effect.Effect<void>): Fiber.Fiber<void> {

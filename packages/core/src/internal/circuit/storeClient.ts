@@ -13,8 +13,8 @@ const restMillis = 1_000
 const maxAbandoned = 16
 
 /**
- * Sends requests to a store. A request takes at most the timeout. After a failure one caller a second tries again, and all
- * others fail at once. One warning is logged for each outage.
+ * Sends requests to a store. A request takes at most the timeout, or less if its call has less time left. After a failure one
+ * caller a second tries again, and all others fail at once. One warning is logged for each outage.
  */
 export class StoreClient {
   private readonly name: string
@@ -62,17 +62,19 @@ export class StoreClient {
   request<A>(
     operation: string,
     verb: () => Effect.Effect<A, StoreError>,
-    isValid: (answer: A) => boolean
+    isValid: (answer: A) => boolean,
+    leftMillis: number = this.timeoutMillis
   ): Effect.Effect<A, StoreError> {
     return Effect.suspend(() => {
+      if (leftMillis <= 0) return Effect.fail(outOfTime)
       if (this.downSince !== undefined) {
         if (this.isResting || this.abandoned >= maxAbandoned) return Effect.fail(resting)
         // This caller tries. The others continue without the store.
         this.restsUntil = this.now() + restMillis
       }
       const timeout = Effect.flatMap(
-        Effect.sleep(Duration.millis(this.timeoutMillis)),
-        () => Effect.fail(tooSlow(operation, this.timeoutMillis))
+        Effect.sleep(Duration.millis(Math.min(leftMillis, this.timeoutMillis))),
+        () => Effect.fail(leftMillis < this.timeoutMillis ? outOfTime : tooSlow(operation, this.timeoutMillis))
       )
       const answered = Effect.flatMap(
         Effect.raceFirst(this.fork(verb), timeout),
@@ -82,6 +84,11 @@ export class StoreClient {
         onSuccess: (answer) => Effect.as(this.answered(), answer),
         onFailure: (cause) => {
           const error = errorOf(operation, cause)
+          // The store had less than its timeout, so nothing is known about it.
+          if (error === outOfTime) {
+            this.onFailure()
+            return Effect.fail(error)
+          }
           return Effect.andThen(this.failed(error), Effect.fail(error))
         }
       })
@@ -136,6 +143,11 @@ const tooSlow = (operation: string, millis: number): StoreError =>
 
 const invalidAnswer = (operation: string): StoreError =>
   withoutStack(() => new StoreError({ operation, description: "the store returned an invalid answer" }))
+
+/** The error of a request for which the call had too little time left. */
+export const outOfTime = withoutStack(() =>
+  new StoreError({ operation: "any", description: "no answer within what was left of the call's `storeTimeout`" })
+)
 
 /** The error of a request that was not sent. */
 export const resting = withoutStack(() =>

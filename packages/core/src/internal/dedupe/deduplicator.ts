@@ -60,7 +60,7 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
   input: DeduplicatorOptions
 ): Effect.fn.Return<Parts, InvalidOptions, Scope.Scope> {
   const options = new OptionsReader("Deduplicator")
-  const { capacity, maxReplay, maxWaiters, name, timeToLiveMillis } = yield* options.check(
+  const { capacity, maxBytes, maxReplay, maxWaiters, name, timeToLiveMillis } = yield* options.check(
     readDeduplicator(options, input, "")
   )
   const clock = yield* Clock.Clock
@@ -72,16 +72,17 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
     withoutStack(() => new TooManyWaiters({ policy: name, operation, waiting, maxWaiters }))
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const warned = new Set<string>()
-  const onInvalidTimeToLive = (operation: string): void => {
+  const onInvalid = (operation: string, option: "timeToLive" | "size"): void => {
     if (warned.has(operation)) return
     warned.add(operation)
+    const expected = option === "size" ? "number of bytes" : "finite duration"
     fork(Effect.logWarning(
-      `deduplicator ${name}: timeToLive of operation ${operation} threw, or returned no finite duration; ` +
+      `deduplicator ${name}: ${option} of operation ${operation} threw, or returned no ${expected}; ` +
         "such results are not cached"
     ))
   }
   const flights = new Flights(
-    { capacity, timeToLiveMillis, maxWaiters, clock, runs, refusal, onInvalidTimeToLive },
+    { capacity, maxBytes, timeToLiveMillis, maxWaiters, clock, runs, refusal, onInvalid },
     counters
   )
   const streams = new StreamFlights({ maxReplay, maxWaiters, runs, refusal }, counters)
@@ -140,7 +141,7 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
       )
     })
 
-  const restore = <I, A, E>({ codec, operation }: StorableOperation<I, A, E>, dump: ReadonlyArray<unknown>) =>
+  const restore = <I, A, E>({ codec, operation, size }: StorableOperation<I, A, E>, dump: ReadonlyArray<unknown>) =>
     Effect.sync((): Restored => {
       const decode = Schema.decodeUnknownOption(codec)
       const now = clock.currentTimeMillisUnsafe()
@@ -153,7 +154,8 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
         if (expiresAt <= now) return "expired"
         return Option.match(decode(dumped.exit), {
           onNone: () => "undecodable",
-          onSome: (exit) => flights.restore(operation, { slot: slotOf(key), exit, expiresAt }) ? "restored" : "present"
+          onSome: (exit) =>
+            flights.restore(operation, { slot: slotOf(key), exit, expiresAt }, size) ? "restored" : "present"
         })
       }
       for (const encoded of dump) counts[restoreOne(encoded)]++

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { Deadline } from "../../Deadline.ts"
 import type { Served } from "../../Deduplicator.ts"
+import { Classifier, type Classify, fromExit } from "../../Outcome.ts"
 import { isRefusal } from "../../Refusal.ts"
 import type { Waiter } from "../deadline/shared.ts"
 import { type Linked, LinkedList } from "../kit/linkedList.ts"
@@ -28,6 +29,8 @@ export class Flight<A, E> extends SharedRun {
   readonly key: RequestKey<A, E>
   readonly waiters = new LinkedList<FlightWaiter>()
   landing: Landing<A, E> | undefined
+  /** The `Classifier` of the caller that leads, unless it is the default. */
+  classifier: Classify<unknown, unknown> | undefined
   private readonly flights: Flights
 
   constructor(flights: Flights, key: RequestKey<A, E>, parent: SharedRun | undefined) {
@@ -143,6 +146,24 @@ class CachedResult implements Linked<CachedResult> {
   get exit(): AnyExit {
     return Exit.succeed(this.value)
   }
+
+  get bytes(): number {
+    return 0
+  }
+}
+
+/** A cached result with a size. In a class of its own, so that others do not pay for the field. */
+class SizedResult extends CachedResult {
+  private readonly size: number
+
+  constructor(operation: string, slot: string, value: unknown, expiresAt: number, size: number) {
+    super(operation, slot, value, expiresAt)
+    this.size = size
+  }
+
+  override get bytes(): number {
+    return this.size
+  }
 }
 
 class CachedFailure extends CachedResult {
@@ -161,15 +182,20 @@ export interface CachedExit {
 
 interface FlightsOptions {
   readonly capacity: number
+  /** Of all cached results together. */
+  readonly maxBytes: number
   /** How long a success is cached if its operation does not say. */
   readonly timeToLiveMillis: number
   readonly maxWaiters: number
   readonly clock: Clock.Clock
   readonly runs: SharedRuns
   readonly refusal: (operation: string, waiting: number) => TooManyWaiters
-  /** Called if an operation's `timeToLive` threw, or returned no finite duration. */
-  readonly onInvalidTimeToLive: (operation: string) => void
+  /** Called if a function of an operation threw, or returned nothing useful. */
+  readonly onInvalid: (operation: string, option: "timeToLive" | "size") => void
 }
+
+/** The bytes of a success. */
+type Size = ((value: unknown) => number) | undefined
 
 /** Counters of effects and streams together. */
 export interface Counters {
@@ -199,6 +225,8 @@ export class Flights {
   private lastExpiry = 0
   private readonly entries = new Map<string, AnyFlight | CachedResult>()
   private readonly recency = new LinkedList<CachedResult>()
+  /** Of all cached results together. */
+  private bytes = 0
   /** Callers woken on the current stack, each by the one before. */
   private wakesOnStack = 0
 
@@ -247,6 +275,8 @@ export class Flights {
   /** Runs the effect as a flight, and waits for it like every other caller. */
   lead<A, E, R>(self: Effect.Effect<A, E, R>, key: RequestKey<A, E>, waiter: FlightWaiter): AnyEffect {
     const flight = this.open(key, currentRun(waiter.fiber))
+    const classifier = waiter.fiber.getRef(Classifier)
+    if (classifier !== fromExit) flight.classifier = classifier
     this.addWaiter(flight, waiter)
     this.options.runs.launch(flight, self, waiter.fiber)
     // A flight is abandoned only when no caller waits, so its waiting leader never sees that.
@@ -321,7 +351,7 @@ export class Flights {
     if (flight.landing !== undefined) return false
     const isEntry = this.entries.get(flight.key.slot) === flight
     flight.landing = landing
-    if (isEntry) this.replace(flight.key, landing)
+    if (isEntry) this.replace(flight, landing)
     this.wake(flight)
     return isEntry
   }
@@ -383,23 +413,24 @@ export class Flights {
   }
 
   /** Caches the exit of another process. Returns false if the key has an entry. */
-  restore(operation: string, { exit, expiresAt, slot }: CachedExit): boolean {
+  restore(operation: string, { exit, expiresAt, slot }: CachedExit, size: Size): boolean {
     const now = this.now()
     const present = this.entries.get(slot)
     if (present instanceof Flight || (present !== undefined && present.expiresAt > now)) return false
     if (present !== undefined) this.drop(present)
-    this.store(operation, slot, exit, expiresAt - this.epoch - now)
-    return true
+    return this.store(operation, slot, exit, expiresAt - this.epoch - now, size)
   }
 
   /**
    * Replaces a landed flight by its exit, or removes it. In place, since a Map keeps the room of deleted entries: twice the
    * memory.
    */
-  private replace<A, E>(key: RequestKey<A, E>, landing: Landing<A, E>): void {
-    const millis = landing === "Abandoned" ? 0 : this.timeToLive(key, landing)
-    if (landing !== "Abandoned" && millis > 0) this.store(key.operation, key.slot, landing, millis)
-    else this.entries.delete(key.slot)
+  private replace<A, E>(flight: Flight<A, E>, landing: Landing<A, E>): void {
+    const { key } = flight
+    const millis = landing === "Abandoned" || isFailedResult(flight, landing) ? 0 : this.timeToLive(key, landing)
+    const isStored = landing !== "Abandoned" && millis > 0 &&
+      this.store(key.operation, key.slot, landing, millis, key[KeyTypeId].size)
+    if (!isStored) this.entries.delete(key.slot)
   }
 
   // An interruption is not an answer, and a refusal says nothing about the next call.
@@ -413,20 +444,41 @@ export class Flights {
       // The error can hold the answer, so it is not reported. The answer itself may be paid for, and is returned uncached.
     }
     if (millis >= 0 && millis < Number.POSITIVE_INFINITY) return millis
-    this.options.onInvalidTimeToLive(operation)
+    this.options.onInvalid(operation, "timeToLive")
     return 0
   }
 
-  private store(operation: string, slot: string, exit: AnyExit, millis: number): void {
+  // The bytes of a result. `undefined` if it must not be cached.
+  private sizeOf(operation: string, size: Size, exit: AnyExit): number | undefined {
+    if (size === undefined || Exit.isFailure(exit) || this.options.maxBytes === Number.POSITIVE_INFINITY) return 0
+    let bytes = Number.NaN
+    try {
+      bytes = size(exit.value)
+    } catch {
+      // As in `timeToLive`.
+    }
+    if (bytes >= 0) return bytes > this.options.maxBytes ? undefined : bytes
+    this.options.onInvalid(operation, "size")
+    return undefined
+  }
+
+  /** Returns false if the result is not cached, for its size. */
+  private store(operation: string, slot: string, exit: AnyExit, millis: number, size: Size): boolean {
+    const bytes = this.sizeOf(operation, size, exit)
+    if (bytes === undefined) return false
     const now = this.now()
     const expiresAt = now + millis
     if (expiresAt < Number.POSITIVE_INFINITY) this.lastExpiry = Math.max(this.lastExpiry, expiresAt)
-    const entry = Exit.isSuccess(exit)
+    const entry = Exit.isFailure(exit)
+      ? new CachedFailure(operation, slot, exit, expiresAt)
+      : bytes === 0
       ? new CachedResult(operation, slot, exit.value, expiresAt)
-      : new CachedFailure(operation, slot, exit, expiresAt)
+      : new SizedResult(operation, slot, exit.value, expiresAt, bytes)
     this.entries.set(slot, entry)
     this.recency.append(entry)
+    this.bytes += bytes
     this.sweep(now)
+    return true
   }
 
   // Each new entry checks the two least recently used: expired results go faster than new ones come, at a constant cost.
@@ -436,10 +488,17 @@ export class Flights {
       if (first !== undefined && first.expiresAt <= now) this.drop(first)
     }
     const { first } = this.recency
-    if (first !== undefined && this.recency.size > this.options.capacity) {
-      this.drop(first)
-      this.counters.evicted++
+    if (first !== undefined && this.recency.size > this.options.capacity) this.evict(first)
+    // A result has at most `maxBytes`, so the new one stays.
+    for (let { first } = this.recency; first !== undefined && this.bytes > this.options.maxBytes;) {
+      this.evict(first)
+      first = this.recency.first
     }
+  }
+
+  private evict(entry: CachedResult): void {
+    this.drop(entry)
+    this.counters.evicted++
   }
 
   private remove(slot: string, entry: AnyFlight | CachedResult): void {
@@ -450,6 +509,7 @@ export class Flights {
   private drop(entry: CachedResult): void {
     this.entries.delete(entry.slot)
     this.recency.remove(entry)
+    this.bytes -= entry.bytes
   }
 
   // ---------- time
@@ -473,6 +533,19 @@ export class Flights {
 
 const operationOf = (entry: AnyFlight | CachedResult): string =>
   entry instanceof Flight ? entry.key.operation : entry.operation
+
+/** Whether a classifier calls a result a failure: a success that contains a refusal, which the next run may not get. */
+const isFailedResult = <A, E>({ classifier, key }: Flight<A, E>, exit: Exit.Exit<A, E>): boolean => {
+  const { classify } = key[KeyTypeId]
+  if (Exit.isFailure(exit) || (classify === undefined && classifier === undefined)) return false
+  try {
+    const outcome = classify?.(exit, 0) ?? classifier?.(exit, 0)
+    return outcome?._tag === "Failure" || outcome?._tag === "Throttled"
+  } catch {
+    // Without a verdict it is not cached. The error can hold the answer, so it is not reported.
+    return true
+  }
+}
 
 const isNeverCached = (reason: Cause.Reason<unknown>): boolean =>
   Cause.isInterruptReason(reason) || (Cause.isFailReason(reason) && isRefusal(reason.error))

@@ -1,6 +1,7 @@
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { InvalidKey, KeyHash, sha256 } from "../../KeyHash.ts"
+import type { Classify } from "../../Outcome.ts"
 import { NoCanonicalForm, withCanonical } from "../hashing/canonical.ts"
 import { fromHex, sha256 as sha256Binary, toHex } from "../hashing/sha256.ts"
 
@@ -24,6 +25,10 @@ export interface RequestKey<in out A, in out E> extends ErrorsOf<E> {
      * For how many milliseconds an exit of the key's types is cached. `undefined`: the deduplicator's default.
      */
     readonly timeToLive: ((exit: Exit.Exit<unknown, unknown>) => number) | undefined
+    /** The bytes that a success of the key's type takes. `undefined`: it does not count. */
+    readonly size?: ((value: unknown) => number) | undefined
+    /** The classifiers before the `Classifier` of the caller that leads. A success that they call a failure is not cached. */
+    readonly classify?: Classify<unknown, unknown> | undefined
     /** Why there is no key. Using it is a defect with this error. */
     readonly defect: { readonly error: unknown } | undefined
   }

@@ -127,17 +127,28 @@ class Writer {
   }
 
   private object(value: object): void {
-    if (Array.isArray(value)) return this.array(value)
     if (isPlain(value)) return this.fields(Tag.Object, value)
-    if (value instanceof Date) return this.date(value)
-    if (value instanceof Map) return this.map(value)
-    if (value instanceof Set) return this.set(value)
-    if (ArrayBuffer.isView(value)) {
-      return this.binary(tagOf(value), new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
-    }
-    if (value instanceof ArrayBuffer) return this.binary("ArrayBuffer", new Uint8Array(value))
+    if (ArrayBuffer.isView(value)) return this.bytesOf(value)
     if (Duration.isDuration(value)) return this.duration(value)
+    // An instance of a subclass can have fields and private state that are not read below.
+    if (!isPlain(Object.getPrototypeOf(value))) return this.instance(value)
+    if (Array.isArray(value)) return this.array(value)
+    if (value instanceof Date) return this.date(this.withoutFields(value))
+    if (value instanceof Map) return this.map(this.withoutFields(value))
+    if (value instanceof Set) return this.set(this.withoutFields(value))
+    if (value instanceof ArrayBuffer) return this.binary("ArrayBuffer", new Uint8Array(this.withoutFields(value)))
     return this.instance(value)
+  }
+
+  private bytesOf(value: ArrayBufferView): void {
+    if (!isBuiltInView(value)) return this.instance(value)
+    return this.binary(tagOf(value), new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
+  }
+
+  // A field that a program added to a Map, say, is part of its input and is not read.
+  private withoutFields<A extends object>(value: A): A {
+    if (Object.keys(value).length > 0 || hasSymbols(value)) throw this.refusal("fields of its own on a built-in object")
+    return value
   }
 
   // Private state of an instance (a private field, an entry of a WeakMap) cannot be read, as of a `Redacted` or a `URL`. Two
@@ -154,13 +165,18 @@ class Writer {
   }
 
   private array(value: ReadonlyArray<unknown>): void {
+    // Indices are listed first, so the last name is an index unless there are other fields.
+    const last = Object.keys(value).at(-1)
+    if ((last !== undefined && !isIndex(last)) || hasSymbols(value)) {
+      throw this.refusal("fields of its own on a built-in object")
+    }
     this.byte(Tag.Array)
     this.uint32(value.length)
     for (let i = 0; i < value.length; i++) this.step(i, value[i])
   }
 
   private fields(tag: number, value: object): void {
-    if (Object.getOwnPropertySymbols(value).length > 0) throw this.refusal("a symbol key")
+    if (hasSymbols(value)) throw this.refusal("a symbol key")
     const record = value as { readonly [name: string]: unknown } // Only its own enumerable fields are read.
     const names = inOrder(Object.keys(record))
     this.byte(tag)
@@ -312,6 +328,21 @@ const isPlain = (value: object): boolean => {
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null
 }
+
+const hasSymbols = (value: object): boolean => Object.getOwnPropertySymbols(value).length > 0
+
+const isIndex = (name: string): boolean => String(Number(name) >>> 0) === name
+
+/** Whether a view is of a built-in type, or a `Buffer`. Not of a subclass. */
+const isBuiltInView = (value: ArrayBufferView): boolean => {
+  const prototype: object = Object.getPrototypeOf(value)
+  return value instanceof DataView
+    ? isPlain(prototype)
+    : prototype === bufferPrototype || isPlain(Object.getPrototypeOf(prototype))
+}
+
+// A `Buffer` is a subclass of `Uint8Array` without state of its own. Only some runtimes have it.
+const bufferPrototype = (globalThis as { readonly Buffer?: { readonly prototype: object } }).Buffer?.prototype
 
 /** The type of a typed array. `Uint8Array` for a `Buffer`, which is one. */
 const tagOf = (value: object): string => Object.prototype.toString.call(value).slice(8, -1)

@@ -5,10 +5,10 @@ import * as Stream from "effect/Stream"
 
 /**
  * Merges streams of events into one that subscribes to all of them before it yields. `Stream.merge` starts its streams in
- * fibers that have yet to run, and misses events in between. Ends when all streams have ended.
+ * fibers that have yet to run, and misses events in between. Ends when all streams have ended. Without streams it ends at once.
  */
 export const merged = <A>(streams: ReadonlyArray<Stream.Stream<A>>): Stream.Stream<A> =>
-  Stream.unwrap(Effect.gen(function*() {
+  streams.length === 0 ? Stream.empty : Stream.unwrap(Effect.gen(function*() {
     // Small and with backpressure, so that a slow reader's events pile up in the hubs, which count what they drop.
     const queue = yield* Queue.bounded<A, Cause.Done>(16)
     let left = streams.length

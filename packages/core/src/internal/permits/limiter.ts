@@ -10,7 +10,7 @@ import { OptionsReader } from "../../OptionsReader.ts"
 import { withoutStack } from "../../Refusal.ts"
 import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
 import type { Settings } from "./options.ts"
-import { Permits, type Refusal, type Why } from "./permits.ts"
+import { type PermitRefusal, Permits, type Why } from "./permits.ts"
 import { Gauge, type Level, Pace } from "./pressure.ts"
 import { BackpressureShed } from "./shed.ts"
 
@@ -37,7 +37,7 @@ export const makeLimiter = Effect.fnUntraced(function*<E>(
 
   const gauge = new Gauge(softLimit, softRelease ?? Math.floor(softLimit * 3 / 4), (level) => {
     pace.reset()
-    if (changes.hasReaders) changes.publish({ level, depth: permits.running, at: now() })
+    if (changes.hasReaders) changes.publish({ level, running: permits.running, at: now() })
   })
   const permits: Permits<E> = new Permits({
     capacity,
@@ -47,7 +47,7 @@ export const makeLimiter = Effect.fnUntraced(function*<E>(
     onChange: () => gauge.update(permits),
     error: (refusal) => error(shedOf(name, refusal, retryAfterMillis(refusal)))
   })
-  const retryAfterMillis = (refusal: Refusal): number | undefined => {
+  const retryAfterMillis = (refusal: PermitRefusal): number | undefined => {
     const { why } = refusal
     if (why === "Draining" || why === "TooLarge" || gauge.level !== "Full") return undefined
     const missing = permits.wanted + refusal.permits + permits.running - permits.capacity
@@ -75,14 +75,14 @@ const readCapacity = (capacity: number): Effect.Effect<number, InvalidOptions> =
   return options.check(options.integer("capacity", capacity, 1))
 }
 
-const shedOf = (policy: string, refusal: Refusal, retryAfterMillis: number | undefined): BackpressureShed => {
+const shedOf = (policy: string, refusal: PermitRefusal, retryAfterMillis: number | undefined): BackpressureShed => {
   const { capacity, permits, queued, running, waitedMillis, why } = refusal
   return withoutStack(() =>
     new BackpressureShed({
       policy,
       why,
       permits,
-      depth: running,
+      running,
       queued,
       capacity,
       ...(waitedMillis === undefined ? undefined : { waited: Duration.millis(waitedMillis) }),
@@ -116,7 +116,11 @@ const metricsOf = <E>(policy: string, permits: Permits<E>, gauge: Gauge): Readon
     gaugeOf(id("queued"), "Calls queued for a permit", () => permits.queued),
     gaugeOf(id("capacity"), "How many permits there are", () => permits.capacity),
     counter(id("admitted_total"), "Calls that got their permits", () => permits.admitted),
-    counter(id("abandoned_total"), "Calls interrupted while they were queued", () => permits.abandoned),
+    counter(
+      id("abandoned_total"),
+      "Calls that left the queue: interrupted, or past their deadline",
+      () => permits.abandoned
+    ),
     ...reasons.map((why) => counter(id("shed_total"), "Calls refused", () => permits.shed[why], { why })),
     ...levels.map((level) =>
       counter(id("levels_total"), "How often each level was reached", () => gauge.reached[level], { level })

@@ -9,7 +9,7 @@ import { type Timeout, Timeouts } from "../kit/timeouts.ts"
 export type Why = "Full" | "MaxWait" | "Draining" | "TooLarge"
 
 /** A refusal, with the numbers at the moment of the decision. */
-export interface Refusal {
+export interface PermitRefusal {
   readonly why: Why
   /** How many permits were requested. */
   readonly permits: number
@@ -29,7 +29,7 @@ export interface PermitsOptions<out E> {
   /** Called after every change of the counters. */
   readonly onChange: () => void
   /** Builds the error of a refusal. */
-  readonly error: (refusal: Refusal) => E
+  readonly error: (refusal: PermitRefusal) => E
 }
 
 /** What one attempt requests. */
@@ -89,7 +89,7 @@ export class Permits<E = never> {
   admitted = 0
   /** Permits that were given back. */
   released = 0
-  /** Requests that left the queue before their turn. */
+  /** Requests that left the queue before their turn: the call was interrupted, or its deadline passed. */
   abandoned = 0
   readonly shed: Record<Why, number> = { Full: 0, MaxWait: 0, Draining: 0, TooLarge: 0 }
   private readonly options: PermitsOptions<E>
@@ -101,6 +101,7 @@ export class Permits<E = never> {
   private dispatcher: SchedulerDispatcher | undefined = undefined
   private readonly maxWaits: Timeouts
   private readonly drains = new Set<(isEmpty: boolean) => void>()
+  private readonly onDrain = new Set<() => void>()
 
   constructor(options: PermitsOptions<E>) {
     this.options = options
@@ -183,10 +184,12 @@ export class Permits<E = never> {
     this.options.onChange()
   }
 
-  /** Refuses every queued and every new request. Running calls continue. */
+  /** Refuses every queued and every new request, and ends `untilDrain`. Running calls continue. */
   drain(): void {
     this.isDraining = true
     this.refuseQueued("Draining", () => true)
+    for (const notify of this.onDrain) notify()
+    this.onDrain.clear()
     this.options.onChange()
   }
 
@@ -206,6 +209,14 @@ export class Permits<E = never> {
     })
   )
 
+  /** Waits until `drain` is called, for a call that has a slot and sleeps. */
+  readonly untilDrain: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.isDraining) return resume(Effect.void)
+    const notify = () => resume(Effect.void)
+    this.onDrain.add(notify)
+    return Effect.sync(() => this.onDrain.delete(notify))
+  })
+
   /** Counts a refusal and fails with it. The error is built when it is needed, not while thousands are refused. */
   refuse(why: Why, permits: number, waitedMillis?: number): Effect.Effect<never, E> {
     const refusal = this.countRefusal(why, permits, waitedMillis)
@@ -222,7 +233,7 @@ export class Permits<E = never> {
     return this.whyRefused(asked) === undefined
   }
 
-  private countRefusal(why: Why, permits: number, waitedMillis?: number): Refusal {
+  private countRefusal(why: Why, permits: number, waitedMillis?: number): PermitRefusal {
     this.shed[why]++
     const { capacity, queued, running } = this
     return { why, permits, running, queued, capacity, waitedMillis }

@@ -3,7 +3,7 @@ import type { Permits } from "./permits.ts"
 export type Level = "Normal" | "Soft" | "Full"
 
 /**
- * The level of pressure. A level is left at a lower depth than it is reached at, so that calls which come and go at the limit
+ * The level of pressure. A level is left at fewer permits in use than it is reached at, so that calls which come and go at the limit
  * do not cross it each time.
  */
 export class Gauge {

@@ -28,7 +28,7 @@ export class BackpressureShed extends Schema.Error<BackpressureShed>("@sluice/co
   /** How many permits the call requested. */
   permits: Schema.Int,
   /** Permits in use. */
-  depth: Schema.Int,
+  running: Schema.Int,
   /** Calls in the queue, without this one. */
   queued: Schema.Int,
   /** How many permits there are. */
@@ -42,9 +42,9 @@ export class BackpressureShed extends Schema.Error<BackpressureShed>("@sluice/co
     return true
   }
   override get message(): string {
-    const { capacity, depth, permits, policy, queued, retryAfter, waited } = this
+    const { capacity, permits, policy, queued, retryAfter, running, waited } = this
     const asked = permits === 1 ? "" : `, ${permits} permits requested`
-    const load = `${depth} of ${capacity} permits in use, ${queued} queued${asked}`
+    const load = `${running} of ${capacity} permits in use, ${queued} queued${asked}`
     const retry = retryAfter === undefined ? "" : `; retry in ${Duration.format(retryAfter)}`
     switch (this.why) {
       case "Full":

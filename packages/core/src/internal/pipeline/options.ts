@@ -2,7 +2,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import { OptionsReader } from "../../OptionsReader.ts"
+import { type Known, OptionsReader } from "../../OptionsReader.ts"
+import type { StageOptions } from "../../Pipeline.ts"
 import type { RetryCallOptions, RetryPolicy } from "../../RetryPolicy.ts"
 import type { AnyEffect } from "../kit/primitive.ts"
 import { checkRetryPolicy } from "../retry/options.ts"
@@ -32,9 +33,12 @@ const policyOf = (retry: unknown): RetryPolicy | undefined => {
   return Predicate.isObject(policy) ? policy as unknown as RetryPolicy : undefined
 }
 
+const stageOptions: Known<StageOptions> = { timeout: true, retry: true, recover: true }
+
 export const checkStage = (options: OptionsReader, path: string, input: unknown): void => {
   if (input === undefined) return
   if (!Predicate.isObject(input)) return options.refuse(`${path}.options`, input, "must be an object")
+  options.onlyKnown(`${path}.`, input, stageOptions)
   const { recover, retry, timeout } = input
   if (timeout !== undefined) options.millis(`${path}.timeout`, timeout as Duration.Input, 1)
   if (retry !== undefined) checkRetry(options, `${path}.retry`, retry)
@@ -43,10 +47,13 @@ export const checkStage = (options: OptionsReader, path: string, input: unknown)
   }
 }
 
+const retryOptions: Known<Retry> = { policy: true, classify: true, delay: true, nested: true, onAttempt: true }
+
 const checkRetry = (options: OptionsReader, path: string, retry: unknown): void => {
   const policy = policyOf(retry)
   if (policy === undefined) return options.refuse(path, retry, "must be a RetryPolicy or { policy, ... }")
   if (policy === retry || !Predicate.isObject(retry)) return checkRetryPolicy(options, policy, `${path}.`)
+  options.onlyKnown(`${path}.`, retry, retryOptions)
   checkRetryPolicy(options, policy, `${path}.policy.`)
   const { classify, delay, nested, onAttempt } = retry
   options.optionalFunction(`${path}.classify`, classify)
@@ -61,6 +68,7 @@ export const readStreamOptions = (
 ): Effect.Effect<{ readonly concurrency: number; readonly unordered: boolean }> => {
   const options = new OptionsReader("Pipeline")
   if (!Predicate.isObject(input)) options.refuse("options", input, "must be an object")
+  else options.onlyKnown("", input, { concurrency: true, unordered: true })
   const { concurrency = 1, unordered = false } = Predicate.isObject(input) ? input : {}
   const isWhole = typeof concurrency === "number" && Number.isSafeInteger(concurrency) && concurrency >= 1
   if (!isWhole && concurrency !== "unbounded") {

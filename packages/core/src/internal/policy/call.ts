@@ -1,32 +1,20 @@
-import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Deadline from "../../Deadline.ts"
-import type { Served } from "../../Deduplicator.ts"
-import { type Classify, failure, ignored, type Outcome } from "../../Outcome.ts"
+import type { Classify } from "../../Outcome.ts"
 import { withoutStack } from "../../Refusal.ts"
-import type { RetryPolicy } from "../../RetryPolicy.ts"
 import type { AdmissionRequest, AnyFiber, Gate, Hooks } from "../admission/attempt.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
-import { isMoving, lastMomentOf } from "../deadline/shared.ts"
 import { sleepUntil } from "../deadline/sleepUntil.ts"
-import type { Limit } from "../deadline/timeout.ts"
 import type { PermitRequest } from "../permits/permits.ts"
+import { AttemptLimit, momentFrom } from "./attemptLimit.ts"
+import { attemptOutcome } from "./attemptOutcome.ts"
+import { type Collector, CurrentCollector } from "./collector.ts"
 import type { PolicyJournal } from "./journal.ts"
+import type { Settings } from "./options.ts"
 import { AttemptTimeout, Rejected } from "./rejections.ts"
-
-/** The checked options of a policy. */
-export interface Settings {
-  readonly name: string
-  readonly retry: RetryPolicy
-  readonly attemptTimeoutMillis: number | undefined
-  readonly minTimeoutMillis: number
-  readonly deadline: Duration.Input | undefined
-  readonly classify: Classify<unknown, unknown> | undefined
-}
 
 /** What the calls of a policy share. */
 export interface Shared {
@@ -40,31 +28,26 @@ export interface Shared {
   readonly again: PermitRequest
 }
 
-/** What `withReport` collects of a call. */
-export interface Collector {
-  served: Served
-  attempts: number
-  waitedMillis: number
-}
+/** What a call can be doing when its deadline passes. */
+type Doing = Deadline.DeadlineExceeded["at"]
 
-export const CurrentCollector: Context.Reference<Collector | undefined> = Context.Reference<Collector | undefined>(
-  "@sluice/core/Sluice/CurrentCollector",
-  { defaultValue: () => undefined }
-)
-
-/**
- * One call under a policy: the hooks of its attempts' admission, and the limit of their time. It recognises the errors that
- * the policy itself raised by identity, since a policy inside the call raises errors of the same form.
- */
-export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks<Rejected> {
+/** One call under a policy: the admission and the time of its attempts, and the refusals of both. */
+export class Call<in A, in E> implements Hooks<Rejected> {
   readonly key: string
+  readonly policy: Shared
   readonly collector: Collector | undefined
   readonly deadline: Deadline.Deadline | undefined
-  private startedAt = 0
-  private readonly policy: Shared
-  private readonly ownClassify: Classify<A, E> | undefined
+  readonly ownClassify: Classify<A, E> | undefined
+  /** When the running attempt began. */
+  startedAt = 0
+  /**
+   * The last error that the policy raised in this call. The outcome of an attempt recognises it by identity, since a policy
+   * inside the call raises errors of the same form.
+   */
+  raised: AttemptTimeout | Rejected | undefined = undefined
   private hasSlot = false
-  private raised: AttemptTimeout | Rejected | undefined = undefined
+  /** What the call waited for last. */
+  private lastWait: Doing = "Start"
 
   constructor(
     policy: Shared,
@@ -84,7 +67,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
     journal.ended(this.key, exit, (error) => error === this.raised || journal.isShed(error))
   }
 
-  private now(): number {
+  now(): number {
     return this.policy.clock.currentTimeMillisUnsafe()
   }
 
@@ -111,6 +94,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
 
   /** Ends the wait in the queue at the deadline. */
   wait(self: Effect.Effect<void, Rejected>): Effect.Effect<void, Rejected> {
+    this.lastWait = "Queue"
     const { deadline } = this
     if (deadline === undefined) return this.counted(self)
     const late = Effect.flatMap(
@@ -130,7 +114,7 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
       // The deadline of a shared run without deadlines is infinitely far.
       const at = this.deadline?.at ?? Number.POSITIVE_INFINITY
       return due < at && at < Number.POSITIVE_INFINITY
-        ? this.counted(Effect.sleep(open.retryAfter))
+        ? this.sleep(open.retryAfter, "Circuit")
         : Effect.fail(this.rejected(open))
     })
   }
@@ -139,14 +123,26 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
   begin(): Effect.Effect<never, Rejected> | undefined {
     this.startedAt = this.now()
     const { collector, deadline } = this
-    if (deadline !== undefined && deadline.at <= this.startedAt) return Effect.fail(this.exceeded(deadline, "Queue"))
+    if (deadline !== undefined && deadline.at <= this.startedAt) {
+      return Effect.fail(this.exceeded(deadline, this.lastWait))
+    }
     if (collector !== undefined) collector.attempts++
     this.policy.journal.attempts++
     return undefined
   }
 
+  /** Sleeps, unless the policy drains: then the call gives up, since its next attempt would be refused. */
+  sleep(delay: Duration.Duration, doing: "Backoff" | "Circuit"): Effect.Effect<void, Rejected> {
+    this.lastWait = doing
+    const { permits } = this.policy.gate
+    const sleep = Effect.sleep(delay)
+    if (permits === undefined) return this.counted(sleep)
+    const drained = Effect.flatMap(permits.untilDrain, () => permits.refuse("Draining", 1))
+    return this.counted(Effect.raceFirst(sleep, drained))
+  }
+
   /** Adds the effect's duration to `waitedMillis`. */
-  counted<B, E2, R>(self: Effect.Effect<B, E2, R>): Effect.Effect<B, E2, R> {
+  private counted<B, E2, R>(self: Effect.Effect<B, E2, R>): Effect.Effect<B, E2, R> {
     const { collector } = this
     if (collector === undefined) return self
     return Effect.suspend(() => {
@@ -160,47 +156,30 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
 
   // ---------- the limit of an attempt
 
-  get isLimited(): boolean {
-    return this.policy.settings.attemptTimeoutMillis !== undefined || this.deadline !== undefined
+  /** The limit of each attempt. `undefined` if there is none. */
+  limit(): AttemptLimit | undefined {
+    const { attemptTimeoutMillis } = this.policy.settings
+    if (attemptTimeoutMillis === undefined && this.deadline === undefined) return undefined
+    return new AttemptLimit(this, attemptTimeoutMillis ?? Number.POSITIVE_INFINITY)
   }
 
-  /** When the attempt times out. */
-  at(): number {
-    const { attemptTimeoutMillis = Number.POSITIVE_INFINITY } = this.policy.settings
-    const timesOutAt = this.startedAt + attemptTimeoutMillis
-    return this.deadline === undefined ? timesOutAt : Math.min(timesOutAt, momentFrom(this.startedAt, this.deadline))
-  }
-
-  get watch(): ((onEarlier: () => void) => () => void) | undefined {
-    const { deadline } = this
-    return deadline !== undefined && isMoving(deadline) ? (onEarlier) => deadline.watch(onEarlier) : undefined
-  }
-
-  error(now: number): AttemptTimeout | Rejected {
-    const { attemptTimeoutMillis, name } = this.policy.settings
-    const timesOutAt = this.startedAt + (attemptTimeoutMillis ?? Number.POSITIVE_INFINITY)
-    const { deadline } = this
-    // If the clock was set back, both moments are ahead. Then the nearer one was reached.
-    const isByDeadline = attemptTimeoutMillis === undefined ||
-      (now < timesOutAt && deadline !== undefined && momentFrom(this.startedAt, deadline) < timesOutAt)
-    if (isByDeadline && deadline !== undefined) return this.exceeded(deadline, "Attempt")
-    const timeout = withoutStack(() =>
-      new AttemptTimeout({ after: Duration.millis(attemptTimeoutMillis ?? 0), policy: name })
-    )
+  timedOut(afterMillis: number): AttemptTimeout {
+    const policy = this.policy.settings.name
+    const timeout = withoutStack(() => new AttemptTimeout({ after: Duration.millis(afterMillis), policy }))
     this.raised = timeout
     return timeout
   }
 
   // ---------- refusals
 
-  rejected(reason: Rejected["reason"]): Rejected {
+  exceeded(deadline: Deadline.Deadline, at: Doing): Rejected {
+    return this.rejected(Deadline.exceeded(deadline, at, this.policy.settings.name))
+  }
+
+  private rejected(reason: Rejected["reason"]): Rejected {
     const rejected = withoutStack(() => new Rejected({ reason }))
     this.raised = rejected
     return rejected
-  }
-
-  private exceeded(deadline: Deadline.Deadline, at: Deadline.DeadlineExceeded["at"]): Rejected {
-    return this.rejected(Deadline.exceeded(deadline, at, this.policy.settings.name))
   }
 
   // ---------- outcomes
@@ -213,47 +192,6 @@ export class Call<in A, in E> implements Limit<AttemptTimeout | Rejected>, Hooks
   // A getter, since a closure as a field would cost every call.
   get classify(): Classify<unknown, unknown> {
     // The exit is that of an attempt of this call, which the policy wraps.
-    return (exit) => this.outcomeOf(exit as Exit.Exit<A, E | Rejected | AttemptTimeout>)
-  }
-
-  /** The outcome for the breaker and the retry. The elapsed time is the attempt's, without the waits before it. */
-  private outcomeOf(exit: Exit.Exit<A, E | Rejected | AttemptTimeout>): Outcome | undefined {
-    const now = this.now()
-    const elapsedMillis = now - this.startedAt
-    if (Exit.isFailure(exit)) {
-      const { deadline, policy: { journal }, raised } = this
-      if (raised !== undefined && failsWith(exit.cause, (error) => error === raised)) {
-        return this.outcomeOfRaised(raised, elapsedMillis)
-      }
-      if (failsWith(exit.cause, (error) => journal.isShed(error))) return ignored
-      // A `Deadline.within` around the policy can interrupt the attempt before the policy's own timer fires.
-      const isLate = deadline !== undefined && now >= lastMomentOf(deadline)
-      if (isLate && Cause.hasInterruptsOnly(exit.cause)) return this.outcomeOfLate(elapsedMillis)
-    }
-    // An error that the policy did not raise is the call's own.
-    const own = exit as Exit.Exit<A, E>
-    return this.ownClassify?.(own, elapsedMillis) ?? this.policy.settings.classify?.(own, elapsedMillis)
-  }
-
-  private outcomeOfRaised(raised: AttemptTimeout | Rejected, elapsedMillis: number): Outcome {
-    if (raised._tag === "AttemptTimeout") return failure()
-    const { reason } = raised
-    const wasTried = reason._tag === "DeadlineExceeded" && reason.at === "Attempt"
-    return wasTried ? this.outcomeOfLate(elapsedMillis) : ignored
-  }
-
-  // An attempt that the deadline ended is not repeated, and is evidence only if it had enough time to answer.
-  private outcomeOfLate(elapsedMillis: number): Outcome {
-    return elapsedMillis >= this.policy.settings.minTimeoutMillis ? failure({ retryable: false }) : ignored
+    return (exit) => attemptOutcome(this, exit as Exit.Exit<A, E | Rejected | AttemptTimeout>)
   }
 }
-
-/**
- * The moment of a deadline, for something that began at `startedAt`. A deadline that is further away than its budget was set
- * by a clock that has been set back. Only the deadline of a shared run can be, through a caller that joined later.
- */
-const momentFrom = (startedAt: number, deadline: Deadline.Deadline): number =>
-  isMoving(deadline) ? deadline.at : Math.min(deadline.at, startedAt + deadline.budgetMillis)
-
-const failsWith = (cause: Cause.Cause<unknown>, is: (error: unknown) => boolean): boolean =>
-  cause.reasons.some((reason) => Cause.isFailReason(reason) && is(reason.error))

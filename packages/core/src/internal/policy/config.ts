@@ -143,6 +143,7 @@ const backpressure = (prefix: string) =>
 const deduplicator = (prefix: string) =>
   read(prefix, {
     capacity: Config.Int(),
+    maxBytes: Config.Int(),
     timeToLive: time,
     maxWaiters: Config.Int(),
     maxReplay: Config.Int()

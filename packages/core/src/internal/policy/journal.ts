@@ -1,7 +1,9 @@
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import { Hub } from "../../Hub.ts"
+import { stopped } from "../../RetryPolicy.ts"
 import type { Calls, PolicyEvent } from "../../Sluice.ts"
 import { type Source, sourcesOf } from "../kit/metrics.ts"
 import { Rejected } from "./rejections.ts"
@@ -43,15 +45,14 @@ export class PolicyJournal {
       this.calls.succeeded++
       return
     }
-    const rejected = exit.cause.reasons.find((reason) => Cause.isFailReason(reason) && isOwn(reason.error))
-    if (rejected === undefined || !Cause.isFailReason(rejected) || !(rejected.error instanceof Rejected)) {
-      this.calls[Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failed"]++
-      return
-    }
-    this.calls.rejected++
-    if (this.events.hasReaders) {
-      const { error: { reason } } = rejected
-      this.events.publish({ _tag: "Rejected", key, reason: reason._tag, at: this.clock.currentTimeMillisUnsafe() })
+    const rejected = exit.cause.reasons.filter(Cause.isFailReason).find(({ error }) => isOwn(error))?.error
+    const isRejected = rejected instanceof Rejected
+    this.calls[isRejected ? "rejected" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failed"]++
+    if (!this.events.hasReaders) return
+    const refusal = isRejected ? rejected : Option.getOrUndefined(stopped(exit.cause))?.refusal
+    if (refusal instanceof Rejected && isOwn(refusal)) {
+      const { reason: { _tag: reason } } = refusal
+      this.events.publish({ _tag: "Rejected", key, reason, at: this.clock.currentTimeMillisUnsafe() })
     }
   }
 

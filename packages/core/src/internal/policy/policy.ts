@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type * as CircuitBreaker from "../../CircuitBreaker.ts"
 import * as Deadline from "../../Deadline.ts"
 import type * as Deduplicator from "../../Deduplicator.ts"
+import type { Classify } from "../../Outcome.ts"
 import { withoutStack } from "../../Refusal.ts"
 import type { AttemptEvent } from "../../RetryPolicy.ts"
 import type { CallOptions, StreamCallOptions } from "../../Sluice.ts"
@@ -25,8 +26,10 @@ import { bracketed } from "../kit/streams.ts"
 import type { Limiter } from "../permits/limiter.ts"
 import type { PermitRequest } from "../permits/permits.ts"
 import { type ProvideAttempt, retryAttempts, retryStreams } from "../retry/loop.ts"
-import { Call, type Collector, CurrentCollector, type Settings, type Shared } from "./call.ts"
+import { Call, type Shared } from "./call.ts"
+import { type Collector, CurrentCollector } from "./collector.ts"
 import type { PolicyJournal } from "./journal.ts"
+import type { Settings } from "./options.ts"
 import { AttemptTimeout, Rejected } from "./rejections.ts"
 
 type AnyOptions = Pick<CallOptions<unknown, unknown>, "classify" | "deadline" | "key">
@@ -60,7 +63,7 @@ export class Policy implements Shared {
     this.breaker = breaker
     this.gate = {
       permits: limiter?.permits,
-      breaker: breaker === undefined ? undefined : gateOf<never>(breaker)?.breaker
+      breaker: breaker === undefined ? undefined : gateOf<never>(breaker, "CircuitBreaker")?.breaker
     }
     this.first = { permits: 1, maxWaitMillis, where: "Tail" }
     this.again = { permits: 1, maxWaitMillis, where: "Head" }
@@ -79,7 +82,7 @@ export class Policy implements Shared {
       E | Rejected | AttemptTimeout,
       R
     >
-    const shared = options.dedupe === undefined ? call : this.shared(call, options.dedupe)
+    const shared = options.dedupe === undefined ? call : this.shared(call, options.dedupe, options.classify)
     const budget = options.deadline ?? this.settings.deadline
     return budget === undefined ? shared : Deadline.provide(shared, budget)
   }
@@ -100,16 +103,26 @@ export class Policy implements Shared {
 
   private shared<A, E, R>(
     self: Effect.Effect<A, E | Rejected | AttemptTimeout, R>,
-    key: Deduplicator.Key<A, E>
+    key: Deduplicator.Key<A, E>,
+    classify: Classify<A, E> | undefined
   ): Effect.Effect<A, E | Rejected | AttemptTimeout, R> {
     return Effect.withFiber((fiber) => {
-      const shared = this.deduplicator.share(self, widened(key), onServed(fiber), refuse)
+      const shared = this.deduplicator.share(self, widened(key, this.classifierOf(classify)), onServed(fiber), refuse)
       const deadline = fiber.getRef(Deadline.Deadline)
-      // The run has a scope of its own, but nothing here needs one.
+      // With a fixed key nothing else is added to the types: the run has a scope of its own, and nothing here needs one.
       return (deadline === undefined
         ? shared
         : Effect.raceFirst(shared, leaveAt(deadline, this.settings.name))) as typeof self
     })
+  }
+
+  /** The classifiers of the call and of the policy. */
+  private classifierOf<A, E>(own: Classify<A, E> | undefined): Classify<unknown, unknown> | undefined {
+    const { classify } = this.settings
+    // A shared result has the types of the call.
+    const first = own as Classify<unknown, unknown> | undefined
+    if (first === undefined || classify === undefined) return first ?? classify
+    return (exit, elapsedMillis) => first(exit, elapsedMillis) ?? classify(exit, elapsedMillis)
   }
 
   // ---------- streams
@@ -141,13 +154,14 @@ export class Policy implements Shared {
     key: Deduplicator.Key<A, E>
   ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
     return Stream.unwrap(Effect.withFiber((fiber) => {
-      const shared = this.deduplicator.shareStream(self, widened(key), onServed(fiber), refuse)
+      const shared = this.deduplicator.shareStream(self, widened(key, undefined), onServed(fiber), refuse)
       const deadline = fiber.getRef(Deadline.Deadline)
       return Effect.succeed(
         deadline === undefined
           ? shared
           : Stream.interruptWhen(shared, leaveAt(deadline, this.settings.name))
       )
+      // The run has a scope of its own, as in `shared`.
     })) as typeof self
   }
 
@@ -156,7 +170,8 @@ export class Policy implements Shared {
     call: AnyCall
   ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
     const inner = call.collector === undefined ? self : Stream.provideService(self, CurrentCollector, undefined)
-    return call.isLimited ? Stream.interruptWhen(inner, failAt(call)) : inner
+    const limit = call.limit()
+    return limit === undefined ? inner : Stream.interruptWhen(inner, failAt(limit))
   }
 
   // ---------- between attempts
@@ -170,11 +185,11 @@ export class Policy implements Shared {
 
   // If the circuit is still open after the back-off, the call is refused now, or waits for the circuit.
   private pause(call: AnyCall, delay: Duration.Duration): Effect.Effect<void, Rejected> {
-    const sleep = call.counted(Effect.sleep(delay))
-    return this.breaker === undefined ? sleep : this.breaker.check(call.key).pipe(
-      Effect.andThen(sleep),
-      Effect.catch((open) => Duration.isLessThanOrEqualTo(open.retryAfter, delay) ? sleep : call.refused(open))
-    )
+    const sleep = Effect.suspend(() => call.sleep(delay, "Backoff"))
+    return this.breaker === undefined ? sleep : Effect.matchEffect(this.breaker.check(call.key), {
+      onSuccess: () => sleep,
+      onFailure: (open) => Duration.isLessThanOrEqualTo(open.retryAfter, delay) ? sleep : call.refused(open)
+    })
   }
 }
 
@@ -185,11 +200,12 @@ export class Policy implements Shared {
 const limited = (self: AnyEffect, call: AnyCall, provide: ProvideAttempt): AnyEffect => {
   const provided = (context: Context.Context<unknown>): Context.Context<unknown> =>
     call.collector === undefined ? provide(context) : Context.add(provide(context), CurrentCollector, undefined)
-  if (!call.isLimited) return Effect.updateContext(self, provided)
+  const limit = call.limit()
+  if (limit === undefined) return Effect.updateContext(self, provided)
   return Effect.callback((resume) => {
     // `Effect.callback` runs in a fiber.
     const fiber = Fiber.getCurrent() as AnyFiber
-    return start(fiber, self, call, provided(fiber.context as Context.Context<unknown>), resume)
+    return start(fiber, self, limit, provided(fiber.context as Context.Context<unknown>), resume)
   })
 }
 
@@ -263,7 +279,10 @@ const onServed = (fiber: AnyFiber) => {
 
 // All callers of a shared run came through this policy, so they share its errors as well. The key's `timeToLive` is not
 // called for an `AttemptTimeout`, which is never cached: the next run may succeed.
-const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
+const widened = <A, E>(
+  key: Deduplicator.Key<A, E>,
+  classify: Classify<unknown, unknown> | undefined
+): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
   const { id, operation, slot } = key
   const { timeToLive } = key[KeyTypeId]
   return {
@@ -272,6 +291,7 @@ const widened = <A, E>(key: Deduplicator.Key<A, E>): Deduplicator.Key<A, E | Rej
     slot,
     [KeyTypeId]: {
       ...key[KeyTypeId],
+      classify,
       timeToLive: timeToLive === undefined
         ? undefined
         // Refusals of the policy are never cached either, so the rest are exits of the key's own types.

@@ -7,7 +7,9 @@ import { TooManyWaiters } from "../dedupe/errors.ts"
 import { BackpressureShed } from "../permits/shed.ts"
 
 /**
- * The policy did not make the call, or did not repeat it. `reason` says why.
+ * The policy did not make the call, or its deadline ended a running attempt. `reason` says why.
+ *
+ * A call whose further attempt is refused fails with its own error instead. See `RetryPolicy.stopped`.
  *
  * **Example** (Retrying when the circuit says so)
  *

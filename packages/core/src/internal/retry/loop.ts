@@ -12,6 +12,7 @@ import { success } from "../../Outcome.ts"
 import type { AttemptEvent, RetryCallOptions, RetryPolicy } from "../../RetryPolicy.ts"
 import { Primitive } from "../kit/primitive.ts"
 import { reopenUntilFirst } from "../kit/streams.ts"
+import { refusalIn, refusalInside } from "./refused.ts"
 import { type AnyFiber, CurrentRetry, RetryState } from "./state.ts"
 import { RetryStopped, type Why } from "./stopped.ts"
 
@@ -64,7 +65,7 @@ export const retryStreams = <A, E, R>(
         )
       },
       onFailure: (cause, attempt) =>
-        Effect.withFiber((fiber) => retry.afterAttempt(fiber, state, attempt, Exit.failCause(cause)))
+        Effect.withFiber((fiber) => retry.afterAttempt(fiber, state, attempt, Exit.failCause(cause), retry.lastMade))
     }))
   }))
 
@@ -76,6 +77,8 @@ interface Ended<A, E> {
   readonly exit: Exit.Exit<A, E>
   readonly outcome: Outcome
   readonly elapsedMillis: number
+  /** How the last attempt ended that reached the dependency. `undefined` if every attempt was refused. */
+  readonly lastMade: Exit.Exit<A, E> | undefined
 }
 
 /**
@@ -107,13 +110,18 @@ abstract class Retry<A, E, R> extends Primitive {
     return this.tryOnce(fiber, new RetryState(this, fiber), 1)
   }
 
-  protected tryOnce(fiber: AnyFiber, state: RetryState, attempt: number): Effect.Effect<A, E, R> {
+  protected tryOnce(
+    fiber: AnyFiber,
+    state: RetryState,
+    attempt: number,
+    lastMade?: Exit.Exit<A, E>
+  ): Effect.Effect<A, E, R> {
     state.beginAttempt()
     return Effect.matchCauseEffect(
       this.makeAttempt(attempt, (context) => state.provideTo(context, attempt), fiber),
       {
-        onSuccess: (value) => this.afterAttempt(fiber, state, attempt, Exit.succeed(value)),
-        onFailure: (cause) => this.afterAttempt(fiber, state, attempt, Exit.failCause(cause))
+        onSuccess: (value) => this.afterAttempt(fiber, state, attempt, Exit.succeed(value), lastMade),
+        onFailure: (cause) => this.afterAttempt(fiber, state, attempt, Exit.failCause(cause), lastMade)
       }
     )
   }
@@ -123,7 +131,8 @@ abstract class Retry<A, E, R> extends Primitive {
     fiber: AnyFiber,
     state: RetryState,
     attempt: number,
-    exit: Exit.Exit<A, E>
+    exit: Exit.Exit<A, E>,
+    lastMade: Exit.Exit<A, E> | undefined
   ): Effect.Effect<A, E, R> {
     if (exit._tag === "Success" && !state.isTimed) {
       state.end()
@@ -136,7 +145,7 @@ abstract class Retry<A, E, R> extends Primitive {
       state.end()
       return exit
     }
-    const ended = { state, attempt, exit, outcome, elapsedMillis }
+    const ended = { state, attempt, exit, outcome, elapsedMillis, lastMade }
     return this.pause === undefined && state.outer === undefined ? this.next(fiber, ended) : this.nextOfShared(ended)
   }
 
@@ -145,9 +154,10 @@ abstract class Retry<A, E, R> extends Primitive {
     const decision = this.decide(fiber, ended)
     if (typeof decision === "string") return this.stop(ended, decision)
     const wait = this.wait(ended, decision)
+    const lastMade = lastMadeOf(ended)
     return decision === 0
-      ? this.tryOnce(fiber, state, attempt + 1)
-      : Effect.andThen(wait, Effect.suspend(() => this.tryOnce(fiber, state, attempt + 1)))
+      ? this.tryOnce(fiber, state, attempt + 1, lastMade)
+      : Effect.andThen(wait, Effect.suspend(() => this.tryOnce(fiber, state, attempt + 1, lastMade)))
   }
 
   /** `next` for a pause that can fail, and for attempts that are shared with retries around. */
@@ -172,17 +182,19 @@ abstract class Retry<A, E, R> extends Primitive {
       onSuccess: () =>
         typeof decision === "string"
           ? this.stop(ended, decision)
-          : Effect.withFiber((fiber) => this.tryOnce(fiber, state, attempt + 1)),
+          : Effect.withFiber((fiber) => this.tryOnce(fiber, state, attempt + 1, lastMadeOf(ended))),
       onFailure: (cause) => {
         state.end()
-        return annotate(Exit.failCause(cause), { why: "Refused", attempts: state.spent })
+        return this.exitOf(Exit.failCause(cause), lastMadeOf(ended), "Refused", state)
       }
     })
   }
 
   /** The milliseconds to wait before the next attempt, or why there is none. */
-  private decide(fiber: AnyFiber, { attempt, outcome, state }: Ended<A, E>): number | Why {
+  private decide(fiber: AnyFiber, { attempt, exit, outcome, state }: Ended<A, E>): number | Why {
     if (outcome._tag !== "Throttled" && !(outcome._tag === "Failure" && outcome.retryable)) return "Final"
+    // A policy inside that refused a repetition would refuse this one as well.
+    if (refusalInside(exit) !== undefined) return "Refused"
     const exhausted = state.exhausted()
     if (exhausted !== undefined) return exhausted
     const { retryAfter } = outcome
@@ -216,10 +228,27 @@ abstract class Retry<A, E, R> extends Primitive {
     return decision === 0 ? Effect.void : Effect.sleep(delay)
   }
 
-  private stop({ elapsedMillis, exit, outcome, state }: Ended<A, E>, why: Why): Exit.Exit<A, E> {
+  private stop({ elapsedMillis, exit, lastMade, outcome, state }: Ended<A, E>, decision: Why): Exit.Exit<A, E> {
+    const isRefused = lastMade !== undefined && refusalIn(exit) !== undefined
+    const why = isRefused && decision === "Final" ? "Refused" : decision
     this.report(state, outcome, elapsedMillis, { _tag: "Stop", why })
+    // A refused attempt was not made.
+    if (isRefused) state.spend(-1)
     state.end()
-    return annotate(exit, { why, attempts: state.spent })
+    return this.exitOf(exit, lastMade, why, state)
+  }
+
+  /** How the retry ends. The error of a dependency that was reached counts for more than the refusal to reach it again. */
+  private exitOf(
+    exit: Exit.Exit<A, E>,
+    lastMade: Exit.Exit<A, E> | undefined,
+    why: Why,
+    { spent: attempts }: RetryState
+  ): Exit.Exit<A, E> {
+    const refusal = refusalIn(exit)
+    if (refusal !== undefined && lastMade !== undefined) return annotate(lastMade, { why, attempts, refusal })
+    const inside = refusalInside(exit)
+    return annotate(exit, inside === undefined ? { why, attempts } : { why, attempts, refusal: inside })
   }
 
   protected report(state: RetryState, outcome: Outcome, elapsedMillis: number, next: AttemptEvent["next"]): void {
@@ -254,11 +283,11 @@ class RetriedEffect<A, E, R> extends Retry<A, E, R> {
     return Effect.matchCauseEffect(this.self, {
       onSuccess: (value) => {
         fiber.setContext(context)
-        return this.afterAttempt(fiber, state, 1, Exit.succeed(value))
+        return this.afterAttempt(fiber, state, 1, Exit.succeed(value), undefined)
       },
       onFailure: (cause) => {
         fiber.setContext(context)
-        return this.afterAttempt(fiber, state, 1, Exit.failCause(cause))
+        return this.afterAttempt(fiber, state, 1, Exit.failCause(cause), undefined)
       }
     })
   }
@@ -292,11 +321,19 @@ class RetriedAttempts<A, E, R> extends Retry<A, E, R> {
 
 /** The decisions of a stream's retry. The stream opens its attempts itself. */
 class RetriedStream<E> extends Retry<void, E, never> {
+  lastMade: Exit.Exit<void, E> | undefined = undefined
+
   protected override makeAttempt(): Effect.Effect<void> {
     return Effect.void
   }
 
-  protected override tryOnce(): Effect.Effect<void> {
+  protected override tryOnce(
+    _: AnyFiber,
+    __: RetryState,
+    ___: number,
+    lastMade?: Exit.Exit<void, E>
+  ): Effect.Effect<void> {
+    this.lastMade = lastMade
     return Effect.void
   }
 
@@ -312,6 +349,9 @@ class RetriedStream<E> extends Retry<void, E, never> {
 const typed = <A, E, R>(retry: Retry<A, E, R>): Effect.Effect<A, E, R> => retry as Effect.Effect<A, E, R>
 
 const done: AttemptEvent["next"] = { _tag: "Done" }
+
+const lastMadeOf = <A, E>({ exit, lastMade }: Ended<A, E>): Exit.Exit<A, E> | undefined =>
+  refusalIn(exit) === undefined ? exit : lastMade
 
 // In an interrupted fiber an interruptible effect fails. The retries around this one in that fiber will not try again then.
 const isBeingInterrupted: Effect.Effect<boolean> = Effect.map(

@@ -1,4 +1,5 @@
 import * as Context from "effect/Context"
+import type { Refusal } from "../../Refusal.ts"
 
 /**
  * Why a retry stopped, as an annotation of the cause that it failed with. Read it with `stopped`.
@@ -10,7 +11,7 @@ import * as Context from "effect/Context"
  * | `OuterAttempts` | a retry around this one has no attempt left |
  * | `Deadline` | the next attempt would begin after the deadline |
  * | `RetryAfterTooLong` | the Retry-After of the dependency is longer than `maxRetryAfter` |
- * | `Refused` | a policy refused the next attempt: the circuit of a `Sluice` stays open longer than the back-off |
+ * | `Refused` | a policy refused the next attempt: an open circuit, a full queue, a deadline, draining. `refusal` says which |
  *
  * @since 0.1.0
  * @category models
@@ -19,6 +20,8 @@ export class RetryStopped extends Context.Service<RetryStopped, {
   readonly why: "Final" | "Attempts" | "OuterAttempts" | "Deadline" | "RetryAfterTooLong" | "Refused"
   /** Attempts that were made, with those of nested retries. */
   readonly attempts: number
+  /** The refusal of the next attempt. Absent if none was refused. */
+  readonly refusal?: Refusal
 }>()("@sluice/core/RetryPolicy/RetryStopped") {}
 
 export type Why = RetryStopped["Service"]["why"]

@@ -63,6 +63,7 @@ export interface Fixture {
   readonly store: CircuitBreakerStore["Service"]
   readonly sleep: Subject["sleep"]
   readonly forget: Subject["forget"]
+  readonly setBack: Subject["setBack"]
   /** Every key of this check begins with it and is longer. No other key of the store begins with it. */
   readonly prefix: string
   /** A circuit of this check. Default: suffix `a`, a window of 10 calls. */
@@ -75,6 +76,7 @@ export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
     store: subject.store,
     sleep: subject.sleep,
     forget: subject.forget,
+    setBack: subject.setBack,
     prefix,
     circuit: ({ suffix = "a", window = ring(10) } = {}) => new Circuit(subject, prefix + suffix, window)
   }))

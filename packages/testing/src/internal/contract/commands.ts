@@ -29,6 +29,8 @@ export type Command =
   /** Sends the last transition again. */
   | { readonly do: "repeat" } & View
   | { readonly do: "wait"; readonly millis: number }
+  /** The store's clock is set back. */
+  | { readonly do: "setBack"; readonly millis: number }
 
 export const keys = ["a", "b"] as const
 const main: Window = { calls: 4, bucketMillis: 10, buckets: 3 }
@@ -74,51 +76,68 @@ const draws = {
   lease: Effect.all({ under, id, limit: oneOf(1, 2, 2, 3), ttlMillis: oneOf(10, 25, 60_000, 60_000) }),
   settle: Effect.all({ nthLast: oneOf(0, 0, 0, 1, 2), samples: oneOf("0", "X", "") }),
   transition: Effect.all({ under, to: oneOf(...targets) }),
-  wait: Effect.all({ millis: oneOf(1, 1, 9, 10, 11, 15, 25) })
+  wait: Effect.all({ millis: oneOf(1, 1, 9, 10, 11, 15, 25) }),
+  setBack: Effect.all({ millis: oneOf(5, 12, 30, 3_600_000) })
 }
 
-const command: Effect.Effect<Command> = Effect.flatMap(
-  oneOf(
-    "record",
-    "record",
-    "lease",
-    "lease",
-    "lease",
-    "lease",
-    "settle",
-    "settle",
-    "settle",
-    "transition",
-    "transition",
-    "wait",
-    "wait",
-    "read",
-    "repeat",
-    "list"
-  ),
-  (verb): Effect.Effect<Command> => {
-    switch (verb) {
-      case "record":
-        return Effect.zipWith(view, draws.record, (view, drawn) => ({ do: verb, ...view, ...drawn }))
-      case "lease":
-        return Effect.zipWith(view, draws.lease, (view, drawn) => ({ do: verb, ...view, ...drawn }))
-      case "settle":
-        return Effect.zipWith(view, draws.settle, (view, drawn) => ({ do: verb, ...view, ...drawn }))
-      case "transition":
-        return Effect.zipWith(view, draws.transition, (view, drawn) => ({ do: verb, ...view, ...drawn }))
-      case "wait":
-        return Effect.map(draws.wait, (drawn) => ({ do: verb, ...drawn }))
-      default:
-        return Effect.map(view, (view) => ({ do: verb, ...view }))
-    }
-  }
+const verb = oneOf(
+  "record",
+  "record",
+  "lease",
+  "lease",
+  "lease",
+  "lease",
+  "settle",
+  "settle",
+  "settle",
+  "transition",
+  "transition",
+  "wait",
+  "wait",
+  "read",
+  "repeat",
+  "list"
 )
 
-/** Draws sequences of commands from a seed. */
+/** `verb`, and one command in twenty sets the clock back. */
+const verbOrSetBack = Effect.flatMap(
+  Random.nextIntBetween(1, 20),
+  (drawn): typeof verb | Effect.Effect<"setBack"> => drawn === 1 ? Effect.succeed("setBack" as const) : verb
+)
+
+const command = (setsBack: boolean): Effect.Effect<Command> =>
+  Effect.flatMap(
+    setsBack ? verbOrSetBack : verb,
+    (verb): Effect.Effect<Command> => {
+      switch (verb) {
+        case "record":
+          return Effect.zipWith(view, draws.record, (view, drawn) => ({ do: verb, ...view, ...drawn }))
+        case "lease":
+          return Effect.zipWith(view, draws.lease, (view, drawn) => ({ do: verb, ...view, ...drawn }))
+        case "settle":
+          return Effect.zipWith(view, draws.settle, (view, drawn) => ({ do: verb, ...view, ...drawn }))
+        case "transition":
+          return Effect.zipWith(view, draws.transition, (view, drawn) => ({ do: verb, ...view, ...drawn }))
+        case "wait":
+          return Effect.map(draws.wait, (drawn) => ({ do: verb, ...drawn }))
+        case "setBack":
+          return Effect.map(draws.setBack, (drawn) => ({ do: verb, ...drawn }))
+        default:
+          return Effect.map(view, (view) => ({ do: verb, ...view }))
+      }
+    }
+  )
+
+/** Draws sequences of commands from a seed. `setsBack`: whether they set the store's clock back. */
 export const sequences = (
-  options: { readonly seed: number; readonly runs: number; readonly commands: number }
+  options: {
+    readonly seed: number
+    readonly runs: number
+    readonly commands: number
+    readonly setsBack: boolean
+  }
 ): Effect.Effect<ReadonlyArray<ReadonlyArray<Command>>> =>
-  command.pipe(
+  command(options.setsBack).pipe(
     Effect.replicateEffect(options.commands),
     Effect.replicateEffect(options.runs),
     Random.withSeed(options.seed)

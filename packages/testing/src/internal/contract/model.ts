@@ -58,6 +58,8 @@ interface Answers {
   readonly expected: unknown
 }
 
+const nothing: Answers = { ok: undefined, actual: undefined, expected: undefined }
+
 /** The number of a generation in each store. */
 interface Generation {
   readonly reference: number
@@ -82,6 +84,7 @@ class Comparison {
   private readonly probes = new Map<string, ReadonlyArray<Probe>>()
   private lastTransition: { readonly under: Generation; readonly by: string; readonly to: Target } & View | undefined
   private transitions = 0
+  private wasSetBack = false
 
   constructor(subject: Subject, prefix: string) {
     this.subject = subject
@@ -91,7 +94,10 @@ class Comparison {
   play(command: Command): Effect.Effect<Answers, StoreError> {
     switch (command.do) {
       case "wait":
-        return Effect.as(this.subject.sleep(command.millis), { ok: undefined, actual: undefined, expected: undefined })
+        return Effect.as(this.subject.sleep(command.millis), nothing)
+      case "setBack":
+        this.wasSetBack = true
+        return Effect.as(this.subject.setBack?.(command.millis) ?? Effect.void, nothing)
       case "read":
         return this.read(command)
       case "list":
@@ -117,11 +123,14 @@ class Comparison {
 
   private read({ key, window }: View): Effect.Effect<Answers, StoreError> {
     const request = { key: this.prefix + key, window }
-    return Effect.map(this.subject.store.read(request), (actual) => ({
-      ok: undefined,
-      actual: this.comparable(key, actual, "store"),
-      expected: this.comparable(key, ReferenceStore.read(this.circuits, request, actual.now), "reference")
-    }))
+    return Effect.map(this.subject.store.read(request), (actual) => {
+      this.circuits = ReferenceStore.adjustToClock(this.circuits, request.key, actual.now)
+      return {
+        ok: undefined,
+        actual: this.comparable(key, actual, "store"),
+        expected: this.comparable(key, ReferenceStore.read(this.circuits, request, actual.now), "reference")
+      }
+    })
   }
 
   private list({ window }: View): Effect.Effect<Answers, StoreError> {
@@ -130,6 +139,7 @@ class Comparison {
       const actual = listed.filter(({ key }) => key.startsWith(this.prefix))
       const expected = ReferenceStore.list(this.circuits, page, 0).map(({ key }) => {
         const now = actual.find((snapshot) => snapshot.key === key)?.now ?? 0
+        this.circuits = ReferenceStore.adjustToClock(this.circuits, key, now)
         return ReferenceStore.read(this.circuits, { key, window }, now)
       })
       const comparable = (snapshot: Snapshot, whose: keyof Generation) =>
@@ -207,13 +217,15 @@ class Comparison {
     return (under === "zero" ? undefined : known.at(under === "current" ? -1 : -2)) ?? zero
   }
 
-  // A store is free to choose the numbers of generations, and the `since` of a circuit without a transition.
+  // A store is free to choose the numbers of generations, the `since` of a circuit without a transition, and what it does with
+  // buckets that start in the future after its clock was set back.
   private comparable(key: string, snapshot: Snapshot, whose: keyof Generation) {
-    const { control, generation } = snapshot
+    const { control, evidence, generation } = snapshot
     const nth = [zero, ...(this.generations.get(key) ?? [])].findIndex((known) => known[whose] === generation)
     return {
       ...snapshot,
       key,
+      evidence: this.wasSetBack ? { ring: evidence.ring } : evidence,
       generation: nth === -1 ? `unknown: ${generation}` : `number ${nth}`,
       control: control.by === "" ? { ...control, since: 0 } : control
     }

@@ -1,96 +1,91 @@
 import type * as Response from "effect/ai/Response"
-import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
+import * as Json from "../json.ts"
 
-// The responses of Anthropic's messages API. Other servers with this API leave out different fields, so only those that
-// a response cannot do without are required.
+// The responses of Anthropic's messages API. Other servers with this API leave out different fields, or send them in another
+// type. So each field is read on its own.
 
-const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
+/** The blocks of a message: text, thinking, tool calls, and kinds that this module does not request. */
+export const blocksOf = (content: unknown): ReadonlyArray<Json.JsonObject> | undefined => {
+  if (typeof content === "string") return [{ type: "text", text: content }]
+  return Array.isArray(content) && content.every(Json.isObject) ? content : undefined
+}
 
-/** A block of content: text, thinking, a tool call, or a kind that this module does not request. */
-const Block = Schema.Struct({
-  type: Schema.String,
-  text: nullish(Schema.String),
-  thinking: nullish(Schema.String),
-  signature: nullish(Schema.String),
-  data: nullish(Schema.String),
-  id: nullish(Schema.String),
-  name: nullish(Schema.String),
-  input: Schema.optional(Schema.Unknown)
-})
+/** A text, or the texts of a list of parts. */
+export const textOf = (value: unknown): string => {
+  if (typeof value === "string") return value
+  if (Array.isArray(value)) return value.map(textOf).join("")
+  return Json.isObject(value) ? textOf(value["text"] ?? value["thinking"]) : ""
+}
 
-export type Block = typeof Block.Type
+/** The input of a tool call as JSON. Some servers send the text of the JSON. `undefined`: no fields. */
+export const inputOf = (input: unknown): string | undefined => {
+  if (typeof input === "string") return input.trim() === "" ? undefined : input
+  return typeof input === "object" && input !== null && Object.keys(input).length > 0
+    ? JSON.stringify(input)
+    : undefined
+}
 
-export const Message = Schema.Struct({
-  type: Schema.optional(Schema.Unknown),
-  id: Schema.optional(Schema.Unknown),
-  model: Schema.optional(Schema.Unknown),
-  content: nullish(Schema.Array(Block)),
-  stop_reason: nullish(Schema.String),
-  usage: Schema.optional(Schema.Unknown),
-  /** Instead of content. */
-  error: Schema.optional(Schema.Unknown)
-})
+/** The id and the model of a response: the first of each that is not empty. The API sends no time. */
+export class Head {
+  private id: string | undefined
+  private model: string | undefined
 
-export type Message = typeof Message.Type
+  get isWhole(): boolean {
+    return this.id !== undefined && this.model !== undefined
+  }
 
-const Delta = Schema.Struct({
-  type: nullish(Schema.String),
-  text: nullish(Schema.String),
-  thinking: nullish(Schema.String),
-  signature: nullish(Schema.String),
-  partial_json: nullish(Schema.String),
-  stop_reason: nullish(Schema.String)
-})
+  add({ id, model }: Json.JsonObject): this {
+    if (typeof id === "string" && id !== "") this.id ??= id
+    if (typeof model === "string" && model !== "") this.model ??= model
+    return this
+  }
 
-export type Delta = typeof Delta.Type
+  metadata(): Response.ResponseMetadataPartEncoded {
+    return { type: "response-metadata", id: this.id, modelId: this.model, timestamp: undefined }
+  }
+}
 
-/** One event of a streamed response, of any type. */
-export const Event = Schema.Struct({
-  type: nullish(Schema.String),
-  index: nullish(Schema.Int),
-  message: Schema.optional(Schema.Unknown),
-  content_block: nullish(Block),
-  delta: nullish(Delta),
-  usage: Schema.optional(Schema.Unknown),
-  error: Schema.optional(Schema.Unknown)
-})
+const inputNames = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"] as const
+const names = [...inputNames, "output_tokens"] as const
 
-export type Event = typeof Event.Type
-
-/** The message of a `message_start` event. */
-const Head = Schema.Struct({
-  id: Schema.optional(Schema.Unknown),
-  model: Schema.optional(Schema.Unknown),
-  usage: Schema.optional(Schema.Unknown)
-})
-
-export const head: (sent: unknown) => typeof Head.Type = (sent) =>
-  Option.getOrElse(Schema.decodeUnknownOption(Head)(sent), () => ({}))
-
-/** The id and the model of a response. The API sends no time. */
-export const metadata = (head: {
-  readonly id?: unknown
-  readonly model?: unknown
-}): Response.ResponseMetadataPartEncoded => ({
-  type: "response-metadata",
-  id: typeof head.id === "string" ? head.id : undefined,
-  modelId: typeof head.model === "string" ? head.model : undefined,
-  timestamp: undefined
-})
-
-const names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"] as const
+/** The names that gateways to other models use, and that Bedrock uses in its last event. */
+const otherNames = new Map<string, (typeof names)[number]>([
+  ["prompt_tokens", "input_tokens"],
+  ["completion_tokens", "output_tokens"],
+  ["inputTokenCount", "input_tokens"],
+  ["outputTokenCount", "output_tokens"],
+  ["cacheReadInputTokenCount", "cache_read_input_tokens"],
+  ["cacheWriteInputTokenCount", "cache_creation_input_tokens"]
+])
 
 /** Collects token counts. They are cumulative, so a later count replaces an earlier one. */
 export class Usage {
   private readonly counts = new Map<(typeof names)[number], number>()
 
+  /** Reads the counts of a message or an event, wherever they are in it. */
+  addFrom(json: Json.JsonObject): this {
+    return this.add(json["usage"]).add(Json.object(json["delta"])?.["usage"]).add(
+      json["amazon-bedrock-invocationMetrics"]
+    )
+  }
+
   add(sent: unknown): this {
-    if (typeof sent !== "object" || sent === null) return this
-    const counts = new Map(Object.entries(sent))
+    if (!Json.isObject(sent)) return this
+    const read = new Map<(typeof names)[number], number>()
+    for (const [other, name] of otherNames) {
+      const count = Json.count(sent[other])
+      if (count !== undefined) read.set(name, count)
+    }
     for (const name of names) {
-      const count: unknown = counts.get(name)
-      if (typeof count === "number" && Number.isSafeInteger(count) && count >= 0) this.counts.set(name, count)
+      const count = Json.count(sent[name])
+      if (count !== undefined) read.set(name, count)
+    }
+    // Zeros are placeholders: no prompt has no tokens. Gateways send them before they have counted, or at the end.
+    const isInputKnown = inputNames.some((name) => (this.counts.get(name) ?? 0) > 0)
+    const isPlaceholder = isInputKnown && inputNames.every((name) => (read.get(name) ?? 0) === 0)
+    for (const [name, count] of read) {
+      const isLost = name === "output_tokens" ? count === 0 && this.counts.has(name) : isPlaceholder
+      if (!isLost) this.counts.set(name, count)
     }
     return this
   }
@@ -107,25 +102,6 @@ export class Usage {
       // The output tokens include thinking. The API does not say how many are thinking.
       outputTokens: { total: output, text: undefined, reasoning: undefined }
     }
-  }
-}
-
-export const finishReason = (sent: string): Response.FinishReason => {
-  switch (sent) {
-    case "end_turn":
-    case "stop_sequence":
-      return "stop"
-    case "max_tokens":
-    case "model_context_window_exceeded":
-      return "length"
-    case "tool_use":
-      return "tool-calls"
-    case "refusal":
-      return "content-filter"
-    case "pause_turn":
-      return "pause"
-    default:
-      return "other"
   }
 }
 

@@ -4,6 +4,7 @@ import * as Base64 from "effect/encoding/Base64"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Echo from "../echo.ts"
 import * as File from "../file.ts"
 
 // The conversation in the format of this API: a system prompt, and alternating turns. A part that the API has no form
@@ -46,7 +47,7 @@ export interface Conversation {
 }
 
 /** Converts a prompt, after `system`. Throws an `AiErrorReason` for a part that the API has no form for. */
-export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): Conversation => {
+export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined, host: string): Conversation => {
   const instructions: Array<Text> = system === undefined ? [] : [{ type: "text", text: system }]
   const turns: Array<Turn> = []
   for (const message of prompt.content) {
@@ -59,7 +60,7 @@ export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): C
         append(turns, "user", message.content.flatMap(userBlock))
         break
       case "assistant":
-        append(turns, "assistant", message.content.flatMap(assistantBlock))
+        append(turns, "assistant", message.content.flatMap((part) => assistantBlock(part, host)))
         break
       case "tool":
         append(turns, "user", message.content.flatMap(toolBlock))
@@ -102,12 +103,12 @@ const userBlock = (part: Prompt.UserMessagePart): ReadonlyArray<Block> => {
   return part.text === "" ? [] : [cached({ type: "text", text: part.text }, part.options)]
 }
 
-const assistantBlock = (part: Prompt.AssistantMessagePart): ReadonlyArray<Block> => {
+const assistantBlock = (part: Prompt.AssistantMessagePart, host: string): ReadonlyArray<Block> => {
   switch (part.type) {
     case "text":
       return part.text === "" ? [] : [cached({ type: "text", text: part.text }, part.options)]
     case "reasoning":
-      return thought(part)
+      return thought(part, host)
     case "tool-call": {
       // The provider ran this tool itself. The API takes neither the call nor its result.
       if (part.providerExecuted) return []
@@ -183,9 +184,14 @@ const decodeOptions = Schema.decodeUnknownOption(Options)
 const decodeInfo = Schema.decodeUnknownOption(Info)
 const decodeCacheControl = Schema.decodeUnknownOption(Schema.Record(Schema.String, Schema.Json))
 
-const thought = (part: Prompt.ReasoningPart): ReadonlyArray<Block> => {
+const thought = (part: Prompt.ReasoningPart, host: string): ReadonlyArray<Block> => {
   const info = Option.flatMap(decodeOptions(part.options["anthropic"]), ({ info }) => decodeInfo(info))
-  if (Option.isNone(info)) return []
+  if (Option.isNone(info)) {
+    // Only Anthropic signs its thoughts. DeepSeek and Kimi require theirs without a signature.
+    return Echo.fieldsFor(part.options, host) === undefined
+      ? []
+      : [{ type: "thinking", thinking: part.text, signature: "" }]
+  }
   return info.value.type === "thinking"
     ? [{ type: "thinking", thinking: part.text, signature: info.value.signature }]
     : [{ type: "redacted_thinking", data: info.value.redactedData }]

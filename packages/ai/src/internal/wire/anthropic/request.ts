@@ -7,6 +7,7 @@ import type * as JsonSchema from "effect/JsonSchema"
 import type * as Schema from "effect/Schema"
 import type { RequestConfig } from "../../../AnthropicMessages.ts"
 import * as Failure from "../failure.ts"
+import * as Fields from "../fields.ts"
 import type { WireRequest } from "../wire.ts"
 import * as Messages from "./messages.ts"
 
@@ -17,11 +18,13 @@ import * as Messages from "./messages.ts"
 export const defaultMaxTokens = 4096
 
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
-export const body = ({ call, config, origin }: WireRequest<RequestConfig>): Effect.Effect<string, AiError.AiError> =>
+export const body = (
+  { call, config, fields, origin }: WireRequest<RequestConfig>
+): Effect.Effect<string, AiError.AiError> =>
   Effect.try({
     try: () => {
-      const { messages, system } = Messages.fromPrompt(call.prompt, config.system)
-      return JSON.stringify({
+      const { messages, system } = Messages.fromPrompt(call.prompt, config.system, origin.provider)
+      return JSON.stringify(Fields.apply(fields, {
         max_tokens: config.maxTokens ?? defaultMaxTokens,
         temperature: config.temperature,
         ...tools(call),
@@ -32,7 +35,7 @@ export const body = ({ call, config, origin }: WireRequest<RequestConfig>): Effe
         system,
         messages,
         stream: origin.method === "streamText"
-      })
+      }))
     },
     catch: (error) => AiError.isAiErrorReason(error) ? Failure.make(origin, error) : Failure.unencodable(origin, error)
   })

@@ -1,131 +1,108 @@
 import type * as Response from "effect/ai/Response"
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
+import * as Json from "../json.ts"
+import type { ToolCallFragment } from "../toolCalls.ts"
 
-// The responses of chat completions. The many servers with this API leave out different fields or set them to null, so
-// nearly every field is optional. A field that is not essential is decoded on its own, so that a malformed `usage`
-// fails no response.
+// The responses of chat completions, and the events of their streams. The many servers with this API leave fields out, set
+// them to null or send them in another type. So each field is read on its own, and one of an unknown form fails nothing.
 
-const nullish = <S extends Schema.Top>(schema: S) => Schema.optional(Schema.NullOr(schema))
-
-const ToolCall = Schema.Struct({
-  index: nullish(Schema.Int),
-  id: nullish(Schema.String),
-  function: nullish(Schema.Struct({ name: nullish(Schema.String), arguments: nullish(Schema.String) }))
-})
-
-export type ToolCall = typeof ToolCall.Type
-
-const Message = Schema.Struct({
-  content: nullish(Schema.String),
-  refusal: nullish(Schema.String),
-  /** The model's thoughts, as DeepSeek and others name them. */
-  reasoning_content: Schema.optional(Schema.Unknown),
-  /** The model's thoughts, as OpenRouter and vLLM name them. */
-  reasoning: Schema.optional(Schema.Unknown),
-  tool_calls: nullish(Schema.Array(ToolCall))
-})
-
-export type Message = typeof Message.Type
-
-const head = {
-  id: Schema.optional(Schema.Unknown),
-  model: Schema.optional(Schema.Unknown),
-  created: Schema.optional(Schema.Unknown),
-  usage: Schema.optional(Schema.Unknown),
-  /** Instead of choices, with status 200. */
-  error: Schema.optional(Schema.Unknown)
+/** The choices of a response. `undefined`: it is in another format. */
+export const choicesOf = (json: Json.JsonObject): ReadonlyArray<Json.JsonObject> | undefined => {
+  const { choices } = json
+  if (choices === undefined || choices === null) return []
+  if (!Array.isArray(choices)) return undefined
+  const read: ReadonlyArray<Json.JsonObject> = choices.filter(Json.isObject)
+  return read.length === choices.length ? read.filter(isFirst) : undefined
 }
 
-/** The head of a response, and of each event. */
-export interface Head {
-  readonly id?: unknown
-  readonly model?: unknown
-  readonly created?: unknown
+// This module requests one choice. More come only if `config.body` requests them, and would be mixed up here. A server
+// that puts the text and the tool calls of one answer into two choices gives them the same index.
+const isFirst = (choice: Json.JsonObject): boolean => (Json.index(choice["index"]) ?? 0) === 0
+
+/** The message of a choice, or the next piece of it. Some servers send a whole message in a stream, or the reverse. */
+export const messageOf = (choice: Json.JsonObject, isStreamed: boolean): Json.JsonObject | undefined => {
+  const delta = Json.object(choice["delta"])
+  const message = Json.object(choice["message"])
+  const own = isStreamed ? delta ?? message : message ?? delta
+  return own ?? (typeof choice["text"] === "string" ? { content: choice["text"] } : undefined)
 }
 
-/** One event of a streamed response. */
-export const Chunk = Schema.Struct({
-  ...head,
-  choices: nullish(Schema.Array(Schema.Struct({
-    index: nullish(Schema.Int),
-    delta: nullish(Message),
-    finish_reason: nullish(Schema.String)
-  })))
-})
+/** The id, model and time of a response: the first of each that is not empty. */
+export class Head {
+  private id: string | undefined
+  private model: string | undefined
+  private created: number | undefined
 
-export type Chunk = typeof Chunk.Type
+  get isWhole(): boolean {
+    return this.id !== undefined && this.model !== undefined
+  }
 
-/** A whole response. */
-export const Completion = Schema.Struct({
-  ...head,
-  choices: nullish(Schema.Array(Schema.Struct({
-    index: nullish(Schema.Int),
-    message: Message,
-    finish_reason: nullish(Schema.String)
-  })))
-})
+  add({ created, id, model }: Json.JsonObject): this {
+    if (typeof id === "string" && id !== "") this.id ??= id
+    if (typeof model === "string" && model !== "") this.model ??= model
+    if (typeof created === "number" && created > 0) this.created ??= created
+    return this
+  }
 
-export type Completion = typeof Completion.Type
-
-export type Choice = NonNullable<Completion["choices"]>[number]
-
-const Usage = Schema.Struct({
-  prompt_tokens: Schema.optional(Schema.Unknown),
-  completion_tokens: Schema.optional(Schema.Unknown),
-  prompt_tokens_details: nullish(Schema.Struct({ cached_tokens: Schema.optional(Schema.Unknown) })),
-  completion_tokens_details: nullish(Schema.Struct({ reasoning_tokens: Schema.optional(Schema.Unknown) }))
-})
-
-const decodeUsage = Schema.decodeUnknownOption(Usage)
-
-/** The token counts that were sent and are valid. */
-export const usage = (sent: unknown): Response.FinishPartEncoded["usage"] => {
-  const read = Option.getOrUndefined(decodeUsage(sent))
-  const input = count(read?.prompt_tokens)
-  const cached = count(read?.prompt_tokens_details?.cached_tokens)
-  const output = count(read?.completion_tokens)
-  const reasoning = count(read?.completion_tokens_details?.reasoning_tokens)
-  return {
-    inputTokens: { total: input, uncached: difference(input, cached), cacheRead: cached, cacheWrite: undefined },
-    outputTokens: { total: output, text: difference(output, reasoning), reasoning }
+  metadata(): Response.ResponseMetadataPartEncoded {
+    return {
+      type: "response-metadata",
+      id: this.id,
+      modelId: this.model,
+      timestamp: this.created === undefined ? undefined : timestamp(this.created)
+    }
   }
 }
-
-const count = (sent: unknown): number | undefined =>
-  typeof sent === "number" && Number.isSafeInteger(sent) && sent >= 0 ? sent : undefined
-
-const difference = (total: number | undefined, part: number | undefined): number | undefined =>
-  total === undefined ? undefined : Math.max(0, total - (part ?? 0))
-
-export const metadata = (head: Head): Response.ResponseMetadataPartEncoded => ({
-  type: "response-metadata",
-  id: typeof head.id === "string" ? head.id : undefined,
-  modelId: typeof head.model === "string" ? head.model : undefined,
-  timestamp: typeof head.created === "number" ? timestamp(head.created) : undefined
-})
 
 const timestamp = (epochSeconds: number): string | undefined =>
   Option.getOrUndefined(Option.map(DateTime.make(epochSeconds * 1000), DateTime.formatIso))
 
-export const reasoning = (message: Message): string => {
-  const sent = message.reasoning_content ?? message.reasoning
-  return typeof sent === "string" ? sent : ""
+/** The tool calls of a message, or their next pieces. */
+export const toolCallsOf = (message: Json.JsonObject): ReadonlyArray<ToolCallFragment> => {
+  const calls = Json.elements(message["tool_calls"])
+  if (calls.length > 0) return calls.flatMap(toolCall)
+  // The name before there were several calls.
+  const legacy = Json.object(message["function_call"])
+  return legacy === undefined ? [] : toolCall({ function: legacy })
 }
 
-export const finishReason = (sent: string): Response.FinishReason => {
-  switch (sent) {
-    case "stop":
-    case "length":
-    case "error":
-      return sent
-    case "content_filter":
-      return "content-filter"
-    case "tool_calls":
-    case "function_call":
-      return "tool-calls"
-    default:
-      return "other"
+const functionTypes = new Set<unknown>(["function", "builtin_function", "", null, undefined])
+
+const toolCall = (sent: unknown): ReadonlyArray<ToolCallFragment> => {
+  const call = Json.object(sent)
+  if (call === undefined) return []
+  const own = Json.object(call["function"])
+  // A call of a kind that nobody asked for.
+  if (own === undefined && (!functionTypes.has(call["type"]) || Json.isObject(call["custom"]))) return []
+  const { arguments: input, name } = own ?? call
+  return [{
+    index: Json.index(call["index"]),
+    id: Json.text(call["id"]),
+    name: Json.text(name),
+    arguments: argumentsText(input),
+    extra: extraOf(call)
+  }]
+}
+
+/** Arguments as text. Some servers send the object. */
+const argumentsText = (input: unknown): string | undefined => {
+  if (typeof input === "string") return input === "" ? undefined : input
+  return typeof input === "object" && input !== null ? JSON.stringify(input) : undefined
+}
+
+const standard = new Set(["index", "id", "type", "function", "custom", "name", "arguments"])
+
+/** Fields of the provider's own, such as Gemini's `extra_content` with the signature of its thoughts. */
+const extraOf = (call: Json.JsonObject): { readonly [name: string]: Schema.Json } | undefined => {
+  let extra: { [name: string]: Schema.Json } | undefined
+  for (const name in call) {
+    const value = call[name]
+    if (standard.has(name) || value === null || value === undefined || value === "") continue
+    extra ??= {}
+    // It comes out of parsed JSON.
+    extra[name] = value as Schema.Json
   }
+  return extra
 }

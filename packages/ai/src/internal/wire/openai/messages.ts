@@ -1,19 +1,30 @@
 import * as AiError from "effect/ai/AiError"
 import * as Prompt from "effect/ai/Prompt"
+import * as Echo from "../echo.ts"
 import * as File from "../file.ts"
+import * as Thoughts from "./thoughts.ts"
 
 // The conversation in the format of this API. A part that the API has no form for is refused: an answer to half a
-// prompt is worse than none. Left out are thoughts, and tool calls that a provider ran itself.
+// prompt is worse than none. Left out are thoughts of another provider or without a tool call, and tool calls that a
+// provider ran itself.
 
 type Message =
   | { readonly role: "system"; readonly content: string }
   | { readonly role: "user"; readonly content: string | ReadonlyArray<Content> }
-  | { readonly role: "assistant"; readonly content: string | null; readonly tool_calls?: ReadonlyArray<ToolCall> }
+  | AssistantMessage
   | { readonly role: "tool"; readonly tool_call_id: string; readonly content: string }
+
+interface AssistantMessage {
+  readonly role: "assistant"
+  readonly content: string | null
+  readonly tool_calls?: ReadonlyArray<ToolCall>
+  /** Thoughts, in the fields that the provider sent them in. */
+  readonly [field: string]: unknown
+}
 
 type Content =
   | { readonly type: "text"; readonly text: string }
-  | { readonly type: "image_url"; readonly image_url: { readonly url: string } }
+  | { readonly type: "image_url"; readonly image_url: { readonly url: string; readonly detail?: string } }
   | { readonly type: "input_audio"; readonly input_audio: { readonly data: string; readonly format: string } }
   | { readonly type: "file"; readonly file: { readonly filename: string; readonly file_data: string } }
 
@@ -21,10 +32,20 @@ interface ToolCall {
   readonly id: string
   readonly type: "function"
   readonly function: { readonly name: string; readonly arguments: string }
+  /** What the provider sent beside the call. */
+  readonly [field: string]: unknown
 }
 
-/** Converts a prompt, after `system`. Throws an `AiErrorReason` for a part that the API has no form for. */
-export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): ReadonlyArray<Message> => {
+/**
+ * Converts a prompt, after `system`. Throws an `AiErrorReason` for a part that the API has no form for.
+ *
+ * `host` is the provider. It gets back its own thoughts before a tool call, which DeepSeek, Kimi and others require.
+ */
+export const fromPrompt = (
+  prompt: Prompt.Prompt,
+  system: string | undefined,
+  host: string
+): ReadonlyArray<Message> => {
   const messages: Array<Message> = system === undefined ? [] : [{ role: "system", content: system }]
   for (const message of prompt.content) {
     switch (message.role) {
@@ -35,7 +56,7 @@ export const fromPrompt = (prompt: Prompt.Prompt, system: string | undefined): R
         messages.push({ role: "user", content: userContent(message.content) })
         break
       case "assistant":
-        messages.push(assistantMessage(message.content))
+        messages.push(assistantMessage(message.content, host))
         break
       case "tool":
         messages.push(...toolMessages(message.content))
@@ -59,7 +80,8 @@ const file = (part: Prompt.FilePart): Content => {
   const source = File.source(part)
   if (mediaType.startsWith("image/")) {
     const type = mediaType === "image/*" ? "image/png" : mediaType
-    return { type: "image_url", image_url: { url: "url" in source ? source.url : dataUrl(type, source.base64) } }
+    const url = "url" in source ? source.url : dataUrl(type, source.base64)
+    return { type: "image_url", image_url: { url, ...detailOf(part) } }
   }
   if ("base64" in source) {
     const format = audioFormats.get(mediaType)
@@ -72,11 +94,20 @@ const file = (part: Prompt.FilePart): Content => {
   throw unsupported(`files of type ${mediaType}${"url" in source ? " by URL" : ""}`)
 }
 
+/** The resolution at which an image is read, as Effect's own provider names it: `options: { openai: { imageDetail } }`. */
+const detailOf = ({ options }: Prompt.FilePart): { readonly detail?: string } => {
+  const own: unknown = options["openai"]
+  const detail = typeof own === "object" && own !== null && "imageDetail" in own ? own.imageDetail : undefined
+  return typeof detail === "string" ? { detail } : {}
+}
+
 const dataUrl = (mediaType: string, base64: string): string => `data:${mediaType};base64,${base64}`
 
-const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Message => {
+const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>, host: string): AssistantMessage => {
   let text = ""
   const toolCalls: Array<ToolCall> = []
+  const thoughts: { [field: string]: string } = {}
+  const details: Array<unknown> = []
   for (const part of parts) {
     switch (part.type) {
       case "text":
@@ -86,22 +117,34 @@ const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>): Me
         // The provider ran this tool itself. The API takes neither the call nor its result.
         if (part.providerExecuted) break
         toolCalls.push({
+          ...Echo.fieldsFor(part.options, host),
           id: part.id,
           type: "function",
           function: { name: part.name, arguments: JSON.stringify(part.params ?? {}) }
         })
         break
+      case "reasoning": {
+        const echo = Thoughts.echoOf(part.text, part.options, host)
+        if (echo?.field !== undefined) thoughts[echo.field] = (thoughts[echo.field] ?? "") + echo.text
+        if (echo !== undefined) details.push(...echo.details)
+        break
+      }
       case "file":
         throw unsupported("files in a message of the assistant")
-      case "reasoning": // The API sends thoughts but does not take them back.
       case "tool-result": // Only of a tool that the provider ran.
       case "tool-approval-request":
         break
     }
   }
-  return toolCalls.length === 0
-    ? { role: "assistant", content: text }
-    : { role: "assistant", content: text === "" ? null : text, tool_calls: toolCalls }
+  // Without a tool call the thoughts are over, and DeepSeek refused them for years.
+  if (toolCalls.length === 0) return { role: "assistant", content: text }
+  return {
+    role: "assistant",
+    content: text === "" ? null : text,
+    ...thoughts,
+    ...(details.length === 0 ? {} : { reasoning_details: details }),
+    tool_calls: toolCalls
+  }
 }
 
 const toolMessages = (parts: ReadonlyArray<Prompt.ToolMessagePart>): ReadonlyArray<Message> =>

@@ -4,34 +4,49 @@ import { toCodecOpenAI } from "effect/ai/OpenAiStructuredOutput"
 import * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
 import type { RequestConfig } from "../config.ts"
+import type { Endpoint } from "../endpoint.ts"
 import * as Failure from "../failure.ts"
+import * as Fields from "../fields.ts"
 import * as Messages from "./messages.ts"
 import type { WireRequest } from "../wire.ts"
 
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
 export const body = (
-  { call, config, endpoint, origin }: WireRequest<RequestConfig>
+  { call, config, endpoint, fields, origin }: WireRequest<RequestConfig>
 ): Effect.Effect<string, AiError.AiError> =>
   Effect.try({
     try: () =>
-      JSON.stringify({
+      JSON.stringify(Fields.apply(fields, {
         temperature: config.temperature,
-        [endpoint.isOpenAi ? "max_completion_tokens" : "max_tokens"]: config.maxTokens,
+        ...limit(config, endpoint),
         response_format: responseFormat(call.responseFormat),
         ...tools(call),
         ...config.body,
         // This module depends on these, so `config.body` does not override them.
         model: origin.model,
-        messages: Messages.fromPrompt(call.prompt, config.system),
-        ...(origin.method === "streamText"
-          ? { stream: true, stream_options: { include_usage: true } }
-          : { stream: false })
-      }),
+        messages: Messages.fromPrompt(call.prompt, config.system, origin.provider),
+        ...streaming(config, origin)
+      })),
     catch: (error) =>
       AiError.isAiErrorReason(error)
         ? Failure.make(origin, error)
         : Failure.unencodable(origin, error)
   })
+
+/** The longest response. A caller's own field for it takes precedence, since providers refuse two of them. */
+const limit = ({ body, maxTokens }: RequestConfig, { isOpenAi }: Endpoint): object =>
+  body !== undefined && limits.some((name) => Object.hasOwn(body, name))
+    ? {}
+    : { [isOpenAi ? "max_completion_tokens" : "max_tokens"]: maxTokens }
+
+const limits = ["max_tokens", "max_completion_tokens"]
+
+const streaming = ({ body }: RequestConfig, { method }: Failure.Origin): object => {
+  if (method !== "streamText") return { stream: false, stream_options: undefined }
+  const given = body?.["stream_options"]
+  const others = typeof given === "object" && given !== null && !Array.isArray(given) ? given : {}
+  return { stream: true, stream_options: { include_usage: true, ...others } }
+}
 
 const responseFormat = (format: LanguageModel.ProviderOptions["responseFormat"]) => {
   if (format.type === "text") return undefined

@@ -1,0 +1,7 @@
+import * as Context from "effect/Context"
+
+/** The model that a call asks for. `ResilientModel` replaces it, for an attempt, by the target's name for that model. */
+export const CurrentModel: Context.Reference<string | undefined> = Context.Reference<string | undefined>(
+  "@sluice/ai/ResilientModel/CurrentModel",
+  { defaultValue: () => undefined }
+)

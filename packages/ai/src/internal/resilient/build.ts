@@ -1,0 +1,75 @@
+import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { Hub } from "@sluice/core/Hub"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import * as Model from "effect/ai/Model"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { CallLog } from "../../CallLog.ts"
+import type { ResilientModel, TargetState } from "../../ResilientModel.ts"
+import { Engine } from "./engine.ts"
+import type { Target as TargetWithLayer } from "./options.ts"
+import * as Settings from "./settings.ts"
+import type { AnyTarget, Rest } from "./target.ts"
+
+/** Builds the layers of all targets, and their engine. */
+export const build = Effect.fnUntraced(function*<S, E, R>(
+  options: Settings.Options,
+  given: ReadonlyArray<TargetWithLayer<S, E, R>>,
+  tag: Context.Key<S, S>
+): Effect.fn.Return<Engine<S>, InvalidOptions | E, CircuitBreakerStore | Scope.Scope | R> {
+  const { plans, settings } = yield* Settings.read(options, given)
+  const members = yield* Effect.forEach(given, (target) =>
+    Effect.map(
+      Layer.build(target.layer),
+      (context): Settings.Member<S> => ({
+        service: Context.get(context, tag),
+        provider: Option.getOrUndefined(Context.getOption(context, Model.ProviderName)),
+        model: Option.getOrUndefined(Context.getOption(context, Model.ModelName))
+      })
+    ))
+  const targets = yield* Settings.targets(settings, plans, members)
+  const logs = new Hub<CallLog>()
+  yield* Effect.addFinalizer(() => logs.close)
+  return new Engine(settings, targets, logs)
+})
+
+/** The state and the events of an engine. */
+export const reportsOf = <S>({ logs, targets }: Engine<S>): ResilientModel["Service"] => ({
+  targets: Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.forEach(targets, (target) => stateOf(target, now))),
+  calls: logs.stream,
+  transitions: Hub.merge(
+    targets.flatMap(({ breaker, name }) =>
+      breaker === undefined
+        ? []
+        : [Stream.map(breaker.transitions, (transition) => ({ target: name, transition }))]
+    )
+  )
+})
+
+const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
+  Effect.gen(function*() {
+    const left = (rest: Rest) => {
+      const millis = rest.left(now)
+      return millis > 0 ? Duration.millis(millis) : undefined
+    }
+    return {
+      name: target.name,
+      provider: target.provider,
+      model: target.model,
+      models: [...target.models.keys()],
+      credential: target.credential.name,
+      circuit: target.breaker === undefined
+        ? undefined
+        : Option.getOrUndefined(yield* Effect.option(target.breaker.state(target.key))),
+      permits: target.permits === undefined ? undefined : yield* target.permits.snapshot,
+      coolsFor: left(target.rest),
+      credentialRestsFor: left(target.credential.rest),
+      skippedEvents: target.skipped.events
+    }
+  })

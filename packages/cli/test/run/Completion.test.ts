@@ -1,0 +1,162 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, Option, Stream } from "effect"
+import * as CallRecord from "../../src/run/CallRecord.ts"
+import { Completion } from "../../src/run/Completion.ts"
+import type { Engine } from "../../src/run/Engine.ts"
+import type { Prompt } from "../../src/run/Prompt.ts"
+import type { Result } from "../../src/run/Result.ts"
+import { RunStopped } from "../../src/run/RunStopped.ts"
+import type { Settings } from "../../src/run/Settings.ts"
+import { Tally } from "../../src/run/Tally.ts"
+import type { Signal } from "../../src/Signals.ts"
+import { prompt } from "../support/engine.ts"
+import { answered } from "../support/results.ts"
+
+/** Only the settings that a completion reads. */
+const settings = (concurrency: number, model: string | undefined): Settings =>
+  ({ concurrency, targets: [{ model }] }) as unknown as Settings
+
+/** A run of prompts with a scripted engine and signals. */
+const setUp = (count: number, concurrency: number, complete: Engine["complete"]) => {
+  const first = Deferred.makeUnsafe<Signal>()
+  const second = Deferred.makeUnsafe<Signal>()
+  const results: Array<Result> = []
+  const said: Array<string> = []
+  const tally = new Tally()
+  const completion = new Completion(
+    settings(concurrency, "m"),
+    {
+      items: Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))),
+      count: undefined,
+      identity: undefined
+    },
+    { maxPrompts: 4 * concurrency, complete },
+    { write: ({ result }) => Effect.sync(() => void results.push(result)) },
+    tally,
+    (text) => said.push(text)
+  )
+  return {
+    completion,
+    results,
+    said,
+    tally,
+    run: completion.run({ first: Deferred.await(first), second: Deferred.await(second) }),
+    signal: (signal: Signal) =>
+      Effect.sync(() => Deferred.doneUnsafe(Deferred.isDoneUnsafe(first) ? second : first, Effect.succeed(signal)))
+  }
+}
+
+const completed = ({ line }: Prompt) => {
+  const result = answered({ line })
+  return { result, record: new CallRecord.Trace(0).record(result) }
+}
+
+const settle = Effect.forEach(Array.from({ length: 200 }), () => Effect.yieldNow, { discard: true })
+
+const linesOf = (results: ReadonlyArray<Result>) => results.map(({ line }) => line).sort((a, b) => a - b)
+
+const tags = (results: ReadonlyArray<Result>) =>
+  [...new Set(results.map((result) => result.status === "failed" ? result.error.tag : "ok"))].sort()
+
+describe("Completion", () => {
+  it.effect("a signal is heard after the last line was read, and the prompts that wait for a turn are not sent", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      let sent = 0
+      const { completion, results, run, said, signal, tally } = setUp(7, 2, (item) =>
+        Effect.suspend(() => {
+          sent++
+          return Effect.as(Deferred.await(gate), completed(item))
+        }))
+      const running = yield* Effect.forkChild(run, { startImmediately: true })
+      yield* settle
+      yield* signal("SIGINT")
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(running), Option.some<Signal>("SIGINT"))
+      assert.strictEqual(sent, 2)
+      yield* completion.writeUnfinished("the run was stopped by SIGINT")
+      assert.deepStrictEqual(linesOf(results), [1, 2, 3, 4, 5, 6, 7])
+      assert.deepStrictEqual(tags(results), ["NotSent", "ok"])
+      assert.deepStrictEqual([tally.answered, tally.failed, tally.stopped, tally.running], [2, 5, 5, 0])
+      assert.deepStrictEqual(said, ["\nFinishing running prompts. Press Ctrl-C again to stop now.\n"])
+    }))
+
+  it.effect.each(["SIGTERM", "SIGHUP"] as const)(
+    "the message after %s does not mention Ctrl-C",
+    (name) =>
+      Effect.gen(function*() {
+        const { run, said, signal } = setUp(1, 1, () => Effect.never)
+        const running = yield* Effect.forkChild(run, { startImmediately: true })
+        yield* settle
+        yield* signal(name)
+        yield* settle
+        assert.strictEqual(said.length, 1)
+        assert.notInclude(said[0], "Ctrl-C")
+        yield* signal(name)
+        assert.deepStrictEqual(yield* Fiber.join(running), Option.some<Signal>(name))
+      })
+  )
+
+  it.effect("a second signal stops the run, and every line that was read has a result", () =>
+    Effect.gen(function*() {
+      const { completion, results, run, signal, tally } = setUp(100, 2, (_, afterAttempt) =>
+        Effect.andThen(afterAttempt ?? Effect.void, Effect.never))
+      const running = yield* Effect.forkChild(run, { startImmediately: true })
+      yield* settle
+      yield* signal("SIGINT")
+      yield* signal("SIGINT")
+      yield* Fiber.join(running)
+      yield* completion.writeUnfinished("the run was stopped by SIGINT")
+      const lines = linesOf(results)
+      assert.isAbove(lines.length, 2)
+      assert.deepStrictEqual(
+        lines,
+        lines.map((_, index) =>
+          index + 1
+        )
+      )
+      assert.deepStrictEqual(tags(results), ["Unfinished"])
+      assert.isTrue(results.every(({ attempts }) => attempts === 1))
+      assert.strictEqual(tally.running, 0)
+    }))
+
+  it.effect("a stop of the engine gives the lines that were read a result with its reason", () =>
+    Effect.gen(function*() {
+      const stopped = new RunStopped({ why: "Unusable", message: "the key was refused" })
+      const { completion, results, run } = setUp(
+        5,
+        1,
+        (item) => item.line === 3 ? Effect.fail(stopped) : Effect.succeed(completed(item))
+      )
+      assert.deepStrictEqual(yield* Effect.exit(run), Exit.fail(stopped))
+      yield* completion.writeUnfinished(stopped.message)
+      const failed = results.filter(({ status }) => status === "failed")
+      assert.isAbove(failed.length, 0)
+      for (const result of failed) {
+        assert.include(result.status === "failed" ? result.error.message : "", "the key was refused")
+      }
+      assert.deepStrictEqual(linesOf(results), linesOf(results).map((_, index) => index + 1))
+    }))
+
+  it.effect("a line without a model is given a result as well", () =>
+    Effect.gen(function*() {
+      const results: Array<Result> = []
+      const completion = new Completion(
+        settings(1, undefined),
+        {
+          items: Stream.fromIterable([{ ...prompt(1), model: "own" }, prompt(2)]),
+          count: undefined,
+          identity: undefined
+        },
+        { maxPrompts: 4, complete: (item) => Effect.succeed(completed(item)) },
+        { write: ({ result }) => Effect.sync(() => void results.push(result)) },
+        new Tally(),
+        () => {}
+      )
+      const exit = yield* Effect.exit(completion.run({ first: Effect.never, second: Effect.never }))
+      assert.isTrue(Exit.isFailure(exit))
+      yield* completion.writeUnfinished("line 2 names no model")
+      assert.deepStrictEqual(linesOf(results), [1, 2])
+    }))
+})

@@ -1,0 +1,45 @@
+import * as Duration from "effect/Duration"
+import * as Schedule from "effect/Schedule"
+import type { RetryPolicy } from "../../RetryPolicy.ts"
+import type { Window } from "../../CircuitBreakerStore.ts"
+import type { Trip } from "../circuit/model.ts"
+import type { CheckedBreaker } from "../circuit/options.ts"
+import type { CheckedPolicy } from "./options.ts"
+
+/** What a call goes through, outermost first, one line each. */
+export const describe = (
+  { backpressure, breaker, deduplicator, settings }: CheckedPolicy
+): ReadonlyArray<string> => {
+  const { attemptTimeoutMillis, deadline, retry } = settings
+  const lines: Array<string> = []
+  if (deadline !== undefined) lines.push(`deadline: ${format(deadline)}, for calls that set none`)
+  const timeToLive = format(deduplicator.timeToLive ?? 0)
+  lines.push(`deduplicate: one run for a key${timeToLive === "0" ? "" : `, results cached for ${timeToLive}`}`)
+  if (backpressure !== undefined) {
+    lines.push(`slots: ${backpressure.capacity} running and ${backpressure.queue} queued`)
+  }
+  if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts, ${describeDelays(retry)}`)
+  if (backpressure !== undefined) lines.push(`permits: ${backpressure.capacity} at once`)
+  if (breaker !== undefined) lines.push(`circuit: one for each key, ${describeOpenings(breaker)}`)
+  if (attemptTimeoutMillis !== undefined) lines.push(`attempt timeout: ${format(attemptTimeoutMillis)}`)
+  return lines
+}
+
+const format = (duration: Duration.Input): string => Duration.format(Duration.fromInputUnsafe(duration))
+
+const describeDelays = ({ baseDelay, factor, jitter, maxDelay }: RetryPolicy): string => {
+  const growth = factor === 1 ? "" : `, then times ${factor}, at most ${format(maxDelay)}`
+  return `first delay ${format(baseDelay)}${growth}, jitter ${jitter}`
+}
+
+const describeOpenings = ({ openFor, policy: { trip, window } }: CheckedBreaker): string => {
+  const time = Schedule.isSchedule(openFor) ? "a time by its schedule" : format(openFor)
+  return `opens for ${time} after ${trip.map((one) => describeTrip(one, window)).join(", or ")}`
+}
+
+const describeTrip = (trip: Trip, { bucketMillis }: Window): string => {
+  if (trip._tag === "Consecutive") return `${trip.failures} ${trip.failures === 1 ? "failure" : "failures"} in a row`
+  const what = trip.of === "failures" ? "failures" : "slow calls"
+  const window = trip.buckets === 0 ? `${trip.calls} calls` : format(trip.buckets * bucketMillis)
+  return `${Math.round(trip.rate * 100)}% ${what} in the last ${window} (of at least ${trip.minimum} calls)`
+}
