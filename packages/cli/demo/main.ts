@@ -111,8 +111,8 @@ const verdict = (official: Comparison.Counts, sluice: Comparison.Counts): string
 
 const details = ({ tally }: Through.Run): string => {
   const failures = tally.failures.map(([reason, times]) => `${reason}: ${times}`).join(", ")
-  return `\nShared: ${tally.joined} tickets joined a call in flight, ${tally.cached} reused a cached answer.\n` +
-    wrapped(`Failed attempts: ${failures}.`)
+  return `\nWithout the second provider ${tally.joined} tickets joined a request under way, and ${tally.cached} reused\n` +
+    `an answer.\n${wrapped(`Failed attempts: ${failures}.`)}`
 }
 
 /** Shows two tickets that took more than one attempt, and their answers. */

@@ -189,5 +189,6 @@ const contextOf = (
   model,
   keySource,
   hasKey: apiKey !== undefined,
-  isOwnModel: prompt.model !== undefined
+  isOwnModel: prompt.model !== undefined,
+  ownFields: Object.keys(prompt.body ?? {})
 })

@@ -154,6 +154,8 @@ export interface CallSettings {
   readonly hasKey: boolean
   /** Whether the line names its own model. A wrong one is then the line's error. */
   readonly isOwnModel: boolean
+  /** The request fields that the line itself sets. A refused one is then the line's error. */
+  readonly ownFields?: ReadonlyArray<string>
 }
 
 /**
@@ -233,7 +235,8 @@ const refusedRequest = (reason: AiError.InvalidRequestError, settings: CallSetti
   if (status >= 300 && status < 400) return `${UrlSecrets.shown(settings.url)}: ${textOf(reason)}`
   if (settings.isOwnModel) return undefined
   if (status === 404) return `no such model or API at ${UrlSecrets.shown(settings.url)}: ${textOf(reason)}`
-  return ofAllPrompts.has(reason.parameter ?? "")
+  const parameter = reason.parameter ?? ""
+  return ofAllPrompts.has(parameter) && settings.ownFields?.includes(parameter) !== true
     ? `the provider refuses ${reason.parameter}: ${textOf(reason)}`
     : undefined
 }

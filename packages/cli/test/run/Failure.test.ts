@@ -170,6 +170,8 @@ describe("Failure.fatal", () => {
 
   it("a refused parameter of all prompts stops the run, but a refused prompt does not", () => {
     assert.include(Failure.fatal(refused(400, "temperature"), settings) ?? "", "refuses temperature")
+    assert.isUndefined(Failure.fatal(refused(400, "temperature"), { ...settings, ownFields: ["seed", "temperature"] }))
+    assert.include(Failure.fatal(refused(400, "temperature"), { ...settings, ownFields: ["seed"] }) ?? "", "refuses")
     assert.isUndefined(Failure.fatal(refused(400, "messages"), settings))
     assert.isUndefined(Failure.fatal(refused(400), settings))
   })

@@ -488,12 +488,11 @@ export class Flights {
       if (first !== undefined && first.expiresAt <= now) this.drop(first)
     }
     const { first } = this.recency
-    if (first !== undefined && this.recency.size > this.options.capacity) this.evict(first)
-    // A result has at most `maxBytes`, so the new one stays.
-    for (let { first } = this.recency; first !== undefined && this.bytes > this.options.maxBytes;) {
+    if (first !== undefined && this.recency.size > this.options.capacity) {
       this.evict(first)
-      first = this.recency.first
     }
+    // A result has at most `maxBytes`, so the new one stays.
+    while (this.bytes > this.options.maxBytes && this.recency.first !== undefined) this.evict(this.recency.first)
   }
 
   private evict(entry: CachedResult): void {
