@@ -63,12 +63,15 @@ describe("sluice run with the sample tickets", { timeout: processTimeout }, () =
         const different = new Set(tickets.map(({ prompt }) => prompt)).size
         assert.strictEqual(endings.complete, different)
         assert.strictEqual(answers.filter(({ how }) => how === "led").length, different)
-        assert.strictEqual(answers.reduce((sum, { attempts }) => sum + attempts, 0), calls)
+        // A request that is reset on a connection which was idle for a second is sent once more within its attempt.
+        const attempts = answers.reduce((sum, { attempts }) => sum + attempts, 0)
+        assert.isAtLeast(calls, attempts)
+        assert.isAtMost(calls, attempts + endings.reset)
 
         const shared = (how: string) => answers.filter((answer) => answer.how === how).length
         assert.include(stderr, "  answered         204\n")
         assert.include(stderr, "  failed           0\n")
-        assert.include(stderr, `  requests         ${calls}\n`)
+        assert.include(stderr, `  requests         ${attempts}\n`)
         assert.include(
           stderr,
           `  shared           ${shared("joined")} joined a request under way, ${shared("cached")} reused an answer\n`
