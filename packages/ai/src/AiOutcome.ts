@@ -26,8 +26,8 @@
  * | a code or a sentence that refuses the content, with any of these reasons and any status, such as 403 | `Ignored` | `Final` | this prompt is refused; the credential is good |
  * | a code or a sentence of throttling, with any of these reasons | `Throttled`, with its retryAfter | `Wait` | Amazon and gateways throttle with 400 |
  * | a code or a sentence of a server in trouble, with any of these reasons | `Failure`, retryable, with its retryAfter | `Retry` | gateways pass on with 400 that their upstream failed |
- * | `InvalidRequestError`, `UnknownError` or status 500, with a text that the prompt is too long | `Ignored` | `Context` | it never fits here, but may elsewhere |
- * | `InvalidRequestError`, `UnknownError` or `AuthenticationError`, with a text that names the model or the region | `Ignored` | `Elsewhere` | the key is valid; another model or provider may answer |
+ * | `InvalidRequestError`, `UnknownError` or status 500, with a code or a sentence that the prompt is too long | `Ignored` | `Context` | it never fits here, but may elsewhere |
+ * | `InvalidRequestError`, `UnknownError` or `AuthenticationError`, with a code or a sentence that refuses the model or the region | `Ignored` | `Elsewhere` | the key is valid; another model or provider may answer |
  * | `x-should-retry: true` | `Failure`, retryable; with 429 `Throttled` | `Retry`; with 429 `Wait` | the provider knows best |
  * | `x-should-retry: false` with 429 | `Ignored` | `Credential` | a limit that waiting does not lift |
  * | `x-should-retry: false`, if it would be `Retry` | `Failure`, not retryable | `Elsewhere` | the provider knows best |
@@ -57,8 +57,9 @@
  *   and needs a changed prompt. So it belongs where the prompt is made, not into a retry of requests.
  * - A 403 that names a model or a region is `Elsewhere`, even if another key would have access. The refused key still
  *   serves other models, so its credential is not ruled out.
- * - Only the whole text of a 429 is searched for a used-up quota. Otherwise a code field has to say it, or the sentence with
- *   which the message begins. A 400 may quote the prompt, and a prompt must not rule out a credential.
+ * - A code is in a code field, or is the whole message. A sentence begins the message, after the names that gateways put before
+ *   it. Other text of an error does not count, with any status: it may quote the prompt, and a prompt must not rule out a
+ *   credential or a target.
  * - `x-should-retry: false` outranks status 408, 409, 425 and 529 as well: it is about this response, and the status about its
  *   kind. The target is not asked again for the call, another one is, and the failure counts for the circuit. The providers' own
  *   clients obey it in the same order.
@@ -263,25 +264,23 @@ const statusOf = (reason: HttpReason): number | undefined => reason.http?.respon
 const ofText = (reason: HttpReason): Verdict | undefined => {
   const status = statusOf(reason)
   if (isServersTrouble(status)) return undefined
-  const text = Words.of(reason)
-  // A provider that limits the rate has not read the prompt. Every other error may quote it.
+  const text = Words.readError(reason)
   if (reason._tag === "RateLimitError" || status === 429) {
-    if (status === 429 || status === undefined ? Words.isQuotaInWords(text) : false) return credential
-    const kind = kindOf(Words.readError(reason))
+    const kind = kindOf(text)
     return kind === "Quota" || kind === "Credential" ? credential : undefined
   }
   if (reason._tag === "InternalProviderError") {
     // Servers of local models use 500 for it. The text of a gateway's 502 or 503 is not about this prompt.
     return status === 500 && Words.isContext(text) ? context : undefined
   }
-  const kind = ofKind(reason)
+  const kind = ofKind(reason, text)
   if (kind !== undefined) return kind
   if (reason._tag !== "AuthenticationError" && Words.isContext(text)) return context
   return Words.isModel(text) || Words.isRegion(text) ? unsuitable : undefined
 }
 
-const ofKind = (reason: HttpReason): Verdict | undefined => {
-  switch (kindOf(Words.readError(reason))) {
+const ofKind = (reason: HttpReason, text: Words.ErrorText): Verdict | undefined => {
+  switch (kindOf(text)) {
     case undefined:
       return undefined
     case "Content":

@@ -133,6 +133,15 @@ const table: ReadonlyArray<readonly [string, AiError.AiErrorReason, string, AiOu
     "Context"
   ],
   [
+    "a prompt that is too long by this package's description, with a body that is cut",
+    new AiError.InvalidRequestError({
+      http: { ...http(400), body: `{"error":{"message":"Too long.","code":"context_len` },
+      description: "HTTP 400 (context_length_exceeded): Too long."
+    }),
+    "Ignored",
+    "Context"
+  ],
+  [
     "a bad request whose text says that the credit is used up",
     new AiError.InvalidRequestError({
       description: "Your credit balance is too low to access the API",
@@ -343,7 +352,29 @@ const tooLong: ReadonlyArray<readonly [string, string]> = [
   ["Kimi", "Your request exceeded model token limit: 128000 (requested: 140000)"],
   ["MiniMax", "invalid params, context window exceeds limit"],
   ["Qwen", "Range of input length should be [1, 30000]"],
-  ["Text Generation Inference", "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens"]
+  ["Text Generation Inference", "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens"],
+  [
+    "Text Generation Inference, with a prefix",
+    "Input validation error: `inputs` must have less than 1024 tokens. Given: 1097"
+  ],
+  ["OpenAI, embeddings", "Invalid 'input[0]': maximum context length is 8192 tokens."],
+  [
+    "vLLM, with its output tokens",
+    "'max_tokens' or 'max_completion_tokens' is too large: 4096. This model's maximum context length is 4096 tokens."
+  ],
+  [
+    "vLLM, in its second sentence",
+    "You passed 5001 input tokens and requested 1000 output tokens. However, the model's context length is only 5000 tokens."
+  ],
+  [
+    "LiteLLM",
+    "litellm.ContextWindowExceededError: litellm.BadRequestError: OpenAIException - This model's maximum context length is 8192 tokens."
+  ],
+  [
+    "a gateway that passes on an exception",
+    `Error code: 400 - {'error': {'message': "This model's maximum context length is 8192 tokens.", 'code': 400}}`
+  ],
+  ["DashScope", "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"]
 ]
 
 const noSuchModel: ReadonlyArray<readonly [string, string]> = [

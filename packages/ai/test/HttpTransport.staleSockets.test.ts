@@ -124,6 +124,37 @@ for (const wire of wires) {
           assert.deepStrictEqual(upstream.requests, [[1, 1], [1, 2]])
         }))
     }
+
+    // How long the server has the request before it resets the connection, and whether the request is sent again.
+    const works: ReadonlyArray<readonly [millis: number, isResent: boolean]> = [
+      [0, true],
+      [999, true],
+      [1000, true],
+      [1001, false],
+      [3000, false],
+      [60_000, false]
+    ]
+    for (const [millis, isResent] of works) {
+      it.effect(`a request whose server resets the connection ${millis} ms after the sending is sent ${isResent ? "once more" : "only once"}`, () =>
+        Effect.gen(function*() {
+          const received = yield* Deferred.make<Socket>()
+          const upstream = yield* server(wire, (socket) => Deferred.doneUnsafe(received, Effect.succeed(socket)))
+          const model = ResilientModel.layer({
+            retry: RetryPolicy.none,
+            targets: [{ name: "main", layer: wire.modelAt(upstream.url) }]
+          })
+          yield* Effect.gen(function*() {
+            yield* generate()
+            yield* TestClock.adjust("1100 millis")
+            const fiber = yield* Effect.forkChild(generate())
+            const socket = yield* Deferred.await(received)
+            yield* TestClock.adjust(millis)
+            socket.resetAndDestroy()
+            assert.strictEqual(Exit.isSuccess(yield* Fiber.await(fiber)), isResent)
+          }).pipe(Effect.provide(model))
+          assert.deepStrictEqual(upstream.requests, isResent ? [[1, 1], [1, 2], [2, 1]] : [[1, 1], [1, 2]])
+        }))
+    }
   })
 }
 

@@ -32,7 +32,8 @@ const lost = AiError.make({
   reason: new AiError.InternalProviderError({ description: "lost" })
 })
 
-type Script = ReadonlyArray<Part | "lost">
+/** A number is a pause in milliseconds. */
+type Script = ReadonlyArray<Part | "lost" | number>
 
 interface Request {
   readonly target: string
@@ -64,7 +65,10 @@ const build = (
             const parts = rest.length > 1 ? rest.shift() : rest[0]
             return Stream.flatMap(
               Stream.fromIterable(parts ?? []),
-              (part) => part === "lost" ? Stream.fail(lost) : Stream.succeed(part)
+              (part) => {
+                if (typeof part === "number") return Stream.drain(Stream.fromEffect(Effect.sleep(part)))
+                return part === "lost" ? Stream.fail(lost) : Stream.succeed(part)
+              }
             )
           }))
       })
@@ -150,6 +154,32 @@ describe("answers that are continued", () => {
         assert.strictEqual(`${text}: ${end}`, "One two: end")
         assert.deepStrictEqual(parts.slice(-2), ["text-end", "finish"])
       }
+    }))
+
+  const limits = { firstTokenTimeout: "1 second", idleTimeout: "1 second" } as const
+  const beginning = Array.from({ length: 60 }, (_, n) => ` w${n}`).join("").trim()
+  const slowly = (text: string) => words(text).flatMap((part) => [500, part])
+
+  it.effect("a target that takes 30 s to repeat the beginning is not silent", () =>
+    Effect.gen(function*() {
+      const second = [start, ...slowly(`${beginning} and the end`), end, finish]
+      const { requests, stream } = yield* build({ A: [true, broken(beginning), second] }, limits)
+      assert.deepInclude(yield* run(stream), { text: `${beginning} and the end`, end: "end" })
+      assert.strictEqual(requests.length, 2)
+    }))
+
+  it.effect("a target that stops while it repeats the beginning is silent after the idle timeout", () =>
+    Effect.gen(function*() {
+      const second = [start, ...slowly("w0 w1 w2"), 60_000, delta(" w3"), end, finish]
+      const { requests, stream } = yield* build(
+        { A: [true, broken(beginning), second, answer(" and the end")] },
+        limits
+      )
+      const [exit, logs] = yield* ResilientModel.withLogs(run(stream))
+      assert.deepInclude(valueOf(exit), { text: `${beginning} and the end`, end: "end" })
+      assert.strictEqual(requests.length, 3)
+      const millis = logs[0]?.steps.map((step) => step._tag === "Attempt" ? step.endedAt - step.startedAt : 0)
+      assert.deepStrictEqual(millis, [0, 2500, 0])
     }))
 
   it.effect("only targets with `prefill` continue an answer, and without one the call fails with its own error", () =>
@@ -238,7 +268,23 @@ describe("what follows a partial answer", () => {
     ["One", "", ""],
     ["na", "na", ""],
     ["\u{1F600}", " yes", " yes"],
-    ["\uD83D", "\u{1F600}!", "\uDE00!"]
+    ["\uD83D", "\u{1F600}!", "\uDE00!"],
+    // The white space before a repetition differs.
+    ["Hello there", " Hello there, you", ", you"],
+    ["Hello there", "\n\nHello there, you", ", you"],
+    [" Hello there", "Hello there, you", ", you"],
+    ["\n\nHello there", "Hello there, you", ", you"],
+    ["\n\nHello there", " Hello there, you", ", you"],
+    ["\n\nHello there ", "Hello there you", "you"],
+    ["Hello there", " Hello there", ""],
+    ["\n\nna", "na no", " no"],
+    ["\u4F60\u597D", " \u4F60\u597D\u5417", "\u5417"],
+    // It is no repetition, or may be none.
+    ["Hello there", " Hello then", " Hello then"],
+    ["Hello there", "  ", "  "],
+    ["Hello there", `${" ".repeat(17)}Hello there`, `${" ".repeat(17)}Hello there`],
+    ["na", " na", " na"],
+    ["ha, ha", " ha, ha, ho", " ha, ha, ho"]
   ]
   it.effect("it is the same however the text is split", () =>
     Effect.gen(function*() {

@@ -14,8 +14,8 @@ import { unusedHandler } from "./tools.ts"
 
 export type WireName = "openai" | "anthropic"
 
-/** A step of a stream: a text to send, milliseconds to wait, or how it ends if that is not a close. */
-export type Step = string | number | "<reset>" | "<open>"
+/** A step of a stream: a text or bytes to send, milliseconds to wait, or how it ends if that is not a close. */
+export type Step = string | Uint8Array | number | "<reset>" | "<open>"
 
 /** What a caller gets. */
 export interface Got {
@@ -61,6 +61,7 @@ const bodyOf = (
     Stream.mapEffect((step) => {
       if (typeof step === "number") return Effect.as(Effect.sleep(step), new Uint8Array())
       if (step === "<open>") return Effect.never
+      if (typeof step === "object") return Effect.succeed(step)
       return step === "<reset>"
         ? Effect.fail(
           new HttpClientError.HttpClientError({
@@ -98,20 +99,30 @@ const modelOf = (wire: WireName, url: string) => {
 }
 
 /** The model by a `ResilientModel` that makes one attempt, and asks again for what is of no use. */
-const resilient = <E>(layer: Layer.Layer<LanguageModel.LanguageModel, E>, idleTimeout: Duration.Input) =>
+const resilient = <E>(layer: Layer.Layer<LanguageModel.LanguageModel, E>, limits: Limits) =>
   ResilientModel.layer({
-    idleTimeout,
+    ...limits,
     retry: RetryPolicy.exponential({ baseDelay: "1 second", maxAttempts: 1 }),
     targets: [{ name: "target", layer }]
   })
 
-export interface Call {
+/** Of the `ResilientModel`. */
+interface Limits {
+  /** Default 1 minute. */
+  readonly idleTimeout?: Duration.Input | undefined
+  readonly firstTokenTimeout?: Duration.Input | undefined
+  readonly attemptTimeout?: Duration.Input | undefined
+  readonly deadline?: Duration.Input | undefined
+  readonly malformedEvent?: "fail" | "skip" | undefined
+}
+
+export interface Call extends Limits {
+  /** The method that is called. Default `streamText` for a `stream`, and otherwise `generateText`. */
+  readonly method?: "streamText" | "generateText" | undefined
   readonly wire?: WireName | undefined
   readonly stream?: Row["stream"]
   readonly whole?: unknown
   readonly isResilient?: boolean | undefined
-  /** Of the `ResilientModel`. Default 1 minute. */
-  readonly idleTimeout?: Duration.Input | undefined
   readonly url?: string | undefined
   readonly prompt?: Prompt.RawInput | undefined
 }
@@ -129,29 +140,38 @@ export const call = (
   {
     idleTimeout = "1 minute",
     isResilient = false,
+    method,
     prompt = "hi",
     stream,
     url = "https://api.example.com/v1",
     whole,
-    wire = "openai"
+    wire = "openai",
+    attemptTimeout,
+    deadline,
+    firstTokenTimeout,
+    malformedEvent
   }: Call
 ): Effect.Effect<Called> =>
   Effect.gen(function*() {
     const requests: Array<string> = []
     const parts: Array<AiResponse.AnyPart> = []
-    const steps = stream === undefined ? [JSON.stringify(whole)] : typeof stream === "object" ? stream : [stream]
+    const steps = stream === undefined ? [JSON.stringify(whole)] : stepsOf(stream)
     const type = stream === undefined ? "application/json" : "text/event-stream"
     const model = modelOf(wire, url).pipe(Layer.provide(transport(steps, type, requests)))
     const result = yield* Effect.gen(function*() {
       const toolkit = yield* tools
       const options = { prompt, toolkit, disableToolCallResolution: true } as const
-      if (stream === undefined) {
+      if ((method ?? (stream === undefined ? "generateText" : "streamText")) === "generateText") {
         parts.push(...(yield* LanguageModel.generateText(options)).content)
       } else {
         yield* Stream.runForEach(LanguageModel.streamText(options), (part) => Effect.sync(() => parts.push(part)))
       }
     }).pipe(
-      Effect.provide(isResilient ? resilient(model, idleTimeout) : model),
+      Effect.provide(
+        isResilient
+          ? resilient(model, { idleTimeout, attemptTimeout, deadline, firstTokenTimeout, malformedEvent })
+          : model
+      ),
       Effect.provide(handlers),
       Effect.result
     )
@@ -183,8 +203,11 @@ const summary = ({ failure, parts, requests }: Called): Got => {
   }
 }
 
+const stepsOf = (stream: Step | ReadonlyArray<Step>): ReadonlyArray<Step> =>
+  typeof stream === "object" && !(stream instanceof Uint8Array) ? stream : [stream]
+
 const waitsIn = (stream: Row["stream"]): number =>
-  typeof stream === "object" ? stream.reduce<number>((sum, step) => typeof step === "number" ? sum + step : sum, 0) : 0
+  stepsOf(stream ?? []).reduce<number>((sum, step) => typeof step === "number" ? sum + step : sum, 0)
 
 /** What a caller gets, after `millis` on the test's clock. */
 export const got = (row: Call, millis = waitsIn(row.stream)): Effect.Effect<Got> =>
@@ -222,6 +245,10 @@ export const table = (rows: ReadonlyArray<Row>): void => {
 /** One event with a delta of the first choice. */
 export const chunk = (delta: object, finish_reason: unknown = null, more: object = {}): string =>
   `data: ${JSON.stringify({ id: "c1", model: "m1", ...more, choices: [{ index: 0, delta, finish_reason }] })}\n\n`
+
+/** One event with a message of the first choice in place of a delta. */
+export const said = (message: object, finish_reason: unknown = null, more: object = {}): string =>
+  `data: ${JSON.stringify({ id: "c1", model: "m1", choices: [{ index: 0, message, finish_reason, ...more }] })}\n\n`
 
 /** One event with a piece of a tool call. */
 export const piece = (fragment: object): string => chunk({ tool_calls: [fragment] })

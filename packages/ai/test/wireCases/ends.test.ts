@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { chunk, done, endsWithin, got, piece, table } from "../support/cases.ts"
+import * as ResilientModel from "@sluice/ai/ResilientModel"
+import { type Call, chunk, done, endsWithin, got, piece, table } from "../support/cases.ts"
 import { blockDelta, blockStart, blockStop, messageDelta, messageStart, namedEvent } from "../support/wires.ts"
 
 const text = (content: string, finish: string | null = null) => chunk({ content }, finish)
@@ -92,6 +93,98 @@ describe("content after a finish reason", () => {
       right: { text: "one two ", error: "InternalProviderError", remedy: "Retry" }
     },
     {
+      report: "litellm 2195",
+      title: "text after a finish reason and a close without a finish reason of its own is a truncated stream",
+      stream: [text("one ", "stop"), 100, text("two ")],
+      right: { text: "one two ", error: "InternalProviderError", remedy: "Retry", finish: undefined }
+    },
+    {
+      report: "litellm 2195",
+      title: "a finish reason in every chunk and a close without an end is a complete answer",
+      stream: [text("one ", "stop"), 100, text("two ", "stop"), 100, text("three", "stop")],
+      right: { text: "one two three", finish: "stop" }
+    },
+    {
+      report: "litellm 2195",
+      title: "half an event at the close, after a finish reason in every chunk, is a truncated stream",
+      stream: [text("one ", "stop"), text("two ", "stop") + text("three", "stop").slice(0, 60)],
+      right: { text: "one two ", error: "InternalProviderError", remedy: "Retry" }
+    },
+    {
+      report: "litellm 2195",
+      title: "a reset within the event after a finish reason is a truncated stream",
+      stream: [text("one ", "stop"), text("two ", "stop").slice(0, 40), "<reset>"],
+      right: { text: "one ", error: "InternalProviderError", remedy: "Retry" }
+    },
+    {
+      report: "openai-node 2725",
+      title: "a reset within the token counts after a finish reason is a complete answer",
+      stream: [text("one", "stop"), usage(1, 2).slice(0, 30), "<reset>"],
+      right: { text: "one", finish: "stop" }
+    },
+    {
+      report: "litellm 2195",
+      title: "an event above the size limit after a finish reason fails the answer",
+      stream: [text("one ", "stop"), text("x".repeat(1_100_000)), text("three", "stop"), done],
+      right: { text: "one ", error: "InvalidResponseError" }
+    },
+    {
+      report: "octo-agent 910",
+      title: "an event that is not JSON between a finish reason and more text fails the answer",
+      stream: text("one ", "stop") + `data: {"choices":[{"delta":{"content":"two "}\n\n` + text("three", "stop") + done,
+      right: { text: "one ", error: "InternalProviderError" }
+    },
+    {
+      report: "octo-agent 910",
+      title: "an event in another format between a finish reason and more text fails the answer",
+      stream: text("one ", "stop") + `data: {"choices":{"a":1}}\n\n` + text("three", "stop") + done,
+      right: { text: "one ", error: "InvalidResponseError" }
+    },
+    {
+      report: "octo-agent 910",
+      title: "an event that is not JSON after the last finish reason changes nothing",
+      stream: text("one", "stop") + "data: {oops\n\n" + done,
+      right: { text: "one", finish: "stop" }
+    },
+    {
+      report: "gcli2api 403",
+      title: "a block after the stop reason of Anthropic's wire and a close without another is a truncated stream",
+      wire: "anthropic",
+      stream: [messageStart() + block(0, "one ") + messageDelta("end_turn"), 100, block(1, "two")],
+      right: { text: "one two", error: "InternalProviderError", remedy: "Retry" }
+    },
+    {
+      report: "gcli2api 403",
+      title: "a reset within a block after the stop reason of Anthropic's wire is a truncated stream",
+      wire: "anthropic",
+      stream: [messageStart() + block(0, "one ") + messageDelta("end_turn"), block(1, "two").slice(0, 30), "<reset>"],
+      right: { text: "one ", error: "InternalProviderError", remedy: "Retry" }
+    },
+    {
+      report: "gcli2api 403",
+      title: "a reset within the stop of Anthropic's wire is a complete answer",
+      wire: "anthropic",
+      stream: [messageStart() + block(0, "one") + messageDelta("end_turn"), stop.slice(0, 12), "<reset>"],
+      right: { text: "one", finish: "stop" }
+    },
+    {
+      report: "octo-agent 910",
+      title: "an event of Anthropic's wire that is not JSON between a stop reason and more text fails the answer",
+      wire: "anthropic",
+      stream: messageStart() + block(0, "one ") + messageDelta("end_turn") +
+        "event: content_block_delta\ndata: {oops\n\n" +
+        block(1, "three") + messageDelta("end_turn") + stop,
+      right: { text: "one ", error: "InternalProviderError" }
+    },
+    {
+      report: "gcli2api 403",
+      title: "an event above the size limit after the stop reason of Anthropic's wire fails the answer",
+      wire: "anthropic",
+      stream: messageStart() + block(0, "one ") + messageDelta("end_turn") + block(1, "x".repeat(1_100_000)) +
+        messageDelta("end_turn") + stop,
+      right: { text: "one ", error: "InvalidResponseError" }
+    },
+    {
       report: "better-ccflare 307",
       title: "a message of Anthropic's wire without its stop ends after five seconds, despite its pings",
       wire: "anthropic",
@@ -143,6 +236,103 @@ describe("content after a finish reason", () => {
       const { error, finish } = yield* got(row, 3000)
       assert.isUndefined(error)
       assert.strictEqual(finish, "stop")
+    }))
+
+  /** Streams with content after a finish reason. Each step is an event. */
+  const reopened: ReadonlyArray<readonly [name: string, Pick<Call, "wire">, ReadonlyArray<string>]> = [
+    ["a finish reason in every chunk", {}, [text("one ", "stop"), text("twö ", "stop"), text("three", "stop"), done]],
+    ["a finish reason after the thoughts", {}, [
+      chunk({ reasoning_content: "hm" }, "stop"),
+      text("one "),
+      text("twö three"),
+      chunk({}, "stop"),
+      usage(1, 2),
+      done
+    ]],
+    [
+      "a block after the stop reason",
+      { wire: "anthropic" },
+      (messageStart() + block(0, "one ") + messageDelta("end_turn") + block(1, "twö three") + messageDelta("end_turn") +
+        stop)
+        .split(/(?<=\n\n)/)
+    ]
+  ]
+  for (const [name, wire, events] of reopened) {
+    for (const ending of [[], ["<reset>"]] as const) {
+      it.effect(`${name}: a ${ending[0] ?? "close"} within an event never leaves a part of the text as an answer`, () =>
+        Effect.gen(function*() {
+          const bytes = new TextEncoder().encode(events.join(""))
+          // A cut between two events, or in the line ends there, can be the end of the stream.
+          const between = new Set<number>()
+          let at = 0
+          for (const event of events) {
+            at += new TextEncoder().encode(event).length
+            for (const back of [0, 1, 2]) between.add(at - back)
+          }
+          for (let cut = 1; cut < bytes.length; cut++) {
+            if (between.has(cut)) continue
+            const { error, text } = yield* got({ ...wire, stream: [bytes.slice(0, cut), ...ending] })
+            assert.isTrue(error !== undefined || text === "one twö three", `cut at ${cut}: ${text}`)
+          }
+        }))
+    }
+  }
+
+  it.effect("an open answer to a request for a whole one ends before the deadline and before the time of an attempt", () =>
+    Effect.gen(function*() {
+      for (const limits of [{ deadline: "1 second" }, { attemptTimeout: "1 second" }] as const) {
+        const row = {
+          isResilient: true,
+          method: "generateText",
+          ...limits,
+          stream: [text("a", "stop"), "<open>"]
+        } as const
+        const { error, requests, text: answered } = yield* got(row, 1000)
+        assert.deepStrictEqual([error, requests, answered], [undefined, 1, "a"])
+      }
+    }))
+
+  it.effect("an answer without text that a filter ended does not wait for its end longer than for a first token", () =>
+    Effect.gen(function*() {
+      const row = {
+        isResilient: true,
+        firstTokenTimeout: "1 second",
+        stream: [chunk({ content: "" }, "content_filter"), "<open>"]
+      } as const
+      const { error, finish, requests } = yield* got(row, 1000)
+      assert.deepStrictEqual([error, finish, requests], [undefined, "content-filter", 1])
+    }))
+
+  it.effect("text that comes later than half of the idle timeout after a finish reason is kept", () =>
+    Effect.gen(function*() {
+      const row = {
+        isResilient: true,
+        idleTimeout: "1 second",
+        stream: [text("one ", "stop"), 700, text("two", "stop"), done]
+      } as const
+      assert.strictEqual((yield* got(row)).text, "one two")
+    }))
+
+  it.effect("a finish reason late in a silence does not make the answer fail as silent", () =>
+    Effect.gen(function*() {
+      const row = {
+        isResilient: true,
+        idleTimeout: "1 second",
+        stream: [text("one"), 800, chunk({}, "stop"), "<open>"]
+      } as const
+      const { error, finish } = yield* got(row, 1000)
+      assert.deepStrictEqual([error, finish], [undefined, "stop"])
+    }))
+
+  it.effect("an event that is not JSON between a finish reason and more text is counted where it is skipped", () =>
+    Effect.gen(function*() {
+      const stream = text("one ", "stop") + "data: {oops\n\n" + text("three", "stop") + done
+      const row = { isResilient: true, malformedEvent: "skip", stream } as const
+      const [exit, [log]] = yield* ResilientModel.withLogs(got(row))
+      const { error, text: answered } = yield* exit
+      assert.deepStrictEqual([error, answered], [undefined, "one three"])
+      const [step] = log?.steps ?? []
+      assert.strictEqual(step?._tag === "Attempt" ? step.skippedEvents : undefined, 1)
     }))
 
   it.effect("content begins the five seconds anew", () =>

@@ -390,14 +390,42 @@ export const throttlings: ReadonlyArray<ErrorRow> = [
   }
 ]
 
-const quoted = [
+/** Prompts with the words of each kind. */
+export const prompts: ReadonlyArray<string> = [
   "Content violates usage guidelines",
   "insufficient_quota",
   "API key not valid",
   "This organization has been disabled",
   "Too many requests, please wait",
-  "Upstream request failed"
-].join(". ")
+  "Upstream request failed",
+  "What is the maximum context length, 8192 or less",
+  "my credit balance is too low",
+  "The model `m` does not exist",
+  "User location is not supported"
+]
+
+const quoted = prompts.join(". ")
+
+/** Ways in which servers quote a prompt in an error that says nothing else. */
+export const quoting = (type: string, prompt: string): ReadonlyArray<unknown> => [
+  { error: { type, message: "no" }, request: [{ role: "user", content: prompt }] },
+  { error: { type, message: "no", input: prompt }, messages: [{ content: prompt }] },
+  { error: { type, message: `no answer to "${prompt}"` } },
+  { error: { type, message: `no answer to '${prompt}'` } },
+  { error: { type, message: `no answer to the prompt: ${prompt}` } },
+  { error: { type, message: `no answer. The prompt was ${prompt}` } },
+  { error: { type, message: `no answer\n${prompt}` } },
+  { error: { type, message: `messages.0.content: ${prompt}` } },
+  `no answer to {"content":"${prompt}"}`
+]
+
+/** Their statuses and types, and what these say. */
+export const quotingStatuses: ReadonlyArray<readonly [status: number, type: string, remedy: Remedy]> = [
+  [400, "invalid_request_error", "Final"],
+  [403, "permission_error", "Credential"],
+  [429, "rate_limit_error", "Wait"],
+  [500, "api_error", "Retry"]
+]
 
 /** Errors that quote a prompt which has the words of every kind. The status decides. */
 export const quotations: ReadonlyArray<Quotation> = [
@@ -408,8 +436,16 @@ export const quotations: ReadonlyArray<Quotation> = [
   },
   { status: 400, body: { error: { message: `messages.0.content: ${quoted}`, code: "bad_value" } }, remedy: "Final" },
   { status: 400, body: { error: { message: `invalid\n${quoted}`, code: `bad ${quoted}` } }, remedy: "Final" },
-  { status: 422, body: { detail: [{ type: "string_type", msg: "not a string", input: quoted }] }, remedy: "Final" },
-  { status: 400, body: { error: { message: "no", prompt: quoted, messages: [{ content: quoted }] } }, remedy: "Final" },
+  {
+    status: 422,
+    body: `{"detail":[{"type":"string_type","msg":"not a string","input":"${quoted}"}]}`,
+    remedy: "Final"
+  },
+  {
+    status: 400,
+    body: `{"error":{"message":"no","prompt":"${quoted}","messages":[{"content":"${quoted}"}]}}`,
+    remedy: "Final"
+  },
   { status: 400, body: `cannot read {"error":{"code":"insufficient_quota"}}`, remedy: "Final" },
   {
     status: 400,

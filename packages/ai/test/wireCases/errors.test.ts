@@ -6,7 +6,17 @@ import * as AiRejection from "@sluice/ai/AiRejection"
 import { type Answer, event, json, rawServer, sse } from "../support/rawServer.ts"
 import { errorText, failures, isStreamed, namedEvent, streamFailure, type Wire, wires } from "../support/wires.ts"
 import { resilient, target } from "../support/wireCalls.ts"
-import { credentials, type ErrorRow, quotations, refusals, throttlings, troubles } from "./errorRows.ts"
+import {
+  credentials,
+  type ErrorRow,
+  prompts,
+  quotations,
+  quoting,
+  quotingStatuses,
+  refusals,
+  throttlings,
+  troubles
+} from "./errorRows.ts"
 
 // Errors as providers were reported to send them, on both wires: before a stream and instead of an answer, within a stream, and
 // as another adapter passes them on.
@@ -114,6 +124,19 @@ for (const wire of wires) {
     }
   })
 
+  describe(`statuses with an echo of the prompt, ${wire.module}`, () => {
+    for (const [status, type, remedy] of quotingStatuses) {
+      it.live(`a ${status} that quotes the prompt has the remedy ${remedy}, however it quotes it`, () =>
+        Effect.forEach(prompts, (prompt, nth) => {
+          const bodies = quoting(type, prompt)
+          const body = bodies[nth % bodies.length]
+          return Effect.map(failures(wire, (response) => json(response, status, body)), (failed) => {
+            for (const error of failed) assert.strictEqual(AiOutcome.remedy(error), remedy, errorText(error))
+          })
+        }))
+    }
+  })
+
   describe(`firewalls, ${wire.module}`, () => {
     it.live("a 403 with a page does not refuse the credential (Roo-Code 5724)", () =>
       Effect.gen(function*() {
@@ -135,12 +158,34 @@ for (const wire of wires) {
     it.live("of eight prompts one is refused with 403, and seven are answered (sub2api 4785)", () =>
       Effect.gen(function*() {
         const server = yield* rawServer((response, { body }) =>
-          body.includes("bad") ? json(response, 403, refusals[0]?.body) : json(response, 200, wire.whole("good"))
+          body.includes("letter refused")
+            ? json(response, 403, refusals[0]?.body)
+            : json(response, 200, wire.whole("good"))
         )
-        const prompts = ["a", "b", "bad", "c", "d", "e", "f", "g"]
+        const prompts = ["one", "two", "refused", "four", "five", "six", "seven", "eight"].map((word) =>
+          `letter ${word}`
+        )
         const exits = yield* Effect.provide(Effect.forEach(prompts, ask), resilient([target("A", name, server)]))
-        assert.deepStrictEqual(exits.map(Exit.isSuccess), prompts.map((prompt) => prompt !== "bad"))
+        assert.deepStrictEqual(exits.map(Exit.isSuccess), prompts.map((prompt) => prompt !== "letter refused"))
         assert.strictEqual(server.requests.length, 8)
+      }).pipe(Effect.scoped))
+
+    it.live("a 429 that has the prompt stops no other call, whatever the prompt says", () =>
+      Effect.gen(function*() {
+        const server = yield* rawServer((response, { body }) =>
+          body.includes("letter")
+            ? json(response, 200, wire.whole("good"))
+            : json(response, 429, {
+              error: { type: "rate_limit_error", message: "Slow down" },
+              request: JSON.parse(body)
+            })
+        )
+        const exits = yield* Effect.provide(
+          Effect.forEach(["my credit balance is too low", "insufficient_quota", "letter one", "letter two"], ask),
+          resilient([target("A", name, { url: server.url, apiKey: Redacted.make("test-key-1") })])
+        )
+        assert.deepStrictEqual(exits.map(Exit.isSuccess), [false, false, true, true])
+        assert.isAtLeast(server.requests.length, 4)
       }).pipe(Effect.scoped))
 
     it.live("the next target answers if the first refuses the key with 400 (openai-scala-client 109)", () =>
@@ -153,7 +198,7 @@ for (const wire of wires) {
         const backup = yield* rawServer(answer)
         const model = resilient([target("A", name, first), target("B", name, backup)])
         const texts = yield* Effect.provide(
-          Effect.forEach(["1", "2"], (prompt) => LanguageModel.generateText({ prompt })),
+          Effect.forEach(["letter one", "letter two"], (prompt) => LanguageModel.generateText({ prompt })),
           model
         )
         assert.deepStrictEqual(texts.map(({ text }) => text), ["backup", "backup"])
@@ -161,6 +206,29 @@ for (const wire of wires) {
       }).pipe(Effect.scoped))
   })
 }
+
+describe("statuses with an echo of the prompt, another adapter", () => {
+  for (const [status, type, remedy] of quotingStatuses) {
+    it(`a ${status} that quotes the prompt has the remedy ${remedy}, whatever the prompt is and however it quotes it`, () => {
+      for (const prompt of prompts) {
+        for (const body of quoting(type, prompt)) {
+          const text = typeof body === "string" ? body : JSON.stringify(body)
+          const http = { response: { status, headers: {} }, body: text }
+          for (
+            const reason of [{ http }, { http, description: text }, { http, description: `HTTP ${status}: ${text}` }]
+          ) {
+            const error = AiError.make({
+              module: "Test",
+              method: "m",
+              reason: AiError.reasonFromHttpStatus({ status, ...reason })
+            })
+            assert.strictEqual(AiOutcome.remedy(error), remedy, text)
+          }
+        }
+      }
+    })
+  }
+})
 
 describe("the words of a gateway and of its upstream", () => {
   it.live("an error has the messages of both", () =>

@@ -1,5 +1,5 @@
 import { describe } from "@effect/vitest"
-import { answer, chunk, done, piece, table } from "../support/cases.ts"
+import { answer, chunk, done, piece, said, table } from "../support/cases.ts"
 import { blockDelta, blockStart, blockStop, message, messageDelta, messageStart, namedEvent } from "../support/wires.ts"
 
 const end = chunk({}, "tool_calls") + done
@@ -166,6 +166,90 @@ describe("the pieces of tool calls in a stream", () => {
       stream: messageStart() + use(0, "", "add") + input(0, "{\"x\":1}") + blockStop(0) +
         use(0, "", "add") + input(0, "{\"x\":2}") + blockStop(0) + stop,
       right: { calls: [add(1), add(2)], ids: 2 }
+    },
+    {
+      report: "opencodex 361",
+      title: "an empty object before the arguments is their placeholder",
+      stream: piece({ index: 0, id: "a", function: { name: "add", arguments: "{}" } }) +
+        piece({ index: 0, function: { arguments: "{\"x\"" } }) + piece({ index: 0, function: { arguments: ":1}" } }) +
+        end,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "opencodex 361",
+      title: "an empty object in the same piece as the beginning of the arguments is their placeholder",
+      stream: piece({ index: 0, id: "a", function: { name: "add", arguments: "{}{\"x\"" } }) +
+        piece({ index: 0, function: { arguments: ":1}" } }) + end,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "opencodex 361",
+      title: "an empty object before arguments that the model did not finish is no call",
+      stream: piece({ index: 0, id: "a", function: { name: "add", arguments: "{}" } }) +
+        piece({ index: 0, function: { arguments: "{\"x\"" } }) + chunk({}, "length") + done,
+      right: { calls: [], finish: "length" }
+    },
+    {
+      report: "eliza 16973",
+      title: "a call that comes again with other white space is one call",
+      stream: piece(whole("a", "add", 1, 0)) +
+        piece({ index: 0, id: "a", function: { name: "add", arguments: "{\"x\": 1}" } }) + end,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "eliza 16973",
+      title: "a call that comes again with other white space at another index is one call",
+      stream: piece(whole("a", "add", 1, 0)) +
+        piece({ index: 1, id: "a", function: { name: "add", arguments: "{\"x\": 1}" } }) + end,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "eliza 16973",
+      title: "calls in pieces that the last message repeats whole, with other white space, are one call each",
+      stream: piece({ index: 0, id: "a", function: { name: "add", arguments: "{\"x\"" } }) +
+        piece({ index: 0, function: { arguments: ":1}" } }) + piece(whole("b", "add", 2, 1)) +
+        said({
+          tool_calls: [
+            { id: "a", type: "function", function: { name: "add", arguments: "{\"x\": 1}" } },
+            { type: "function", function: { name: "add", arguments: "{\"x\": 2}" } }
+          ]
+        }, "tool_calls") + done,
+      right: { calls: [add(1), add(2)], ids: 2 }
+    },
+    {
+      report: "LocalAI 9722",
+      title: "a call that comes again with more arguments has them all",
+      stream: piece(whole("a", "add", 1, 0)) +
+        piece({ index: 0, id: "a", function: { name: "add", arguments: "{\"x\":1,\"y\":2}" } }) + end,
+      right: { calls: [["add", { x: 1, y: 2 }]] }
+    },
+    {
+      report: "LocalAI 9722",
+      title: "a call that comes again without its arguments keeps them",
+      stream: piece(whole("a", "add", 1, 0)) +
+        piece({ index: 0, id: "a", function: { name: "add", arguments: "{}" } }) + end,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "LocalAI 9722",
+      title: "a call that comes again with its id, its index and another value has the last one",
+      stream: piece(whole("a", "add", 1, 0)) + piece(whole("a", "add", 2, 0)) + end,
+      right: { calls: [add(2)] }
+    },
+    {
+      report: "opencodex 361",
+      title: "an empty object before the input of Anthropic's wire is its placeholder",
+      wire: "anthropic",
+      stream: messageStart() + use(0, "x", "add") + input(0, "{}") + input(0, "{\"x\":1}") + blockStop(0) + stop,
+      right: { calls: [add(1)] }
+    },
+    {
+      report: "LocalAI 9722",
+      title: "a block of Anthropic's wire that comes again with other white space and more input is one call",
+      wire: "anthropic",
+      stream: messageStart() + use(0, "x", "add") + input(0, "{\"x\":1}") + blockStop(0) +
+        use(1, "x", "add") + input(1, "{\"x\": 1, \"y\": 2}") + blockStop(1) + stop,
+      right: { calls: [["add", { x: 1, y: 2 }]] }
     }
   ])
 })

@@ -36,7 +36,7 @@ describe("sluice run with a provider that refuses some prompts", { timeout: proc
         answer: ({ prompt }) =>
           prompt.includes("poison")
             ? Effect.fail(new LoopbackProvider.AnswerError({ status: 500, message: "no answer to that" }))
-            : Effect.succeed({ text: "an answer" })
+            : Effect.succeed({ text: "the letter is fine" })
       })
       const { code, stderr } = yield* run([prompts, "-o", results, "--concurrency", "1"], env)
 

@@ -40,9 +40,9 @@ export class PartialAnswer {
 }
 
 /**
- * What of a new attempt follows the partial answer. A target that repeats the beginning has it cut. An open text block
- * continues under its own id. Nothing is handed on before it is known whether the beginning is repeated, so a failure until then
- * is retried.
+ * What of a new attempt follows the partial answer. A target that repeats the beginning has it cut, also if only the white space
+ * before it differs. An open text block continues under its own id. Nothing is handed on before it is known whether the beginning
+ * is repeated, so a failure until then is retried.
  */
 export const following = <A extends AnyPart, E, R>(
   parts: Stream.Stream<A, E, R>,
@@ -59,11 +59,19 @@ export const following = <A extends AnyPart, E, R>(
 class Following<A extends AnyPart> {
   private readonly text: string
   private readonly prefill: string
+  /** White space at the beginning of the prefill. */
+  private readonly margin: string
+  /** The prefill after it. */
+  private readonly core: string
+  /** Whether the white space before a repetition may differ. */
+  private readonly isLong: boolean
   private readonly ended: (id: string) => A
   /** The block of the partial answer, until it ends. */
   private openBlock: string | undefined
   /** The text of the new answer so far, while it is not known whether it repeats the beginning. `undefined`: it is known. */
   private begun: string | undefined = ""
+  /** How much of it is white space at the beginning, once something else has come. */
+  private indent: number | undefined
   /** Whether all of it is a repetition so far. */
   private repeats = true
   /** The last parts of the text that are held back. */
@@ -76,6 +84,9 @@ class Following<A extends AnyPart> {
   constructor(partial: PartialAnswer, ended: (id: string) => A) {
     this.text = partial.text
     this.prefill = partial.prefill
+    this.core = this.prefill.trimStart()
+    this.margin = this.prefill.slice(0, this.prefill.length - this.core.length)
+    this.isLong = hasTwoWords(this.core)
     this.openBlock = partial.openBlock
     this.ended = ended
   }
@@ -101,10 +112,37 @@ class Following<A extends AnyPart> {
   }
 
   private add(begun: string, text: string): ReadonlyArray<A> {
-    // Each text is compared once, however long the beginning is.
-    this.repeats &&= this.prefill.startsWith(text, begun.length)
     this.begun = begun + text
-    return this.repeats && this.begun.length < this.prefill.length ? [] : this.decide(this.begun, false)
+    this.compare(begun.length, text)
+    return this.repeats && this.begun.length < (this.indent ?? Number.POSITIVE_INFINITY) + this.core.length
+      ? []
+      : this.decide(this.begun, false)
+  }
+
+  /** Compares what was added to the new answer at this length. Each text is compared once, however long the beginning is. */
+  private compare(length: number, text: string): void {
+    if (!this.repeats) return
+    const { begun = "", core, indent } = this
+    if (indent !== undefined) {
+      this.repeats = core.startsWith(text, length - indent)
+      return
+    }
+    const first = text.search(/\S/)
+    if (first === -1) {
+      this.repeats = core !== "" && this.mayBecomeMargin(begun)
+      return
+    }
+    this.indent = length + first
+    this.repeats = this.isMargin(begun.slice(0, this.indent)) && startsAlike(text.slice(first), core)
+  }
+
+  /** Whether a repetition can begin with this white space. */
+  private isMargin(space: string): boolean {
+    return space === this.margin || space === "" || (this.isLong && space.length <= longestMargin)
+  }
+
+  private mayBecomeMargin(space: string): boolean {
+    return this.margin.startsWith(space) || (this.isLong && space.length <= longestMargin)
   }
 
   /** The text that follows, once it is known whether the beginning is repeated. */
@@ -123,13 +161,12 @@ class Following<A extends AnyPart> {
   }
 
   private restOf(begun: string, isEnd: boolean): string | undefined {
-    const { prefill, text } = this
-    const isShort = (wanted: string, got: string) => !isEnd && got.length < wanted.length && wanted.startsWith(got)
-    if (isShort(prefill, begun)) return undefined
-    const own = begun.startsWith(prefill) ? begun.slice(prefill.length) : begun
+    const { core, indent = begun.length, prefill, text } = this
+    const isRepeated = core !== "" && this.isMargin(begun.slice(0, indent)) && begun.startsWith(core, indent)
+    const own = isRepeated ? begun.slice(indent + core.length) : begun
     // Of the white space that was handed on and not sent, the target may send a part again.
     const tail = text.slice(prefill.length)
-    if (isShort(tail, own)) return undefined
+    if (!isEnd && own.length < tail.length && tail.startsWith(own)) return undefined
     let common = 0
     while (common < tail.length && own[common] === tail[common]) common++
     return own.slice(common)
@@ -149,6 +186,25 @@ class Following<A extends AnyPart> {
     this.openBlock = undefined
     return openBlock === undefined ? [] : [this.ended(openBlock)]
   }
+}
+
+/** Longer white space before a repetition is not passed over. */
+const longestMargin = 16
+
+const startsAlike = (left: string, right: string): boolean =>
+  left.length < right.length ? right.startsWith(left) : left.startsWith(right)
+
+/**
+ * Whether a text has two different words. Anything shorter can also be the next word of the answer: `na` and ` na`. Characters
+ * of scripts without spaces count as words.
+ */
+const hasTwoWords = (text: string): boolean => {
+  let first: string | undefined
+  for (const [word] of text.matchAll(/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{N}]+/gu)) {
+    first ??= word
+    if (word !== first) return true
+  }
+  return false
 }
 
 const idOf = (part: AnyPart | undefined): string | undefined => typeof part?.id === "string" ? part.id : undefined

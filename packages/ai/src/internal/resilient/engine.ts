@@ -18,6 +18,7 @@ import * as AiRejection from "../../AiRejection.ts"
 import type { CallLog, Usage } from "../../CallLog.ts"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
 import { CurrentModel } from "../kit/currentModel.ts"
+import { StreamLimits } from "../stream/limits.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
 import { translated } from "./errors.ts"
@@ -128,7 +129,14 @@ export class Engine<S> {
         question.ask(target, unusable),
         this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(call, target, tracker, question, unusable !== undefined)
       )
-      const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
+      const attemptEndsAt = call.now() + target.limits.attemptMillis
+      // For an answer that comes as a stream. A getter, since the deadline of a shared run can move.
+      const limited = Effect.provideService(answer, StreamLimits, {
+        get failsAt() {
+          return Math.min(attemptEndsAt, call.deadline?.at ?? Number.POSITIVE_INFINITY)
+        }
+      })
+      const checked = Deadline.within(limited, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {
           if (watch !== undefined) reading.observe(answer, watch)
           if (!reading.isEmpty(answer)) return Effect.succeed(answer)

@@ -46,7 +46,6 @@ const description = "an error within the stream"
 const reasonFor = (error: unknown): AiError.AiErrorReason => {
   const { message, names } = detailsOf(error)
   const is = (...known: ReadonlyArray<string>) => names.some((name) => known.includes(name))
-  const text = [...names, message].join("\n")
   const kind = kindOf(read(error))
   if (kind === "Quota") return new AiError.QuotaExhaustedError({})
   if (kind === "Content") return new AiError.ContentPolicyError({ description })
@@ -63,7 +62,7 @@ const reasonFor = (error: unknown): AiError.AiErrorReason => {
   }
   if (is("invalid_request_error", "context_length_exceeded", "request_too_large", "400", "413")) {
     return new AiError.InvalidRequestError({
-      description: Words.isContext(text) ? "context_length_exceeded" : description
+      description: Words.isContext({ codes: names, messages: [message] }) ? "context_length_exceeded" : description
     })
   }
   return new AiError.InternalProviderError({ description: [description, ...names].join(": ") })

@@ -163,6 +163,8 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   private readonly continued: PartialAnswer | undefined
   /** Whether all parts are held until the answer is complete. */
   private readonly isWhole: boolean
+  /** Whether parts can arrive some time before they are handed on, or instead of it. The guard reports them then. */
+  private readonly isHeld: boolean
   private watch: Watch | undefined
   private source: Effect.Effect<Chunk<A>, Ended, R> = Effect.never
   /** Characters of the answer so far. */
@@ -181,6 +183,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     this.notesToolCalls = afterOutput === "restart"
     this.continued = streamed.partial === undefined || streamed.partial.text === "" ? undefined : streamed.partial
     this.isWhole = answer === "whole"
+    this.isHeld = this.isWhole || this.continued !== undefined
   }
 
   /** Admits the attempt, and pulls the first parts of the answer. */
@@ -215,10 +218,9 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
       const { scope, streamed: { call, engine, question }, target, unusable } = this
       call.begin(target)
       const watch = this.watch = engine.watch(call, target, question, true)
-      const parts = this.guarded(Stream.suspend(() => this.asked))
       const opened = Effect.andThen(
         Scope.addFinalizer(scope, Effect.sync(() => this.onClose())),
-        Channel.toPullScoped(Stream.toChannel(parts), scope)
+        Channel.toPullScoped(Stream.toChannel(this.asked), scope)
       )
       const contextOf = engine.contextOf<Stream.Stream<A, AiError.AiError, R>, R>(
         call,
@@ -245,10 +247,14 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     })
   }
 
+  /**
+   * The parts to hand on. What repeats the beginning is left out after the guard, for which it is an answer like any other: a
+   * target that repeats is not silent.
+   */
   private get asked(): Stream.Stream<A, AiError.AiError, R> {
     const { continued, streamed: { form, question }, target, unusable } = this
-    if (continued === undefined) return question.ask(target, unusable)
-    return following(question.ask(target, unusable, continued.prefill), continued, form.ended)
+    const parts = this.guarded(Stream.suspend(() => question.ask(target, unusable, continued?.prefill)))
+    return continued === undefined ? parts : following(parts, continued, form.ended)
   }
 
   /** Says what becomes of events that are not JSON. An outer model says so for its own targets only. */
@@ -286,7 +292,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
       holdsAll: this.isWhole,
       maxHeldParts: this.isWhole ? Number.POSITIVE_INFINITY : engine.settings.maxHeldParts,
       maxHeldBytes: this.isWhole ? engine.settings.maxWholeBytes : engine.settings.maxHeldBytes,
-      onChunk: this.isWhole ? (parts) => this.arrived(parts) : undefined,
+      onChunk: this.isHeld ? (parts) => this.arrived(parts) : undefined,
       onFirst: () => call.firstToken(),
       truncated: (parts, hadOutput) =>
         call.rejected(new AiRejection.TruncatedStream({ target: name, parts, hadOutput: hadOutput || isContinued })),
@@ -321,7 +327,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   private onParts(chunk: Chunk<A>): Effect.Effect<Chunk<A>, Ended, R> {
     const parts = this.isComplete || chunk.some(Parts.isFinish) ? this.withOneFinish(chunk) : chunk
     if (!Arr.isReadonlyArrayNonEmpty(parts)) return this.pull
-    if (!this.isWhole) this.arrived(parts)
+    if (!this.isHeld) this.arrived(parts)
     const { partial } = this.streamed
     let hasFinish = false
     for (const part of parts) {

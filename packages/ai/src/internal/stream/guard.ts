@@ -8,7 +8,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { StreamLimits } from "./limits.ts"
+import { type Limits, StreamLimits } from "./limits.ts"
 import { type Consumer, Pump } from "./pump.ts"
 
 /** What the guard needs to know of a stream: its parts, its limits and its errors. */
@@ -83,7 +83,7 @@ type Step<A, E, R> = Pull.Pull<Chunk<A>, E, void, R>
 // `Cause.done` is an effect. This is its exit.
 const done = Exit.fail(Cause.Done())
 
-class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
+class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R>, Limits {
   readonly pull: Step<A, E, R>
   readonly upstream: Effect.Effect<Step<A, E, R>, never, R>
 
@@ -94,6 +94,8 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
   /** The pull without limits, once connected. */
   private inPlace: Step<A, E, R> | undefined
   private startedAt = 0
+  /** When the current pull began. */
+  private pulledAt = 0
   /** Which limit comes first for the current pull. */
   private nextLimit: "late" | "first" | "idle" = "late"
 
@@ -133,11 +135,12 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
     if (this.pending !== undefined) return this.end(this.pending)
     if (!this.isLimited) return this.inPlace ?? this.connect()
     if (this.pump === undefined) {
-      this.pump = new Pump(fiber, Context.add(fiber.context, StreamLimits, this.guard), this)
+      this.pump = new Pump(fiber, Context.add(fiber.context, StreamLimits, this), this)
       this.startedAt = this.pump.now()
     }
     const { deadlineAt } = this.guard
-    if (deadlineAt === undefined || this.pump.now() < deadlineAt) return this.pump.pull()
+    this.pulledAt = this.pump.now()
+    if (deadlineAt === undefined || this.pulledAt < deadlineAt) return this.pump.pull()
     this.nextLimit = "late"
     return this.onLimit()
   }
@@ -195,13 +198,26 @@ class Attempt<A, E, R> implements Consumer<A, E, Chunk<A>, E | Cause.Done, R> {
     return lost === undefined ? undefined : Exit.fail(lost)
   }
 
+  get failsAt(): number {
+    return Math.min(this.guard.deadlineAt ?? Number.POSITIVE_INFINITY, this.silentAt(this.pulledAt))
+  }
+
   limitAt(now: number): number {
-    const { deadlineAt = Number.POSITIVE_INFINITY, firstTokenMillis, idleMillis } = this.guard
-    const hasBegun = this.hadOutput || this.isComplete
-    const millis = (hasBegun ? idleMillis : firstTokenMillis) ?? Number.POSITIVE_INFINITY
-    const silentAt = (hasBegun ? now : this.startedAt) + millis
-    this.nextLimit = deadlineAt <= silentAt ? "late" : hasBegun ? "idle" : "first"
+    const { deadlineAt = Number.POSITIVE_INFINITY } = this.guard
+    const silentAt = this.silentAt(now)
+    this.nextLimit = deadlineAt <= silentAt ? "late" : this.hasBegun ? "idle" : "first"
     return Math.min(deadlineAt, silentAt)
+  }
+
+  private get hasBegun(): boolean {
+    return this.hadOutput || this.isComplete
+  }
+
+  private silentAt(now: number): number {
+    const { firstTokenMillis, idleMillis } = this.guard
+    return this.hasBegun
+      ? now + (idleMillis ?? Number.POSITIVE_INFINITY)
+      : this.startedAt + (firstTokenMillis ?? Number.POSITIVE_INFINITY)
   }
 
   onLimit(): Step<A, E, R> {

@@ -1,12 +1,12 @@
 import * as Context from "effect/Context"
 
 /**
- * The limits of the guard around a stream. A reader that waits after the finish reason stops before they fail a complete
- * answer. `undefined`: there is no guard.
+ * The limits of what reads a stream. A reader that waits after the finish reason stops before they fail a complete answer.
+ * `undefined`: there are none.
  */
 export interface Limits {
-  readonly idleMillis?: number | undefined
-  readonly deadlineAt?: number | undefined
+  /** When the current pull fails, in epoch milliseconds: as silent, or as late. */
+  readonly failsAt: number
 }
 
 export const StreamLimits: Context.Reference<Limits | undefined> = Context.Reference<Limits | undefined>(

@@ -133,11 +133,15 @@ const isHarmless = ([kind]: readonly [Kind, RegExp]): boolean => kind !== "Quota
 const prefix =
   /^(?:(?:HTTP )?<?\d{3}>?:? )?(?:(?:[\w.]{0,60}(?:Error|Exception)|[A-Z][A-Z_]{3,40}|[A-Z]\w{2,40}(?:\.\w{2,40}){1,3})(?:: | - )|[Ee]rror from provider[^:"]{0,60}: )*/
 
-const withoutPrefix = (message: string): string => message.slice(prefix.exec(message)?.[0].length ?? 0)
+export const withoutPrefix = (message: string): string => message.slice(prefix.exec(message)?.[0].length ?? 0)
 
-/** The names of exceptions and the statuses in it. */
-const leadingNames = (message: string): ReadonlyArray<string> =>
-  (prefix.exec(message)?.[0] ?? "").split(/: | - | /).filter((word) => /^[\w.]{4,64}$/.test(word))
+/** The names of exceptions and the statuses in it. A message that is nothing but a code is one too. */
+export const leadingNames = (message: string): ReadonlyArray<string> =>
+  isLoneCode.test(message)
+    ? [message]
+    : (prefix.exec(message)?.[0] ?? "").split(/: | - | /).filter((word) => /^[\w.]{4,64}$/.test(word))
+
+const isLoneCode = /^(?=.{4,64}$)[a-z]+(?:_[a-z]+)+$/
 
 /**
  * Whether an error status means that the server could not serve a request that it had no fault to find with. Of the 4xx, those

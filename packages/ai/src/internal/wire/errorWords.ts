@@ -2,9 +2,7 @@
 import type * as AiError from "effect/ai/AiError"
 import type * as Redacted from "effect/Redacted"
 import { type ErrorBody, parse } from "../kit/errorBody.ts"
-
-/** Longer texts are cut. Real error messages are shorter. */
-const longest = 4096
+import { leadingNames, withoutPrefix } from "./errorKind.ts"
 
 interface ErrorFields {
   readonly description?: string | undefined
@@ -12,21 +10,29 @@ interface ErrorFields {
   readonly http?: typeof AiError.HttpContext.Type | undefined
 }
 
-/** All text of an error: the adapter's description and codes, and the body. */
-export const of = (reason: ErrorFields): string =>
-  [reason.description, ...codesIn(reason.metadata), reason.http?.body].map((text) => text?.slice(0, longest) ?? "")
-    .join("\n")
+/** What an error says: its codes, and its messages. The rest of its body may quote the prompt. */
+export type ErrorText = Pick<ErrorBody, "codes" | "messages">
 
-/** The codes and the messages of an error, without the rest of its body, which may quote the prompt. */
-export const readError = (reason: ErrorFields): Pick<ErrorBody, "codes" | "messages"> => {
+/** Reads an error: its body, and the adapter's description and codes. */
+export const readError = (reason: ErrorFields): ErrorText => {
   const { codes, messages } = parse(reason.http?.body ?? "")
+  const description = reason.description ?? ""
+  const [start = "", code] = ownStart.exec(description) ?? []
+  const described = parse(description.slice(start.length))
   return {
-    codes: [...codesIn(reason.metadata), ...codes, ...amazonCode(reason.http?.response?.headers)].filter((code) =>
-      isCode.test(code)
-    ),
-    messages: messages.length > 0 || reason.description === undefined ? messages : [reason.description]
+    codes: [
+      ...codesIn(reason.metadata),
+      ...codes,
+      ...amazonCode(reason.http?.response?.headers),
+      ...(code === undefined ? [] : [code]),
+      ...described.codes
+    ].filter((code) => isCode.test(code)),
+    messages: [...messages, ...described.messages]
   }
 }
+
+/** What this package's adapters put before the provider's message. */
+const ownStart = /^(?:HTTP \d{3}|error within the response)(?: \(([\w.-]{1,64})\))?(?:: |$)/
 
 const isCode = /^[\w.-]{1,64}$/
 
@@ -47,49 +53,85 @@ const codesIn = (metadata: ErrorFields["metadata"]): ReadonlyArray<string> =>
       : []
   )
 
-const oneOf = (...patterns: ReadonlyArray<RegExp>): (text: string) => boolean => {
-  const all = new RegExp(patterns.map(({ source }) => source).join("|"), "i")
-  return (text) => all.test(text)
+const anyOf = (...patterns: ReadonlyArray<RegExp>): RegExp =>
+  new RegExp(patterns.map(({ source }) => source).join("|"), "i")
+
+interface Patterns {
+  readonly codes: RegExp
+  /** What the leading clause of a message has. */
+  readonly clause: RegExp
+  /** How a message begins whose leading clause does not say it. */
+  readonly beginning?: RegExp
 }
 
-/** The prompt is too long. The patterns come from users' reports; the tests have the messages. */
-export const isContext = oneOf(
-  /context_length_exceeded|context_window_exceeded|exceed_context_size|request_too_large|string_above_max_length/,
-  /(?:prompt|input) (?:is )?too long/,
-  /maximum (?:context|prompt|model) length/,
-  // Providers write "exceeded", "longer than" or "not within".
-  /context (?:window|length|size|limit)/,
-  /(?:input|prompt) token count/,
-  /input length\b.{0,40}\bexceed/,
-  /(?:range of|exceeds the maximum allowed) input length/,
-  /(?:exceed\w*|model|over the) token limit|token limit exceeded/,
-  /maximum number of tokens allowed|max_seq_len/,
-  /too many (?:input )?tokens/,
-  /reduce the length of (?:the|your)/,
-  /request (?:is )?too large|too large for model/,
-  // Text Generation Inference
-  /inputs` (?:tokens \+ `max_new_tokens` must be|must have less than)/
-)
+const says = ({ beginning, clause, codes }: Patterns) => (error: ErrorText): boolean =>
+  error.codes.some((code) => codes.test(code)) ||
+  error.messages.some((message) => {
+    const text = withoutPrefix(message.trimStart().slice(0, longestClause))
+    return clause.test(leadingClause(text)) || beginning?.test(text) === true ||
+      leadingNames(message).some((name) => codes.test(name))
+  })
 
-/**
- * The account's credit or quota is used up, anywhere in a text. Only for a 429, which says that the prompt was not read. Does
- * not match Google's "exceeded your current quota", which is a rate limit.
- */
-export const isQuotaInWords = oneOf(
-  /insufficient_quota|billing_hard_limit_reached|insufficient_balance|billing_error|exceeded_current_quota_error/,
-  /billing_not_active|credit balance is too low/
-)
+/** How much of a message is compared. Models can have long names. */
+const longestClause = 400
+
+/** The text up to the end of its first sentence, a colon, or a quotation that is no name. What follows may be the prompt's. */
+const leadingClause = (text: string): string => {
+  const named = text.replace(quotedName, "$1")
+  const end = named.search(clauseEnd)
+  return end === -1 ? named : named.slice(0, end)
+}
+
+const quotedName = /(?<!\w)["'`]([^\s"'`]{1,200})["'`]/g
+const clauseEnd = /[\n"“”«「。]|(?<!\w)['`‘]|[:;.!?](?:\s|$)/
+
+/** The prompt is too long. The patterns come from users' reports; the tests have the messages. */
+export const isContext = says({
+  codes: anyOf(
+    /context_?length_?exceeded|context_?window_?exceeded|exceed_context_size|request_too_large|string_above_max_length/
+  ),
+  clause: anyOf(
+    /(?:prompt|input) (?:is )?too long/,
+    // Providers write "exceeded", "longer than" or "not within", before it or after it, or how long it is.
+    /^(?=.*(?:exceed|long|great|larg|over|within|more|less|fit|small|reach|\d)).*(?:context (?:window|length|size|limit)|maximum (?:prompt|model) length)/,
+    /(?:input|prompt) token count/,
+    /input length\b.{0,40}\bexceed/,
+    /(?:range of|exceeds the maximum allowed) input length/,
+    /(?:exceed\w*|model|over the) token limit|token limit exceeded/,
+    /maximum number of tokens allowed|max_seq_len/,
+    /too many (?:input )?tokens/,
+    /reduce the length of (?:the|your)/,
+    /request (?:is )?too large|too large for model/,
+    // Text Generation Inference
+    /^inputs (?:tokens \+ max_new_tokens must be|must have less than)/
+  ),
+  beginning: anyOf(
+    /^the model returned the following errors: input is too long/,
+    /^invalid '[^']{1,80}': maximum context length is \d/,
+    /^input validation error: `inputs` (?:tokens \+ `max_new_tokens` must be|must have less than)/,
+    // An exception of OpenAI's Python client, as gateways pass it on.
+    /^error code: \d{3} - \{'(?:error': \{'|object': 'error', ')message': ["']this (?:model|endpoint)'s maximum context length is \d/,
+    // vLLM
+    /^'max_tokens' or 'max_completion_tokens' is too large: \d+\. this model's maximum context length is \d/,
+    /^you passed \d+ input tokens and requested \d+ output tokens\. however, the model's context length is only \d/
+  )
+})
 
 /** The model does not exist, or the account has no access to it. */
-export const isModel = oneOf(
-  /model_not_found|model_decommissioned|model_not_available|model_not_allowed|invalid_model|unknown_model/,
-  /\bmodels?\b.{0,120}(?:not found|not exist|no longer|decommissioned|is not available|is not supported for)/,
-  /access to (?:the )?model|(?:use|access) (?:this|the requested) model/,
-  /invalid model\b|not a valid model|model identifier is invalid|no such model|unknown model/
-)
+export const isModel = says({
+  codes: /model_?not_?found|model_decommissioned|model_not_available|model_not_allowed|invalid_model|unknown_model/i,
+  clause: anyOf(
+    /\bmodels?\b.{0,120}(?:not found|not exist|no longer|decommissioned|is not available|is not supported for)/,
+    /access to (?:the )?model|(?:use|access) (?:this|the requested) model/,
+    /invalid model\b|not a valid model|model identifier is invalid|no such model|unknown model/
+  )
+})
 
 /** The provider does not serve this country or region. */
-export const isRegion = oneOf(
-  /unsupported_country|unsupported countr|country, region|location is not supported|location not supported/,
-  /not (?:available|supported|allowed) in (?:your|this) (?:country|region|location)/
-)
+export const isRegion = says({
+  codes: /unsupported_country/i,
+  clause: anyOf(
+    /unsupported countr|country, region|location is not supported|location not supported/,
+    /not (?:available|supported|allowed) in (?:your|this) (?:country|region|location)/
+  )
+})

@@ -13,6 +13,18 @@ export type Part = Response.StreamPartEncoded
 type Kind = "text" | "reasoning"
 type Metadata = Response.ReasoningEndPartEncoded["metadata"]
 
+/** A blank line has at most three characters before its last one. */
+const blankLength = 3
+
+/** How much of half an event is looked at. */
+const maxHalf = 1024
+
+/** How many events after the finish reason are remembered. */
+const maxDoubts = 8
+
+/** Whole lines of an event stream that begin no event. */
+const emptyLines = /^(?:(?::[^\r\n]*|data: ?|id:[^\r\n]*|retry:[^\r\n]*|)(?:\r\n|\r|\n))+/
+
 /**
  * Turns the bytes of a streamed response into parts. A subclass decodes the events of its wire.
  *
@@ -20,8 +32,11 @@ type Metadata = Response.ReasoningEndPartEncoded["metadata"]
  * complete at the end of the stream, even if the connection is lost after it: only the usage can be missing then.
  *
  * A finish reason is not the end. Some servers send one with every piece of the text, and some one after the thoughts.
- * Content after it continues the response. From then on its finish reasons prove nothing, so a lost connection or an
- * error fails the response.
+ * Content after it continues the response. From then on a lost connection or an error fails the response. So does a close
+ * if the last content has no finish reason with it or after it.
+ *
+ * Half an event at the end is content that is missing, unless what is there of it shows that it has none. An event after
+ * the finish reason that cannot be read changes nothing, unless content follows it.
  */
 export abstract class EventReader {
   protected readonly origin: Failure.Origin
@@ -45,6 +60,14 @@ export abstract class EventReader {
   private endings = 0
   /** Whether the stream is over, and its last event has no blank line after it. */
   private isLastEvent = false
+  /** Whether that event was read. */
+  private hasReadLast = false
+  /** The last characters that arrived, which can be a part of a blank line. */
+  private last = ""
+  /** After the finish reason: the beginning of the event that has arrived in part. */
+  private half = ""
+  /** What becomes of the events after the finish reason that could not be read, if content follows. */
+  private doubts: Array<() => void> = []
   protected failed: AiError.AiError | undefined
   private sealed = false
   private taken = 0
@@ -70,6 +93,9 @@ export abstract class EventReader {
 
   /** Returns the last parts, or the error that the response fails with after all. Called once, at the end. */
   protected abstract finish(reason: Response.FinishReason): Result.Result<ReadonlyArray<Part>, AiError.AiError>
+
+  /** Whether the beginning of an event shows that the event has no content, such as that of the end or of token counts. */
+  protected abstract hasNoContent(beginning: string): boolean
 
   /** The metadata for the end of the open part. */
   protected endMetadata(): Metadata {
@@ -99,8 +125,12 @@ export abstract class EventReader {
   /** Reads the bytes that arrived. */
   feed(bytes: Uint8Array): void {
     if (this.sealed || this.failed !== undefined) return
-    const tooLarge = this.parser.feed(this.decoder.decode(bytes, { stream: true }))
+    const text = this.decoder.decode(bytes, { stream: true })
+    const wasEnding = this.reason !== undefined
+    const tooLarge = this.parser.feed(text)
     if (tooLarge !== undefined) this.failTooLarge()
+    if (this.reason !== undefined) this.keepHalf(text, wasEnding)
+    this.last = text.length < blankLength ? (this.last + text).slice(-blankLength) : text.slice(-blankLength)
   }
 
   /** Ends the response. `lost`: how the connection failed. */
@@ -108,15 +138,19 @@ export abstract class EventReader {
     if (this.sealed || this.failed !== undefined) return
     this.isLastEvent = true
     this.parser.feed(`${this.decoder.decode()}\n\n`)
-    this.conclude(lost)
+    if (this.sealed || this.failed !== undefined) return
+    const isWhole = lost === undefined ? !this.isOpen : !this.wasReopened
+    // The error is built only if it is needed. Its stack would be most of the cost of ending a good response.
+    if (this.reason !== undefined && isWhole && !this.isMissingContent) this.seal(this.reason)
+    else this.failed = Failure.truncated(this.origin, this.response, this.progress(), lost)
   }
 
   /** Ends the response at the event that says so. */
-  protected conclude(lost?: string): void {
+  protected conclude(): void {
+    this.hasReadLast = true
     if (this.sealed || this.failed !== undefined) return
-    // The error is built only if it is needed. Its stack would be most of the cost of ending a good response.
-    if (this.reason !== undefined && (lost === undefined || !this.wasReopened)) this.seal(this.reason)
-    else this.failed = Failure.truncated(this.origin, this.response, this.progress(), lost)
+    if (this.reason !== undefined) this.seal(this.reason)
+    else this.failed = Failure.truncated(this.origin, this.response, this.progress(), undefined)
   }
 
   /** Returns the new parts. */
@@ -140,9 +174,15 @@ export abstract class EventReader {
     this.isOpen = false
   }
 
-  /** Notes that content came. */
-  protected onMore(): void {
-    if (this.reason !== undefined) this.isOpen = this.wasReopened = true
+  /** Notes that content came. Returns whether it may be added. */
+  protected onMore(): boolean {
+    if (this.reason !== undefined) {
+      this.isOpen = this.wasReopened = true
+      const { doubts } = this
+      this.doubts = []
+      for (const settle of doubts) settle()
+    }
+    return this.failed === undefined
   }
 
   /** Fails the response, unless it has a finish reason and is complete. */
@@ -157,24 +197,43 @@ export abstract class EventReader {
 
   /** Fails the response because of an event in another format. */
   protected failForeign(data: string): void {
-    if (!this.isNegligible) this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`)
+    this.passOver(() => this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`))
   }
 
-  /** Whether an event that cannot be read changes nothing: half an event at the end, or one after the finish reason. */
-  private get isNegligible(): boolean {
-    return this.isLastEvent || (this.reason !== undefined && !this.wasReopened)
+  /** Passes over an event that cannot be read. `settle`: what becomes of it. After the finish reason only if content follows. */
+  private passOver(settle: () => void): void {
+    if (this.isLastEvent) this.hasReadLast = false
+    else if (this.reason === undefined || this.wasReopened) settle()
+    else if (this.doubts.length < maxDoubts) this.doubts.push(settle)
+  }
+
+  private keepHalf(text: string, wasEnding: boolean): void {
+    const joined = this.last + text
+    const at = Math.max(
+      joined.lastIndexOf("\n\n") + 2,
+      joined.lastIndexOf("\r\r") + 2,
+      joined.lastIndexOf("\n\r\n") + 3
+    )
+    if (at > 2) this.half = joined.slice(at, at + maxHalf)
+    else if (wasEnding && this.half.length < maxHalf) this.half = (this.half + text).slice(0, maxHalf)
+  }
+
+  /** Whether half an event is there, and it may have content. */
+  private get isMissingContent(): boolean {
+    if (this.hasReadLast) return false
+    const beginning = this.half.replace(emptyLines, "").trimStart()
+    return beginning !== "" && !beginning.startsWith(":") && !this.hasNoContent(beginning)
   }
 
   protected onContent(kind: Kind, delta: string): void {
-    if (delta === "") return
-    this.onMore()
+    if (delta === "" || !this.onMore()) return
     this.count(delta)
     if (this.open?.kind !== kind) this.begin(kind)
     if (this.open !== undefined) this.parts.push({ type: `${kind}-delta`, id: this.open.id, delta })
   }
 
   protected begin(kind: Kind): void {
-    this.onMore()
+    if (!this.onMore()) return
     this.close()
     this.open = { kind, id: String(this.blocks++) }
     this.parts.push({ type: `${kind}-start`, id: this.open.id })
@@ -206,23 +265,32 @@ export abstract class EventReader {
     if (this.size > this.bounds.answerSize) this.fail(`a response of more than ${this.bounds.answerSize} characters`)
   }
 
-  /** Adds a piece of a tool call. Ids and names count as content too, or a stream of them alone would have no bound. */
-  protected onToolCall(fragment: ToolCallFragment): void {
+  /**
+   * Adds a piece of a tool call. Ids and names count as content too, or a stream of them alone would have no bound.
+   * `position`: of a whole call in a message that repeats the calls of its stream.
+   */
+  protected onToolCall(fragment: ToolCallFragment, position?: number): void {
     const { arguments: delta = "", extra, id = "", isStart = false, name = "" } = fragment
     const size = id.length + name.length + delta.length + (extra === undefined ? 0 : JSON.stringify(extra).length)
-    if (size === 0 && !isStart) return
-    this.onMore()
+    if ((size === 0 && !isStart) || !this.onMore()) return
     this.close()
     this.addSize(size)
-    this.toolCalls.add(fragment, this.parts)
+    if (position === undefined) this.toolCalls.add(fragment, this.parts)
+    else this.toolCalls.addAgain(fragment, position, this.parts)
   }
 
   protected finishToolCalls(reason: Response.FinishReason): ReturnType<ToolCalls["finish"]> {
     return this.toolCalls.finish(this.origin, isIncomplete(reason), this.bounds.jsonDepth)
   }
 
+  /** Also after the finish reason: nothing but content is that large. */
   private failTooLarge(): void {
-    this.fail(`an event of more than ${this.bounds.eventSize} characters`)
+    if (this.sealed) return
+    this.failed ??= Failure.incompatible(
+      this.origin,
+      this.response,
+      `an event of more than ${this.bounds.eventSize} characters`
+    )
   }
 
   private progress(): Failure.Progress {
@@ -239,6 +307,7 @@ export abstract class EventReader {
     const json = BoundedJson.parse(data, this.bounds.jsonDepth)
     if (Result.isFailure(json)) return this.onUnreadable(data, name, json.failure)
     if (json.success === "[DONE]") return this.conclude()
+    if (this.isLastEvent) this.hasReadLast = true
     this.onEvent(json.success, data, name)
   }
 
@@ -254,12 +323,13 @@ export abstract class EventReader {
       for (const line of lines) this.onData(line, name)
       return
     }
-    if (this.isNegligible) return
-    if (why === "TooDeep") return this.fail(`an event nested deeper than ${this.bounds.jsonDepth} levels`)
-    if (this.onMalformedEvent === undefined || this.toolCalls.hasStarted) {
-      return this.lose(Failure.malformed(this.origin, this.response, data))
-    }
-    this.onMalformedEvent()
+    this.passOver(() => {
+      if (why === "TooDeep") return this.fail(`an event nested deeper than ${this.bounds.jsonDepth} levels`)
+      if (this.onMalformedEvent === undefined || this.toolCalls.hasStarted) {
+        return this.lose(Failure.malformed(this.origin, this.response, data))
+      }
+      this.onMalformedEvent()
+    })
   }
 
   private isEvent(line: string): boolean {

@@ -9,6 +9,16 @@ export const isObject = (value: unknown): value is JsonObject =>
 
 export const object = (value: unknown): JsonObject | undefined => isObject(value) ? value : undefined
 
+/** Whether a JSON value has all that another one has. Equal values contain each other. */
+export const contains = (value: unknown, other: unknown): boolean => {
+  if (Array.isArray(value)) {
+    return Array.isArray(other) && value.length === other.length && value.every((each, at) => contains(each, other[at]))
+  }
+  if (!isObject(value)) return value === other
+  return isObject(other) &&
+    Object.keys(other).every((name) => Object.hasOwn(value, name) && contains(value[name], other[name]))
+}
+
 /** The elements of an array. A single object counts as an array of it. */
 export const elements = (value: unknown): ReadonlyArray<unknown> =>
   Array.isArray(value) ? value : isObject(value) ? [value] : []

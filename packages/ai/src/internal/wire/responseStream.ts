@@ -27,7 +27,7 @@ const lingerMillis = 100
  */
 export const endingMillis = 5000
 
-/** How long before the deadline of the call the waiting ends, so that a complete answer is not late. */
+/** How long before a limit of the call the waiting ends, so that a complete answer is neither late nor silent. */
 const marginMillis = 100
 
 /** Reads a streamed response from its bytes. */
@@ -72,11 +72,11 @@ export const make = (
       const readEnding: Step = Effect.flatMap(Clock.currentTimeMillis, (now) => {
         if (ending !== reader.ending) {
           ending = reader.ending
-          endsAt = now + waitMillis(limits?.idleMillis)
+          endsAt = now + endingMillis
         }
-        const deadlineAt = limits?.deadlineAt ?? Number.POSITIVE_INFINITY
+        const failsAt = limits?.failsAt ?? Number.POSITIVE_INFINITY
         const bounded = Effect.timeoutOrElse(pull, {
-          duration: Math.max(0, Math.min(endsAt, deadlineAt - marginMillis) - now),
+          duration: Math.max(0, Math.min(endsAt, failsAt - marginMillis) - now),
           orElse: () => {
             isOver = true
             return Cause.done()
@@ -93,7 +93,3 @@ export const make = (
 
       return next
     }))
-
-/** Less than the silence that fails the stream. A complete answer that waits for its end must not fail as silent. */
-const waitMillis = (idleMillis: number | undefined): number =>
-  idleMillis === undefined ? endingMillis : Math.min(endingMillis, idleMillis / 2)

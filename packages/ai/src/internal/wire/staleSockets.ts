@@ -13,10 +13,16 @@ import type { Duplex } from "node:stream"
  */
 export const idleMillis = 1000
 
+/**
+ * How soon after the sending the reset has to come. The other end of a stale connection resets it at the first byte, so the answer
+ * takes one round trip. After a longer time the server was at work on the request, and it may have been paid for.
+ */
+export const resetMillis = 1000
+
 /** What Node says about a connection that the other end had closed. */
 const resets = new Set<unknown>(["ECONNRESET", "EPIPE", "ECONNABORTED"])
 
-/** Marks the errors of requests that were sent on a connection that had been idle, and got no byte of a response. */
+/** Marks the errors of requests that were sent on a connection that had been idle, and were reset soon without a byte. */
 export class StaleSockets {
   private readonly idleSince = new WeakMap<Duplex, number>()
   private readonly stale = new WeakSet<object>()
@@ -37,12 +43,13 @@ export class StaleSockets {
     const reuseSocket = agent.reuseSocket.bind(agent)
     agent.reuseSocket = (socket, request) => {
       const since = this.idleSince.get(socket)
-      if (since !== undefined && this.now() - since >= idleMillis) this.expectReset(request)
+      const now = this.now()
+      if (since !== undefined && now - since >= idleMillis) this.expectReset(request, now)
       return reuseSocket(socket, request)
     }
   }
 
-  private expectReset(request: Http.ClientRequest): void {
+  private expectReset(request: Http.ClientRequest, sentAt: number): void {
     let hasBytes = false
     const onData = () => {
       hasBytes = true
@@ -53,7 +60,7 @@ export class StaleSockets {
       request.once("close", () => socket.off("data", onData))
     })
     request.prependOnceListener("error", (error: NodeJS.ErrnoException) => {
-      if (!hasBytes && resets.has(error.code)) this.stale.add(error)
+      if (!hasBytes && resets.has(error.code) && this.now() - sentAt <= resetMillis) this.stale.add(error)
     })
   }
 

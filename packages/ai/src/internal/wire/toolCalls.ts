@@ -25,6 +25,9 @@ export interface ToolCallFragment {
  * The pieces of a stream belong together by `index`, by `id` and by what they say. No rule alone is enough. Servers leave
  * the index out, give all calls the index 0, send another id with every piece, none at all, or the same call twice. So a
  * piece begins another call if it has another name, or if the arguments before it are a whole JSON object.
+ *
+ * A handler must not run twice for one call. So what begins with a known id, or at a known index without a name, is compared
+ * with the call before at the end: see `Kinship`.
  */
 export class ToolCalls {
   private readonly calls: Array<Call> = []
@@ -53,13 +56,32 @@ export class ToolCalls {
     const call = this.callOf(fragment)
     if (call === undefined) return
     call.add(fragment)
+    this.emit(call, parts)
+  }
+
+  /** Adds a whole call of a message that repeats what its stream has sent. `position`: its place among the calls. */
+  addAgain(fragment: ToolCallFragment, position: number, parts: Array<Response.StreamPartEncoded>): void {
+    const known = (fragment.id === undefined ? undefined : this.byId.get(fragment.id)) ??
+      this.calls.filter(({ original }) => original === undefined)[position]
+    if (known === undefined || (fragment.name !== undefined && known.name !== "" && fragment.name !== known.name)) {
+      return this.add(fragment, parts)
+    }
+    const call = this.begin({ ...fragment, index: undefined, id: undefined }, known, "same")
+    call.add(fragment)
+  }
+
+  private emit(call: Call, parts: Array<Response.StreamPartEncoded>): void {
     if (call.name === "" || call.original !== undefined) return
-    const delta = call.started ? fragment.arguments ?? "" : call.arguments
     if (!call.started) {
       call.started = true
       parts.push({ type: "tool-params-start", id: call.id, name: call.name })
     }
-    if (delta !== "") parts.push({ type: "tool-params-delta", id: call.id, delta })
+    // An empty object can be a placeholder for the arguments that follow. It is emitted at the end.
+    if (call.emitted === 0 && emptyObject.test(call.arguments)) return
+    if (call.emitted < call.arguments.length) {
+      parts.push({ type: "tool-params-delta", id: call.id, delta: call.arguments.slice(call.emitted) })
+    }
+    call.emitted = call.arguments.length
   }
 
   /**
@@ -69,15 +91,15 @@ export class ToolCalls {
   finish(origin: Failure.Origin, incomplete: boolean, maxDepth: number): Result.Result<Finished, AiError.AiError> {
     const parts: Array<Response.StreamPartEncoded> = []
     const whole: Array<Response.ToolCallPartEncoded> = []
-    for (const call of this.calls) call.repair()
+    for (const call of this.calls) call.compare(maxDepth)
     for (const call of this.calls) {
       if (call.isRepetition) continue
       if (call.name === "") {
         if (incomplete) continue
         return Result.fail(Failure.badArguments(origin, "", "the call has no name"))
       }
-      if (call.original !== undefined) {
-        parts.push({ type: "tool-params-start", id: call.id, name: call.name })
+      if (call.original !== undefined) parts.push({ type: "tool-params-start", id: call.id, name: call.name })
+      if (call.emitted === 0 && call.arguments !== "") {
         parts.push({ type: "tool-params-delta", id: call.id, delta: call.arguments })
       }
       parts.push({ type: "tool-params-end", id: call.id })
@@ -135,9 +157,11 @@ export class ToolCalls {
     return known
   }
 
-  private begin({ id, index, name }: ToolCallFragment, original: Call | undefined): Call {
+  private begin(fragment: ToolCallFragment, before: Call | undefined, kinship = kinshipOf(fragment, before)): Call {
+    const { id, index, name } = fragment
     const isNew = id !== undefined && !this.byId.has(id)
-    const call = new Call(isNew ? id : `${this.newId}_${this.generated++}`, id, original)
+    const original = before?.original ?? before
+    const call = new Call(isNew ? id : `${this.newId}_${this.generated++}`, id, index, original, kinship)
     if (original !== undefined && name === undefined) call.name = original.name
     if (isNew) this.byId.set(id, call)
     this.calls.push(call)
@@ -145,6 +169,21 @@ export class ToolCalls {
     return call
   }
 }
+
+/**
+ * How a call can be one that came before. `same`: it is, and its arguments are the last ones. `id`: it has the same id, and is
+ * the same if one has all arguments of the other. `none`: it is the same only if the arguments are equal.
+ */
+type Kinship = "same" | "id" | "none"
+
+const kinshipOf = ({ id, index, name }: ToolCallFragment, before: Call | undefined): Kinship => {
+  if (before === undefined) return "none"
+  if (id === undefined && name === undefined) return "same"
+  if (id === undefined || id !== before.sentId) return "none"
+  return index === undefined || before.index === undefined || index === before.index ? "same" : "id"
+}
+
+const emptyObject = /^\s*\{\s*\}\s*$/
 
 const quote = 0x22
 const backslash = 0x5c
@@ -155,13 +194,19 @@ class Call {
   readonly id: string
   /** The id that the provider sent. */
   sentId: string | undefined
+  readonly index: number | undefined
   /** The call that this one may repeat. Nothing of this one is emitted before the end, when that is known. */
   readonly original: Call | undefined
+  private readonly kinship: Kinship
+  /** Whether it is the original once more. Known at the end. */
+  isRepetition = false
   name = ""
   arguments = ""
   extra: { readonly [name: string]: Schema.Json } | undefined
   /** Whether its first part was emitted, which has its name. */
   started = false
+  /** How many characters of the arguments were emitted. */
+  emitted = 0
 
   // Finds the end of the first JSON object in the arguments.
   private scanned = 0
@@ -169,21 +214,23 @@ class Call {
   private inString = false
   private closedAt: number | undefined
 
-  constructor(id: string, sentId: string | undefined, original: Call | undefined) {
+  constructor(
+    id: string,
+    sentId: string | undefined,
+    index: number | undefined,
+    original: Call | undefined,
+    kinship: Kinship
+  ) {
     this.id = id
     this.sentId = sentId
+    this.index = index
     this.original = original
+    this.kinship = kinship
   }
 
   /** Whether the arguments have a whole JSON object. What follows it is not theirs. */
   get isClosed(): boolean {
     return this.closedAt !== undefined
-  }
-
-  get isRepetition(): boolean {
-    const { original } = this
-    if (original === undefined || this.name !== original.name) return false
-    return this.arguments.trim() === "" || this.arguments.trim() === original.arguments.trim()
   }
 
   add(fragment: ToolCallFragment): void {
@@ -192,16 +239,47 @@ class Call {
     if (fragment.extra !== undefined) this.extra = { ...this.extra, ...fragment.extra }
     if (fragment.arguments === undefined) return
     this.arguments += fragment.arguments
-    if (this.closedAt === undefined) this.scan()
+    if (this.closedAt !== undefined) return
+    this.scan()
+    if (this.emitted === 0) this.dropPlaceholder()
   }
 
-  /** Gives the arguments to the original if it has only the beginning of them. */
-  repair(): void {
-    const { original } = this
-    if (original !== undefined && original.name === this.name && !original.isClosed && this.isClosed) {
-      original.arguments = this.arguments
-      original.closedAt = this.closedAt
+  /** Drops an empty object with another one right after it. */
+  private dropPlaceholder(): void {
+    const rest = this.arguments.slice(this.closedAt).trimStart()
+    if (!rest.startsWith("{") || !emptyObject.test(this.arguments.slice(0, this.closedAt))) return
+    this.arguments = rest
+    this.closedAt = undefined
+    this.scanned = 0
+    this.depth = 0
+    this.scan()
+  }
+
+  /** Finds out whether this is the original once more, and gives the arguments to it if they are the fuller ones. */
+  compare(maxDepth: number): void {
+    const { kinship, original } = this
+    if (original === undefined || original.name !== this.name) return
+    const relation = this.relationTo(original, kinship, maxDepth)
+    if (relation === "other") return
+    this.isRepetition = true
+    if (this.extra !== undefined) original.extra = { ...original.extra, ...this.extra }
+    if (relation === "repeats") return
+    original.arguments = this.arguments
+    original.closedAt = this.closedAt
+  }
+
+  private relationTo(original: Call, kinship: Kinship, maxDepth: number): "repeats" | "replaces" | "other" {
+    const text = this.arguments.trim()
+    if (text === "" || text === original.arguments.trim()) return "repeats"
+    if (!original.isClosed && this.isClosed) return "replaces"
+    const before = original.params(maxDepth)
+    const after = this.params(maxDepth)
+    if (Result.isSuccess(before) && Result.isSuccess(after)) {
+      const hasAll = Json.contains(after.success, before.success)
+      if (Json.contains(before.success, after.success) && (hasAll || kinship !== "none")) return "repeats"
+      if (hasAll && kinship !== "none") return "replaces"
     }
+    return kinship === "same" ? "replaces" : "other"
   }
 
   params(maxDepth: number): Result.Result<unknown, "Malformed" | "TooDeep"> {

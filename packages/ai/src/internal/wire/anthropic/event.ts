@@ -17,6 +17,16 @@ export const textOf = (value: unknown): string => {
   return Json.isObject(value) ? textOf(value["text"] ?? value["thinking"]) : ""
 }
 
+/** The type of a delta. Some servers leave it out, so that its field says it. */
+export const deltaType = (delta: Json.JsonObject): unknown => {
+  const type = Json.text(delta["type"])
+  if (type !== undefined) return type
+  if (delta["text"] !== undefined) return "text_delta"
+  if (delta["thinking"] !== undefined) return "thinking_delta"
+  if (delta["signature"] !== undefined) return "signature_delta"
+  return delta["partial_json"] === undefined ? undefined : "input_json_delta"
+}
+
 /** The input of a tool call as JSON. Some servers send the text of the JSON. `undefined`: no fields. */
 export const inputOf = (input: unknown): string | undefined => {
   if (typeof input === "string") return input.trim() === "" ? undefined : input

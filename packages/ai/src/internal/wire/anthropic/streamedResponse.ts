@@ -8,6 +8,7 @@ import * as Failure from "../failure.ts"
 import { sentReason } from "../finishReason.ts"
 import * as Json from "../json.ts"
 import * as Event from "./event.ts"
+import { StartText } from "./startText.ts"
 
 /** Reads a streamed message. */
 export class StreamedResponse extends EventReader {
@@ -18,6 +19,7 @@ export class StreamedResponse extends EventReader {
   private thought: Response.ReasoningEndPartEncoded["metadata"]
   private isThinking = false
   private signature = ""
+  private readonly startText = new StartText()
   /** Input that came with the start of a tool call, as JSON. Dropped if pieces of it follow. */
   private readonly inputs = new Map<number, string>()
   /** The open blocks of kinds that nobody asked for. */
@@ -72,6 +74,7 @@ export class StreamedResponse extends EventReader {
   }
 
   protected override close(): void {
+    this.releaseHeld()
     if (this.isThinking && this.openKind === "reasoning") {
       this.thought = this.signature === ""
         ? Echo.metadata(this.origin.provider, {})
@@ -80,6 +83,12 @@ export class StreamedResponse extends EventReader {
     this.isThinking = false
     this.signature = ""
     super.close()
+  }
+
+  protected hasNoContent(beginning: string): boolean {
+    const name = /^event: ?([a-z_]+)/.exec(beginning)?.[1] ??
+      /^data: ?\{\s*"type"\s*:\s*"([a-z_]+)/.exec(beginning)?.[1]
+    return name === undefined ? /^data: ?\[/.test(beginning) : !name.startsWith("c")
   }
 
   private onOther(json: unknown, data: string): void {
@@ -113,12 +122,14 @@ export class StreamedResponse extends EventReader {
     this.passedOver.delete(index)
     switch (block["type"]) {
       case "text":
-        return this.onContent("text", Event.textOf(block["text"]))
+        // Also without a text: a block that begins after the stop reason continues the message.
+        this.onMore()
+        return this.onStartText("text", Event.textOf(block["text"]))
       case "thinking":
         this.begin("reasoning")
         this.isThinking = true
         this.signature = this.count(Event.textOf(block["signature"]))
-        return this.onContent("reasoning", Event.textOf(block["thinking"]))
+        return this.onStartText("reasoning", Event.textOf(block["thinking"]))
       case "redacted_thinking":
         this.begin("reasoning")
         this.thought = Event.hiddenThought(this.count(Event.textOf(block["data"])))
@@ -140,11 +151,11 @@ export class StreamedResponse extends EventReader {
     if (this.passedOver.has(index)) return
     const error = ErrorIn.inField(delta)
     if (error !== undefined) return this.onError(error, data)
-    switch (delta["type"]) {
+    switch (Event.deltaType(delta)) {
       case "text_delta":
-        return this.onContent("text", Event.textOf(delta["text"]))
+        return this.onPiece("text", Event.textOf(delta["text"]))
       case "thinking_delta":
-        return this.onContent("reasoning", Event.textOf(delta["thinking"]))
+        return this.onPiece("reasoning", Event.textOf(delta["thinking"]))
       case "signature_delta":
         this.signature += this.count(Event.textOf(delta["signature"]))
         return
@@ -157,6 +168,23 @@ export class StreamedResponse extends EventReader {
         return this.onToolCall({ index, arguments: piece })
       }
     }
+  }
+
+  private onStartText(kind: "text" | "reasoning", text: string): void {
+    this.releaseHeld()
+    this.onContent(kind, text)
+    this.startText.begin(text)
+  }
+
+  private releaseHeld(): void {
+    const held = this.startText.end()
+    if (held !== "" && this.openKind !== undefined) this.onContent(this.openKind, held)
+  }
+
+  private onPiece(kind: "text" | "reasoning", text: string): void {
+    if (text === "") return
+    this.onMore()
+    this.onContent(kind, kind === this.openKind ? this.startText.more(text) : text)
   }
 
   private onBlockEnd(index: number): void {

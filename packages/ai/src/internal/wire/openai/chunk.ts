@@ -21,13 +21,13 @@ export const choicesOf = (json: Json.JsonObject): ReadonlyArray<Json.JsonObject>
 // that puts the text and the tool calls of one answer into two choices gives them the same index.
 const isFirst = (choice: Json.JsonObject): boolean => (Json.index(choice["index"]) ?? 0) === 0
 
-/** The message of a choice, or the next piece of it. Some servers send a whole message in a stream, or the reverse. */
-export const messageOf = (choice: Json.JsonObject, isStreamed: boolean): Json.JsonObject | undefined => {
-  const delta = Json.object(choice["delta"])
-  const message = Json.object(choice["message"])
-  const own = isStreamed ? delta ?? message : message ?? delta
-  return own ?? (typeof choice["text"] === "string" ? { content: choice["text"] } : undefined)
-}
+/** The message of a choice. Some servers send a piece in place of it. */
+export const messageOf = (choice: Json.JsonObject): Json.JsonObject | undefined =>
+  Json.object(choice["message"]) ?? deltaOf(choice)
+
+/** The next piece of the message of a choice. */
+export const deltaOf = (choice: Json.JsonObject): Json.JsonObject | undefined =>
+  Json.object(choice["delta"]) ?? (typeof choice["text"] === "string" ? { content: choice["text"] } : undefined)
 
 /** The id, model and time of a response: the first of each that is not empty. */
 export class Head {

@@ -27,6 +27,13 @@ export const pieces = (content: unknown): ReadonlyArray<Piece> => {
   return texts.has(type) ? [{ kind: "text", text: textIn(content["text"]) }] : []
 }
 
+/** The pieces of a content, with the texts of each kind joined. */
+export const joined = (content: unknown): ReadonlyArray<Piece> => {
+  const texts = new Map<Piece["kind"], string>()
+  for (const { kind, text } of pieces(content)) texts.set(kind, (texts.get(kind) ?? "") + text)
+  return [...texts].map(([kind, text]) => ({ kind, text }))
+}
+
 /** All text in a value, such as the steps of a thought. */
 export const textIn = (value: unknown): string => {
   if (typeof value === "string") return value

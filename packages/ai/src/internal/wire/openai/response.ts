@@ -32,7 +32,7 @@ export const read = (
   const completion = Json.object(json.success)
   const choices = completion === undefined ? undefined : Chunk.choicesOf(completion)
   const answers = (choices ?? [])
-    .map((choice) => Chunk.messageOf(choice, false))
+    .map((choice) => Chunk.messageOf(choice))
     .filter((message) => message !== undefined)
   const error = errorOf(json.success, choices ?? [], answers)
   if (error !== undefined) return Result.fail(Failure.fromStream(origin, response, error, body))

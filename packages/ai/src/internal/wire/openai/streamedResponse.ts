@@ -9,16 +9,25 @@ import { sentReason } from "../finishReason.ts"
 import * as Json from "../json.ts"
 import * as Chunk from "./chunk.ts"
 import * as Content from "./content.ts"
+import type { ToolCallFragment } from "../toolCalls.ts"
 import { Thoughts } from "./thoughts.ts"
 import { Usage } from "./usage.ts"
 
-/** Reads a streamed chat completion. */
+/**
+ * Reads a streamed chat completion.
+ *
+ * Some servers send a `message` in a stream: a piece of the answer where a delta belongs, all of it so far with each event, or all
+ * of it after the deltas. Of what was sent before, nothing is emitted again.
+ */
 export class StreamedResponse extends EventReader {
   private readonly head = new Chunk.Head()
   private readonly usage = new Usage()
   private readonly thoughts: Thoughts
   private hasHead = false
   private refusal = ""
+  /** What came of each kind. */
+  private readonly sent = { text: new Sent(), reasoning: new Sent(), refusal: new Sent() }
+  private hasCallDeltas = false
 
   constructor(origin: Failure.Origin, response: Failure.ResponseHead, bounds: Bounds, newId: string) {
     super(origin, response, bounds, newId)
@@ -60,6 +69,10 @@ export class StreamedResponse extends EventReader {
     return this.openKind === "reasoning" ? this.thoughts.take() : undefined
   }
 
+  protected hasNoContent(beginning: string): boolean {
+    return /^data: ?(?:"?\[|\{.*"choices"\s*:\s*(?:\[\s*\]|null))/.test(beginning)
+  }
+
   private onOther(json: unknown, data: string): void {
     const error = ErrorIn.asWhole(json)
     return error === undefined ? this.failForeign(data) : this.onError(error, data)
@@ -70,37 +83,75 @@ export class StreamedResponse extends EventReader {
   }
 
   private onChoice(choice: Json.JsonObject, data: string): void {
-    const message = Chunk.messageOf(choice, true)
-    const error = ErrorIn.inField(choice) ?? (message === undefined ? undefined : ErrorIn.inField(message))
+    const delta = Chunk.deltaOf(choice)
+    const message = Json.object(choice["message"])
+    const error = ErrorIn.inField(choice) ?? (delta === undefined ? undefined : ErrorIn.inField(delta)) ??
+      (message === undefined ? undefined : ErrorIn.inField(message))
     if (error !== undefined) return this.onError(error, data)
-    if (message !== undefined) this.onMessage(message)
+    if (delta !== undefined) this.onMessage(delta, true)
+    if (message !== undefined) this.onMessage(message, false)
     const sent = sentReason(choice["finish_reason"])
     if (sent !== undefined) this.onFinish(sent)
   }
 
-  private onMessage(message: Json.JsonObject): void {
+  private onMessage(message: Json.JsonObject, isDelta: boolean): void {
     const { content, refusal } = message
-    const thought = this.thoughts.read(message)
-    if (message["reasoning_details"] !== undefined) this.addSize(Thoughts.sizeOf(message))
-    this.onContent("reasoning", thought)
-    // Details without a text, such as a thought that only the provider can read, need a part to be kept in.
-    if (this.thoughts.hasDetails && this.openKind !== "reasoning") this.begin("reasoning")
-    if (typeof content === "string") this.onContent("text", content)
+    this.onThought(message, isDelta)
+    if (typeof content === "string") this.onPiece("text", content, isDelta)
     else if (content !== null && content !== undefined) {
-      for (const { kind, text } of Content.pieces(content)) {
-        if (kind === "refusal") this.onRefusal(text)
-        else this.onContent(kind, text)
-      }
+      if (isDelta) { for (const { kind, text } of Content.pieces(content)) this.onPiece(kind, text, true) }
+      else for (const { kind, text } of Content.joined(content)) this.onPiece(kind, text, false)
     }
-    if (typeof refusal === "string") this.onRefusal(refusal)
-    if (message["tool_calls"] || message["function_call"]) {
-      for (const fragment of Chunk.toolCallsOf(message)) this.onToolCall(fragment)
-    }
+    if (typeof refusal === "string") this.onPiece("refusal", refusal, isDelta)
+    if (message["tool_calls"] || message["function_call"]) this.onToolCalls(Chunk.toolCallsOf(message), isDelta)
   }
 
-  private onRefusal(text: string): void {
-    if (text === "") return
-    this.onMore()
-    this.refusal += this.count(text)
+  private onThought(message: Json.JsonObject, isDelta: boolean): void {
+    if (!isDelta && this.sent.reasoning.has) {
+      return this.onPiece("reasoning", Content.thoughtIn(message)?.text ?? "", false)
+    }
+    const thought = this.thoughts.read(message)
+    if (message["reasoning_details"] !== undefined) this.addSize(Thoughts.sizeOf(message))
+    this.onPiece("reasoning", thought, isDelta)
+    // Details without a text, such as a thought that only the provider can read, need a part to be kept in.
+    if (!this.thoughts.hasDetails) return
+    this.sent.reasoning.has = true
+    if (this.openKind !== "reasoning") this.begin("reasoning")
+  }
+
+  private onPiece(kind: "text" | "reasoning" | "refusal", text: string, isDelta: boolean): void {
+    const more = this.sent[kind].more(text, isDelta)
+    if (kind !== "refusal") return this.onContent(kind, more)
+    if (more !== "" && this.onMore()) this.refusal += this.count(more)
+  }
+
+  private onToolCalls(fragments: ReadonlyArray<ToolCallFragment>, isDelta: boolean): void {
+    if (isDelta && fragments.length > 0) this.hasCallDeltas = true
+    fragments.forEach((fragment, position) => {
+      if (isDelta || !this.hasCallDeltas) this.onToolCall(fragment)
+      else this.onToolCall(fragment, position)
+    })
+  }
+}
+
+/** The text of one kind so far. */
+class Sent {
+  has = false
+  private all = ""
+  private hasDeltas = false
+
+  /** Returns what of a text is new. A text that is no delta, and comes after deltas, can only add to the end of theirs. */
+  more(text: string, isDelta: boolean): string {
+    if (text === "") return ""
+    this.has = true
+    const more = isDelta ? text : this.moreOf(text)
+    this.all += more
+    if (isDelta) this.hasDeltas = true
+    return more
+  }
+
+  private moreOf(text: string): string {
+    if (text.startsWith(this.all)) return text.slice(this.all.length)
+    return this.hasDeltas ? "" : text
   }
 }
