@@ -38,7 +38,7 @@ const resultsPath = fileURLToPath(new URL("../../../build/demo/results.jsonl", i
 
 const writeResults = (results: ReadonlyArray<Result.Result>): string => {
   mkdirSync(new URL("../../../build/demo/", import.meta.url), { recursive: true })
-  writeFileSync(resultsPath, results.map(Result.encode).join(""))
+  writeFileSync(resultsPath, results.map((result) => Result.encode(result)).join(""))
   return relative(process.cwd(), resultsPath)
 }
 

@@ -2,12 +2,19 @@ import { parseArgs } from "node:util"
 import type { Flag, Flags, Values } from "./Flag.ts"
 import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
+import type { Given } from "./Shell.ts"
 import * as Terminal from "./Terminal.ts"
 import * as UrlSecrets from "./UrlSecrets.ts"
 
 /** The parsed arguments of a command, a request for help, or a usage error in one line. */
 export type Parsed<F extends Flags> =
-  | { readonly _tag: "Parsed"; readonly values: Values<F>; readonly inputs: ReadonlyArray<string> }
+  | {
+    readonly _tag: "Parsed"
+    readonly values: Values<F>
+    readonly inputs: ReadonlyArray<string>
+    /** The flags as they were written. */
+    readonly given: Given
+  }
   | { readonly _tag: "Help" }
   | { readonly _tag: "Wrong"; readonly message: string }
 
@@ -20,7 +27,7 @@ export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<
     allowPositionals: true,
     tokens: true
   })
-  const given = new Map<Flag<unknown>, Array<string>>()
+  const given = new Map<string, ReadonlyArray<string>>()
   const inputs: Array<string> = []
   for (const token of tokens) {
     if (token.kind === "positional") inputs.push(token.value)
@@ -30,7 +37,7 @@ export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<
     if (flag.name === "help") return { _tag: "Help" }
     const problem = problemOf(flag, token.value, given)
     if (problem !== undefined) return wrong(problem)
-    given.set(flag, [...given.get(flag) ?? [], token.value ?? ""])
+    given.set(flag.name, [...given.get(flag.name) ?? [], token.value ?? ""])
   }
   return countProblem(command.inputs, inputs) ?? readAll(command.flags, given, inputs)
 }
@@ -56,14 +63,14 @@ const unknown = (rawName: string, flags: ReadonlyArray<Flag<unknown>>): string =
 const problemOf = (
   flag: Flag<unknown>,
   value: string | undefined,
-  given: ReadonlyMap<Flag<unknown>, unknown>
+  given: Given
 ): string | undefined => {
   if (flag.argument === undefined) return value === undefined ? undefined : `--${flag.name} takes no value`
   // A flag in the place of a value means that the value was forgotten.
   if (value === undefined || /^--[a-z]/.test(value)) {
     return `--${flag.name} needs a value: --${flag.name} ${flag.argument}`
   }
-  return given.has(flag) && flag.repeats !== true ? `--${flag.name} is given twice` : undefined
+  return given.has(flag.name) && flag.repeats !== true ? `--${flag.name} is given twice` : undefined
 }
 
 const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
@@ -75,14 +82,15 @@ const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string
     : wrong(`unexpected argument "${shown(surplus)}"`)
 }
 
-const readAll = <F extends Flags>(
+/** Reads the values of flags that were written. */
+export const readAll = <F extends Flags>(
   flags: F,
-  given: ReadonlyMap<Flag<unknown>, ReadonlyArray<string>>,
+  given: Given,
   inputs: ReadonlyArray<string>
 ): Parsed<F> => {
   const values: { [key: string]: unknown } = {}
   for (const [key, flag] of Object.entries(flags)) {
-    const texts = given.get(flag) ?? []
+    const texts = given.get(flag.name) ?? []
     const read = flag.read(texts)
     if (!read.ok) {
       return wrong(`--${flag.name} is "${shown(texts.join(" "))}"; it must be ${read.requirement}`)
@@ -90,5 +98,5 @@ const readAll = <F extends Flags>(
     values[key] = read.value
   }
   // The loop has set every key to a value of its flag's type, which TypeScript cannot follow.
-  return { _tag: "Parsed", values: values as Values<F>, inputs }
+  return { _tag: "Parsed", values: values as Values<F>, inputs, given }
 }

@@ -31,7 +31,20 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const parsed = read(Options.run, rest)
       if (typeof parsed === "number") return parsed
       const { execute } = await import("./run/RunCommand.ts")
-      return execute(parsed.inputs[0] ?? "-", parsed.values)
+      const { given, inputs: [path = "-"], values: flags } = parsed
+      return execute({ command: "run", path, flags, given, own: given })
+    }
+    case "retry": {
+      const parsed = read(Options.retry, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./run/RetryCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.values, parsed.given)
+    }
+    case "status": {
+      const parsed = read(Options.status, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./run/StatusCommand.ts")
+      return execute(parsed.inputs[0] ?? "")
     }
     case "explain": {
       const parsed = read(Options.explain, rest)

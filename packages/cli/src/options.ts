@@ -46,6 +46,17 @@ export const run = defineCommand({
       parse: Flag.text
     }),
     force: Flag.toggle("force", { about: "Replace existing results, log and report files." }),
+    resume: Flag.toggle("resume", {
+      about:
+        "Go on with the run that wrote RESULTS: send the lines that have no answer, and append to RESULTS. No answer is " +
+        "paid for twice. Without RESULTS, start it. FILE and the flags that shape a request must be the same."
+    }),
+    onlyNew: Flag.toggle("only-new", {
+      about: "As --resume, for lines that were not sent or not finished. Leave out those that failed."
+    }),
+    retryFailed: Flag.toggle("retry-failed", {
+      about: "As --resume, for lines that failed. Leave out those without a result. `sluice retry` needs fewer flags."
+    }),
     url: Flag.optional("url", {
       argument: "URL",
       about: "Call the API at URL, without its final /chat/completions. [default: OPENAI_BASE_URL, else " +
@@ -188,7 +199,8 @@ export const run = defineCommand({
       lines: [
         "0    every prompt was answered",
         "1    some prompts failed; their lines say why",
-        "2    unusable flags, files, URL or model; a key that is refused",
+        "2    unusable flags, files, URL or model; a key that is refused;",
+        "     an input that is not the one of the results",
         "3    the provider or every target was down longer than --max-outage",
         "129  SIGHUP, handled like Ctrl-C",
         "130  Ctrl-C: running prompts were finished; press twice to stop now",
@@ -200,6 +212,61 @@ export const run = defineCommand({
 })
 
 export type RunFlags = Values<typeof run.flags>
+
+/** Flags that name files of a run or shape its requests. The results depend on them, so a retry takes those of the run. */
+const {
+  force: _force,
+  help: _help,
+  limit: _limit,
+  maxTokens: _maxTokens,
+  model: _model,
+  onlyNew: _onlyNew,
+  output: _output,
+  resume: _resume,
+  retryFailed: _retryFailed,
+  system: _system,
+  temperature: _temperature,
+  ...retryFlags
+} = run.flags
+
+export const retry = defineCommand({
+  name: "retry",
+  summary: "Send the prompts of a run that failed once more.",
+  usage: "retry RESULTS [flags]",
+  about: [
+    "Send every prompt that failed or was not finished once more, and append to RESULTS. The input and the flags are those of " +
+    "the run, from RESULTS.run beside it. Flags given here replace them. The key comes from the environment or a file, as in " +
+    "`sluice run`."
+  ],
+  inputs: ["RESULTS"],
+  flags: {
+    input: Flag.optional("input", {
+      argument: "FILE",
+      about: "Read the prompts from FILE. [default: the file of the run]",
+      parse: Flag.text
+    }),
+    ...retryFlags
+  },
+  notes: [{ title: "Exit code", lines: ["As `sluice run`."] }]
+})
+
+export type RetryFlags = Values<typeof retry.flags>
+
+export const status = defineCommand({
+  name: "status",
+  summary: "Print how far a run is, also while it runs.",
+  usage: "status RESULTS",
+  about: [
+    "Print how many lines of RESULTS are answered, failed, not finished and left, whether a run writes it at the moment, and " +
+    "the command that goes on. Change nothing."
+  ],
+  inputs: ["RESULTS"],
+  flags: {},
+  notes: [{
+    title: "Exit code",
+    lines: ["0    RESULTS was read", "2    RESULTS is missing or has lines of another kind"]
+  }]
+})
 
 export const explain = defineCommand({
   name: "explain",
@@ -269,4 +336,4 @@ export const provider = defineCommand({
 export type ProviderFlags = Values<typeof provider.flags>
 
 /** Every command, in the order of the help text. */
-export const commands = [run, explain, provider] as const
+export const commands = [run, retry, status, explain, provider] as const

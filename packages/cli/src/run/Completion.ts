@@ -11,19 +11,26 @@ import type * as Engine from "./Engine.ts"
 import type * as Input from "./Input.ts"
 import type * as Output from "./Output.ts"
 import type { Malformed, Prompt } from "./Prompt.ts"
+import * as Request from "./Request.ts"
 import type { Failure, Result } from "./Result.ts"
+import type * as Resume from "./Resume.ts"
 import type { RunStopped } from "./RunStopped.ts"
 import * as Settings from "./Settings.ts"
 import type { Tally } from "./Tally.ts"
 
 export interface Sink {
-  readonly write: (completed: Engine.Completed) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
+  /** `request` is the hash of the line's request. `undefined` if the line is no prompt. */
+  readonly write: (
+    completed: Engine.Completed,
+    request: string | undefined
+  ) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
 }
 
 export type CompletionError =
   | Input.InputError
   | Output.OutputError
   | Output.ReaderGone
+  | Resume.ResumeError
   | RunStopped
   | Settings.SettingsError
 
@@ -37,11 +44,12 @@ interface Unfinished {
 
 export class Completion {
   private readonly settings: Settings.Settings
-  private readonly input: Input.Input
+  private readonly items: Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError>
   private readonly engine: Engine.Engine
   private readonly sink: Sink
   private readonly tally: Tally
   private readonly say: (text: string) => void
+  private readonly requestOf: ReturnType<typeof Request.hasher>
   // As many turns as calls run at once. A prompt's first attempt ends its turn, because its backoff can take minutes and
   // another prompt can run meanwhile.
   private readonly turns: Semaphore.Semaphore
@@ -51,18 +59,19 @@ export class Completion {
 
   constructor(
     settings: Settings.Settings,
-    input: Input.Input,
+    items: Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError>,
     engine: Engine.Engine,
     sink: Sink,
     tally: Tally,
     say: (text: string) => void
   ) {
     this.settings = settings
-    this.input = input
+    this.items = items
     this.engine = engine
     this.sink = sink
     this.tally = tally
     this.say = say
+    this.requestOf = Request.hasher(settings)
     this.turns = Semaphore.makeUnsafe(settings.concurrency)
   }
 
@@ -90,8 +99,9 @@ export class Completion {
       (now) =>
         Effect.forEach([...this.unfinished.values()].sort((a, b) => a.item.line - b.item.line), (each) => {
           return each.item._tag === "Malformed"
-            ? this.write(malformed(each.item, now), () => this.tally.malformedLine())
+            ? this.write(each.item, malformed(each.item, now), () => this.tally.malformedLine())
             : this.write(
+              each.item,
               unfinished(each.item, each, why, now),
               () => this.tally.unfinished(each.startedAt !== undefined)
             )
@@ -100,7 +110,7 @@ export class Completion {
   }
 
   private get lines(): Effect.Effect<void, CompletionError> {
-    return this.input.items.pipe(
+    return this.items.pipe(
       // One at a time, or lines read in one chunk would still be sent after the signal.
       Stream.rechunk(1),
       Stream.interruptWhen(Deferred.await(this.stopping)),
@@ -126,7 +136,7 @@ export class Completion {
     if (item._tag === "Malformed") {
       return Effect.flatMap(
         Clock.currentTimeMillis,
-        (now) => this.write(malformed(item, now), () => this.tally.malformedLine())
+        (now) => this.write(item, malformed(item, now), () => this.tally.malformedLine())
       )
     }
     return Effect.andThen(
@@ -153,17 +163,19 @@ export class Completion {
       this.tally.promptStarted()
       return this.engine.complete(prompt, afterAttempt).pipe(
         Effect.ensuring(endTurn),
-        Effect.flatMap((completed) => this.write(completed, () => this.tally.promptFinished(completed.result)))
+        Effect.flatMap((completed) => this.write(prompt, completed, () => this.tally.promptFinished(completed.result)))
       )
     })
   }
 
   private write(
+    item: Prompt | Malformed,
     completed: Engine.Completed,
     count: () => void
   ): Effect.Effect<void, Output.OutputError | Output.ReaderGone> {
     // Uninterruptible, so that no line has a second result.
-    return Effect.uninterruptible(Effect.tap(this.sink.write(completed), () => {
+    const request = item._tag === "Prompt" ? this.requestOf(item) : undefined
+    return Effect.uninterruptible(Effect.tap(this.sink.write(completed, request), () => {
       this.unfinished.delete(completed.result.line)
       this.tally.written(completed.result)
       return Effect.sync(count)

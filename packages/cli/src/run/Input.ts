@@ -27,6 +27,8 @@ export class InputError extends Schema.Error<InputError>("sluice/InputError")({
 export interface Input {
   /** The lines in order, read on demand. */
   readonly items: Stream.Stream<Prompt | Malformed, InputError>
+  /** The same lines, read once more from the start. `undefined` if the input can be read only once. */
+  readonly again: Stream.Stream<Prompt | Malformed, InputError> | undefined
   /** Counts the items in a second pass. `undefined` if the input can be read only once. */
   readonly count: Effect.Effect<number, InputError> | undefined
   /** Identifies the file. `undefined` for standard input. */
@@ -48,6 +50,7 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError, Sc
 /** Returns an input that reads this stream. */
 export const fromReadable = (options: InputOptions, readable: Readable): Input => ({
   items: items(options, linesOf(options.path, () => readable)),
+  again: undefined,
   count: undefined,
   identity: undefined
 })
@@ -64,6 +67,7 @@ const fromFile = (options: InputOptions) =>
     const lines = linesOf(path, () => handle.createReadStream({ autoClose: false }))
     const input: Input = {
       items: items(options, lines),
+      again: stat.isFile() ? items(options, linesAgain(path)) : undefined,
       count: stat.isFile() ? count(options) : undefined,
       identity: { dev: stat.dev, ino: stat.ino }
     }
@@ -158,14 +162,19 @@ const takePrompts = <E>(
   })
 
 // Opens the file again, to read from its start.
-const count = (options: InputOptions): Effect.Effect<number, InputError> =>
-  Effect.scoped(Effect.gen(function*() {
-    const { limit, path } = options
-    const handle = yield* Effect.acquireRelease(
-      attempt(path, () => open(path)),
-      (handle) => Effect.ignore(attempt(path, () => handle.close()))
+const linesAgain = (path: string): Stream.Stream<Line, InputError> =>
+  Stream.unwrap(
+    Effect.map(
+      Effect.acquireRelease(
+        attempt(path, () => open(path)),
+        (handle) => Effect.ignore(attempt(path, () => handle.close()))
+      ),
+      (handle) => linesOf(path, () => handle.createReadStream({ autoClose: false }))
     )
-    const lines = linesOf(path, () => handle.createReadStream({ autoClose: false }))
-    // Every line that is not blank is an item. Only a limit depends on which of them are prompts.
-    return yield* limit === undefined ? Stream.runCount(lines) : Stream.runCount(items(options, lines))
-  }))
+  )
+
+// Every line that is not blank is an item. Only a limit depends on which of them are prompts.
+const count = (options: InputOptions): Effect.Effect<number, InputError> => {
+  const lines = linesAgain(options.path)
+  return options.limit === undefined ? Stream.runCount(lines) : Stream.runCount(items(options, lines))
+}

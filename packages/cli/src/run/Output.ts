@@ -1,9 +1,11 @@
 /** The outputs of a run: a file or standard output, written a whole line at a time. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Stats } from "node:fs"
+import type { FileHandle } from "node:fs/promises"
 import { open, stat, unlink } from "node:fs/promises"
 import type { Writable } from "node:stream"
 import { isatty } from "node:tty"
@@ -34,6 +36,18 @@ export interface OutputOptions {
   readonly force: boolean
   /** The input file, which must not be the output. */
   readonly input: { readonly dev: number; readonly ino: number } | undefined
+  /** What to do if the file exists. Default: to use --force. */
+  readonly alreadyExists?: string | undefined
+  /** Keeps the content of an existing file and appends to it. */
+  readonly resume?: Resumed | undefined
+}
+
+/** The part of an existing file that is kept. */
+export interface Resumed {
+  /** In bytes. What follows is cut off before the first write. */
+  readonly end: number
+  /** Whether the kept part lacks its last line feed. */
+  readonly needsLineFeed: boolean
 }
 
 /** Opens the output until the scope closes. Then deletes a new file that is still empty. */
@@ -83,32 +97,40 @@ const toError = (path: string, error: unknown): OutputError | ReaderGone =>
 
 const toFile = (options: OutputOptions) =>
   Effect.gen(function*() {
-    const { path } = options
+    const { path, resume } = options
     const existing = yield* existingFile(options)
     const isNew = existing === undefined
     // An existing file keeps its content until the first write.
     let isUnwritten = true
     /** The bytes of whole lines. */
-    let size = 0
+    let size = existing === undefined ? 0 : resume?.end ?? 0
     const isFile = existing === undefined || existing.isFile()
     const handle = yield* Effect.acquireRelease(
-      attempt(path, () => open(path, isNew ? "wx" : "a")),
+      // Always appends. Otherwise a file that another program has shortened would get a hole of zeros.
+      attempt(path, () => open(path, isNew ? "ax" : "a")),
       (handle) =>
         Effect.ignore(attempt(path, async () => {
           await handle.close()
           if (isNew && isUnwritten) await unlink(path)
         }))
     )
+    const disk = new Disk(handle)
+    if (isFile) {
+      yield* Effect.addFinalizer(() => disk.sync)
+      yield* Effect.forkScoped(Effect.forever(Effect.delay(disk.sync, syncInterval)))
+    }
     // Such as /dev/tty, or /dev/stdout on a terminal.
     const shown = shownOn(isatty(handle.fd))
     return toOutput((line) =>
       attempt(path, async () => {
-        if (isUnwritten && existing?.isFile() === true) await handle.truncate(0)
+        if (isUnwritten && existing?.isFile() === true) await handle.truncate(size)
+        const text = isUnwritten && !isNew && resume?.needsLineFeed === true ? `\n${shown(line)}` : shown(line)
         isUnwritten = false
-        const bytes = Buffer.from(shown(line))
+        const bytes = Buffer.from(text)
         try {
-          await handle.appendFile(bytes)
+          await writeAll(handle, bytes)
           size += bytes.length
+          disk.isDirty = true
         } catch (error) {
           // A full disk takes the beginning of a line.
           if (isFile) await handle.truncate(size).catch(() => {})
@@ -117,6 +139,38 @@ const toFile = (options: OutputOptions) =>
       })
     )
   })
+
+/** Writes with one call of the system if it takes all, so that a kill seldom leaves a part of a line. */
+const writeAll = async (handle: FileHandle, bytes: Buffer): Promise<void> => {
+  for (let written = 0; written < bytes.length;) {
+    const { bytesWritten } = await handle.write(bytes, written)
+    written += bytesWritten
+  }
+}
+
+const syncInterval = Duration.seconds(1)
+
+/** Puts on the disk what was written. With a call a second, a power cut loses at most the results of the last second. */
+class Disk {
+  /** Whether something was written since the last call. */
+  isDirty = false
+  private readonly handle: FileHandle
+
+  constructor(handle: FileHandle) {
+    this.handle = handle
+  }
+
+  /** Ignores errors: some file systems cannot do it, and a full disk is reported by a write. */
+  readonly sync = Effect.promise(async () => {
+    if (!this.isDirty) return
+    this.isDirty = false
+    await this.handle.datasync().catch(() => {})
+  })
+}
+
+/** Whether the path is a file or can become one. Standard output and devices are none. */
+export const isFile = (path: string): Effect.Effect<boolean, OutputError> =>
+  path === "-" ? Effect.succeed(false) : Effect.map(statOf(path), (found) => found?.isFile() ?? true)
 
 /** Returns the existing file at the path, if it may be written: a device always, a file with `force`, a directory never. */
 const existingFile = (options: OutputOptions): Effect.Effect<Stats | undefined, OutputError> =>
@@ -127,8 +181,8 @@ const existingFile = (options: OutputOptions): Effect.Effect<Stats | undefined, 
     if (existing.isFile() && existing.ino === options.input?.ino && existing.dev === options.input.dev) {
       return refuse("is the input file")
     }
-    return existing.isFile() && !options.force
-      ? refuse("already exists; use --force to replace it")
+    return existing.isFile() && !options.force && options.resume === undefined
+      ? refuse(options.alreadyExists ?? "already exists; use --force to replace it")
       : Effect.succeed(existing)
   })
 

@@ -47,8 +47,11 @@ export interface Failed extends Line {
 
 export type Result = Answered | Failed
 
-/** Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. */
-export const encode = (result: Result): string => {
+/**
+ * Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. What `--resume` reads comes first:
+ * `request` is the hash of the line's request, and the error of a failed line follows it.
+ */
+export const encode = (result: Result, request?: string): string => {
   const { id, line, model, target } = result
   const { attempts, how, milliseconds } = result
   const ending = result.status === "ok"
@@ -62,8 +65,8 @@ export const encode = (result: Result): string => {
       how,
       milliseconds
     }
-    : { target, model, attempts, how, milliseconds, error: result.error }
-  return `${JSON.stringify({ line, id, status: result.status, ...ending })}\n`
+    : { error: result.error, target, model, attempts, how, milliseconds }
+  return `${JSON.stringify({ line, id, status: result.status, request, ...ending })}\n`
 }
 
 const usage = ({ estimated, inputTokens, outputTokens }: Usage) => ({

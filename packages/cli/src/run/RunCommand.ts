@@ -5,11 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
 import { basename } from "node:path"
 import * as ExitCode from "../ExitCode.ts"
 import * as Explain from "../explain/Explain.ts"
 import * as Mask from "../Mask.ts"
-import type { RunFlags } from "../options.ts"
 import { Facts } from "../report/Facts.ts"
 import * as Page from "../report/Page.ts"
 import * as Say from "../Say.ts"
@@ -20,24 +20,37 @@ import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
 import * as Engine from "./Engine.ts"
+import * as Files from "./Files.ts"
+import * as GoOn from "./GoOn.ts"
+import { Ids } from "./Ids.ts"
 import type * as Input from "./Input.ts"
 import * as Live from "./Live.ts"
-import * as Output from "./Output.ts"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
 import * as RunResult from "./Result.ts"
+import type * as Resume from "./Resume.ts"
+import * as RunFile from "./RunFile.ts"
 import * as Setup from "./Setup.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
+import * as Words from "./Words.ts"
 
-/** Runs the file and returns the exit code. */
-export const execute = (path: string, flags: RunFlags): Promise<number> =>
-  Effect.runPromise(
-    Effect.scoped(run(path, flags)).pipe(
+/** Runs the file and returns the exit code. Prints at the end which command goes on, if prompts were left without an answer. */
+export const execute = (invocation: GoOn.Invocation): Promise<number> => {
+  const end: End = { advice: "" }
+  return Effect.runPromise(
+    Effect.scoped(run(invocation, end)).pipe(
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
-      Effect.catch((error) => Effect.as(sayError(error), exitCodeOf(error)))
+      Effect.catch((error) => Effect.as(sayError(invocation, error), exitCodeOf(error))),
+      Effect.tap(() => say(end.advice))
     )
   )
+}
+
+/** Set by a run for its end. */
+interface End {
+  advice: string
+}
 
 const exitCodeOf = (error: { readonly _tag: string; readonly why?: string | undefined }): number =>
   error._tag === "RunStopped" && error.why === "Outage" ? ExitCode.outage : ExitCode.unusable
@@ -45,10 +58,12 @@ const exitCodeOf = (error: { readonly _tag: string; readonly why?: string | unde
 const say = (text: string): Effect.Effect<void> => Effect.sync(() => void process.stderr.write(text))
 
 const sayError = (
+  { command }: GoOn.Invocation,
   error: { readonly message: string; readonly problems?: ReadonlyArray<string> }
-): Effect.Effect<void> => Effect.sync(() => Say.error("sluice run", ...error.problems ?? [error.message]))
+): Effect.Effect<void> => Effect.sync(() => Say.error(`sluice ${command}`, ...error.problems ?? [error.message]))
 
-const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
+const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
+  const { flags, given, path } = invocation
   const isOutputTerminal = process.stdout.isTTY === true
   const { input, settings } = yield* Setup.make(path, flags, { env: process.env, isOutputTerminal })
   const signals = yield* Signals.listen
@@ -81,18 +96,19 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
       else tally.unusable.set(target, why)
     }
   })
-  const open = (path: string) => Output.make({ path, force: settings.force, input: input.identity })
-  const output = yield* open(settings.output)
-  const log = settings.log === undefined ? undefined : yield* open(settings.log)
-  const page = settings.report === undefined ? undefined : yield* open(settings.report)
+  const ids = new Ids()
+  const counted = { ...input, items: withIds(input.items, ids) }
+  const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted)
+  if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
+  const note = once(() => isResumable ? RunFile.write(path, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
   const sink: Completion.Sink = {
     // Counted after it is written, so that the counts match the files.
-    write: ({ record, result }) =>
-      Effect.tap(output.write(RunResult.encode(result)), () => {
+    write: ({ record, result }, request) =>
+      Effect.tap(output.write(RunResult.encode(result, request)), () => {
         facts.add(record, result)
         explanations.add(record)
-        return log === undefined ? Effect.void : log.write(CallRecord.encode(record))
+        return Effect.andThen(note, log === undefined ? Effect.void : log.write(CallRecord.encode(record)))
       })
   }
   const screen: Live.Screen = {
@@ -106,8 +122,12 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
       env: process.env
     })
   }
-  if (input.count !== undefined && screen.mode !== "off") yield* Effect.forkScoped(count(input.count, progress))
-  const lines = new Completion.Completion(settings, input, engine, sink, tally, (text) => process.stderr.write(text))
+  progress.total = left
+  if (resumed === undefined && input.count !== undefined && screen.mode !== "off") {
+    yield* Effect.forkScoped(count(input.count, progress))
+  }
+  const items = resumed === undefined ? counted.items : resumed.items
+  const lines = new Completion.Completion(settings, items, engine, sink, tally, (text) => process.stderr.write(text))
   const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
   const unwritten = canWriteMore(ended, tally)
     ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended)))
@@ -123,14 +143,58 @@ const run = Effect.fnUntraced(function*(path: string, flags: RunFlags) {
     yield* settings.output === "-" ? say(explanation) : Effect.sync(() => void process.stdout.write(explanation))
   }
   if (!settings.quiet && (tally.done > 0 || Exit.isSuccess(ended))) {
-    yield* say(Summary.render(tally, facts.endedAt - startedAt))
+    const before = resumed === undefined
+      ? undefined
+      : { answered: resumed.place.count("ok"), leftOut: resumed.leftOut() }
+    yield* say(Summary.render(tally, facts.endedAt - startedAt, { before, ids }))
   }
+  const isComplete = Exit.isSuccess(ended) && Option.isNone(ended.value)
+  if (isResumable && !settings.quiet) end.advice = adviceOf(invocation, tally, isComplete)
   const signal = yield* ended
   yield* unwritten
   yield* reported
   if (Option.isSome(signal)) return Signals.exitCode(signal.value)
-  return tally.failed === 0 ? ExitCode.ok : ExitCode.someFailed
+  return tally.failed === 0 && (resumed?.leftOut() ?? 0) === 0 ? ExitCode.ok : ExitCode.someFailed
 })
+
+type Items = Input.Input["items"]
+
+/** Notes the ids of the lines. */
+const withIds = (items: Items, ids: Ids): Items =>
+  Stream.map(items, (item) => {
+    ids.add(item.line, item.id)
+    return item
+  })
+
+/** Says how far the earlier runs came, and what was cut off. */
+const resumedText = (path: string, { output, place, torn }: Resume.Resume): string => {
+  const name = Terminal.escape(path)
+  if (output === undefined) return `${name} does not exist yet; starting it\n`
+  const cut = torn === 0
+    ? ""
+    : `${name} ends in an unfinished line, of which ${Words.plural(torn, "byte")} are cut off\n`
+  const failed = place.count("failed") + place.count("unsent")
+  return `${cut}${name} has ${Words.plural(place.count("ok"), "answer")} and ${
+    Words.plural(failed, "line")
+  } without one\n`
+}
+
+/** Which command sends the prompts that have no answer. */
+const adviceOf = (invocation: GoOn.Invocation, { done, failed }: Tally, isComplete: boolean): string => {
+  const results = invocation.flags.output ?? "-"
+  if (!isComplete) return done === 0 ? "" : `To go on:\n  ${GoOn.resume(invocation, results)}\n`
+  return failed === 0 || invocation.path === "-"
+    ? ""
+    : `To send the failed prompts again:\n  ${
+      GoOn.retry(results, invocation.command === "retry" ? invocation.own : undefined)
+    }\n`
+}
+
+/** Runs once, before others go on. Ignores errors: the run does not need the file. */
+const once = (run: () => Promise<void>): Effect.Effect<void> => {
+  let running: Promise<void> | undefined
+  return Effect.promise(() => running ??= run().catch(() => {}))
+}
 
 type Ended = Exit.Exit<Option.Option<Signals.Signal>, Completion.CompletionError>
 
@@ -149,6 +213,7 @@ const canWriteMore = (ended: Ended, tally: Tally): boolean => {
       return false
     case "SettingsError":
     case "InputError":
+    case "ResumeError":
       return tally.done > 0
     case "RunStopped":
       return error.why === "Outage" || tally.done > 0

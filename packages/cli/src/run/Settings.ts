@@ -63,6 +63,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
       problems.push("--no-stream excludes --first-token-timeout and --idle-timeout, which need a stream")
     }
+    problems.push(...resumeProblems(flags))
     if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
     const files = yield* Effect.result(checkFiles(flags))
     if (Result.isFailure(files)) problems.push(...files.failure.problems)
@@ -78,6 +79,16 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis
     }
   })
+
+/** Flags of a resumed run that exclude each other. */
+const resumeProblems = ({ force, onlyNew, output, resume, retryFailed }: RunFlags): ReadonlyArray<string> => {
+  if (!resume && !onlyNew && !retryFailed) return []
+  return [
+    ...(force ? ["--force replaces the results, and --resume goes on with them; use one of them"] : []),
+    ...(onlyNew && retryFailed ? ["use --only-new or --retry-failed; --resume does both"] : []),
+    ...((output ?? "-") === "-" ? ["a run is resumed from its results, so --output must name a file"] : [])
+  ]
+}
 
 const refuse = (problem: string) => refuseAll([problem])
 

@@ -1,3 +1,4 @@
+import type { Ids } from "./Ids.ts"
 import type { Reason } from "./Reasons.ts"
 import type { Tally } from "./Tally.ts"
 import * as Terminal from "../Terminal.ts"
@@ -8,12 +9,21 @@ const columns = 80
 const labelWidth = 17
 const indent = labelWidth + 2
 
+/** What a summary has beside the counts of the run. */
+export interface More {
+  /** What earlier runs of the same results answered, and how many lines without an answer this run left out. */
+  readonly before?: { readonly answered: number; readonly leftOut: number } | undefined
+  readonly ids?: Pick<Ids, "first" | "repeated"> | undefined
+}
+
 /** Renders the summary of a run. The time per answer leaves out shared answers, which would lower it. */
-export const render = (tally: Tally, elapsedMillis: number): string =>
+export const render = (tally: Tally, elapsedMillis: number, { before, ids }: More = {}): string =>
   [
     row("answered", Words.count(tally.answered)),
     row("failed", `${Words.count(tally.failed)}${stopped(tally)}`),
     ...tally.failedLines.flatMap(reason),
+    ...(before === undefined ? [] : [row("earlier runs", earlier(before))]),
+    ...(ids?.first === undefined ? [] : [row("repeated ids", repeated(ids.repeated, ids.first))]),
     ...counted(
       "incomplete",
       [...tally.incomplete].map(([finish, times]) => [finishWords.get(finish) ?? finish, times])
@@ -34,6 +44,14 @@ export const render = (tally: Tally, elapsedMillis: number): string =>
 
 const stopped = ({ stopped }: Tally): string =>
   stopped === 0 ? "" : `, of which ${Words.count(stopped)} did not finish before the run stopped`
+
+const earlier = ({ answered, leftOut }: NonNullable<More["before"]>): string =>
+  `${Words.count(answered)} answered${
+    leftOut === 0 ? "" : `; ${Words.plural(leftOut, "line")} without an answer left out`
+  }`
+
+const repeated = (times: number, { id, line }: NonNullable<Ids["first"]>): string =>
+  `${Words.plural(times, "line")} with the id of an earlier one, for example line ${line}: ${safe(id)}`
 
 const width = columns - indent
 

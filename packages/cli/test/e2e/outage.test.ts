@@ -62,7 +62,7 @@ describe("sluice run with a provider that goes down during the run", { timeout: 
       assert.strictEqual(code, 3, stderr)
       assert.match(
         stderr,
-        /^(?:[\d,]+\/2,000 done [^\n]*\n)* {2}answered [^]*\n {2}time [^\n]*\nsluice run: the provider was down for 2\.0s; the remaining prompts were not sent\. Raise --max-outage to wait longer\n$/
+        /^(?:[\d,]+\/2,000 done [^\n]*\n)* {2}answered [^]*\n {2}time [^\n]*\nsluice run: the provider was down for 2\.0s; the remaining prompts were not sent\. Raise --max-outage to wait longer\nTo go on:\n[^\n]* --resume [^\n]*\n$/
       )
       assert.strictEqual(stdout, "")
       const written = resultsIn(results)

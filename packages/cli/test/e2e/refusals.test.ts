@@ -64,7 +64,10 @@ describe("a run that cannot start", { timeout: processTimeout }, () => {
       refused(yield* run([join(directory, "missing.jsonl"), "-o", results], env), "missing.jsonl", "no such file")
       refused(yield* run([prompts, "-o", join(prompts, "x.jsonl")], env), "part of the path is not a directory")
       writeFileSync(results, "mine\n")
-      refused(yield* run([prompts, "-o", results], env), "already exists; use --force to replace it")
+      refused(
+        yield* run([prompts, "-o", results], env),
+        "already exists; use --resume to go on with it, or --force to replace it"
+      )
       assert.strictEqual(readFileSync(results, "utf8"), "mine\n")
       refused(yield* run([prompts, "-o", results, "--concurrency", "none"], env), "--concurrency")
       assert.deepStrictEqual(yield* provider.journal, [])
@@ -133,7 +136,7 @@ describe("an output that fails", { timeout: processTimeout }, () => {
       assert.include(ended.stderr, `  answered         ${written.length}\n`)
       assert.match(
         ended.stderr,
-        /\nsluice run: cannot write [^\n]*: the file is too large for the file system or its limit\n$/
+        /\nsluice run: cannot write [^\n]*: the file is too large for the file system or its limit\nTo go on:\n {2}sluice run [^\n]* --resume\n$/
       )
     }))
 

@@ -120,7 +120,7 @@ describe("sluice run with two targets", { timeout: processTimeout }, () => {
         assert.strictEqual(code, 2, stderr)
         assert.match(
           stderr,
-          /\n {2}answered {9}1\n[^]*\nsluice run: the key from SLUICE_KEY_MAIN was refused: [^\n]*\n$/
+          /\n {2}answered {9}1\n[^]*\nsluice run: the key from SLUICE_KEY_MAIN was refused: [^\n]*\nTo go on:\n[^\n]* --resume [^\n]*\n$/
         )
         const written = [...resultsIn(results)].sort((a, b) => a.line - b.line)
         assert.deepStrictEqual(written.map(({ line, status }) => [line, status]), [

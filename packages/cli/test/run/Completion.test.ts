@@ -25,11 +25,7 @@ const setUp = (count: number, concurrency: number, complete: Engine["complete"])
   const tally = new Tally()
   const completion = new Completion(
     settings(concurrency, "m"),
-    {
-      items: Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))),
-      count: undefined,
-      identity: undefined
-    },
+    Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))),
     { maxPrompts: 4 * concurrency, complete },
     { write: ({ result }) => Effect.sync(() => void results.push(result)) },
     tally,
@@ -144,11 +140,7 @@ describe("Completion", () => {
       const results: Array<Result> = []
       const completion = new Completion(
         settings(1, undefined),
-        {
-          items: Stream.fromIterable([{ ...prompt(1), model: "own" }, prompt(2)]),
-          count: undefined,
-          identity: undefined
-        },
+        Stream.fromIterable([{ ...prompt(1), model: "own" }, prompt(2)]),
         { maxPrompts: 4, complete: (item) => Effect.succeed(completed(item)) },
         { write: ({ result }) => Effect.sync(() => void results.push(result)) },
         new Tally(),

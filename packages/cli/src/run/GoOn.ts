@@ -1,0 +1,31 @@
+/** The command that goes on with a run, for the end of a run that left prompts without an answer. */
+import * as Options from "../options.ts"
+import type { Given } from "../Shell.ts"
+import * as Shell from "../Shell.ts"
+
+/** How a run was started. */
+export interface Invocation {
+  readonly command: "run" | "retry"
+  /** The input. */
+  readonly path: string
+  readonly flags: Options.RunFlags
+  /** The flags of `run` as they were written, with those that a retry took over. */
+  readonly given: Given
+  /** The flags of this command as they were written. */
+  readonly own: Given
+}
+
+const replaced: ReadonlySet<string> = new Set(["output", "force", "resume", "only-new", "retry-failed"])
+
+/** The command that sends everything without an answer. */
+export const resume = ({ command, given, own, path }: Invocation, results: string): string =>
+  command === "retry" ? retry(results, own) : Shell.command(
+    ["sluice", "run", path, "-o", results, "--resume"],
+    Options.run.flags,
+    given,
+    replaced
+  )
+
+/** The command that sends what failed. */
+export const retry = (results: string, own: Given = new Map()): string =>
+  Shell.command(["sluice", "retry", results], Options.retry.flags, own)

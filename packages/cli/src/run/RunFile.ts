@@ -1,0 +1,73 @@
+/** The file beside results, with `.run` at its end: the input and the flags of the run, for `sluice retry` and `status`. */
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { readFile, stat, writeFile } from "node:fs/promises"
+import { resolve as absolute } from "node:path"
+import type { Given } from "../Shell.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
+import type { Settings } from "./Settings.ts"
+
+export const RunFile = Schema.Struct({
+  version: Schema.Literal(1),
+  /** The absolute path of the input, or `-`. */
+  input: Schema.String,
+  /** The input's size in bytes and its time of change, in epoch milliseconds. Absent for standard input. */
+  size: Schema.optionalKey(Schema.Finite),
+  modified: Schema.optionalKey(Schema.Finite),
+  /** The values of each flag, by its name. Files are absolute. */
+  flags: Schema.Record(Schema.String, Schema.Array(Schema.String)),
+  /** Flags that hold a secret of a URL and are not kept. */
+  omitted: Schema.Array(Schema.String)
+})
+
+export type RunFile = typeof RunFile.Type
+
+export const pathOf = (results: string): string => `${results}.run`
+
+/** Flags of one run only. */
+const own: ReadonlySet<string> = new Set([
+  "output",
+  "force",
+  "resume",
+  "only-new",
+  "retry-failed",
+  "explain",
+  "log",
+  "report",
+  "input"
+])
+
+const files: ReadonlySet<string> = new Set(["key-file"])
+
+/** Writes the file. `settings` has the model and the URL that came from the environment, which may change. */
+export const write = async (input: string, given: Given, settings: Settings): Promise<void> => {
+  const found = input === "-" ? undefined : await stat(input)
+  const flags: { [name: string]: ReadonlyArray<string> } = {}
+  const omitted: Array<string> = []
+  for (const [name, values] of new Map([...fromEnvironment(given, settings), ...given])) {
+    if (own.has(name)) continue
+    if (values.some((value) => UrlSecrets.hideInArgument(value) !== value) && name !== "system") omitted.push(name)
+    else flags[name] = files.has(name) ? values.map((value) => absolute(value)) : values
+  }
+  const content: RunFile = {
+    version: 1,
+    input: input === "-" ? input : absolute(input),
+    ...(found?.isFile() === true ? { size: found.size, modified: Math.round(found.mtimeMs) } : {}),
+    flags,
+    omitted
+  }
+  await writeFile(pathOf(settings.output), `${JSON.stringify(content)}\n`)
+}
+
+const fromEnvironment = (given: Given, { targets: [{ model, url }] }: Settings): Given =>
+  given.has("target")
+    ? new Map()
+    : new Map([["url", [url]], ...(model === undefined ? [] : [["model", [model]] as const])])
+
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(RunFile))
+
+/** Reads the file. `undefined` if it is missing or of another version. */
+export const read = async (results: string): Promise<RunFile | undefined> => {
+  const text = await readFile(pathOf(results), "utf8").catch(() => undefined)
+  return text === undefined ? undefined : Option.getOrUndefined(decode(text))
+}
