@@ -50,7 +50,7 @@ export class Completion {
   private readonly tally: Tally
   private readonly say: (text: string) => void
   private readonly requestOf: ReturnType<typeof Request.hasher>
-  // As many turns as calls run at once. A prompt's first attempt ends its turn, because its backoff can take minutes and
+  // As many turns as calls run at once. A prompt's first failure ends its turn, because its backoff can take minutes and
   // another prompt can run meanwhile.
   private readonly turns: Semaphore.Semaphore
   private readonly stopping = Deferred.makeUnsafe<void>()
@@ -162,8 +162,8 @@ export class Completion {
       if (own !== undefined) own.startedAt = now
       this.tally.promptStarted()
       return this.engine.complete(prompt, afterAttempt).pipe(
-        Effect.ensuring(endTurn),
-        Effect.flatMap((completed) => this.write(prompt, completed, () => this.tally.promptFinished(completed.result)))
+        Effect.flatMap((completed) => this.write(prompt, completed, () => this.tally.promptFinished(completed.result))),
+        Effect.ensuring(endTurn)
       )
     })
   }

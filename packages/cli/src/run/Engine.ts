@@ -77,7 +77,7 @@ export interface Completed {
 export interface Engine {
   /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
   readonly maxPrompts: number
-  /** Completes a prompt. Fails only if the run has to stop. Runs `afterAttempt` after each attempt. */
+  /** Completes a prompt. Fails only if the run has to stop. Runs `afterAttempt` after each attempt that failed. */
   readonly complete: (prompt: Prompt, afterAttempt?: Effect.Effect<void>) => Effect.Effect<Completed, RunStopped>
 }
 

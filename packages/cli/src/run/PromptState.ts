@@ -8,6 +8,7 @@ import type { Target } from "./Settings.ts"
 /** The state of one prompt over all its calls. */
 export class PromptState {
   readonly prompt: Prompt
+  /** Runs after each attempt that failed. */
   readonly afterAttempt: Effect.Effect<void>
   readonly trace: Trace
   attempts = 0

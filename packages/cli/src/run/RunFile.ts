@@ -40,7 +40,11 @@ const own: ReadonlySet<string> = new Set([
 const files: ReadonlySet<string> = new Set(["key-file"])
 
 /** Writes the file. `settings` has the model and the URL that came from the environment, which may change. */
-export const write = async (input: string, given: Given, settings: Settings): Promise<void> => {
+export const write = async (
+  input: string,
+  given: Given,
+  settings: Pick<Settings, "output" | "targets">
+): Promise<void> => {
   const found = input === "-" ? undefined : await stat(input)
   const flags: { [name: string]: ReadonlyArray<string> } = {}
   const omitted: Array<string> = []
@@ -59,7 +63,7 @@ export const write = async (input: string, given: Given, settings: Settings): Pr
   await writeFile(pathOf(settings.output), `${JSON.stringify(content)}\n`)
 }
 
-const fromEnvironment = (given: Given, { targets: [{ model, url }] }: Settings): Given =>
+const fromEnvironment = (given: Given, { targets: [{ model, url }] }: Pick<Settings, "targets">): Given =>
   given.has("target")
     ? new Map()
     : new Map([["url", [url]], ...(model === undefined ? [] : [["model", [model]] as const])])

@@ -155,7 +155,8 @@ const observed = (
   // Counts the attempts over all calls of the prompt. Each call, and each restart, would count from 1.
   const numbered = ({ attempts }: PromptState) => ({ attempt: attempts, maxAttempts: Math.max(attempts, maxAttempts) })
   const ended = ({ attempt, state }: Begun) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
-    if (Exit.isSuccess(exit)) return Effect.andThen(attempt.succeeded, state.afterAttempt)
+    // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
+    if (Exit.isSuccess(exit)) return attempt.succeeded
     // No error: a timeout or the end of the run interrupted the attempt.
     if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
     return state.afterAttempt

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { PassThrough, Writable } from "node:stream"
 import * as Output from "../../src/run/Output.ts"
@@ -98,6 +98,30 @@ describe("Output", () => {
       assert.include(readFileSync(file, "utf8"), "old")
       yield* writeTo(options(file, { force: true }), 1, 2)
       assert.deepStrictEqual(readLines(file).map(({ line }) => line), [1, 2])
+    }))
+
+  it.live("a new file that another program empties gets no zeros", () =>
+    Effect.gen(function*() {
+      const file = join(yield* folder, "a")
+      const output = yield* Output.make(options(file))
+      yield* output.write(encode(answered({ line: 1 })))
+      truncateSync(file)
+      yield* output.write(encode(answered({ line: 2 })))
+      assert.deepStrictEqual(readLines(file).map(({ line }) => line), [2])
+    }))
+
+  it.live("a resumed file keeps what it is told to, and nothing is cut before the first write", () =>
+    Effect.gen(function*() {
+      const file = join(yield* folder, "a")
+      writeFileSync(file, `{"line":1}\n{"li`)
+      const resume = { end: 11, needsLineFeed: false }
+      yield* writeTo(options(file, { resume }))
+      assert.strictEqual(readFileSync(file, "utf8"), `{"line":1}\n{"li`)
+      yield* writeTo(options(file, { resume }), 2, 3)
+      assert.deepStrictEqual(readLines(file).map(({ line }) => line), [1, 2, 3])
+      writeFileSync(file, `{"line":1}`)
+      yield* writeTo(options(file, { resume: { end: 10, needsLineFeed: true } }), 2, 3)
+      assert.deepStrictEqual(readLines(file).map(({ line }) => line), [1, 2, 3])
     }))
 
   it.live("an output without lines leaves no file", () =>

@@ -90,3 +90,10 @@ export const refused = ({ code, stderr, stdout }: Ended, ...parts: ReadonlyArray
   assert.match(stderr, /^sluice[^\n]*\n$/)
   for (const part of parts) assert.include(stderr, part)
 }
+
+/** Splits a command for a shell into its arguments, as a shell does. */
+export const split = async (command: string): Promise<ReadonlyArray<string>> => {
+  const shell = startCommand("sh", ["-c", `printf '%s\\n' ${command}`])
+  shell.process.stdin.end()
+  return (await shell.ended).stdout.trimEnd().split("\n")
+}
