@@ -19,6 +19,7 @@ import { DeadlineExceeded } from "@sluice/core/Deadline"
 import { FlightAbandoned, TooManyWaiters } from "@sluice/core/Deduplicator"
 import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { InvalidKey } from "@sluice/core/KeyHash"
+import { QuotaExceeded } from "@sluice/core/Quota"
 import { StageTimeout } from "@sluice/core/Pipeline"
 import { AttemptTimeout, Rejected } from "@sluice/core/Sluice"
 import { InputTooLarge, LocalModelStopped } from "@sluice/local-model/LocalModel"
@@ -84,6 +85,18 @@ const shedRow = (why: BackpressureShed["why"], change: string, comeBack: Answer,
   change: words(change)
 })
 
+const quota = { policy: "gpt", dimension: "tokens", asked: 50, used: 80, limit: 100, windowMillis: 60_000, queued: 3 }
+
+const quotaRow = (why: QuotaExceeded["why"], what: string, change: string, comeBack: Answer, more = {}): Row => ({
+  error: new QuotaExceeded({ ...quota, why, ...more }),
+  what: words(what),
+  evidence: fields("policy", "why", "dimension", "asked", "used", "limit", "windowMillis", "queued"),
+  comeBack,
+  change: words(change)
+})
+
+const told: Answer = { fields: ["retryAfter"], words: "retry in 2s" }
+
 const deadlineWords = {
   Start: "gpt: no answer within 2s: the deadline had passed before the first attempt",
   Circuit: "gpt: no answer within 2s: the call was waiting for an open circuit",
@@ -118,6 +131,25 @@ const table: ReadonlyArray<Row> = [
   shedRow("MaxWait", "Raise capacity or maxWait", { fields: ["retryAfter"], words: "retry in 2s" }, inTime),
   shedRow("Draining", "Send it elsewhere", words("after resume")),
   shedRow("TooLarge", "raise capacity", permanent, { permits: 9 }),
+  quotaRow("Full", "gpt: quota is full", "Raise the limit, queue or maxWait", told, inTime),
+  quotaRow("MaxWait", "gpt: no room in the quota after 9s", "Raise the limit or maxWait", told, inTime),
+  quotaRow(
+    "MaxWait",
+    "gpt: no room in the quota in time",
+    "Raise the limit or maxWait",
+    none("only a running call can make room")
+  ),
+  quotaRow(
+    "Deadline",
+    "gpt: no room in the quota before the deadline",
+    "Raise the limit or the deadline",
+    told,
+    inTime
+  ),
+  quotaRow("TooLarge", "gpt: the call needs 150 tokens", "Shorten it", permanent, { asked: 150 }),
+  quotaRow("Spent", "gpt: the budget is spent", "Raise the limit", permanent),
+  quotaRow("Draining", "gpt: draining", "Send it elsewhere", words("after resume")),
+  quotaRow("StoreDown", "gpt: the store of the quota does not answer", "Check the store", told, inTime),
   deadlineRow("Start"),
   deadlineRow("Queue"),
   deadlineRow("Circuit"),

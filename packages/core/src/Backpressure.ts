@@ -8,7 +8,7 @@
  * **When to use**
  *
  * For a service that gets slower under load, or whose account limits concurrency. To notice that a service is down, use a
- * circuit breaker. To keep a rate per second, use a rate limiter: permits cap how many calls run, not how often.
+ * circuit breaker. To keep a rate, use `Quota`: permits cap how many calls run, not how often.
  *
  * **Details**
  *

@@ -1,5 +1,5 @@
 /**
- * Resilience for calls to slow, flaky and rate-limited services: circuit breaker, retry, deduplication, backpressure,
+ * Resilience for calls to slow, flaky and rate-limited services: circuit breaker, retry, deduplication, backpressure, quotas,
  * deadlines, pipelines, and the policies of `Sluice`, which combine them.
  *
  * **When to use**
@@ -27,6 +27,8 @@ export * as KeyHash from "./KeyHash.ts"
 export * as OptionsReader from "./OptionsReader.ts"
 export * as Outcome from "./Outcome.ts"
 export * as Pipeline from "./Pipeline.ts"
+export * as Quota from "./Quota.ts"
+export * as QuotaStore from "./QuotaStore.ts"
 export * as Refusal from "./Refusal.ts"
 export * as RetryPolicy from "./RetryPolicy.ts"
 export * as Sluice from "./Sluice.ts"

@@ -4,6 +4,8 @@ import * as Effect from "effect/Effect"
 import type { Scheduler, SchedulerDispatcher } from "effect/Scheduler"
 import { type Linked, LinkedList } from "../kit/linkedList.ts"
 import { type Timeout, Timeouts } from "../kit/timeouts.ts"
+import { Lanes } from "./lanes.ts"
+import type { Ticket } from "./ticket.ts"
 
 /** Why a call got no permit. See `BackpressureShed`. */
 export type Why = "Full" | "MaxWait" | "Draining" | "TooLarge"
@@ -18,6 +20,8 @@ export interface PermitRefusal {
   readonly capacity: number
   /** How long the call had queued. `undefined` if it never did. */
   readonly waitedMillis: number | undefined
+  /** What the call needed of a quota. */
+  readonly ticket: Ticket | undefined
 }
 
 export interface PermitsOptions<out E> {
@@ -42,6 +46,8 @@ export interface PermitRequest {
    * already, and this is the end of the queue at which the attempt joins.
    */
   readonly where: "Head" | "Tail" | undefined
+  /** What the call needs of a quota, reserved with its permits. The ticket is of one attempt. */
+  readonly ticket?: Ticket | undefined
 }
 
 /** A request that is queued or has its permits. The attempt that made it settles it once, however its fiber ends. */
@@ -59,9 +65,11 @@ export class Request<E = never> implements Linked<Request<E>> {
   maxWait: Timeout | undefined = undefined
   previous: Request<E> | undefined = undefined
   next: Request<E> | undefined = undefined
+  readonly ticket: Ticket | undefined
 
-  constructor(permits: number) {
+  constructor(permits: number, ticket: Ticket | undefined) {
     this.permits = permits
+    this.ticket = ticket
   }
 }
 
@@ -94,6 +102,8 @@ export class Permits<E = never> {
   readonly shed: Record<Why, number> = { Full: 0, MaxWait: 0, Draining: 0, TooLarge: 0 }
   private readonly options: PermitsOptions<E>
   private readonly line = new LinkedList<Request<E>>()
+  /** Requests that need a quota. Made with the first of them. */
+  private lanes: Lanes<E> | undefined = undefined
   /** Granted or refused, and not yet resumed. */
   private readonly ready = new LinkedList<Request<E>>()
   private hasTurn = false
@@ -112,7 +122,7 @@ export class Permits<E = never> {
 
   /** Requests in the queue. */
   get queued(): number {
-    return this.line.size
+    return this.lanes === undefined ? this.line.size : this.line.size + this.lanes.size
   }
 
   /** Takes a slot if one is free. Pair it with `leaveSlot`. */
@@ -128,22 +138,24 @@ export class Permits<E = never> {
   }
 
   /** Takes permits, and a slot with them, if the permits are free and nothing is queued. Pair it with `release`. */
-  take({ permits, where }: PermitRequest): boolean {
+  take({ permits, ticket, where }: PermitRequest): boolean {
     if (this.running + permits > this.capacity || this.isDraining || this.line.first !== undefined) return false
+    if (ticket !== undefined && (this.lanes?.hasQueue(ticket) === true || ticket.tryTake() !== 0)) return false
     this.grant(permits)
     if (where === undefined) this.slots++
     this.options.onChange()
     return true
   }
 
-  release({ permits, where }: PermitRequest): void {
+  release({ permits, ticket, where }: PermitRequest): void {
+    ticket?.ended()
     this.giveBack(permits)
     if (where === undefined) this.leaveSlot()
   }
 
   /** Takes permits, or joins the queue, or is refused. Pair it with `settle`. */
   request(asked: PermitRequest): Request<E> {
-    const request = new Request<E>(asked.permits)
+    const request = new Request<E>(asked.permits, asked.ticket)
     if (this.take(asked)) {
       request.state = "Granted"
       return request
@@ -152,11 +164,13 @@ export class Permits<E = never> {
     if (why !== undefined) {
       // It holds nothing that a `settle` could give back.
       request.state = "Settled"
-      request.refusal = this.refuse(why, asked.permits)
+      request.refusal = this.refuse(why, asked.permits, undefined, asked.ticket)
       return request
     }
     if (asked.where === undefined) this.slots++
     this.enqueue(request, asked)
+    // It may be the first of its row, or small enough to pass the head.
+    if (asked.ticket !== undefined) this.grantNext()
     this.options.onChange()
     return request
   }
@@ -166,8 +180,10 @@ export class Permits<E = never> {
     const { state } = request
     if (state === "Settled") return
     request.state = "Settled"
-    if (state === "Granted") this.giveBack(request.permits)
-    else if (state === "Queued") {
+    if (state === "Granted") {
+      request.ticket?.ended()
+      this.giveBack(request.permits)
+    } else if (state === "Queued") {
       this.abandoned++
       this.dequeue(request)
       this.grantNext()
@@ -218,14 +234,16 @@ export class Permits<E = never> {
   })
 
   /** Counts a refusal and fails with it. The error is built when it is needed, not while thousands are refused. */
-  refuse(why: Why, permits: number, waitedMillis?: number): Effect.Effect<never, E> {
-    const refusal = this.countRefusal(why, permits, waitedMillis)
+  refuse(why: Why, permits: number, waitedMillis?: number, ticket?: Ticket): Effect.Effect<never, E> {
+    const refusal = this.countRefusal(why, permits, waitedMillis, ticket)
     return Effect.failSync(() => this.options.error(refusal))
   }
 
   /** Counts the refusal of a request that found no permits and does not queue. Returns its error. */
   refusalNow(asked: PermitRequest): E {
-    return this.options.error(this.countRefusal(this.whyRefused(asked) ?? "Full", asked.permits))
+    return this.options.error(
+      this.countRefusal(this.whyRefused(asked) ?? "Full", asked.permits, undefined, asked.ticket)
+    )
   }
 
   /** Whether a request that finds no free permits would queue. */
@@ -233,19 +251,29 @@ export class Permits<E = never> {
     return this.whyRefused(asked) === undefined
   }
 
-  private countRefusal(why: Why, permits: number, waitedMillis?: number): PermitRefusal {
+  /** Asks the head of a lane again: something of its quota was given back, or a limit rose. */
+  hasRoom(lane: string, row: string): void {
+    this.lanes?.hasRoom(lane, row)
+  }
+
+  private countRefusal(
+    why: Why,
+    permits: number,
+    waitedMillis: number | undefined,
+    ticket: Ticket | undefined
+  ): PermitRefusal {
     this.shed[why]++
     const { capacity, queued, running } = this
-    return { why, permits, running, queued, capacity, waitedMillis }
+    return { why, permits, running, queued, capacity, waitedMillis, ticket }
   }
 
   /** Why a request that finds no free permits cannot queue. */
-  private whyRefused({ maxWaitMillis, permits, where }: PermitRequest): Why | undefined {
+  private whyRefused({ maxWaitMillis, permits, ticket, where }: PermitRequest): Why | undefined {
     if (permits > this.capacity) return "TooLarge"
     if (this.isDraining) return "Draining"
-    // A call that has a slot may always queue.
-    const hasRoom = where !== undefined || this.queued < this.queue
-    return hasRoom && maxWaitMillis !== 0 ? undefined : "Full"
+    // A call that has a slot may always queue. Without a capacity there are no slots.
+    const hasRoom = where !== undefined && this.capacity < Number.POSITIVE_INFINITY || this.queued < this.queue
+    return ticket?.outlook(maxWaitMillis) ?? (hasRoom && maxWaitMillis !== 0 ? undefined : "Full")
   }
 
   private grant(permits: number): void {
@@ -263,12 +291,17 @@ export class Permits<E = never> {
   private grantNext(): void {
     let request = this.line.first
     while (request !== undefined && this.running + request.permits <= this.capacity) {
-      this.dequeue(request)
-      this.grant(request.permits)
-      request.state = "Granted"
-      this.wake(request)
+      this.grantQueued(request)
       request = this.line.first
     }
+    if (this.lanes !== undefined && this.lanes.size > 0) this.lanes.serve()
+  }
+
+  private grantQueued(request: Request<E>): void {
+    this.dequeue(request)
+    this.grant(request.permits)
+    request.state = "Granted"
+    this.wake(request)
   }
 
   private refuseQueued(why: Why, isMeant: (request: Request<E>) => boolean): void {
@@ -279,18 +312,20 @@ export class Permits<E = never> {
       if (isMeant(request)) this.refuseOne(request, why, now)
       request = next
     }
+    for (const request of this.lanes?.requests() ?? []) if (isMeant(request)) this.refuseOne(request, why, now)
   }
 
   private refuseOne(request: Request<E>, why: Why, now: number): void {
     this.dequeue(request)
     request.state = "Refused"
-    request.refusal = this.refuse(why, request.permits, Math.max(0, now - request.queuedAt))
+    request.refusal = this.refuse(why, request.permits, Math.max(0, now - request.queuedAt), request.ticket)
     this.wake(request)
   }
 
   private enqueue(request: Request<E>, { maxWaitMillis, where, permits }: PermitRequest): void {
     this.wanted += permits
-    if (where === "Head") this.line.prepend(request)
+    if (request.ticket !== undefined) this.lanesOf().add(request, where ?? "Tail")
+    else if (where === "Head") this.line.prepend(request)
     else this.line.append(request)
     request.queuedAt = this.options.clock.currentTimeMillisUnsafe()
     if (maxWaitMillis !== undefined) this.startMaxWait(request, maxWaitMillis)
@@ -298,8 +333,24 @@ export class Permits<E = never> {
 
   private dequeue(request: Request<E>): void {
     this.wanted -= request.permits
-    this.line.remove(request)
+    if (request.ticket !== undefined) this.lanes?.remove(request)
+    else this.line.remove(request)
     this.endMaxWait(request)
+  }
+
+  private lanesOf(): Lanes<E> {
+    const { clock, context } = this.options
+    return this.lanes ??= new Lanes<E>({
+      clock,
+      context,
+      hasPermit: (request) => this.running + request.permits <= this.capacity,
+      grant: (request) => this.grantQueued(request),
+      refuse: (request) => this.refuseOne(request, "Full", clock.currentTimeMillisUnsafe()),
+      wake: () => {
+        this.grantNext()
+        this.options.onChange()
+      }
+    })
   }
 
   private startMaxWait(request: Request<E>, millis: number): void {

@@ -1,0 +1,160 @@
+import type { Amount, Amounts, Change, Level } from "../../Quota.ts"
+import { type Linked, LinkedList } from "../kit/linkedList.ts"
+import type { Counter } from "./counter.ts"
+import { Dimension } from "./dimension.ts"
+import type { CheckedDimension, Settings } from "./options.ts"
+
+/** The limits of a key, which all its tenants share. */
+export interface KeyLimits {
+  readonly key: string
+  readonly dimensions: ReadonlyArray<Dimension>
+  /** Until when the provider asked to be left alone. */
+  restUntil: number
+  readonly accounts: Map<string | undefined, Account>
+}
+
+/** The limits that apply to one tenant of a key: those of the key, then its own. */
+export class Account implements Linked<Account> {
+  readonly limits: KeyLimits
+  readonly tenant: string | undefined
+  readonly dimensions: ReadonlyArray<Dimension>
+  /** How many of the dimensions are the key's. */
+  readonly shared: number
+  /** Calls that hold or want something of it. It is not evicted then. */
+  inUse = 0
+  previous: Account | undefined = undefined
+  next: Account | undefined = undefined
+
+  constructor(limits: KeyLimits, tenant: string | undefined, own: ReadonlyArray<Dimension>) {
+    this.limits = limits
+    this.tenant = tenant
+    this.dimensions = own.length === 0 ? limits.dimensions : [...limits.dimensions, ...own]
+    this.shared = limits.dimensions.length
+  }
+}
+
+/** What a call asks of a dimension. */
+export const amountOf = (amounts: Amounts, { name, perCall }: CheckedDimension): Amount => amounts[name] ?? perCall
+
+export type CounterOf = (key: string, tenant: string | undefined, spec: CheckedDimension, mode: string) => Counter
+
+export interface AccountsOptions {
+  readonly settings: Settings
+  readonly counterOf: CounterOf
+  readonly now: () => number
+  readonly onChange: (change: Change) => void
+}
+
+// How many accounts are looked at for one that is empty. Bounds what a call can cost.
+const maxLooks = 10
+
+/** The accounts that were used last. The rest is forgotten: with it, what their calls have used. */
+export class Accounts {
+  private readonly options: AccountsOptions
+  private readonly keys = new Map<string, KeyLimits>()
+  private readonly recency = new LinkedList<Account>()
+
+  constructor(options: AccountsOptions) {
+    this.options = options
+  }
+
+  use(key: string, tenant: string | undefined): Account {
+    const known = this.keys.get(key)?.accounts.get(tenant)
+    if (known === undefined) return this.make(key, tenant)
+    this.recency.moveToLast(known)
+    return known
+  }
+
+  limitsOf(key: string): KeyLimits | undefined {
+    return this.keys.get(key)
+  }
+
+  all(): Iterable<KeyLimits> {
+    return this.keys.values()
+  }
+
+  levels({ accounts, dimensions, key }: KeyLimits): ReadonlyArray<Level> {
+    const levels = dimensions.map((dimension) => this.level(key, undefined, dimension))
+    for (const account of accounts.values()) {
+      for (const dimension of account.dimensions.slice(account.shared)) {
+        levels.push(this.level(key, account.tenant, dimension))
+      }
+    }
+    return levels
+  }
+
+  private level(key: string, tenant: string | undefined, dimension: Dimension): Level {
+    const { limit, mode, queued, spec: { name, windowMillis } } = dimension
+    const now = this.options.now()
+    const current = dimension.limitAt(now)
+    const used = dimension.used(now)
+    return {
+      key,
+      tenant,
+      dimension: name,
+      limit: current,
+      stated: limit.stated,
+      used,
+      windowMillis,
+      counts: mode,
+      queued
+    }
+  }
+
+  private make(key: string, tenant: string | undefined): Account {
+    this.evict()
+    const { settings } = this.options
+    let limits = this.keys.get(key)
+    if (limits === undefined) {
+      limits = {
+        key,
+        dimensions: settings.limits.map((spec) => this.dimension(key, undefined, spec)),
+        restUntil: Number.NEGATIVE_INFINITY,
+        accounts: new Map()
+      }
+      this.keys.set(key, limits)
+    }
+    const own = tenant === undefined ? [] : settings.tenantLimits.map((spec) => this.dimension(key, tenant, spec))
+    const account = new Account(limits, tenant, own)
+    limits.accounts.set(tenant, account)
+    this.recency.append(account)
+    return account
+  }
+
+  private dimension(key: string, tenant: string | undefined, spec: CheckedDimension): Dimension {
+    const { counterOf, onChange, settings: { adapts, guardMillis } } = this.options
+    return new Dimension({
+      spec,
+      guardMillis,
+      adapts: adapts && tenant === undefined,
+      counterOf: (one, mode) => counterOf(key, tenant, one, mode),
+      onChange: (dimension, from, why) =>
+        onChange({
+          key,
+          dimension: dimension.spec.name,
+          from: Math.floor(from),
+          to: Math.floor(dimension.limit.current),
+          why
+        })
+    })
+  }
+
+  private evict(): void {
+    if (this.recency.size < this.options.settings.capacityOfKeys) return
+    const now = this.options.now()
+    let victim: Account | undefined
+    for (let looks = 0, one = this.recency.first; one !== undefined && looks < maxLooks; looks++, one = one.next) {
+      if (one.inUse > 0) continue
+      victim ??= one
+      if (one.dimensions.every((dimension) => dimension.used(now) === 0)) {
+        victim = one
+        break
+      }
+    }
+    if (victim === undefined) return
+    this.recency.remove(victim)
+    const { limits, tenant } = victim
+    limits.accounts.delete(tenant)
+    if (limits.accounts.size === 0) this.keys.delete(limits.key)
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * How fast a window may be used up: a token bucket of `factor` times the limit's own rate. Providers that state a limit for a minute
+ * often enforce it over a second or ten. A rejected call halves the factor, down to 1: half a second of a minute at once, and 59/60
+ * of the rate.
+ */
+export class Burst {
+  factor: number
+  private readonly windowMillis: number
+  private level: number
+  private at = Number.NEGATIVE_INFINITY
+  private capacity = 0
+  private perMilli = 0
+  private limit: number
+
+  constructor(limit: number, windowMillis: number, factor: number) {
+    this.limit = limit
+    this.windowMillis = windowMillis
+    this.factor = factor
+    this.shape()
+    this.level = this.capacity
+  }
+
+  wait(now: number, amount: number): number {
+    this.refill(now)
+    const missing = Math.min(amount, this.capacity) - this.level
+    return missing <= 1e-6 ? 0 : Math.max(1, Math.ceil(missing / this.perMilli))
+  }
+
+  /** How long until this much has passed, in pieces. */
+  predict(now: number, amount: number): number {
+    this.refill(now)
+    return amount <= this.level ? 0 : Math.ceil((amount - this.level) / this.perMilli)
+  }
+
+  take(now: number, amount: number): void {
+    this.refill(now)
+    this.level -= amount
+  }
+
+  giveBack(now: number, amount: number): void {
+    this.refill(now)
+    this.level = Math.min(this.capacity, this.level + amount)
+  }
+
+  /** Whether it still had room to learn. */
+  halve(now: number): boolean {
+    if (this.factor <= 1) return false
+    this.refill(now)
+    this.factor = Math.max(1, this.factor / 2)
+    this.shape()
+    this.level = Math.min(0, this.level)
+    return true
+  }
+
+  setLimit(now: number, limit: number): void {
+    if (limit === this.limit) return
+    this.refill(now)
+    this.limit = limit
+    this.shape()
+    this.level = Math.min(this.capacity, this.level)
+  }
+
+  private refill(now: number): void {
+    if (now <= this.at) return
+    this.level = Math.min(this.capacity, this.level + Math.min(now - this.at, this.windowMillis) * this.perMilli)
+    this.at = now
+  }
+
+  private shape(): void {
+    const { factor, limit, windowMillis } = this
+    const isCut = factor <= 1
+    this.capacity = Math.max(1, limit * factor / 60 * (isCut ? 0.5 : 1))
+    this.perMilli = limit * factor / windowMillis * (isCut ? 59 / 60 : 1)
+  }
+}

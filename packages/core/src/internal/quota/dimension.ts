@@ -1,0 +1,268 @@
+import type { Amount, Change, Counts } from "../../Quota.ts"
+import { Burst } from "./burst.ts"
+import { bucketsOfWindow, type Counter, driftMillis } from "./counter.ts"
+import { Estimate, type Sample } from "./estimate.ts"
+import { LearnedLimit } from "./limit.ts"
+import type { CheckedDimension } from "./options.ts"
+import { isOfWindow, Remaining, type Seen } from "./remaining.ts"
+
+/** How a sum counts what a call may use before it has ended, and what it used after. */
+type Mode = Exclude<Counts, "learned">
+
+/** What counts against the limit, if the provider counts in this mode. */
+interface Sum {
+  readonly mode: Mode
+  readonly counter: Counter
+}
+
+/** What one call holds of one sum of a dimension. */
+export interface Portion {
+  readonly dimension: Dimension
+  /** The index of the sum. */
+  readonly sum: number
+  /** Whether it is in `held`: its sum was the one that decides. */
+  readonly isHeld: boolean
+  /** What the call uses at least, and at most. */
+  readonly known: number
+  readonly atMost: number
+  /** What counts, and the bucket that it is in. */
+  amount: number
+  bucket: number
+  readonly sample: Sample | undefined
+}
+
+export interface DimensionOptions {
+  readonly spec: CheckedDimension
+  /** How long a call may be under way to the provider. */
+  readonly guardMillis: number
+  readonly adapts: boolean
+  readonly counterOf: (spec: CheckedDimension, mode: string) => Counter
+  readonly onChange: (dimension: Dimension, from: number, why: Change["why"]) => void
+}
+
+const modes: ReadonlyArray<Mode> = ["actual", "reservedThenActual", "reserved"]
+
+/** From this share of the limit on, a rejection is the fault of an estimate and not of the mode. */
+const estimatedBadly = 0.9
+/** A stricter way of counting explains a rejection if its sum has reached this share of the limit. */
+const explained = 0.97
+
+/**
+ * One limit of one key: what counts against it, how fast it may be used, and what was learned of it. With `learned` it keeps a sum
+ * for each way of counting, and admits by the loosest that no rejection has contradicted.
+ */
+export class Dimension {
+  readonly spec: CheckedDimension
+  readonly limit: LearnedLimit
+  /** Amounts that queued calls will ask for. */
+  queued = 0
+  /** What calls hold that have not ended. */
+  held = 0
+  /** The share of the limit that this process may use. Below 1 while a shared store is down. Infinity: the store decides. */
+  share = 1
+  /** The limit after the last change that was reported. */
+  private lastMove: number
+  /** How long after a reservation its bucket ends, on average. */
+  private lagMillis: number
+  private readonly guardMillis: number
+  private readonly sums: ReadonlyArray<Sum>
+  private active = 0
+  private readonly burst: Burst | undefined
+  private readonly estimate: Estimate | undefined
+  private readonly remaining: Remaining | undefined
+  private readonly onChange: DimensionOptions["onChange"]
+
+  constructor({ adapts, counterOf, guardMillis, onChange, spec }: DimensionOptions) {
+    this.spec = spec
+    const { burstFactor, counts, isRate, limit, windowMillis } = spec
+    const kept = counts === "learned" ? modes : [counts]
+    this.sums = kept.map((mode) => ({ mode, counter: counterOf(spec, mode) }))
+    this.limit = new LearnedLimit(limit, adapts && isRate)
+    this.lastMove = limit
+    this.guardMillis = Math.min(guardMillis, windowMillis / 8)
+    this.lagMillis = this.guardMillis + windowMillis / bucketsOfWindow / 2
+    this.burst = burstFactor === undefined ? undefined : new Burst(limit, windowMillis, burstFactor)
+    this.estimate = kept.includes("actual") && isRate ? new Estimate() : undefined
+    this.remaining = isRate ? new Remaining(windowMillis) : undefined
+    this.onChange = onChange
+  }
+
+  /** How the provider counts, as far as is known. */
+  get mode(): Mode {
+    return this.sum.mode
+  }
+
+  used(now: number): number {
+    return this.sum.counter.used(now)
+  }
+
+  limitAt(now: number): number {
+    const { limit } = this
+    const wasLower = limit.current < limit.stated
+    const current = limit.at(now)
+    if (wasLower && limit.current === limit.stated) this.moved(this.lastMove, "Recovered")
+    return current
+  }
+
+  /** What counts for an amount when it is reserved. */
+  asked(amount: Amount): number {
+    return this.amountOf(this.mode, amount)
+  }
+
+  /** The milliseconds until an amount fits: 0 if now, Infinity if only a settlement can make room. */
+  wait(now: number, amount: Amount): number {
+    const asked = this.asked(amount)
+    if (asked === 0) return 0
+    const limit = this.limitAt(now)
+    const own = Math.max(1, limit * this.share)
+    const byWindow = this.share === Number.POSITIVE_INFINITY ? 0 : this.sum.counter.wait(now, asked, own)
+    if (this.burst === undefined) return byWindow
+    this.burst.setLimit(now, limit)
+    return Math.max(byWindow, this.burst.wait(now, asked), this.remaining?.wait(now, asked, limit) ?? 0)
+  }
+
+  /** Whether a call can never be admitted: what it uses at least is above the limit, or a budget would be exceeded. */
+  isTooLarge(amount: Amount, refusesEstimates: boolean): boolean {
+    const known = typeof amount === "number" ? amount : amount.known
+    const isStrict = refusesEstimates || !this.spec.isRate && this.spec.windowMillis > 0
+    return (isStrict ? this.asked(amount) : known) > this.limit.stated
+  }
+
+  /** Whether a budget is used up, so that no running call can give enough of it back. */
+  isSpent(now: number, amount: Amount): boolean {
+    return this.spec.windowMillis === Number.POSITIVE_INFINITY &&
+      this.used(now) - this.held + this.asked(amount) > this.limitAt(now)
+  }
+
+  /** How full it is, by the strictest sum. */
+  fill(now: number): number {
+    if (!this.spec.isRate) return 0
+    let used = 0
+    for (const { counter } of this.sums) used = Math.max(used, counter.used(now))
+    return used / this.limitAt(now)
+  }
+
+  /** How long a call would wait behind the queued ones: whole windows first, then until the rest fits. */
+  predict(now: number, amount: Amount): number {
+    const asked = this.asked(amount)
+    if (asked === 0) return 0
+    const limit = this.limitAt(now)
+    const need = asked + this.queued
+    const { windowMillis } = this.spec
+    const isWindow = windowMillis > 0 && windowMillis < Number.POSITIVE_INFINITY
+    // What is a limit behind starts a window later.
+    const windows = isWindow ? Math.ceil(need / limit) - 1 : 0
+    const first = need - windows * limit
+    const millis = Math.max(this.sum.counter.wait(now, first, limit), this.burst?.predict(now, first) ?? 0)
+    return windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
+  }
+
+  /** Adds what the call may use to every sum. */
+  take(now: number, amount: Amount, into: Array<Portion>): void {
+    const known = typeof amount === "number" ? amount : amount.known
+    const atMost = typeof amount === "number" ? amount : amount.atMost
+    const arrivesBy = now + this.guardMillis
+    for (let sum = 0; sum < this.sums.length; sum++) {
+      // The index is within the sums.
+      const { counter, mode } = this.sums[sum] as Sum
+      const counted = this.amountOf(mode, amount)
+      const bucket = counter.add(now, counted, arrivesBy)
+      const sample = sum === 0 && atMost > known ? this.estimate?.sent() : undefined
+      const isHeld = sum === this.active
+      into.push({ dimension: this, sum, isHeld, known, atMost, amount: counted, bucket, sample })
+      if (isHeld) {
+        this.held += counted
+        this.burst?.take(now, counted)
+        this.remaining?.took(now, counted)
+      }
+    }
+  }
+
+  /** Replaces what was reserved by what was used. `undefined`: unknown, so that what was reserved stays. */
+  settle(now: number, portion: Portion, actual: number | undefined, arrivedBy: number): void {
+    const { atMost, known, sample, sum } = portion
+    if (sample !== undefined) {
+      const ratio = actual === undefined ? undefined : Math.min(1, Math.max(0, actual - known) / (atMost - known))
+      this.estimate?.ended(sample, ratio)
+    }
+    if (portion.isHeld) this.held -= portion.amount
+    if (this.spec.windowMillis === 0) return this.change(now, portion, 0, arrivedBy)
+    const keeps = actual === undefined || this.sums[sum]?.mode === "reserved"
+    this.change(now, portion, keeps ? portion.amount : actual, arrivedBy)
+  }
+
+  /** Gives everything back, for a call that was not sent, or that the provider does not count. */
+  giveBack(now: number, portion: Portion): void {
+    if (portion.sample !== undefined) this.estimate?.ended(portion.sample, undefined)
+    if (portion.isHeld) this.held -= portion.amount
+    this.change(now, portion, 0, Number.POSITIVE_INFINITY)
+  }
+
+  /**
+   * Learns from a rejected call: first how the provider counts, then that it enforces the limit over a shorter time, then that
+   * the limit is lower.
+   */
+  throttled(now: number, sentAt: number): void {
+    if (!this.limit.isNews(sentAt)) return
+    this.limit.learned(now)
+    if (this.learnMode(now) || this.burst?.halve(now) === true) return
+    const before = this.limit.current
+    this.limit.cut(this.used(now))
+    if (this.limit.current !== before) this.moved(before, "Throttled")
+  }
+
+  /** Follows the headers of an answer. */
+  observe(now: number, seen: Seen): void {
+    const { limit, remaining, sentAt } = seen
+    if (!isOfWindow(seen, this.spec.windowMillis)) return
+    if (remaining !== undefined) this.remaining?.observe(now, remaining, sentAt)
+    if (limit === undefined || !(limit >= 1)) return
+    const before = this.limit.current
+    this.limit.follow(limit)
+    if (this.limit.current !== before) this.moved(before, "Header")
+  }
+
+  /** Adds what was not asked for here: what others spent, or this process while a store was away. */
+  record(now: number, amount: number): void {
+    for (const { counter } of this.sums) counter.add(now, amount, now)
+  }
+
+  private moved(from: number, why: Change["why"]): void {
+    this.lastMove = this.limit.current
+    this.onChange(this, from, why)
+  }
+
+  private get sum(): Sum {
+    // There is at least one sum, and `active` is the index of one.
+    return this.sums[this.active] as Sum
+  }
+
+  private amountOf(mode: Mode, amount: Amount): number {
+    if (typeof amount === "number") return amount
+    const { atMost, known } = amount
+    const ratio = mode === "actual" && this.estimate !== undefined ? this.estimate.ratio : 1
+    return Math.ceil(known + ratio * (atMost - known))
+  }
+
+  private change(now: number, portion: Portion, counted: number, arrivedBy: number): void {
+    const { amount, bucket, sum } = portion
+    portion.bucket = this.sums[sum]?.counter.change(now, bucket, amount, counted, arrivedBy) ?? bucket
+    portion.amount = counted
+    if (this.spec.isRate && arrivedBy < Number.POSITIVE_INFINITY) {
+      const bucketMillis = this.spec.windowMillis / bucketsOfWindow
+      const lag = this.guardMillis + bucketMillis / 2 - (bucket - portion.bucket) * bucketMillis
+      this.lagMillis += 0.05 * (lag - this.lagMillis)
+    }
+    if (sum === this.active && counted < amount) this.burst?.giveBack(now, amount - counted)
+  }
+
+  private learnMode(now: number): boolean {
+    const { active, sums } = this
+    const limit = this.limitAt(now)
+    if (this.mode === "actual" && this.used(now) >= estimatedBadly * limit) return false
+    const stricter = sums.findIndex(({ counter }, index) => index > active && counter.used(now) >= explained * limit)
+    if (stricter < 0) return false
+    this.active = stricter
+    return true
+  }
+}

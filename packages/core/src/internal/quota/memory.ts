@@ -1,0 +1,249 @@
+import type { Ask, Ceiling, QuotaStore, StoredLevel, Verdict } from "../../QuotaStore.ts"
+import { type Linked, LinkedList } from "../kit/linkedList.ts"
+import { bucketsOfWindow, type Counter, makeCounter } from "./counter.ts"
+import type { CheckedDimension } from "./options.ts"
+import type { Ticks } from "./ticks.ts"
+
+type RequestOf<K extends keyof QuotaStore["Service"]> = Parameters<QuotaStore["Service"][K]>[0]
+
+/** What an id holds of one ask. */
+interface Part {
+  readonly scope: string
+  readonly dimension: string
+  readonly windowMillis: number
+  readonly counter: Counter
+  amount: number
+  bucket: number
+}
+
+interface Held {
+  readonly parts: ReadonlyArray<Part>
+  leaseUntil: number
+}
+
+interface Sum {
+  readonly scope: string
+  readonly dimension: string
+  readonly windowMillis: number
+  readonly counter: Counter
+}
+
+class Target implements Linked<Target> {
+  readonly name: string
+  readonly sums = new Map<string, Sum>()
+  readonly held = new Map<string, Held>()
+  readonly ceilings = new Map<string, { limit: number; at: number; restUntil: number }>()
+  previous: Target | undefined = undefined
+  next: Target | undefined = undefined
+
+  constructor(name: string) {
+    this.name = name
+  }
+}
+
+const maxLooks = 10
+const maxSums = 10_000
+
+/** The sums of a store in this process. */
+export class MemoryQuotas {
+  readonly ticks: Ticks
+  private readonly capacity: number
+  private readonly targets = new Map<string, Target>()
+  private readonly recency = new LinkedList<Target>()
+
+  constructor(capacity: number, ticks: Ticks) {
+    this.capacity = capacity
+    this.ticks = ticks
+  }
+
+  /** The sum that a quota of this process uses without going through the store. */
+  counterOf(key: string, tenant: string | undefined, { name, windowMillis }: CheckedDimension, mode: string): Counter {
+    // Tenants are many, and their quota bounds them.
+    if (tenant !== undefined) return makeCounter(windowMillis)
+    // A sum for each way of counting.
+    return this.sumOf(this.use(key), "all", `${name}:${mode}`, windowMillis, windowMillis / bucketsOfWindow).counter
+  }
+
+  reserve({ asks, guardMillis, id, leaseMillis, target: name }: RequestOf<"reserve">): Verdict {
+    const now = this.ticks.now()
+    const target = this.use(name)
+    this.lapse(target, now)
+    if (target.held.has(id)) {
+      return { ok: true, waitMillis: 0, blockedBy: -1, used: this.usedOf(target, asks, now), now }
+    }
+    let waitMillis = 0
+    let blockedBy = -1
+    for (const [index, ask] of asks.entries()) {
+      const wait = this.sumOfAsk(target, ask).counter.wait(now, ask.amount, ask.limit)
+      if (wait > waitMillis) {
+        waitMillis = wait
+        blockedBy = index
+      }
+    }
+    if (waitMillis > 0) {
+      // Only a settlement makes room for what is held at once: ask again soon.
+      const wait = waitMillis === Number.POSITIVE_INFINITY ? soonMillis : waitMillis
+      return { ok: false, waitMillis: wait, blockedBy, used: this.usedOf(target, asks, now), now }
+    }
+    const parts = asks.map((ask): Part => {
+      const { counter } = this.sumOfAsk(target, ask)
+      const { amount, dimension, scope, windowMillis } = ask
+      return { scope, dimension, windowMillis, counter, amount, bucket: counter.add(now, amount, now + guardMillis) }
+    })
+    target.held.set(id, { parts, leaseUntil: now + leaseMillis })
+    return { ok: true, waitMillis: 0, blockedBy: -1, used: this.usedOf(target, asks, now), now }
+  }
+
+  settle({ actual, agoMillis = 0, id, target: name }: RequestOf<"settle">): boolean {
+    const now = this.ticks.now()
+    const target = this.use(name)
+    this.lapse(target, now)
+    const held = target.held.get(id)
+    if (held === undefined) return false
+    target.held.delete(id)
+    for (const part of held.parts) {
+      const { amount, bucket, counter, dimension, scope, windowMillis } = part
+      const used = windowMillis === 0
+        ? 0
+        : actual.find((one) => one.scope === scope && one.dimension === dimension)?.amount ?? amount
+      counter.change(now, bucket, amount, used, now - agoMillis)
+    }
+    return true
+  }
+
+  record({ agoMillis = 0, asks, target: name }: RequestOf<"record">): void {
+    const now = this.ticks.now()
+    const target = this.use(name)
+    for (const ask of asks) this.sumOfAsk(target, ask).counter.add(now, ask.amount, now - agoMillis)
+  }
+
+  renew({ ids, leaseMillis, target: name }: RequestOf<"renew">): void {
+    const now = this.ticks.now()
+    const target = this.use(name)
+    this.lapse(target, now)
+    for (const id of ids) {
+      const held = target.held.get(id)
+      if (held !== undefined) held.leaseUntil = now + leaseMillis
+    }
+  }
+
+  limit({ dimension, restMillis, seen, stated, target: name }: RequestOf<"limit">): Ceiling {
+    const now = this.ticks.now()
+    const target = this.use(name)
+    let ceiling = target.ceilings.get(dimension)
+    if (ceiling === undefined) target.ceilings.set(dimension, ceiling = { limit: stated, at: now, restUntil: 0 })
+    if (seen !== undefined) {
+      ceiling.limit = seen
+      ceiling.at = now
+    }
+    if (restMillis !== undefined) ceiling.restUntil = Math.max(ceiling.restUntil, now + restMillis)
+    return {
+      limit: Math.min(stated, ceiling.limit),
+      ageMillis: now - ceiling.at,
+      restMillis: Math.max(0, ceiling.restUntil - now)
+    }
+  }
+
+  read({ scopes, target: name }: RequestOf<"read">): ReadonlyArray<StoredLevel> {
+    const now = this.ticks.now()
+    const target = this.targets.get(name)
+    if (target === undefined) return []
+    this.lapse(target, now)
+    const sums = [...target.sums.values()].filter(({ scope }) => scopes.includes(scope))
+    return sums.map(({ counter, dimension, scope, windowMillis }) => ({
+      scope,
+      dimension,
+      windowMillis,
+      used: counter.used(now)
+    })).sort(byAddress)
+  }
+
+  private lapse(target: Target, now: number): void {
+    let freed = 0
+    for (const [id, held] of target.held) {
+      if (held.leaseUntil > now) continue
+      if (freed++ === lapsedAtOnce) return
+      target.held.delete(id)
+      for (const { amount, bucket, counter, windowMillis } of held.parts) {
+        if (windowMillis === 0) counter.change(now, bucket, amount, 0, now)
+      }
+    }
+  }
+
+  private usedOf(target: Target, asks: ReadonlyArray<Ask>, now: number): ReadonlyArray<number> {
+    return asks.map((ask) => this.sumOfAsk(target, ask).counter.used(now))
+  }
+
+  private sumOfAsk(target: Target, { dimension, quantumMillis, scope, windowMillis }: Ask): Sum {
+    return this.sumOf(target, scope, dimension, windowMillis, quantumMillis)
+  }
+
+  private sumOf(target: Target, scope: string, dimension: string, windowMillis: number, quantumMillis: number): Sum {
+    const address = JSON.stringify([scope, dimension, windowMillis, quantumMillis])
+    let sum = target.sums.get(address)
+    if (sum === undefined) {
+      if (target.sums.size >= maxSums) this.evictSum(target)
+      target.sums.set(
+        address,
+        sum = { scope, dimension, windowMillis, counter: makeCounter(windowMillis, quantumMillis) }
+      )
+    }
+    return sum
+  }
+
+  private evictSum({ sums }: Target): void {
+    const now = this.ticks.now()
+    let victim: string | undefined
+    let looks = 0
+    for (const [address, { counter }] of sums) {
+      victim ??= address
+      if (counter.used(now) === 0) victim = address
+      if (victim === address && looks > 0 || ++looks === maxLooks) break
+    }
+    if (victim !== undefined) sums.delete(victim)
+  }
+
+  private use(name: string): Target {
+    const known = this.targets.get(name)
+    if (known !== undefined) {
+      this.recency.moveToLast(known)
+      return known
+    }
+    if (this.targets.size >= this.capacity) this.evict()
+    const target = new Target(name)
+    this.targets.set(name, target)
+    this.recency.append(target)
+    return target
+  }
+
+  // Skips targets with held ids, as long as there are others among the ten least recently used.
+  private evict(): void {
+    for (let looks = 0; looks < maxLooks && (this.recency.first?.held.size ?? 0) > 0; looks++) {
+      if (this.recency.first !== undefined) this.recency.moveToLast(this.recency.first)
+    }
+    const { first } = this.recency
+    if (first === undefined) return
+    this.recency.remove(first)
+    this.targets.delete(first.name)
+  }
+}
+
+const soonMillis = 50
+const lapsedAtOnce = 16
+
+const byAddress = (a: StoredLevel, b: StoredLevel): number => {
+  const [left, right] = [
+    JSON.stringify([a.scope, a.dimension, a.windowMillis]),
+    JSON.stringify([b.scope, b.dimension, b.windowMillis])
+  ]
+  return left < right ? -1 : left > right ? 1 : 0
+}
+
+/** The sums behind a store of this process. A quota uses them without going through the store. */
+const inMemory = new WeakMap<object, MemoryQuotas>()
+
+export const memoryOf = (store: QuotaStore["Service"]): MemoryQuotas | undefined => inMemory.get(store)
+
+export const setMemory = (store: QuotaStore["Service"], quotas: MemoryQuotas): void => {
+  inMemory.set(store, quotas)
+}

@@ -1,0 +1,163 @@
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { Hub } from "../../Hub.ts"
+import type { AskOptions, Change, QuotaExceeded as Exceeded, Snapshot } from "../../Quota.ts"
+import type { QuotaStore } from "../../QuotaStore.ts"
+import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
+import { type Account, Accounts, type CounterOf, type KeyLimits } from "./account.ts"
+import { makeCounter } from "./counter.ts"
+import type { Dimension } from "./dimension.ts"
+import { Hold, type HoldHost } from "./hold.ts"
+import { memoryOf } from "./memory.ts"
+import type { Settings } from "./options.ts"
+import type { Seen } from "./remaining.ts"
+import { Ticks } from "./ticks.ts"
+
+/** A line of waiting calls, which is told when something was given back. */
+export interface Waiting {
+  hasRoom(lane: string, row: string): void
+}
+
+/** Limits by key and tenant, the calls that use them, and what was learned. */
+export class Quotas implements HoldHost {
+  readonly settings: Settings
+  readonly name: string
+  readonly overtake: number
+  readonly refusesEstimates: boolean
+  readonly changes = new Hub<Change>()
+  readonly counts = { reserved: 0, settled: 0, refunded: 0, throttled: 0 }
+  readonly exceeded: Record<Exceeded["why"], number> = {
+    Full: 0,
+    MaxWait: 0,
+    Deadline: 0,
+    TooLarge: 0,
+    Spent: 0,
+    Draining: 0,
+    StoreDown: 0
+  }
+  shared: HoldHost["shared"] = undefined
+  readonly accounts: Accounts
+  /** The lines in which calls of this quota wait. */
+  readonly waiting = new Set<Waiting>()
+  private readonly ticks: Ticks
+
+  constructor(settings: Settings, clock: Clock.Clock, store: QuotaStore["Service"]) {
+    this.settings = settings
+    this.name = settings.name
+    this.overtake = settings.overtake
+    this.refusesEstimates = settings.oversize === "refuse"
+    const memory = memoryOf(store)
+    this.ticks = memory?.ticks ?? new Ticks(clock)
+    this.accounts = new Accounts({
+      settings,
+      counterOf: memory === undefined ? ownCounter : (...of) => memory.counterOf(...of),
+      now: this.now,
+      onChange: (change) => this.changes.publish(change)
+    })
+  }
+
+  readonly now = (): number => this.ticks.now()
+  readonly at = (epochMillis: number): number => this.ticks.at(epochMillis)
+
+  hold({ amounts = {}, key = "default", tenant }: AskOptions, isLook = false): Hold {
+    return new Hold(this, this.accounts.use(key, tenant), amounts, isLook)
+  }
+
+  onRoom({ limits: { key }, tenant }: Account): void {
+    for (const line of this.waiting) line.hasRoom(key, tenant ?? "")
+  }
+
+  onExceeded(why: Exceeded["why"]): void {
+    this.exceeded[why]++
+  }
+
+  observe(key: string, seen: ReadonlyArray<Seen & { readonly dimension: string }>): void {
+    const account = this.accounts.use(key, undefined)
+    const now = this.now()
+    for (const one of seen) {
+      for (const dimension of account.limits.dimensions) {
+        if (dimension.spec.name === one.dimension && dimension.spec.isRate) {
+          dimension.observe(now, { ...one, sentAt: this.at(one.sentAt) })
+        }
+      }
+    }
+    this.onRoom(account)
+  }
+
+  setLimit(key: string, name: string, limit: number): void {
+    const account = this.accounts.use(key, undefined)
+    for (const { limit: learned, spec } of account.limits.dimensions) if (spec.name === name) learned.set(limit)
+    this.onRoom(account)
+  }
+
+  snapshot(key: string | undefined): Snapshot {
+    const one = key === undefined ? undefined : this.accounts.limitsOf(key)
+    const keys: Iterable<KeyLimits> = key === undefined ? this.accounts.all() : one === undefined ? [] : [one]
+    const levels = [...keys].flatMap((limits) => this.accounts.levels(limits))
+    return { levels, ...this.counts, exceeded: { ...this.exceeded }, dropped: this.changes.dropped }
+  }
+}
+
+const ownCounter: CounterOf = (_key, _tenant, { windowMillis }) => makeCounter(windowMillis)
+
+/** Builds limits with their metrics and changes. */
+export const makeQuotas = Effect.fnUntraced(function*(
+  settings: Settings,
+  store: QuotaStore["Service"]
+): Effect.fn.Return<Quotas, never, Scope.Scope> {
+  const quotas = new Quotas(settings, yield* Clock.Clock, store)
+  yield* registerMetrics(metricsOf(quotas))
+  yield* Effect.addFinalizer(() => quotas.changes.close)
+  return quotas
+})
+
+const reasons: ReadonlyArray<Exceeded["why"]> = [
+  "Full",
+  "MaxWait",
+  "Deadline",
+  "TooLarge",
+  "Spent",
+  "Draining",
+  "StoreDown"
+]
+const ends = ["reserved", "settled", "refunded", "throttled"] as const
+
+const metricsOf = ({ accounts, counts, exceeded, name, now, settings }: Quotas): ReadonlyArray<Source> => {
+  const { counter, gauge } = sourcesOf(name)
+  const sumOf = (dimension: string, read: (one: Dimension) => number) => () => {
+    let sum = 0
+    for (const { dimensions } of accounts.all()) {
+      for (const one of dimensions) if (one.spec.name === dimension) sum += read(one)
+    }
+    return sum
+  }
+  const names = [...new Set(settings.limits.map((limit) => limit.name))]
+  return [
+    ...ends.map((end) => counter(`sluice_quota_${end}_total`, `Calls whose amounts were ${end}`, () => counts[end])),
+    ...reasons.map((why) => counter("sluice_quota_exceeded_total", "Calls refused", () => exceeded[why], { why })),
+    ...names.flatMap((dimension) => [
+      gauge("sluice_quota_used", "What counts now, of all keys", sumOf(dimension, (one) => one.used(now())), {
+        dimension
+      }),
+      gauge(
+        "sluice_quota_limit",
+        "The limits that are kept, of all keys",
+        sumOf(dimension, (one) => one.limitAt(now())),
+        {
+          dimension
+        }
+      )
+    ])
+  ]
+}
+
+/** The quotas behind a service. A policy uses them without going through the service. */
+const behind = new WeakMap<object, Quotas>()
+
+export const quotasOf = (service: object): Quotas | undefined => behind.get(service)
+
+export const setQuotas = <Service extends object>(service: Service, quotas: Quotas): Service => {
+  behind.set(service, quotas)
+  return service
+}

@@ -1,0 +1,79 @@
+/** What a provider's headers say about one limit. */
+export interface Seen {
+  readonly limit?: number | undefined
+  readonly remaining?: number | undefined
+  /** How long until the limit is full again. */
+  readonly resetMillis?: number | undefined
+  /** When the call was sent whose answer says so, in epoch milliseconds. */
+  readonly sentAt: number
+}
+
+const samples = 256
+const nearZero = 0.1
+
+/**
+ * A gate by the `remaining` header: near zero, only what it names may go, plus what has refilled, minus what was sent after
+ * that call. The newest answer by the time of sending counts.
+ */
+export class Remaining {
+  private readonly windowMillis: number
+  private room = Number.POSITIVE_INFINITY
+  private sentAt = Number.NEGATIVE_INFINITY
+  private seenAt = 0
+  private sentThen = 0
+  /** All that was ever sent, and when it had which value. */
+  private sent = 0
+  private readonly times = new Float64Array(samples).fill(Number.POSITIVE_INFINITY)
+  private readonly sums = new Float64Array(samples)
+  private next = 0
+
+  constructor(windowMillis: number) {
+    this.windowMillis = windowMillis
+  }
+
+  took(now: number, amount: number): void {
+    const last = (this.next + samples - 1) % samples
+    const index = this.times[last] === now ? last : this.next
+    this.sent += amount
+    this.times[index] = now
+    this.sums[index] = this.sent
+    if (index === this.next) this.next = (this.next + 1) % samples
+  }
+
+  wait(now: number, amount: number, limit: number): number {
+    if (this.room >= limit * nearZero) return 0
+    const since = Math.max(0, now - this.seenAt)
+    if (since >= this.windowMillis) return 0
+    const room = this.room + since * limit / this.windowMillis - (this.sent - this.sentThen)
+    return room >= amount
+      ? 0
+      : Math.max(1, Math.min(this.windowMillis - since, Math.ceil((amount - room) * this.windowMillis / limit)))
+  }
+
+  observe(now: number, remaining: number, sentAt: number): void {
+    if (sentAt < this.sentAt) return
+    this.sentAt = sentAt
+    this.room = Math.max(0, remaining)
+    this.seenAt = now
+    this.sentThen = this.sentBy(sentAt)
+  }
+
+  private sentBy(at: number): number {
+    for (let back = 1; back <= samples; back++) {
+      const index = (this.next + samples - back) % samples
+      const time = this.times[index]
+      if (time !== undefined && time <= at) return this.sums[index] ?? 0
+    }
+    return this.sent
+  }
+}
+
+/** Whether a header is about a limit of this window. Some providers name the daily limit in the header of the minute. */
+export const isOfWindow = ({ limit, remaining, resetMillis }: Seen, windowMillis: number): boolean => {
+  if (limit === undefined || remaining === undefined || resetMillis === undefined) return true
+  const used = limit - remaining
+  if (used <= 0 || resetMillis <= 0) return false
+  const asBucket = resetMillis * limit / used
+  return asBucket > windowMillis / 2 && asBucket < windowMillis * 2 ||
+    resetMillis <= windowMillis * 1.05 && resetMillis > windowMillis / 60
+}

@@ -1,0 +1,405 @@
+import * as Outcome from "@sluice/core/Outcome"
+import * as Quota from "@sluice/core/Quota"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { fork } from "./support/effects.ts"
+import { exceededIn, makeQuota, usedOf } from "./support/quotas.ts"
+
+const perMinute = (limit: number, options?: Partial<Quota.QuotaOptions>) =>
+  makeQuota({ limits: [Quota.requestsPerMinute(limit)], burst: 0, ...options })
+
+/** How many of the fibers have ended. */
+const ended = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>) =>
+  fibers.filter((fiber) => fiber.pollUnsafe() !== undefined).length
+
+const uses = (used: Quota.Used = {}) => ({ usage: () => used })
+
+describe("admission", () => {
+  it.effect("all amounts are reserved, or none", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(10), Quota.tokensPerMinute(100)], burst: 0 })
+      yield* quota.reserve({ amounts: { tokens: 80 } })
+      const exit = yield* Effect.exit(quota.tryReserve({ amounts: { tokens: 30 } }))
+      assert.strictEqual(exceededIn(exit)?.dimension, "tokens")
+      assert.strictEqual(yield* usedOf(quota, "requests"), 1)
+      assert.strictEqual(yield* usedOf(quota, "tokens"), 80)
+    }))
+
+  it.effect("a call without room waits until the window has passed", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(2)
+      yield* Effect.all([quota.reserve({}), quota.reserve({})])
+      const third = yield* fork(quota.reserve({}))
+      yield* TestClock.adjust("60 seconds")
+      assert.strictEqual(ended([third]), 0)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(ended([third]), 1)
+    }))
+
+  it.effect("a settlement below the reservation admits the next call at once", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const first = yield* quota.reserve({ amounts: { tokens: 90 } })
+      const second = yield* fork(quota.reserve({ amounts: { tokens: 50 } }))
+      assert.strictEqual(ended([second]), 0)
+      yield* first.settle({ tokens: 40 })
+      yield* Fiber.join(second)
+      assert.strictEqual(yield* usedOf(quota, "tokens"), 90)
+    }))
+
+  it.effect("a settlement above the reservation is a debt that later calls wait for", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const first = yield* quota.reserve({ amounts: { tokens: 50 } })
+      yield* first.settle({ tokens: 150 })
+      const exit = yield* Effect.exit(quota.tryReserve({ amounts: { tokens: 1 } }))
+      assert.strictEqual(exceededIn(exit)?.used, 150)
+    }))
+
+  it.effect("a refund gives everything back, and only once", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      const first = yield* quota.reserve({})
+      yield* first.refund
+      yield* first.refund
+      yield* first.settle({ requests: 5 })
+      assert.strictEqual(yield* usedOf(quota, "requests"), 0)
+      yield* quota.tryReserve({})
+      assert.strictEqual(yield* usedOf(quota, "requests"), 1)
+    }))
+
+  it.effect("what is held at once comes back when the scope closes, and what was reserved of a window stays", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.atOnce(1), Quota.requestsPerMinute(10)], burst: 0 })
+      yield* Effect.scoped(quota.reserve({}))
+      assert.deepStrictEqual([yield* usedOf(quota, "atOnce"), yield* usedOf(quota, "requests")], [0, 1])
+      yield* quota.tryReserve({})
+    }))
+
+  it.effect("an estimate above the limit is admitted alone, into an empty window", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const amounts = { tokens: { known: 20, atMost: 300 } }
+      const large = yield* quota.tryReserve({ amounts })
+      assert.strictEqual(exceededIn(yield* Effect.exit(quota.tryReserve({ amounts })))?.why, "Full")
+      yield* large.settle({ tokens: 0 })
+      yield* quota.tryReserve({ amounts })
+    }))
+
+  it.effect("a call that needs more than the limit is refused at once", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)] })
+      const refused = exceededIn(yield* Effect.exit(quota.reserve({ amounts: { tokens: 101 } })))
+      assert.deepStrictEqual([refused?.why, refused?.asked, refused?.limit], ["TooLarge", 101, 100])
+      const strict = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], oversize: "refuse" })
+      const amounts = { tokens: { known: 1, atMost: 101 } }
+      assert.strictEqual(exceededIn(yield* Effect.exit(strict.reserve({ amounts })))?.why, "TooLarge")
+    }))
+
+  it.effect("a name without a limit is refused, since the call would not be limited", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)] })
+      const error = yield* Effect.flip(quota.reserve({ amounts: { token: 5 } }))
+      assert.match(error.message, /amounts\.token .*must be one of tokens/)
+    }))
+})
+
+describe("money", () => {
+  it.effect("a budget is never exceeded, and says that it is spent", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.total("money", Quota.usd(1))] })
+      const reserve = (dollars: number) => quota.reserve({ amounts: { money: Quota.usd(dollars) } })
+      const first = yield* reserve(0.6)
+      const waits = yield* fork(reserve(0.6))
+      assert.strictEqual(ended([waits]), 0)
+      yield* first.settle({ money: Quota.usd(0.5) })
+      // Nothing that runs can give back enough now.
+      assert.strictEqual(exceededIn(yield* Fiber.await(waits))?.why, "Spent")
+      yield* Effect.flatMap(reserve(0.5), (last) => last.settle({}))
+      assert.strictEqual(exceededIn(yield* Effect.exit(reserve(0.01)))?.why, "Spent")
+    }))
+
+  it.effect("a failure without usage keeps the money reserved", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.perDay("money", Quota.usd(1))] })
+      const asked = quota.withQuota({ amounts: { money: 400_000 }, ...uses({ money: 1 }) })
+      yield* Effect.exit(asked(Effect.fail("reset")))
+      yield* Effect.exit(asked(Effect.interrupt))
+      assert.strictEqual(yield* usedOf(quota, "money"), 800_000)
+      yield* asked(Effect.void).pipe(Effect.exit, Effect.timeoutOption(0), Effect.forkChild)
+      assert.strictEqual(yield* usedOf(quota, "money"), 800_000)
+    }))
+})
+
+describe("withQuota", () => {
+  it.effect("a success is settled by its usage", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(1_000)] })
+      const answer = yield* Effect.succeed({ total: 30 }).pipe(
+        quota.withQuota({ amounts: { tokens: 100 }, usage: ({ total }: { total: number }) => ({ tokens: total }) })
+      )
+      assert.deepStrictEqual(answer, { total: 30 })
+      assert.strictEqual(yield* usedOf(quota, "tokens"), 30)
+    }))
+
+  it.effect("a refusal inside is refunded, since no call was sent", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      const full = yield* perMinute(1)
+      yield* full.reserve({})
+      yield* Effect.exit(quota.withQuota(uses())(Effect.scoped(full.tryReserve({}))))
+      assert.strictEqual(yield* usedOf(quota, "requests"), 0)
+    }))
+
+  it.effect("a rejected call keeps its request, gives back its tokens, and rests the key", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(10), Quota.tokensPerMinute(100)], burst: 0 })
+      const rejected = Effect.fail("429").pipe(
+        quota.withQuota({ amounts: { tokens: 50 }, ...uses() }),
+        Effect.provideService(Outcome.Classifier, () => Outcome.throttled({ retryAfter: Duration.seconds(5) }))
+      )
+      yield* Effect.exit(rejected)
+      assert.deepStrictEqual([yield* usedOf(quota, "requests"), yield* usedOf(quota, "tokens")], [1, 0])
+      const refused = exceededIn(yield* Effect.exit(quota.tryReserve({})))
+      assert.deepStrictEqual(refused?.retryAfter, Duration.seconds(5))
+      const next = yield* fork(quota.reserve({}))
+      yield* TestClock.adjust("4 seconds")
+      assert.strictEqual(ended([next]), 0)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(ended([next]), 1)
+    }))
+
+  it.effect("a usage that throws is a defect, and what was reserved stays", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(5)
+      const thrown = new Error("no usage")
+      const exit = yield* Effect.exit(
+        quota.withQuota({
+          usage: () => {
+            throw thrown
+          }
+        })(Effect.void)
+      )
+      assert.deepStrictEqual(exit, Exit.die(thrown))
+      assert.strictEqual(yield* usedOf(quota, "requests"), 1)
+    }))
+})
+
+describe("waiting", () => {
+  it.effect("a waiter that is interrupted leaves the window and the queue as they were", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      yield* quota.reserve({})
+      const [first, second] = [yield* fork(quota.reserve({})), yield* fork(quota.reserve({}))]
+      yield* Fiber.interrupt(first)
+      assert.strictEqual(yield* usedOf(quota, "requests"), 1)
+      yield* TestClock.adjust("62 seconds")
+      assert.strictEqual(ended([second]), 1)
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.queued, 0)
+    }))
+
+  it.effect("calls start in the order in which they asked", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      const order: Array<number> = []
+      for (const n of [1, 2, 3]) {
+        yield* fork(Effect.andThen(quota.reserve({}), Effect.sync(() => order.push(n))))
+      }
+      yield* TestClock.adjust("3 minutes")
+      assert.deepStrictEqual(order, [1, 2, 3])
+    }))
+
+  it.effect("a full queue and a wait that is too long are refused with the numbers", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(2, { queue: 2, maxWait: "5 minutes" })
+      yield* Effect.all([quota.reserve({}), quota.reserve({}), fork(quota.reserve({})), fork(quota.reserve({}))])
+      const full = exceededIn(yield* Effect.exit(quota.reserve({})))
+      assert.deepInclude(full, { why: "Full", dimension: "requests", asked: 1, used: 2, limit: 2, queued: 2 })
+      assert.approximately(Duration.toMillis(full?.retryAfter ?? 0), 120_000, 2_500)
+      const late = exceededIn(yield* Effect.exit(quota.reserve({ maxWait: "1 second" })))
+      assert.strictEqual(late?.why, "MaxWait")
+    }))
+
+  it.effect("a call that would have to wait longer than it may is refused at once", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(2)
+      yield* Effect.all([quota.reserve({}), quota.reserve({})])
+      const exit = yield* Effect.exit(quota.reserve({ maxWait: "59 seconds" }))
+      assert.strictEqual(exceededIn(exit)?.why, "MaxWait")
+      const waits = yield* fork(quota.reserve({ maxWait: "63 seconds" }))
+      yield* TestClock.adjust("62 seconds")
+      assert.strictEqual(ended([waits]), 1)
+    }))
+
+  it.effect("the wait that is told is the wait that happens, within 5 %", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(20)] })
+      const told: Array<number> = []
+      const waited: Array<number> = []
+      for (let n = 0; n < 100; n++) {
+        const refused = exceededIn(yield* Effect.exit(Effect.scoped(quota.tryReserve({}))))
+        if (refused?.retryAfter !== undefined) {
+          const index = told.push(Duration.toMillis(refused.retryAfter)) - 1
+          yield* fork(Effect.map(Effect.timed(quota.reserve({})), ([time]) => {
+            waited[index] = Duration.toMillis(time)
+          }))
+        }
+      }
+      yield* TestClock.adjust("7 minutes")
+      const ratios = told.map((millis, index) => (waited[index] ?? 0) / millis).toSorted((a, b) => a - b)
+      assert.isAbove(ratios.length, 80)
+      assert.isAtLeast(ratios[Math.floor(ratios.length * 0.05)] ?? 0, 0.95)
+      assert.isAtMost(ratios[Math.floor(ratios.length * 0.95)] ?? 9, 1.05)
+    }))
+
+  it.effect("small calls pass a large one at the head, up to half of its size", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const reserve = (tokens: number) => quota.reserve({ amounts: { tokens } })
+      yield* reserve(50)
+      const large = yield* fork(reserve(60))
+      const small = yield* Effect.forEach([10, 10, 10, 10], (tokens) => fork(reserve(tokens)))
+      yield* Effect.yieldNow
+      assert.deepStrictEqual([ended([large]), ended(small)], [0, 3])
+      const strict = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0, overtake: 0 })
+      yield* strict.reserve({ amounts: { tokens: 50 } })
+      yield* fork(strict.reserve({ amounts: { tokens: 60 } }))
+      const behind = yield* fork(strict.reserve({ amounts: { tokens: 10 } }))
+      assert.strictEqual(ended([behind]), 0)
+    }))
+
+  it.effect("eligible waits and holds nothing", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      yield* quota.eligible({})
+      assert.strictEqual(yield* usedOf(quota, "requests"), 0)
+      yield* quota.reserve({})
+      const waits = yield* fork(quota.eligible({}))
+      assert.strictEqual(ended([waits]), 0)
+      yield* TestClock.adjust("62 seconds")
+      assert.strictEqual(ended([waits]), 1)
+    }))
+
+  it.effect("waiting calls are refused as Draining when the scope of the quota closes", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const quota = yield* Scope.provide(perMinute(1), scope)
+      yield* quota.reserve({})
+      const waits = yield* fork(quota.reserve({}))
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(exceededIn(yield* Fiber.await(waits))?.why, "Draining")
+    }))
+})
+
+describe("keys and tenants", () => {
+  it.effect("keys have limits of their own", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      yield* quota.tryReserve({ key: "a" })
+      yield* quota.tryReserve({ key: "b" })
+      assert.strictEqual(exceededIn(yield* Effect.exit(quota.tryReserve({ key: "a" })))?.why, "Full")
+    }))
+
+  it.effect("a tenant that is out of its quota holds up no other", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(100, { tenantLimits: [Quota.requestsPerMinute(2)] })
+      const ask = (tenant: string) => fork(quota.reserve({ tenant }))
+      const ofA = yield* Effect.forEach(Array.from({ length: 50 }), () => ask("a"))
+      const ofB = yield* Effect.forEach(Array.from({ length: 2 }), () => ask("b"))
+      yield* Effect.yieldNow
+      assert.deepStrictEqual([ended(ofA), ended(ofB)], [2, 2])
+      yield* TestClock.adjust("62 seconds")
+      assert.strictEqual(ended(ofA), 4)
+    }))
+
+  it.effect("tenants that wait for the same limit take turns by size", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      yield* quota.reserve({ amounts: { tokens: 100 } })
+      const ask = (tenant: string, tokens: number) => fork(quota.reserve({ tenant, amounts: { tokens } }))
+      const large = yield* Effect.forEach(Array.from({ length: 10 }), () => ask("large", 20))
+      const small = yield* Effect.forEach(Array.from({ length: 10 }), () => ask("small", 5))
+      yield* TestClock.adjust("62 seconds")
+      const [ofLarge, ofSmall] = [ended(large), ended(small)]
+      assert.isAtLeast(ofSmall * 5, 40)
+      assert.isAtLeast(ofLarge * 20, 40)
+    }))
+
+  it.effect("the least recently used tenant is forgotten, an empty one first", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1_000, { tenantLimits: [Quota.requestsPerMinute(5)], capacityOfKeys: 3 })
+      yield* Effect.forEach(["a", "b", "c", "d", "e"], (tenant) => Effect.scoped(quota.reserve({ tenant })))
+      const { levels } = yield* quota.snapshot()
+      assert.deepStrictEqual(levels.flatMap(({ tenant }) => tenant ?? []), ["c", "d", "e"])
+    }))
+})
+
+describe("limits that move", () => {
+  it.effect("setLimit admits waiting calls at once", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(1)
+      yield* quota.reserve({})
+      const waits = yield* fork(quota.reserve({}))
+      yield* quota.setLimit("default", "requests", 2)
+      yield* Fiber.join(waits)
+      assert.match((yield* Effect.flip(quota.setLimit("default", "tokens", 2))).message, /must be the name/)
+    }))
+
+  it.effect("one burst of rejected calls lowers the limit once, and it rises again after a clean minute", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(100)
+      const changes: Array<Quota.Change> = []
+      yield* Effect.forkScoped(Stream.runForEach(quota.changes, (change) => Effect.sync(() => changes.push(change))), {
+        startImmediately: true
+      })
+      const calls = yield* Effect.forEach(Array.from({ length: 50 }), () => quota.reserve({}))
+      yield* TestClock.adjust("100 millis")
+      yield* Effect.forEach(calls.slice(0, 10), (call) => call.throttled())
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 48)
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 50)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 100)
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(changes.map(({ from, to, why }) => [from, to, why]), [[100, 48, "Throttled"], [
+        48,
+        100,
+        "Recovered"
+      ]])
+    }))
+
+  it.effect("without adapt a rejected call changes no limit", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(100, { adapt: false })
+      const calls = yield* Effect.forEach(Array.from({ length: 50 }), () => quota.reserve({}))
+      yield* Effect.forEach(calls, (call) => call.throttled())
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 100)
+    }))
+
+  it.effect("a header of another window is ignored, and a lower limit is followed", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(2_000_000)] })
+      const limitNow = Effect.map(quota.snapshot(), ({ levels }) => levels[0]?.limit)
+      const seen = { dimension: "tokens", sentAt: 0 }
+      // The daily limit, in a header that a minute has too.
+      const daily = { ...seen, limit: 1_500_000, remaining: 1_495_621, resetMillis: 252_170 }
+      yield* quota.observe("default", [daily])
+      assert.strictEqual(yield* limitNow, 2_000_000)
+      yield* quota.observe("default", [{ ...seen, limit: 1_000_000, remaining: 500_000, resetMillis: 30_000 }])
+      assert.strictEqual(yield* limitNow, 1_000_000)
+      yield* quota.observe("default", [{ ...seen, limit: 9_000_000 }])
+      assert.strictEqual(yield* limitNow, 2_000_000)
+    }))
+
+  it.effect("near zero, only what the header names may go, and what has refilled", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(600)], burst: "1 second" })
+      yield* quota.observe("default", [{ dimension: "requests", remaining: 2, sentAt: 0 }])
+      yield* TestClock.adjust("1 millis")
+      yield* Effect.all([quota.tryReserve({}), quota.tryReserve({})])
+      assert.strictEqual(exceededIn(yield* Effect.exit(quota.tryReserve({})))?.why, "Full")
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forEach(Array.from({ length: 9 }), () => quota.tryReserve({}))
+    }))
+})
