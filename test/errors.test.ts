@@ -157,6 +157,7 @@ const table: ReadonlyArray<Row> = [
   deadlineRow("Attempt"),
   rejectedRow(new CircuitOpen({ ...open, state: "Open" })),
   rejectedRow(new BackpressureShed({ ...shed, ...inTime, why: "Full" })),
+  rejectedRow(new QuotaExceeded({ ...quota, ...inTime, why: "Full" })),
   rejectedRow(new DeadlineExceeded(exceeded)),
   {
     error: new AttemptTimeout({ policy: "gpt", after: Duration.seconds(1) }),

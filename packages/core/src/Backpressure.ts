@@ -227,7 +227,7 @@ export const make: (
 ) => Effect.Effect<Backpressure["Service"], InvalidOptions, Scope.Scope> = Effect.fnUntraced(function*(input = {}) {
   const options = new OptionsReader("Backpressure")
   const settings = yield* options.check(readBackpressure(options, input))
-  return serviceOf(yield* makeLimiter(settings, identity), settings)
+  return serviceOf(yield* makeLimiter(settings, (_, shed) => shed()), settings)
 })
 
 const serviceOf = (

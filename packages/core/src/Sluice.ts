@@ -1,8 +1,8 @@
 /**
  * One policy made of all primitives, in the right order.
  *
- * deduplicate -> slot in the bounded queue -> retry -> for each attempt: look at the circuit -> permit -> admission to the
- * circuit -> attempt timeout -> the call.
+ * deduplicate -> slot in the bounded queue -> retry -> for each attempt: look at the circuit -> permit and quota in one step ->
+ * admission to the circuit -> attempt timeout -> the call.
  *
  * **When to use**
  *
@@ -74,19 +74,20 @@ import { makeBreakerService } from "./internal/admission/circuitBreaker.ts"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
 import { merged } from "./internal/kit/merged.ts"
 import { registerMetrics } from "./internal/kit/metrics.ts"
-import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
 import type { Declares } from "./internal/dedupe/requestKey.ts"
 import { type Collector, CurrentCollector } from "./internal/policy/collector.ts"
 import { sluiceConfig } from "./internal/policy/config.ts"
 import { PolicyJournal } from "./internal/policy/journal.ts"
 import { describe } from "./internal/policy/describe.ts"
+import { type Limits, makeLimits } from "./internal/policy/limits.ts"
 import { type CheckedPolicy, defaultMinTimeout as minTimeout, readPolicy } from "./internal/policy/options.ts"
 import { Policy } from "./internal/policy/policy.ts"
-import { type AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
+import type { AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { OptionsReader } from "./OptionsReader.ts"
 import type { Classify } from "./Outcome.ts"
-import { type Refusal, withoutStack } from "./Refusal.ts"
+import * as Quota from "./Quota.ts"
+import type { Refusal } from "./Refusal.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 
 export { AttemptTimeout, Rejected } from "./internal/policy/rejections.ts"
@@ -106,6 +107,11 @@ export interface SluiceOptions {
   readonly breaker?: Omit<CircuitBreaker.CircuitBreakerOptions, "name" | "classify"> | undefined
   /** Caps the attempts that run at once, and the calls that wait. Default none. */
   readonly backpressure?: Omit<Backpressure.BackpressureOptions, "name"> | undefined
+  /**
+   * What a provider or a budget allows over time: options, or a service that `Quota` made, to share it with other policies. Options
+   * keep what counts in the `QuotaStore` in the context, or in this process if there is none. Default none.
+   */
+  readonly quota?: Omit<Quota.QuotaOptions, "name"> | Quota.Quota["Service"] | undefined
   /** For calls with a `dedupe` key. Default: flights are shared, nothing is cached. */
   readonly deduplicator?: Omit<Deduplicator.DeduplicatorOptions, "name"> | undefined
   /**
@@ -147,6 +153,12 @@ export interface CallOptions<A, E> {
   readonly deadline?: Duration.Input | undefined
   /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
+  /** Whose call it is, for the quota's `tenantLimits`. Default none. */
+  readonly tenant?: string | undefined
+  /** What each attempt reserves of the quota. Default: one request, and one at once. */
+  readonly amounts?: Quota.Amounts | undefined
+  /** What a result has used of the quota. What it does not name stays as reserved. Default: all of it. */
+  readonly usage?: ((value: A) => Quota.Used) | undefined
 }
 
 /**
@@ -155,11 +167,13 @@ export interface CallOptions<A, E> {
  * @since 0.1.0
  * @category models
  */
-export interface StreamCallOptions<A, E> extends Omit<CallOptions<A, E>, "classify"> {
+export interface StreamCallOptions<A, E> extends Omit<CallOptions<A, E>, "classify" | "usage"> {
   /** The first classifier of the chain, for how an attempt ended. */
   readonly classify?: Classify<void, E> | undefined
   /** Recognises the part that completes an answer. See `CircuitBreaker`. */
   readonly isComplete?: ((part: A) => boolean) | undefined
+  /** What the stream has used of the quota, if the part says so. The last part that does counts. */
+  readonly usage?: ((part: A) => Quota.Used | undefined) | undefined
 }
 
 /**
@@ -198,7 +212,8 @@ export interface Calls {
 }
 
 /**
- * An event of a policy: an attempt ended, a call or its next attempt was refused, a circuit moved, or the level of pressure changed.
+ * An event of a policy: an attempt ended, a call or its next attempt was refused, a circuit moved, the level of pressure
+ * changed, or a limit of the quota moved.
  *
  * @since 0.1.0
  * @category models
@@ -216,6 +231,7 @@ export type PolicyEvent =
   )
   | { readonly _tag: "Circuit"; readonly transition: CircuitBreaker.Transition }
   | { readonly _tag: "Pressure"; readonly pressure: Backpressure.Pressure }
+  | { readonly _tag: "Quota"; readonly change: Quota.Change }
   | {
     readonly _tag: "Rejected"
     /** The dependency key. */
@@ -239,6 +255,8 @@ export interface Snapshot {
   readonly breaker: CircuitBreaker.Stats
   /** `undefined` without backpressure. */
   readonly backpressure: Backpressure.Snapshot | undefined
+  /** `undefined` without a quota. */
+  readonly quota: Quota.Snapshot | undefined
   readonly deduplicator: Deduplicator.Stats
   /** Attempts and refusals that slow readers of `events` have lost. */
   readonly dropped: number
@@ -283,11 +301,13 @@ export interface Sluice {
   }
   /** The policy's breaker. Without one, a breaker that admits every call. */
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"]
+  /** The policy's quota. Without one, a quota that admits every call. */
+  readonly quota: Quota.Quota["Service"]
   /** The policy's deduplicator. */
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   /**
    * Refuses new and queued calls, and those that back off or wait for a circuit. Waits until the running ones have ended.
-   * `true` then; `false` if `resume` was called before. Without `backpressure` nothing is refused, and it is `true` at once.
+   * `true` then; `false` if `resume` was called before. Without `backpressure` and `quota` nothing is refused, and it is `true` at once.
    */
   readonly drain: Effect.Effect<boolean>
   /** Admits calls again after `drain`. */
@@ -342,7 +362,7 @@ export const make: (
   function*(input: SluiceOptions) {
     const options = new OptionsReader("Sluice")
     const checked = yield* options.check(readPolicy(options, input))
-    const { backpressure, settings } = checked
+    const { settings } = checked
     const clock = yield* Clock.Clock
     const journal = new PolicyJournal(clock)
     yield* Effect.addFinalizer(() => journal.events.close)
@@ -351,16 +371,10 @@ export const make: (
     const breaker = checked.breaker === undefined
       ? undefined
       : yield* makeBreakerService(checked.breaker, undefined, store)
-    const limiter = backpressure === undefined
-      ? undefined
-      : yield* makeLimiter(
-        backpressure,
-        (reason) => journal.recordShed(withoutStack(() => new Rejected({ reason })))
-      )
+    const limits = yield* makeLimits(checked, journal)
     const deduplicator = yield* makeDeduplicator(checked.deduplicator)
-    const maxWaitMillis = backpressure?.maxWaitMillis
-    const policy = new Policy({ settings, journal, clock, breaker, limiter, maxWaitMillis, deduplicator })
-    return sluiceOf(policy, checked, breaker ?? CircuitBreaker.noop, deduplicator.service, limiter)
+    const policy = new Policy({ settings, journal, clock, breaker, limits, deduplicator })
+    return sluiceOf(policy, checked, breaker ?? CircuitBreaker.noop, deduplicator.service, limits)
   }
 )
 
@@ -369,9 +383,10 @@ const sluiceOf = (
   checked: CheckedPolicy,
   breaker: CircuitBreaker.CircuitBreaker["Service"],
   deduplicator: Deduplicator.Deduplicator["Service"],
-  limiter: Limiter<Rejected> | undefined
+  { limiter, quota }: Limits
 ): Sluice => {
   const { journal, settings: { name } } = policy
+  const reported = checked.backpressure === undefined ? undefined : limiter
   return {
     protect: protectWith(policy),
     protectStream: dual(
@@ -380,10 +395,11 @@ const sluiceOf = (
         policy.protectStream(self, options ?? noOptions)
     ),
     breaker,
+    quota: quota ?? Quota.noop,
     deduplicator,
     drain: limiter?.drain ?? Effect.succeed(true),
     resume: limiter?.resume ?? Effect.void,
-    resize: (capacity) => limiter?.resize(capacity) ?? Effect.void,
+    resize: (capacity) => reported?.resize(capacity) ?? Effect.void,
     describe: describe(checked),
     snapshot: Effect.gen(function*() {
       return {
@@ -391,7 +407,8 @@ const sluiceOf = (
         calls: { ...journal.calls },
         attempts: journal.attempts,
         breaker: yield* breaker.stats,
-        backpressure: limiter === undefined ? undefined : yield* limiter.snapshot,
+        backpressure: reported === undefined ? undefined : yield* reported.snapshot,
+        quota: quota === undefined ? undefined : yield* quota.snapshot(),
         deduplicator: yield* deduplicator.stats,
         dropped: journal.events.dropped
       }
@@ -399,7 +416,8 @@ const sluiceOf = (
     events: merged<PolicyEvent>([
       journal.events.stream,
       Stream.map(breaker.transitions, (transition) => ({ _tag: "Circuit", transition })),
-      Stream.map(limiter?.pressure ?? Stream.empty, (pressure) => ({ _tag: "Pressure", pressure }))
+      Stream.map(reported?.pressure ?? Stream.empty, (pressure) => ({ _tag: "Pressure", pressure })),
+      Stream.map(quota?.changes ?? Stream.empty, (change) => ({ _tag: "Quota", change }))
     ])
   }
 }
@@ -438,6 +456,9 @@ const noOptions = {}
  * Every option that is data has a key: the prefix, the part and the option, as in `GPT_RETRY_MAX_ATTEMPTS`,
  * `GPT_BREAKER_OPEN_FOR`, `GPT_BACKPRESSURE_CAPACITY`, `GPT_DEDUPLICATOR_TIME_TO_LIVE` and `GPT_ATTEMPT_TIMEOUT`. Times look like
  * `"30 seconds"`, `"500 millis"` or `"1 hour"`. A part that neither the options nor the configuration name is not built.
+ *
+ * `GPT_QUOTA_REQUESTS_PER_MINUTE`, `..._TOKENS_PER_MINUTE`, `..._INPUT_TOKENS_PER_MINUTE`, `..._OUTPUT_TOKENS_PER_MINUTE` and
+ * `..._AT_ONCE` change the limit of that kind in the options, or add it. A quota that is shared as a service stays as it is.
  *
  * These set when the circuit opens. Each changes the first trip policy of its kind in the options, and keeps the others:
  *
@@ -503,6 +524,7 @@ export const noop: Sluice = {
   protect: dual((args) => Effect.isEffect(args[0]), <A, E, R>(self: Effect.Effect<A, E, R>) => self),
   protectStream: dual((args) => Stream.isStream(args[0]), <A, E, R>(self: Stream.Stream<A, E, R>) => self),
   breaker: CircuitBreaker.noop,
+  quota: Quota.noop,
   deduplicator: Deduplicator.noop,
   drain: Effect.succeed(true),
   resume: Effect.void,
@@ -515,6 +537,7 @@ export const noop: Sluice = {
       attempts: 0,
       breaker: yield* CircuitBreaker.noop.stats,
       backpressure: undefined,
+      quota: undefined,
       deduplicator: yield* Deduplicator.noop.stats,
       dropped: 0
     }

@@ -1,4 +1,5 @@
 /** The inferred types of a policy, checked by the compiler. */
+import type { QuotaExceeded } from "@sluice/core/Quota"
 import type { BackpressureShed } from "@sluice/core/Backpressure"
 import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
@@ -92,7 +93,10 @@ const caught = (call: Effect.Effect<string, Ours>) => {
   const tags = call.pipe(Effect.catchTags({
     Rejected: (error) => {
       typesAre<
-        Equal<typeof error.reason, CircuitOpen | BackpressureShed | DeadlineExceeded | Deduplicator.TooManyWaiters>
+        Equal<
+          typeof error.reason,
+          CircuitOpen | BackpressureShed | QuotaExceeded | DeadlineExceeded | Deduplicator.TooManyWaiters
+        >
       >()
       return Effect.succeed(error.reason._tag)
     },

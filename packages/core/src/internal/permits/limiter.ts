@@ -24,10 +24,11 @@ export interface Limiter<E> {
   readonly resume: Effect.Effect<void>
 }
 
-/** Builds permits. `error` turns a refusal into the error of the calls. */
+/** Builds permits. `error` turns a refusal into the error of the calls. Without `reports` there are no metrics of it. */
 export const makeLimiter = Effect.fnUntraced(function*<E>(
   { capacity, name, queue, softLimit = Number.POSITIVE_INFINITY, softRelease }: Settings,
-  error: (shed: BackpressureShed) => E
+  error: (refusal: PermitRefusal, shed: () => BackpressureShed) => E,
+  reports = true
 ): Effect.fn.Return<Limiter<E>, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<never>()
@@ -45,7 +46,7 @@ export const makeLimiter = Effect.fnUntraced(function*<E>(
     clock,
     context,
     onChange: () => gauge.update(permits),
-    error: (refusal) => error(shedOf(name, refusal, retryAfterMillis(refusal)))
+    error: (refusal) => error(refusal, () => shedOf(name, refusal, retryAfterMillis(refusal)))
   })
   const retryAfterMillis = (refusal: PermitRefusal): number | undefined => {
     const { why } = refusal
@@ -54,7 +55,7 @@ export const makeLimiter = Effect.fnUntraced(function*<E>(
     return pace.millisFor(Math.max(1, missing), permits, now())
   }
 
-  yield* registerMetrics(metricsOf(name, permits, gauge))
+  if (reports) yield* registerMetrics(metricsOf(name, permits, gauge))
   yield* Effect.addFinalizer(() => Effect.andThen(Effect.sync(() => permits.drain()), changes.close))
   return {
     permits,

@@ -1,14 +1,20 @@
+import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Deadline from "../../Deadline.ts"
-import type { Classify } from "../../Outcome.ts"
+import { Classifier, type Classify } from "../../Outcome.ts"
+import type { Amounts, Used } from "../../Quota.ts"
 import { withoutStack } from "../../Refusal.ts"
 import type { AdmissionRequest, AnyFiber, Gate, Hooks } from "../admission/attempt.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
 import { sleepUntil } from "../deadline/sleepUntil.ts"
 import type { PermitRequest } from "../permits/permits.ts"
+import type { Hold } from "../quota/hold.ts"
+import type { Quotas } from "../quota/quotas.ts"
+import { settleByOutcome } from "../quota/settleByExit.ts"
 import { AttemptLimit, momentFrom } from "./attemptLimit.ts"
 import { attemptOutcome } from "./attemptOutcome.ts"
 import { type Collector, CurrentCollector } from "./collector.ts"
@@ -26,6 +32,16 @@ export interface Shared {
   /** The permits that a call's first attempt requests, and those of each further one. */
   readonly first: PermitRequest
   readonly again: PermitRequest
+  /** What every attempt reserves. `undefined` without a quota. */
+  readonly quotas: Quotas | undefined
+}
+
+/** The options of a call that its attempts read. */
+export interface CallParts<in A, in E> {
+  readonly key?: string | undefined
+  readonly classify?: Classify<A, E> | undefined
+  readonly tenant?: string | undefined
+  readonly amounts?: Amounts | undefined
 }
 
 /** What a call can be doing when its deadline passes. */
@@ -38,6 +54,9 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   readonly collector: Collector | undefined
   readonly deadline: Deadline.Deadline | undefined
   readonly ownClassify: Classify<A, E> | undefined
+  /** What the running attempt has reserved. */
+  hold: Hold | undefined = undefined
+  private readonly options: CallParts<A, E>
   /** When the running attempt began. */
   startedAt = 0
   /**
@@ -51,9 +70,10 @@ export class Call<in A, in E> implements Hooks<Rejected> {
 
   constructor(
     policy: Shared,
-    options: { readonly key?: string | undefined; readonly classify?: Classify<A, E> | undefined },
+    options: CallParts<A, E>,
     fiber: AnyFiber
   ) {
+    this.options = options
     this.policy = policy
     this.key = options.key ?? policy.settings.name
     this.ownClassify = options.classify
@@ -75,8 +95,55 @@ export class Call<in A, in E> implements Hooks<Rejected> {
 
   /** The first attempt joins the queue at its end. The next ones join at the head: the call has waited its turn before. */
   request(attempt: number): AdmissionRequest<Rejected> {
-    const { again, first, gate } = this.policy
-    return { gate, key: this.key, hooks: this, permits: attempt > 1 ? again : first }
+    const { again, first, gate, quotas } = this.policy
+    const permits = attempt > 1 ? again : first
+    return {
+      gate,
+      key: this.key,
+      hooks: this,
+      permits: quotas === undefined ? permits : this.ticketed(permits, quotas)
+    }
+  }
+
+  /** Each attempt reserves anew: the last one's reservation is settled. */
+  private ticketed(permits: PermitRequest, quotas: Quotas): PermitRequest {
+    const { amounts, tenant } = this.options
+    const ticket = quotas.hold({ key: this.key, tenant, amounts })
+    ticket.deadlineAt = this.deadline?.at
+    this.hold = ticket
+    const { maxWaitMillis, where } = permits
+    return { permits: 1, maxWaitMillis, where, ticket }
+  }
+
+  /** Settles what the attempt reserved, by how it ended. Returns the defect of a `usage` that throws. */
+  settleQuota(
+    exit: Exit.Exit<unknown, unknown>,
+    usage: ((value: never) => Used) | undefined,
+    fiber: Pick<AnyFiber, "context">,
+    arrivedBy?: number
+  ): Effect.Effect<void> | undefined {
+    const { hold, raised } = this
+    if (hold === undefined) return undefined
+    if (exit._tag === "Success") {
+      try {
+        // `usage` is an option of the call whose exit this is.
+        hold.settle(usage?.(exit.value as never), arrivedBy)
+        return undefined
+      } catch (defect) {
+        // What was used is unknown, so it stays as reserved.
+        hold.settle()
+        return Effect.die(defect)
+      }
+    }
+    // What the policy itself ended was under way: it stays as reserved.
+    const isRaised = exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error === raised)
+    if (isRaised || Cause.hasInterruptsOnly(exit.cause)) hold.settle()
+    else {
+      const elapsedMillis = this.now() - this.startedAt
+      const outcome = this.classify(exit, elapsedMillis) ?? Context.get(fiber.context, Classifier)(exit, elapsedMillis)
+      settleByOutcome(hold, exit.cause, outcome)
+    }
+    return undefined
   }
 
   /** Takes a slot, unless the call has one. `leave` gives it back. */
@@ -128,6 +195,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
     }
     if (collector !== undefined) collector.attempts++
     this.policy.journal.attempts++
+    this.hold?.begun()
     return undefined
   }
 

@@ -10,9 +10,12 @@ import type { BackpressureOptions } from "../../Backpressure.ts"
 import type { CircuitBreakerOptions, RateOptions, TripPolicy } from "../../CircuitBreaker.ts"
 import { consecutive, failureRate, slowCallRate } from "../../CircuitBreaker.ts"
 import type { DeduplicatorOptions } from "../../Deduplicator.ts"
+import type { Dimension, QuotaOptions } from "../../Quota.ts"
+import { atOnce, inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute, tokensPerMinute } from "../../Quota.ts"
 import type { RetryOptions, RetryPolicy } from "../../RetryPolicy.ts"
 import { exponential } from "../../RetryPolicy.ts"
 import type { SluiceOptions } from "../../Sluice.ts"
+import { quotasOf } from "../quota/quotas.ts"
 
 type Leaves = Readonly<Record<string, Config.Config<unknown>>>
 
@@ -140,6 +143,59 @@ const backpressure = (prefix: string) =>
     softRelease: Config.Int()
   })
 
+const quota = (prefix: string) =>
+  read(prefix, {
+    burst: time,
+    guard: time,
+    queue: Config.Int(),
+    maxWait: time,
+    overtake: Config.Number(),
+    lease: time,
+    processes: Config.Int(),
+    capacityOfKeys: Config.Int()
+  })
+
+const limits = (prefix: string) =>
+  read(prefix, {
+    requestsPerMinute: Config.Int(),
+    tokensPerMinute: Config.Int(),
+    inputTokensPerMinute: Config.Int(),
+    outputTokensPerMinute: Config.Int(),
+    atOnce: Config.Int()
+  })
+
+type Limits = NonNullable<Config.Success<ReturnType<typeof limits>>>
+
+/** The quota of the options, changed by the configuration. A quota that is shared as a service stays as it is. */
+const changedQuota = (
+  fromCode: SluiceOptions["quota"],
+  set: Partial<QuotaOptions> | undefined,
+  limits: Limits | undefined
+): SluiceOptions["quota"] => {
+  if (set === undefined && limits === undefined) return fromCode
+  if (fromCode !== undefined && quotasOf(fromCode) !== undefined) return fromCode
+  // Not a service, so options. They are validated later.
+  const given = fromCode as Partial<QuotaOptions> | undefined
+  const changed = [...given?.limits ?? []]
+  for (const [name, limit] of Object.entries(limits ?? {})) {
+    // Each limit was read by the name of its maker.
+    const made = makers[name as keyof Limits](limit)
+    const index = changed.findIndex((one) => one.name === made.name && one.windowMillis === made.windowMillis)
+    const old = changed[index]
+    if (old === undefined) changed.push(made)
+    else changed[index] = { ...old, limit }
+  }
+  return { ...given, ...set, limits: changed }
+}
+
+const makers: Readonly<Record<keyof Limits, (limit: number) => Dimension>> = {
+  requestsPerMinute,
+  tokensPerMinute,
+  inputTokensPerMinute,
+  outputTokensPerMinute,
+  atOnce
+}
+
 const deduplicator = (prefix: string) =>
   read(prefix, {
     capacity: Config.Int(),
@@ -159,6 +215,8 @@ export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Con
       breaker: breaker(`${prefix}_BREAKER`),
       trip: trip(`${prefix}_BREAKER`, options.breaker?.trip),
       backpressure: backpressure(`${prefix}_BACKPRESSURE`),
+      quota: quota(`${prefix}_QUOTA`),
+      limits: limits(`${prefix}_QUOTA`),
       deduplicator: deduplicator(`${prefix}_DEDUPLICATOR`),
       timeouts: timeouts(prefix)
     }),
@@ -174,6 +232,7 @@ export const sluiceConfig = (prefix: string, options: SluiceOptions): Config.Con
         set.trip === undefined ? set.breaker : { ...set.breaker, trip: set.trip }
       ),
       backpressure: merged<Omit<BackpressureOptions, "name">>(options.backpressure, set.backpressure),
+      quota: changedQuota(options.quota, set.quota, set.limits),
       deduplicator: merged<Omit<DeduplicatorOptions, "name">>(options.deduplicator, set.deduplicator)
     })
   )

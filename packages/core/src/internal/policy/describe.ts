@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import * as Schedule from "effect/Schedule"
 import type { RetryPolicy } from "../../RetryPolicy.ts"
+import type { Dimension } from "../../Quota.ts"
 import type { Window } from "../../CircuitBreakerStore.ts"
 import type { Trip } from "../circuit/model.ts"
 import type { CheckedBreaker } from "../circuit/options.ts"
@@ -8,7 +9,7 @@ import type { CheckedPolicy } from "./options.ts"
 
 /** What a call goes through, outermost first, one line each. */
 export const describe = (
-  { backpressure, breaker, deduplicator, settings }: CheckedPolicy
+  { backpressure, breaker, deduplicator, quota, settings }: CheckedPolicy
 ): ReadonlyArray<string> => {
   const { attemptTimeoutMillis, deadline, retry } = settings
   const lines: Array<string> = []
@@ -20,12 +21,18 @@ export const describe = (
   }
   if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts, ${describeDelays(retry)}`)
   if (backpressure !== undefined) lines.push(`permits: ${backpressure.capacity} at once`)
+  if (quota !== undefined) lines.push(`quota: ${quota.settings.limits.map(describeLimit).join(", ")}, for each key`)
   if (breaker !== undefined) lines.push(`circuit: one for each key, ${describeOpenings(breaker)}`)
   if (attemptTimeoutMillis !== undefined) lines.push(`attempt timeout: ${format(attemptTimeoutMillis)}`)
   return lines
 }
 
 const format = (duration: Duration.Input): string => Duration.format(Duration.fromInputUnsafe(duration))
+
+const describeLimit = ({ limit, name, windowMillis }: Dimension): string => {
+  if (windowMillis === 0) return `${limit} ${name}`
+  return `${limit} ${name} ${windowMillis === Number.POSITIVE_INFINITY ? "in all" : `in ${format(windowMillis)}`}`
+}
 
 const describeDelays = ({ baseDelay, factor, jitter, maxDelay }: RetryPolicy): string => {
   const growth = factor === 1 ? "" : `, then times ${factor}, at most ${format(maxDelay)}`

@@ -3,10 +3,13 @@ import type { DeduplicatorOptions } from "../../Deduplicator.ts"
 import type { Known, OptionsReader } from "../../OptionsReader.ts"
 import { none, type RetryPolicy } from "../../RetryPolicy.ts"
 import type { Classify } from "../../Outcome.ts"
+import type { Quota, QuotaOptions } from "../../Quota.ts"
 import type { SluiceOptions } from "../../Sluice.ts"
 import { type CheckedBreaker, checkSlowAfter, readBreaker } from "../circuit/options.ts"
 import { readDeduplicator } from "../dedupe/options.ts"
 import { readBackpressure, type Settings as BackpressureSettings } from "../permits/options.ts"
+import { readQuota, type Settings as QuotaSettings } from "../quota/options.ts"
+import { quotasOf } from "../quota/quotas.ts"
 import { checkRetryPolicy } from "../retry/options.ts"
 
 /** An attempt that the deadline ends after less time than this is no evidence about the service. */
@@ -27,14 +30,21 @@ export interface CheckedPolicy {
   readonly settings: Settings
   readonly breaker: CheckedBreaker | undefined
   readonly backpressure: BackpressureSettings | undefined
+  readonly quota: CheckedQuota | undefined
   readonly deduplicator: DeduplicatorOptions
 }
+
+/** The quota of a policy: one of its own, or a service that it shares. */
+export type CheckedQuota =
+  | { readonly _tag: "Own"; readonly settings: QuotaSettings; readonly options: QuotaOptions }
+  | { readonly _tag: "Shared"; readonly settings: QuotaSettings; readonly service: Quota["Service"] }
 
 const policyOptions: Known<SluiceOptions> = {
   name: true,
   retry: true,
   breaker: true,
   backpressure: true,
+  quota: true,
   deduplicator: true,
   attemptTimeout: true,
   minTimeout: true,
@@ -45,7 +55,7 @@ const policyOptions: Known<SluiceOptions> = {
 /** Reads options. */
 export const readPolicy = (options: OptionsReader, input: SluiceOptions): CheckedPolicy => {
   const given = options.object("options", input, policyOptions)
-  const { attemptTimeout, backpressure, breaker, classify, deadline, deduplicator } = given
+  const { attemptTimeout, backpressure, breaker, classify, deadline, deduplicator, quota } = given
   // Not `??`: null, which JSON can contain, is refused and not a default.
   const { minTimeout = defaultMinTimeout, retry = none } = given
   const name = options.nonEmptyString("name", given.name)
@@ -73,6 +83,19 @@ export const readPolicy = (options: OptionsReader, input: SluiceOptions): Checke
     backpressure: backpressure === undefined
       ? undefined
       : { ...readBackpressure(options, backpressure, "backpressure."), name },
+    quota: quota === undefined ? undefined : readPolicyQuota(options, quota, name),
     deduplicator: { ...deduplicator, name }
   }
+}
+
+const readPolicyQuota = (
+  options: OptionsReader,
+  quota: NonNullable<SluiceOptions["quota"]>,
+  name: string
+): CheckedQuota => {
+  const shared = typeof quota === "object" && quota !== null ? quotasOf(quota) : undefined
+  // `quotasOf` knows the services that `Quota` made.
+  if (shared !== undefined) return { _tag: "Shared", settings: shared.settings, service: quota as Quota["Service"] }
+  const given = quota as QuotaOptions
+  return { _tag: "Own", settings: { ...readQuota(options, given, "quota."), name }, options: { ...given, name } }
 }

@@ -11,6 +11,7 @@ import type * as CircuitBreaker from "../../CircuitBreaker.ts"
 import * as Deadline from "../../Deadline.ts"
 import type * as Deduplicator from "../../Deduplicator.ts"
 import type { Classify } from "../../Outcome.ts"
+import type { Used } from "../../Quota.ts"
 import { withoutStack } from "../../Refusal.ts"
 import type { AttemptEvent } from "../../RetryPolicy.ts"
 import type { CallOptions, StreamCallOptions } from "../../Sluice.ts"
@@ -23,16 +24,17 @@ import type { Parts as DeduplicatorParts } from "../dedupe/deduplicator.ts"
 import { KeyTypeId } from "../dedupe/requestKey.ts"
 import { type AnyEffect, Primitive } from "../kit/primitive.ts"
 import { bracketed } from "../kit/streams.ts"
-import type { Limiter } from "../permits/limiter.ts"
 import type { PermitRequest } from "../permits/permits.ts"
+import type { Quotas } from "../quota/quotas.ts"
 import { type ProvideAttempt, retryAttempts, retryStreams } from "../retry/loop.ts"
 import { Call, type Shared } from "./call.ts"
 import { type Collector, CurrentCollector } from "./collector.ts"
 import type { PolicyJournal } from "./journal.ts"
+import type { Limits } from "./limits.ts"
 import type { Settings } from "./options.ts"
 import { AttemptTimeout, Rejected } from "./rejections.ts"
 
-type AnyOptions = Pick<CallOptions<unknown, unknown>, "classify" | "deadline" | "key">
+type AnyOptions = Pick<CallOptions<unknown, unknown>, "amounts" | "classify" | "deadline" | "key" | "tenant" | "usage">
 type AnyCall = Call<never, never>
 
 export interface PolicyParts {
@@ -40,8 +42,7 @@ export interface PolicyParts {
   readonly journal: PolicyJournal
   readonly clock: Clock.Clock
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
-  readonly limiter: Limiter<Rejected> | undefined
-  readonly maxWaitMillis: number | undefined
+  readonly limits: Limits
   readonly deduplicator: DeduplicatorParts
 }
 
@@ -53,10 +54,13 @@ export class Policy implements Shared {
   readonly gate: Gate<Rejected>
   readonly first: PermitRequest
   readonly again: PermitRequest
+  readonly quotas: Quotas | undefined
   private readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   private readonly deduplicator: DeduplicatorParts
 
-  constructor({ breaker, clock, deduplicator, journal, limiter, maxWaitMillis, settings }: PolicyParts) {
+  constructor({ breaker, clock, deduplicator, journal, limits, settings }: PolicyParts) {
+    const { limiter, maxWaitMillis, quotas } = limits
+    this.quotas = quotas
     this.settings = settings
     this.journal = journal
     this.clock = clock
@@ -88,9 +92,15 @@ export class Policy implements Shared {
   }
 
   /** All attempts of a call. */
-  attempts(call: AnyCall, self: AnyEffect): AnyEffect {
+  attempts(call: AnyCall, self: AnyEffect, usage: AnyOptions["usage"]): AnyEffect {
     return retryAttempts(
-      (n, provide, fiber) => new Attempt(call.request(n), limited(self, call, provide), fiber).run(),
+      (n, provide, fiber) => {
+        const body = limited(self, call, provide)
+        const settled = this.quotas === undefined
+          ? body
+          : Effect.onExitPrimitive(body, (exit) => call.settleQuota(exit, usage, fiber))
+        return new Attempt(call.request(n), settled, fiber).run()
+      },
       this.settings.retry,
       {
         // Whatever the classifiers say, errors that the policy raises are refusals or final.
@@ -132,8 +142,11 @@ export class Policy implements Shared {
     options: StreamCallOptions<A, E>
   ): Stream.Stream<A, E | Rejected | AttemptTimeout, R> {
     const run = Stream.unwrap(Effect.withFiber((fiber) => {
+      const invalid = this.quotas?.invalid(options.amounts)
+      if (invalid !== undefined) return Effect.die(invalid)
       const call = new Call<void, E>(this, options, fiber)
-      const body = this.limitedStream(self, call)
+      const limited = this.limitedStream(self, call)
+      const body = this.quotas === undefined ? limited : settledStream(limited, call, options.usage, fiber)
       // An open circuit is the call's to handle, so `CircuitOpen` is never an error of the stream.
       const attempts = retryStreams<A, E | Rejected | AttemptTimeout | CircuitOpen, R>(
         (n) => guardStream(call.request(n), body, options.isComplete),
@@ -223,8 +236,11 @@ class ProtectedEffect extends Primitive {
   }
 
   override evaluate(fiber: AnyFiber): AnyEffect {
-    const call = new Call(this.policy, this.options, fiber)
-    return Effect.onExitPrimitive(this.policy.attempts(call, this.self), (exit) => {
+    const { options, policy } = this
+    const invalid = policy.quotas?.invalid(options.amounts)
+    if (invalid !== undefined) return Effect.die(invalid)
+    const call = new Call(policy, options, fiber)
+    return Effect.onExitPrimitive(policy.attempts(call, this.self, options.usage), (exit) => {
       call.leave()
       call.end(exit)
       return undefined
@@ -252,6 +268,35 @@ const onUpstreamEnd = <A, E, R>(
       Stream.tapCause((cause) => end(Exit.failCause(cause))),
       Stream.onEnd(end(Exit.void)),
       Stream.onExit((exit) => end(Exit.isSuccess(exit) ? Exit.void : Exit.interrupt()))
+    )
+  })
+
+/** Settles what an attempt of a stream reserved: by the last usage that a part reported, since its first part arrived. */
+const settledStream = <A, E, R>(
+  self: Stream.Stream<A, E, R>,
+  call: AnyCall,
+  usage: ((part: A) => Used | undefined) | undefined,
+  fiber: AnyFiber
+): Stream.Stream<A, E, R> =>
+  Stream.suspend(() => {
+    let used: Used | undefined
+    let arrivedBy: number | undefined
+    // The hold of this attempt, which the next one replaces.
+    const { hold } = call
+    return self.pipe(
+      Stream.map((part) => {
+        arrivedBy ??= call.now()
+        used = usage?.(part) ?? used
+        return part
+      }),
+      Stream.onExit((exit) =>
+        Effect.suspend(() => {
+          if (used !== undefined) hold?.settle(used, arrivedBy)
+          else if (exit._tag === "Success") hold?.settle({}, arrivedBy)
+          else return call.settleQuota(exit, undefined, fiber) ?? Effect.void
+          return Effect.void
+        })
+      )
     )
   })
 

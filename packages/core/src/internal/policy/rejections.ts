@@ -5,6 +5,7 @@ import * as Refusal from "../../Refusal.ts"
 import { CircuitOpen } from "../circuit/circuitOpen.ts"
 import { TooManyWaiters } from "../dedupe/errors.ts"
 import { BackpressureShed } from "../permits/shed.ts"
+import { QuotaExceeded } from "../quota/exceeded.ts"
 
 /**
  * The policy did not make the call, or its deadline ended a running attempt. `reason` says why.
@@ -35,7 +36,7 @@ import { BackpressureShed } from "../permits/shed.ts"
  */
 export class Rejected extends Schema.Error<Rejected>("@sluice/core/Rejected")({
   _tag: Schema.tag("Rejected"),
-  reason: Schema.Union([CircuitOpen, BackpressureShed, DeadlineExceeded, TooManyWaiters])
+  reason: Schema.Union([CircuitOpen, BackpressureShed, QuotaExceeded, DeadlineExceeded, TooManyWaiters])
 }) {
   get [Refusal.TypeId](): true {
     return true

@@ -47,7 +47,7 @@ export class Hold implements Ticket {
   readonly isLook: boolean
   sentAt = 0
   private state: "Idle" | "Reserved" | "Begun" | "Done" = "Idle"
-  private portions: Array<Portion> = []
+  private portions: ReadonlyArray<Portion> = []
   private blockedBy: Dimension | undefined = undefined
   private why: Exceeded["why"] | undefined = undefined
   private cachedSize = -1
@@ -107,10 +107,13 @@ export class Hold implements Ticket {
         return byStore
       }
     }
+    // New, since an attempt that waited for its circuit takes again what it had given back.
+    const portions: Array<Portion> = []
     for (let index = 0; index < dimensions.length; index++) {
       const dimension = dimensions[index] as Dimension
-      dimension.take(now, amountOf(amounts, dimension.spec), this.portions)
+      dimension.take(now, amountOf(amounts, dimension.spec), portions)
     }
+    this.portions = portions
     this.sentAt = now
     this.state = "Reserved"
     this.account.inUse++

@@ -2,7 +2,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Hub } from "../../Hub.ts"
-import type { AskOptions, Change, QuotaExceeded as Exceeded, Snapshot } from "../../Quota.ts"
+import type { InvalidOptions } from "../../InvalidOptions.ts"
+import { OptionsReader } from "../../OptionsReader.ts"
+import type { Amounts, AskOptions, Change, QuotaExceeded as Exceeded, Snapshot } from "../../Quota.ts"
 import type { QuotaStore } from "../../QuotaStore.ts"
 import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
 import { type Account, Accounts, type CounterOf, type KeyLimits } from "./account.ts"
@@ -10,7 +12,7 @@ import { makeCounter } from "./counter.ts"
 import type { Dimension } from "./dimension.ts"
 import { Hold, type HoldHost } from "./hold.ts"
 import { memoryOf } from "./memory.ts"
-import type { Settings } from "./options.ts"
+import { readAmounts, type Settings } from "./options.ts"
 import type { Seen } from "./remaining.ts"
 import { Ticks } from "./ticks.ts"
 
@@ -41,10 +43,12 @@ export class Quotas implements HoldHost {
   /** The lines in which calls of this quota wait. */
   readonly waiting = new Set<Waiting>()
   private readonly ticks: Ticks
+  private readonly names: ReadonlySet<string>
 
   constructor(settings: Settings, clock: Clock.Clock, store: QuotaStore["Service"]) {
     this.settings = settings
     this.name = settings.name
+    this.names = new Set([...settings.limits, ...settings.tenantLimits].map(({ name }) => name))
     this.overtake = settings.overtake
     this.refusesEstimates = settings.oversize === "refuse"
     const memory = memoryOf(store)
@@ -62,6 +66,14 @@ export class Quotas implements HoldHost {
 
   hold({ amounts = {}, key = "default", tenant }: AskOptions, isLook = false): Hold {
     return new Hold(this, this.accounts.use(key, tenant), amounts, isLook)
+  }
+
+  /** What is wrong with the amounts of a call. Built only if something is. */
+  invalid(amounts: Amounts | undefined): InvalidOptions | undefined {
+    if (amounts === undefined || isValid(amounts, this.names)) return undefined
+    const reader = new OptionsReader("Sluice")
+    readAmounts(reader, "amounts", amounts, this.settings)
+    return reader.invalid
   }
 
   onRoom({ limits: { key }, tenant }: Account): void {
@@ -97,6 +109,15 @@ export class Quotas implements HoldHost {
     const levels = [...keys].flatMap((limits) => this.accounts.levels(limits))
     return { levels, ...this.counts, exceeded: { ...this.exceeded }, dropped: this.changes.dropped }
   }
+}
+
+const isValid = (amounts: Amounts, names: ReadonlySet<string>): boolean => {
+  for (const name in amounts) {
+    const amount = amounts[name]
+    // Ranges take the slow path.
+    if (!names.has(name) || typeof amount !== "number" || !Number.isInteger(amount) || amount < 0) return false
+  }
+  return true
 }
 
 const ownCounter: CounterOf = (_key, _tenant, { windowMillis }) => makeCounter(windowMillis)

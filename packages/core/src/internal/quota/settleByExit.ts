@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { DeadlineExceeded } from "../../Deadline.ts"
 import { Classifier } from "../../Outcome.ts"
 import type { Outcome } from "../../Outcome.ts"
 import type { Used } from "../../Quota.ts"
@@ -37,6 +38,13 @@ export const settleByExit = <A>(
 export const settleByOutcome = (hold: Hold, cause: Cause.Cause<unknown>, outcome: Outcome): void => {
   if (outcome._tag === "Throttled") {
     hold.throttled(outcome.retryAfter === undefined ? undefined : Duration.toMillis(outcome.retryAfter))
-  } else if (cause.reasons.every((reason) => Cause.isFailReason(reason) && isRefusal(reason.error))) hold.refund()
+  } else if (cause.reasons.every((reason) => Cause.isFailReason(reason) && wasNotSent(reason.error))) hold.refund()
   else hold.settle()
+}
+
+// A deadline that ended a running attempt is a refusal too.
+const wasNotSent = (error: unknown): boolean => {
+  if (!isRefusal(error)) return false
+  const reason: unknown = "reason" in error ? error.reason : error
+  return !(reason instanceof DeadlineExceeded && reason.at === "Attempt")
 }
