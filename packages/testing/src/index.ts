@@ -1,3 +1,5 @@
 export * as CircuitBreakerStoreContract from "./CircuitBreakerStoreContract.ts"
 export * as InterruptionProbe from "./InterruptionProbe.ts"
+export * as QuotaStoreContract from "./QuotaStoreContract.ts"
+export * as ReferenceQuotaStore from "./ReferenceQuotaStore.ts"
 export * as ReferenceStore from "./ReferenceStore.ts"

@@ -1,0 +1,14 @@
+import * as QuotaStore from "@sluice/core/QuotaStore"
+import { describe, it } from "@effect/vitest"
+import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+
+const subject = Effect.map(QuotaStore.makeMemory(), (store) => ({ store, sleep: TestClock.adjust }))
+
+describe("contract of QuotaStore.makeMemory", () => {
+  for (const { name, run } of QuotaStoreContract.checks) it.effect(name, () => Effect.flatMap(subject, run))
+
+  it.effect("the memory store behaves like the reference store under any sequence of requests", () =>
+    Effect.flatMap(subject, (subject) => QuotaStoreContract.compare({ ...subject, runs: 60, seed: 20_261_130 })))
+})

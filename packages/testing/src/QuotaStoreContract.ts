@@ -1,0 +1,141 @@
+/**
+ * The contract of quota stores, as checks for any test runner.
+ *
+ * `checks` are the promises of the contract. Each is an effect that calls the store, and fails with `ContractBroken` if a promise
+ * is not kept. `compare` runs random requests on the store and on `ReferenceQuotaStore`, and fails with `ModelDiffers` if their
+ * answers differ.
+ *
+ * **When to use**
+ *
+ * In the tests of your own store, so that a quota can rely on it. Use both: the checks have corner cases and races, and the
+ * comparison finds sequences that the checks do not contain.
+ *
+ * **Details**
+ *
+ * - A check uses targets of its own, and leaves them behind. Give it its own database or namespace.
+ * - A slow store makes a check slow, not wrong. Times that must not elapse are ten minutes, times that must elapse at most 2 seconds.
+ * - Not checked: what the store does when it cannot be reached, and what a killed process leaves behind.
+ *
+ * **Gotchas**
+ *
+ * - `sleep` has to let the store's time pass. For a store on `Clock` in a test with `TestClock` that is `TestClock.adjust`. For a
+ *   server it is `Effect.sleep` in a live test.
+ *
+ * **Example** (Every check, without a test runner)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { TestClock } from "effect/testing"
+ * import * as QuotaStore from "@sluice/core/QuotaStore"
+ * import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* QuotaStore.makeMemory()
+ *   const subject = { store, sleep: TestClock.adjust }
+ *   for (const { run } of QuotaStoreContract.checks) yield* run(subject)
+ *   yield* QuotaStoreContract.compare({ ...subject, runs: 20 })
+ *   return "the contract is kept"
+ * })
+ *
+ * console.log(await Effect.runPromise(program.pipe(Effect.provide(TestClock.layer())))) // => the contract is kept
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { StoreError } from "@sluice/core/CircuitBreakerStore"
+import type { QuotaStore } from "@sluice/core/QuotaStore"
+import * as Effect from "effect/Effect"
+import * as Formatter from "effect/Formatter"
+import * as Random from "effect/Random"
+import { type Check as CircuitCheck, ContractBroken, ModelDiffers } from "./CircuitBreakerStoreContract.ts"
+import { concurrency, lease, reserve, settle } from "./internal/quotaContract/checks.ts"
+import { type CheckBodies, type CheckBody, makeFixture } from "./internal/quotaContract/fixture.ts"
+import { play } from "./internal/quotaContract/model.ts"
+
+export { ContractBroken, ModelDiffers } from "./CircuitBreakerStoreContract.ts"
+
+/**
+ * The store under test.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Subject {
+  readonly store: QuotaStore["Service"]
+  /** Lets the store's time pass by this many milliseconds or slightly more. */
+  readonly sleep: (millis: number) => Effect.Effect<void>
+}
+
+/**
+ * A check of the contract.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Check extends Omit<CircuitCheck, "run"> {
+  readonly run: (subject: Subject) => Effect.Effect<void, ContractBroken | StoreError>
+}
+
+const checkOf = (name: string, body: CheckBody): Check => ({
+  name,
+  run: (subject) =>
+    Effect.flatMap(makeFixture(subject), body).pipe(
+      Effect.catchTag("Broken", ({ actual, expected, promise }) =>
+        Effect.fail(new ContractBroken({ check: name, promise, expected, actual })))
+    )
+})
+
+/**
+ * The checks of the contract. They can run in any order, and concurrently.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const checks: ReadonlyArray<Check> = [reserve, settle, lease, concurrency].flatMap(
+  (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
+)
+
+/**
+ * Options for `compare`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CompareOptions extends Subject {
+  /** How many sequences run, each on a new target. Default 25. */
+  readonly runs?: number | undefined
+  /** The length of a sequence. Default 60. */
+  readonly commands?: number | undefined
+  /** An integer that determines the sequences. Default random; the error contains it. */
+  readonly seed?: number | undefined
+}
+
+/**
+ * Runs random requests on a store and on the reference, and compares every answer: whether it fits, what blocks it, and all sums.
+ *
+ * **Details**
+ *
+ * - Windows are ten minutes, so that on a real clock no answer depends on a millisecond. What leaves a window is for `checks`.
+ * - Requests run one after the other. For races see `checks`.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const compare: (options: CompareOptions) => Effect.Effect<{ readonly seed: number }, ModelDiffers | StoreError> =
+  Effect.fnUntraced(function*({ commands = 60, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
+    const seed = fixedSeed ?? (yield* Random.nextIntBetween(0, 1_000_000_000))
+    for (let run = 0; run < runs; run++) {
+      const difference = yield* Random.withSeed(play(subject, commands), seed + run)
+      if (difference === undefined) continue
+      const { actual, expected, played } = difference
+      return yield* Effect.fail(
+        new ModelDiffers({
+          seed: seed + run,
+          commands: played,
+          expected: Formatter.format(expected),
+          actual: Formatter.format(actual)
+        })
+      )
+    }
+    return { seed }
+  })

@@ -1,0 +1,73 @@
+import type { StoreError } from "@sluice/core/CircuitBreakerStore"
+import type { Ask, QuotaStore, Verdict } from "@sluice/core/QuotaStore"
+import * as Effect from "effect/Effect"
+import type { Subject } from "../../QuotaStoreContract.ts"
+import { type Broken, freshPrefix } from "../contract/check.ts"
+
+/** Calls the store, and fails at the first promise that is not kept. */
+export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
+
+/** Checks by name. A name is a sentence, and the title of a test. */
+export type CheckBodies = { readonly [name: string]: CheckBody }
+
+/** Milliseconds that do not elapse during a check, even on a slow machine. */
+export const long = 600_000
+
+/** A window of ten minutes for a check that does not wait. */
+export const requests = (limit: number, amount = 1, more: Partial<Ask> = {}): Ask => ({
+  scope: "all",
+  dimension: "requests",
+  limit,
+  windowMillis: long,
+  quantumMillis: 10_000,
+  amount,
+  ...more
+})
+
+export const atOnce = (limit: number, amount = 1): Ask =>
+  requests(limit, amount, { dimension: "atOnce", windowMillis: 0, quantumMillis: 1 })
+
+/** The store under test, and a target that only this check uses. */
+export interface Fixture {
+  readonly store: QuotaStore["Service"]
+  readonly sleep: Subject["sleep"]
+  readonly target: string
+  readonly reserve: (
+    id: string,
+    asks: ReadonlyArray<Ask>,
+    more?: { readonly leaseMillis?: number; readonly guardMillis?: number }
+  ) => Effect.Effect<Verdict, StoreError>
+  readonly settle: (
+    id: string,
+    actual?: { readonly [dimension: string]: number },
+    agoMillis?: number
+  ) => Effect.Effect<boolean, StoreError>
+  /** What counts for an ask. */
+  readonly used: (ask: Ask) => Effect.Effect<number, StoreError>
+}
+
+export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
+  // At time 0 a duration could not be told from a time.
+  Effect.map(Effect.andThen(subject.sleep(3), freshPrefix), (prefix) => fixtureOf(subject, `${prefix}a`))
+
+export const fixtureOf = ({ sleep, store }: Subject, target: string): Fixture => ({
+  store,
+  sleep,
+  target,
+  reserve: (id, asks, { guardMillis = 0, leaseMillis = long } = {}) =>
+    store.reserve({ target, id, leaseMillis, guardMillis, asks }),
+  settle: (id, actual = {}, agoMillis) =>
+    store.settle({
+      target,
+      id,
+      actual: Object.entries(actual).map(([dimension, amount]) => ({ scope: "all", dimension, amount })),
+      agoMillis
+    }),
+  used: (ask) =>
+    Effect.map(
+      store.read({ target, scopes: [ask.scope] }),
+      (levels) =>
+        levels.find(({ dimension, windowMillis }) => dimension === ask.dimension && windowMillis === ask.windowMillis)
+          ?.used ?? 0
+    )
+})

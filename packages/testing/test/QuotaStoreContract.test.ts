@@ -1,0 +1,61 @@
+import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
+import * as ReferenceQuotaStore from "@sluice/testing/ReferenceQuotaStore"
+import type { QuotaStore } from "@sluice/core/QuotaStore"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+
+type Service = QuotaStore["Service"]
+
+const subject = Effect.map(ReferenceQuotaStore.make, (store) => ({ store, sleep: TestClock.adjust }))
+
+/** Stores that break one promise each. */
+const wrong: { readonly [fault: string]: (store: Service) => Partial<Service> } = {
+  "settles an id twice": ({ settle }) => ({ settle: (request) => Effect.as(settle(request), true) }),
+  "takes again for a live id": ({ reserve }) => {
+    let calls = 0
+    return { reserve: (request) => reserve({ ...request, id: `${request.id} ${calls++}` }) }
+  },
+  "ignores the last ask": ({ reserve }) => ({
+    reserve: (request) => reserve({ ...request, asks: request.asks.slice(0, Math.max(1, request.asks.length - 1)) })
+  }),
+  "ignores the guard": ({ reserve }) => ({ reserve: (request) => reserve({ ...request, guardMillis: 0 }) }),
+  "ignores when a call arrived": ({ settle }) => ({ settle: (request) => settle({ ...request, agoMillis: -9_999 }) }),
+  "forgets what was used": ({ settle }) => ({ settle: (request) => settle({ ...request, actual: [] }) }),
+  "does not renew": () => ({ renew: () => Effect.void }),
+  "does not record": () => ({ record: () => Effect.void }),
+  "forgets what was learned": ({ limit }) => ({ limit: ({ seen: _, ...request }) => limit(request) }),
+  "never frees": ({ reserve }) => ({ reserve: (request) => reserve({ ...request, leaseMillis: 1e12 }) })
+}
+
+describe("QuotaStoreContract", () => {
+  for (const { name, run } of QuotaStoreContract.checks) {
+    it.effect(`the reference store keeps it: ${name}`, () => Effect.flatMap(subject, run))
+  }
+
+  for (const [fault, change] of Object.entries(wrong)) {
+    it.effect(`a store that ${fault} is found`, () =>
+      Effect.gen(function*() {
+        const right = yield* subject
+        const broken = { ...right, store: { ...right.store, ...change(right.store) } }
+        const exits = yield* Effect.forEach(QuotaStoreContract.checks, ({ run }) => Effect.exit(run(broken)))
+        assert.isTrue(exits.some(({ _tag }) => _tag === "Failure"))
+      }))
+  }
+
+  it.effect("compare finds a store that counts an amount wrongly", () =>
+    Effect.gen(function*() {
+      const right = yield* subject
+      const { reserve } = right.store
+      const store: Service = {
+        ...right.store,
+        reserve: ({ asks, ...request }) =>
+          reserve({
+            ...request,
+            asks: asks.map((ask) => ask.amount === 77 ? Object.assign({}, ask, { amount: 78 }) : ask)
+          })
+      }
+      const error = yield* Effect.flip(QuotaStoreContract.compare({ ...right, store, runs: 500, seed: 1 }))
+      assert.strictEqual(error._tag, "ModelDiffers")
+    }))
+})
