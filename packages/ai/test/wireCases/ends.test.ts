@@ -131,7 +131,8 @@ describe("content after a finish reason", () => {
     {
       report: "octo-agent 910",
       title: "an event that is not JSON between a finish reason and more text fails the answer",
-      stream: text("one ", "stop") + `data: {"choices":[{"delta":{"content":"elsewhere "}\n\n` + text("three", "stop") + done,
+      stream: text("one ", "stop") + `data: {"choices":[{"delta":{"content":"elsewhere "}\n\n` + text("three", "stop") +
+        done,
       right: { text: "one ", error: "InternalProviderError" }
     },
     {
