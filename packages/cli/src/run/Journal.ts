@@ -16,7 +16,7 @@ export class JournalError extends Schema.Error<JournalError>("sluice/JournalErro
   why: Schema.String
 }) {
   override get message(): string {
-    return `cannot resume from ${Terminal.escape(this.path)}: ${this.why}`
+    return `cannot read ${Terminal.escape(this.path)}: ${this.why}`
   }
 }
 

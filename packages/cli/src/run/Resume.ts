@@ -74,12 +74,18 @@ export const make = (
       torn: journal?.torn ?? 0,
       leftOut: () => lines.leftOut,
       check: input.again === undefined ? Effect.undefined : check(input.again, lines),
-      items: Stream.concat(
-        Stream.filter(Stream.mapEffect(input.items, (item) => lines.fits(item)), (item) => lines.passes(item)),
-        Stream.drain(Stream.fromEffect(Effect.suspend(() => lines.missing)))
-      )
+      // An input that was checked before is not compared again.
+      items: Stream.filter(input.again === undefined ? compared(input.items, lines) : input.items, (item) =>
+        lines.passes(item))
     }
   })
+
+/** Compares each line as it is read, and looks for missing ones at the end. */
+const compared = (items: Input.Input["items"], lines: Lines): Resume["items"] =>
+  Stream.concat(
+    Stream.mapEffect(items, (item) => lines.fits(item)),
+    Stream.drain(Stream.fromEffect(Effect.suspend(() => lines.missing)))
+  )
 
 const withFile = <A>(path: string, use: (handle: FileHandle) => Promise<A>) =>
   Effect.tryPromise({
