@@ -24,7 +24,7 @@
  * | `oversize` | `"alone"` | an estimate above the limit is admitted into an empty window |
  * | `adapt` | `true` | rejected calls teach the true limit |
  * | `capacityOfKeys` | 1,000 | how many keys and tenants are remembered |
- * | `lease`, `slice`, `processes` | 60 seconds, 1 % for 200 ms, 1 | only for a store that processes share |
+ * | `lease`, `processes` | 60 seconds, 1 | only for a store that processes share |
  *
  * - Limits are kept in a sliding window of 240 buckets: never more than the limit in any window, whatever the provider's own window.
  * - A rejected call (an outcome `Throttled`) first halves the burst. When that explains nothing, the limit becomes 97 % of what the
@@ -267,11 +267,6 @@ export interface QuotaOptions {
   readonly adapt?: boolean | undefined
   /** How long a shared store keeps what is held at once for a process that died. Default 60 seconds. */
   readonly lease?: Duration.Input | undefined
-  /** How much of a limit a process takes from a shared store at once, and for how long. `false`: each call asks. Default 1 %, 200 ms. */
-  readonly slice?:
-    | { readonly share?: number | undefined; readonly life?: Duration.Input | undefined }
-    | false
-    | undefined
   /** How many processes share the store. While it is down, each uses this part of the limits. Default 1. */
   readonly processes?: number | undefined
   /** How many keys and tenants are remembered. Default 1,000. */

@@ -1,10 +1,10 @@
 /**
- * All of Sluice's stores on Redis, in one layer. Today that is the circuit breaker's store.
+ * All of Sluice's stores on Redis, in one layer: those of circuits and of quotas.
  *
  * **When to use**
  *
  * In place of `Sluice.layerStoresMemory`, to share a policy's state with other processes. To set the options of a single store,
- * use its own module, such as `RedisCircuitBreakerStore`.
+ * use its own module, such as `RedisCircuitBreakerStore` or `RedisQuotaStore`.
  *
  * **Details**
  *
@@ -39,11 +39,13 @@
  * @since 0.1.0
  */
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import type { QuotaStore } from "@sluice/core/QuotaStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Layer from "effect/Layer"
 import type * as Redis from "effect/persistence/Redis"
 import { redisInBackground } from "./internal/redisInBackground.ts"
 import * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
+import * as RedisQuotaStore from "./RedisQuotaStore.ts"
 
 /**
  * Options for all stores.
@@ -61,7 +63,9 @@ export interface RedisStoresOptions extends RedisCircuitBreakerStore.RedisCircui
  */
 export const layer = (
   options?: RedisStoresOptions
-): Layer.Layer<CircuitBreakerStore, InvalidOptions, Redis.Redis> => RedisCircuitBreakerStore.layer(options)
+): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions, Redis.Redis> =>
+  // Its options are checked by the store of circuits.
+  Layer.merge(RedisCircuitBreakerStore.layer(options), RedisQuotaStore.layer({ prefix: options?.prefix }))
 
 /**
  * Provides all of Sluice's stores, and connects to Redis in the background if Redis cannot be reached at the start.
@@ -109,5 +113,5 @@ export const layer = (
 export const layerInBackground = <E, R>(
   redis: Layer.Layer<Redis.Redis, E, R>,
   options?: RedisStoresOptions
-): Layer.Layer<CircuitBreakerStore, InvalidOptions | Exclude<E, Redis.RedisError>, R> =>
+): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions | Exclude<E, Redis.RedisError>, R> =>
   Layer.provide(layer(options), redisInBackground(redis))

@@ -4,4 +4,5 @@
  * @since 0.1.0
  */
 export * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
+export * as RedisQuotaStore from "./RedisQuotaStore.ts"
 export * as RedisStores from "./RedisStores.ts"

@@ -357,7 +357,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
 
   private release(): void {
     const { permits: held, request: { gate: { permits }, permits: permitRequest } } = this
-    if (held === "None" || permits === undefined) return
+    if (held === "None" || permits === undefined) return permitRequest.ticket?.ended()
     this.permits = "None"
     if (held === "Taken") permits.release(permitRequest)
     else permits.settle(held, permitRequest)

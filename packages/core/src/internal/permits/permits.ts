@@ -165,6 +165,7 @@ export class Permits<E = never> {
       // It holds nothing that a `settle` could give back.
       request.state = "Settled"
       request.refusal = this.refuse(why, asked.permits, undefined, asked.ticket)
+      asked.ticket?.ended()
       return request
     }
     if (asked.where === undefined) this.slots++
@@ -273,7 +274,8 @@ export class Permits<E = never> {
     if (this.isDraining) return "Draining"
     // A call that has a slot may always queue. Without a capacity there are no slots.
     const hasRoom = where !== undefined && this.capacity < Number.POSITIVE_INFINITY || this.queued < this.queue
-    return ticket?.outlook(maxWaitMillis) ?? (hasRoom && maxWaitMillis !== 0 ? undefined : "Full")
+    const mayWait = maxWaitMillis !== 0 || ticket?.isPending === true
+    return ticket?.outlook(maxWaitMillis) ?? (hasRoom && mayWait ? undefined : "Full")
   }
 
   private grant(permits: number): void {
@@ -328,7 +330,7 @@ export class Permits<E = never> {
     else if (where === "Head") this.line.prepend(request)
     else this.line.append(request)
     request.queuedAt = this.options.clock.currentTimeMillisUnsafe()
-    if (maxWaitMillis !== undefined) this.startMaxWait(request, maxWaitMillis)
+    if (maxWaitMillis !== undefined && maxWaitMillis > 0) this.startMaxWait(request, maxWaitMillis)
   }
 
   private dequeue(request: Request<E>): void {

@@ -15,6 +15,8 @@ export interface Ticket {
   readonly overtake: number
   /** Whether only limits of its row had no room when it was asked last. */
   readonly isRowBlocked: boolean
+  /** Whether it waits for an answer, and not for room. Then it may queue, however short it may wait. */
+  readonly isPending: boolean
   /**
    * Reserves its amounts and returns 0. Otherwise returns the milliseconds until there may be room, at least 1; Infinity if
    * only something that is given back can make room; -1 if there will never be room.
@@ -25,6 +27,6 @@ export interface Ticket {
   /** It joined or left the queue. */
   queued(): void
   left(): void
-  /** Its permits were given back: what is still reserved for a call that did not begin is given back too. */
+  /** Its permits were given back, or it never had any: what is still reserved for a call that did not begin is given back. */
   ended(): void
 }

@@ -43,6 +43,7 @@ export interface AccountsOptions {
   readonly counterOf: CounterOf
   readonly now: () => number
   readonly onChange: (change: Change) => void
+  readonly share: () => number
 }
 
 // How many accounts are looked at for one that is empty. Bounds what a call can cost.
@@ -122,9 +123,10 @@ export class Accounts {
   }
 
   private dimension(key: string, tenant: string | undefined, spec: CheckedDimension): Dimension {
-    const { counterOf, onChange, settings: { adapts, guardMillis } } = this.options
+    const { counterOf, onChange, settings: { adapts, guardMillis }, share } = this.options
     return new Dimension({
       spec,
+      share,
       guardMillis,
       adapts: adapts && tenant === undefined,
       counterOf: (one, mode) => counterOf(key, tenant, one, mode),

@@ -38,6 +38,8 @@ export interface DimensionOptions {
   readonly adapts: boolean
   readonly counterOf: (spec: CheckedDimension, mode: string) => Counter
   readonly onChange: (dimension: Dimension, from: number, why: Change["why"]) => void
+  /** The share of the limit that this process may use: 1, less while a shared store is down, Infinity while it decides. */
+  readonly share: () => number
 }
 
 const modes: ReadonlyArray<Mode> = ["actual", "reservedThenActual", "reserved"]
@@ -58,8 +60,6 @@ export class Dimension {
   queued = 0
   /** What calls hold that have not ended. */
   held = 0
-  /** The share of the limit that this process may use. Below 1 while a shared store is down. Infinity: the store decides. */
-  share = 1
   /** The limit after the last change that was reported. */
   private lastMove: number
   /** How long after a reservation its bucket ends, on average. */
@@ -71,8 +71,10 @@ export class Dimension {
   private readonly estimate: Estimate | undefined
   private readonly remaining: Remaining | undefined
   private readonly onChange: DimensionOptions["onChange"]
+  private readonly share: () => number
 
-  constructor({ adapts, counterOf, guardMillis, onChange, spec }: DimensionOptions) {
+  constructor({ adapts, counterOf, guardMillis, onChange, share, spec }: DimensionOptions) {
+    this.share = share
     this.spec = spec
     const { burstFactor, counts, isRate, limit, windowMillis } = spec
     const kept = counts === "learned" ? modes : [counts]
@@ -114,8 +116,11 @@ export class Dimension {
     const asked = this.asked(amount)
     if (asked === 0) return 0
     const limit = this.limitAt(now)
-    const own = Math.max(1, limit * this.share)
-    const byWindow = this.share === Number.POSITIVE_INFINITY ? 0 : this.sum.counter.wait(now, asked, own)
+    // The share of the limit that this process may use. Infinity: a shared store decides.
+    const share = this.share()
+    const byWindow = share === Number.POSITIVE_INFINITY
+      ? 0
+      : this.sum.counter.wait(now, asked, Math.max(1, Math.floor(limit * share)))
     if (this.burst === undefined) return byWindow
     this.burst.setLimit(now, limit)
     return Math.max(byWindow, this.burst.wait(now, asked), this.remaining?.wait(now, asked, limit) ?? 0)

@@ -27,6 +27,9 @@ export interface SharedSide {
   /** 0 if the store has agreed. Otherwise the milliseconds until it is worth asking again; Infinity while it is asked; -1 if it is down and must agree. */
   readonly take: (hold: Hold, now: number) => number
   readonly settled: (hold: Hold, actual: Used | undefined) => void
+  readonly abandoned: (hold: Hold) => void
+  readonly isAsking: (hold: Hold) => boolean
+  readonly isDown: boolean
 }
 
 const noneUsed: Used = {}
@@ -51,6 +54,8 @@ export class Hold implements Ticket {
   private blockedBy: Dimension | undefined = undefined
   private why: Exceeded["why"] | undefined = undefined
   private cachedSize = -1
+  /** It may wait for an answer of the store, and for nothing else. */
+  private isImmediate = false
   private queuedAmounts: ReadonlyArray<number> = []
   private readonly host: HoldHost
 
@@ -98,13 +103,22 @@ export class Hold implements Ticket {
     }
     this.isRowBlocked = ofKey === 0 && ofRow > 0
     const wait = Math.max(ofKey, ofRow)
+    if (wait > 0 && this.isImmediate) return this.never(this.blockedBy ?? dimensions[0] as Dimension, "Full")
     if (wait > 0) return Math.max(1, Math.ceil(wait))
     if (this.isLook) return 0
     if (host.shared !== undefined) {
+      const wasDown = host.shared.isDown
       const byStore = host.shared.take(this, now)
+      // The store failed at once: from here on this process's part of the limits counts.
+      if (byStore === 0 && !wasDown && host.shared.isDown) return this.tryTake()
       if (byStore !== 0) {
-        this.blockedBy ??= dimensions[0]
-        return byStore
+        // There is at least one dimension.
+        const first = dimensions[0] as Dimension
+        this.blockedBy ??= first
+        if (byStore < 0) {
+          return this.never(dimensions.find(({ spec }) => spec.whenStoreFails === "refuse") ?? first, "StoreDown")
+        }
+        return this.isImmediate && byStore < Number.POSITIVE_INFINITY ? this.never(this.blockedBy, "Full") : byStore
       }
     }
     // New, since an attempt that waited for its circuit takes again what it had given back.
@@ -121,7 +135,13 @@ export class Hold implements Ticket {
     return 0
   }
 
+  get isPending(): boolean {
+    return this.host.shared?.isAsking(this) ?? false
+  }
+
   outlook(maxWaitMillis: number | undefined): Why | undefined {
+    // It waits for the answer of the store, not for room.
+    this.isImmediate = maxWaitMillis === 0 && this.isPending
     if (this.why !== undefined) return this.why === "TooLarge" ? "TooLarge" : "Full"
     const now = this.host.now()
     const millis = this.predict(now)
@@ -145,6 +165,7 @@ export class Hold implements Ticket {
 
   left(): void {
     this.account.inUse--
+    if (this.state !== "Reserved") this.host.shared?.abandoned(this)
     for (const [index, amount] of this.queuedAmounts.entries()) {
       const dimension = this.account.dimensions[index]
       if (dimension !== undefined) dimension.queued -= amount
@@ -250,6 +271,8 @@ export class Hold implements Ticket {
   ended(): void {
     if (this.state === "Reserved") this.refund()
     else if (this.state === "Begun") this.settle()
+    // What a shared store may still grant is not wanted any more.
+    else this.host.shared?.abandoned(this)
   }
 
   private end(): boolean {
@@ -259,7 +282,7 @@ export class Hold implements Ticket {
     return true
   }
 
-  private never(dimension: Dimension, why: "TooLarge" | "Spent"): number {
+  private never(dimension: Dimension, why: "TooLarge" | "Spent" | "StoreDown" | "Full"): number {
     this.blockedBy = dimension
     this.why = why
     return -1

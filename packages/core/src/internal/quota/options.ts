@@ -21,7 +21,6 @@ export interface Settings {
   readonly oversize: "alone" | "refuse"
   readonly adapts: boolean
   readonly leaseMillis: number
-  readonly slice: { readonly share: number; readonly lifeMillis: number } | undefined
   readonly processes: number
   readonly capacityOfKeys: number
 }
@@ -38,7 +37,6 @@ const quotaOptions: Known<QuotaOptions> = {
   oversize: true,
   adapt: true,
   lease: true,
-  slice: true,
   processes: true,
   capacityOfKeys: true
 }
@@ -61,8 +59,7 @@ const defaultBurstFactor = 6
 export const readQuota = (options: OptionsReader, input: QuotaOptions, prefix = ""): Settings => {
   const given = options.object(prefix === "" ? "options" : prefix.slice(0, -1), input, quotaOptions)
   const { adapt = true, burst, capacityOfKeys = 1_000, guard = 1_000, lease = 60_000, limits = [], maxWait } = given
-  const { name = "quota", overtake = 0.5, oversize = "alone", processes = 1, queue = 1_000, slice, tenantLimits = [] } =
-    given
+  const { name = "quota", overtake = 0.5, oversize = "alone", processes = 1, queue = 1_000, tenantLimits = [] } = given
   const at = (option: string) => `${prefix}${option}`
   options.string(at("name"), name)
   const burstMillis = burst === undefined ? undefined : options.millis(at("burst"), burst, 0)
@@ -82,7 +79,6 @@ export const readQuota = (options: OptionsReader, input: QuotaOptions, prefix = 
     oversize: options.oneOf(at("oversize"), oversize, ["alone", "refuse"]),
     adapts: adapt,
     leaseMillis: options.millis(at("lease"), lease, 1_000),
-    slice: readSlice(options, at("slice"), slice),
     processes: options.integer(at("processes"), processes, 1),
     capacityOfKeys: options.integer(at("capacityOfKeys"), capacityOfKeys, 1)
   }
@@ -140,17 +136,6 @@ const readDimension = (
     perCall,
     isRate,
     burstFactor: isRate && windowMillis <= hourMillis && burstMillis !== 0 ? factor : undefined
-  }
-}
-
-const readSlice = (options: OptionsReader, path: string, slice: QuotaOptions["slice"]): Settings["slice"] => {
-  if (slice === false) return undefined
-  const { life = 200, share = 0.01 } = slice === undefined
-    ? {}
-    : options.object(path, slice, { share: true, life: true })
-  return {
-    share: options.number(`${path}.share`, share, 0, 0.25),
-    lifeMillis: options.millis(`${path}.life`, life, 1, 60_000)
   }
 }
 

@@ -14,6 +14,7 @@ import { Hold, type HoldHost } from "./hold.ts"
 import { memoryOf } from "./memory.ts"
 import { readAmounts, type Settings } from "./options.ts"
 import type { Seen } from "./remaining.ts"
+import { SharedQuotas } from "./shared.ts"
 import { Ticks } from "./ticks.ts"
 
 /** A line of waiting calls, which is told when something was given back. */
@@ -57,6 +58,8 @@ export class Quotas implements HoldHost {
       settings,
       counterOf: memory === undefined ? ownCounter : (...of) => memory.counterOf(...of),
       now: this.now,
+      share: () =>
+        this.shared === undefined ? 1 : this.shared.isDown ? 1 / settings.processes : Number.POSITIVE_INFINITY,
       onChange: (change) => this.changes.publish(change)
     })
   }
@@ -129,6 +132,18 @@ export const makeQuotas = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Quotas, never, Scope.Scope> {
   const quotas = new Quotas(settings, yield* Clock.Clock, store)
   yield* registerMetrics(metricsOf(quotas))
+  if (memoryOf(store) === undefined) {
+    const shared = new SharedQuotas({
+      settings,
+      store,
+      clock: yield* Clock.Clock,
+      context: yield* Effect.context<never>(),
+      now: quotas.now,
+      onAnswer: (hold) => quotas.onRoom(hold.account)
+    })
+    quotas.shared = shared
+    yield* Effect.addFinalizer(() => shared.flush)
+  }
   yield* Effect.addFinalizer(() => quotas.changes.close)
   return quotas
 })

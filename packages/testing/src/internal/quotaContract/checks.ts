@@ -120,6 +120,12 @@ export const settle: CheckBodies = {
     }
   ),
 
+  "an amount of 0 is reserved and settled": Effect.fnUntraced(function*({ reserve, settle, used }: Fixture) {
+    yield* reserve("a", [requests(10, 0), atOnce(1, 0)])
+    yield* expect("it is held", yield* settle("a", { requests: 0 }), true)
+    yield* expect("what counts", [yield* used(requests(10)), yield* used(atOnce(1))], [0, 0])
+  }),
+
   "an id that is not held is not settled": Effect.fnUntraced(function*({ reserve, settle, used }: Fixture) {
     yield* reserve("a", [requests(10, 3)])
     yield* expect("unknown", yield* settle("b", { requests: 0 }), false)

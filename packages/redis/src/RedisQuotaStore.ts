@@ -1,0 +1,235 @@
+/**
+ * Keeps what counts against quotas in Redis, so that all processes that use an account keep to its limits together.
+ *
+ * Each verb of the store is one atomic script, and so one round trip, for all limits of a call. A call costs two: one to reserve,
+ * and one to settle, for which it does not wait.
+ *
+ * **When to use**
+ *
+ * When several processes call with the same account. For a single process use `QuotaStore.layerMemory`, which needs no round trip.
+ *
+ * **Details**
+ *
+ * | option | default | why this default |
+ * |---|---|---|
+ * | `prefix` | `"sluice:"` | shows the owner of the keys in a shared Redis |
+ *
+ * - A target has three keys in one slot of a cluster: `sluice:quota:{openai}` has the sums, `...:leases` the ids by the end of their
+ *   leases, `...:holds` what each id holds.
+ * - Times are the server's, so the clocks of the processes do not matter.
+ * - A process that dies gives back what it held at once when its leases end: the next reservation frees up to 16. Windows forget by
+ *   themselves. Money that nobody settled stays spent.
+ * - Every key has an expiry: twice its longest window, at least two days. A budget without a window is kept for a year.
+ *
+ * **Gotchas**
+ *
+ * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that a sum may start again at 0.
+ * - Amounts have to be whole numbers below 2^53.
+ * - A clock of the server that is set back makes windows longer by as much.
+ *
+ * **Example** (A quota of several processes)
+ *
+ * ```ts
+ * import * as NodeRedis from "@effect/platform-node/NodeRedis"
+ * import { Config, Layer } from "effect"
+ * import * as Quota from "@sluice/core/Quota"
+ * import * as RedisQuotaStore from "@sluice/redis/RedisQuotaStore"
+ *
+ * const Redis = NodeRedis.layerConfig({ url: Config.String("REDIS_URL"), disableOfflineQueue: Config.succeed(true) })
+ *
+ * export const OpenAiQuota = Quota.layer({ limits: [Quota.requestsPerMinute(500)], processes: 4 }).pipe(
+ *   Layer.provide(RedisQuotaStore.layer({ prefix: "billing:" })),
+ *   Layer.provide(Redis)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import { StoreError } from "@sluice/core/CircuitBreakerStore"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
+import { type Ask, QuotaStore, type StoredLevel } from "@sluice/core/QuotaStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import { describeError } from "./internal/describeError.ts"
+import { encodeKey } from "./internal/keyCode.ts"
+import * as Scripts from "./internal/quotaScripts.ts"
+import { addressOf, encodeText, parseSum, sumName, windowOf } from "./internal/sumName.ts"
+
+/**
+ * Options for `RedisQuotaStore.make`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RedisQuotaStoreOptions {
+  /**
+   * The beginning of all keys: at most 200 characters, without braces. Default `"sluice:"`. Processes with the same prefix share
+   * their quotas.
+   */
+  readonly prefix?: string | undefined
+}
+
+/**
+ * Builds the store on a `Redis` service. It has no state in the process: two stores with the same prefix are the same.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options?: RedisQuotaStoreOptions
+): Effect.Effect<QuotaStore["Service"], InvalidOptions, Redis.Redis> =>
+  Effect.flatMap(
+    readOptions(options),
+    (prefix) => Effect.map(Redis.Redis, (redis) => QuotaStore.of(storeOn(redis, prefix)))
+  )
+
+/**
+ * Provides `QuotaStore`, kept in Redis.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options?: RedisQuotaStoreOptions
+): Layer.Layer<QuotaStore, InvalidOptions, Redis.Redis> => Layer.effect(QuotaStore, make(options))
+
+type Verb = keyof QuotaStore["Service"]
+
+const twoDays = 2 * 86_400_000
+const year = 365 * 86_400_000
+
+const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Service"] => {
+  const scripts = {
+    reserve: redis.eval(Scripts.reserve),
+    settle: redis.eval(Scripts.settle),
+    record: redis.eval(Scripts.record),
+    renew: redis.eval(Scripts.renew),
+    limit: redis.eval(Scripts.limit),
+    read: redis.eval(Scripts.read)
+  }
+  const keysOf = (target: string): Scripts.Keys => {
+    const sums = `${prefix}quota:{${encodeKey(target)}}`
+    return [sums, `${sums}:leases`, `${sums}:holds`]
+  }
+  /** Decodes a reply. Anything that is not what a script returns is a `StoreError`. */
+  const answer = <A>(
+    operation: Verb,
+    reply: Effect.Effect<unknown, Redis.RedisError>,
+    decode: (reply: unknown) => A | undefined
+  ): Effect.Effect<A, StoreError> =>
+    Effect.matchEffect(reply, {
+      onFailure: (error) => failWith(operation, describeError(error)),
+      onSuccess: (reply) => {
+        const decoded = decode(reply)
+        return decoded === undefined ? failWith(operation, "Redis returned an invalid reply") : Effect.succeed(decoded)
+      }
+    })
+  return {
+    reserve: ({ asks, guardMillis, id, leaseMillis, target }) => {
+      if (!asks.every(isValid)) return failWith("reserve", "an ask is invalid")
+      const args = {
+        id: encodeText(id),
+        leaseMillis: Math.ceil(leaseMillis),
+        guardMillis,
+        keepMillis: keepMillis(asks, leaseMillis),
+        asks: asks.map(argsOf)
+      }
+      return answer("reserve", scripts.reserve(keysOf(target), args), (reply) => {
+        const [ok, now, waitMillis, blockedBy, ...used] = numbersOf(reply) ?? []
+        if (now === undefined || waitMillis === undefined || blockedBy === undefined || used.length !== asks.length) {
+          return undefined
+        }
+        return { ok: ok === 1, now, waitMillis, blockedBy, used }
+      })
+    },
+    settle: ({ actual, agoMillis = 0, id, target }) => {
+      const args = {
+        id: encodeText(id),
+        agoMillis,
+        actual: actual.map(({ amount, dimension, scope }) => [addressOf(scope, dimension), amount] as const)
+      }
+      return answer(
+        "settle",
+        scripts.settle(keysOf(target), args),
+        (reply) => reply === 1 || reply === 0 ? reply === 1 : undefined
+      )
+    },
+    record: ({ agoMillis = 0, asks, target }) => {
+      if (!asks.every(isValid)) return failWith("record", "an ask is invalid")
+      const args = { agoMillis, keepMillis: keepMillis(asks, 0), asks: asks.map(argsOf) }
+      return Effect.asVoid(answer("record", scripts.record(keysOf(target), args), (reply) => reply ?? undefined))
+    },
+    renew: ({ ids, leaseMillis, target }) => {
+      const args = { leaseMillis: Math.ceil(leaseMillis), ids: ids.map(encodeText) }
+      return Effect.asVoid(answer("renew", scripts.renew(keysOf(target), args), (reply) => reply ?? undefined))
+    },
+    limit: ({ dimension, restMillis = -1, seen = -1, stated, target }) => {
+      const args = {
+        dimension: encodeText(dimension),
+        stated,
+        seen,
+        restMillis: Math.ceil(restMillis),
+        keepMillis: twoDays
+      }
+      return answer("limit", scripts.limit(keysOf(target), args), (reply) => {
+        const [limit, ageMillis, rest] = numbersOf(reply) ?? []
+        return limit === undefined || ageMillis === undefined || rest === undefined
+          ? undefined
+          : { limit, ageMillis, restMillis: rest }
+      })
+    },
+    read: ({ scopes, target }) =>
+      answer("read", scripts.read(keysOf(target)), (reply) => {
+        if (!Array.isArray(reply)) return undefined
+        const levels: Array<StoredLevel> = []
+        for (let index = 0; index + 1 < reply.length; index += 2) {
+          const sum = parseSum(String(reply[index]))
+          if (sum === undefined) return undefined
+          if (scopes.includes(sum.scope)) levels.push({ ...sum, used: Number(reply[index + 1]) })
+        }
+        return levels.toSorted((a, b) => nameOf(a) < nameOf(b) ? -1 : 1)
+      })
+  }
+}
+
+const nameOf = ({ dimension, scope, windowMillis }: StoredLevel): string =>
+  JSON.stringify([scope, dimension, windowMillis])
+
+const argsOf = ({ amount, dimension, limit, quantumMillis, scope, windowMillis }: Ask): Scripts.AskArgs => [
+  sumName(scope, dimension, windowMillis, quantumMillis),
+  limit === Number.POSITIVE_INFINITY ? -1 : limit,
+  windowOf(windowMillis),
+  quantumMillis,
+  amount
+]
+
+// A script that fails half-way is not rolled back, so invalid values are refused before they are sent.
+const isValid = ({ amount, limit, quantumMillis, windowMillis }: Ask): boolean =>
+  Number.isSafeInteger(amount) && amount >= 0 && limit >= 0 && windowMillis >= 0 && quantumMillis > 0 &&
+  Number.isFinite(quantumMillis)
+
+const keepMillis = (asks: ReadonlyArray<Ask>, leaseMillis: number): number => {
+  const longest = Math.max(leaseMillis, ...asks.map(({ windowMillis }) => windowMillis))
+  return Math.ceil(Math.min(year, Math.max(twoDays, 2 * longest)))
+}
+
+/** The numbers of a reply. Large ones are sent as text. */
+const numbersOf = (reply: unknown): ReadonlyArray<number> | undefined => {
+  if (!Array.isArray(reply)) return undefined
+  const numbers = reply.map(Number)
+  return numbers.every(Number.isFinite) ? numbers : undefined
+}
+
+const failWith = (operation: Verb, description: string): Effect.Effect<never, StoreError> =>
+  Effect.suspend(() => Effect.fail(new StoreError({ operation, description })))
+
+const readOptions = (input: RedisQuotaStoreOptions = {}): Effect.Effect<string, InvalidOptions> => {
+  const options = new OptionsReader("RedisQuotaStore")
+  const { prefix = "sluice:" } = options.object("options", input, { prefix: true })
+  if (typeof prefix !== "string" || prefix.length > 200 || /[{}]/.test(prefix)) {
+    options.refuse("prefix", prefix, "must be a string of at most 200 characters, without braces")
+  }
+  return options.check(prefix)
+}
