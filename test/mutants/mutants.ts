@@ -308,8 +308,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "a call that was queued keeps its permit for ever",
     caughtBy: ["packages/core/test/Backpressure.test.ts"],
     file: "packages/core/src/internal/permits/permits.ts",
-    find: `if (state === "Granted") this.giveBack(request.permits)`,
-    replace: `if (state === "Granted") this.running += 0`
+    find: `      request.ticket?.ended()
+      this.giveBack(request.permits)`,
+    replace: `      request.ticket?.ended()`
   },
   {
     name: "permit-released-twice",
