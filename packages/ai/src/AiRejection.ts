@@ -252,7 +252,8 @@ const ofProvider = (error: AiError.AiError): HttpError => {
     case "Retry":
       return reason._tag === "NetworkError"
         ? http(502, "connection_failed")
-        : http(status ?? 502, "provider_error", RetryAfter.fromAiError(error))
+        // A 4xx would say that the client's request is at fault: 408, 424, or a 400 for the failure of an upstream.
+        : http(status !== undefined && status >= 500 ? status : 502, "provider_error", RetryAfter.fromAiError(error))
     case "Context":
       return http(status === 413 ? 413 : 400, "context_length_exceeded")
     case "Elsewhere":

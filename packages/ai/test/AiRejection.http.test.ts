@@ -90,7 +90,10 @@ const errors: ReadonlyArray<readonly [what: string, AiError.AiErrorReason, ...Ex
   ["an overload", overloaded, 529, "provider_error", 2.5],
   ["status 500", ofStatus(500), 500, "provider_error"],
   ["status 503", ofStatus(503), 503, "provider_error"],
-  ["status 408", ofStatus(408), 408, "provider_error"],
+  ["status 408", ofStatus(408), 502, "provider_error"],
+  ["status 409", ofStatus(409), 502, "provider_error"],
+  ["status 424", ofStatus(424), 502, "provider_error"],
+  ["status 425", ofStatus(425), 502, "provider_error"],
   [
     "an error within a stream",
     new AiError.InternalProviderError({ description, http: answered(200) }),
