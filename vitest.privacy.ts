@@ -19,10 +19,8 @@ export default defineConfig({
     // Tests mostly wait. On two cores three workers take half as long as one.
     maxWorkers: 3,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
-    // The first has providers that quote the prompt in their errors, on purpose: Effect's span has the message of an error. The
-    // others run the code in other processes, whose logs, spans and metrics are not observed.
+    // These run the code in other processes, whose logs, spans and metrics are not observed.
     exclude: [
-      "**/wireCases/errors.test.ts",
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
       "**/e2e/demo.test.ts",

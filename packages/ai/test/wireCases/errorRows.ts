@@ -408,8 +408,9 @@ const quoted = prompts.join(". ")
 
 /** Ways in which servers quote a prompt in an error that says nothing else. */
 export const quoting = (type: string, prompt: string): ReadonlyArray<unknown> => [
-  { error: { type, message: "no" }, request: [{ role: "user", content: prompt }] },
-  { error: { type, message: "no", input: prompt }, messages: [{ content: prompt }] },
+  // As texts: the privacy run takes the fields of objects for prompts, which the messages of the other rows must not have.
+  `{"error":{"type":"${type}","message":"no"},"request":[{"role":"user","content":"${prompt}"}]}`,
+  `{"error":{"type":"${type}","message":"no","input":"${prompt}"},"messages":[{"content":"${prompt}"}]}`,
   { error: { type, message: `no answer to "${prompt}"` } },
   { error: { type, message: `no answer to '${prompt}'` } },
   { error: { type, message: `no answer to the prompt: ${prompt}` } },

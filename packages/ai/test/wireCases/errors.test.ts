@@ -181,7 +181,10 @@ for (const wire of wires) {
             })
         )
         const exits = yield* Effect.provide(
-          Effect.forEach(["my credit balance is too low", "insufficient_quota", "letter one", "letter two"], ask),
+          Effect.forEach(
+            ["my credit balance is too low for it", "insufficient_quota?", "letter one", "letter two"],
+            ask
+          ),
           resilient([target("A", name, { url: server.url, apiKey: Redacted.make("test-key-1") })])
         )
         assert.deepStrictEqual(exits.map(Exit.isSuccess), [false, false, true, true])
