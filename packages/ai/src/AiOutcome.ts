@@ -61,7 +61,7 @@
  *   it. Other text of an error does not count, with any status: it may quote the prompt, and a prompt must not rule out a
  *   credential or a target.
  * - `x-should-retry: false` outranks status 408, 409, 425 and 529 as well: it is about this response, and the status about its
- *   kind. The target is not asked again for the call, another one is, and the failure counts for the circuit. The providers' own
+ *   kind. The call tries another target, and the failure counts for the circuit. The providers' own
  *   clients obey it in the same order.
  * - Providers may change their texts. An error whose text is not recognised falls to the row of its status.
  *

@@ -90,7 +90,7 @@ export type HttpCode =
   | "internal_error"
 
 /**
- * What a server answers to a client whose call failed.
+ * The response of a server to a client whose call failed.
  *
  * @since 0.1.0
  * @category models

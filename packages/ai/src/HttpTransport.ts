@@ -12,8 +12,8 @@
  * - Does not follow redirects, which would carry key and prompt to another host.
  * - Keeps connections alive, and closes them with the layer.
  * - Sends a request once more, on a new connection, if its connection had been idle for 1 s or more and is closed within 1 s
- *   of the sending, before any byte of a response. The server had closed it while it was idle: that is no failure of the
- *   provider. After a shorter pause or a longer time the request may have been received and paid for, so the call fails.
+ *   of the sending, before any byte of a response. Such a connection was closed while it was idle, without a failure of the
+ *   provider. After a shorter pause or a later close the request may have been received and paid for, so the call fails.
  * - Has no timeout: a silent model or a long answer is for the policy to end. (Node's `fetch` fails after five
  *   minutes.)
  * - Requests compressed responses, and decompresses them as they are read. So a size limit holds even for a few

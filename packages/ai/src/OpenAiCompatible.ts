@@ -257,7 +257,7 @@ export const makeEmbedding = (
  *   numbers, and base64 of 32-bit floats.
  * - Fails, and never returns part of the vectors, if there is not one for each text, or one has a number that is not finite.
  * - Errors are those of the language model. Several requests of one call fail as one.
- * - Calls of `embed` that run together share a request, which Effect's `EmbeddingModel` sees to.
+ * - Concurrent calls of `embed` share a request: Effect's `EmbeddingModel` batches them.
  *
  * **Gotchas**
  *

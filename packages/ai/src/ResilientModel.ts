@@ -24,8 +24,9 @@
  *
  * 1. Tries the first available target, by `order`. It skips a target whose circuit is open, whose Retry-After has not
  *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, whose context is too
- *    small for the prompt, or that does not offer the model of `withModel`. If only busy targets are left, it queues at the first of them, or is shed without a queue.
- * 2. Tries the same target once more, after the back-off or a Retry-After of up to 5 seconds, if its failure is soon over: a
+ *    small for the prompt, or that does not offer the model of `withModel`. If only busy targets are left, it queues at
+ *    the first of them, or is shed without a queue.
+ * 2. Tries the same target once more, after the backoff or a Retry-After of up to 5 seconds, if its failure is soon over: a
  *    lost connection, a 5xx or a similar status. This needs a closed circuit, and an attempt left for another target.
  *    Otherwise, as after any silence, it falls back at once to a target that has not failed in this call. Without one it
  *    backs off, and tries the target with the fewest failures. All targets share the attempts of `retry` and the deadline.
@@ -57,15 +58,15 @@
  * | `reasks` | 1 | a second re-ask seldom helps, and costs as much |
  * | `deadline` | none | only you know how long your caller waits; set it for interactive calls |
  * | `whenAllOpen` | `"refuse"` | a provider recovers sooner without calls; `"leastBad"` calls the target whose probe is due first |
- * | `answer` | `"live"` | set `"whole"` if no consumer needs text early: the middle of an answer is then as safe as its beginning |
- * | `maxWholeBytes` | 16 Mi | memory of one held answer; a larger one is handed on live from there |
+ * | `answer` | `"live"` | set `"whole"` if no consumer needs text early: then a failure in the middle of an answer is retried too |
+ * | `maxWholeBytes` | 16 Mi | memory of one held answer; a larger one is emitted live from that point |
  * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf`; `"continue"` needs targets with `prefill` |
  * | `firstTokenTimeout` | 2 minutes | some models think that long in silence; lower it for interactive calls |
  * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer |
  * | `attemptTimeout` | 10 minutes | as in the official clients |
  * | `credentialRest` | 5 minutes | a key is seldom replaced sooner; a provider's Retry-After takes precedence |
  * | `maxHeldParts`, `maxHeldBytes` | 64, 256 Ki | more than any provider sends before its first output |
- * | `malformedEvent` | `"fail"` | an event that is not JSON may have been text; `"skip"` passes over it, for a server that mixes other text into its streams |
+ * | `malformedEvent` | `"fail"` | an event that is not JSON may have been text; `"skip"` ignores it, for a server that mixes other text into its streams |
  *
  * A target has these, and can override the three timeouts and `malformedEvent`:
  *
@@ -76,8 +77,8 @@
  * | `credential` | the name | name the account if targets share one: they are skipped together if it is refused |
  * | `order` | its index | the list is the order of preference; equal orders share the calls |
  * | `weight` | 1 | equal shares among targets of one order |
- * | `models` | its own | the other models that `withModel` can ask it for, by the names that callers use |
- * | `prefill` | false | whether it continues an answer that the prompt ends with, for `afterOutput: "continue"` |
+ * | `models` | its own | the other models that `withModel` can request, by the names that callers use |
+ * | `prefill` | false | whether it continues a partial answer at the end of the prompt, for `afterOutput: "continue"` |
  * | `contextTokens` | unknown | set it on all targets: a prompt that is too long goes only to a larger context |
  * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 5, 10, 20, then 30 seconds | the first notices an outage, the second a provider that still answers at times; a probe costs one call, so a short outage is over soon |
  * | `backpressure` | no cap | set `capacity` to the account's concurrency limit, and a `queue` to wait instead of being shed |
@@ -106,11 +107,12 @@
  * - If one such layer is a target of another, set `afterOutput: "restart"` on one of them only. Each counts restarts by
  *   itself.
  * - `answer: "whole"` costs the time to the first token: the consumer gets all parts at the end.
- * - `afterOutput: "continue"` trusts the target. One that neither continues nor repeats the text adds an answer of its own to it.
- *   A text that begins with all that was handed on is taken for a repetition, so that after a very short output, such as `na`,
- *   a true continuation `na` is cut. The seam may join two styles. Both attempts are paid.
+ * - `afterOutput: "continue"` trusts the target. A target that begins a new answer adds it to the old one. A text that begins
+ *   with all text so far counts as a repetition. So after a very short output, such as `na`, a true continuation `na` is cut.
+ *   The styles of the two parts may differ. You pay for both attempts.
  * - A defect of a target is not retried.
- * - `malformedEvent: "skip"` can lose a piece of the answer without an error. Only the log says so (`skippedEvents`).
+ * - `malformedEvent: "skip"` can lose a piece of the answer without an error. Only `skippedEvents`, in the log
+ *   and in the target's state, shows it.
  *
  * **Example** (The second target answers)
  *
@@ -190,7 +192,7 @@ import type * as Settings from "./internal/resilient/settings.ts"
 
 export {
   /**
-   * The model that a call asks for. Within an attempt, the target's own name for it. For an adapter of your own, which calls that
+   * The model that a call requests. Within an attempt, the target's own name for it. For an adapter of your own, which calls that
    * model if there is one. Default none: the adapter calls its own model.
    *
    * @since 0.1.0
@@ -220,7 +222,7 @@ export interface TargetState {
   readonly name: string
   readonly provider: string
   readonly model: string
-  /** The models that calls can ask for with `withModel`. */
+  /** The models that calls can request with `withModel`. */
   readonly models: ReadonlyArray<string>
   readonly credential: string
   /** `undefined` if it has none, or its store is unavailable. */
@@ -329,16 +331,16 @@ export const layerEmbeddingStore = <const Targets extends ReadonlyArray<Embeddin
     Embedding.make
   )
 
-// A layer is built once for a program, wherever it is provided. `fresh`: once for each layer that is over it.
+// Effect builds a layer once per program. `fresh` builds this store once for each layer that uses it.
 const ownStore = Layer.fresh(CircuitBreakerStore.layerMemory)
 
-// A target has the errors and services of the whole list. The compiler does not find that out for a generic list.
+// Each target has the errors and services of the whole list. The compiler cannot infer that for a generic list.
 const typed = <S, Targets extends ReadonlyArray<Target<S>>>(
   targets: Targets
 ): ReadonlyArray<Target<S, ErrorOf<Targets>, NeedsOf<Targets>>> =>
   targets as unknown as ReadonlyArray<Target<S, ErrorOf<Targets>, NeedsOf<Targets>>>
 
-/** A model over the targets, with its state and its names. */
+/** Provides a model over the targets, with its state and its names. */
 const over = <S, E, R>(
   options: Settings.Options,
   targets: ReadonlyArray<Target<S, E, R>>,
@@ -359,8 +361,8 @@ const over = <S, E, R>(
  *
  * **Details**
  *
- * Only targets that offer the model are called. A target offers its own model, `Model.ModelName` of its layer or its option `model`,
- * and those of its option `models`. `answeredBy` and telemetry have the target's own name for the model.
+ * Only targets that offer the model are called. A target offers its own model, `Model.ModelName` of its layer or its option
+ * `model`, and those of its option `models`. `answeredBy` and telemetry have the target's own name for the model.
  *
  * **Errors**
  *
@@ -469,7 +471,7 @@ export const withLogs: {
 )
 
 /**
- * What `withLogs` returns.
+ * The result of `withLogs`.
  *
  * @since 0.1.0
  * @category models

@@ -214,7 +214,7 @@ export const fromAiError = (error: AiError.AiError, options?: Options): Duration
   return bounded(found ?? (statusesWithText.has(status) ? inText(description ?? "", options?.now) : undefined), options)
 }
 
-/** What may be read of an error, with the status that says whether text may be read. */
+/** The parts of an error that may be read. The status decides whether its text may be read. */
 const readable = (
   reason: AiError.AiErrorReason
 ): {
@@ -305,7 +305,7 @@ const limitName = /rate-?limit/
 const remaining = /(?<=^|-)remaining(?=$|-)/
 const onlyReset = /^(?:x-)?rate-?limit-reset$/
 const rejected = /^anthropic-ratelimit-unified-(?:.+-)?status$/
-/** Of the draft standard: `"default";r=0;t=55`, or `limit=10, remaining=0, reset=55`. */
+/** An exhausted limit of the draft standard: `"default";r=0;t=55`, or `limit=10, remaining=0, reset=55`. */
 const exhausted = /(?:^|[;,\s])(?:r|remaining)=0\s*[;,]\s*(?:t|reset)=(\d+)/g
 
 const longestReset = (headers: Headers, now: number | undefined): number | undefined =>
@@ -377,7 +377,7 @@ const inText = (text: string, now: number | undefined): number | undefined => {
   return unitsAfter(start, inField) ?? unitsAfter(start, inSentence) ?? dateIn(start, now)
 }
 
-/** As Anthropic writes when the limit that an organization has set itself is reached. */
+/** Anthropic's text after an organization has reached its own spend limit. */
 const onDate = /\b(?:regain access|try again|resets?) (?:on|at) (\d{4}-\d\d-\d\d)(?: at |[ T])(\d\d:\d\d) ?(?:UTC|Z)\b/i
 
 const dateIn = (text: string, now: number | undefined): number | undefined => {

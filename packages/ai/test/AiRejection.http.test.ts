@@ -9,7 +9,7 @@ import { AttemptTimeout } from "@sluice/core/Sluice"
 import { throughJson } from "./support/json.ts"
 
 const seconds = Duration.seconds
-/** Stands in all texts that an error can hold. */
+/** A secret that the test puts into all texts of an error. */
 const secret = "sk-secret"
 const target = secret
 

@@ -11,7 +11,7 @@ import { httpOf, isStreamed, type Wire, wires } from "./support/wires.ts"
 
 interface Row {
   readonly what: string
-  /** Who reported it. */
+  /** The repository and number of a public report, or another source. */
   readonly report: string
   /** The value of `content-encoding`. */
   readonly header: string | ReadonlyArray<string>

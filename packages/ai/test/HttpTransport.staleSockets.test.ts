@@ -69,8 +69,8 @@ const endings: ReadonlyArray<{ readonly what: string; readonly reused: Reuse }> 
 const idle = TestClock.adjust("1 second")
 
 for (const wire of wires) {
-  describe(`connections that went stale, ${wire.module}`, () => {
-    // Front trial: 32 answered, 32 reset, 32 refused for 29.5 s.
+  describe(`stale connections, ${wire.module}`, () => {
+    // Without the second request 32 calls were answered, 32 failed by a reset, and 32 were refused for 29.5 s.
     it.effect(
       "three bursts of 32 calls at a server that resets every reused connection get 96 answers",
       () =>
@@ -93,7 +93,7 @@ for (const wire of wires) {
             return [...first, ...second, ...(yield* burst)]
           }).pipe(Effect.provide(model))
           assert.deepStrictEqual(answers, Array.from({ length: 96 }, () => "hello"))
-          // Every call but those of the first burst was on a connection that was reused, and once more on another.
+          // Every call after the first burst was sent on a reused connection, and then once more on a new one.
           assert.isAbove(upstream.requests.length, 96)
         }),
       30_000
@@ -112,7 +112,7 @@ for (const wire of wires) {
           assert.deepStrictEqual(upstream.requests.slice(0, 3), [[1, 1], [1, 2], [2, 1]])
         }))
 
-      it.effect(`a request fails if its connection was in use less than 1 s ago and ${what} (trap 3 of the trial)`, () =>
+      it.effect(`a request fails if its connection was in use less than 1 s ago and ${what}`, () =>
         Effect.gen(function*() {
           const upstream = yield* server(wire, reused)
           const failed = yield* Effect.gen(function*() {
@@ -158,7 +158,7 @@ for (const wire of wires) {
   })
 }
 
-describe("connections that went stale", () => {
+describe("stale connections", () => {
   const wire = openAi
   const model = (upstream: Server) => Effect.provide(wire.modelAt(upstream.url))
 

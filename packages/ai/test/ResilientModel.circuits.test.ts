@@ -27,7 +27,7 @@ const Question = Deduplicator.operation<string, AiError.AiError>()("question", {
 const limited = (retryAfter: Duration.Input) => Turn.refusal("rateLimit", { retryAfter })
 
 describe("the default circuit of a target", () => {
-  it.effect("it opens for 5 seconds, and while its probes fail for 10, 20, and then always 30 seconds", () =>
+  it.effect("a circuit opens for 5 seconds, and while its probes fail for 10, 20, and then always 30 seconds", () =>
     Effect.gen(function*() {
       const { generate, resilient, targetCalls } = yield* build({ A: [failed] }, { retry: RetryPolicy.none })
       for (let n = 1; n <= 5; n++) yield* runFor(0, generate)

@@ -1,4 +1,4 @@
-/** `afterOutput: "continue"`: an answer that broke off is continued by a target with `prefill: true`. */
+/** `afterOutput: "continue"`: a target with `prefill: true` continues an answer that failed in the middle. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Schema, Stream } from "effect"
 import { AiError, LanguageModel, type Prompt, type Response, Tool, Toolkit } from "effect/ai"
@@ -119,7 +119,7 @@ describe("answers that are continued", () => {
       }))
   }
 
-  it.effect("an answer that breaks off again, also while it repeats the beginning, is continued once more", () =>
+  it.effect("an answer that fails again, also while it repeats the beginning, is continued once more", () =>
     Effect.gen(function*() {
       const { requests, stream } = yield* build({
         A: [true, broken("One two"), broken("One"), broken(" three, four"), answer(whole)]
@@ -136,7 +136,7 @@ describe("answers that are continued", () => {
       assert.deepStrictEqual(next, ["Continue", "Retry", "Continue", "Done"])
     }))
 
-  it.effect("white space at the end is not sent, and is not handed on twice", () =>
+  it.effect("white space at the end of the partial answer is not sent, and is not emitted twice", () =>
     Effect.gen(function*() {
       for (const second of ["three", " three", "One two three"]) {
         const cut: Script = [start, delta("One two "), "lost"]
@@ -146,7 +146,7 @@ describe("answers that are continued", () => {
       }
     }))
 
-  it.effect("an answer that broke off after its last text ends without a new one", () =>
+  it.effect("an answer that failed after its last text ends without a new text block", () =>
     Effect.gen(function*() {
       for (const second of [[finish], [start, end, finish], answer("One two")]) {
         const { stream } = yield* build({ A: [true, broken("One two"), second] })
@@ -193,7 +193,7 @@ describe("answers that are continued", () => {
       assert.deepInclude(yield* run(off.stream), { text: "One two", end: "InternalProviderError" })
     }))
 
-  it.effect("a tool call or a thought that was handed on rules it out, and so does a prompt that ends with an answer", () =>
+  it.effect("an answer is not continued after a tool call or a thought, or if the prompt ends with an answer", () =>
     Effect.gen(function*() {
       const Add = Tool.make("add", { parameters: Schema.Struct({ a: Schema.Number }), success: Schema.Number })
       const tools = Toolkit.make(Add)
@@ -223,7 +223,7 @@ describe("answers that are continued", () => {
       assert.strictEqual(requests[1]?.prefill, "One two")
     }))
 
-  it.effect("a failure that no other attempt mends ends the call with the partial answer", () =>
+  it.effect("a failure after the last attempt ends the call with the partial answer", () =>
     Effect.gen(function*() {
       const { requests, stream } = yield* build({ A: [true, broken("One two"), ["lost"]] })
       assert.deepInclude(yield* run(stream), { text: "One two", end: "InternalProviderError" })
@@ -233,7 +233,7 @@ describe("answers that are continued", () => {
 
 describe("the beginning of an answer on the wire", () => {
   for (const wire of ["openai", "anthropic"] as const) {
-    it.effect(`${wire} gets it as the last message, from the assistant`, () =>
+    it.effect(`${wire} sends the beginning as the last message, from the assistant`, () =>
       Effect.gen(function*() {
         const prompt = [
           { role: "user" as const, content: "hi" },
@@ -247,7 +247,7 @@ describe("the beginning of an answer on the wire", () => {
   }
 })
 
-describe("what follows a partial answer", () => {
+describe("the continuation of a partial answer", () => {
   const partialOf = (text: string) => {
     const partial = new PartialAnswer()
     partial.add(start)
@@ -279,14 +279,14 @@ describe("what follows a partial answer", () => {
     ["Hello there", " Hello there", ""],
     ["\n\nna", "na no", " no"],
     ["\u4F60\u597D", " \u4F60\u597D\u5417", "\u5417"],
-    // It is no repetition, or may be none.
+    // The text is no repetition, or may be none.
     ["Hello there", " Hello then", " Hello then"],
     ["Hello there", "  ", "  "],
     ["Hello there", `${" ".repeat(17)}Hello there`, `${" ".repeat(17)}Hello there`],
     ["na", " na", " na"],
     ["ha, ha", " ha, ha, ho", " ha, ha, ho"]
   ]
-  it.effect("it is the same however the text is split", () =>
+  it.effect("the continuation does not depend on how the text is split", () =>
     Effect.gen(function*() {
       for (const [handedOn, next, follows] of rows) {
         for (let size = 1; size <= Math.max(1, next.length); size++) {

@@ -1,4 +1,4 @@
-/** A target is tried again before the call moves on, and how a call ends that is refused another attempt. */
+/** Another attempt at the same target, and the end of a call that is refused another attempt. */
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, type Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -39,13 +39,13 @@ describe("a target is tried again before the call moves on", () => {
           const [first, next] = startsOf(yield* targetCalls)
           const at = Number(first?.slice(2))
           if (second === "B") assert.strictEqual(next, `B ${at}`)
-          // The back-off comes on top of a Retry-After.
+          // The backoff is added to a Retry-After.
           else assert.isTrue(next?.startsWith("A") && Number(next.slice(2)) - at >= second, next)
         }
       }))
   }
 
-  it.effect("a cut before the first output is retried here, and silence moves the stream on at once", () =>
+  it.effect("a cut before the first output is retried at the target, and silence moves the stream on at once", () =>
     Effect.gen(function*() {
       const rows = [
         [Turn.cut({ afterTokens: 0 }), ["A 0", "A 1"]],
@@ -64,7 +64,7 @@ describe("a target is tried again before the call moves on", () => {
       assert.deepStrictEqual((yield* targetCalls).map((line) => line[0]), ["A", "B"])
     }))
 
-  it.effect("`retriesHere` says how often, and 0 moves on at once", () =>
+  it.effect("`retriesHere` limits the attempts at the same target, and 0 moves on at once", () =>
     Effect.gen(function*() {
       for (const [retriesHere, expected] of [[0, "AB"], [undefined, "AAB"], [2, "AAAB"]] as const) {
         const { generate, targetCalls } = yield* build({ A: [failed], B: [ok] }, {
@@ -76,7 +76,7 @@ describe("a target is tried again before the call moves on", () => {
       }
     }))
 
-  it.effect("it counts within `maxAttempts`, and leaves an attempt for another target", () =>
+  it.effect("an attempt at the same target counts within `maxAttempts`, and leaves an attempt for another target", () =>
     Effect.gen(function*() {
       for (const [maxAttempts, expected] of [[1, "A"], [2, "AB"], [3, "AAB"], [4, "AABB"]] as const) {
         const { generate, targetCalls } = yield* build({ A: [failed], B: [failed] }, {
@@ -97,7 +97,7 @@ describe("a target is tried again before the call moves on", () => {
       assert.deepStrictEqual((yield* targetCalls).map((line) => line[0]), ["A", "A", "B", "B"])
     }))
 
-  it.effect("a probe that fails is not repeated, whatever it failed with", () =>
+  it.effect("a failed probe is not repeated, after any failure", () =>
     Effect.gen(function*() {
       const breaker = { trip: CircuitBreaker.consecutive(1), openFor: "10 seconds" } as const
       for (const turn of [failed, limited("2 seconds"), Turn.reset()]) {
@@ -160,7 +160,7 @@ describe("a call that is refused another attempt", () => {
           ResilientModel.withLogs(method === "whole" ? generate : Stream.runDrain(stream))
         )
         yield* TestClock.adjust("500 millis")
-        // It has the permit when the first call is back from its back-off.
+        // It holds the permit when the first call has finished its backoff.
         const other = yield* Effect.forkChild(Effect.exit(call))
         yield* TestClock.adjust("20 seconds")
         yield* Fiber.interrupt(other)

@@ -1,4 +1,4 @@
-/** What `malformedEvent` does with events of a stream that are not JSON: scripted, and over both wires. */
+/** `malformedEvent` and events of a stream that are not JSON: scripted, and over both wires. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Stream } from "effect"
 import { LanguageModel } from "effect/ai"
@@ -60,7 +60,7 @@ describe("malformedEvent", () => {
       assert.strictEqual(valueOf(yield* runFor("1 second", readAll(stream))).end, "MalformedEvent")
     }))
 
-  it.effect("a nested layer decides for its own targets", () =>
+  it.effect("the setting of a nested layer applies to its own targets", () =>
     Effect.gen(function*() {
       for (const [outer, inner, expected] of [["skip", "fail", "MalformedEvent"], ["fail", "skip", "end"]] as const) {
         const nested = yield* build({ A: [Turn.malformed({ content, afterTokens: 2 })] }, {

@@ -1,4 +1,4 @@
-/** A model that is chosen per call: which targets offer it, and what they are asked for. */
+/** A model that is chosen per call: the targets that offer it, and the model names in their requests. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Stream } from "effect"
 import { AiError, EmbeddingModel, LanguageModel } from "effect/ai"
@@ -11,7 +11,7 @@ import { makeTracer } from "./support/telemetry.ts"
 import { callModel, methods, provider, resilient, settled, target, wireNames } from "./support/wireCalls.ts"
 
 describe("a model chosen per call", () => {
-  it.effect("targets that do not offer the model are passed over, in generateText and in streams", () =>
+  it.effect("targets that do not offer the model are skipped, in generateText and in streams", () =>
     Effect.gen(function*() {
       const { model, targetCalls } = yield* build({
         A: { turns: [ok], model: "large" },
@@ -30,7 +30,7 @@ describe("a model chosen per call", () => {
       assert.deepInclude(ResilientModel.answeredBy(own), { target: "A", model: "large" })
     }))
 
-  it.effect("a model that no target offers is a typed error that names what is offered, without a request", () =>
+  it.effect("a model that no target offers is a typed error with the offered models, without a request", () =>
     Effect.gen(function*() {
       const { generate, resilient, stream, targetCalls } = yield* build({
         A: { turns: [ok], model: "large", models: { fast: "mini" } },
@@ -55,7 +55,7 @@ describe("a model chosen per call", () => {
       assert.deepStrictEqual(states.map(({ models }) => models), [["large", "fast"], ["large", "small"]])
     }))
 
-  it.effect("without `withModel` every target is asked for its own model", () =>
+  it.effect("without `withModel` every target gets a request for its own model", () =>
     Effect.gen(function*() {
       const seen: Array<string | undefined> = []
       const reading = LanguageModel.make({
@@ -119,7 +119,7 @@ describe("a model chosen per call", () => {
       assert.deepStrictEqual(spans.map(({ name }) => name), ["chat large", "chat mini-2"])
     }))
 
-  it.effect("embeddings ignore it", () =>
+  it.effect("embeddings ignore the chosen model", () =>
     Effect.gen(function*() {
       const layer = ResilientModel.layerEmbedding({ targets: [{ name: "A", layer: ScriptedEmbedding.layer() }] })
       const embed = Effect.flatMap(EmbeddingModel.EmbeddingModel, (model) => model.embed("red"))
@@ -128,7 +128,7 @@ describe("a model chosen per call", () => {
     }))
 
   for (const wire of wireNames) {
-    it.live(`a provider of ${wire} is asked for the target's own name of the model`, () =>
+    it.live(`a request of ${wire} has the target's own name of the model`, () =>
       Effect.gen(function*() {
         for (const method of methods) {
           const at = yield* provider([Turn.answer("well")])

@@ -1,4 +1,4 @@
-/** Layers that keep their circuits in this process do not share them, however they are put together. */
+/** Layers that keep their circuits in this process do not share them, in any composition. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { EmbeddingModel, LanguageModel } from "effect/ai"

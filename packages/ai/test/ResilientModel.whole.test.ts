@@ -51,7 +51,7 @@ describe("whole answers", () => {
       }))
   }
 
-  it.effect("nothing is handed on before the answer is complete", () =>
+  it.effect("nothing is emitted before the answer is complete", () =>
     Effect.gen(function*() {
       const { stream } = yield* build({ A: [Turn.answer(content, { tokenMillis: 1_000 })] }, whole)
       let parts = 0
@@ -62,7 +62,7 @@ describe("whole answers", () => {
       assert.isAbove(parts, 5)
     }))
 
-  it.effect("an answer above `maxWholeBytes` is handed on live, and a failure after that is for `afterOutput`", () =>
+  it.effect("an answer above `maxWholeBytes` is emitted live, and a failure after that follows `afterOutput`", () =>
     Effect.gen(function*() {
       // A part takes 100 bytes and two for each character.
       const long = "word ".repeat(50).trim()
@@ -83,14 +83,14 @@ describe("whole answers", () => {
       }
     }))
 
-  it.effect("the 65 parts that are too many before the first output are not too many for a whole answer", () =>
+  it.effect("a whole answer may hold 65 parts, which exceed the default limit before the first output", () =>
     Effect.gen(function*() {
       const long = "word ".repeat(500).trim()
       const { stream } = yield* build({ A: [Turn.cut({ content: long, afterTokens: 400 }), Turn.answer(long)] }, whole)
       assert.strictEqual(valueOf(yield* runFor("2 seconds", readAll(stream))).text, long)
     }))
 
-  it.effect("tool calls are held as well, and an attempt that was discarded is paid", () =>
+  it.effect("tool calls are held as well, and the log counts a discarded attempt as paid", () =>
     Effect.gen(function*() {
       const Add = Tool.make("add", { parameters: Schema.Struct({ a: Schema.Number }), success: Schema.Number })
       const tools = Toolkit.make(Add)

@@ -17,13 +17,13 @@ import {
   wires
 } from "./support/wires.ts"
 
-// A body is read by what it is. The reports are issues and pull requests on GitHub.
+// The format of a body decides how it is read. The reports are issues and pull requests on GitHub.
 
 type Requested = "whole" | "stream"
 
 interface Row {
   readonly what: string
-  /** Who reported it. */
+  /** The repository and number of a public report, or another source. */
   readonly report: string
   readonly requested: Requested
   readonly type: string | undefined

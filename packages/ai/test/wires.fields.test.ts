@@ -15,7 +15,7 @@ type Options = NonNullable<Parameters<Wire["modelAt"]>[1]>
 
 interface Row {
   readonly what: string
-  /** Who reported it. */
+  /** The repository and number of a public report, or another source. */
   readonly report: string
   readonly wire: Wire
   readonly options: Options

@@ -12,7 +12,7 @@ export type Parsed<F extends Flags> =
     readonly _tag: "Parsed"
     readonly values: Values<F>
     readonly inputs: ReadonlyArray<string>
-    /** The flags as they were written. */
+    /** The flags as the user wrote them. */
     readonly given: Given
   }
   | { readonly _tag: "Help" }
@@ -44,7 +44,7 @@ export const parse = <F extends Flags>(command: Command<F>, args: ReadonlyArray<
 
 const wrong = (message: string): { readonly _tag: "Wrong"; readonly message: string } => ({ _tag: "Wrong", message })
 
-/** An argument for a message. Hidden before it is clipped, so that no part of a secret is left. */
+/** An argument for a message. Secrets are hidden before it is clipped, so that no part of a secret remains. */
 const shown = (text: string): string => Terminal.clip(Terminal.escape(UrlSecrets.hideInArgument(text)), 40)
 
 const toNode = (flag: Flag<unknown>) =>
@@ -82,7 +82,7 @@ const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string
     : wrong(`unexpected argument "${shown(surplus)}"`)
 }
 
-/** Reads the values of flags that were written. */
+/** Reads the values of given flags. */
 export const readAll = <F extends Flags>(
   flags: F,
   given: Given,

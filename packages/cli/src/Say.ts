@@ -12,7 +12,7 @@ export const error = (command: string, ...problems: ReadonlyArray<string>): void
 
 /**
  * Formats an error: wrapped at the width of a terminal, or in one line for a file or a program. Escapes it, since it can contain
- * a text of a provider, and hides the secrets of URLs.
+ * text of a provider, and hides the secrets of URLs.
  */
 export const format = (command: string, problems: ReadonlyArray<string>, columns: number | undefined): string => {
   const safe = problems.map((problem) => Terminal.escape(UrlSecrets.hide(problem)))

@@ -1,4 +1,4 @@
-/** Hides what a URL can hold of secrets: a user name and password, and query parameters such as `key` and `sig`. */
+/** Hides the secrets of a URL: user name, password, and query parameters such as `key` and `sig`. */
 
 const placeholder = "[masked]"
 

@@ -15,16 +15,17 @@
  * enters the circuit. A refusal or an interruption gives back what was taken.
  *
  * An admission is settled with an `Outcome`, or with an `Exit` that the classifier chain reads. The first settlement counts.
- * An admission whose scope closes first, however it ends, is settled as `Ignored`. A settled admission leaves its scope, so a
- * scope can hold any number of attempts one after the other.
+ * An admission whose scope closes first is settled as `Ignored`, also if the scope fails or is interrupted. A settled admission
+ * leaves its scope, so a scope can hold any number of attempts one after the other.
  *
  * The chain is `classify`, the breaker's classifier, and the `Classifier` that the fiber had when it requested admission. In a
  * callback outside of a fiber it ends with `Outcome.fromExit`.
  *
  * **Gotchas**
  *
- * - An open circuit or a full queue is a `Refusal` in the error channel. Wrong options of one attempt (`permits: 0`) are a defect
- *   with `InvalidOptions` when it runs, so that attempts without such options have no such error. `tryAcquireUnsafe` throws them.
+ * - An open circuit or a full queue is a `Refusal` in the error channel. Invalid options of one attempt (`permits: 0`) are a
+ *   defect with `InvalidOptions` when it runs, so that `InvalidOptions` is not among the errors of every attempt.
+ *   `tryAcquireUnsafe` throws it.
  * - Settle as soon as the verdict is known. Until then the permit is taken and a probe slot is held.
  * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count.
  *

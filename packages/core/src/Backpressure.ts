@@ -87,9 +87,9 @@ export interface BackpressureOptions {
   readonly queue?: number | undefined
   /** How long a call may be queued. 0: no call queues. Default: without a limit. */
   readonly maxWait?: Duration.Input | undefined
-  /** From this many permits in use on the level is `Soft`. At least 1, below `capacity`. Default none. */
+  /** The permits in use at which the level becomes `Soft`. At least 1, below `capacity`. Default none. */
   readonly softLimit?: number | undefined
-  /** At this many permits in use the level is `Normal` again. Below `softLimit`. Default three quarters of it, rounded down. */
+  /** The permits in use at which the level is `Normal` again. Below `softLimit`. Default three quarters of it, rounded down. */
   readonly softRelease?: number | undefined
 }
 
@@ -237,7 +237,7 @@ const serviceOf = (
   const gate: Gate<BackpressureShed> = { permits, breaker: undefined, maxWaitMillis }
   const single: PermitRequest = { permits: 1, maxWaitMillis, where: undefined }
   const now: PermitRequest = { ...single, maxWaitMillis: 0 }
-  // Without a circuit, what is guarded has its own types and the errors of the permits.
+  // Without a circuit, the guarded effect has its own types and the errors of the permits.
   const guard = <A, E, R>(asked: PermitRequest, self: Effect.Effect<A, E, R>) =>
     new GuardedEffect(gate, self, "", noHooks, asked) as AnyEffect as Effect.Effect<A, E | BackpressureShed, R>
   const guardAsStream = <A, E, R>(asked: PermitRequest, self: Stream.Stream<A, E, R>) =>

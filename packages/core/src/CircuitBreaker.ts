@@ -23,14 +23,14 @@
  * | `probesToClose` | all of `probes` | one failure of a service that was just down is reason to wait longer |
  * | `probeLease` | 60 seconds | a probe without an outcome by then hangs, and another call may try |
  * | `rampUp` | 0: none | for a service that a rush would take down again |
- * | `slowAfter` | 30 seconds | what `slowCallRate` counts as slow; a slow probe then counts as a failed one |
+ * | `slowAfter` | 30 seconds | from when `slowCallRate` counts a call as slow, and a probe as failed |
  * | `storeTimeout` | 100 millis | how long a shared store may delay a call in all |
  * | `staleness` | 5 seconds | how long an idle process trusts its copy of a shared circuit |
  * | `heartbeat` | 10 seconds | how long a shared store keeps the probe slot of a process that died |
  *
  * The classifier chain decides what counts (see `Outcome`). `Throttled` and `Ignored` do not count; as a probe they free the
- * slot for the next call, which waits for a Retry-After. A failure with a `retryAfter` makes the opening last at least that long, up to `maxOpenFor`. The
- * refusal has the whole hint.
+ * slot for the next call, which waits for a Retry-After. A failure with a `retryAfter` makes the opening last at least that long,
+ * up to `maxOpenFor`. The refusal has the whole hint.
  *
  * **Gotchas**
  *
@@ -169,7 +169,7 @@ export const failureRate = (options: RateOptions): TripPolicy => rateOf("Failure
  */
 export const slowCallRate = (options: RateOptions): TripPolicy => rateOf("SlowCallRate", options)
 
-// With options of unknown names, which the breaker refuses.
+// Keeps options of unknown names, so that the breaker can refuse them.
 const rateOf = (_tag: "FailureRate" | "SlowCallRate", options: RateOptions): TripPolicy => {
   const { calls, minimum, within } = options
   // Only an absent option has a default. null, which JSON can contain, is refused like any wrong value.
@@ -196,7 +196,7 @@ export interface CircuitBreakerOptions {
    *
    * A duration is the same for every opening. Of a schedule, the n-th delay is for the n-th opening in a row; after its end the
    * last delay is used. A circuit that stays closed for as long as it was last open starts from the first again. The delays
-   * are computed, not waited for: a schedule whose first delay has to wait is refused, and a later one repeats the delay before it.
+   * are computed without waiting. A schedule whose first step waits is refused. A later step that waits repeats the last delay.
    */
   readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
   /** Adds up to this share of the open time at random: 0 to 1. Default 0. */

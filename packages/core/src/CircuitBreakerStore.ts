@@ -16,9 +16,9 @@
  *   admitted under an older one do not count. A missing key reads as `Closed`, generation 0.
  * - Half-open is not stored. An open circuit whose time has elapsed is half-open. `lease` itself refuses before that.
  * - A store may evict a circuit that was not used for a while, but none that is open or forced, and none with a live lease.
- * - Times are the store's own epoch milliseconds. A breaker sends only durations, so its clock does not matter. If the store's
- *   own clock is set back, so that the start of a control or the last lease is in the future, the next request shifts the
- *   circuit's times by as much: nothing lasts longer than it was set to last.
+ * - Times are the store's own epoch milliseconds. A breaker sends only durations, so its clock does not matter.
+ * - If the store's clock was set back, the start of a control or the last lease is in the future. Then the next request shifts the
+ *   times of the circuit by as much, so that no opening and no lease lasts longer than it was set to last.
  * - `lease`, `record` and `transition` return the snapshot after the request, also if they changed nothing (`ok: false`).
  *
  * **Gotchas**

@@ -13,7 +13,7 @@
  *
  * - `within` interrupts the effect. An uninterruptible region in the effect delays it, as it delays `Effect.timeout`.
  * - The deadline is a fiber reference: forked fibers inherit it, daemons included.
- * - A budget that is not a duration, such as NaN, is a defect with `InvalidOptions`. A negative one counts as 0, an infinite
+ * - A budget that is not a duration, such as NaN, is a defect with `InvalidOptions`. A negative budget counts as 0, and an infinite
  *   one sets no limit.
  *
  * **Example** (An answer that takes too long)
@@ -55,7 +55,7 @@ import * as Refusal from "./Refusal.ts"
 export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@sluice/core/DeadlineExceeded")({
   _tag: Schema.tag("DeadlineExceeded"),
   /**
-   * What the call was doing, or had done last: nothing yet (`Start`), queueing for a permit (`Queue`), waiting for an open
+   * The step in which the call was, or its last one: not started (`Start`), queued for a permit (`Queue`), waiting for an open
    * circuit (`Circuit`), backing off between attempts (`Backoff`), or running an attempt (`Attempt`).
    */
   at: Schema.Literals(["Start", "Queue", "Circuit", "Backoff", "Attempt"]),
@@ -172,7 +172,7 @@ const begin = (fiber: Fiber.Fiber<unknown, unknown>, budget: Duration.Input): De
 }
 
 // An invalid budget is a defect. Effect's own message, `Invalid Input`, names neither the option nor the module, and Effect
-// reads NaN and an empty object as no time at all.
+// converts NaN and an empty object to zero.
 const readBudget = (budget: Duration.Input): number => {
   const millis = toMillis(budget)
   if (!Number.isNaN(millis)) return millis

@@ -15,7 +15,7 @@
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `capacity` | 10,000 | cached results, at 10 KB an answer 100 MB; evicts the least recently used; flights do not count |
- * | `maxBytes` | none | cached results in bytes, by the operation's `size`; set it if answers can be large |
+ * | `maxBytes` | none | of all cached results, by the operation's `size`; set it if answers can be large |
  * | `timeToLive` | 0 | nothing is cached, only flights are shared; an operation can have its own |
  * | `maxWaiters` | 10,000 | callers of one flight, each about 1 KB; more are usually one caller in a loop |
  * | `maxReplay` | 4,096 | parts of a stream that are kept for late readers: more than most answers have |
@@ -97,8 +97,8 @@ export interface DeduplicatorOptions {
   /** How many results are cached. Default 10,000. */
   readonly capacity?: number | undefined
   /**
-   * How many bytes all cached results may have, by the `size` of their operations. Default: no limit. Evicts the least recently
-   * used. A result that is larger is not cached. Flights and streams do not count.
+   * The bytes that all cached results may have together, by the `size` of their operations. Above it the least recently used
+   * results are evicted. A result that is larger by itself is not cached. Flights and streams do not count. Default: no limit.
    */
   readonly maxBytes?: number | undefined
   /** How long a success is cached if its operation does not say. Default 0: nothing is cached, flights are shared. */
@@ -182,7 +182,7 @@ export interface Operation<in I, in out A, in out E> {
 export interface StorableOperation<in I, in out A, in out E> extends Operation<I, A, E> {
   /** Encodes a result as JSON. A failure only if the operation has a codec for it, a defect never. */
   readonly codec: Schema.Codec<Exit.Exit<A, E>, Schema.Json>
-  /** The bytes of a restored success. */
+  /** The size of a restored success in bytes. */
   readonly size?: ((value: unknown) => number) | undefined
 }
 
@@ -201,9 +201,9 @@ export interface OperationOptions<in I, in out A, in out E> {
    */
   readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input) | undefined
   /**
-   * The bytes of a success, for `maxBytes` of the deduplicator. Called once for each result, if there is such a limit. Default: a
-   * result does not count, and neither does a failure. If the function throws or returns no number from 0, the result is not
-   * cached, and a warning is logged once for the operation.
+   * Returns the size of a success in bytes, for `maxBytes` of the deduplicator. With that limit it is called once for each result.
+   * Failures do not count. If it throws or returns no number from 0, the result is not cached, and a warning is logged once for
+   * the operation. Default: results do not count.
    */
   readonly size?: ((value: A) => number) | undefined
   /** The tenant of a call. Only calls of one tenant share results. An input without one is a defect. Default: all share. */
@@ -330,7 +330,7 @@ const invalidOperation = (name: unknown, input: unknown): InvalidOptions | undef
 export interface Restored {
   /** Cached again. */
   readonly restored: number
-  /** Skipped: the key has a flight or a result, which is newer; or the result is larger than `maxBytes`. */
+  /** Results that were skipped: the key has a flight or a newer result, or the result is larger than `maxBytes`. */
   readonly present: number
   /** Skipped: expired. */
   readonly expired: number

@@ -50,9 +50,8 @@ import { merged } from "./internal/kit/merged.ts"
  */
 export class Hub<A> {
   /**
-   * Merges the streams of several hubs, also mapped or filtered. The result subscribes to all of them before it yields, so it
-   * misses none of their events. `Stream.merge` and `Stream.mergeAll` miss those of their first moment. Ends when all streams
-   * have ended.
+   * Merges the streams of several hubs, also mapped or filtered. Subscribes to all of them before it yields, so it misses no
+   * event. `Stream.merge` and `Stream.mergeAll` subscribe later, and miss events before. Ends when all streams have ended.
    */
   static readonly merge: <A>(streams: ReadonlyArray<Stream.Stream<A>>) => Stream.Stream<A> = merged
   private lost = 0

@@ -31,7 +31,7 @@
  *
  * **Gotchas**
  *
- * - Fields that were added to a typed array or a `Buffer` are not read, and not refused: listing them takes longer than the hash.
+ * - Fields that were added to a typed array or a `Buffer` are neither read nor refused: listing them takes longer than the hash.
  * - An operation uses the `KeyHash` of the calling fiber. Called outside an effect it uses the default, and its key differs
  *   from one made with another hash.
  *

@@ -117,8 +117,8 @@ export class OptionsReader {
   }
 
   /**
-   * Reads an object, and refuses options whose name is not `known` (without `known` none is). Anything else is refused and read as an object without
-   * fields, so that reading can continue. The options of an object named `options` are named without a path.
+   * Reads an object, and refuses options whose name is not in `known`, if it is given. Refuses any other value, and reads it as an
+   * object without fields, so that reading can continue. The options of an object named `options` are named without a path.
    */
   object<A extends object>(option: string, actual: A, known?: Known<A>): Partial<A> {
     if (typeof actual !== "object" || actual === null) {
@@ -129,7 +129,7 @@ export class OptionsReader {
     return actual
   }
 
-  /** Refuses options whose name is not `known`: the compiler lets them through in a variable, and never sees JSON. */
+  /** Refuses options whose name is not in `known`. The compiler accepts them in a variable, and does not check JSON. */
   onlyKnown(path: string, actual: object, known: object): void {
     for (const [name, value] of Object.entries(actual)) {
       if (value !== undefined && !Object.hasOwn(known, name)) {

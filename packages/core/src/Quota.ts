@@ -1,8 +1,8 @@
 /**
- * Keeps calls within what a provider or a budget allows over time: requests, tokens, money, and calls held at once.
+ * Keeps calls within the limits of a provider or a budget: requests, tokens and money over time, and calls at once.
  *
- * A call reserves what it may use of every limit, in one step, before it is sent. When it has ended, the reservation is replaced by
- * what it used. A call without room waits in a queue, or is refused with `QuotaExceeded`, which says when there will be room.
+ * Before a call is sent, it reserves its maximum use of every limit, in one step. When it has ended, its actual use replaces the
+ * reservation. A call without room waits in a queue, or is refused with `QuotaExceeded`, whose `retryAfter` says when to retry.
  *
  * **When to use**
  *
@@ -15,29 +15,31 @@
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `limits` | required | only you know what the provider allows |
- * | `tenantLimits` | none | what each tenant may use of it |
- * | `burst` | a sixth of the window | providers enforce a minute over seconds; 10 seconds costs 2.7 % of ten minutes |
- * | `guard` | 1 second | how long a call may be under way; longer than the slowest connection |
+ * | `tenantLimits` | none | limits of each tenant of a key |
+ * | `burst` | a sixth of the window | providers enforce a minute over seconds; 10 seconds cost 2.7 % of the first ten minutes |
+ * | `guard` | 1 second | the longest time from sending a call to its arrival; set it above your slowest connection |
  * | `queue` | 1,000 calls | bounds the memory and the wait |
  * | `maxWait` | none | set it if an answer is useless after some time |
- * | `overtake` | 0.5 | small calls may use half of what a large one at the head waits for; 1 for files |
+ * | `overtake` | 0.5 | small calls may pass a large one until they have used half of its size; 1 for batch work |
  * | `oversize` | `"alone"` | an estimate above the limit is admitted into an empty window |
- * | `adapt` | `true` | rejected calls teach the true limit |
+ * | `adapt` | `true` | the stated limit may be too high; rejected calls show the true one |
  * | `capacityOfKeys` | 1,000 | how many keys and tenants are remembered |
  * | `lease`, `processes` | 60 seconds, 1 | only for a store that processes share |
  *
- * - Limits are kept in a sliding window of 240 buckets: never more than the limit in any window, whatever the provider's own window.
- * - A rejected call (an outcome `Throttled`) first halves the burst. When that explains nothing, the limit becomes 97 % of what the
- *   window held. After a clean minute it rises by 2 % a minute.
- * - The queue has a lane for each key, and in it a row for each tenant. Rows take turns, so a tenant without room holds up no other.
- * - A reservation that is never settled stays as reserved: money that cannot be accounted for is spent.
+ * - A limit holds in every window of its length, so it also holds for a provider with a fixed window. The window slides in 240
+ *   buckets.
+ * - A rejected call (an outcome `Throttled`) halves the burst. At the smallest burst it lowers the limit instead, to 97 % of the
+ *   amount in the window. After a minute without a rejected call the limit rises by 2 % a minute.
+ * - The queue has a lane for each key, and in it a row for each tenant. Rows take turns, so a tenant without room delays no other.
+ * - An amount that is never settled stays reserved: money of unknown use counts as spent.
  *
  * **Gotchas**
  *
- * - The key is what the provider counts by: account and model family. Two models of one family share a key.
+ * - The key names the account and the model family, since providers count by these. Two models of one family share a key.
  * - A window of 24 hours slides. A provider that resets at midnight allows up to twice as much in 24 hours.
- * - At `capacityOfKeys` the least recently used key or tenant is forgotten, with what it used. Empty ones are forgotten first.
- * - `eligible` and `tryReserve` in a loop lose the place in the queue. `reserve` and `withQuota` keep it.
+ * - At `capacityOfKeys` the least recently used key or tenant is forgotten: its learned limits, and a tenant's use in this process.
+ *   Those without use are forgotten first.
+ * - A loop of `eligible` and `tryReserve` loses its place in the queue. `reserve` and `withQuota` keep it.
  *
  * **Example** (Two tenants, one limit)
  *
@@ -85,14 +87,14 @@ import * as QuotaStore from "./QuotaStore.ts"
 export { QuotaExceeded } from "./internal/quota/exceeded.ts"
 
 /**
- * How a provider counts a call whose use is not known before it has ended.
+ * How a provider counts a call whose use is known only at its end.
  *
- * | counts | when it is sent | when it has ended | known of |
+ * | counts | when the call is sent | when it has ended | provider |
  * |---|---|---|---|
- * | `actual` | an estimate, learned from calls that ended | what it used | |
- * | `reservedThenActual` | its maximum | what it used | Anthropic's output tokens |
+ * | `actual` | an estimate, learned from calls that ended | its actual use | |
+ * | `reservedThenActual` | its maximum | its actual use | Anthropic, for output tokens |
  * | `reserved` | its maximum | its maximum | OpenAI, Azure |
- * | `learned` | the loosest of these that no rejected call has contradicted | | |
+ * | `learned` | the loosest of these that no rejected call has ruled out | | |
  *
  * @since 0.1.0
  * @category models
@@ -100,27 +102,27 @@ export { QuotaExceeded } from "./internal/quota/exceeded.ts"
 export type Counts = "actual" | "reserved" | "reservedThenActual" | "learned"
 
 /**
- * One limit. Made by `requestsPerMinute`, `tokensPerMinute`, `atOnce`, `perDay`, `total` and the like.
+ * One limit. `requestsPerMinute`, `tokensPerMinute`, `atOnce`, `perDay`, `total` and `per` make it.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Dimension {
-  /** What is counted, such as `tokens`. Calls name their amounts by it. Two limits of one name need different windows. */
+  /** The counted unit, such as `tokens`, and the name of it in `amounts`. Two limits of one name need different windows. */
   readonly name: string
-  /** The most that may count. A whole number: requests, tokens, millionths of a currency. */
+  /** The maximum sum in a window. A whole number of requests, tokens or millionths of a currency. */
   readonly limit: number
-  /** The time that the limit is for. 0: held at once. Infinity: for good. */
+  /** The length of the window. 0: the limit is for calls at once. Infinity: the sum never resets. */
   readonly windowMillis: number
   readonly counts: Counts
-  /** While a shared store is down: `share` uses this process's part of the limit, `refuse` refuses. `refuse` marks a budget. */
+  /** While a shared store is down: `share` admits within this process's part of the limit, `refuse` refuses, for a budget. */
   readonly whenStoreFails: "share" | "refuse"
-  /** What a call asks for that does not name it. */
+  /** The amount of a call whose `amounts` do not name the limit. */
   readonly perCall: number
 }
 
 /**
- * An amount that a call asks for: a number if it is known, or what it uses at least and at most.
+ * An amount that a call asks for: a number if its use is known, otherwise its least (`known`) and its greatest use (`atMost`).
  *
  * @since 0.1.0
  * @category models
@@ -128,7 +130,7 @@ export interface Dimension {
 export type Amount = number | { readonly known: number; readonly atMost: number }
 
 /**
- * What a call asks for, by the name of the limit.
+ * The amounts that a call asks for, by the name of the limit.
  *
  * @since 0.1.0
  * @category models
@@ -136,7 +138,7 @@ export type Amount = number | { readonly known: number; readonly atMost: number 
 export type Amounts = { readonly [dimension: string]: Amount }
 
 /**
- * What a call used, by the name of the limit.
+ * The amounts that a call used, by the name of the limit.
  *
  * @since 0.1.0
  * @category models
@@ -213,8 +215,8 @@ export const atOnce = (limit: number): Dimension => per(0, "atOnce", limit, { pe
 export const requestsPerDay = (limit: number): Dimension => per(day, "requests", limit, { perCall: 1 })
 
 /**
- * A budget for the last 24 hours, such as `perDay("money", usd(20))`. It is never exceeded: a call that may is refused or waits, and
- * a shared store that is down refuses.
+ * Limits the last 24 hours by a budget, such as `perDay("money", usd(20))`. A call that could exceed it waits or is refused, so it
+ * holds as long as no call uses more than it reserved. While a shared store is down, calls are refused.
  *
  * @since 0.1.0
  * @category limits
@@ -222,7 +224,7 @@ export const requestsPerDay = (limit: number): Dimension => per(day, "requests",
 export const perDay = (name: string, limit: number): Dimension => per(day, name, limit, { whenStoreFails: "refuse" })
 
 /**
- * A budget for as long as the quota lives, such as `total("money", usd(20))`. Nothing leaves it.
+ * Limits all use by a budget that never resets, such as `total("money", usd(20))`. It lasts as long as the store keeps it.
  *
  * @since 0.1.0
  * @category limits
@@ -231,7 +233,7 @@ export const total = (name: string, limit: number): Dimension =>
   per(Number.POSITIVE_INFINITY, name, limit, { whenStoreFails: "refuse" })
 
 /**
- * Converts dollars to the whole millionths in which money is counted. Rounds up.
+ * Converts dollars to millionths of a dollar, in which money is counted. Rounds up.
  *
  * @since 0.1.0
  * @category conversions
@@ -239,7 +241,7 @@ export const total = (name: string, limit: number): Dimension =>
 export const usd = (dollars: number): number => Math.ceil(dollars * 1_000_000 - 1e-6)
 
 /**
- * Options for `Quota.make`. The module's table has the reasons for the defaults.
+ * Options for `Quota.make`. The table of the module gives the reasons for the defaults.
  *
  * @since 0.1.0
  * @category models
@@ -251,83 +253,90 @@ export interface QuotaOptions {
   readonly limits: ReadonlyArray<Dimension>
   /** The limits of each tenant of a key, besides those of the key. Default none. */
   readonly tenantLimits?: ReadonlyArray<Dimension> | undefined
-  /** How soon a whole window may be used up. 0: at once, and nothing of it is learned. Default a sixth of the window. */
+  /**
+   * The shortest time in which the whole limit of a window may be used. 0: no burst limit, and none is learned. Does not apply to
+   * budgets and to windows above an hour. Default a sixth of the window.
+   */
   readonly burst?: Duration.Input | undefined
-  /** How long a call may be under way to the provider. At most an eighth of the window counts. Default 1 second. */
+  /** The longest time from sending a call to its arrival. At most an eighth of the window is used. Default 1 second. */
   readonly guard?: Duration.Input | undefined
-  /** How many calls may wait. Default 1,000. 0: no call waits. In a policy with `backpressure`, its queue counts. */
+  /** How many calls may wait. 0: no call waits. A policy with `backpressure` uses the queue of that instead. Default 1,000. */
   readonly queue?: number | undefined
-  /** How long a call may wait. A call that would have to wait longer is refused at once. 0: no call waits. Default: without a limit. */
+  /** How long a call may wait. A call that would have to wait longer is refused at once. 0: no call waits. Default: no limit. */
   readonly maxWait?: Duration.Input | undefined
-  /** How much of its own size others may use while a call waits at the head. 0: nothing passes it. Default 0.5. */
+  /** How much smaller calls may use while a call waits at the head, as a share of its size. 0: none may pass. Default 0.5. */
   readonly overtake?: number | undefined
-  /** What becomes of a call whose estimate is above a limit: `alone` admits it into an empty window. Budgets refuse. Default `"alone"`. */
+  /** For a call with `atMost` above a limit: `alone` admits it into an empty window. Budgets always refuse. Default `"alone"`. */
   readonly oversize?: "alone" | "refuse" | undefined
-  /** Whether rejected calls change burst and limit. Default `true`. */
+  /** Whether rejected calls lower the burst and the limit. Default `true`. */
   readonly adapt?: boolean | undefined
-  /** How long a shared store keeps what is held at once for a process that died. Default 60 seconds. */
+  /** How long the calls of a process that died count as running (`atOnce`) in a shared store. Default 60 seconds. */
   readonly lease?: Duration.Input | undefined
-  /** How many processes share the store. While it is down, each uses this part of the limits. Default 1. */
+  /** How many processes share the store. While it is down, each may use 1/`processes` of each limit. Default 1. */
   readonly processes?: number | undefined
   /** How many keys and tenants are remembered. Default 1,000. */
   readonly capacityOfKeys?: number | undefined
 }
 
 /**
- * What one call asks for.
+ * Options of one call.
  *
  * @since 0.1.0
  * @category models
  */
 export interface AskOptions {
-  /** What the provider counts by: account and model family. Default `"default"`. */
+  /** The account and the model family, by which the provider counts. Default `"default"`. */
   readonly key?: string | undefined
-  /** Whose call it is. Default none: then only the limits of the key apply. */
+  /** The tenant of the call. Default none: then only the limits of the key apply. */
   readonly tenant?: string | undefined
-  /** Default none: a call is one request and one at once. */
+  /** Default: the `perCall` of each limit, which is one request and one call at once. */
   readonly amounts?: Amounts | undefined
   /** How long the call may wait. Default: the quota's `maxWait`. */
   readonly maxWait?: Duration.Input | undefined
 }
 
 /**
- * What a call has reserved. The first of the three counts. If none is run before the scope closes, it stays as reserved.
+ * The reservation of a call. Run one of `settle`, `refund` and `throttled`: only the first takes effect. If none runs before the
+ * scope closes, the reserved amounts stay counted, and the call at once is given back.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Reservation {
   /**
-   * Replaces what was reserved by what was used. What is not named stays as reserved. `arrivedBy`: when the provider had surely
-   * got the call, such as the time of the answer's headers, in epoch milliseconds. Default now.
+   * Replaces the reserved amounts by the used ones. Amounts that `actual` does not name stay as reserved. `arrivedBy` is a time by
+   * which the call had reached the provider, such as that of the answer's headers, in epoch milliseconds. Default now.
    */
   readonly settle: (actual: Used, arrivedBy?: number) => Effect.Effect<void>
-  /** Gives everything back: the call was not sent. */
+  /** Gives everything back, for a call that was not sent. */
   readonly refund: Effect.Effect<void>
-  /** The provider rejected the call for its rate. The request stays counted, its tokens do not. No call starts before `retryAfter`. */
+  /**
+   * Records that the provider rejected the call for its rate. Its request stays counted; its tokens and money are given back. No
+   * call of the key starts before `retryAfter`.
+   */
   readonly throttled: (retryAfter?: Duration.Input) => Effect.Effect<void>
 }
 
 /**
- * What counts for one limit, and what is known of it.
+ * The state of one limit of a key or a tenant.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Level {
   readonly key: string
-  /** `undefined`: the limit of the key. */
+  /** `undefined` for the limit of the key. */
   readonly tenant: string | undefined
   readonly dimension: string
-  /** What is kept now. */
+  /** The limit that is enforced now. */
   readonly limit: number
-  /** What the options state. */
+  /** The limit by the options, or by `setLimit`. */
   readonly stated: number
   readonly used: number
   readonly windowMillis: number
-  /** How the provider counts, as far as is known. */
+  /** How the provider counts. With `learned`, as far as it is learned. */
   readonly counts: Exclude<Counts, "learned">
-  /** What queued calls will ask for. */
+  /** The sum of the amounts of queued calls. */
   readonly queued: number
 }
 
@@ -339,26 +348,26 @@ export interface Level {
  */
 export interface Snapshot {
   readonly levels: ReadonlyArray<Level>
-  /** Calls that reserved. */
+  /** Calls that reserved their amounts. */
   readonly reserved: number
-  /** Calls that were settled, refunded, or rejected by the provider. */
   readonly settled: number
   readonly refunded: number
+  /** Calls that the provider rejected for their rate. */
   readonly throttled: number
-  /** Calls that were refused. */
+  /** Calls that the quota refused. */
   readonly exceeded: { readonly [why in QuotaExceeded["why"]]: number }
   /** Changes that slow readers of `changes` have lost. */
   readonly dropped: number
 }
 
 /**
- * A limit moved.
+ * A change of an enforced limit.
  *
  * | why | meaning |
  * |---|---|
  * | `Throttled` | a rejected call showed that the limit is lower |
  * | `Header` | the provider named another limit |
- * | `Recovered` | it is the stated limit again |
+ * | `Recovered` | the limit has risen to the stated one again |
  *
  * @since 0.1.0
  * @category models
@@ -372,7 +381,7 @@ export interface Change {
 }
 
 /**
- * What the headers of an answer say about one limit.
+ * The headers of an answer about one limit.
  *
  * @since 0.1.0
  * @category models
@@ -380,11 +389,11 @@ export interface Change {
 export interface Seen {
   readonly dimension: string
   readonly limit?: number | undefined
-  /** It may be rounded, so it is only a gate near zero. */
+  /** It may be rounded, so it limits calls only near zero. */
   readonly remaining?: number | undefined
-  /** How long until the limit is full again. With it, headers of another window are recognised and ignored. */
+  /** The time until the whole limit is available again. It shows that a header is of another window, which is ignored. */
   readonly resetMillis?: number | undefined
-  /** When the call was sent whose answer it is, in epoch milliseconds. */
+  /** When the call of this answer was sent, in epoch milliseconds. */
   readonly sentAt: number
 }
 
@@ -395,31 +404,31 @@ export interface Seen {
  * @category services
  */
 export class Quota extends Context.Service<Quota, {
-  /** Waits, in the order of asking, until the call could start. Holds nothing. */
+  /** Waits in the queue until the call could start. Reserves nothing. */
   readonly eligible: (options: AskOptions) => Effect.Effect<void, QuotaExceeded | InvalidOptions>
-  /** Reserves all amounts or none, now. The scope keeps them as reserved if nobody settled. */
+  /** Reserves all amounts or none, without waiting for room. Amounts that are not settled stay reserved when the scope closes. */
   readonly tryReserve: (options: AskOptions) => Effect.Effect<Reservation, QuotaExceeded | InvalidOptions, Scope.Scope>
-  /** Reserves all amounts, after waiting if it has to. */
+  /** Reserves all amounts, and waits for room if needed. */
   readonly reserve: (options: AskOptions) => Effect.Effect<Reservation, QuotaExceeded | InvalidOptions, Scope.Scope>
   /**
-   * Runs the effect when there is room. A success is settled by `usage`. A refusal inside, and a call that did not begin, are
-   * refunded. An outcome `Throttled` teaches the limits. Other failures and interruptions keep what was reserved.
+   * Runs the effect when there is room. Settles a success by `usage`. Refunds a call that did not begin, or that a policy inside
+   * the effect refused. An outcome `Throttled` counts as a rejected call. Other failures and interruptions keep the reservation.
    */
   readonly withQuota: <A>(
     options: AskOptions & { readonly usage: (value: A) => Used }
   ) => <E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | QuotaExceeded | InvalidOptions, R>
-  /** Follows what the headers of an answer say. */
+  /** Follows the limits and the room that the headers of an answer state. */
   readonly observe: (key: string, seen: ReadonlyArray<Seen>) => Effect.Effect<void>
-  /** Sets the stated limit of a key, and forgets what was learned of it. */
+  /** Sets the stated limit of a key, and forgets the learned one. Publishes no change. */
   readonly setLimit: (key: string, dimension: string, limit: number) => Effect.Effect<void, InvalidOptions>
-  /** Of one key, or of all. */
+  /** Reads the state of one key, or of all keys. */
   readonly snapshot: (key?: string) => Effect.Effect<Snapshot>
   /** The changes of limits, from now on. A reader that falls 256 behind loses the oldest. Ends with the scope of the service. */
   readonly changes: Stream.Stream<Change>
 }>()("@sluice/core/Quota") {}
 
 /**
- * Builds a quota with its own state. What counts is kept in the store in the context.
+ * Builds a quota with its own state. Its sums are kept in the `QuotaStore` in the context.
  *
  * @since 0.1.0
  * @category constructors
@@ -437,7 +446,7 @@ export const make: (
       clock: yield* Clock.Clock,
       context: yield* Effect.context<never>(),
       onChange: () => {},
-      // Permits without a capacity refuse only by a ticket, which is a hold of this quota.
+      // Permits without a capacity refuse only requests with a ticket, which is a hold of this quota.
       error: ({ queued, ticket, waitedMillis, why }) => (ticket as Hold).refusalAlone(why, queued, waitedMillis)
     })
     quotas.waiting.add(permits)
@@ -471,7 +480,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
           const hold = quotas.hold(ask)
           const request = { permits: 1, maxWaitMillis, where: undefined, ticket: hold }
           const attempt = new Attempt({ gate, key: "", hooks: {}, permits: request }, Effect.void, fiber)
-          // An attempt that is interrupted in the queue leaves it now. A reservation is kept by the scope.
+          // An attempt that is interrupted in the queue leaves it now. The scope keeps a reservation.
           const kept = Effect.onExitPrimitive(attempt, (exit) => {
             if (exit._tag === "Failure") return attempt.settleExit(exit)
             hold.begun()
@@ -501,7 +510,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
           Effect.withFiber((fiber) => {
             const hold = quotas.hold(ask)
             const body = Effect.onExitPrimitive(self, (exit: Exit.Exit<A, E>) => settleByExit(hold, exit, usage, fiber))
-            // It does what `self` does, or is refused.
+            // It ends as `self` does, or is refused.
             return attemptOf(hold, maxWaitMillis, body as AnyEffect) as Effect.Effect<A, E | QuotaExceeded, R>
           }))
     },
@@ -528,7 +537,7 @@ const reservationOf = (hold: Hold): Reservation => ({
 })
 
 /**
- * Provides `Quota`. What counts is kept in the `QuotaStore` in the context.
+ * Provides `Quota`. Its sums are kept in the `QuotaStore` in the context.
  *
  * @since 0.1.0
  * @category layers
@@ -537,7 +546,7 @@ export const layer = (options: QuotaOptions): Layer.Layer<Quota, InvalidOptions,
   Layer.effect(Quota, make(options))
 
 /**
- * Provides `Quota`, kept in this process.
+ * Provides `Quota`. Its sums are kept in this process.
  *
  * @since 0.1.0
  * @category layers
@@ -574,7 +583,7 @@ export const noop: Quota["Service"] = Quota.of({
 })
 
 /**
- * Provides a quota that admits every call at once, for tests and to switch it off.
+ * Provides a quota that admits every call at once: for tests, and to switch quotas off.
  *
  * @since 0.1.0
  * @category layers

@@ -1,8 +1,8 @@
 /**
- * The contract of a store that keeps what counts against quotas: sums over windows of time, and what is held at once.
+ * The contract of a store for the sums of quotas: amounts in windows of time, and amounts held at once.
  *
- * A store holds sums, never a policy. It adds amounts if they fit under limits that the caller names, replaces them by what was
- * used, and forgets them when their window has passed. So quotas with different limits, in one process or in many, can share it.
+ * A store keeps sums and no limits of its own. It adds amounts if they fit under the limits of the request, replaces them by the
+ * actual use, and drops them when their window has passed. So quotas with different limits can share it, also between processes.
  *
  * **When to use**
  *
@@ -11,18 +11,20 @@
  *
  * **Details**
  *
- * - An amount is in the bucket of the latest time at which it can have arrived: `guardMillis` after the reservation. `settle` moves
- *   it to an earlier bucket if `agoMillis` says so, never to a later one. It leaves when the end of its bucket is `windowMillis` ago.
- * - `windowMillis` 0 is what is held at once: an amount leaves when its id is settled or its lease ends. Infinity never leaves.
- * - Ids are of one attempt. A live id again is `ok` and takes nothing, so a caller whose reply was lost can repeat its request.
- * - An amount above its limit fits if nothing else counts. A settlement above the reservation makes the sum exceed the limit.
+ * - An amount belongs to the bucket of its latest possible arrival: `guardMillis` after the reservation. `settle` with `agoMillis`
+ *   can move it to an earlier bucket, never to a later one. It is dropped when the end of its bucket is `windowMillis` ago.
+ * - With `windowMillis` 0, amounts are held at once: an amount is dropped when its id is settled or its lease ends. With Infinity it
+ *   is never dropped.
+ * - An id belongs to one attempt. A second `reserve` of a live id is `ok` and adds nothing, so a request can be repeated if its
+ *   reply was lost.
+ * - An amount above its limit fits if the sum is 0. A settlement above the reservation can raise the sum above the limit.
  * - Amounts are whole numbers: requests, tokens, millionths of a currency. Times are the store's own epoch milliseconds.
- * - `lease` frees what is held at once by a process that died. Windows forget by themselves, so their amounts stay.
+ * - The end of a lease frees the amounts that a dead process held at once. Its amounts in windows stay until the window passes.
  *
  * **Gotchas**
  *
- * - The window and the quantum are part of a sum's address. A deploy with another window starts a new sum.
- * - A store may forget a sum that was not used for longer than its window, and nothing else.
+ * - The window and the quantum are part of the address of a sum. A deployment with another window starts a new sum.
+ * - A store must not forget a sum before it has been unused for longer than its window.
  *
  * **Example** (33 places for 40 calls)
  *
@@ -59,14 +61,14 @@ import { Ticks } from "./internal/quota/ticks.ts"
  * @category models
  */
 export interface Ask {
-  /** Whose limit it is: `all`, or a tenant's. */
+  /** The owner of the limit: `all` for the key, otherwise a tenant. */
   readonly scope: string
   readonly dimension: string
-  /** The most that may count. Infinity: it is only counted. */
+  /** The maximum sum. Infinity: the amount is counted and never refused. */
   readonly limit: number
-  /** 0: held at once. Infinity: for good. */
+  /** The length of the window. 0: held at once. Infinity: never dropped. */
   readonly windowMillis: number
-  /** How long a bucket of the window is. */
+  /** The length of a bucket of the window. */
   readonly quantumMillis: number
   readonly amount: number
 }
@@ -79,33 +81,33 @@ export interface Ask {
  */
 export interface Verdict {
   readonly ok: boolean
-  /** How long until the asks may fit, at least 1 if they do not fit now. What is held at once may be free at any time. */
+  /** The time until the asks may fit: 0 if they fit now, otherwise at least 1. An amount held at once may be freed before. */
   readonly waitMillis: number
-  /** The index of the ask that has to wait longest. -1 if none. */
+  /** The index of the ask that has to wait longest. -1 if none has to wait. */
   readonly blockedBy: number
-  /** What counts for each ask after the request. */
+  /** The sum of each ask after the request. */
   readonly used: ReadonlyArray<number>
-  /** Epoch milliseconds of the store. */
+  /** The time of the store, in epoch milliseconds. */
   readonly now: number
 }
 
 /**
- * The limit that all processes keep to.
+ * The limit that all processes observe.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Ceiling {
-  /** At most the stated limit. */
+  /** The learned limit, at most the stated one. */
   readonly limit: number
-  /** How long ago it was learned. */
+  /** How long ago the limit was learned. */
   readonly ageMillis: number
-  /** How long the provider asked to be left alone. */
+  /** How long no call may start, by the provider's Retry-After. */
   readonly restMillis: number
 }
 
 /**
- * What counts for one dimension of a scope.
+ * The sum of one dimension of a scope.
  *
  * @since 0.1.0
  * @category models
@@ -118,13 +120,13 @@ export interface StoredLevel {
 }
 
 /**
- * Keeps what counts against quotas.
+ * Keeps the sums of quotas.
  *
  * @since 0.1.0
  * @category services
  */
 export class QuotaStore extends Context.Service<QuotaStore, {
-  /** Adds all amounts or none. The same id again, while it lives, is `ok` and takes nothing. */
+  /** Adds all amounts or none. A live id is `ok` and adds nothing. */
   readonly reserve: (options: {
     readonly target: string
     readonly id: string
@@ -133,29 +135,29 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly asks: ReadonlyArray<Ask>
   }) => Effect.Effect<Verdict, StoreError>
   /**
-   * Replaces the amounts of an id by what was used, and frees what it holds at once. Asks that are not named keep their amount.
-   * `false`, and nothing changed, for an id that does not live.
+   * Replaces the amounts of an id by the actual use, and frees its amounts held at once. Asks that `actual` does not name keep
+   * their amount. Returns `false` and changes nothing for an id that is not live.
    */
   readonly settle: (options: {
     readonly target: string
     readonly id: string
     readonly actual: ReadonlyArray<{ readonly scope: string; readonly dimension: string; readonly amount: number }>
-    /** How long ago the provider had surely got the call. Default 0. */
+    /** How long ago the call had reached the provider at the latest. Default 0. */
     readonly agoMillis?: number | undefined
   }) => Effect.Effect<boolean, StoreError>
-  /** Adds without asking: what was spent while the store was away. */
+  /** Adds amounts without a check of the limits: the use while the store was down. */
   readonly record: (options: {
     readonly target: string
     readonly asks: ReadonlyArray<Ask>
     readonly agoMillis?: number | undefined
   }) => Effect.Effect<void, StoreError>
-  /** Prolongs leases. A stream may take longer than one. */
+  /** Renews leases, for calls that take longer than one lease. */
   readonly renew: (options: {
     readonly target: string
     readonly ids: ReadonlyArray<string>
     readonly leaseMillis: number
   }) => Effect.Effect<void, StoreError>
-  /** Returns the limit that all processes keep to. With `seen` or `restMillis` it is set before. */
+  /** Returns the limit that all processes observe. `seen` and `restMillis` set it first. */
   readonly limit: (options: {
     readonly target: string
     readonly dimension: string
@@ -163,7 +165,7 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly seen?: number | undefined
     readonly restMillis?: number | undefined
   }) => Effect.Effect<Ceiling, StoreError>
-  /** Returns what counts, by scope, dimension and window. A sum that was never used may be missing. */
+  /** Returns the sums by scope, dimension and window. A sum that was never used may be missing. */
   readonly read: (options: {
     readonly target: string
     readonly scopes: ReadonlyArray<string>
@@ -175,7 +177,8 @@ export class QuotaStore extends Context.Service<QuotaStore, {
  *
  * **Details**
  *
- * It keeps at most `capacity` targets (default 10,000). To make room it forgets the least recently used one that holds nothing.
+ * It keeps at most `capacity` targets (default 10,000). To make room it forgets a target that was not used recently, if possible
+ * one without unsettled ids.
  *
  * @since 0.1.0
  * @category constructors
@@ -198,7 +201,7 @@ export const makeMemory = (
   })
 
 /**
- * Keeps what counts in this process.
+ * Provides a `QuotaStore` in the memory of this process.
  *
  * @since 0.1.0
  * @category layers

@@ -132,7 +132,7 @@ export interface RetryOptions {
  * @category constructors
  */
 export const exponential = (options?: RetryOptions): RetryPolicy => ({
-  // With options of unknown names, which the validation refuses.
+  // Keeps options of unknown names, so that the validation can refuse them.
   ...options,
   _tag: "RetryPolicy",
   maxAttempts: options?.maxAttempts ?? 3,
@@ -165,7 +165,7 @@ export const none: RetryPolicy = exponential({ maxAttempts: 1 })
  * **Details**
  *
  * `Sluice` validates its policies. `baseDelay` may be 0: then only a Retry-After delays an attempt. Use it for a dependency in
- * the same process, with few attempts. A service in trouble needs a delay.
+ * the same process, with few attempts. A service that is overloaded needs a delay.
  *
  * @since 0.1.0
  * @category constructors
@@ -292,7 +292,7 @@ export interface RetryCallOptions<in A, in E> {
  * **Details**
  *
  * The types stay the same. It fails with the error of the last attempt that was made, and the cause has the reason why it
- * stopped. An attempt that a policy refused was not made, nor is it counted.
+ * stopped. An attempt that a policy refused was not made, and is not counted.
  *
  * **Example** (Why it stopped)
  *

@@ -1,7 +1,7 @@
 /**
  * One policy made of all primitives, in the right order.
  *
- * deduplicate -> slot in the bounded queue -> retry -> for each attempt: look at the circuit -> permit and quota in one step ->
+ * deduplicate -> slot in the bounded queue -> retry -> for each attempt: check of the circuit -> permit and quota in one step ->
  * admission to the circuit -> attempt timeout -> the call.
  *
  * **When to use**
@@ -108,8 +108,8 @@ export interface SluiceOptions {
   /** Caps the attempts that run at once, and the calls that wait. Default none. */
   readonly backpressure?: Omit<Backpressure.BackpressureOptions, "name"> | undefined
   /**
-   * What a provider or a budget allows over time: options, or a service that `Quota` made, to share it with other policies. Options
-   * keep what counts in the `QuotaStore` in the context, or in this process if there is none. Default none.
+   * Limits over time of a provider or a budget: options, or a service that `Quota` made, to share it with other policies. With
+   * options, the sums are kept in the `QuotaStore` in the context, or in this process if there is none. Default none.
    */
   readonly quota?: Omit<Quota.QuotaOptions, "name"> | Quota.Quota["Service"] | undefined
   /** For calls with a `dedupe` key. Default: flights are shared, nothing is cached. */
@@ -153,11 +153,11 @@ export interface CallOptions<A, E> {
   readonly deadline?: Duration.Input | undefined
   /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
-  /** Whose call it is, for the quota's `tenantLimits`. Default none. */
+  /** The tenant of the call, for the quota's `tenantLimits`. Default none. */
   readonly tenant?: string | undefined
-  /** What each attempt reserves of the quota. Default: one request, and one at once. */
+  /** The amounts that each attempt reserves of the quota. Default: one request, and one call at once. */
   readonly amounts?: Quota.Amounts | undefined
-  /** What a result has used of the quota. What it does not name stays as reserved. Default: all of it. */
+  /** The amounts that a result has used of the quota. Amounts that it does not name stay as reserved. Default: all of them. */
   readonly usage?: ((value: A) => Quota.Used) | undefined
 }
 
@@ -172,7 +172,7 @@ export interface StreamCallOptions<A, E> extends Omit<CallOptions<A, E>, "classi
   readonly classify?: Classify<void, E> | undefined
   /** Recognises the part that completes an answer. See `CircuitBreaker`. */
   readonly isComplete?: ((part: A) => boolean) | undefined
-  /** What the stream has used of the quota, if the part says so. The last part that does counts. */
+  /** The amounts that the stream has used of the quota, if the part has them. Those of the last such part count. */
   readonly usage?: ((part: A) => Quota.Used | undefined) | undefined
 }
 
@@ -192,7 +192,7 @@ export interface Report {
   readonly elapsedMillis: number
   /** Why the retry stopped. `undefined` if it did not. */
   readonly stopped: RetryPolicy.RetryStopped["Service"]["why"] | undefined
-  /** The refusal of the next attempt, by which a call that failed with its own error was not retried. `undefined` if none. */
+  /** The refusal of the next attempt, if the call failed with its own error. `undefined` if no attempt was refused. */
   readonly refusal: Refusal | undefined
 }
 
@@ -212,8 +212,8 @@ export interface Calls {
 }
 
 /**
- * An event of a policy: an attempt ended, a call or its next attempt was refused, a circuit moved, the level of pressure
- * changed, or a limit of the quota moved.
+ * An event of a policy: an attempt ended, a call or its next attempt was refused, a circuit changed its state, or the level of
+ * pressure or a limit of the quota changed.
  *
  * @since 0.1.0
  * @category models
@@ -306,8 +306,9 @@ export interface Sluice {
   /** The policy's deduplicator. */
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   /**
-   * Refuses new and queued calls, and those that back off or wait for a circuit. Waits until the running ones have ended.
-   * `true` then; `false` if `resume` was called before. Without `backpressure` and `quota` nothing is refused, and it is `true` at once.
+   * Refuses new and queued calls, and calls that back off or wait for a circuit. Waits until running calls have ended, and returns
+   * `true`, or `false` if `resume` was called before. Without `backpressure` and `quota` it refuses no call, and returns `true`
+   * at once.
    */
   readonly drain: Effect.Effect<boolean>
   /** Admits calls again after `drain`. */

@@ -1,4 +1,4 @@
-/** What an admission gives back, in a long scope, if the scope closes first, and if its report throws. */
+/** Settlements of admissions: in a long scope, with a scope that closes first, and with a report that throws. */
 import * as Admission from "@sluice/core/Admission"
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"

@@ -86,7 +86,7 @@ for (const [where, store] of Object.entries(stores)) {
         ))
     })
 
-    describe("outcomes that say when to come back", () => {
+    describe("outcomes with a Retry-After", () => {
       const minute = Duration.minutes(1)
       const rows: ReadonlyArray<readonly [what: string, outcome: Outcome.Outcome]> = [
         ["a Throttled probe", Outcome.throttled({ retryAfter: minute })],

@@ -78,7 +78,7 @@ describe("a process that was refused by a shared circuit", () => {
       return { other, breaker, probe: yield* startCall(other) }
     })
 
-  it.effect("hears that the circuit has closed when its retryAfter is over, not `staleness` later", () =>
+  it.effect("sees that the circuit has closed when its retryAfter is over, not `staleness` later", () =>
     Effect.gen(function*() {
       const { breaker, probe } = yield* probing(yield* shared)
       const { retryAfter, state } = yield* refusalOf(breaker)
@@ -90,7 +90,7 @@ describe("a process that was refused by a shared circuit", () => {
       assert.strictEqual(yield* succeedCall(breaker), "an answer")
     }).pipe(Effect.scoped))
 
-  it.effect("hears of it with all callers that were refused together, by one read", () =>
+  it.effect("sees it for all callers that were refused together, by one read", () =>
     Effect.gen(function*() {
       const through = yield* shared
       const { breaker, probe } = yield* probing(through)
@@ -103,7 +103,7 @@ describe("a process that was refused by a shared circuit", () => {
       assert.strictEqual(calls.filter((call) => call.ran()).length, 20)
     }).pipe(Effect.scoped))
 
-  it.effect("hears of it when `check` told the retryAfter", () =>
+  it.effect("sees it after the retryAfter of a `check`", () =>
     Effect.gen(function*() {
       const { breaker, probe } = yield* probing(yield* shared)
       yield* Effect.flip(succeedCall(breaker))
@@ -114,7 +114,7 @@ describe("a process that was refused by a shared circuit", () => {
       yield* breaker.check()
     }).pipe(Effect.scoped))
 
-  it.effect("hears that an operator lifted a force without an end when its retryAfter is over", () =>
+  it.effect("sees that an operator lifted a force without an end when its retryAfter is over", () =>
     Effect.gen(function*() {
       const through = yield* shared
       const [other, breaker] = [yield* breakerOn(through), yield* breakerOn(through)]
@@ -141,7 +141,7 @@ describe("storeTimeout", () => {
     readonly what: string
     readonly prepare: (scene: Scene) => Effect.Effect<void, unknown>
     readonly call: (scene: Scene) => Effect.Effect<unknown, unknown>
-    /** What the call leads to, once the store has answered all requests. */
+    /** The state of the circuit, once the store has answered all requests. */
     readonly state: string
   }> = [
     {
@@ -244,7 +244,7 @@ describe("storeTimeout", () => {
       yield* Effect.exit(gpt.protect(Effect.fail("503")))
       yield* TestClock.adjust("10 seconds")
       through.before = slow
-      // Reads what is stale, sleeps for the rest of the opening, and asks for a probe slot.
+      // Reads the stale circuit, sleeps until the opening ends, and asks for a probe slot.
       const [exit, millis] = yield* timed(gpt.protect(Effect.succeed("an answer"), { deadline: "1 minute" }))
       assert.deepStrictEqual([exit, millis], [Exit.succeed("an answer"), 10_040])
     }).pipe(Effect.scoped))

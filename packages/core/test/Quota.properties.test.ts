@@ -1,4 +1,4 @@
-/** Random interleavings: sums are what is held and settled in the window, whatever happens to the calls. */
+/** Random interleavings: a sum is that of the held and the settled amounts in its window, however the calls end. */
 import * as Quota from "@sluice/core/Quota"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Scope } from "effect"
@@ -23,7 +23,7 @@ class Reference {
 
 describe("a window", () => {
   for (const seed of range(20)) {
-    it(`is what a list of all amounts says, seed ${seed}`, () => {
+    it(`has the sum of a list of all amounts, seed ${seed}`, () => {
       const random = randomOf(seed + 1)
       const whole = (below: number) => Math.floor(random() * below)
       const window = new Window(windowMillis)
@@ -60,7 +60,7 @@ describe("a window", () => {
 
 describe("reservations", () => {
   for (const seed of range(10)) {
-    it.effect(`what counts is what is held and was settled, in any order of events, seed ${seed}`, () =>
+    it.effect(`the sum is that of held and settled amounts, in any order of events, seed ${seed}`, () =>
       Effect.gen(function*() {
         const random = randomOf(seed + 100)
         const whole = (below: number) => Math.floor(random() * below)
@@ -98,7 +98,7 @@ describe("reservations", () => {
               } else if (event < 0.75) yield* reservation.refund
               else if (event < 0.9) yield* reservation.throttled()
               else settled += one.amount
-              // Whatever is done twice counts once.
+              // A second settlement has no effect.
               if (random() < 0.3) {
                 yield* Effect.andThen(reservation.settle({ tokens: 7 }), event < 0.9 ? reservation.refund : Effect.void)
               }

@@ -45,7 +45,7 @@ const usedIn = (store: Service, dimension: string) =>
   )
 
 describe("a quota on a shared store", () => {
-  it.effect("two processes together keep to the limits, and calls wait for the store's room", () =>
+  it.effect("two processes together keep the limits, and calls wait until the store has room", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* slowStore
       const quotas = [yield* makeOn(service, options), yield* makeOn(service, options)]
@@ -85,7 +85,7 @@ describe("a quota on a shared store", () => {
       state.isInstant = true
     }))
 
-  it.effect("a call that is interrupted while the store is asked gives back what it is granted", () =>
+  it.effect("a call that is interrupted while the store is asked gives its grant back", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* slowStore
       const quota = yield* makeOn(service, options)
@@ -96,7 +96,7 @@ describe("a quota on a shared store", () => {
       state.isInstant = true
     }))
 
-  it.effect("a settlement reaches the store, and a long call keeps what it holds at once", () =>
+  it.effect("a settlement reaches the store, and a long call stays counted at once", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* slowStore
       const quota = yield* makeOn(service, {
@@ -115,7 +115,7 @@ describe("a quota on a shared store", () => {
       state.isInstant = true
     }))
 
-  it.effect("while the store is down rates go on at this process's part, budgets refuse, and what was spent is recorded", () =>
+  it.effect("while the store is down, rates use this process's part, budgets refuse, and the use is recorded later", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* slowStore
       const limits = [Quota.requestsPerMinute(100), Quota.perDay("money", 1_000)]

@@ -117,7 +117,7 @@ describe("requests a minute, with a stated limit that is too high", () => {
         assert.isBelow(snapshot.levels[0]?.limit ?? 0, statedLimit * 0.8)
       }))
 
-    it.effect(`${kind}: half of the stated limit is taken from headers, with next to no rejected call`, () =>
+    it.effect(`${kind}: half of the stated limit is learned from headers, with hardly any rejected call`, () =>
       Effect.gen(function*() {
         const { ratio, rejected } = yield* sendRequests({ kind, share: 0.5, seed: 3, follow: true })
         assert.isAtMost(rejected, 0.01)
@@ -129,7 +129,7 @@ describe("requests a minute, with a stated limit that is too high", () => {
 describe("tokens a minute, against a provider that enforces them strictly", () => {
   for (const counting of ["actual", "reservedThenActual", "reserved"] as const) {
     for (const kind of ["fixed", "bucket", "log"] as const) {
-      it.effect(`${kind}: a provider that counts ${counting} tokens, and is known to, rejects next to nothing`, () =>
+      it.effect(`${kind}: a provider that counts ${counting} tokens, by the options too, rejects hardly any call`, () =>
         Effect.gen(function*() {
           const { most, ratio, rejected } = yield* sendTokens(kind, counting, counting, 11)
           assert.isAtMost(rejected, counting === "actual" ? 0.01 : 0)
@@ -137,7 +137,7 @@ describe("tokens a minute, against a provider that enforces them strictly", () =
           assert.isAtMost(ratio, 1.3)
         }))
 
-      it.effect(`${kind}: that a provider counts ${counting} tokens is learned`, () =>
+      it.effect(`${kind}: "learned" finds out that a provider counts ${counting} tokens`, () =>
         Effect.gen(function*() {
           const { rejected, counts } = yield* sendTokens(kind, counting, "learned", 11)
           assert.isAtMost(rejected, 0.01)

@@ -69,7 +69,7 @@ describe("admission", () => {
       assert.strictEqual(yield* usedOf(quota, "requests"), 1)
     }))
 
-  it.effect("what is held at once comes back when the scope closes, and what was reserved of a window stays", () =>
+  it.effect("a call at once is given back when the scope closes, and amounts reserved in a window stay", () =>
     Effect.gen(function*() {
       const quota = yield* makeQuota({ limits: [Quota.atOnce(1), Quota.requestsPerMinute(10)], burst: 0 })
       yield* Effect.scoped(quota.reserve({}))
@@ -106,7 +106,7 @@ describe("admission", () => {
 })
 
 describe("money", () => {
-  it.effect("a budget is never exceeded, and says that it is spent", () =>
+  it.effect("a budget is never exceeded, and a call that does not fit is refused as Spent", () =>
     Effect.gen(function*() {
       const quota = yield* makeQuota({ limits: [Quota.total("money", Quota.usd(1))] })
       const reserve = (dollars: number) => quota.reserve({ amounts: { money: Quota.usd(dollars) } })
@@ -114,7 +114,7 @@ describe("money", () => {
       const waits = yield* fork(reserve(0.6))
       assert.strictEqual(ended([waits]), 0)
       yield* first.settle({ money: Quota.usd(0.5) })
-      // Nothing that runs can give back enough now.
+      // The running calls cannot give back enough now.
       assert.strictEqual(exceededIn(yield* Fiber.await(waits))?.why, "Spent")
       yield* Effect.flatMap(reserve(0.5), (last) => last.settle({}))
       assert.strictEqual(exceededIn(yield* Effect.exit(reserve(0.01)))?.why, "Spent")
@@ -152,7 +152,7 @@ describe("withQuota", () => {
       assert.strictEqual(yield* usedOf(quota, "requests"), 0)
     }))
 
-  it.effect("a rejected call keeps its request, gives back its tokens, and rests the key", () =>
+  it.effect("a rejected call keeps its request, gives back its tokens, and delays the key by its Retry-After", () =>
     Effect.gen(function*() {
       const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(10), Quota.tokensPerMinute(100)], burst: 0 })
       const rejected = Effect.fail("429").pipe(
@@ -170,7 +170,7 @@ describe("withQuota", () => {
       assert.strictEqual(ended([next]), 1)
     }))
 
-  it.effect("a usage that throws is a defect, and what was reserved stays", () =>
+  it.effect("a usage that throws is a defect, and the reserved amounts stay", () =>
     Effect.gen(function*() {
       const quota = yield* perMinute(5)
       const thrown = new Error("no usage")
@@ -232,7 +232,7 @@ describe("waiting", () => {
       assert.strictEqual(ended([waits]), 1)
     }))
 
-  it.effect("the wait that is told is the wait that happens, within 5 %", () =>
+  it.effect("retryAfter is the time that the call would have waited, within 5 %", () =>
     Effect.gen(function*() {
       const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(20)] })
       const told: Array<number> = []
@@ -301,7 +301,7 @@ describe("keys and tenants", () => {
       assert.strictEqual(exceededIn(yield* Effect.exit(quota.tryReserve({ key: "a" })))?.why, "Full")
     }))
 
-  it.effect("a tenant that is out of its quota holds up no other", () =>
+  it.effect("a tenant that is out of its quota delays no other", () =>
     Effect.gen(function*() {
       const quota = yield* perMinute(100, { tenantLimits: [Quota.requestsPerMinute(2)] })
       const ask = (tenant: string) => fork(quota.reserve({ tenant }))
@@ -392,7 +392,7 @@ describe("limits that move", () => {
       assert.strictEqual(yield* limitNow, 2_000_000)
     }))
 
-  it.effect("near zero, only what the header names may go, and what has refilled", () =>
+  it.effect("near zero, the remaining amount of the header and its refill limit calls", () =>
     Effect.gen(function*() {
       const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(600)], burst: "1 second" })
       yield* quota.observe("default", [{ dimension: "requests", remaining: 2, sentAt: 0 }])

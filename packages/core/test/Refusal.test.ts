@@ -2,7 +2,7 @@ import { BackpressureShed } from "@sluice/core/Backpressure"
 import * as Refusal from "@sluice/core/Refusal"
 import { assert, it } from "@effect/vitest"
 
-it("isRefusal narrows an unknown value, and is false for what is no refusal", () => {
+it("isRefusal narrows an unknown value, and is false for a value that is no refusal", () => {
   const shed: unknown = new BackpressureShed({
     policy: "gpt",
     why: "Full",

@@ -40,7 +40,7 @@ describe("a policy with a quota", () => {
       assert.isDefined(waits.pollUnsafe())
     }).pipe(withStore))
 
-  it.effect("a tenant that is out of its quota holds up no other, and holds no permit", () =>
+  it.effect("a tenant that is out of its quota delays no other, and holds no permit", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({
         quota: { ...requests(10_000), tenantLimits: [Quota.requestsPerMinute(30)] },
@@ -74,7 +74,7 @@ describe("a policy with a quota", () => {
       assert.isAtMost(mostInAMinute(starts), 30)
     }).pipe(withStore))
 
-  it.effect("each attempt reserves anew, and a rejected one rests the key", () =>
+  it.effect("each attempt reserves anew, and after a rejected one no call of the key starts before its Retry-After", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({
         retry: retry(2),
@@ -89,7 +89,7 @@ describe("a policy with a quota", () => {
       assert.strictEqual((yield* gpt.snapshot).quota?.throttled, 2)
     }).pipe(withStore))
 
-  it.effect("an attempt that its circuit refuses gives back what it reserved", () =>
+  it.effect("an attempt that its circuit refuses gives its reservation back", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ quota: requests(10), breaker: breaker(1), backpressure: { capacity: 2 } })
       yield* Effect.exit(gpt.protect(Effect.fail("503")))
@@ -109,7 +109,7 @@ describe("a policy with a quota", () => {
       assert.strictEqual(yield* used(gpt), 2)
     }).pipe(withStore))
 
-  it.effect("an attempt that times out, fails or is interrupted keeps what it reserved", () =>
+  it.effect("an attempt that times out, fails or is interrupted keeps its reservation", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({
         quota: { limits: [Quota.total("money", 1_000)] },
@@ -201,7 +201,7 @@ describe("a policy with a quota", () => {
       assert.deepStrictEqual([yield* used(gpt, "tokens"), yield* used(gpt, "atOnce")], [66, 0])
     }).pipe(withStore))
 
-  it.effect("describe, snapshot, events and metrics tell of the quota", () =>
+  it.effect("describe, snapshot, events and metrics include the quota", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ quota: requests(100) })
       assert.include(gpt.describe, "quota: 100 requests in 1m, for each key")

@@ -29,7 +29,7 @@ const forceOpen = (gpt: Sluice.Sluice) =>
 interface Case {
   readonly options: Partial<Sluice.SluiceOptions>
   readonly deadline?: Duration.Input
-  /** What happens while the call backs off, half a second after its first attempt. */
+  /** The event while the call backs off, half a second after its first attempt. */
   readonly meanwhile?: (gpt: Sluice.Sluice) => Effect.Effect<unknown, never>
   readonly refusal: string
   readonly requests: number
@@ -265,8 +265,8 @@ describe("drain and calls that sleep", () => {
     }).pipe(withStore))
 })
 
-describe("what a call was doing at its deadline", () => {
-  it.effect("a call that waited for an open circuit past its deadline says Circuit", () =>
+describe("the step of a call at its deadline", () => {
+  it.effect("a call that waited for an open circuit past its deadline is refused at Circuit", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ breaker: breaker(1) })
       yield* Effect.exit(gpt.protect(Effect.fail("503")))

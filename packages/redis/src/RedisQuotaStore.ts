@@ -1,12 +1,12 @@
 /**
- * Keeps what counts against quotas in Redis, so that all processes that use an account keep to its limits together.
+ * Keeps the sums of quotas in Redis, so that all processes that use an account keep its limits together.
  *
- * Each verb of the store is one atomic script, and so one round trip, for all limits of a call. A call costs two: one to reserve,
+ * Each verb of the store is one atomic script for all limits of a call, and so one round trip. A call costs two: one to reserve,
  * and one to settle, for which it does not wait.
  *
  * **When to use**
  *
- * When several processes call with the same account. For a single process use `QuotaStore.layerMemory`, which needs no round trip.
+ * Several processes call with the same account. For a single process use `QuotaStore.layerMemory`, which needs no round trip.
  *
  * **Details**
  *
@@ -15,17 +15,17 @@
  * | `prefix` | `"sluice:"` | shows the owner of the keys in a shared Redis |
  *
  * - A target has three keys in one slot of a cluster: `sluice:quota:{openai}` has the sums, `...:leases` the ids by the end of their
- *   leases, `...:holds` what each id holds.
+ *   leases, `...:holds` the amounts of each id.
  * - Times are the server's, so the clocks of the processes do not matter.
- * - A process that dies gives back what it held at once when its leases end: the next reservation frees up to 16. Windows forget by
- *   themselves. Money that nobody settled stays spent.
+ * - The calls at once of a process that died are freed after the end of their leases, up to 16 by each request of the target.
+ *   Amounts in windows stay until the window passes. Money that is not settled stays spent.
  * - Every key has an expiry: twice its longest window, at least two days. A budget without a window is kept for a year.
  *
  * **Gotchas**
  *
  * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that a sum may start again at 0.
  * - Amounts have to be whole numbers below 2^53.
- * - A clock of the server that is set back makes windows longer by as much.
+ * - If the server's clock is set back, windows last longer by as much.
  *
  * **Example** (A quota of several processes)
  *
@@ -86,7 +86,7 @@ export const make = (
   )
 
 /**
- * Provides `QuotaStore`, kept in Redis.
+ * Provides a `QuotaStore` in Redis.
  *
  * @since 0.1.0
  * @category layers
@@ -113,7 +113,7 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
     const sums = `${prefix}quota:{${encodeKey(target)}}`
     return [sums, `${sums}:leases`, `${sums}:holds`]
   }
-  /** Decodes a reply. Anything that is not what a script returns is a `StoreError`. */
+  /** Decodes a reply. A reply of another form than the script's is a `StoreError`. */
   const answer = <A>(
     operation: Verb,
     reply: Effect.Effect<unknown, Redis.RedisError>,

@@ -64,7 +64,7 @@ export interface RedisStoresOptions extends RedisCircuitBreakerStore.RedisCircui
 export const layer = (
   options?: RedisStoresOptions
 ): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions, Redis.Redis> =>
-  // Its options are checked by the store of circuits.
+  // The store of circuits has checked the same options.
   Layer.merge(RedisCircuitBreakerStore.layer(options), RedisQuotaStore.layer({ prefix: options?.prefix }))
 
 /**

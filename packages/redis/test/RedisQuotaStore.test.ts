@@ -49,7 +49,7 @@ await describeWithRedis("RedisQuotaStore", (it) => {
       assert.match(error.message, /without braces/)
     }))
 
-  it.effect("two quotas of one account keep to its limits together", () =>
+  it.effect("two quotas of one account keep its limits together", () =>
     Effect.gen(function*() {
       const { store } = yield* subject
       const make = Effect.provideService(

@@ -1,8 +1,10 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { assert } from "@effect/vitest"
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { QuotaStore } from "@sluice/core/QuotaStore"
 import * as RedisStores from "@sluice/redis/RedisStores"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
+import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Effect, Layer } from "effect"
 import { Redis } from "effect/persistence"
 import { readFileSync } from "node:fs"
@@ -12,7 +14,7 @@ const page = readFileSync(new URL("../../../docs/redis.md", import.meta.url), "u
 
 await describeWithRedis("a Redis user with the privileges in docs/redis.md", (it) => {
   for (const RESP of [2, 3] as const) {
-    it.effect(`a store passes its contract with these privileges, over RESP${RESP}`, () =>
+    it.effect(`the stores pass their contracts with these privileges, over RESP${RESP}`, () =>
       Effect.gen(function*() {
         // Its own server, since users belong to the whole server.
         const server = yield* ownServer
@@ -25,15 +27,13 @@ await describeWithRedis("a Redis user with the privileges in docs/redis.md", (it
         )
         const url = server.url.replace("//", "//limited:secret@")
         const Store = RedisStores.layer().pipe(Layer.provide(NodeRedis.layer({ url, RESP })))
-        yield* CircuitBreakerStore.pipe(
-          Effect.flatMap((store) =>
-            Effect.forEach(
-              CircuitBreakerStoreContract.checks,
-              ({ run }) => run({ store, sleep: (millis) => Effect.sleep(millis) })
-            )
-          ),
-          Effect.provide(Store)
-        )
+        const sleep = (millis: number) => Effect.sleep(millis)
+        yield* Effect.gen(function*() {
+          const circuits = { store: yield* CircuitBreakerStore, sleep }
+          yield* Effect.forEach(CircuitBreakerStoreContract.checks, ({ run }) => run(circuits))
+          const quotas = { store: yield* QuotaStore, sleep }
+          yield* Effect.forEach(QuotaStoreContract.checks, ({ run }) => run(quotas))
+        }).pipe(Effect.provide(Store))
       }))
   }
 })

@@ -133,7 +133,7 @@ export interface Subject {
   readonly forget?: ((key: string) => Effect.Effect<void>) | undefined
   /**
    * Sets the store's clock back by this many milliseconds, as an operator or a time server does. No other check may use that clock
-   * at the same time. Without it, what the store does then is not checked.
+   * at the same time. Without it, a clock that is set back is not checked.
    */
   readonly setBack?: ((millis: number) => Effect.Effect<void>) | undefined
 }

@@ -14,7 +14,7 @@
  *
  * - A check uses targets of its own, and leaves them behind. Give it its own database or namespace.
  * - A slow store makes a check slow, not wrong. Times that must not elapse are ten minutes, times that must elapse at most 2 seconds.
- * - Not checked: what the store does when it cannot be reached, and what a killed process leaves behind.
+ * - The checks do not cover a store that cannot be reached, and the state that a killed process leaves behind.
  *
  * **Gotchas**
  *
@@ -115,7 +115,7 @@ export interface CompareOptions extends Subject {
  *
  * **Details**
  *
- * - Windows are ten minutes, so that on a real clock no answer depends on a millisecond. What leaves a window is for `checks`.
+ * - Windows are ten minutes, so that on a real clock no answer depends on a millisecond. `checks` test amounts that leave a window.
  * - Requests run one after the other. For races see `checks`.
  *
  * @since 0.1.0

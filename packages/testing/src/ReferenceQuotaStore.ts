@@ -1,7 +1,8 @@
 /**
  * The contract of quota stores as the shortest program that keeps it.
  *
- * Plain lists, and the time as an argument. It keeps every amount and counts anew for each answer, so it can be checked by reading.
+ * It uses plain lists, and takes the time as an argument. It keeps every amount and adds them up for each answer, so that a reader
+ * can verify it.
  *
  * **When to use**
  *
@@ -38,7 +39,7 @@ type RequestOf<Verb extends keyof Service> = Parameters<Service[Verb]>[0]
 interface Entry {
   readonly target: string
   readonly ask: Ask
-  /** `undefined`: recorded, or settled. */
+  /** `undefined` if it was recorded or is settled. */
   id: string | undefined
   bucket: number
   amount: number
@@ -47,7 +48,7 @@ interface Entry {
 /** How much longer than its window an amount counts, for clocks that drift. */
 const driftMillis = 50
 
-/** When what is held at once may be free. */
+/** The wait for a call at once, whose end is unknown. */
 const soonMillis = 50
 
 /**
@@ -135,7 +136,7 @@ export class ReferenceQuotas {
     return [...levels].toSorted(([a], [b]) => a < b ? -1 : 1).map(([, level]) => level)
   }
 
-  /** Frees what is held at once by ids whose lease is over. */
+  /** Frees the calls at once of ids whose lease has ended. */
   private lapse(now: number): void {
     for (const [address, until] of this.leases) {
       if (until > now) continue

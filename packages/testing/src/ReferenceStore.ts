@@ -110,8 +110,8 @@ export type Step = readonly [answer: Answer, after: Circuits]
 export const empty: Circuits = new Map()
 
 /**
- * Notes the time. If the clock was set back, so that the start of the control or the last lease is after `now`, shifts the times of
- * the circuit by as much. No lease that had expired is alive again. The other verbs begin with it.
+ * Records the time. If the clock was set back, so that the start of the control or the last lease is after `now`, shifts the times
+ * of the circuit by as much. Expired leases stay expired. The other verbs begin with it.
  *
  * @since 0.1.0
  * @category verbs

@@ -10,14 +10,14 @@ import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { unusedHandler } from "./tools.ts"
 
-// Tables of what providers have sent, and what a caller must get. They run in memory, on the test's clock.
+// Tables of responses that providers have sent, and the expected results. They run in memory, on the test's clock.
 
 export type WireName = "openai" | "anthropic"
 
 /** A step of a stream: a text or bytes to send, milliseconds to wait, or how it ends if that is not a close. */
 export type Step = string | Uint8Array | number | "<reset>" | "<open>"
 
-/** What a caller gets. */
+/** The result of a call. */
 export interface Got {
   readonly text: string
   readonly thoughts: string
@@ -39,7 +39,7 @@ export interface Got {
 export interface Row {
   /** The repository and the number of a public report. */
   readonly report: string
-  /** What was sent, and what is right, as a sentence. */
+  /** The response and the right result, as a sentence. */
   readonly title: string
   readonly wire?: WireName
   /** The body of a stream. */
@@ -98,7 +98,7 @@ const modelOf = (wire: WireName, url: string) => {
   return wire === "openai" ? OpenAiCompatible.layer(options) : AnthropicMessages.layer(options)
 }
 
-/** The model by a `ResilientModel` that makes one attempt, and asks again for what is of no use. */
+/** The model by a `ResilientModel` that makes one attempt, and requests another answer for an unusable one. */
 const resilient = <E>(layer: Layer.Layer<LanguageModel.LanguageModel, E>, limits: Limits) =>
   ResilientModel.layer({
     ...limits,
@@ -209,7 +209,7 @@ const stepsOf = (stream: Step | ReadonlyArray<Step>): ReadonlyArray<Step> =>
 const waitsIn = (stream: Row["stream"]): number =>
   stepsOf(stream ?? []).reduce<number>((sum, step) => typeof step === "number" ? sum + step : sum, 0)
 
-/** What a caller gets, after `millis` on the test's clock. */
+/** The result of a call, after `millis` on the test's clock. */
 export const got = (row: Call, millis = waitsIn(row.stream)): Effect.Effect<Got> =>
   Effect.gen(function*() {
     const running = yield* Effect.forkChild(call(row), { startImmediately: true })

@@ -12,7 +12,7 @@ import { throughJson } from "../support/json.ts"
 import { failureOf, generate, stream } from "../support/model.ts"
 import { begin, failures, httpOf, streamFailure, type Wire, wires } from "../support/wires.ts"
 
-// A connection that is lost within an answer: one error, whatever the socket calls it.
+// A connection that is lost within an answer: one error for all names of the socket's error.
 
 const truncatedOf = (error: AiError.AiError | undefined): AiRejection.TruncatedStream => {
   assert.strictEqual(error?.reason._tag, "InternalProviderError")
@@ -118,7 +118,7 @@ for (const wire of wires) {
 
   describe(`names of lost connections, ${wire.module}`, () => {
     const coded = (code: string, message: string) => Object.assign(new Error(message), { code })
-    /** What Node, undici, fetch and node-fetch call it. */
+    /** The names of the error in Node, undici, fetch and node-fetch. */
     const causes: ReadonlyArray<readonly [string, Error]> = [
       ["ECONNRESET", coded("ECONNRESET", "read ECONNRESET")],
       ["ECONNRESET", coded("ECONNRESET", "aborted")],

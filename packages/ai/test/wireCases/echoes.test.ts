@@ -15,7 +15,7 @@ interface Echo {
   readonly wire?: WireName
   readonly url?: string
   readonly first: Pick<Call, "stream" | "whole">
-  /** Where the next request goes, if that is another provider. */
+  /** The URL of the next request, if that is another provider. */
   readonly next?: string
   /** Fields of the assistant's message in the next request. */
   readonly right: { readonly [field: string]: unknown }
@@ -131,13 +131,13 @@ const rows: ReadonlyArray<Echo> = [
   }
 ]
 
-describe("what goes back with a tool call", () => {
+describe("fields sent back with a tool call", () => {
   for (const { first, next, report, right, title, url = deepseek, wire = "openai" } of rows) {
     it.effect(`${title} (${report})`, () =>
       Effect.gen(function*() {
         const { failure, parts } = yield* call({ ...first, url, wire })
         assert.isUndefined(failure)
-        // As it comes out of a store.
+        // A stored conversation is decoded from JSON.
         const kept = JSON.stringify(Prompt.fromResponseParts(parts))
         const prompt = Prompt.concat(Prompt.make("hi"), Prompt.make(JSON.parse(kept).content))
         const { request } = yield* call({ whole: answer({ content: "ok" }), url: next ?? url, wire, prompt })

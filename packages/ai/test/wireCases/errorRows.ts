@@ -1,11 +1,11 @@
 import type { Remedy } from "@sluice/ai/AiOutcome"
 
-/** An error answer that was reported in public. `report`: the repository and the number, or what documents the form. */
+/** An error response. `report`: the repository and the number of a public report, or another source. */
 export interface ErrorRow {
   readonly report: string
   readonly from: string
   readonly status: number
-  /** The body: JSON, or a text as it is. */
+  /** The body: JSON, or a text that is sent unchanged. */
   readonly body: unknown
   readonly headers?: { readonly [name: string]: string }
   /** The same error within a stream. Default: the `error` of the body. `false`: it has no such form. */
@@ -355,7 +355,7 @@ export const troubles: ReadonlyArray<ErrorRow> = [
   }
 ]
 
-/** Kind 9: throttling that is called a bad request. */
+/** Kind 9: throttling with status 400. */
 export const throttlings: ReadonlyArray<ErrorRow> = [
   {
     report: "anthropic-sdk-python 1289",
@@ -420,7 +420,7 @@ export const quoting = (type: string, prompt: string): ReadonlyArray<unknown> =>
   `no answer to {"content":"${prompt}"}`
 ]
 
-/** Their statuses and types, and what these say. */
+/** Their statuses and types, and the remedies of these. */
 export const quotingStatuses: ReadonlyArray<readonly [status: number, type: string, remedy: Remedy]> = [
   [400, "invalid_request_error", "Final"],
   [403, "permission_error", "Credential"],

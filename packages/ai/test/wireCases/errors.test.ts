@@ -84,7 +84,7 @@ const each = (
 
   describe(`${kind}, another adapter`, () => {
     for (const row of rows) {
-      // An adapter that fails with one reason for every 5xx leaves nothing to decide.
+      // An adapter with one reason for every 5xx leaves nothing to classify.
       if (row.status >= 500) continue
       it(`${titled(row)}, has the remedy ${remedy}`, () => {
         const body = typeof row.body === "string" ? row.body : JSON.stringify(row.body)

@@ -50,13 +50,13 @@ describe("the edges of an event stream", () => {
     },
     {
       report: "openai-python 3833",
-      title: "an event without data is passed over",
+      title: "an event without data is skipped",
       stream: "retry: 1000\n\nid: 1\n\n" + text("a") + "data:\n\ndata: \n\n" + text("b", "stop") + done,
       right: { text: "ab" }
     },
     {
       report: "pi 8430",
-      title: "a blank line between the name and the data of an event is passed over",
+      title: "a blank line between the name and the data of an event is ignored",
       stream: "event: message\n\n" + text("a", "stop") + done,
       right: { text: "a" }
     },
@@ -74,7 +74,7 @@ describe("the edges of an event stream", () => {
     },
     {
       report: "openai-go 227",
-      title: "a comment that a proxy has made an event of is passed over",
+      title: "a comment that a proxy has turned into an event is skipped",
       stream: "data: : OPENROUTER PROCESSING\n\n" + text("a", "stop") + done,
       right: { text: "a" }
     },

@@ -9,11 +9,11 @@ const text = (index: number, content: string) =>
 const stop = (reason = "end_turn") => messageDelta(reason) + namedEvent({ type: "message_stop" })
 const custom = { index: 0, id: "c", type: "custom", custom: { name: "shell", input: "ls" } }
 
-describe("blocks that nobody asked for", () => {
+describe("blocks that were not requested", () => {
   table([
     {
       report: "anthropic-sdk-python 1875",
-      title: "a tool that the provider ran itself is passed over with its input, and the text is kept",
+      title: "a tool that the provider ran itself is skipped with its input, and the text is kept",
       wire: "anthropic",
       stream: messageStart() + blockStart(0, { type: "server_tool_use", id: "s", name: "web_search", input: {} }) +
         input(0, "{\"query\":") + input(0, "\"weather\"}") + blockStop(0) + text(1, "sunny") + stop(),
@@ -21,7 +21,7 @@ describe("blocks that nobody asked for", () => {
     },
     {
       report: "anthropic-sdk-python 1875",
-      title: "a tool that the provider ran itself is passed over in a whole answer",
+      title: "a tool that the provider ran itself is skipped in a whole answer",
       wire: "anthropic",
       whole: message([
         { type: "server_tool_use", id: "s", name: "web_search", input: { query: "weather" } },
@@ -44,7 +44,7 @@ describe("blocks that nobody asked for", () => {
     },
     {
       report: "trpc-agent-go 1649",
-      title: "a text of a block of an unknown kind is passed over, as in a whole answer",
+      title: "a text of a block of an unknown kind is skipped, as in a whole answer",
       wire: "anthropic",
       stream: messageStart() + blockStart(0, { type: "compaction", content: "" }) +
         blockDelta(0, { type: "text_delta", text: "summary" }) + blockStop(0) + text(1, "a") + stop(),
@@ -52,7 +52,7 @@ describe("blocks that nobody asked for", () => {
     },
     {
       report: "anthropic-sdk-python 1875",
-      title: "an index that a text takes after a passed-over block is the text's",
+      title: "a text can reuse the index of a skipped block",
       wire: "anthropic",
       stream: messageStart() + blockStart(0, { type: "server_tool_use", id: "s", name: "web_search", input: {} }) +
         input(0, "{}") + text(0, "a") + stop(),
@@ -60,13 +60,13 @@ describe("blocks that nobody asked for", () => {
     },
     {
       report: "openai-openapi 576",
-      title: "a custom tool call is passed over with its pieces",
+      title: "a custom tool call is skipped with its pieces",
       stream: piece(custom) + piece({ index: 0, custom: { input: " -l" } }) + chunk({ content: "a" }, "stop") + done,
       right: { text: "a", calls: [] }
     },
     {
       report: "openai-python 3505",
-      title: "a custom tool call is passed over in a whole answer, and the call beside it is kept",
+      title: "a custom tool call is skipped in a whole answer, and the call beside it is kept",
       whole: answer({
         content: null,
         tool_calls: [custom, { id: "a", type: "function", function: { name: "now", arguments: "{}" } }]
@@ -83,14 +83,14 @@ describe("blocks that nobody asked for", () => {
     },
     {
       report: "openai-python 2530",
-      title: "a search that the provider ran itself is passed over",
+      title: "a search that the provider ran itself is skipped",
       stream: piece({ index: 0, id: "w", type: "web_search_call", status: "completed" }) +
         chunk({ content: "sunny" }, "stop") + done,
       right: { text: "sunny", calls: [] }
     },
     {
       report: "aiavatarkit 124",
-      title: "a choice without a delta is passed over",
+      title: "a choice without a delta is skipped",
       stream: chunk({ content: "a" }) +
         `data: ${
           JSON.stringify({ id: "", choices: [{ index: 0, finish_reason: null, content_filter_offsets: {} }] })

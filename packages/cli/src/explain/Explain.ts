@@ -46,7 +46,7 @@ export const render = (record: CallRecord, leader: CallRecord | undefined, colum
     ...Text.wrap(origin(record, leader), columns - 2).map((line) => `  ${line}`),
     ...(source.calls.length === 0 ? [] : ["", ...timeline(source, columns), "", `  ${payer}: ${paid(source.calls)}`])
   ]
-  // A log may come from elsewhere.
+  // The log may not be this program's, and its text could control a terminal.
   return lines.map((line) => `${Terminal.escape(line.trimEnd())}\n`).join("")
 }
 

@@ -46,7 +46,7 @@ export class TargetFacts {
 export interface Listed
   extends Pick<CallRecord, "line" | "id" | "status" | "target" | "attempts" | "milliseconds" | "error">
 {
-  /** Of a failed prompt. It can be of a provider, and quote the prompt. */
+  /** The message of a failed prompt. A provider may have written it, and may quote the prompt. */
   readonly message: string
 }
 

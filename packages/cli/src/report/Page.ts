@@ -340,7 +340,7 @@ const prompts = (title: string, list: ReadonlyArray<Listed>, all: number, limit:
 /** Clips an id, which can be as long as a line. */
 const clip = (text: string): string => text.length <= 80 ? text : `${text.slice(0, 79)}…`
 
-/** A table. The first `words` columns are text, of which that at `long` has the most, and the others are numbers. */
+/** A table. The first `words` columns are text, and the others are numbers. The column at `long` has the longest texts. */
 const table = (
   title: string,
   head: ReadonlyArray<string>,

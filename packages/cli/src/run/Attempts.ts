@@ -1,4 +1,4 @@
-/** Watches the attempts of a run: what they say about their target, their credential and their prompt. */
+/** Watches the attempts of a run, to tell failures of a target, of a credential and of a prompt apart. */
 import * as AiOutcome from "@sluice/ai/AiOutcome"
 import type * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
@@ -17,9 +17,9 @@ import type { Settings, Target } from "./Settings.ts"
 import type * as Targets from "./Targets.ts"
 import * as Words from "./Words.ts"
 
-/** An attempt may be silent for at least this long, whatever others wait for. */
+/** The shortest silence that ends an attempt. */
 const minPatienceMillis = 2_000
-/** Times the longest wait for a first part in this run. A provider that has just come back is slower than usual. */
+/** The factor on the longest wait for a first part in this run. A provider that has just recovered is slower than usual. */
 const patienceFactor = 3
 
 interface Watched {
@@ -32,7 +32,7 @@ interface Watched {
   /** When the last probe was answered, in epoch milliseconds. */
   probedAt: number
   answers: number
-  /** The first prompt whose attempt failed since the last answer, and whether others failed, too. */
+  /** The first prompt whose attempt failed since the last answer, and whether others failed too. */
   failing: PromptState | undefined
   isFailingForSeveral: boolean
   /** The longest wait for a first part, in milliseconds. `undefined` before the first. */
@@ -103,12 +103,12 @@ export class Attempts implements Targets.Observer {
 
   /**
    * Ends silent attempts. While a circuit is not closed: the oldest, if all permits are in use and another call waits for one.
-   * After it has closed: all that began before. A connection that went silent in an outage stays silent after it. It would keep others from
-   * probing, and its own prompt from an answer, until it times out.
+   * After it has closed: all that began before. A connection that went silent in an outage stays silent after it. Until its
+   * timeout it would block probes of other prompts, and the answer to its own prompt.
    */
   endSilent(states: ReadonlyArray<ResilientModel.TargetState>, now: number): void {
     for (const [target, { probedAt, silent, slowest }] of this.watched) {
-      // Before its first answer, how long the target needs is not known.
+      // Before the first answer, the usual latency of the target is unknown.
       if (silent.size === 0 || slowest === undefined) continue
       const patience = Math.max(minPatienceMillis, patienceFactor * slowest)
       const state = states.find(({ name }) => name === target.name)
@@ -183,7 +183,7 @@ class Attempt implements Targets.Attempt {
     pace.answered(this.clock.currentTimeMillisUnsafe())
     this.credentials.succeeded(this.target, this.startedAt)
     this.credentials.ended(this.target, this.state)
-    // The lease of a slow probe is over, so its outcome would not count.
+    // The lease of a slow probe has expired, so the breaker would ignore its outcome.
     if (this.isProbe) this.watched.probedAt = this.clock.currentTimeMillisUnsafe()
     return this.isProbe
       ? Effect.flatMap(
@@ -219,7 +219,7 @@ class Attempt implements Targets.Attempt {
     this.countFailure()
   }
 
-  /** The target answers others, or fails for no others: then the failure is the prompt's. */
+  /** Counts a failure. It is the prompt's own if the target answers other prompts, or fails for no other prompt. */
   private countFailure(): void {
     const { state, watched } = this
     watched.failing ??= state
@@ -245,9 +245,9 @@ const silenceOf = ({ url }: Target, millis: number): AiError.AiError =>
     })
   )
 
-// ---------- errors with the time that the run gives a target or a credential to rest
+// ---------- errors with the delay before the next call of a target or use of a credential
 
-/** What the provider said, without the rest that was added. */
+/** The provider's errors, by the errors with an added delay. */
 const originals = new WeakMap<AiError.AiError, AiError.AiError>()
 
 export const originalOf = (error: AiError.AiError): AiError.AiError => originals.get(error) ?? error
@@ -265,7 +265,7 @@ const paced = (error: AiError.AiError, millis: number): AiError.AiError => {
   return replace(error, new AiError.RateLimitError({ retryAfter: Duration.millis(Math.ceil(millis)), http }))
 }
 
-/** The policy reads the rest of a refused credential from the headers. A longer one of the provider stays. */
+/** Adds the delay of a refused credential as a header, which the policy reads. A longer delay of the provider is kept. */
 const resting = (error: AiError.AiError, millis: number): AiError.AiError => {
   const hint = RetryAfter.fromAiError(error, { max: Failure.longestRetryAfter })
   const rest = Math.ceil(Math.max(millis, hint === undefined ? 0 : Duration.toMillis(hint)))
@@ -283,6 +283,6 @@ const resting = (error: AiError.AiError, millis: number): AiError.AiError => {
   )
 }
 
-/** Whether the attempt of a log is only a refusal of this run, before any request. */
+/** Whether the attempt of a log is a refusal of this run, before any request. */
 export const isOwnRefusal = ({ status, type }: { readonly type: string; readonly status?: number }): boolean =>
   type === "RateLimitError" && status === undefined

@@ -37,7 +37,7 @@ export type CompletionError =
 /** A line that was read and has no result yet. */
 interface Unfinished {
   readonly item: Prompt | Malformed
-  /** When its turn came, in epoch milliseconds. `undefined` while it waits for its turn. */
+  /** The start of its turn, in epoch milliseconds. `undefined` while it waits for its turn. */
   startedAt: number | undefined
   attempts: number
 }
@@ -54,7 +54,7 @@ export class Completion {
   // another prompt can run meanwhile.
   private readonly turns: Semaphore.Semaphore
   private readonly stopping = Deferred.makeUnsafe<void>()
-  /** At most as many as run at once, and one more. */
+  /** Bounded by the number of concurrent prompts plus one. */
   private readonly unfinished = new Map<number, Unfinished>()
 
   constructor(
@@ -87,7 +87,7 @@ export class Completion {
         Deferred.doneUnsafe(this.stopping, Effect.void)
         this.say(`\nFinishing running prompts. ${again[signal]}\n`)
       })
-      // Beside the lines and not within the input, which ends before the last answers.
+      // The signals are awaited beside the lines, since the input ends before the last answers.
       return Effect.raceFirst(this.lines, Effect.andThen(first, signals.second)).pipe(Effect.map(() => received))
     })
   }
@@ -111,7 +111,7 @@ export class Completion {
 
   private get lines(): Effect.Effect<void, CompletionError> {
     return this.items.pipe(
-      // One at a time, or lines read in one chunk would still be sent after the signal.
+      // One line at a time. Otherwise lines of the same chunk would still be sent after the signal.
       Stream.rechunk(1),
       Stream.interruptWhen(Deferred.await(this.stopping)),
       Stream.tap((item) => this.read(item)),

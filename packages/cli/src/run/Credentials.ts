@@ -1,34 +1,34 @@
-/** The credentials of a run: which of them have answered, and what a refusal means. */
+/** The credentials of a run. Decides whether a refusal concerns one prompt or the credential. */
 import type * as AiError from "effect/ai/AiError"
 import * as Failure from "./Failure.ts"
 import type { Fatal } from "./Outage.ts"
 import type { PromptState } from "./PromptState.ts"
 import type { Settings, Target } from "./Settings.ts"
 
-/** The wait after the first refusal with a credential that was good. It doubles with each refusal. */
+/** The delay after the first refusal of a credential that has worked. It doubles with each refusal. */
 const firstRestMillis = 1_000
-/** After this many refusals in a row, of more than one prompt, a credential has stopped working: about half a minute. */
+/** After this many refusals in a row, of more than one prompt, a credential has stopped working. They take about 15 seconds. */
 const maxRefusals = 5
-/** A prompt that is refused this often, while no other is, is refused for itself. */
+/** If only one prompt is refused, and this often, the refusal concerns the prompt. */
 const maxRefusalsOfOne = 3
-/** For a credential that has not answered yet, or has stopped working. */
+/** The delay of a credential that has not answered yet, or has stopped working. */
 const longRestMillis = 300_000
 
-/** While a prompt asks whether a refused credential works again, the others look again this often. */
+/** While one prompt tests a refused credential, the others check its state this often. */
 const askingMillis = 250
 
 interface Account {
   hasAnswered: boolean
   /** When the last attempt that was answered began. */
   answeredFrom: number
-  /** Refusals in a row. Those that were in flight together count as one. */
+  /** Consecutive refusals. Those that were in flight together count as one. */
   refusals: number
   refusedAt: number
   restsUntil: number
-  /** The first prompt that was refused since the last answer, and whether others were, too. */
+  /** The first prompt that was refused since the last answer, and whether others were refused too. */
   refused: PromptState | undefined
   isRefusedForSeveral: boolean
-  /** The prompt that asks again after a rest. The others wait for its outcome. */
+  /** The prompt that tests the credential after a delay. The others wait for its outcome. */
   asking: PromptState | undefined
 }
 
@@ -75,8 +75,8 @@ export class Credentials {
   // ---------- attempts
 
   /**
-   * The milliseconds until the prompt may use the credential, or look again. 0: now. After a rest one prompt asks, and the others
-   * wait for its outcome.
+   * The milliseconds until the prompt may use the credential, or check again. 0: now. After a delay one prompt tests the
+   * credential, and the others wait for its outcome.
    */
   mayAskIn(target: Target, state: PromptState, now: number): number {
     const account = this.of(target)
@@ -107,7 +107,7 @@ export class Credentials {
     if (this.reasons.delete(target)) this.onUnusable(target.name, undefined)
   }
 
-  /** The credential was refused. Returns how long it should rest, in milliseconds. */
+  /** Records a refusal of the credential. Returns the milliseconds until its next use. */
   refused(target: Target, error: AiError.AiError, state: PromptState, startedAt: number, now: number): number {
     const account = this.of(target)
     if (!account.hasAnswered) return longRestMillis
@@ -129,7 +129,7 @@ export class Credentials {
     return longRestMillis
   }
 
-  /** Whether the credential serves other prompts, or no other prompt is refused, so that the refusal is of this prompt. */
+  /** Whether the refusal concerns this prompt: the credential serves other prompts, or no other prompt is refused. */
   isOfPrompt(target: Target, state: PromptState): boolean {
     const { answeredFrom, hasAnswered, isRefusedForSeveral } = this.of(target)
     if (!hasAnswered) return true
@@ -137,12 +137,12 @@ export class Credentials {
       (state.refusals >= maxRefusalsOfOne && !isRefusedForSeveral)
   }
 
-  /** The milliseconds until a refused prompt may ask again. */
+  /** The milliseconds until a refused prompt may be sent again. */
   restsFor(target: Target, { refusals }: PromptState, now: number): number {
     return Math.max(firstRestMillis * 2 ** Math.max(0, refusals - 1), this.of(target).restsUntil - now)
   }
 
-  /** Whether the credential of the target with this name was good, and has not been given up. */
+  /** Whether the credential of the target with this name has worked, and has not been given up. */
   mayRecover(name: string): boolean {
     return this.targets.some((target) =>
       target.name === name && this.of(target).hasAnswered && !this.reasons.has(target)

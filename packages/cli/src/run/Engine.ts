@@ -131,16 +131,16 @@ export const make = Effect.fnUntraced(function*(
 
 const promptsPerPermit = 8
 
-/** Limits the cached answers: 3,000 tokens for each of 5,000 answers, and a small part of what the process takes. */
+/** Limits the cached answers: 3,000 tokens for each of 5,000 answers, and a small share of the process's memory. */
 const maxCachedBytes = 64 * 2 ** 20
 
-/** In an outage each probe is made by another prompt. So many prompts share the probes of the default `--max-outage`. */
+/** In an outage another prompt makes each probe. This many prompts share the probes of the default `--max-outage`. */
 const minPrompts = 64
 
 /** One probe per second detects the end of an outage soon and adds no load to a recovering provider. */
 const openMillis = 1_000
 
-/** A probe that is silent for this long does not keep another prompt from probing. */
+/** After this silence of a probe, another prompt may probe. */
 const silentProbeMillis = 1_500
 
 const layerName = "run"
@@ -387,7 +387,7 @@ class Calls implements Engine {
     const wait = soonest(passed.filter(({ why }) => why === "CircuitOpen" || why === "RateLimited"))
     switch (remedy) {
       case "Wait":
-        // The rate is limited for every prompt. One that is refused for that long is too large for the limit.
+        // A rate limit ends for ordinary prompts. A prompt that is refused for this long is too large for the limit.
         if (now - (state.throttledSince ?? now) >= this.options.maxOutageMillis) return undefined
         outage.observed(now, "rate-limiting")
         return hintMillis ?? wait ?? openMillis
@@ -399,7 +399,7 @@ class Calls implements Engine {
       case "Retry": {
         const openFor = Circuits.millisToCall(states)
         if (openFor > 0) return openFor
-        // The target asked for no calls for longer than the policy waits.
+        // The target's Retry-After is longer than the policy waits.
         if (hintMillis !== undefined && hintMillis > this.options.maxOutageMillis) return hintMillis
         return wait
       }
@@ -435,11 +435,11 @@ interface RoundEnd {
   readonly states: ReadonlyArray<ResilientModel.TargetState>
   /** Epoch milliseconds. */
   readonly now: number
-  /** The targets that were passed over at its end. */
+  /** The targets that were skipped at its end. */
   readonly passed: ReadonlyArray<AiRejection.Unavailable>
 }
 
-/** The targets that a call passed over after its last attempt. */
+/** The targets that a call skipped after its last attempt. */
 const passedOver = (log: CallLog | undefined): ReadonlyArray<AiRejection.Unavailable> => {
   const steps = log?.steps ?? []
   const last = steps.findLastIndex(({ _tag }) => _tag === "Attempt")

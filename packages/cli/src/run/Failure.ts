@@ -11,7 +11,7 @@ import * as UrlSecrets from "../UrlSecrets.ts"
 import type { Failure } from "./Result.ts"
 import * as Words from "./Words.ts"
 
-/** Longer ones are broken. Every Retry-After below it is shown as it is. */
+/** A longer Retry-After is taken for an error of the provider. A shorter one is shown unchanged. */
 export const longestRetryAfter = Duration.days(3_650)
 
 /** Which timeouts the user set, for advice. */
@@ -114,7 +114,7 @@ const lineReasons = new Map([
   ["NoTarget", "no target available"]
 ])
 
-/** Whether the provider or the network caused the error for sure. The prompt may have caused any other. */
+/** Whether the provider or the network surely caused the error. The prompt may have caused any other error. */
 export const isOutage = ({ reason }: AiError.AiError): boolean => {
   if (reason._tag === "NetworkError") return isUnreachable(reason)
   return reason._tag === "RateLimitError" ||

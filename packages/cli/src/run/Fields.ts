@@ -1,4 +1,4 @@
-/** The request fields of a line: sent as they are, without a meaning here, or refused by name. */
+/** The request fields of a line: sent unchanged, or refused by name. */
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as Nearest from "../Nearest.ts"
@@ -27,7 +27,7 @@ const tokens: Check = {
 
 const isText = (value: Schema.Json): boolean => typeof value === "string"
 
-/** Sent as they are, under their own name. A provider checks what is not checked here. */
+/** Sent unchanged, under their own name. The provider makes all checks that are not made here. */
 const sent: ReadonlyMap<string, Check> = new Map([
   ["temperature", number(0, 2)],
   ["max_tokens", tokens],
@@ -59,7 +59,7 @@ const sent: ReadonlyMap<string, Check> = new Map([
 /** Sent from the body of a batch line. Beside a prompt these names are columns of the user's own. */
 const sentFromBody = new Set(["user", "store", "metadata", "thinking", "reasoning"])
 
-/** The run decides on these. The answer is the same. */
+/** Set by the run. They do not change the answer. */
 const ofTheRun = new Set(["stream", "stream_options"])
 
 /** Values that change nothing, of fields that are refused otherwise. */
@@ -80,7 +80,7 @@ const refused = new Map<string, string>([
   ["modalities", textOnly]
 ])
 
-/** Read elsewhere. */
+/** Fields that other modules read. */
 const ofTheLine: { readonly [_ in Place]: ReadonlySet<string> } = {
   body: new Set(["messages", "model"]),
   line: new Set(["messages", "prompt", "system", "model", "id", "custom_id"])
@@ -107,7 +107,7 @@ export const read = (fields: Fields, place: Place): Result.Result<Fields | undef
   return Result.succeed(found.length === 0 ? undefined : Object.fromEntries(found))
 }
 
-/** Names the first request field beside the `body` of a batch line, where it would be lost. */
+/** Returns the name of the first request field beside the `body` of a batch line, where it would be lost. */
 export const misplaced = (line: { readonly [field: string]: unknown }): string | undefined => {
   const name = Object.keys(line).find((name) => isField(name) || name === "messages" || name === "model")
   return name === undefined ? undefined : `${name} must be in body, beside the messages`
@@ -131,7 +131,7 @@ const fieldsByPlainName = new Map(
   ["model", "messages", ...sent.keys(), ...refused.keys()].map((name) => [plain(name), name])
 )
 
-/** Shorter names are too often words of their own. */
+/** Shorter names are too often ordinary words. */
 const minMisspelt = 8
 
 /** The request field that a name was meant to be: `maxTokens`, `temprature`. */

@@ -1,10 +1,10 @@
 /** Recognises files that are no lines of JSON, so that one message says so instead of an error for each line. */
 import * as Terminal from "../Terminal.ts"
 
-/** How much of a file is looked at, in bytes. */
+/** The bytes of a file that are checked. */
 export const maxHead = 64 * 1024
 
-/** `Fine`: lines as expected, or unknown. `Wrong`: what it seems to be, and what to do. `More`: more bytes are needed. */
+/** `Fine`: lines as expected, or unknown. `Wrong`: the likely kind of the file, and the remedy. `More`: more bytes are needed. */
 export type Verdict =
   | { readonly _tag: "Fine" }
   | { readonly _tag: "Wrong"; readonly why: string }
@@ -44,14 +44,14 @@ const signatures: ReadonlyArray<readonly [bytes: ReadonlyArray<number>, why: str
   [[0x25, 0x50, 0x44, 0x46, 0x2d], "it is a PDF; the file needs one JSON object per line"],
   [[0x50, 0x41, 0x52, 0x31], "it is a Parquet file; export it as JSON lines"],
   [[...Buffer.from("SQLite format 3")], "it is an SQLite database; export a table as JSON lines"],
-  // Before UTF-16, whose mark is its beginning.
+  // Before UTF-16, whose byte order mark begins this one.
   [[0xff, 0xfe, 0, 0], "it is UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE > prompts.jsonl"],
   [[0, 0, 0xfe, 0xff], "it is UTF-32; convert it: iconv -f UTF-32 -t UTF-8 FILE > prompts.jsonl"],
   [[0xff, 0xfe], "it is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"],
   [[0xfe, 0xff], "it is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > prompts.jsonl"]
 ]
 
-/** Whether these few bytes do not say yet if the file is text. */
+/** Whether these bytes are too few to tell if the file is text. */
 const mayBeCoded = (bytes: Uint8Array): boolean =>
   (bytes.includes(0) && bytes.length < 16) ||
   signatures.some(([signature]) =>
@@ -100,7 +100,7 @@ const judgeLines = (text: string, isWhole: boolean, isEnough: boolean): Verdict 
   return first.startsWith("{") ? judgeBroken(first, lines) : judgeOther(first, lines)
 }
 
-/** The first line is longer than what was read. */
+/** The first line is longer than the bytes that were read. */
 const judgePartOfLine = (text: string, isEnough: boolean): Verdict => {
   if (!isEnough) return more
   return text.startsWith("[") ? wrong(array) : fine
@@ -156,7 +156,7 @@ interface Separated {
   readonly name: string
 }
 
-/** A head of columns: names, and no sentences. */
+/** The separator of a header line: it has names, and no sentences. */
 const separatorOf = (first: string): Separated | undefined => {
   for (const [separator, name] of separators) {
     const cells = cellsOf(first, separator)

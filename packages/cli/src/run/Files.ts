@@ -1,4 +1,4 @@
-/** Opens the outputs of a run: new ones, replaced ones, or those of earlier runs that it goes on with. */
+/** Opens the outputs of a run: new, replaced, or continued from earlier runs. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { open as openFile } from "node:fs/promises"
@@ -12,13 +12,13 @@ import * as SystemError from "./SystemError.ts"
 
 export interface Files {
   readonly output: Output.Output
-  /** Whether the results go to a file, which another run can go on with. */
+  /** Whether the results are written to a file, which another run can continue. */
   readonly isResumable: boolean
   readonly log: Output.Output | undefined
   readonly page: Output.Output | undefined
   /** `undefined` for a run that starts anew. */
   readonly resumed: Resume.Resume | undefined
-  /** How many lines a resumed run sends. `undefined` if it is not known before. */
+  /** How many lines a resumed run sends. `undefined` if it is not known in advance. */
   readonly left: number | undefined
 }
 
@@ -57,7 +57,7 @@ export const open = Effect.fnUntraced(function*(
   return { output, isResumable, log, page, resumed, left }
 })
 
-/** Takes the lock of a file. Returns whether it is one: a device or standard output has no lock. */
+/** Takes the lock of a file. Returns false for a device or standard output, which have no lock. */
 const lock = (path: string) =>
   Effect.flatMap(
     Output.isFile(path),

@@ -1,4 +1,4 @@
-/** The command that goes on with a run, for the end of a run that left prompts without an answer. */
+/** The command that continues a run. Printed at the end of a run that left prompts without an answer. */
 import * as Options from "../options.ts"
 import type { Given } from "../Shell.ts"
 import * as Shell from "../Shell.ts"
@@ -9,15 +9,15 @@ export interface Invocation {
   /** The input. */
   readonly path: string
   readonly flags: Options.RunFlags
-  /** The flags of `run` as they were written, with those that a retry took over. */
+  /** The flags of `run` as the user wrote them, with those that a retry took over. */
   readonly given: Given
-  /** The flags of this command as they were written. */
+  /** The flags of this command as the user wrote them. */
   readonly own: Given
 }
 
 const replaced: ReadonlySet<string> = new Set(["output", "force", "resume", "only-new", "retry-failed"])
 
-/** The command that sends everything without an answer. */
+/** The command that sends all prompts without an answer. */
 export const resume = ({ command, given, own, path }: Invocation, results: string): string =>
   command === "retry" ? retry(results, own) : Shell.command(
     ["sluice", "run", path, "-o", results, "--resume"],
@@ -26,6 +26,6 @@ export const resume = ({ command, given, own, path }: Invocation, results: strin
     replaced
   )
 
-/** The command that sends what failed. */
+/** The command that sends the failed prompts. */
 export const retry = (results: string, own: Given = new Map()): string =>
   Shell.command(["sluice", "retry", results], Options.retry.flags, own)

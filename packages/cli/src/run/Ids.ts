@@ -1,11 +1,11 @@
-/** Finds lines with the id of an earlier line, in 16 bytes an id at most twice that while the table grows. */
+/** Finds lines with the id of an earlier line, in 16 to 32 bytes an id, and up to 48 while the table grows. */
 export class Ids {
-  /** Open addressing. 0 is empty. */
+  /** A hash table with open addressing. 0: an empty cell. */
   private table = new Float64Array(1_024)
   private used = 0
   /** Lines with the id of an earlier line. */
   repeated = 0
-  /** The first of them. */
+  /** The first of these lines. */
   first: { readonly line: number; readonly id: string } | undefined
 
   add(line: number, id: string | undefined): void {

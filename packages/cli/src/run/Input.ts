@@ -98,7 +98,7 @@ const isPlain = (path: string): boolean => path.toLowerCase().endsWith(".txt")
 class CheckedLines {
   private readonly path: string
   private readonly lines = new Lines()
-  /** What is not judged yet. `undefined` once the file is known to have lines. */
+  /** The bytes that are not judged yet. `undefined` once the file is known to have lines. */
   private head: Uint8Array | undefined = new Uint8Array()
 
   constructor(path: string) {

@@ -1,5 +1,5 @@
 /**
- * Reads the results of earlier runs, which are the journal that `--resume` goes by.
+ * Reads the results of earlier runs, which serve `--resume` as the journal.
  *
  * Reads the beginning of each line by one regular expression, since parsing each as JSON takes four times as long.
  */
@@ -9,7 +9,7 @@ import * as Terminal from "../Terminal.ts"
 import type { Entry } from "./Place.ts"
 import { Place } from "./Place.ts"
 
-/** A line of the results is none of ours. */
+/** A line of the results was not written by `sluice run`. */
 export class JournalError extends Schema.Error<JournalError>("sluice/JournalError")({
   _tag: Schema.tag("JournalError"),
   path: Schema.String,
@@ -22,7 +22,7 @@ export class JournalError extends Schema.Error<JournalError>("sluice/JournalErro
 
 export interface Journal {
   readonly place: Place
-  /** The bytes of whole results. What follows is the tail that a kill or a power cut left. */
+  /** The bytes of whole results. A tail after them was left by a kill or a power cut. */
   readonly end: number
   /** Bytes after `end`. */
   readonly torn: number
@@ -34,9 +34,9 @@ const lineFeed = 0x0a
 const closingBrace = 0x7d
 
 const chunkBytes = 2 ** 20
-/** Where the fields that are read end, unless an id is very long. */
+/** Enough for the fields that are read, unless an id is very long. */
 const headBytes = 512
-/** A longer tail is cut without a look at whether it is whole. */
+/** A longer tail is cut without a check whether it is whole. */
 const maxTail = 64 * 2 ** 20
 
 /** Reads all results. Fails with the number of the first line that is no result. */
@@ -55,7 +55,7 @@ export const find = async (handle: FileHandle, line: number): Promise<Entry | un
   return found
 }
 
-/** The bytes of whole lines in a file: what follows its last line feed is left out. */
+/** The bytes of whole lines in a file, up to its last line feed. */
 export const endOfLines = async (handle: FileHandle): Promise<number> => {
   const buffer = Buffer.allocUnsafe(64 * 1024)
   let { size: end } = await handle.stat()
@@ -75,13 +75,13 @@ const form =
 /** The tags of lines that failed only because the run stopped. */
 const unsent: ReadonlySet<string> = new Set(["NotSent", "Unfinished"])
 
-/** Reads the beginning of a result. `undefined` if it is none, or if too little of it is given. */
+/** Reads the beginning of a result. `undefined` if it is no result, or if `head` is too short. */
 const entryOf = (head: string): Entry | undefined => {
   const match = form.exec(head)
   if (match === null) return undefined
   const [, line, id, ok, request, tag] = match
   if (ok !== undefined) return request === undefined ? undefined : { line: Number(line), id, request, state: "ok" }
-  // The failure of a line that was no prompt has no request.
+  // A failed line that was no prompt has no request.
   return tag === undefined
     ? undefined
     : { line: Number(line), id, request, state: unsent.has(tag) ? "unsent" : "failed" }
@@ -89,10 +89,10 @@ const entryOf = (head: string): Entry | undefined => {
 
 const opening = `{"line":`
 
-/** Whether a write of a result that was cut short can have left this. */
+/** Whether this can be the rest of an interrupted write of a result. */
 const isTorn = (head: string): boolean => opening.startsWith((head.split("\0", 1)[0] ?? "").slice(0, opening.length))
 
-/** A line that began in an earlier chunk and is longer than one. */
+/** A line that began in an earlier chunk and is longer than a chunk. */
 interface Long {
   readonly head: string
   hasZero: boolean
@@ -110,9 +110,9 @@ class Scanner {
   private readonly visit: ((entry: Entry) => void) | undefined
   private readonly place = new Place()
   private readonly buffer = Buffer.allocUnsafe(chunkBytes)
-  /** Lines that were read. */
+  /** How many lines were read. */
   private lines = 0
-  /** The position after the last line that was read, and its number if it is no result. */
+  /** The position after the last line that was read, and that line if it is no result. */
   private end = 0
   private bad: { readonly line: number; readonly start: number; readonly hasZero: boolean } | undefined
 
@@ -164,7 +164,7 @@ class Scanner {
     return await this.judged(position)
   }
 
-  /** A line up to its line feed. */
+  /** Adds a line that ends with a line feed. */
   private line(read: Entry | undefined, bytes: number, last: number, hasZero: boolean): void {
     this.lines++
     this.refuseBad()
@@ -179,7 +179,7 @@ class Scanner {
     this.visit?.(entry)
   }
 
-  /** Only the last line may be damaged, by zeros that a power cut leaves. */
+  /** Fails at a damaged line, unless it is the last: a power cut can leave zeros there. */
   private refuseBad(): void {
     if (this.bad !== undefined) throw this.noResult(this.bad.line)
   }
@@ -194,12 +194,12 @@ class Scanner {
   private async judged(size: number): Promise<Journal> {
     const { bad, place } = this
     if (bad !== undefined) {
-      // An unfinished line may follow, which is cut as well.
+      // An unfinished line may follow the damaged one. Both are cut.
       if (!bad.hasZero || !isTorn(await this.headAt(bad.start))) throw this.noResult(bad.line)
       return { place, end: bad.start, torn: size - bad.start, needsLineFeed: false }
     }
     const torn = size - this.end
-    // Another file, without any line feed, is not emptied.
+    // A file of another kind, without any line feed, must not be emptied.
     if (torn > 0 && !isTorn(await this.headAt(this.end))) throw this.noResult(this.lines + 1)
     const last = torn === 0 || torn > maxTail ? undefined : await this.lastResult(torn)
     if (last === undefined) return { place, end: this.end, torn, needsLineFeed: false }
@@ -207,7 +207,7 @@ class Scanner {
     return { place, end: size, torn: 0, needsLineFeed: true }
   }
 
-  /** The result after the last line feed, if only its own line feed is missing. An editor can have removed it. */
+  /** The result after the last line feed, if only its own line feed is missing. An editor may have removed it. */
   private async lastResult(bytes: number): Promise<Entry | undefined> {
     const text = await this.read(this.end, bytes)
     try {

@@ -1,4 +1,4 @@
-/** The lock of an output file, so that two runs never write it at once. It is a file beside it, with `.lock` at its end. */
+/** The lock of an output file, so that two runs never write it at once. The lock is a file with the same name and `.lock`. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -13,9 +13,9 @@ import * as SystemError from "./SystemError.ts"
 /** The process that holds a lock. */
 export const Owner = Schema.Struct({
   pid: Schema.Int,
-  /** When the process started, as the system counts it. It tells a process from a later one with the same number. */
+  /** The start time of the process, in units of the system. Distinguishes it from a later process with the same number. */
   start: Schema.optionalKey(Schema.String),
-  /** Identifies the time since the machine was started. */
+  /** Identifies the last start of the machine. */
   boot: Schema.optionalKey(Schema.String),
   host: Schema.String
 })
@@ -32,13 +32,13 @@ export class LockError extends Schema.Error<LockError>("sluice/LockError")({
   }
 }
 
-/** `free`: no lock. `held`: its process runs, or may run. `stale`: its process is gone. */
+/** `free`: no lock. `held`: its process runs, or may run. `stale`: its process has ended. */
 export type Status =
   | { readonly _tag: "free" }
   | { readonly _tag: "held"; readonly owner: Owner | undefined }
   | { readonly _tag: "stale"; readonly owner: Owner }
 
-/** Takes the lock of an output file until the scope closes. Fails if another run holds it. Takes over what a kill left. */
+/** Takes the lock of an output file until the scope closes. Fails if another run holds it, unless its process has ended. */
 export const hold = (path: string): Effect.Effect<void, LockError, Scope.Scope> =>
   Effect.asVoid(Effect.acquireRelease(
     attempt(path, async () => {
@@ -50,12 +50,12 @@ export const hold = (path: string): Effect.Effect<void, LockError, Scope.Scope> 
     }),
     ({ file, text }) =>
       Effect.ignore(attempt(path, async () => {
-        // Not a lock that another process has taken over, such as after this machine was thought to be another.
+        // Another process may have taken the lock over, for example after the host name changed. That lock stays.
         if (await textOf(file) === text) await unlink(file)
       }))
   ))
 
-/** Looks at the lock of an output file. Changes nothing. */
+/** Reads the lock of an output file. Changes nothing. */
 export const look = async (path: string): Promise<Status> => judge(await textOf(await pathOf(path)))
 
 const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, LockError> =>
@@ -64,7 +64,7 @@ const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, LockE
     catch: (error) => error instanceof LockError ? error : new LockError({ path, why: SystemError.describe(error) })
   })
 
-/** The lock of the file itself, also if the path is a link to it. */
+/** The path of the lock. A link to a file has the lock of that file. */
 const pathOf = async (path: string): Promise<string> => {
   const real = await realpath(path).catch(async () => join(await realpath(dirname(path)), basename(path)))
   return `${real}.lock`
@@ -87,14 +87,14 @@ const refusal = (path: string, file: string, status: Status): LockError => {
 
 // ---------- taking
 
-/** Takes the lock, or returns who holds it. */
+/** Takes the lock, or returns the status of the lock that another process holds. */
 const take = async (file: string, text: string): Promise<Status | undefined> => {
   if (await create(file, text)) return undefined
   const found = await textOf(file)
   const status = judge(found)
   if (status._tag !== "stale") return status._tag === "free" ? await take(file, text) : status
-  // Two processes may find the same stale lock. Deleting and creating it would let both win, one after the other. So only the
-  // one that holds a second lock may replace it, after another look.
+  // Two processes may find the same stale lock. If both delete and create it, both succeed, one after the other. So only the
+  // process that holds a second lock may replace the first, after reading it again.
   const second = `${file}.take`
   if (!await create(second, text)) return await afterOther(second, file, text)
   try {
@@ -105,7 +105,7 @@ const take = async (file: string, text: string): Promise<Status | undefined> => 
   }
 }
 
-/** Another process takes the lock over at this moment. If it was killed while it did, its second lock has to be deleted. */
+/** Handles a second lock of another process. If that process was killed, the user has to delete its second lock. */
 const afterOther = async (second: string, file: string, text: string): Promise<Status | undefined> => {
   const status = judge(await textOf(second))
   if (status._tag === "free") return await take(file, text)
@@ -167,10 +167,10 @@ const judge = (text: string | undefined): Status => {
   return { _tag: isGone(owner) ? "stale" : "held", owner }
 }
 
-/** Whether the process has ended. A process of another host cannot be seen, so it counts as running. */
+/** Whether the process has ended. A process of another host cannot be checked, so it counts as running. */
 const isGone = ({ boot, host, pid, start }: Owner): boolean => {
   if (host !== hostname()) return false
-  // The machine was started again since.
+  // The machine has been restarted.
   if (boot !== bootId()) return true
   return !isRunning(pid) || startOf(pid) !== start
 }
@@ -180,7 +180,7 @@ const isRunning = (pid: number): boolean => {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // A process of another user may not be signalled.
+    // A process of another user runs, but cannot be signalled.
     return SystemError.codeOf(error) === "EPERM"
   }
 }
@@ -205,8 +205,8 @@ const readProc = (path: string): string | undefined => {
 }
 
 /**
- * Field 22 of the process's status. `undefined` where there is no /proc, and for a process that has ended and whose parent has
- * not asked for its exit code. The name in field 2 can have spaces and brackets.
+ * The start time of a process: field 22 of its `stat`. `undefined` without /proc, and for a zombie. The name in field 2 can have
+ * spaces and brackets.
  */
 const startOf = (pid: number): string | undefined => {
   const text = readProc(`/proc/${pid}/stat`)

@@ -18,10 +18,10 @@ export type Message =
 
 type Json = { readonly [key: string]: unknown }
 
-/** A problem, by the path of what is wrong: `messages[0].name is not supported`. */
+/** A problem, with the path of the wrong value: `messages[0].name is not supported`. */
 class Problem extends Error {}
 
-/** Reads the messages. Fails for everything that could not be sent, by its path. */
+/** Reads the messages. Fails for a part that cannot be sent, with its path. */
 export const read = (value: unknown, path: string): Result.Result<ReadonlyArray<Message>, string> => {
   try {
     if (!Array.isArray(value)) throw new Problem(`${path} must be a list`)

@@ -20,7 +20,7 @@ export class Fatal {
 export class Outage {
   private readonly options: Pick<Settings, "maxOutageMillis" | "targets">
   private readonly fatal: Fatal
-  /** When it was first observed that no target answers, in epoch milliseconds. `undefined` if one has answered since. */
+  /** The first observation that no target answers, in epoch milliseconds. `undefined` after an answer. */
   private since: number | undefined
 
   constructor(options: Pick<Settings, "maxOutageMillis" | "targets">, fatal: Fatal) {
@@ -28,7 +28,7 @@ export class Outage {
     this.fatal = fatal
   }
 
-  /** Every circuit is open, or every call is refused for the rate limit. */
+  /** Records that every circuit is open, or that every call is refused for the rate limit. */
   observed(now: number, what: "down" | "rate-limiting"): void {
     const { maxOutageMillis, targets } = this.options
     this.since ??= now
@@ -37,7 +37,7 @@ export class Outage {
     this.stop(`${subject} ${what} for ${Words.time(maxOutageMillis)}`)
   }
 
-  /** No target accepts a call before this time has passed. */
+  /** Records that no target accepts a call for this many milliseconds. */
   expected(millis: number): void {
     if (millis > this.options.maxOutageMillis) this.stop(`no target accepts calls for ${Words.time(millis)}`)
   }

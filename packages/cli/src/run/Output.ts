@@ -36,7 +36,7 @@ export interface OutputOptions {
   readonly force: boolean
   /** The input file, which must not be the output. */
   readonly input: { readonly dev: number; readonly ino: number } | undefined
-  /** What to do if the file exists. Default: to use --force. */
+  /** The advice of the error if the file exists. Default: to use --force. */
   readonly alreadyExists?: string | undefined
   /** Keeps the content of an existing file and appends to it. */
   readonly resume?: Resumed | undefined
@@ -44,7 +44,7 @@ export interface OutputOptions {
 
 /** The part of an existing file that is kept. */
 export interface Resumed {
-  /** In bytes. What follows is cut off before the first write. */
+  /** The length of the kept part, in bytes. The rest is cut off before the first write. */
   readonly end: number
   /** Whether the kept part lacks its last line feed. */
   readonly needsLineFeed: boolean
@@ -106,7 +106,7 @@ const toFile = (options: OutputOptions) =>
     let size = existing === undefined ? 0 : resume?.end ?? 0
     const isFile = existing === undefined || existing.isFile()
     const handle = yield* Effect.acquireRelease(
-      // Always appends. Otherwise a file that another program has shortened would get a hole of zeros.
+      // Always appends. Otherwise a file that another program shortens would get a gap of zeros.
       attempt(path, () => open(path, isNew ? "ax" : "a")),
       (handle) =>
         Effect.ignore(attempt(path, async () => {
@@ -119,7 +119,7 @@ const toFile = (options: OutputOptions) =>
       yield* Effect.addFinalizer(() => disk.sync)
       yield* Effect.forkScoped(Effect.forever(Effect.delay(disk.sync, syncInterval)))
     }
-    // Such as /dev/tty, or /dev/stdout on a terminal.
+    // The path may be /dev/tty, or /dev/stdout on a terminal.
     const shown = shownOn(isatty(handle.fd))
     return toOutput((line) =>
       attempt(path, async () => {
@@ -132,7 +132,7 @@ const toFile = (options: OutputOptions) =>
           size += bytes.length
           disk.isDirty = true
         } catch (error) {
-          // A full disk takes the beginning of a line.
+          // A full disk may have stored the beginning of a line.
           if (isFile) await handle.truncate(size).catch(() => {})
           throw error
         }
@@ -150,9 +150,9 @@ const writeAll = async (handle: FileHandle, bytes: Buffer): Promise<void> => {
 
 const syncInterval = Duration.seconds(1)
 
-/** Puts on the disk what was written. With a call a second, a power cut loses at most the results of the last second. */
+/** Flushes writes to the disk. With a flush a second, a power cut loses at most the results of the last second. */
 class Disk {
-  /** Whether something was written since the last call. */
+  /** Whether a write followed the last flush. */
   isDirty = false
   private readonly handle: FileHandle
 

@@ -2,14 +2,14 @@
 const pauseMillis = 1_000
 const longestIntervalMillis = 10_000
 
-/** A little below the rate that the provider accepted. */
+/** The first rate, as a share of the rate that the provider accepted. */
 const belowMeasured = 0.9
 const slowDown = 0.7
 const speedUp = 1.1
 
 /**
- * The rate of calls to one target that limits the rate without a Retry-After: additive probing upwards, and a cut at each
- * rate limit. Without a rate limit it does nothing.
+ * Paces the calls to a target that limits the rate without a Retry-After. Each rate limit lowers the rate by 30 %. Answers
+ * raise it by 10 %, at most once a second. Without a rate limit, calls are not paced.
  */
 export class Pace {
   /** Milliseconds between two calls. 0: unlimited. */
@@ -39,9 +39,9 @@ export class Pace {
     if (this.interval < 1) this.interval = 0
   }
 
-  /** The target refused a call for its rate. Returns how long it should rest. */
+  /** Records a rate limit. Returns the milliseconds until the next call. */
   refused(now: number): number {
-    // Other calls that were sent at the old rate are refused as well.
+    // Further refusals within the pause are for calls that were sent at the old rate.
     if (now - this.loweredAt >= pauseMillis) {
       this.turnTo(now)
       const perSecond = this.interval === 0

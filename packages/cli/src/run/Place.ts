@@ -1,11 +1,11 @@
-/** How far a run has come: the state of every line of its input, in 13 bytes a line. */
+/** The progress of a run: the state of every line of its input, in 13 bytes a line. */
 
-/** The last word of the results about a line. `unsent`: it failed only because the run stopped. */
+/** The state of a line by its results. `unsent`: it failed only because the run stopped. */
 export type State = "new" | "ok" | "failed" | "unsent"
 
 const states: ReadonlyArray<State> = ["new", "ok", "failed", "unsent"]
 const stateBits = 3
-/** Set once the input was found to have the line. */
+/** Set once the line was read from the input. */
 const seenBit = 4
 
 /** Small pages, so that a file whose line numbers have gaps costs little. */
@@ -20,7 +20,7 @@ interface Page {
   readonly ids: Uint32Array
 }
 
-/** A result, as far as resuming needs it. */
+/** The fields of a result that resuming needs. */
 export interface Entry {
   readonly line: number
   /** The id as JSON, without quotes, one character for each byte. `undefined` if there is none. */
@@ -65,7 +65,7 @@ export class Place {
   }
 
   /**
-   * Compares a line that has a result. `changed`: its id is the same and its request is not. `other`: the id is another one.
+   * Compares a line that has a result. `changed`: it has the same id and another request. `other`: it has another id.
    * A line that was no prompt has no request to compare.
    */
   compare(line: number, id: string | undefined, request: string | undefined): Comparison {
@@ -80,7 +80,7 @@ export class Place {
     return isSame ? "same" : "changed"
   }
 
-  /** Notes that the input has this line. */
+  /** Records that the input has this line. */
   see(line: number): void {
     const page = this.pages.get(Math.floor(line / pageLines))
     if (page === undefined) return
@@ -124,11 +124,11 @@ export class Place {
 
 const plain = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/
 
-/** An id as the results have it: JSON without its quotes, one character for each byte. */
+/** The form of an id in the results: JSON without its quotes, one character for each byte. */
 const jsonBytes = (id: string): string =>
   plain.test(id) ? id : Buffer.from(JSON.stringify(id).slice(1, -1)).toString("latin1")
 
-/** FNV-1a. Never 0, which is no id. */
+/** An FNV-1a hash. Never 0, which means no id. */
 const hashOf = (id: string): number => {
   let hash = 0x811c9dc5
   for (let index = 0; index < id.length; index++) hash = Math.imul(hash ^ id.charCodeAt(index), 0x01000193)

@@ -13,7 +13,7 @@ export class PromptState {
   readonly trace: Trace
   attempts = 0
   target: Target | undefined
-  /** Failed attempts that the prompt may have caused: those of which other prompts were spared, and all. */
+  /** Failed attempts that the prompt may have caused: those that count as its own, and all of them. */
   ownFailures = 0
   possibleFailures = 0
   /** The last error that the prompt may have caused. */
@@ -21,7 +21,7 @@ export class PromptState {
   /** How often its credential was refused, and when first, in epoch milliseconds. */
   refusals = 0
   refusedSince: number | undefined
-  /** When it was first refused for the rate, in epoch milliseconds. */
+  /** The first refusal by a rate limit, in epoch milliseconds. */
   throttledSince: number | undefined
 
   constructor(prompt: Prompt, afterAttempt: Effect.Effect<void>, now: number) {
@@ -35,7 +35,7 @@ export class PromptState {
     this.target = target
   }
 
-  /** An attempt failed that the prompt may have caused. `isOwn`: the target answers other prompts. */
+  /** Counts a failed attempt that the prompt may have caused. `isOwn`: other prompts are answered, or do not fail. */
   failed(isOwn: boolean): void {
     this.possibleFailures++
     if (isOwn) this.ownFailures++
@@ -46,15 +46,15 @@ export class PromptState {
     this.refusedSince ??= now
   }
 
-  /** Whether it has failed so often that another attempt would only keep others from being made. */
+  /** Whether the prompt has failed too often for another attempt. */
   hasFailed(maxAttempts: number): boolean {
     return this.ownFailures >= maxAttempts || this.possibleFailures >= maxPossible * maxAttempts
   }
 }
 
 /**
- * While no target answers, a failure may be the provider's. Then a prompt may fail this many times as often before it is given
- * up. Without a bound, prompts that always fail would use up `--max-outage` at the end of a file.
+ * While no target answers, a failure may be the provider's. Then a prompt gets this many times `--max-attempts` before it
+ * fails. Without a bound, prompts that always fail would use up `--max-outage` at the end of a file.
  */
 const maxPossible = 2
 

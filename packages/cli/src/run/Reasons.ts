@@ -3,10 +3,10 @@ import type { Failed } from "./Result.ts"
 
 /** The lines that failed for one reason. */
 export interface Reason {
-  /** In a few words. */
+  /** A few words for the table. */
   readonly words: string
   times: number
-  /** The first of these lines, and its message. The message can be of a provider. */
+  /** The first of these lines, and its message. A provider may have written the message. */
   readonly line: number
   readonly message: string
 }
@@ -26,7 +26,7 @@ export class Reasons {
     else known.times++
   }
 
-  /** The most frequent first. */
+  /** The reasons, the most frequent first. */
   get sorted(): ReadonlyArray<Reason> {
     return [...this.groups.values()].sort((a, b) => b.times - a.times || a.line - b.line)
   }

@@ -48,8 +48,8 @@ export interface Failed extends Line {
 export type Result = Answered | Failed
 
 /**
- * Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. What `--resume` reads comes first:
- * `request` is the hash of the line's request, and the error of a failed line follows it.
+ * Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. The fields that `--resume` reads come
+ * first: `request` is the hash of the line's request, and the error of a failed line follows it.
  */
 export const encode = (result: Result, request?: string): string => {
   const { id, line, model, target } = result

@@ -1,4 +1,4 @@
-/** Goes on with a run: checks the input against the results of earlier runs, and leaves out what has an answer. */
+/** Continues a run: checks the input against the results of earlier runs, and leaves out answered lines. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -16,7 +16,7 @@ import type { Settings } from "./Settings.ts"
 import * as SystemError from "./SystemError.ts"
 import * as Words from "./Words.ts"
 
-/** The input and the results do not fit together. */
+/** The input does not match the results. */
 export class ResumeError extends Schema.Error<ResumeError>("sluice/ResumeError")({
   _tag: Schema.tag("ResumeError"),
   path: Schema.String,
@@ -27,7 +27,7 @@ export class ResumeError extends Schema.Error<ResumeError>("sluice/ResumeError")
   }
 }
 
-/** Which lines are sent: all without an answer, only those that were never sent to an end, or only those that failed. */
+/** Which lines are sent: all without an answer, only new and unfinished ones, or only failed and unfinished ones. */
 export type Mode = "unanswered" | "new" | "failed"
 
 export const modeOf = (
@@ -49,13 +49,13 @@ export interface Resume {
   /** Bytes of an unfinished result at the end of the file. */
   readonly torn: number
   /**
-   * Reads the whole input and compares it with the results, before anything is paid. Returns how many lines are left to send.
+   * Reads the whole input and compares it with the results, before the first request. Returns how many lines are left to send.
    * `undefined` if the input can be read only once.
    */
   readonly check: Effect.Effect<number | undefined, ResumeError | Input.InputError>
   /** How many lines without an answer were left out so far. */
   readonly leftOut: () => number
-  /** The lines to send. Fails at a line that does not fit its result. */
+  /** The lines to send. Fails at a line that does not match its result. */
   readonly items: Stream.Stream<Item, ResumeError | Input.InputError>
 }
 
@@ -140,7 +140,7 @@ class Lines {
     this.requestOf = Request.hasher(settings)
   }
 
-  /** As `isSent`. Counts the lines without an answer that are left out. */
+  /** Whether the line is sent. Counts the lines without an answer that are left out. */
   passes(item: Item): boolean {
     const isSent = this.isSent(item)
     if (!isSent && this.place.stateOf(item.line) !== "ok") this.leftOut++
@@ -154,14 +154,14 @@ class Lines {
     return sent[this.mode].has(state)
   }
 
-  /** Whether the line is the one that its result is about. Notes that the input has it. */
+  /** Whether the line matches its result. Records that the input has the line. */
   isSame(item: Item): boolean {
     const { place } = this
     const state = place.stateOf(item.line)
     if (state === "new") return true
     place.see(item.line)
     const compared = place.compare(item.line, item.id, item._tag === "Prompt" ? this.requestOf(item) : undefined)
-    // A line that failed has no answer that could be taken for another's, so it may be corrected if its id says which it is.
+    // A failed line has no answer that could belong to another request. So it may be corrected if its id identifies it.
     return compared === "same" || (compared === "changed" && state !== "ok" && item.id !== undefined)
   }
 

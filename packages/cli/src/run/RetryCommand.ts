@@ -42,7 +42,7 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
   })
 }
 
-/** Flags that replace others as well: they name the same thing in another way. */
+/** Flags that also replace others, which set the same value in another way. */
 const instead: { readonly [name: string]: ReadonlyArray<string> } = {
   url: ["target"],
   target: ["url"],

@@ -35,7 +35,7 @@ import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
 import * as Words from "./Words.ts"
 
-/** Runs the file and returns the exit code. Prints at the end which command goes on, if prompts were left without an answer. */
+/** Runs the file and returns the exit code. If prompts have no answer, prints the command that continues the run. */
 export const execute = (invocation: GoOn.Invocation): Promise<number> => {
   const end: End = { advice: "" }
   return Effect.runPromise(
@@ -159,14 +159,14 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
 
 type Items = Input.Input["items"]
 
-/** Notes the ids of the lines. */
+/** Records the ids of the lines. */
 const withIds = (items: Items, ids: Ids): Items =>
   Stream.map(items, (item) => {
     ids.add(item.line, item.id)
     return item
   })
 
-/** Says how far the earlier runs came, and what was cut off. */
+/** Describes the progress of the earlier runs, and the bytes that were cut off. */
 const resumedText = (path: string, { output, place, torn }: Resume.Resume): string => {
   const name = Terminal.escape(path)
   if (output === undefined) return `${name} does not exist yet; starting it\n`
@@ -179,7 +179,7 @@ const resumedText = (path: string, { output, place, torn }: Resume.Resume): stri
   } without one\n`
 }
 
-/** Which command sends the prompts that have no answer. */
+/** Returns the advice with the command that sends the prompts without an answer. */
 const adviceOf = (invocation: GoOn.Invocation, { done, failed }: Tally, isComplete: boolean): string => {
   const results = invocation.flags.output ?? "-"
   if (!isComplete) return done === 0 ? "" : `To go on:\n  ${GoOn.resume(invocation, results)}\n`
@@ -190,7 +190,7 @@ const adviceOf = (invocation: GoOn.Invocation, { done, failed }: Tally, isComple
     }\n`
 }
 
-/** Runs once, before others go on. Ignores errors: the run does not need the file. */
+/** Runs a task once, and makes concurrent callers wait for it. Ignores errors: the run does not need the file. */
 const once = (run: () => Promise<void>): Effect.Effect<void> => {
   let running: Promise<void> | undefined
   return Effect.promise(() => running ??= run().catch(() => {}))
@@ -202,8 +202,8 @@ const errorOf = (ended: Ended): Completion.CompletionError | undefined =>
   Exit.isSuccess(ended) ? undefined : Option.getOrUndefined(Cause.findErrorOption(ended.cause))
 
 /**
- * Whether the lines without a result can get one. Not if the output failed. A run that could not start leaves no files, so that
- * it can be repeated with the same flags.
+ * Whether the lines without a result can get one. False if the output failed, and for a run that could not start: it leaves no
+ * files, so that it can be repeated with the same flags.
  */
 const canWriteMore = (ended: Ended, tally: Tally): boolean => {
   const error = errorOf(ended)
@@ -222,7 +222,7 @@ const canWriteMore = (ended: Ended, tally: Tally): boolean => {
   }
 }
 
-/** Says in the results of unfinished prompts why a run stopped early. */
+/** The reason in the results of unfinished prompts why the run stopped early. */
 const whyStopped = (ended: Ended): string => {
   const signal = Exit.isSuccess(ended) ? Option.getOrUndefined(ended.value) : undefined
   return signal === undefined ? errorOf(ended)?.message ?? "the run was stopped" : `the run was stopped by ${signal}`

@@ -94,7 +94,7 @@ const refuse = (problem: string) => refuseAll([problem])
 
 export const refuseAll = (problems: ReadonlyArray<string>) => Effect.fail(new SettingsError({ problems }))
 
-/** Whether the flags or the environment name a model, so that lines need not. */
+/** Whether the flags or the environment name a model for lines without one. */
 export const namesModel = ({ model, targets }: RunFlags, { env }: Surroundings): boolean =>
   targets.length > 0 || model !== undefined || (env["SLUICE_MODEL"] ?? "") !== ""
 

@@ -1,4 +1,4 @@
-/** What a run needs before its first call: settings and an input. */
+/** The settings and the input of a run, which are read before its first call. */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -25,7 +25,7 @@ export const make = Effect.fnUntraced(function*(
   return yield* Settings.refuseAll([
     ...(Result.isFailure(settings) ? settings.failure.problems : []),
     ...(Result.isFailure(input) ? [input.failure.message] : []),
-    // Alone it is no problem: each line may name its own.
+    // A missing model alone is no problem: each line may name its own.
     ...(Settings.namesModel(flags, surroundings)
       ? []
       : ["no model: set --model or SLUICE_MODEL, or name one in every line"])

@@ -1,4 +1,4 @@
-/** How far a run is, as text. */
+/** Renders the progress of a run. */
 import * as Terminal from "../Terminal.ts"
 import type * as Lock from "./Lock.ts"
 import * as Words from "./Words.ts"
@@ -10,7 +10,7 @@ export interface Status {
   /** Lines that were read and have no answer only because the run stopped. */
   readonly unsent: number
   readonly lock: Lock.Status
-  /** Bytes of a result that is being written, or that a kill has left. */
+  /** Bytes of an unfinished result: a run is writing it, or was killed. */
   readonly torn: number
   /** The input, and how many lines it has. `undefined` if it is not known. */
   readonly input: { readonly path: string; readonly lines: number | undefined } | undefined
@@ -18,7 +18,7 @@ export interface Status {
 
 const labelWidth = 15
 
-/** Renders the status. The command that goes on is printed below it. */
+/** Renders the status. The caller prints the command that continues the run below it. */
 export const render = (status: Status): string => {
   const { answered, failed, input, torn, unsent } = status
   const row = (label: string, text: string): string => `  ${label.padEnd(labelWidth)}${text}\n`

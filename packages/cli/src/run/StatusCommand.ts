@@ -1,4 +1,4 @@
-/** `sluice status`: prints how far a run is, from its results and their lock. Writes nothing. */
+/** `sluice status`: prints the progress of a run, from its results and their lock. Writes nothing. */
 import { open } from "node:fs/promises"
 import * as ExitCode from "../ExitCode.ts"
 import * as Options from "../options.ts"
@@ -30,7 +30,7 @@ export const execute = async (results: string): Promise<number> => {
 }
 
 const read = async (results: string) => {
-  // Before the results: a run that ends in between has written them.
+  // The lock is read before the results: a run that ends in between has written all of them.
   const lock = await Lock.look(results)
   const handle = await open(results)
   try {
@@ -53,7 +53,7 @@ const read = async (results: string) => {
   }
 }
 
-/** The command that goes on, if no run does at the moment. */
+/** The command that continues the run, unless a run is active. */
 const adviceOf = (results: string, status: Status.Status, run: RunFile.RunFile | undefined): string => {
   if (Status.isRunning(status) || Status.isComplete(status)) return ""
   const { failed, input, unsent } = status

@@ -9,9 +9,9 @@ const columns = 80
 const labelWidth = 17
 const indent = labelWidth + 2
 
-/** What a summary has beside the counts of the run. */
+/** The parts of a summary besides the counts of the run. */
 export interface More {
-  /** What earlier runs of the same results answered, and how many lines without an answer this run left out. */
+  /** Lines that earlier runs of the same results answered, and lines without an answer that this run left out. */
   readonly before?: { readonly answered: number; readonly leftOut: number } | undefined
   readonly ids?: Pick<Ids, "first" | "repeated"> | undefined
 }

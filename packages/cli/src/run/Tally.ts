@@ -66,14 +66,14 @@ export class Tally {
     this.failed++
   }
 
-  /** The run stopped before the prompt had a result. */
+  /** Counts a prompt that had no result when the run stopped. */
   unfinished(wasStarted: boolean): void {
     if (wasStarted) this.running--
     this.failed++
     this.stopped++
   }
 
-  /** The result of a line was written, whether it was sent or not. */
+  /** Counts a written result, of a line that was sent or not. */
   written(result: Result): void {
     this.retries += Math.max(0, result.attempts - 1)
     if (result.status === "failed") this.failedByReason.add(result)

@@ -31,7 +31,7 @@ export interface Attempt {
   readonly succeeded: Effect.Effect<void>
   /** Returns the error for the policy. */
   readonly failed: (error: AiError.AiError) => AiError.AiError
-  /** A timeout ended the attempt, or the end of the run. */
+  /** Called if a timeout or the end of the run ended the attempt. */
   readonly interrupted: () => void
 }
 
@@ -70,7 +70,7 @@ const modelOf = (
   { apiKey, model = "none", url, wire }: Target,
   { allowInsecureKey, maxTokens, temperature }: Options
 ): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> => {
-  // A Retry-After of any length is believed: the run compares it with --max-outage, and shows it.
+  // A Retry-After of any length is accepted: the run compares it with --max-outage, and shows it.
   const options = {
     url,
     model,
@@ -119,7 +119,7 @@ const anthropicRequest = ({ body = {}, model }: Prompt): AnthropicMessages.Reque
 
 const isUntranslatable = ([name, value]: readonly [name: string, value: Schema.Json]): boolean => {
   if (anthropicFields.has(name) || withoutInfluence.has(name)) return false
-  // Text is what the API returns without this field.
+  // The API returns text without this field.
   const type: unknown = typeof value === "object" && value !== null ? Reflect.get(value, "type") : undefined
   return !(name === "response_format" && type === "text")
 }

@@ -74,7 +74,7 @@ describe("a run that is resumed", { timeout: processTimeout }, () => {
       assert.isFalse(existsSync(`${results}.lock`))
     }))
 
-  it.live("a tail that a kill or a power cut left is cut off, and said", () =>
+  it.live("a tail that a kill or a power cut left is cut off, and the message names it", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(20))
       yield* run([prompts, "-o", results, "--limit", "10"], env)
@@ -155,7 +155,7 @@ describe("a run that is resumed", { timeout: processTimeout }, () => {
       assert.strictEqual((yield* provider.journal).length, 40)
     }))
 
-  it.live("results that are no results are refused and left as they are", () =>
+  it.live("a file of another kind is refused as results, and not changed", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(3))
       for (const content of ["notes", "notes\nof mine\n"]) {
@@ -209,7 +209,7 @@ describe("failed prompts", { timeout: processTimeout }, () => {
     return { ...files, mend: () => isMended = true }
   })
 
-  it.live("--only-new leaves them out, --retry-failed sends only them, --resume sends all without an answer", () =>
+  it.live("--only-new leaves failed lines out, --retry-failed sends only them, --resume sends all without an answer", () =>
     Effect.gen(function*() {
       const { env, mend, prompts, provider, results } = yield* setUpFailing
       const sent = sentSince(provider, 0)
@@ -224,7 +224,7 @@ describe("failed prompts", { timeout: processTimeout }, () => {
       assert.strictEqual(retried.code, 1, retried.stderr)
       assert.deepStrictEqual((yield* sent).toSorted(), ["Question 3", "Question 8"])
       yield* provider.clear
-      // A line that is corrected is sent.
+      // A corrected line is sent.
       write(prompts, [...lines(10), `{"id":"p11","prompt":"Question 11"}`])
       const resumed = yield* run([prompts, "-o", results, "--resume"], env)
       assert.strictEqual(resumed.code, 0, resumed.stderr)
@@ -238,7 +238,7 @@ describe("failed prompts", { timeout: processTimeout }, () => {
       const { OPENAI_API_KEY: key } = env
       mend()
       const retried = yield* inShell(["retry", results], { OPENAI_API_KEY: key! })
-      // The four lines behind the limit were not asked for.
+      // The four lines beyond the limit were not sent.
       assert.strictEqual(retried.code, 0, retried.stderr)
       assert.deepStrictEqual(yield* sentSince(provider, 0), ["Question 3"])
       const none = yield* inShell(["retry", results], { OPENAI_API_KEY: key! })
@@ -251,7 +251,7 @@ describe("failed prompts", { timeout: processTimeout }, () => {
       refused(yield* inShell(["retry", results]), "use --input FILE")
     }))
 
-  it.live("a secret of a URL is not kept, and has to be given again", () =>
+  it.live("a secret of a URL is not kept, and the user has to give it again", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(2))
       assert.strictEqual((yield* run([prompts, "-o", results, "--limit", "1"], env)).code, 0)
@@ -270,7 +270,7 @@ describe("failed prompts", { timeout: processTimeout }, () => {
 })
 
 describe("two runs on one output", { timeout: processTimeout }, () => {
-  it.live("the second is refused, also with --force and --resume, and the first is whole", () =>
+  it.live("the second run is refused, also with --force and --resume, and the results of the first are whole", () =>
     Effect.gen(function*() {
       // The answers wait for the end of the test, apart from the first ones.
       const gate = yield* Deferred.make<void>()
@@ -326,7 +326,7 @@ describe("two runs on one output", { timeout: processTimeout }, () => {
 })
 
 describe("the end of a run", { timeout: processTimeout }, () => {
-  it.live("after Ctrl-C the command that is printed sends what is left", () =>
+  it.live("after Ctrl-C the printed command sends the remaining prompts", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(80), { pace: { firstTokenMillis: 100 } })
       const first = yield* start([prompts, "-o", results, "--concurrency", "2", "--system", "It's"], env)

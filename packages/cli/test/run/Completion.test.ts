@@ -55,7 +55,7 @@ const tags = (results: ReadonlyArray<Result>) =>
   [...new Set(results.map((result) => result.status === "failed" ? result.error.tag : "ok"))].sort()
 
 describe("Completion", () => {
-  it.effect("a signal is heard after the last line was read, and the prompts that wait for a turn are not sent", () =>
+  it.effect("a signal after the last line was read stops the prompts that wait for a turn", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       let sent = 0

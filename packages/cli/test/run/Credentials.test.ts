@@ -69,7 +69,7 @@ describe("a credential that was good", () => {
     assert.strictEqual(credentials.restsFor(one, state(3), 3_031), 1_000)
   })
 
-  it.effect("it is asked again by one prompt at a time, after 1, 2, 4 and 8 s, and then the run gives up", () =>
+  it.effect("a refused credential is tried by one prompt at a time, after 1, 2, 4 and 8 s, and then the run gives up", () =>
     Effect.gen(function*() {
       const one = target("one")
       const tested = setUp(one)
@@ -102,7 +102,7 @@ describe("a credential that was good", () => {
       assert.isFalse(credentials.mayRecover("one"))
     }))
 
-  it("an answer to a later attempt ends the back-off, and one to an earlier attempt does not", () => {
+  it("an answer to a later attempt ends the backoff, and one to an earlier attempt does not", () => {
     const one = target("one")
     const { credentials } = setUp(one)
     credentials.succeeded(one, 0)
@@ -117,7 +117,7 @@ describe("a credential that was good", () => {
     assert.strictEqual(credentials.mayAskIn(one, state(5), later), 0)
   })
 
-  it.effect("another target goes on, and the summary names the one that was given up", () =>
+  it.effect("another target stays in use, and the summary names the one that was given up", () =>
     Effect.gen(function*() {
       const [one, two] = [target("one"), target("two", "https://two.example/v1")]
       const tested = setUp(one, two)
@@ -131,7 +131,7 @@ describe("a credential that was good", () => {
 })
 
 describe("a credential that has not answered", () => {
-  it.effect("its first refusal stops the run", () =>
+  it.effect("the first refusal of a credential stops the run", () =>
     Effect.gen(function*() {
       const one = target("one")
       const { credentials, stopped } = setUp(one)

@@ -18,7 +18,7 @@ const utf16be = (text: string): Buffer => Buffer.from(text, "utf16le").swap16()
 
 const records = [{ prompt: "a", id: 1 }, { prompt: "b", id: 2 }]
 
-describe("a file of another kind has one error that says what it seems to be and what to do", () => {
+describe("a file of another kind has one error with its likely kind and the remedy", () => {
   it.effect.each<readonly [kind: string, content: string | Uint8Array, parts: ReadonlyArray<string>]>([
     ["a pretty-printed array", JSON.stringify(records, null, 2), ["JSON array", "jq -c '.[]'"]],
     ["an array on one line", JSON.stringify(records), ["JSON array", "jq -c '.[]'"]],
@@ -67,7 +67,7 @@ describe("a file of another kind has one error that says what it seems to be and
     }))
 })
 
-describe("a file of lines is read, whatever some of them are", () => {
+describe("a file of lines is read, although some lines are no prompts", () => {
   it.effect.each<readonly [kind: string, content: string, tags: ReadonlyArray<string>]>([
     ["prompts", `{"prompt":"a"}\n{"prompt":"b"}`, ["Prompt", "Prompt"]],
     ["a broken first line", `{"prompt":"a\n{"prompt":"b"}\n`, ["Malformed", "Prompt"]],
@@ -86,7 +86,7 @@ describe("a file of lines is read, whatever some of them are", () => {
       }
     }))
 
-  it.effect("a plain file may look like anything but bytes", () =>
+  it.effect("a plain file may have any text, and no binary data", () =>
     Effect.gen(function*() {
       for (const content of [`[\n1\n]`, "id,prompt\n1,a\nb", "<a>\n<b>\n<c>"]) {
         assert.strictEqual((yield* itemsOf(content, "a.txt")).length, 3)

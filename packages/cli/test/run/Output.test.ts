@@ -110,7 +110,7 @@ describe("Output", () => {
       assert.deepStrictEqual(readLines(file).map(({ line }) => line), [2])
     }))
 
-  it.live("a resumed file keeps what it is told to, and nothing is cut before the first write", () =>
+  it.live("a resumed file keeps its bytes up to `end`, and nothing is cut before the first write", () =>
     Effect.gen(function*() {
       const file = join(yield* folder, "a")
       writeFileSync(file, `{"line":1}\n{"li`)

@@ -24,7 +24,7 @@ describe("Request", () => {
     assert.notStrictEqual(hash({ a: [["b", 1]] }), hash({ a: { b: 2 } }))
   })
 
-  it("whatever shapes the answer changes the hash", () => {
+  it("every setting that shapes the answer changes the hash", () => {
     const hashes = [
       base,
       Request.hasher(common)(prompt(1, "Another question")),

@@ -13,7 +13,7 @@ export const exceededIn = (exit: Exit.Exit<unknown, unknown>): Quota.QuotaExceed
   return error instanceof Quota.QuotaExceeded ? error : undefined
 }
 
-/** What counts for a limit of a key. */
+/** The sum of a limit of a key. */
 export const usedOf = (quota: Subject, dimension: string, key = "default", tenant?: string) =>
   Effect.map(
     quota.snapshot(key),

@@ -80,7 +80,7 @@ class Strict {
     return entry
   }
 
-  /** Replaces what was taken. Nothing is given back to a window that is over. */
+  /** Replaces the taken amount. A window that is over gets nothing back. */
   correct(now: number, entry: Entry, amount: number): void {
     this.room(now)
     const isOver = this.kind === "fixed"

@@ -42,7 +42,7 @@ end
 load()
 
 -- If the clock was set back, shifts all times by as much. Otherwise an opening or a lease of a second would last an hour longer
--- after the clock was set back by an hour. A read writes this too, or the end would stay as far away at each read.
+-- after the clock was set back by an hour. A read writes the new times too, or each read would shift the end again.
 local function adjustToClock()
   if not generation then return end
   local latest = math.max(tonumber(since), tonumber(leased or 0))

@@ -3,24 +3,24 @@ import * as Redis from "effect/persistence/Redis"
 /**
  * The verbs of the quota store, one script each. Redis runs a script atomically.
  *
- * A target has one hash for all its scopes, one sorted set of its ids by the end of their leases, and one hash of what ids hold.
+ * A target has one hash for all its scopes, one sorted set of its ids by the end of their leases, and one hash of the ids' amounts.
  *
  * | field of the first hash | value |
  * |---|---|
- * | `SUM:sum` | what counts |
- * | `SUM:lo` | the oldest bucket that counts. It moves on as time passes, so a script looks at each bucket once |
- * | `SUM:b:BUCKET` | what is in a bucket |
- * | `c:DIMENSION`, `ca:DIMENSION`, `cr:DIMENSION` | the limit that was learned, when, and until when the provider rests |
+ * | `SUM:sum` | the sum |
+ * | `SUM:lo` | the oldest bucket that counts. It advances with time, so scripts read each bucket once |
+ * | `SUM:b:BUCKET` | the amount in a bucket |
+ * | `c:DIMENSION`, `ca:DIMENSION`, `cr:DIMENSION` | the learned limit, its time, and the end of the Retry-After |
  *
- * `SUM` is the scope, the dimension, the window and the quantum, all without colons. Amounts are whole numbers, and limits that are
- * infinite are -1. What an id holds is a list of `SUM,WINDOW,QUANTUM,BUCKET,AMOUNT` with semicolons.
+ * `SUM` is the scope, the dimension, the window and the quantum, all without colons. Amounts are whole numbers. An infinite limit
+ * is -1. The amounts of an id are a list of `SUM,WINDOW,QUANTUM,BUCKET,AMOUNT`, each with a semicolon at its end.
  */
 const prelude = `
 local sums, leases, holds = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local drift = 50
--- Without the sum, 0 that was negated would be "-0".
+-- Adding 0 makes -0 a 0, which would be "-0" as text.
 local function int(n) return string.format("%.0f", n + 0) end
 
 local function add(sum, bucket, amount)
@@ -28,7 +28,7 @@ local function add(sum, bucket, amount)
   if bucket ~= "" then redis.call("HINCRBY", sums, sum .. ":b:" .. bucket, int(amount)) end
 end
 
--- What counts, after the buckets that have left the window are deleted.
+-- The sum, after the buckets that have left the window are deleted.
 local function trim(sum, window, quantum)
   local v = redis.call("HMGET", sums, sum .. ":sum", sum .. ":lo")
   local total, lo = tonumber(v[1] or "0"), tonumber(v[2] or "nil")
@@ -39,7 +39,7 @@ local function trim(sum, window, quantum)
     return total, first
   end
   if first <= lo then return total, lo end
-  -- A sum that was not used for two windows has nothing in between.
+  -- All amounts are within 1.3 windows after the oldest bucket, so later buckets are empty.
   local last = math.min(first - 1, lo + math.ceil(1.3 * window / quantum) + 2)
   for bucket = lo, last do
     local field = sum .. ":b:" .. int(bucket)
@@ -57,7 +57,7 @@ local function parts(record)
   return string.gmatch(record, "([^,;]+),([^,]+),([^,]+),([^,]*),([^;]+);")
 end
 
--- Frees what is held at once by ids whose lease is over, a few for each call.
+-- Frees the calls at once of ids whose lease has ended, up to 16 for each script.
 local function lapse()
   local dead = redis.call("ZRANGEBYSCORE", leases, "-inf", now, "LIMIT", 0, 16)
   for _, id in ipairs(dead) do
@@ -82,10 +82,10 @@ end
 /** The keys of a target: sums, leases, holds. */
 export type Keys = readonly [sums: string, leases: string, holds: string]
 
-/** One ask: its sum, limit (-1: none), window (-1: for good), quantum and amount. */
+/** One ask: its sum, limit (-1: none), window (-1: never resets), quantum and amount. */
 export type AskArgs = readonly [sum: string, limit: number, window: number, quantum: number, amount: number]
 
-/** Returns ok, now, wait, blockedBy, and what counts for each ask. */
+/** Returns ok, now, wait, blockedBy, and the sum of each ask. */
 export const reserve = Redis.script(
   (
     keys: Keys,
@@ -181,7 +181,7 @@ return 1`
   }
 ).withReturnType<unknown>()
 
-/** Adds the asks without a question. */
+/** Adds the asks without a check of the limits. */
 export const record = Redis.script(
   (
     keys: Keys,
@@ -208,7 +208,7 @@ return 1`
   }
 ).withReturnType<unknown>()
 
-/** Prolongs the leases of the ids that are held. */
+/** Renews the leases of the ids that are held. */
 export const renew = Redis.script(
   (keys: Keys, args: { readonly leaseMillis: number; readonly ids: ReadonlyArray<string> }) => [
     ...keys,
@@ -254,7 +254,7 @@ return { tostring(math.min(stated, tonumber(v[1] or stated))), int(age), int(mat
   }
 ).withReturnType<unknown>()
 
-/** Returns names of sums and what counts, alternately. */
+/** Returns names of sums and their values, alternately. */
 export const read = Redis.script((keys: Keys) => [...keys], {
   numberOfKeys: 3,
   lua: `${prelude}

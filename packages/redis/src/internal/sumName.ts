@@ -1,6 +1,6 @@
 /**
- * Names of sums in Redis: `SCOPE/DIMENSION/WINDOW/QUANTUM`. Texts are encoded without the characters that scripts split by. A code
- * unit that is no letter, digit, `_`, `.` or `-` becomes `%` and four hexadecimal digits; an empty text is a lone `%`.
+ * Names of sums in Redis: `SCOPE/DIMENSION/WINDOW/QUANTUM`. Texts are encoded without the separators of the scripts. A code unit
+ * that is no letter, digit, `_`, `.` or `-` becomes `%` and four hexadecimal digits. An empty text is a single `%`.
  */
 export const encodeText = (text: string): string =>
   text === ""
@@ -15,7 +15,7 @@ const decodeText = (encoded: string): string =>
 const special = /[^\w.-]/g
 const escape = /%([0-9a-f]{4})/g
 
-/** Where the sum of a dimension is, without its window. */
+/** The start of a sum's name: scope and dimension, without the window. */
 export const addressOf = (scope: string, dimension: string): string => `${encodeText(scope)}/${encodeText(dimension)}`
 
 /** A window that never ends is -1. */
@@ -24,7 +24,7 @@ export const windowOf = (millis: number): number => millis === Number.POSITIVE_I
 export const sumName = (scope: string, dimension: string, windowMillis: number, quantumMillis: number): string =>
   `${addressOf(scope, dimension)}/${windowOf(windowMillis)}/${quantumMillis}`
 
-/** What a name says. `undefined` for a text that is no name. */
+/** Reads a name. `undefined` for a text that is not a name. */
 export const parseSum = (
   name: string
 ): { readonly scope: string; readonly dimension: string; readonly windowMillis: number } | undefined => {

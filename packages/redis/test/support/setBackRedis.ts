@@ -7,13 +7,13 @@ export interface SetBackRedis {
   readonly setBack: (millis: number) => Effect.Effect<void>
 }
 
-// How every script reads the clock of the server.
+// The line with which every script reads the clock of the server.
 const clock = "time[1] * 1000000 + time[2]"
 
 // A key of a server whose clock is set back expires later. Here the keys of the leases would expire as if nothing had happened.
 const expiry = [/"PEXPIRE", leases, /g, `"PEXPIRE", leases, 600000 + `] as const
 
-/** The server is shared with other suites, so not its clock is set back but what the scripts read of it. */
+/** The server is shared with other suites. So the time that the scripts read is set back, and not the clock of the server. */
 export const setBackRedis: Effect.Effect<SetBackRedis, never, Redis.Redis> = Effect.map(Redis.Redis, (redis) => {
   let behindMillis = 0
   const service = Redis.Redis.of({

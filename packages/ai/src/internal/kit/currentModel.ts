@@ -1,6 +1,6 @@
 import * as Context from "effect/Context"
 
-/** The model that a call asks for. `ResilientModel` replaces it, for an attempt, by the target's name for that model. */
+/** The model that a call requests. For each attempt, `ResilientModel` replaces it with the target's name for that model. */
 export const CurrentModel: Context.Reference<string | undefined> = Context.Reference<string | undefined>(
   "@sluice/ai/ResilientModel/CurrentModel",
   { defaultValue: () => undefined }

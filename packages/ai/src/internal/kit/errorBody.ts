@@ -2,10 +2,10 @@ import * as BoundedJson from "@sluice/core/BoundedJson"
 import * as Result from "effect/Result"
 
 /**
- * What a provider says in an error. Only the fields at known places are read: the rest of a body may quote the prompt.
+ * The codes and messages of a provider's error. Only fields at known places are read: the rest of a body may quote the prompt.
  *
  * The known places are `error`, `errors`, `detail` and `message`, arrays of these, `details` of Google, `innererror` of Azure,
- * `metadata` of OpenRouter, and a whole error as JSON in a string, as gateways wrap those of their upstream.
+ * `metadata` of OpenRouter, and a whole error as JSON in a string, in which gateways wrap the error of their upstream.
  */
 export interface ErrorBody {
   /** The messages, the outermost first. */
@@ -30,7 +30,7 @@ const longestBody = 65_536
 /** Longer messages are cut. */
 const longestMessage = 4096
 const maxJsonDepth = 32
-/** A gateway's error, with the upstream's, with a JSON string, each with `error` and `details`. */
+/** Enough for a gateway's error that wraps the upstream's error, which wraps a JSON string, each with `error` and `details`. */
 const maxDepth = 8
 const maxObjects = 24
 
@@ -113,7 +113,7 @@ class Reader implements ErrorBody {
     const number = Number(text)
     if (number >= 400 && number < 600) this.status ??= number
     if (text === "error") return
-    // A code explains more than a type or a status. An inner one explains more than the number that a gateway gives it.
+    // A code explains more than a type or a status. An inner code explains more than the number that a gateway assigns.
     if (this.code === undefined || (isNumber.test(this.code) && !isNumber.test(text))) this.code = text
     if (isWord.test(text)) this.codes.push(text)
   }

@@ -39,7 +39,7 @@ export const build = Effect.fnUntraced(function*<S, E, R>(
   return new Engine(settings, targets, logs)
 })
 
-/** The state and the events of an engine. */
+/** Returns the service that reports the state and the events of an engine. */
 export const reportsOf = <S>({ logs, targets }: Engine<S>): ResilientModel["Service"] => ({
   targets: Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.forEach(targets, (target) => stateOf(target, now))),
   calls: logs.stream,

@@ -67,7 +67,7 @@ export class Candidates<S> {
     this.excluded.add(target)
   }
 
-  /** The target is asked next, if it can be. `undefined`: as if it had failed like any other. */
+  /** Tries this target next, if it is available. `undefined`: by the usual order. */
   stayAt(target: AnyTarget | undefined): void {
     this.here = target
   }
@@ -76,7 +76,7 @@ export class Candidates<S> {
     return this.here !== undefined
   }
 
-  /** Only targets that continue a partial answer are of use from now on. Whether there is one. */
+  /** From now on selects only targets with `prefill`. Returns whether there is one. */
   requirePrefill(): boolean {
     this.needsPrefill = this.targets.some(({ prefill }) => prefill)
     return this.needsPrefill

@@ -2,7 +2,7 @@ import * as Stream from "effect/Stream"
 import type { AnyPart } from "./parts.ts"
 import { isOutput } from "./parts.ts"
 
-/** The part of an answer that was handed on. */
+/** The part of an answer that the consumer has received. */
 export class PartialAnswer {
   text = ""
   /** The id of the text block that has begun and not ended. */
@@ -28,8 +28,8 @@ export class PartialAnswer {
   }
 
   /**
-   * The text to send as the beginning of the answer. Providers refuse one that ends with white space, and half of a surrogate
-   * pair is no text.
+   * The text to send as the beginning of the answer. White space at the end is left out, since providers refuse it, and so is
+   * half of a surrogate pair.
    */
   get prefill(): string {
     const { text } = this
@@ -40,9 +40,9 @@ export class PartialAnswer {
 }
 
 /**
- * What of a new attempt follows the partial answer. A target that repeats the beginning has it cut, also if only the white space
- * before it differs. An open text block continues under its own id. Nothing is handed on before it is known whether the beginning
- * is repeated, so a failure until then is retried.
+ * Returns the parts of a new attempt that continue the partial answer. If the target repeats the partial answer, the repetition
+ * is removed, also if white space before it differs. An open text block continues under its own id. Emits nothing until the
+ * repetition is confirmed or ruled out, so a failure before that is retried.
  */
 export const following = <A extends AnyPart, E, R>(
   parts: Stream.Stream<A, E, R>,
@@ -61,18 +61,18 @@ class Following<A extends AnyPart> {
   private readonly prefill: string
   /** White space at the beginning of the prefill. */
   private readonly margin: string
-  /** The prefill after it. */
+  /** The prefill after the margin. */
   private readonly core: string
   /** Whether the white space before a repetition may differ. */
   private readonly isLong: boolean
   private readonly ended: (id: string) => A
   /** The block of the partial answer, until it ends. */
   private openBlock: string | undefined
-  /** The text of the new answer so far, while it is not known whether it repeats the beginning. `undefined`: it is known. */
+  /** The text of the new answer, held until a repetition is confirmed or ruled out. Then `undefined`. */
   private begun: string | undefined = ""
-  /** How much of it is white space at the beginning, once something else has come. */
+  /** The length of the white space at its beginning, once other text has arrived. */
   private indent: number | undefined
-  /** Whether all of it is a repetition so far. */
+  /** Whether all of `begun` repeats the partial answer so far. */
   private repeats = true
   /** The last parts of the text that are held back. */
   private start: A | undefined
@@ -119,7 +119,7 @@ class Following<A extends AnyPart> {
       : this.decide(this.begun, false)
   }
 
-  /** Compares what was added to the new answer at this length. Each text is compared once, however long the beginning is. */
+  /** Compares a text that begins at this length of the new answer. Each text is compared once, to bound the total work. */
   private compare(length: number, text: string): void {
     if (!this.repeats) return
     const { begun = "", core, indent } = this
@@ -145,7 +145,7 @@ class Following<A extends AnyPart> {
     return this.margin.startsWith(space) || (this.isLong && space.length <= longestMargin)
   }
 
-  /** The text that follows, once it is known whether the beginning is repeated. */
+  /** Returns the text to emit, once a repetition is confirmed or ruled out. */
   private decide(begun: string, isEnd: boolean): ReadonlyArray<A> {
     const rest = this.restOf(begun, isEnd)
     if (rest === undefined) return []
@@ -164,7 +164,7 @@ class Following<A extends AnyPart> {
     const { core, indent = begun.length, prefill, text } = this
     const isRepeated = core !== "" && this.isMargin(begun.slice(0, indent)) && begun.startsWith(core, indent)
     const own = isRepeated ? begun.slice(indent + core.length) : begun
-    // Of the white space that was handed on and not sent, the target may send a part again.
+    // The white space at the end was emitted and not sent. The target may repeat a part of it.
     const tail = text.slice(prefill.length)
     if (!isEnd && own.length < tail.length && tail.startsWith(own)) return undefined
     let common = 0
@@ -188,7 +188,7 @@ class Following<A extends AnyPart> {
   }
 }
 
-/** Longer white space before a repetition is not passed over. */
+/** Longer white space before a repetition is not ignored. */
 const longestMargin = 16
 
 const startsAlike = (left: string, right: string): boolean =>

@@ -30,7 +30,7 @@ interface Wide {
   readonly generateObject: (options: AnyOptions) => Effect.Effect<AnyResponse, AiError.AiError>
   readonly streamText: (options: AnyOptions) => Stream.Stream<AnyPart, AiError.AiError>
 }
-// A method without its type parameters has no type that they satisfy, so this goes by way of `unknown`.
+// A generic method is not assignable to its type without type parameters, so the cast needs `unknown`.
 const wide = (model: Model): Wide => model as unknown as Wide
 
 /** Builds a model that sends every call through the engine. */
@@ -289,7 +289,7 @@ const encode = (part: AnyPart): Encoded => {
 // The values of these parts are the same, encoded or decoded. Only the decoded types have a brand, and parts of streams.
 const asEncoded = (part: AnyPart): Encoded => part as unknown as Encoded
 
-// The schema's type has no tools, so no name of a tool. What it does with a part of any toolkit is the same.
+// The schema's type has no tools, and so no names of tools. At run time it encodes the parts of any toolkit in the same way.
 const opaque = (part: AnyPart): Encoded => encodeOpaque(part as never) as unknown as Encoded
 
 /** Encodes an object with the default codec, with which the outer model decodes it. A target may use another codec. */

@@ -36,8 +36,8 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 export interface Question<S, A> {
   readonly method: CallLog["method"]
   /**
-   * Asks one target. `unusable` is the error of the last answer, if this is a re-ask. `prefill` is the beginning of the answer, if
-   * the target is to continue it.
+   * Calls one target. `unusable` is the error of the last answer, if this is a re-ask. `prefill` is the text that the target
+   * continues.
    */
   readonly ask: (target: Target<S>, unusable: AiError.AiError | undefined, prefill?: string) => A
   /** Whether the prompt ends with the beginning of an answer. */
@@ -241,8 +241,8 @@ export class Engine<S> {
   }
 
   /**
-   * Adds what an attempt needs to its context: its own tracker of response ids, the idempotency key of the call, and the target's
-   * name for the model that the caller asks for.
+   * Adds the services of an attempt to its context: its own tracker of response ids, the idempotency key of the call, and the
+   * target's name for the requested model.
    */
   contextOf<A, R>(
     call: ModelCall<S>,

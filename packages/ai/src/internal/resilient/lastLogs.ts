@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { CallLog } from "../../CallLog.ts"
 
-/** As many as a reader of a layer's logs may be behind. */
+/** The same number as the buffer of a layer's `calls`. */
 const defaultCapacity = 256
 
 /** The last logs of the calls made within an effect. */
@@ -11,7 +11,7 @@ export class LastLogs {
   /** How many older logs were dropped. */
   dropped = 0
   private readonly capacity: number
-  /** A ring, once it is full. */
+  /** A ring buffer once `capacity` is reached. */
   private readonly logs: Array<CallLog> = []
   private oldest = 0
 

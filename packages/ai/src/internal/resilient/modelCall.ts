@@ -37,7 +37,7 @@ export class ModelCall<S> {
   readonly settings: Settings
   readonly startedAt: number
   readonly deadline: Deadline | undefined
-  /** The model that the caller asks for. All targets of the call offer it. */
+  /** The model that the caller requests. All targets of the call offer it. */
   readonly model: string | undefined
   /** The running attempt, or the last one. */
   attempt: Log.OpenAttempt | undefined = undefined
@@ -60,7 +60,7 @@ export class ModelCall<S> {
   /** Whether no further attempt has a chance. */
   private isOver = false
   private lastError: AiError.AiError | undefined = undefined
-  /** How the last attempt that was made failed. */
+  /** The failure of the last attempt that was made. */
   private lastMade: Cause.Cause<AiError.AiError> | undefined = undefined
   /** Why the next attempt was not made. */
   private refusal: Admission.Refused | DeadlineExceeded | undefined = undefined
@@ -77,7 +77,7 @@ export class ModelCall<S> {
       readonly clock: Clock.Clock
       readonly deadline: Deadline | undefined
       readonly promptLength: () => number
-      /** The model that the caller asks for. */
+      /** The model that the caller requests. */
       readonly model: string | undefined
       readonly offered: () => ReadonlyArray<string>
     }
@@ -334,7 +334,7 @@ export class ModelCall<S> {
     return true
   }
 
-  /** Whether a target may continue an answer with partial output. Then only such targets are asked. */
+  /** Whether a target may continue an answer with partial output. From then on only such targets are tried. */
   takeContinuation(cause: Cause.Cause<AiError.AiError>): boolean {
     if (!this.isRepairable(cause) || !this.candidates.requirePrefill()) return false
     this.hasOutput = false
@@ -349,7 +349,7 @@ export class ModelCall<S> {
     return remedy === "Retry" || remedy === "Wait"
   }
 
-  /** Fails with the cause of an attempt, once it is decided whether its target is asked again before all others. */
+  /** Fails with the cause of an attempt. Decides first whether the same target is tried again before all others. */
   ended(cause: Cause.Cause<AiError.AiError>): Effect.Effect<never, AiError.AiError> {
     const { candidates, target } = this
     const failed = Effect.failCause(cause)
@@ -371,14 +371,14 @@ export class ModelCall<S> {
     const { attempt, candidates, settings } = this
     const error = errorOf(cause)
     return error !== undefined && error === this.lastError && this.refusal === undefined && !this.hasOutput &&
-      // A restart costs the consumer what it has shown. It is not spent on the target that broke off.
+      // A restart voids the output that the consumer has shown. It is not spent on the target that failed.
       attempt?.next !== "Restart" &&
       candidates.failuresOf(target) <= settings.retriesHere &&
       // One attempt is left for another target.
       this.attemptsLeft() > 1 && candidates.hasOther("fresh") && isSoonOver(error, settings.maxRetryAfterMillis)
   }
 
-  /** How the call ends. The error of a provider that was reached counts for more than the refusal to reach one again. */
+  /** Returns the cause of the call's failure. A provider's error takes precedence over the refusal of a further attempt. */
   ending(cause: Cause.Cause<AiError.AiError>): Cause.Cause<AiError.AiError> {
     const { attempts, lastError, lastMade, refusal } = this
     if (refusal === undefined || lastMade === undefined || errorOf(cause) !== lastError) return cause
@@ -395,7 +395,7 @@ export class ModelCall<S> {
     switch (AiOutcome.remedy(error)) {
       case "Retry":
       case "Wait":
-        // This target's Retry-After matters only if it is asked next, or there is no other target.
+        // This target's Retry-After matters only if it is tried next, or if there is no other target.
         return !this.candidates.isStaying && this.candidates.hasOther("any")
           ? failure({ retryable: true })
           : AiOutcome.fromAiError(error)

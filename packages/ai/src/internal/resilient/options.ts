@@ -22,8 +22,8 @@ export interface StreamOptions {
   /** The longest silence after the first output of a stream. Default 1 minute. A slow consumer does not count. */
   readonly idleTimeout?: Duration.Input | undefined
   /**
-   * What an event that is not JSON does to a stream: `"fail"` fails the attempt with `MalformedEvent`. `"skip"` passes over it,
-   * and counts it in `skippedEvents` of the attempt's log. Default `"fail"`.
+   * The effect of an event that is not JSON on a stream. `"fail"` fails the attempt with `MalformedEvent`. `"skip"` ignores it, and
+   * counts it in `skippedEvents` of the attempt's log. Default `"fail"`.
    *
    * A skipped event may have been a piece of the answer. After the beginning of a tool call it fails the attempt in any case,
    * since a tool must not run with half its input. Only `OpenAiCompatible` and `AnthropicMessages` can skip.
@@ -81,7 +81,7 @@ export interface TargetOptions extends EmbeddingTargetOptions, StreamOptions {
    */
   readonly models?: ReadonlyArray<string> | { readonly [name: string]: string } | undefined
   /**
-   * Whether it continues an answer whose beginning is the last message of the prompt. Default false. Only for
+   * Whether the target continues a partial answer that is the last message of the prompt. Default false. Only for
    * `afterOutput: "continue"`.
    *
    * Set it only for a provider and a model that you have tried. Many servers begin a new answer instead, and some refuse such a
@@ -141,8 +141,9 @@ export interface CallOptions {
    * How often a call tries the same target again before it moves to another, after a failure that is soon over: a lost
    * connection, a 5xx or a similar status, a Retry-After of at most 5 seconds. Default 1.
    *
-   * It waits for the back-off or the Retry-After. It moves on at once if that wait is longer than 5 seconds or passes the
-   * deadline, if the target's circuit has opened, or if only one attempt of `retry` is left. Silence always moves on at once.
+   * The call waits for the backoff or the Retry-After. It moves on at once if that wait is longer than 5 seconds or passes the
+   * deadline, if the target's circuit has opened, or if only one attempt of `retry` is left. After silence it always moves on
+   * at once.
    */
   readonly retriesHere?: number | undefined
   /** The time limit of the whole call, with all waits and attempts. Default none. */
@@ -172,21 +173,22 @@ export interface LayerOptions<
   /** At least one, each with a `name` and a `layer`. */
   readonly targets: Targets
   /**
-   * When parts of a stream are handed on. `"live"`: from the first output. `"whole"`: once the answer is complete, so that a
-   * failure in its middle is retried like any other, and the consumer sees one whole answer. Default `"live"`.
+   * When the parts of a stream are emitted. `"live"`: from the first output. `"whole"`: once the answer is complete, so that a
+   * failure in its middle is retried, and the consumer sees one whole answer. Default `"live"`.
    */
   readonly answer?: "live" | "whole" | undefined
   /**
-   * With `answer: "whole"`: an answer that takes more memory than this many bytes is handed on live from there. A failure after that
-   * follows `afterOutput`. Default 16 Mi.
+   * With `answer: "whole"`: an answer that takes more memory than this many bytes is emitted live from that point. A failure
+   * after that follows `afterOutput`. Default 16 Mi.
    */
   readonly maxWholeBytes?: number | undefined
   /**
    * If a stream fails with partial output: `"fail"` fails, `"restart"` starts the answer over at another target. Then a
    * part for which `restartOf` returns a value comes first, and all output before it is void. Default `"fail"`.
    *
-   * `"continue"`: a target with `prefill: true` gets the text so far as the beginning of its answer, and only what follows is
-   * handed on. Not after anything else than text, such as a tool call or a thought. See the module's Gotchas for the risks.
+   * `"continue"`: a target with `prefill: true` gets the text so far as the beginning of its answer, and the consumer gets
+   * only the continuation. Only text is continued: after other output, such as a tool call or a thought, the stream fails. See
+   * the module's Gotchas for the risks.
    */
   readonly afterOutput?: "fail" | "restart" | "continue" | undefined
   /** After this many parts a stream is emitted even without output. Default 64. */

@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { LayerOptions, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
 import * as Target from "./target.ts"
 
-/** A layer's options without its targets. Those of an embedding model leave out what is for streams. */
+/** A layer's options without its targets. Those of an embedding model leave out the options of streams. */
 export type Options = Omit<LayerOptions, "targets">
 
 /** A layer's options, checked and read. */
@@ -238,7 +238,7 @@ const makeBreaker = (
   return Effect.undefined
 }
 
-// An attempt ends before it can be slow. The policy would never open the circuit.
+// With such a limit an attempt times out before it counts as slow, so slow calls would never open the circuit.
 const checkSlowAfter = (
   options: OptionsReader,
   path: string,

@@ -5,11 +5,11 @@ import * as AiOutcome from "../../AiOutcome.ts"
 import * as AiRejection from "../../AiRejection.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
 
-/** The longest wait for the same target while another one could be asked. */
+/** The longest wait for the same target while another one is available. */
 export const maxMillisHere = 5_000
 
 /**
- * Whether the failure of an attempt is soon over, so that the same target is worth another attempt: a lost connection, a 5xx or a
+ * Whether the failure of an attempt is probably over soon, so that the same target is tried again: a lost connection, a 5xx or a
  * similar status, a short Retry-After. Silence has cost its time limit already, and a rate limit without a Retry-After lasts for
  * an unknown time.
  */

@@ -39,7 +39,7 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
   readonly question: Question<S, Stream.Stream<A, AiError.AiError, R>>
   readonly form: Form<A>
   readonly scope: Scope.Scope
-  /** What the consumer has of the answer, if another attempt may continue it. */
+  /** The output that the consumer has received, if another attempt may continue it. */
   readonly partial: PartialAnswer | undefined
   /** The pull of the attempt that has output. */
   private answer: Effect.Effect<Chunk<A>, Ended, R> | undefined
@@ -140,7 +140,7 @@ export class StreamedCall<S, A extends Parts.AnyPart, R> {
     )
   }
 
-  // A prompt that ends with the beginning of an answer would end with two.
+  // A prompt that already ends with a partial answer cannot get a second one.
   private mayContinue(partial: PartialAnswer, cause: Cause.Cause<AiError.AiError>): boolean {
     return partial.isText && this.question.hasPrefill?.() !== true && this.call.takeContinuation(cause)
   }
@@ -159,11 +159,11 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   private readonly admission: Admission.Admission
   private admitted: Admission.Admitted | undefined
   private readonly notesToolCalls: boolean
-  /** What the consumer has of the answer, if this attempt continues it. */
+  /** The output that the consumer has received, if this attempt continues it. */
   private readonly continued: PartialAnswer | undefined
   /** Whether all parts are held until the answer is complete. */
   private readonly isWhole: boolean
-  /** Whether parts can arrive some time before they are handed on, or instead of it. The guard reports them then. */
+  /** Whether parts can be held or removed after they arrive. Then the guard reports their arrival. */
   private readonly isHeld: boolean
   private watch: Watch | undefined
   private source: Effect.Effect<Chunk<A>, Ended, R> = Effect.never
@@ -248,8 +248,8 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   }
 
   /**
-   * The parts to hand on. What repeats the beginning is left out after the guard, for which it is an answer like any other: a
-   * target that repeats is not silent.
+   * The parts to emit. A repetition of the partial answer is removed after the guard, so that the guard does not take a target
+   * that repeats for silent.
    */
   private get asked(): Stream.Stream<A, AiError.AiError, R> {
     const { continued, streamed: { form, question }, target, unusable } = this
@@ -257,7 +257,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     return continued === undefined ? parts : following(parts, continued, form.ended)
   }
 
-  /** Says what becomes of events that are not JSON. An outer model says so for its own targets only. */
+  /** Provides the handler of events that are not JSON. The setting of an outer model applies to its own targets only. */
   private onMalformedEvent(context: Context.Context<R>): Context.Context<R> {
     const { streamed: { call }, target } = this
     const isSet = Context.getOrUndefined(context, OnMalformedEvent) !== undefined
@@ -296,7 +296,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
       onFirst: () => call.firstToken(),
       truncated: (parts, hadOutput) =>
         call.rejected(new AiRejection.TruncatedStream({ target: name, parts, hadOutput: hadOutput || isContinued })),
-      // Whatever the adapter calls it. Those of this package fail with `TruncatedStream` by themselves.
+      // Adapters name this failure differently. Those of this package fail with `TruncatedStream` themselves.
       lost: ({ reason }, parts, hadOutput) =>
         reason._tag === "NetworkError" && reason.reason === "TransportError"
           ? call.rejected(

@@ -50,7 +50,7 @@ export interface Target<out S> {
   readonly key: string
   readonly provider: string
   readonly model: string
-  /** What it offers, by the names that calls use. The value is its own name for the model, `undefined` for `model`. */
+  /** The offered models, by the names that calls use. The value is the target's own name, `undefined` for `model`. */
   readonly models: ReadonlyMap<string, string | undefined>
   readonly service: S
   readonly order: number
@@ -66,9 +66,9 @@ export interface Target<out S> {
   /** Permits alone, for a target that is asked although its circuit is open. */
   readonly forced: Admission.Admission
   readonly limits: Limits
-  /** Whether it continues an answer that the prompt ends with. */
+  /** Whether the target continues a partial answer at the end of the prompt. */
   readonly prefill: boolean
-  /** Whether an event that is not JSON does not fail a stream. */
+  /** Whether events that are not JSON are skipped. */
   readonly skipsMalformedEvents: boolean
   /** How many events were skipped. */
   readonly skipped: { events: number }

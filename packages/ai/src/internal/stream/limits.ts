@@ -1,7 +1,7 @@
 import * as Context from "effect/Context"
 
 /**
- * The limits of what reads a stream. A reader that waits after the finish reason stops before they fail a complete answer.
+ * The time limits of a stream. A reader that waits after the finish reason stops before they would fail a complete answer.
  * `undefined`: there are none.
  */
 export interface Limits {

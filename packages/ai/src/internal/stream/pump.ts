@@ -54,7 +54,7 @@ export class Pump<A, E, B, E2, R> {
   private timerAt = 0
   private cancel: (() => void) | undefined
 
-  /** `context`: what upstream runs with. */
+  /** `context`: the services of upstream. */
   constructor(
     fiber: Fiber.Fiber<unknown, unknown>,
     context: Context.Context<never>,

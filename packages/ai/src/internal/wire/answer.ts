@@ -18,7 +18,7 @@ import type { Wire, WireRequest, WireResponse } from "./wire.ts"
 
 type Bytes = Stream.Stream<Uint8Array, HttpClientError.HttpClientError>
 
-/** A response by what it is, which need not be what the request was for. */
+/** A response in its actual form, which may differ from the requested one. */
 export type Answer =
   | { readonly _tag: "Whole"; readonly parts: Array<Response.PartEncoded> }
   | { readonly _tag: "Streamed"; readonly parts: Stream.Stream<Response.StreamPartEncoded, AiError.AiError> }
@@ -32,8 +32,8 @@ export const streamedParts = (answer: Answer): Stream.Stream<Response.StreamPart
   answer._tag === "Streamed" ? answer.parts : Stream.fromArray(toStream(answer.parts))
 
 /**
- * Reads a response by what its body is: events are a stream, and JSON is a whole response, whatever was requested and
- * whatever the content type says. Only where the body does not tell, they decide.
+ * Reads a response by the format of its body: events are a stream, and JSON is a whole response. The request and the content type
+ * decide only if the format is unclear.
  */
 export const read = <C extends RequestConfig>(
   wire: Wire<C>,
@@ -92,6 +92,6 @@ export const text = (
     )
   )
 
-/** JSON texts, each on a line of its own, as the events that they stand for. */
+/** Converts JSON texts, one a line, to the events of a stream. */
 const asEvents = (lines: ReadonlyArray<string>): Bytes =>
   Stream.succeed(new TextEncoder().encode(lines.map((line) => `data: ${line}\n\n`).join("")))

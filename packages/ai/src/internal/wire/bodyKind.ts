@@ -1,6 +1,6 @@
 /**
- * What a body is, by its first characters. Content types do not say it: servers send streams as JSON, JSON as streams,
- * and either without a type.
+ * The format of a body, by its first characters. Content types are unreliable: servers label streams as JSON, JSON as streams,
+ * or send no type.
  */
 export type BodyKind = "events" | "json" | "other"
 
@@ -13,7 +13,7 @@ const jsonStarts = new Set(codes("{["))
 const fields = ["data", "event", "id", "retry"].map(codes)
 const fieldEnds = new Set(codes(":\r\n"))
 
-/** Returns the kind of a body that begins with these bytes. `undefined` if it takes more of them. */
+/** Returns the kind of a body that begins with these bytes. `undefined` if more bytes are needed. */
 export const kindOf = (bytes: Uint8Array): BodyKind | undefined => {
   let at = byteOrderMark.every((byte, index) => bytes[index] === byte) ? byteOrderMark.length : 0
   for (let byte = bytes[at]; byte !== undefined && blanks.has(byte); byte = bytes[at]) at++
@@ -21,7 +21,7 @@ export const kindOf = (bytes: Uint8Array): BodyKind | undefined => {
   if (first === undefined) return undefined
   if (first === byteOrderMark[0] && bytes.length < byteOrderMark.length) return undefined
   if (jsonStarts.has(first)) return "json"
-  // A comment.
+  // A comment line of an event stream.
   if (first === colon) return "events"
   for (const field of fields) {
     const matching = matchingLength(field, bytes, at)

@@ -11,8 +11,8 @@ import { peek } from "./peek.ts"
 
 type Bytes = Stream.Stream<Uint8Array, unknown>
 
-// Output is handed on as soon as it is there. A body without its last bytes, or without its checksum, ends where it ends:
-// whether the response is complete, its content says.
+// Output is emitted as soon as it is decoded. A body without its last bytes or its checksum is no error here: the reader of
+// the response decides by its content whether it is complete.
 const deflateOptions = { flush: Zlib.constants.Z_SYNC_FLUSH, finishFlush: Zlib.constants.Z_SYNC_FLUSH }
 const brotliOptions = {
   flush: Zlib.constants.BROTLI_OPERATION_FLUSH,
@@ -28,10 +28,10 @@ const inflateRaw: MakeDecoder = () => Zlib.createInflateRaw(deflateOptions)
 const brotli: MakeDecoder = () => Zlib.createBrotliDecompress(brotliOptions)
 const zstd: MakeDecoder = () => Zlib.createZstdDecompress(zstdOptions)
 
-/** Chooses the decoder by the first bytes. `undefined` if it takes more of them, `"plain"` if they are not encoded. */
+/** Chooses the decoder by the first bytes. `undefined` if more bytes are needed, `"plain"` if they are not encoded. */
 type Choose = (beginning: Uint8Array) => MakeDecoder | "plain" | undefined
 
-// A proxy may decode a body and leave the header. These codings can be told by their first bytes.
+// A proxy may decode a body and leave the header. These codings are recognised by their first bytes.
 const withMagic = (magic: ReadonlyArray<number>, decoder: MakeDecoder): Choose => (beginning) => {
   if (beginning.length >= magic.length) return magic.every((byte, at) => beginning[at] === byte) ? decoder : "plain"
   return magic.slice(0, beginning.length).every((byte, at) => beginning[at] === byte) ? undefined : "plain"
@@ -53,7 +53,7 @@ const codings = new Map<string, Choose>([
   ["zstd", withMagic([0x28, 0xb5, 0x2f, 0xfd], zstd)]
 ])
 
-/** More would only serve to exhaust a client. urllib3 and curl have the same limit. */
+/** More codings could exhaust the memory of a client. urllib3 and curl have the same limit. */
 const maxCodings = 5
 
 /** Requests compressed responses, and decompresses them, whether they have a coding that was requested or another. */
@@ -70,7 +70,7 @@ const decode = (
   response: HttpClientResponse.HttpClientResponse,
   header: string
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> => {
-  // Names that are no coding are passed over, as browsers do: servers write a charset here.
+  // Unknown names are ignored, as in browsers: some servers write a charset here.
   const applied = header.toLowerCase().split(",").flatMap((name) => codings.get(name.trim()) ?? [])
   if (applied.length === 0 || hasNoBody(response.status)) return Effect.succeed(response)
   if (applied.length > maxCodings) {
@@ -84,7 +84,7 @@ const decode = (
       })
     )
   }
-  // The new response wraps errors anew, so only what the connection said is passed on.
+  // The new response wraps errors again, so only the connection's own error is passed on.
   const bytes: Bytes = Stream.mapError(response.stream, (error) => error.reason.cause ?? error)
   // The first coding was applied first, and is removed last.
   return Effect.map(

@@ -1,8 +1,8 @@
 import * as Json from "./json.ts"
 import type * as Schema from "effect/Schema"
 
-// What a provider sends beside an answer and wants back with the next request: thoughts, and signatures of tool calls. It
-// is kept in the metadata of the part, with the provider's host. It goes back to that host only, because other providers
+// Fields that a provider sends with an answer and requires in the next request: thoughts, and signatures of tool calls. The
+// metadata of the part keeps them, with the provider's host. They are sent back to that host only, because other providers
 // refuse a request with fields that they do not know.
 
 interface Fields {

@@ -18,7 +18,7 @@ export const inField = (json: Json.JsonObject): unknown => {
   return Json.isObject(error) && Object.keys(error).length > 0 ? inner(error) : undefined
 }
 
-/** Some gateways wrap the error of the server behind them: `{ error: { error: { ... } } }`. */
+/** Some gateways wrap the error of their upstream: `{ error: { error: { ... } } }`. */
 const inner = (error: Json.JsonObject): unknown =>
   error["message"] === undefined && Json.isObject(error["error"]) ? error["error"] : error
 
@@ -48,12 +48,12 @@ export const asWhole = (json: unknown): unknown => {
     : { message: typeof detail === "string" ? detail : JSON.stringify(detail) }
 }
 
-/** The finish reason says that the provider broke off. */
+/** The error for a finish reason that reports a failure of the provider. */
 export const brokeOff = (origin: Failure.Origin, response: Failure.ResponseHead, sent: string): AiError.AiError =>
   sent === "error"
     ? Failure.endedInError(origin, response)
     : Failure.fromStream(origin, response, { code: sent, message: "the provider broke off the answer" }, "")
 
-/** The finish reason says that the provider threw away a tool call. It may read the one in another answer. */
+/** The error for a finish reason that reports an unreadable tool call. Another answer may have a readable one. */
 export const badCall = (origin: Failure.Origin): AiError.AiError =>
   Failure.badArguments(origin, "", "the provider could not read the tool call that the model wrote")

@@ -1,8 +1,8 @@
 /**
- * Tells what a provider's error is about where the status alone is misleading.
+ * Classifies a provider's error by its codes and messages, where the status alone is misleading.
  *
  * Only the codes count, and the sentence with which the message begins. Any other text of an error may quote the prompt, and a
- * prompt must not be able to stop a credential or to cause a delay.
+ * prompt must not rule out a credential or cause a delay.
  */
 import type { ErrorBody } from "../kit/errorBody.ts"
 
@@ -11,7 +11,7 @@ import type { ErrorBody } from "../kit/errorBody.ts"
  * - `Quota`: the account's credit is used up.
  * - `Credential`: the key or the account is refused.
  * - `Throttled`: too many requests or tokens.
- * - `Transient`: the server, or one behind it, is in trouble.
+ * - `Transient`: the server, or its upstream, fails for a moment.
  */
 export type Kind = "Content" | "Quota" | "Credential" | "Throttled" | "Transient"
 
@@ -50,7 +50,7 @@ const codes: ReadonlyArray<readonly [Kind, RegExp]> = [
   [
     "Transient",
     anyOf(
-      // Not `api_error` and `server_error`: gateways write them into errors that they do not know.
+      // Not `api_error` and `server_error`: gateways put them into errors that they do not recognise.
       /overloaded|(?<!invalid_)time_?out(?:_?error|exception)?$|deadline_exceeded|unavailable|not_?ready|capacity_?exceeded/,
       /internalserver(?:exception|error)|internalfailure|modelstreamerror|modelerror|dependency_?failed|failed_?dependency/
     )
@@ -104,10 +104,10 @@ const sentences: ReadonlyArray<readonly [Kind, RegExp]> = [
   ]
 ]
 
-/** How much of a message is compared. */
+/** The length of a message that is compared, in characters. */
 const longestSentence = 200
 
-/** What the codes say, or else how the messages begin. `undefined`: the status decides. */
+/** The kind by the codes, or else by the beginnings of the messages. `undefined`: the status decides. */
 export const kindOf = (error: Pick<ErrorBody, "codes" | "messages">): Kind | undefined => {
   const messages = error.messages.map((message) => message.trimStart().slice(0, longestSentence))
   const names = messages.map(leadingNames)
@@ -122,20 +122,20 @@ const kindIn = (
   texts: ReadonlyArray<string>
 ): Kind | undefined => table.find(([, pattern]) => texts.some((text) => pattern.test(text)))?.[0]
 
-/** A kind that stops no other call. It may come after what a gateway puts before the message, which may be the prompt's. */
+/** Whether a kind affects no other call. Only such a kind is read after a gateway's prefix, where the prompt may be quoted. */
 const isHarmless = ([kind]: readonly [Kind, RegExp]): boolean => kind !== "Quota" && kind !== "Credential"
 
 /**
- * What a gateway puts before the message of its upstream: a status, the names of exceptions, or who failed. Such as
- * `<400> InternalError.Algo.DataInspectionFailed: `, `litellm.BadRequestError: AzureException - ` and
- * `Error from provider (x): `. The name of a field, such as `messages.0.content: `, is none: what follows it is the prompt's.
+ * The prefix that a gateway puts before the message of its upstream: a status, the names of exceptions, or the failed provider.
+ * Examples are `<400> InternalError.Algo.DataInspectionFailed: `, `litellm.BadRequestError: AzureException - ` and
+ * `Error from provider (x): `. The name of a field, such as `messages.0.content: `, is no prefix: the prompt may follow it.
  */
 const prefix =
   /^(?:(?:HTTP )?<?\d{3}>?:? )?(?:(?:[\w.]{0,60}(?:Error|Exception)|[A-Z][A-Z_]{3,40}|[A-Z]\w{2,40}(?:\.\w{2,40}){1,3})(?:: | - )|[Ee]rror from provider[^:"]{0,60}: )*/
 
 export const withoutPrefix = (message: string): string => message.slice(prefix.exec(message)?.[0].length ?? 0)
 
-/** The names of exceptions and the statuses in it. A message that is nothing but a code is one too. */
+/** The names of exceptions and the statuses in the prefix. A message that is only a code counts as one. */
 export const leadingNames = (message: string): ReadonlyArray<string> =>
   isLoneCode.test(message)
     ? [message]
@@ -144,9 +144,9 @@ export const leadingNames = (message: string): ReadonlyArray<string> =>
 const isLoneCode = /^(?=.{4,64}$)[a-z]+(?:_[a-z]+)+$/
 
 /**
- * Whether an error status means that the server could not serve a request that it had no fault to find with. Of the 4xx, those
- * for which HTTP names a fault of the request do not, and neither do those of the credential and the rate. Every other one
- * does: 408, 409, 423, 424 and 425, and those that servers made up, such as 498 and 499.
+ * Whether an error status reports a failure of the server for a valid request. Every 4xx does, except those that name a fault of
+ * the request, the credential or the rate. So 408, 409, 423, 424 and 425 do, and statuses that servers invented, such as 498 and
+ * 499.
  */
 export const isServersTrouble = (status: number | undefined): boolean =>
   status !== undefined && (status === 529 || (status >= 400 && status < 500 && !faults.has(status)))
@@ -175,7 +175,7 @@ const faults: ReadonlySet<number> = new Set([
   429,
   431,
   451,
-  // Of nginx: a header that is too large, the client's certificate, and HTTP sent to a port for HTTPS.
+  // nginx: a header that is too large, the client's certificate, and HTTP sent to a port for HTTPS.
   494,
   495,
   496,

@@ -10,7 +10,7 @@ interface ErrorFields {
   readonly http?: typeof AiError.HttpContext.Type | undefined
 }
 
-/** What an error says: its codes, and its messages. The rest of its body may quote the prompt. */
+/** The codes and messages of an error. The rest of its body may quote the prompt. */
 export type ErrorText = Pick<ErrorBody, "codes" | "messages">
 
 /** Reads an error: its body, and the adapter's description and codes. */
@@ -31,7 +31,7 @@ export const readError = (reason: ErrorFields): ErrorText => {
   }
 }
 
-/** What this package's adapters put before the provider's message. */
+/** The prefix of this package's adapters before the provider's message. */
 const ownStart = /^(?:HTTP \d{3}|error within the response)(?: \(([\w.-]{1,64})\))?(?:: |$)/
 
 const isCode = /^[\w.-]{1,64}$/
@@ -58,9 +58,9 @@ const anyOf = (...patterns: ReadonlyArray<RegExp>): RegExp =>
 
 interface Patterns {
   readonly codes: RegExp
-  /** What the leading clause of a message has. */
+  /** Matches the leading clause of a message. */
   readonly clause: RegExp
-  /** How a message begins whose leading clause does not say it. */
+  /** Matches the beginning of a message whose leading clause is not enough. */
   readonly beginning?: RegExp
 }
 
@@ -72,10 +72,10 @@ const says = ({ beginning, clause, codes }: Patterns) => (error: ErrorText): boo
       leadingNames(message).some((name) => codes.test(name))
   })
 
-/** How much of a message is compared. Models can have long names. */
+/** The length of a message that is compared, in characters. Models can have long names. */
 const longestClause = 400
 
-/** The text up to the end of its first sentence, a colon, or a quotation that is no name. What follows may be the prompt's. */
+/** The text up to the end of its first sentence, a colon, or a quotation that is no name. The rest may quote the prompt. */
 const leadingClause = (text: string): string => {
   const named = text.replace(quotedName, "$1")
   const end = named.search(clauseEnd)
@@ -109,7 +109,7 @@ export const isContext = says({
     /^the model returned the following errors: input is too long/,
     /^invalid '[^']{1,80}': maximum context length is \d/,
     /^input validation error: `inputs` (?:tokens \+ `max_new_tokens` must be|must have less than)/,
-    // An exception of OpenAI's Python client, as gateways pass it on.
+    // An exception of OpenAI's Python client in a gateway's message.
     /^error code: \d{3} - \{'(?:error': \{'|object': 'error', ')message': ["']this (?:model|endpoint)'s maximum context length is \d/,
     // vLLM
     /^'max_tokens' or 'max_completion_tokens' is too large: \d+\. this model's maximum context length is \d/,

@@ -16,7 +16,7 @@ type Metadata = Response.ReasoningEndPartEncoded["metadata"]
 /** A blank line has at most three characters before its last one. */
 const blankLength = 3
 
-/** How much of half an event is looked at. */
+/** The length of half an event that is read, in characters. */
 const maxHalf = 1024
 
 /** How many events after the finish reason are remembered. */
@@ -31,12 +31,12 @@ const emptyLines = /^(?:(?::[^\r\n]*|data: ?|id:[^\r\n]*|retry:[^\r\n]*|)(?:\r\n
  * A response without a finish reason is truncated, even if the connection was closed cleanly. A response with one is
  * complete at the end of the stream, even if the connection is lost after it: only the usage can be missing then.
  *
- * A finish reason is not the end. Some servers send one with every piece of the text, and some one after the thoughts.
- * Content after it continues the response. From then on a lost connection or an error fails the response. So does a close
- * if the last content has no finish reason with it or after it.
+ * A finish reason need not be the end. Some servers send one with every piece of the text, and some send one after the
+ * thoughts. Content after a finish reason continues the response. From then on a lost connection or
+ * an error fails the response. So does a close if no finish reason comes with the last content or after it.
  *
- * Half an event at the end is content that is missing, unless what is there of it shows that it has none. An event after
- * the finish reason that cannot be read changes nothing, unless content follows it.
+ * Half an event at the end counts as missing content, unless its beginning shows that the event has none. An unreadable event
+ * after the finish reason is ignored, unless content follows it.
  */
 export abstract class EventReader {
   protected readonly origin: Failure.Origin
@@ -60,13 +60,13 @@ export abstract class EventReader {
   private endings = 0
   /** Whether the stream is over, and its last event has no blank line after it. */
   private isLastEvent = false
-  /** Whether that event was read. */
+  /** Whether the last event was read. */
   private hasReadLast = false
   /** The last characters that arrived, which can be a part of a blank line. */
   private last = ""
   /** After the finish reason: the beginning of the event that has arrived in part. */
   private half = ""
-  /** What becomes of the events after the finish reason that could not be read, if content follows. */
+  /** Handlers of unreadable events after the finish reason. They run if content follows. */
   private doubts: Array<() => void> = []
   protected failed: AiError.AiError | undefined
   private sealed = false
@@ -200,7 +200,7 @@ export abstract class EventReader {
     this.passOver(() => this.fail(`an event in another format: ${Failure.sample(this.origin, data)}`))
   }
 
-  /** Passes over an event that cannot be read. `settle`: what becomes of it. After the finish reason only if content follows. */
+  /** Runs `settle` for an unreadable event. After the finish reason, delays `settle` until content follows. */
   private passOver(settle: () => void): void {
     if (this.isLastEvent) this.hasReadLast = false
     else if (this.reason === undefined || this.wasReopened) settle()
@@ -218,7 +218,7 @@ export abstract class EventReader {
     else if (wasEnding && this.half.length < maxHalf) this.half = (this.half + text).slice(0, maxHalf)
   }
 
-  /** Whether half an event is there, and it may have content. */
+  /** Whether the stream ended within an event that may have content. */
   private get isMissingContent(): boolean {
     if (this.hasReadLast) return false
     const beginning = this.half.replace(emptyLines, "").trimStart()
@@ -283,7 +283,7 @@ export abstract class EventReader {
     return this.toolCalls.finish(this.origin, isIncomplete(reason), this.bounds.jsonDepth)
   }
 
-  /** Also after the finish reason: nothing but content is that large. */
+  /** Fails the response also after the finish reason, since only content is that large. */
   private failTooLarge(): void {
     if (this.sealed) return
     this.failed ??= Failure.incompatible(
@@ -313,9 +313,9 @@ export abstract class EventReader {
 
   private onUnreadable(data: string, name: string, why: "Malformed" | "TooDeep"): void {
     const text = data.replace(/^(?:\s*data:)+/, "").trim()
-    // A keep-alive: without data, or a comment that a proxy has made an event of.
+    // A keep-alive: an event without data, or a comment that a proxy has turned into an event.
     if (text === "" || text.startsWith(":")) return
-    // Two proxies that each wrote `data:`, or white space before the end.
+    // Two proxies have each added `data:`, or white space precedes the end.
     if (text.length < data.length && !text.includes("\n")) return this.onData(text, name)
     const lines = text.split("\n").map((line) => line.replace(/^data:/, "").trim()).filter((line) => line !== "")
     // Events without a blank line between them.

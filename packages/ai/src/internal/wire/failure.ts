@@ -122,7 +122,7 @@ export const fromStream = (origin: Origin, response: ResponseHead, error: unknow
   const status = statusOf(kindOf(detail), detail)
   const kind = meaningOf(status, detail, [])
   const now = origin.now()
-  // The headers are those of the response that had begun well.
+  // Without the headers: they belong to the successful beginning of the response.
   const wait = RetryAfter.fromResponse(
     { status, body: isText ? body : JSON.stringify(error) },
     { now, max: origin.maxRetryAfter }
@@ -132,7 +132,7 @@ export const fromStream = (origin: Origin, response: ResponseHead, error: unknow
 
 type Http = typeof AiError.HttpContext.Type
 
-/** What the error is about, if that is not what the status says. */
+/** The kind of the error by its body, if that differs from its status. */
 const meaningOf = (
   status: number,
   detail: ErrorBody.ErrorBody,
@@ -140,7 +140,7 @@ const meaningOf = (
 ): Kind | undefined => {
   if (isServersTrouble(status)) return undefined
   const kind = kindOf({ codes: [...detail.codes, ...more], messages: detail.messages })
-  // A gateway's 5xx can name the trouble of its own account at its upstream. Another attempt may take another one.
+  // A gateway's 5xx can report a failure of the gateway's own account at its upstream. Another attempt may use another account.
   if (status >= 500) return kind === "Content" ? kind : undefined
   return status === 429 && kind === "Transient" ? undefined : kind
 }

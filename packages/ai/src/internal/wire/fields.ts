@@ -1,6 +1,6 @@
 import type { OptionsReader } from "@sluice/core/OptionsReader"
 
-/** Which fields of a request's JSON a server does not take, and which it takes under another name. */
+/** Fields of a request's JSON that are left out, or sent under another name. */
 export interface Fields {
   /** Fields that are not sent: `["stream_options", "store"]`. They may be this module's or the caller's. */
   readonly omit?: ReadonlyArray<string> | undefined
@@ -10,13 +10,13 @@ export interface Fields {
 
 /** The fields of one API. */
 export interface FieldsOfWire {
-  /** Without these there is no request. */
+  /** Fields that every request needs. */
   readonly required: ReadonlyArray<string>
-  /** These have a meaning of their own, so no other field is sent under their name. */
+  /** Fields with a meaning in the API. No other field may be renamed to one of them. */
   readonly own: ReadonlyArray<string>
 }
 
-/** Rules as they were read. `undefined`: there are none. */
+/** Valid rules. `undefined`: there are none. */
 export type Rules = {
   readonly omit: ReadonlySet<string>
   readonly rename: ReadonlyMap<string, string>

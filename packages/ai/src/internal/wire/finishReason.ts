@@ -2,12 +2,12 @@ import type * as Response from "effect/ai/Response"
 import * as Json from "./json.ts"
 
 /**
- * How an answer ended. `error`: the provider broke off. `bad-call`: the provider threw away a tool call of the model that it
- * could not read.
+ * The end of an answer. `error`: the provider failed. `bad-call`: the provider could not read the model's tool call, and
+ * discarded it.
  */
 export type Ending = Response.FinishReason | "bad-call"
 
-// One table for both wires: gateways pass on the words of the model behind them.
+// One table for both wires: gateways forward the reasons of other APIs.
 const endings = new Map<string, Ending>()
 const add = (ending: Ending, words: string) => {
   for (const word of words.split(" ")) endings.set(word, ending)
@@ -49,7 +49,7 @@ const ofWord = (sent: string): Ending => {
     .replace(/^finish_?reason[._]/, "")
   const known = endings.get(word)
   if (known !== undefined) return known
-  // A kind with its detail, such as `function_call_filter: MALFORMED_FUNCTION_CALL`.
+  // A reason with a detail, such as `function_call_filter: MALFORMED_FUNCTION_CALL`.
   const [kind, detail] = word.split(/:_*/, 2)
   const split = detail === undefined ? undefined : endings.get(detail) ?? endings.get(kind ?? "")
   if (split !== undefined) return split
@@ -71,5 +71,5 @@ const ranks: { readonly [_ in Ending]: number } = {
   "error": 5
 }
 
-/** The reason that says more. Some servers follow `tool_calls` with a `stop` for the end of the stream. */
+/** The more specific reason. Some servers send a `stop` after `tool_calls`, for the end of the stream. */
 export const stronger = (first: Ending, second: Ending): Ending => ranks[second] > ranks[first] ? second : first

@@ -1,4 +1,4 @@
-// Readers of JSON of unknown shape. Servers with a vendor's API send a value in other types than the vendor does.
+// Readers of JSON of unknown shape. Other servers with a vendor's API send some values in other types.
 
 export interface JsonObject {
   readonly [name: string]: unknown

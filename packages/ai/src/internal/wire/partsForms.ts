@@ -3,7 +3,7 @@ import type * as Response from "effect/ai/Response"
 type Part = Response.PartEncoded
 type StreamPart = Response.StreamPartEncoded
 
-/** The parts of a whole response, as a stream has them. */
+/** Converts the parts of a whole response to those of a stream. */
 export const toStream = (parts: ReadonlyArray<Part>): Array<StreamPart> => {
   const streamed: Array<StreamPart> = []
   let blocks = 0
@@ -39,7 +39,7 @@ interface Block {
   metadata?: Response.TextPartEncoded["metadata"]
 }
 
-/** The parts of a streamed response, as a whole response has them. */
+/** Converts the parts of a streamed response to those of a whole one. */
 export const toWhole = (parts: ReadonlyArray<StreamPart>): Array<Part> => {
   const whole: Array<Part | Block> = []
   const blocks = new Map<string, Block>()

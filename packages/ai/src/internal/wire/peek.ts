@@ -4,19 +4,19 @@ import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** How much is read before `peek` gives up, in bytes. Servers that keep a connection alive send blanks meanwhile. */
+/** The bytes that are read before `peek` gives up. Servers send blanks to keep a connection alive. */
 const maxHeldBytes = 16 * 1024
 
 export interface Peeked<out A, out E> {
-  /** What `decide` returned. `undefined` if the bytes ended or failed before, or there were too many. */
+  /** The result of `decide`. `undefined` if the bytes ended or failed before, or exceeded the limit. */
   readonly kind: A | undefined
-  /** All bytes, with those that were looked at. */
+  /** All bytes, including those that `decide` has read. */
   readonly bytes: Stream.Stream<Uint8Array, E>
 }
 
 type Chunks = Arr.NonEmptyReadonlyArray<Uint8Array>
 
-/** Reads the beginning of a stream until `decide` knows what it is. Never fails: the stream does, when it is read. */
+/** Reads the beginning of a stream until `decide` returns a kind. Never fails: reading `bytes` fails instead. */
 export const peek = <A, E>(
   bytes: Stream.Stream<Uint8Array, E>,
   decide: (beginning: Uint8Array) => A | undefined

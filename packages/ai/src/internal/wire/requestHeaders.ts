@@ -8,7 +8,7 @@ import * as Headers from "./headers.ts"
 import * as Mask from "./mask.ts"
 import type { Settings, WireOfSettings } from "./settings.ts"
 
-/** What all errors of one request have in common. `own`: the headers of this request alone. */
+/** Returns the values that all errors of a request share. `own`: the headers of this request alone. */
 export const originOf = (
   wire: WireOfSettings,
   { endpoint, mask, maxErrorExcerpt, maxRetryAfter, secrets }: Settings,
@@ -40,7 +40,7 @@ interface Sent {
   readonly config?: Pick<RequestConfig, "headers" | "idempotencyKey"> | undefined
   /** The headers of this request alone, which were not checked yet. */
   readonly own?: Headers.Custom | undefined
-  /** Is added to the idempotency key, for one of several requests of a call. */
+  /** Appended to the idempotency key, for one of several requests of a call. */
   readonly keySuffix?: string | undefined
 }
 

@@ -27,7 +27,7 @@ const lingerMillis = 100
  */
 export const endingMillis = 5000
 
-/** How long before a limit of the call the waiting ends, so that a complete answer is neither late nor silent. */
+/** The wait ends this long before a limit of the call, so that a complete answer does not fail as late or silent. */
 const marginMillis = 100
 
 /** Reads a streamed response from its bytes. */
@@ -64,7 +64,7 @@ export const make = (
 
       const read: Step = Effect.matchCauseEffect(pull, pulled)
 
-      // One budget for each end, since a server can send keep-alives for ever. When it is used up, the pull is
+      // One time budget for each end, since a server can send keep-alives without end. When it is used up, the pull is
       // interrupted, and nothing is pulled after it.
       let ending = 0
       let endsAt = 0

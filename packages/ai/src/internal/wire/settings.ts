@@ -32,10 +32,10 @@ export interface ConnectionOptions {
    */
   readonly propagateTrace?: boolean | undefined
   /**
-   * Fields of the request's JSON that the server does not take, or takes under another name. Default: none. Fields are added
+   * Fields of the request's JSON that the server refuses, or expects under another name. Default: none. Fields are added
    * with `body`.
    *
-   * Refused: to omit or rename `messages`, and to give a field the name of another one that is sent.
+   * Refused: omitting or renaming `messages`, and renaming a field to the name of another one that is sent.
    */
   readonly fields?: Fields.Fields | undefined
   /** The largest response that is read: bytes after decompression, or characters of a stream. Default 16 Mi. */
@@ -89,14 +89,14 @@ export interface Settings {
   readonly mask: Mask.Mask
   /** The header that carries the key, if there is a key. */
   readonly keyHeader: string | undefined
-  /** That header, with the key. */
+  /** The key header and its value. */
   readonly key: Headers.Custom
   readonly fields: Fields.Rules
 }
 
 const maxBound = 2 ** 30
 
-/** What reading the options needs to know of an API. */
+/** The properties of an API that the reader of the options needs. */
 export type WireOfSettings = Pick<Wire<never>, "module" | "endpointFormat" | "keyHeader" | "fields">
 
 interface Given extends ConnectionOptions {
@@ -105,7 +105,7 @@ interface Given extends ConnectionOptions {
 }
 
 /**
- * Reads the options of a model. `more` reads those of this kind of model alone, whose names are in `known`.
+ * Reads the options of a model. `more` reads the options of this kind of model. `known` has their names.
  */
 export const readSettings = (
   wire: WireOfSettings,

@@ -6,20 +6,20 @@ import type * as Http from "node:http"
 import type { Duplex } from "node:stream"
 
 /**
- * How long a connection has to be idle before a reset of it says nothing about the provider.
+ * The idle time after which a reset of the connection is no failure of the provider.
  *
  * Servers keep idle connections for 2 s and more: gunicorn 2, Node, uvicorn and Apache 5, load balancers 60. After a
- * shorter pause it is the provider that broke off, and the request may have been received and paid for.
+ * shorter pause the reset is the provider's, and the request may have been received and paid for.
  */
 export const idleMillis = 1000
 
 /**
- * How soon after the sending the reset has to come. The other end of a stale connection resets it at the first byte, so the answer
- * takes one round trip. After a longer time the server was at work on the request, and it may have been paid for.
+ * The longest time from the sending to a reset of a stale connection. The other end resets it at the first byte, so the reset
+ * takes one round trip. A later reset means that the server was working on the request, which may have been paid for.
  */
 export const resetMillis = 1000
 
-/** What Node says about a connection that the other end had closed. */
+/** Node's error codes for a connection that the other end had closed. */
 const resets = new Set<unknown>(["ECONNRESET", "EPIPE", "ECONNABORTED"])
 
 /** Marks the errors of requests that were sent on a connection that had been idle, and were reset soon without a byte. */
@@ -54,7 +54,7 @@ export class StaleSockets {
     const onData = () => {
       hasBytes = true
     }
-    // Once the request has its connection, the parser reads from it too. Before, a listener would take the bytes away.
+    // Once the request has its connection, the parser reads from it too. An earlier listener would consume the bytes.
     request.once("socket", (socket) => {
       socket.once("data", onData)
       request.once("close", () => socket.off("data", onData))
@@ -81,6 +81,6 @@ export class StaleSockets {
   }
 }
 
-/** Whether the body is still there. A stream was read by the first attempt. */
+/** Whether the body can be sent again. The first attempt has consumed a stream. */
 const canRepeat = ({ body }: HttpClientRequest.HttpClientRequest): boolean =>
   body._tag === "Empty" || body._tag === "Uint8Array"

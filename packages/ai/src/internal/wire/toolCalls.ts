@@ -13,7 +13,7 @@ export interface ToolCallFragment {
   readonly id?: string | undefined
   readonly name?: string | undefined
   readonly arguments?: string | undefined
-  /** More fields of the provider, which it wants back with the call. */
+  /** More fields of the provider, which it requires back with the call. */
   readonly extra?: { readonly [name: string]: Schema.Json } | undefined
   /** Whether the wire says that another call begins here. */
   readonly isStart?: boolean | undefined
@@ -22,12 +22,12 @@ export interface ToolCallFragment {
 /**
  * Assembles tool calls.
  *
- * The pieces of a stream belong together by `index`, by `id` and by what they say. No rule alone is enough. Servers leave
- * the index out, give all calls the index 0, send another id with every piece, none at all, or the same call twice. So a
- * piece begins another call if it has another name, or if the arguments before it are a whole JSON object.
+ * The pieces of a stream are matched by `index`, by `id` and by their content, since no rule alone is enough. Servers leave
+ * the index out, give all calls the index 0, send another id with every piece, no id, or the same call twice. So a piece
+ * begins another call if it has another name, or if the arguments before it are a whole JSON object.
  *
- * A handler must not run twice for one call. So what begins with a known id, or at a known index without a name, is compared
- * with the call before at the end: see `Kinship`.
+ * A handler must not run twice for one call. So a call with a known id, or at a known index without a name, is compared at the
+ * end with the earlier call: see `Kinship`.
  */
 export class ToolCalls {
   private readonly calls: Array<Call> = []
@@ -122,7 +122,7 @@ export class ToolCalls {
     return Result.succeed({ parts, whole })
   }
 
-  /** The call that a piece belongs to. `undefined`: it repeats what is known. */
+  /** The call that a piece belongs to. `undefined`: the piece is a repetition. */
   private callOf(fragment: ToolCallFragment): Call | undefined {
     const { id, index, isStart, name } = fragment
     const withId = id === undefined ? undefined : this.byId.get(id)
@@ -140,7 +140,7 @@ export class ToolCalls {
       if (more === "") return known
       return more === known.arguments.trim() ? undefined : this.begin(fragment, known)
     }
-    // An id that changes within the arguments is made up for every piece.
+    // An id that changes within the arguments is new for every piece, and identifies no call.
     if (hasOtherId && name !== undefined && known.arguments === "") return this.begin(fragment, undefined)
     if (id !== undefined && known.sentId === undefined) {
       known.sentId = id
@@ -171,8 +171,8 @@ export class ToolCalls {
 }
 
 /**
- * How a call can be one that came before. `same`: it is, and its arguments are the last ones. `id`: it has the same id, and is
- * the same if one has all arguments of the other. `none`: it is the same only if the arguments are equal.
+ * The relation of a call to an earlier one. `same`: it is the same call, and its arguments replace the earlier ones. `id`: it has
+ * the same id, and is the same call if one has all arguments of the other. `none`: it is the same only if the arguments are equal.
  */
 type Kinship = "same" | "id" | "none"
 
@@ -195,15 +195,15 @@ class Call {
   /** The id that the provider sent. */
   sentId: string | undefined
   readonly index: number | undefined
-  /** The call that this one may repeat. Nothing of this one is emitted before the end, when that is known. */
+  /** The call that this one may repeat. Nothing of this one is emitted before the end, when the comparison is made. */
   readonly original: Call | undefined
   private readonly kinship: Kinship
-  /** Whether it is the original once more. Known at the end. */
+  /** Whether it repeats the original. Set at the end. */
   isRepetition = false
   name = ""
   arguments = ""
   extra: { readonly [name: string]: Schema.Json } | undefined
-  /** Whether its first part was emitted, which has its name. */
+  /** Whether the first part, which has the name, was emitted. */
   started = false
   /** How many characters of the arguments were emitted. */
   emitted = 0
@@ -228,7 +228,7 @@ class Call {
     this.kinship = kinship
   }
 
-  /** Whether the arguments have a whole JSON object. What follows it is not theirs. */
+  /** Whether the arguments have a whole JSON object. Text after it is not part of the arguments. */
   get isClosed(): boolean {
     return this.closedAt !== undefined
   }
@@ -255,7 +255,7 @@ class Call {
     this.scan()
   }
 
-  /** Finds out whether this is the original once more, and gives the arguments to it if they are the fuller ones. */
+  /** Decides whether this repeats the original. If so, the original takes these arguments if they are the more complete ones. */
   compare(maxDepth: number): void {
     const { kinship, original } = this
     if (original === undefined || original.name !== this.name) return

@@ -58,18 +58,18 @@ export interface AdmissionRequest<E> {
 /** What is requested of a gate without permits. */
 export const onePermit: PermitRequest = { permits: 1, maxWaitMillis: undefined, where: undefined }
 
-/** Which permits an attempt holds: none, those that it took at once, or what its request in the queue has. */
+/** The permits that an attempt holds: none, those that it took at once, or those of its request in the queue. */
 type HeldPermits<E> = "None" | "Taken" | QueueRequest<E>
 
 /**
  * One attempt: requests admission, runs its body, settles. It is run once; a retry is another `Attempt`.
  *
- * The order is: look at the circuit if the attempt would have to queue; take permits; pass the circuit; begin. What is taken is
- * recorded here in the same synchronous step: the permits in `permits`, the circuit in `isInCircuit`. The finalizer is registered
- * before the first step, so an interruption anywhere gives everything back.
+ * The order is: check the circuit if the attempt would have to queue; take permits; enter the circuit; begin. Each step is recorded
+ * in the same synchronous step: the permits in `permits`, the circuit in `isInCircuit`. The finalizer is registered before the
+ * first step, so an interruption anywhere gives everything back.
  *
- * Three things in one object, since each object more costs every call: the effect that admits and runs the attempt, the state of
- * what it holds, and the record that a circuit keeps of the call (`CircuitAdmission`).
+ * One object has three parts, since every further object would slow down each call: the effect that admits and runs the attempt,
+ * the state of its permits and circuit, and the record that a circuit keeps of the call (`CircuitAdmission`).
  */
 export class Attempt<E> extends Primitive implements CircuitAdmission {
   // Declared, and assigned by the constructor: fields with initializers cost 5 ns each.
@@ -87,14 +87,14 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
   declare private readonly request: AdmissionRequest<E>
   declare private readonly body: AnyEffect
   declare private readonly context: AnyContext | undefined
-  /** Whether a success needs no classifier. Then nothing reads the elapsed time either, and the start need not be known. */
+  /** Whether a success needs no classifier. Then the elapsed time is not needed either, and the start is not recorded. */
   declare private trustsSuccess: boolean
   declare private permits: HeldPermits<E>
   declare private isInCircuit: boolean
 
   /**
-   * `fiber`: where the attempt runs. `undefined`: it is driven by callbacks. Its context is kept as it is now, for the program's
-   * classifier: another one at the settlement could need a start that was not recorded.
+   * `fiber` runs the attempt. It is `undefined` if callbacks drive the attempt. The classifier of its present context is used: a
+   * classifier of the settlement could need a start that was not recorded.
    */
   constructor(
     request: AdmissionRequest<E>,
@@ -123,8 +123,8 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
   // ---------- admission
 
   /**
-   * Requests admission. Evaluated again when the attempt leaves the queue, since an effect of its own for that would be an eighth
-   * of what a waiting call costs, and if it has waited for an open circuit.
+   * Requests admission. It is evaluated again when the attempt leaves the queue, or has waited for an open circuit: a separate
+   * effect for that would add an eighth to the cost of a waiting call.
    */
   override evaluate(): AnyEffect {
     return typeof this.permits === "object" ? this.passCircuit() : this.arrive()
@@ -256,7 +256,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
 
   // ---------- report to the circuit: only the first one counts
 
-  /** Reports the outcome. Returns what is left to do, with shared circuits. */
+  /** Reports the outcome. Returns the update of a shared store, if there is one. */
   private report(outcome: Outcome): Effect.Effect<void> | undefined {
     const { breaker } = this.request.gate
     if (!this.isInCircuit || breaker === undefined) return undefined
@@ -294,14 +294,14 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     let left: Effect.Effect<void> | undefined
     if (local === undefined) left = circuits.leave(this, outcome, isSlow)
     else local.leave(this, outcome, isSlow)
-    // Not before: if the outcome cannot be read, the attempt is still in the circuit, and `abandon` leaves it.
+    // Set after the report: if the outcome cannot be read, the attempt is still in the circuit, and `abandon` leaves it.
     this.isInCircuit = false
     return left
   }
 
   // ---------- settlement: reports, and gives everything back, also if the report throws
 
-  /** Settles with an outcome. Returns what is left to do, with shared circuits. */
+  /** Settles with an outcome. Returns the update of a shared store, if there is one. */
   settle(outcome: Outcome): Effect.Effect<void> | undefined {
     try {
       return this.waitThenRelease(this.report(outcome))
@@ -311,7 +311,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     }
   }
 
-  /** Settles with the outcome of an exit. Returns what is left to do, with shared circuits. */
+  /** Settles with the outcome of an exit. Returns the update of a shared store, if there is one. */
   settleExit(exit: AnyExit): Effect.Effect<void> | undefined {
     try {
       return this.waitThenRelease(this.reportExit(exit))
@@ -415,7 +415,7 @@ export class GuardedEffect<E> extends Primitive implements AdmissionRequest<E> {
 
 // ---------- gates of services
 
-/** Which module made a service. */
+/** The module that made a service. */
 export type GateKind = "Backpressure" | "CircuitBreaker"
 
 // A gate has the errors of its service, whose type the caller of `gateOf` knows.

@@ -62,7 +62,7 @@ const serviceOf = (breaker: Breaker): CircuitBreaker["Service"] => {
   return setGate(service, "CircuitBreaker", gate)
 }
 
-// Not by `dual`, whose predicate looks at an array of the arguments: 60 of the 370 ns of a call that is guarded anew each time.
+// Without `dual`, whose predicate gets an array of the arguments: 60 of the 370 ns of a call that is guarded anew each time.
 const guardWith = (gate: Gate<never>): CircuitBreaker["Service"]["guard"] => {
   const guard = (self: AnyEffect, options: GuardOptions<never, never> | undefined) =>
     new GuardedEffect(gate, self, options?.key ?? defaultKey, hooksOf(options), onePermit)

@@ -46,8 +46,8 @@ export const guardStream = <A, E, R, E2>(
           }
         })
 
-      // A consumer that leaves is no evidence. If it failed or was interrupted, the classifiers get an interruption, which is no
-      // evidence by itself, but a classifier may count it as slow.
+      // A consumer that leaves is no evidence. If it failed or was interrupted, the classifiers get an interruption. By default
+      // that is no evidence either, but a classifier may count it as slow.
       const closing = Scope.addFinalizerExit(scope, (exit) =>
         Effect.suspend(() =>
           (exit._tag === "Success" ? attempt.settle(ignored) : attempt.settleExit(Exit.interrupt())) ?? Effect.void

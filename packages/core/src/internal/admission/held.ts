@@ -7,7 +7,7 @@ import { ignored, type Outcome } from "../../Outcome.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
 import { type AdmissionRequest, Attempt } from "./attempt.ts"
 
-// What the owner uses of an attempt, which does not depend on its errors.
+// The part of an attempt that its owner uses. It does not depend on the errors of the attempt.
 type SettledAttempt = Pick<
   Attempt<never>,
   "isProbe" | "progress" | "settle" | "settleExit" | "settleUnsafe" | "within"
@@ -56,8 +56,8 @@ export class Held<in A, in E> implements Admitted<A, E> {
     return this.attempt.within(self)
   }
 
-  // Or each settled attempt would stay in the finalizers of a long scope. Closing the child removes it from its parent. Its
-  // finalizer is a suspended effect, and does nothing as long as the effect that closing returns is not run.
+  // Otherwise each settled attempt would stay in the finalizers of a long scope. Closing the child removes it from its parent.
+  // Closing returns an effect with the suspended finalizer, which is not run here.
   private leaveScope(): void {
     if (this.scope !== undefined) Scope.closeUnsafe(this.scope, Exit.void)
   }

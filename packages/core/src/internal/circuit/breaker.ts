@@ -88,7 +88,7 @@ const openMillisOf = (
   const jittered = (millis: number) => openJitter === 0 ? millis : Math.round(millis * (1 + openJitter * random()))
   if (typeof openFor === "number") return () => jittered(openFor)
   return (openings) => {
-    // The first delay was tried by `readBreaker`.
+    // `readBreaker` has checked the first delay.
     const millis = nthDelayMillis(openFor, Math.min(openings, maxOpenings), context) ?? 0
     return jittered(Number.isFinite(millis) ? millis : Number.MAX_SAFE_INTEGER)
   }

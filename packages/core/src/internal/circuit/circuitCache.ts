@@ -6,16 +6,16 @@ import { type Linked, LinkedList } from "../kit/linkedList.ts"
 export class CachedCircuit implements Linked<CachedCircuit> {
   readonly key: string
   snapshot: Snapshot | undefined = undefined
-  /** On this process's clock. */
+  /** When the snapshot was received, on this process's clock. */
   receivedAt = 0
   /** Requests are numbered. The answer to an older request than the last applied one is ignored. */
   requested = 0
   applied = 0
   /** Completes when the read in flight has ended. */
   reading: Deferred.Deferred<void> | undefined = undefined
-  /** When the first caller that was refused by this snapshot was told to retry. On this process's clock. */
+  /** The end of the first `retryAfter` of callers that this snapshot refused, on this process's clock. */
   retryAt = Number.POSITIVE_INFINITY
-  /** The generation of which this process let the first probe through. */
+  /** The last generation in which this process admitted a probe. */
   probedIn = 0
   /** Requests for a probe slot in flight. */
   leasing = 0
@@ -31,7 +31,7 @@ export class CachedCircuit implements Linked<CachedCircuit> {
 
 const maxCached = 10_000
 
-/** The copies of the circuits that this process used last. */
+/** The copies of the most recently used circuits. */
 export class CircuitCache {
   private readonly circuits = new Map<string, CachedCircuit>()
   private readonly recency = new LinkedList<CachedCircuit>()

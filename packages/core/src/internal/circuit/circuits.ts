@@ -33,7 +33,7 @@ export interface Circuits {
   readonly leave: (call: CircuitAdmission, outcome: Outcome, isSlow: boolean) => Effect.Effect<void>
   /** The call made progress: its probe lease is renewed. */
   readonly progress: (call: CircuitAdmission) => void
-  /** The refusal that a call would get now. Changes nothing. `call`: the call that asks, if there is one. */
+  /** The refusal that a call would get now. Changes no state. `call`: the call that asks, if there is one. */
   readonly look: (key: string, call?: CircuitAdmission) => Effect.Effect<CircuitOpen | undefined>
   readonly read: (key: string) => Effect.Effect<Snapshot, StoreError>
   readonly list: (
@@ -74,7 +74,7 @@ export const hintOf = (outcome: Outcome): OutcomeHint | undefined => {
   return { openMillis: millisOf(open), retryAfterMillis: millisOf(retryAfter) }
 }
 
-/** Whether an outcome without a sample can move the circuit: it opens it, or a probe was told when to come back. */
+/** Whether an outcome without a sample can change the circuit: it opens the circuit, or a probe got a Retry-After. */
 export const movesWithoutSample = ({ lease }: CircuitAdmission, hint: OutcomeHint | undefined): boolean =>
   hint !== undefined && (hint.openMillis !== undefined || lease !== undefined)
 

@@ -85,7 +85,7 @@ export class LocalCircuits {
     return circuit.admitsAll && !this.journal.decisions.hasReaders ? circuit : undefined
   }
 
-  /** Counts a quick success that can neither move the circuit nor interest a reader of events. Returns whether it counted. */
+  /** Counts a quick success, if it cannot change the circuit and events have no reader. Returns whether it counted. */
   recordQuickSuccess(circuit: MemoryCircuit, generation: number, startedAt: number): boolean {
     if (circuit.generation !== generation || !circuit.admitsAll || circuit.isEvicted) return false
     const { policy: { window }, slowMillis } = this.settings

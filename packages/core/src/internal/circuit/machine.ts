@@ -173,7 +173,7 @@ const decideHalfOpen = (
   if (ring.length * 20 - failed >= policy.probesToClose * 20) {
     return closed(policy.rampMillis, control.openings, view.now - control.since)
   }
-  // The dependency said when to come back, and the round is not decided. The next probe waits for that.
+  // A probe got a Retry-After, and the round is not decided. The next probe waits for it.
   const retryAfterMillis = hint?.retryAfterMillis ?? 0
   return retryAfterMillis > 0
     ? {
@@ -187,8 +187,8 @@ const decideHalfOpen = (
 }
 
 /**
- * How much the probes count against the circuit. A policy that opens a circuit because calls are slow must not close it with a
- * slow probe, so it counts one as a whole failure.
+ * The failures of the probes, in twentieths. A policy that opens a circuit for slow calls must not close it with a slow probe, so
+ * a slow probe counts as a whole failure there.
  */
 const failedTwentieths = ({ trip }: Policy, ring: Samples): number => {
   const mustBeQuick = trip.some((trip) => trip._tag === "Rate" && trip.of === "slow")

@@ -67,7 +67,7 @@ export const readBreaker = (options: OptionsReader, given: CircuitBreakerOptions
   }
 }
 
-/** Refuses a `slowAfter` that no call can reach. `slowMillis` is infinite if no trip policy counts slow calls. */
+/** Refuses a `slowAfter` that no attempt can reach. `slowMillis` is infinite if no trip policy counts slow calls. */
 export const checkSlowAfter = (
   options: OptionsReader,
   path: string,
@@ -100,15 +100,15 @@ const readOpenFor = (
 }
 
 /**
- * The schedule's n-th delay in milliseconds, computed on a clock of its own. A schedule that ends before, or a step that waits or
- * throws, repeats the delay before it. `undefined` if the first step does.
+ * The schedule's n-th delay in milliseconds, computed on a clock of its own. After its end, and at a step that waits or throws, the
+ * last delay is used. `undefined` if the first step waits or throws.
  */
 export const nthDelayMillis = (
   schedule: Schedule.Schedule<unknown, number>,
   n: number,
   context: Context.Context<never>
 ): number | undefined => {
-  // Outside of the effect, so that it is known also if the effect does not end.
+  // Outside of the effect, so that it can be read if the effect does not end.
   let millis: number | undefined
   const steps = Effect.gen(function*() {
     const step = yield* Schedule.toStep(schedule)

@@ -338,8 +338,8 @@ export class SharedCircuits implements Circuits {
     return Effect.fail(open)
   }
 
-  // A caller that retries when it was told to must not be refused again by the snapshot that refused it. Only an opening whose
-  // time has not elapsed needs no new one: when it has, the caller asks the store for a probe slot.
+  // A caller that retries after its `retryAfter` must not be refused again by the same snapshot, so the circuit is read again then.
+  // A running opening needs no such read: once it has elapsed, the caller asks the store for a probe slot.
   private noteRetry({ control, key, now }: Pick<Snapshot, "control" | "key" | "now">, open: CircuitOpen): void {
     const cached = this.cache.get(key)
     if (cached === undefined || (control._tag === "Open" && now < control.until)) return
@@ -410,7 +410,7 @@ export class SharedCircuits implements Circuits {
     return isUsable ? Effect.succeed(this.atPresent(snapshot, cached)) : this.readNow(cached, call)
   }
 
-  // Callers that were refused together retry together. One of them reads.
+  // Callers that were refused together retry together. One of them reads, and the others wait for its answer.
   private currentAfter(
     cached: CachedCircuit,
     reading: Deferred.Deferred<void>,
@@ -483,12 +483,12 @@ export class SharedCircuits implements Circuits {
     })
   }
 
-  /** How much longer the store may delay the call. A request without a call has its own time. */
+  /** The time that the store may still delay the call. A request without a call has the whole timeout. */
   private leftMillis(call: CircuitAdmission | undefined): number {
     return this.settings.storeTimeoutMillis - (call?.storeMillis ?? 0)
   }
 
-  /** Adds the time that the effect takes to the time that its call has waited for the store. */
+  /** Adds the duration of the effect to the time that its call has waited for the store. */
   private billed<A>(
     self: Effect.Effect<A, StoreError>,
     call: CircuitAdmission | undefined
@@ -501,8 +501,8 @@ export class SharedCircuits implements Circuits {
     })
   }
 
-  // Nothing in the report is of use to the call. So it waits only for as long as the store may still delay it, and the report
-  // ends without it, with the whole timeout for each request.
+  // The call does not need the result of the report. So it waits only for as long as the store may still delay it. The report
+  // continues in the background, with the whole timeout for each request.
   private waitInTime(call: CircuitAdmission, report: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.withFiber((caller) => {
       const reporting = Effect.runForkWith(caller.context)(report)

@@ -84,7 +84,7 @@ export class StoreClient {
         onSuccess: (answer) => Effect.as(this.answered(), answer),
         onFailure: (cause) => {
           const error = errorOf(operation, cause)
-          // The store had less than its timeout, so nothing is known about it.
+          // The store had less than its timeout, so this does not show that it is down.
           if (error === outOfTime) {
             this.onFailure()
             return Effect.fail(error)
@@ -144,7 +144,7 @@ const tooSlow = (operation: string, millis: number): StoreError =>
 const invalidAnswer = (operation: string): StoreError =>
   withoutStack(() => new StoreError({ operation, description: "the store returned an invalid answer" }))
 
-/** The error of a request for which the call had too little time left. */
+/** The error of a request whose call had too little time left. */
 export const outOfTime = withoutStack(() =>
   new StoreError({ operation: "any", description: "no answer within what was left of the call's `storeTimeout`" })
 )

@@ -152,7 +152,7 @@ class CachedResult implements Linked<CachedResult> {
   }
 }
 
-/** A cached result with a size. In a class of its own, so that others do not pay for the field. */
+/** A cached result with a size. A separate class, so that results without a size do not have the field. */
 class SizedResult extends CachedResult {
   private readonly size: number
 
@@ -190,7 +190,7 @@ interface FlightsOptions {
   readonly clock: Clock.Clock
   readonly runs: SharedRuns
   readonly refusal: (operation: string, waiting: number) => TooManyWaiters
-  /** Called if a function of an operation threw, or returned nothing useful. */
+  /** Called if a function of an operation threw, or returned an invalid value. */
   readonly onInvalid: (operation: string, option: "timeToLive" | "size") => void
 }
 
@@ -448,7 +448,7 @@ export class Flights {
     return 0
   }
 
-  // The bytes of a result. `undefined` if it must not be cached.
+  // The size of a result in bytes. `undefined` if it must not be cached.
   private sizeOf(operation: string, size: Size, exit: AnyExit): number | undefined {
     if (size === undefined || Exit.isFailure(exit) || this.options.maxBytes === Number.POSITIVE_INFINITY) return 0
     let bytes = Number.NaN
@@ -462,7 +462,7 @@ export class Flights {
     return undefined
   }
 
-  /** Returns false if the result is not cached, for its size. */
+  /** Returns false if the result is too large to be cached. */
   private store(operation: string, slot: string, exit: AnyExit, millis: number, size: Size): boolean {
     const bytes = this.sizeOf(operation, size, exit)
     if (bytes === undefined) return false
@@ -533,7 +533,7 @@ export class Flights {
 const operationOf = (entry: AnyFlight | CachedResult): string =>
   entry instanceof Flight ? entry.key.operation : entry.operation
 
-/** Whether a classifier calls a result a failure: a success that contains a refusal, which the next run may not get. */
+/** Whether a classifier calls a success a failure, such as one that contains a refusal. The next run may not be refused. */
 const isFailedResult = <A, E>({ classifier, key }: Flight<A, E>, exit: Exit.Exit<A, E>): boolean => {
   const { classify } = key[KeyTypeId]
   if (Exit.isFailure(exit) || (classify === undefined && classifier === undefined)) return false
@@ -541,7 +541,7 @@ const isFailedResult = <A, E>({ classifier, key }: Flight<A, E>, exit: Exit.Exit
     const outcome = classify?.(exit, 0) ?? classifier?.(exit, 0)
     return outcome?._tag === "Failure" || outcome?._tag === "Throttled"
   } catch {
-    // Without a verdict it is not cached. The error can hold the answer, so it is not reported.
+    // If the classifier throws, the result is not cached. The error can contain the answer, so it is not reported.
     return true
   }
 }

@@ -25,7 +25,7 @@ export interface RequestKey<in out A, in out E> extends ErrorsOf<E> {
      * For how many milliseconds an exit of the key's types is cached. `undefined`: the deduplicator's default.
      */
     readonly timeToLive: ((exit: Exit.Exit<unknown, unknown>) => number) | undefined
-    /** The bytes that a success of the key's type takes. `undefined`: it does not count. */
+    /** Returns the size of a success in bytes. `undefined`: results do not count. */
     readonly size?: ((value: unknown) => number) | undefined
     /** The classifiers before the `Classifier` of the caller that leads. A success that they call a failure is not cached. */
     readonly classify?: Classify<unknown, unknown> | undefined

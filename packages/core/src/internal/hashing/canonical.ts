@@ -145,7 +145,7 @@ class Writer {
     return this.binary(tagOf(value), new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
   }
 
-  // A field that a program added to a Map, say, is part of its input and is not read.
+  // A field that a program added to an object such as a Map is part of its input, and would not be read.
   private withoutFields<A extends object>(value: A): A {
     if (Object.keys(value).length > 0 || hasSymbols(value)) throw this.refusal("fields of its own on a built-in object")
     return value

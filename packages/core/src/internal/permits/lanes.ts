@@ -5,16 +5,16 @@ import { type Linked, LinkedList } from "../kit/linkedList.ts"
 import type { Request } from "./permits.ts"
 import type { Ticket } from "./ticket.ts"
 
-/** The ticket of a request in a lane. Only requests with one are added. */
+/** The ticket of a request in a lane. Only requests with a ticket are added. */
 const ticketOf = <E>({ ticket }: Request<E>): Ticket => ticket as Ticket
 
 /** The queued requests of one tenant. Their order is kept. */
 class Row<E> implements Linked<Row<E>> {
   readonly name: string
   readonly requests = new LinkedList<Request<E>>()
-  /** What it may still take in this round, as a share of a limit. */
+  /** The size that it may still take in this round, as a share of a limit. */
   credit = 0
-  /** It has its turn: its own limits have room, as far as is known. */
+  /** Whether it takes turns: its own limits had room when it was asked last. */
   isActive = false
   cancelTimer: (() => void) | undefined = undefined
   previous: Row<E> | undefined = undefined
@@ -31,13 +31,13 @@ class Lane<E> implements Linked<Lane<E>> {
   readonly rows = new Map<string, Row<E>>()
   /** Rows whose own limits have room, in the order of their turns. */
   readonly active = new LinkedList<Row<E>>()
-  /** It is asked when a permit is free. Otherwise it waits for room. */
+  /** Whether it is asked when a permit is free. Otherwise it waits for room. */
   isReady = false
   wakesAt = Number.POSITIVE_INFINITY
   cancelTimer: (() => void) | undefined = undefined
-  /** The largest request so far: what a row may take in a round. */
+  /** The size of the largest request so far, which a row may take in a round. */
   round = 0
-  /** The request that others passed, and how much they took. */
+  /** The request that others passed, and the sum of their sizes. */
   head: Request<E> | undefined = undefined
   passed = 0
   previous: Lane<E> | undefined = undefined
@@ -48,19 +48,19 @@ class Lane<E> implements Linked<Lane<E>> {
   }
 }
 
-/** What the lanes need of the permits. */
+/** The operations of the permits that the lanes use. */
 export interface LanesHost<E> {
   readonly clock: Clock.Clock
   readonly context: Context.Context<never>
   hasPermit(request: Request<E>): boolean
   grant(request: Request<E>): void
-  /** There will never be room for it. */
+  /** Refuses a request for which there will never be room. */
   refuse(request: Request<E>): void
-  /** A timer fired: serve the lanes. */
+  /** Called when a timer fired or an amount was given back: serves the lanes. */
   wake(): void
 }
 
-// How many requests behind a large one are asked whether they may pass it.
+// How many requests behind a large one are considered for passing it.
 const maxPassers = 16
 
 /** Sizes are shares, so sums of them are not exact. */
@@ -68,8 +68,8 @@ const tolerance = 1e-9
 
 /**
  * The queue of requests that need a quota: a lane for each key, and in it a row for each tenant. Lanes take turns for permits, rows
- * take turns by the size of their requests (deficit round robin). Only heads are asked, so joining, leaving and granting cost the
- * same with ten thousand queued calls. A lane without room sleeps until its head may fit, or until something is given back.
+ * take turns by the size of their requests (deficit round robin). Only heads are asked, so the cost of a request does not grow with
+ * the queue. A lane without room is asked again when its head may fit, or when an amount is given back.
  */
 export class Lanes<E> {
   size = 0
@@ -101,7 +101,7 @@ export class Lanes<E> {
     this.size++
     lane.round = Math.max(lane.round, ticket.size)
     ticket.queued()
-    // A new head, or one that may pass the head.
+    // It is a new head, or small enough to pass the head.
     if (row.requests.first === request || ticket.size <= this.allowance(lane)) this.makeReady(lane)
   }
 
@@ -122,7 +122,7 @@ export class Lanes<E> {
     }
   }
 
-  /** Something was given back, or a limit rose: asks the head of the lane again, and that of the row. */
+  /** Asks the heads of the lane and of the row again, after an amount was given back or a limit rose. */
   hasRoom(key: string, rowName: string): void {
     const lane = this.size === 0 ? undefined : this.lanes.get(key)
     if (lane === undefined) return
@@ -132,7 +132,7 @@ export class Lanes<E> {
     this.host.wake()
   }
 
-  /** Grants what fits, while there are permits. */
+  /** Grants requests that fit, while permits are free. */
   serve(): void {
     for (let lane = this.ready.first; lane !== undefined; lane = this.ready.first) {
       if (!this.serveOne(lane)) return
@@ -185,7 +185,7 @@ export class Lanes<E> {
     this.host.grant(request)
   }
 
-  /** What others may still take while the head waits. */
+  /** The size that others may still take while the head waits. */
   private allowance(lane: Lane<E>): number {
     const head = lane.active.first?.requests.first
     if (head === undefined) return 0
@@ -222,7 +222,7 @@ export class Lanes<E> {
     if (lane.isReady) this.ready.remove(lane)
     lane.isReady = false
     const wakesAt = this.host.clock.currentTimeMillisUnsafe() + waitMillis
-    // A timer that fires too early asks again and is set again. Most settlements change nothing for the head.
+    // An earlier timer is kept: it asks the head and is set again. Most settlements do not change the wait of the head.
     if (waitMillis === Number.POSITIVE_INFINITY || lane.wakesAt <= wakesAt) return
     lane.cancelTimer?.()
     lane.wakesAt = wakesAt

@@ -24,7 +24,7 @@ export interface Limiter<E> {
   readonly resume: Effect.Effect<void>
 }
 
-/** Builds permits. `error` turns a refusal into the error of the calls. Without `reports` there are no metrics of it. */
+/** Builds permits. `error` turns a refusal into the error of the calls. Without `reports` the permits have no metrics. */
 export const makeLimiter = Effect.fnUntraced(function*<E>(
   { capacity, name, queue, softLimit = Number.POSITIVE_INFINITY, softRelease }: Settings,
   error: (refusal: PermitRefusal, shed: () => BackpressureShed) => E,

@@ -20,7 +20,7 @@ export interface PermitRefusal {
   readonly capacity: number
   /** How long the call had queued. `undefined` if it never did. */
   readonly waitedMillis: number | undefined
-  /** What the call needed of a quota. */
+  /** The quota that the call needed. */
   readonly ticket: Ticket | undefined
 }
 
@@ -46,7 +46,7 @@ export interface PermitRequest {
    * already, and this is the end of the queue at which the attempt joins.
    */
   readonly where: "Head" | "Tail" | undefined
-  /** What the call needs of a quota, reserved with its permits. The ticket is of one attempt. */
+  /** The quota of one attempt, reserved in the same step as its permits. */
   readonly ticket?: Ticket | undefined
 }
 
@@ -102,7 +102,7 @@ export class Permits<E = never> {
   readonly shed: Record<Why, number> = { Full: 0, MaxWait: 0, Draining: 0, TooLarge: 0 }
   private readonly options: PermitsOptions<E>
   private readonly line = new LinkedList<Request<E>>()
-  /** Requests that need a quota. Made with the first of them. */
+  /** The queue of requests that need a quota. Built for the first of them. */
   private lanes: Lanes<E> | undefined = undefined
   /** Granted or refused, and not yet resumed. */
   private readonly ready = new LinkedList<Request<E>>()
@@ -226,7 +226,7 @@ export class Permits<E = never> {
     })
   )
 
-  /** Waits until `drain` is called, for a call that has a slot and sleeps. */
+  /** Waits until `drain` is called. A call that has a slot and sleeps races with it. */
   readonly untilDrain: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.isDraining) return resume(Effect.void)
     const notify = () => resume(Effect.void)
@@ -252,7 +252,7 @@ export class Permits<E = never> {
     return this.whyRefused(asked) === undefined
   }
 
-  /** Asks the head of a lane again: something of its quota was given back, or a limit rose. */
+  /** Asks the head of a lane again, after an amount of its quota was given back or a limit rose. */
   hasRoom(lane: string, row: string): void {
     this.lanes?.hasRoom(lane, row)
   }

@@ -1,32 +1,32 @@
 import type { Why } from "./permits.ts"
 
 /**
- * What a request needs besides permits: an amount of a quota. Permits ask it in the step in which they would grant the request,
- * so that nothing is reserved while a call waits, and no permit is held while a call waits for its quota.
+ * The quota that a request needs besides its permits. The permits call `tryTake` in the step in which they would grant the request.
+ * So a waiting call reserves no quota, and a call that waits for its quota holds no permit.
  */
 export interface Ticket {
-  /** Requests of one lane share limits. A full lane holds up no other. */
+  /** Requests of one lane share limits. A full lane delays no other. */
   readonly lane: string
   /** Requests of one row keep their order. Rows of a lane take turns. */
   readonly row: string
-  /** What it asks for, as a share of the limit that it needs most of. */
+  /** The requested amount as a share of its limit, for the limit where that share is largest. */
   readonly size: number
-  /** How much of its size others may take while it waits at the head. */
+  /** How much others may take while it waits at the head, as a share of its size. */
   readonly overtake: number
-  /** Whether only limits of its row had no room when it was asked last. */
+  /** Whether only the limits of its row had no room at the last `tryTake`. */
   readonly isRowBlocked: boolean
-  /** Whether it waits for an answer, and not for room. Then it may queue, however short it may wait. */
+  /** Whether it waits for the answer of a store, and not for room. Then it may queue even with a `maxWait` of 0. */
   readonly isPending: boolean
   /**
    * Reserves its amounts and returns 0. Otherwise returns the milliseconds until there may be room, at least 1; Infinity if
-   * only something that is given back can make room; -1 if there will never be room.
+   * only an amount that is given back can make room; -1 if there will never be room.
    */
   tryTake(): number
-  /** Why it must not queue. `undefined` if it may. */
+  /** The reason why it must not queue. `undefined` if it may. */
   outlook(maxWaitMillis: number | undefined): Why | undefined
-  /** It joined or left the queue. */
+  /** Called when it joined the queue, and when it left. */
   queued(): void
   left(): void
-  /** Its permits were given back, or it never had any: what is still reserved for a call that did not begin is given back. */
+  /** Called when its permits were given back, or were never granted. Gives back the reservation of a call that did not begin. */
   ended(): void
 }

@@ -28,7 +28,7 @@ export class AttemptLimit implements Limit<AttemptTimeout | Rejected> {
     const { call, timeoutMillis } = this
     const { deadline, startedAt } = call
     const timesOutAt = startedAt + timeoutMillis
-    // If the clock was set back, both moments are ahead. Then the nearer one was reached.
+    // If the clock was set back, both moments are in the future. Then the nearer one was reached.
     return deadline !== undefined && now < timesOutAt && momentFrom(startedAt, deadline) < timesOutAt
       ? call.exceeded(deadline, "Attempt")
       : call.timedOut(timeoutMillis)
@@ -36,8 +36,8 @@ export class AttemptLimit implements Limit<AttemptTimeout | Rejected> {
 }
 
 /**
- * The moment of a deadline, for something that began at `startedAt`. A deadline that is further away than its budget was set
- * by a clock that has been set back. Only the deadline of a shared run can be, through a caller that joined later.
+ * The moment of a deadline, at most its budget after `startedAt`. A later one was set before the clock was set back. Only the
+ * deadline of a shared run may be later, by a caller that joined after the start.
  */
 export const momentFrom = (startedAt: number, deadline: Deadline): number =>
   isMoving(deadline) ? deadline.at : Math.min(deadline.at, startedAt + deadline.budgetMillis)

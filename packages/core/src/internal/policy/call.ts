@@ -32,7 +32,7 @@ export interface Shared {
   /** The permits that a call's first attempt requests, and those of each further one. */
   readonly first: PermitRequest
   readonly again: PermitRequest
-  /** What every attempt reserves. `undefined` without a quota. */
+  /** The quota that every attempt reserves. `undefined` without one. */
   readonly quotas: Quotas | undefined
 }
 
@@ -44,7 +44,7 @@ export interface CallParts<in A, in E> {
   readonly amounts?: Amounts | undefined
 }
 
-/** What a call can be doing when its deadline passes. */
+/** The step in which a call is when its deadline passes. */
 type Doing = Deadline.DeadlineExceeded["at"]
 
 /** One call under a policy: the admission and the time of its attempts, and the refusals of both. */
@@ -54,18 +54,18 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   readonly collector: Collector | undefined
   readonly deadline: Deadline.Deadline | undefined
   readonly ownClassify: Classify<A, E> | undefined
-  /** What the running attempt has reserved. */
+  /** The reservation of the running attempt. */
   hold: Hold | undefined = undefined
   private readonly options: CallParts<A, E>
   /** When the running attempt began. */
   startedAt = 0
   /**
-   * The last error that the policy raised in this call. The outcome of an attempt recognises it by identity, since a policy
-   * inside the call raises errors of the same form.
+   * The last error that this policy raised in the call. It is recognised by identity, since a policy inside the call raises errors
+   * of the same form.
    */
   raised: AttemptTimeout | Rejected | undefined = undefined
   private hasSlot = false
-  /** What the call waited for last. */
+  /** The last step in which the call waited. */
   private lastWait: Doing = "Start"
 
   constructor(
@@ -105,7 +105,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
     }
   }
 
-  /** Each attempt reserves anew: the last one's reservation is settled. */
+  /** Each attempt reserves anew, since the reservation of the last one is settled. */
   private ticketed(permits: PermitRequest, quotas: Quotas): PermitRequest {
     const { amounts, tenant } = this.options
     const ticket = quotas.hold({ key: this.key, tenant, amounts })
@@ -115,7 +115,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
     return { permits: 1, maxWaitMillis, where, ticket }
   }
 
-  /** Settles what the attempt reserved, by how it ended. Returns the defect of a `usage` that throws. */
+  /** Settles the reservation of the attempt by its exit. Returns the defect of a `usage` that throws. */
   settleQuota(
     exit: Exit.Exit<unknown, unknown>,
     usage: ((value: never) => Used) | undefined,
@@ -130,12 +130,12 @@ export class Call<in A, in E> implements Hooks<Rejected> {
         hold.settle(usage?.(exit.value as never), arrivedBy)
         return undefined
       } catch (defect) {
-        // What was used is unknown, so it stays as reserved.
+        // The use is unknown, so the reserved amounts stay.
         hold.settle()
         return Effect.die(defect)
       }
     }
-    // What the policy itself ended was under way: it stays as reserved.
+    // An attempt that the policy itself ended was sent, so the reserved amounts stay.
     const isRaised = exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error === raised)
     if (isRaised || Cause.hasInterruptsOnly(exit.cause)) hold.settle()
     else {
@@ -199,7 +199,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
     return undefined
   }
 
-  /** Sleeps, unless the policy drains: then the call gives up, since its next attempt would be refused. */
+  /** Sleeps. If the policy drains, the call ends instead, since its next attempt would be refused. */
   sleep(delay: Duration.Duration, doing: "Backoff" | "Circuit"): Effect.Effect<void, Rejected> {
     this.lastWait = doing
     const { permits } = this.policy.gate

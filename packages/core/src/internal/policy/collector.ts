@@ -1,7 +1,7 @@
 import * as Context from "effect/Context"
 import type { Served } from "../../Deduplicator.ts"
 
-/** What `withReport` collects of a call. */
+/** The facts that `withReport` collects of a call. */
 export interface Collector {
   served: Served
   attempts: number

@@ -174,11 +174,11 @@ const changedQuota = (
 ): SluiceOptions["quota"] => {
   if (set === undefined && limits === undefined) return fromCode
   if (fromCode !== undefined && quotasOf(fromCode) !== undefined) return fromCode
-  // Not a service, so options. They are validated later.
+  // Without a service these are options. They are validated later.
   const given = fromCode as Partial<QuotaOptions> | undefined
   const changed = [...given?.limits ?? []]
   for (const [name, limit] of Object.entries(limits ?? {})) {
-    // Each limit was read by the name of its maker.
+    // The configuration has the limits by the names of their constructors.
     const made = makers[name as keyof Limits](limit)
     const index = changed.findIndex((one) => one.name === made.name && one.windowMillis === made.windowMillis)
     const old = changed[index]

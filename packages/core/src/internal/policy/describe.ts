@@ -7,7 +7,7 @@ import type { Trip } from "../circuit/model.ts"
 import type { CheckedBreaker } from "../circuit/options.ts"
 import type { CheckedPolicy } from "./options.ts"
 
-/** What a call goes through, outermost first, one line each. */
+/** The steps of a call, outermost first, one line each. */
 export const describe = (
   { backpressure, breaker, deduplicator, quota, settings }: CheckedPolicy
 ): ReadonlyArray<string> => {

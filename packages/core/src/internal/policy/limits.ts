@@ -13,7 +13,7 @@ import type { PolicyJournal } from "./journal.ts"
 import type { CheckedPolicy, CheckedQuota } from "./options.ts"
 import { Rejected } from "./rejections.ts"
 
-/** What limits the attempts of a policy: permits and a quota, which every attempt takes in one step. */
+/** The limits of a policy's attempts: permits and a quota, which every attempt takes in one step. */
 export interface Limits {
   readonly limiter: Limiter<Rejected> | undefined
   readonly quota: Quota.Quota["Service"] | undefined

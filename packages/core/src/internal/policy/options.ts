@@ -15,7 +15,7 @@ import { checkRetryPolicy } from "../retry/options.ts"
 /** An attempt that the deadline ends after less time than this is no evidence about the service. */
 export const defaultMinTimeout: Duration.Duration = Duration.seconds(1)
 
-/** What the calls of a policy read of its options. */
+/** The options of a policy that its calls read. */
 export interface Settings {
   readonly name: string
   readonly retry: RetryPolicy
@@ -56,7 +56,7 @@ const policyOptions: Known<SluiceOptions> = {
 export const readPolicy = (options: OptionsReader, input: SluiceOptions): CheckedPolicy => {
   const given = options.object("options", input, policyOptions)
   const { attemptTimeout, backpressure, breaker, classify, deadline, deduplicator, quota } = given
-  // Not `??`: null, which JSON can contain, is refused and not a default.
+  // Without `??`: null, which JSON can contain, is refused and does not mean the default.
   const { minTimeout = defaultMinTimeout, retry = none } = given
   const name = options.nonEmptyString("name", given.name)
   options.optionalFunction("classify", classify)

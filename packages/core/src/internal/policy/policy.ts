@@ -119,7 +119,7 @@ export class Policy implements Shared {
     return Effect.withFiber((fiber) => {
       const shared = this.deduplicator.share(self, widened(key, this.classifierOf(classify)), onServed(fiber), refuse)
       const deadline = fiber.getRef(Deadline.Deadline)
-      // With a fixed key nothing else is added to the types: the run has a scope of its own, and nothing here needs one.
+      // With a fixed key the types stay the same: the run has a scope of its own, and no step here needs one.
       return (deadline === undefined
         ? shared
         : Effect.raceFirst(shared, leaveAt(deadline, this.settings.name))) as typeof self
@@ -271,7 +271,7 @@ const onUpstreamEnd = <A, E, R>(
     )
   })
 
-/** Settles what an attempt of a stream reserved: by the last usage that a part reported, since its first part arrived. */
+/** Settles the reservation of a stream's attempt, by the last usage in a part, and by the arrival of the first part. */
 const settledStream = <A, E, R>(
   self: Stream.Stream<A, E, R>,
   call: AnyCall,

@@ -8,7 +8,7 @@ import type { CheckedDimension, Settings } from "./options.ts"
 export interface KeyLimits {
   readonly key: string
   readonly dimensions: ReadonlyArray<Dimension>
-  /** Until when the provider asked to be left alone. */
+  /** The end of the provider's Retry-After. No call of the key starts before. */
   restUntil: number
   readonly accounts: Map<string | undefined, Account>
 }
@@ -20,7 +20,7 @@ export class Account implements Linked<Account> {
   readonly dimensions: ReadonlyArray<Dimension>
   /** How many of the dimensions are the key's. */
   readonly shared: number
-  /** Calls that hold or want something of it. It is not evicted then. */
+  /** Calls that hold amounts of the account or wait for them. An account with such calls is not evicted. */
   inUse = 0
   previous: Account | undefined = undefined
   next: Account | undefined = undefined
@@ -33,7 +33,7 @@ export class Account implements Linked<Account> {
   }
 }
 
-/** What a call asks of a dimension. */
+/** The amount that a call asks of a dimension. */
 export const amountOf = (amounts: Amounts, { name, perCall }: CheckedDimension): Amount => amounts[name] ?? perCall
 
 export type CounterOf = (key: string, tenant: string | undefined, spec: CheckedDimension, mode: string) => Counter
@@ -46,10 +46,10 @@ export interface AccountsOptions {
   readonly share: () => number
 }
 
-// How many accounts are looked at for one that is empty. Bounds what a call can cost.
+// How many accounts an eviction examines, which bounds the cost of a call.
 const maxLooks = 10
 
-/** The accounts that were used last. The rest is forgotten: with it, what their calls have used. */
+/** The most recently used accounts. An evicted one loses its learned limits, and a tenant's its sums in this process too. */
 export class Accounts {
   private readonly options: AccountsOptions
   private readonly keys = new Map<string, KeyLimits>()

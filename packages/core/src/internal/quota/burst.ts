@@ -1,7 +1,7 @@
 /**
- * How fast a window may be used up: a token bucket of `factor` times the limit's own rate. Providers that state a limit for a minute
- * often enforce it over a second or ten. A rejected call halves the factor, down to 1: half a second of a minute at once, and 59/60
- * of the rate.
+ * Limits how fast a window may be used up: a token bucket with `factor` times the rate of the limit. Providers that state a limit
+ * for a minute often enforce it over one second or ten. A rejected call halves the factor, down to 1. At 1 a window of a minute
+ * admits half a second of its rate at once, and 59/60 of the rate after that.
  */
 export class Burst {
   factor: number
@@ -26,7 +26,7 @@ export class Burst {
     return missing <= 1e-6 ? 0 : Math.max(1, Math.ceil(missing / this.perMilli))
   }
 
-  /** How long until this much has passed, in pieces. */
+  /** The milliseconds until calls of this size in sum could have passed. */
   predict(now: number, amount: number): number {
     this.refill(now)
     return amount <= this.level ? 0 : Math.ceil((amount - this.level) / this.perMilli)
@@ -42,7 +42,7 @@ export class Burst {
     this.level = Math.min(this.capacity, this.level + amount)
   }
 
-  /** Whether it still had room to learn. */
+  /** Returns `false` if the factor was 1 already. */
   halve(now: number): boolean {
     if (this.factor <= 1) return false
     this.refill(now)

@@ -1,33 +1,33 @@
-/** What counts against one limit, and when there is room again. Amounts are whole numbers; times are epoch milliseconds. */
+/** The sum against one limit, and the time until it has room. Amounts are whole numbers; times are epoch milliseconds. */
 export interface Counter {
   /** The amount that counts at `now`. */
   used(now: number): number
   /**
    * The milliseconds until an amount fits under a limit: 0 if it fits now, at least 1 otherwise. Infinity if only a settlement can
-   * make room. An amount above the limit fits if nothing else counts.
+   * make room. An amount above the limit fits if the sum is 0.
    */
   wait(now: number, amount: number, limit: number): number
-  /** Counts an amount that arrives at the latest at `arrivesBy`. Returns the bucket that it is in, for `change`. */
+  /** Counts an amount that arrives at `arrivesBy` at the latest. Returns its bucket, for `change`. */
   add(now: number, amount: number, arrivesBy: number): number
   /**
-   * Replaces an amount that was added before, and moves it to the time at which it had surely arrived. Does nothing if its bucket
-   * has left the window. Returns the bucket that it is in.
+   * Replaces an amount that was added before, and moves it to `arrivedBy`, by which it had arrived. Does nothing if its bucket has
+   * left the window. Returns its bucket.
    */
   change(now: number, bucket: number, from: number, to: number, arrivedBy: number): number
 }
 
-/** Buckets of a window. */
+/** The number of buckets of a window. */
 export const bucketsOfWindow = 240
 
 /** How much longer than the window a bucket counts, for clocks that drift. */
 export const driftMillis = 50
 
-/** The longest time from a reservation to its arrival that a window can tell, as a share of the window. */
+/** The longest time from a reservation to its arrival that a window can represent, as a share of the window. */
 export const maxGuardShare = 0.25
 
 /**
- * A sliding window of buckets. An amount is in the bucket of the latest time at which it can have arrived: a guard after it was
- * reserved, until its answer gives a better bound. It leaves when the end of that bucket is a window and the drift ago.
+ * A sliding window of buckets. An amount belongs to the bucket of its latest possible arrival: a guard after its reservation, or
+ * earlier if the answer shows it. It leaves when the end of that bucket is a window and the drift ago.
  */
 export class Window implements Counter {
   private readonly windowMillis: number
@@ -111,7 +111,7 @@ export class Window implements Counter {
   }
 }
 
-/** What is held at once, or spent in all: only a settlement makes room. */
+/** A sum without a window, for calls at once and for budgets that never reset: only a settlement makes room. */
 export class Gauge implements Counter {
   private sum = 0
   used(): number {
@@ -130,6 +130,6 @@ export class Gauge implements Counter {
   }
 }
 
-/** The counter of a window. 0: what is held at once. Infinity: what is spent in all. */
+/** Makes the counter of a window. 0: for calls at once. Infinity: for a budget that never resets. */
 export const makeCounter = (windowMillis: number, bucketMillis?: number): Counter =>
   windowMillis > 0 && windowMillis < Number.POSITIVE_INFINITY ? new Window(windowMillis, bucketMillis) : new Gauge()

@@ -6,26 +6,26 @@ import { LearnedLimit } from "./limit.ts"
 import type { CheckedDimension } from "./options.ts"
 import { isOfWindow, Remaining, type Seen } from "./remaining.ts"
 
-/** How a sum counts what a call may use before it has ended, and what it used after. */
+/** How a sum counts a call while it runs, and after it has ended. */
 type Mode = Exclude<Counts, "learned">
 
-/** What counts against the limit, if the provider counts in this mode. */
+/** The sum against the limit, if the provider counts in this mode. */
 interface Sum {
   readonly mode: Mode
   readonly counter: Counter
 }
 
-/** What one call holds of one sum of a dimension. */
+/** The amount that one call holds in one sum of a dimension. */
 export interface Portion {
   readonly dimension: Dimension
   /** The index of the sum. */
   readonly sum: number
-  /** Whether it is in `held`: its sum was the one that decides. */
+  /** Whether `held` includes it: its sum was the active one when it was taken. */
   readonly isHeld: boolean
-  /** What the call uses at least, and at most. */
+  /** The least and the greatest use of the call. */
   readonly known: number
   readonly atMost: number
-  /** What counts, and the bucket that it is in. */
+  /** The counted amount, and its bucket. */
   amount: number
   bucket: number
   readonly sample: Sample | undefined
@@ -33,36 +33,36 @@ export interface Portion {
 
 export interface DimensionOptions {
   readonly spec: CheckedDimension
-  /** How long a call may be under way to the provider. */
+  /** The longest time from sending a call to its arrival. */
   readonly guardMillis: number
   readonly adapts: boolean
   readonly counterOf: (spec: CheckedDimension, mode: string) => Counter
   readonly onChange: (dimension: Dimension, from: number, why: Change["why"]) => void
-  /** The share of the limit that this process may use: 1, less while a shared store is down, Infinity while it decides. */
+  /** The share of the limit that this process may use: 1, or less while a shared store is down. Infinity: the store decides. */
   readonly share: () => number
 }
 
 const modes: ReadonlyArray<Mode> = ["actual", "reservedThenActual", "reserved"]
 
-/** From this share of the limit on, a rejection is the fault of an estimate and not of the mode. */
+/** From this share of the limit on, a rejection is due to a wrong estimate, not to the mode. */
 const estimatedBadly = 0.9
-/** A stricter way of counting explains a rejection if its sum has reached this share of the limit. */
+/** A stricter mode explains a rejection if its sum has reached this share of the limit. */
 const explained = 0.97
 
 /**
- * One limit of one key: what counts against it, how fast it may be used, and what was learned of it. With `learned` it keeps a sum
- * for each way of counting, and admits by the loosest that no rejection has contradicted.
+ * One limit of a key or tenant: its sums, its burst, and the limit learned from rejected calls. With `learned` it keeps a sum for
+ * each mode, and admits by the loosest mode that no rejection has ruled out.
  */
 export class Dimension {
   readonly spec: CheckedDimension
   readonly limit: LearnedLimit
-  /** Amounts that queued calls will ask for. */
+  /** The sum of the amounts of queued calls. */
   queued = 0
-  /** What calls hold that have not ended. */
+  /** The sum of the amounts of calls that have not ended. */
   held = 0
-  /** The limit after the last change that was reported. */
+  /** The limit after the last reported change. */
   private lastMove: number
-  /** How long after a reservation its bucket ends, on average. */
+  /** The average time from a reservation to the end of its bucket. */
   private lagMillis: number
   private readonly guardMillis: number
   private readonly sums: ReadonlyArray<Sum>
@@ -89,7 +89,7 @@ export class Dimension {
     this.onChange = onChange
   }
 
-  /** How the provider counts, as far as is known. */
+  /** How the provider counts. With `learned`, as far as it is learned. */
   get mode(): Mode {
     return this.sum.mode
   }
@@ -106,7 +106,7 @@ export class Dimension {
     return current
   }
 
-  /** What counts for an amount when it is reserved. */
+  /** The number that is reserved for an amount. */
   asked(amount: Amount): number {
     return this.amountOf(this.mode, amount)
   }
@@ -116,7 +116,6 @@ export class Dimension {
     const asked = this.asked(amount)
     if (asked === 0) return 0
     const limit = this.limitAt(now)
-    // The share of the limit that this process may use. Infinity: a shared store decides.
     const share = this.share()
     const byWindow = share === Number.POSITIVE_INFINITY
       ? 0
@@ -126,20 +125,20 @@ export class Dimension {
     return Math.max(byWindow, this.burst.wait(now, asked), this.remaining?.wait(now, asked, limit) ?? 0)
   }
 
-  /** Whether a call can never be admitted: what it uses at least is above the limit, or a budget would be exceeded. */
+  /** Whether a call can never be admitted: its least use is above the limit, or its greatest use is above a budget. */
   isTooLarge(amount: Amount, refusesEstimates: boolean): boolean {
     const known = typeof amount === "number" ? amount : amount.known
     const isStrict = refusesEstimates || !this.spec.isRate && this.spec.windowMillis > 0
     return (isStrict ? this.asked(amount) : known) > this.limit.stated
   }
 
-  /** Whether a budget is used up, so that no running call can give enough of it back. */
+  /** Whether a budget is used up, and the running calls cannot give enough of it back. */
   isSpent(now: number, amount: Amount): boolean {
     return this.spec.windowMillis === Number.POSITIVE_INFINITY &&
       this.used(now) - this.held + this.asked(amount) > this.limitAt(now)
   }
 
-  /** How full it is, by the strictest sum. */
+  /** The used share of the limit, by the strictest sum. */
   fill(now: number): number {
     if (!this.spec.isRate) return 0
     let used = 0
@@ -147,7 +146,7 @@ export class Dimension {
     return used / this.limitAt(now)
   }
 
-  /** How long a call would wait behind the queued ones: whole windows first, then until the rest fits. */
+  /** The milliseconds that a call would wait behind the queued ones: whole windows first, then until the rest fits. */
   predict(now: number, amount: Amount): number {
     const asked = this.asked(amount)
     if (asked === 0) return 0
@@ -155,14 +154,14 @@ export class Dimension {
     const need = asked + this.queued
     const { windowMillis } = this.spec
     const isWindow = windowMillis > 0 && windowMillis < Number.POSITIVE_INFINITY
-    // What is a limit behind starts a window later.
+    // A call that is behind a full limit of queued amounts starts a window later.
     const windows = isWindow ? Math.ceil(need / limit) - 1 : 0
     const first = need - windows * limit
     const millis = Math.max(this.sum.counter.wait(now, first, limit), this.burst?.predict(now, first) ?? 0)
     return windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
   }
 
-  /** Adds what the call may use to every sum. */
+  /** Adds the amount of a call to every sum. */
   take(now: number, amount: Amount, into: Array<Portion>): void {
     const known = typeof amount === "number" ? amount : amount.known
     const atMost = typeof amount === "number" ? amount : amount.atMost
@@ -183,7 +182,7 @@ export class Dimension {
     }
   }
 
-  /** Replaces what was reserved by what was used. `undefined`: unknown, so that what was reserved stays. */
+  /** Replaces the reserved amount by the actual use. `undefined`: the use is unknown, so the reserved amount stays. */
   settle(now: number, portion: Portion, actual: number | undefined, arrivedBy: number): void {
     const { atMost, known, sample, sum } = portion
     if (sample !== undefined) {
@@ -196,7 +195,7 @@ export class Dimension {
     this.change(now, portion, keeps ? portion.amount : actual, arrivedBy)
   }
 
-  /** Gives everything back, for a call that was not sent, or that the provider does not count. */
+  /** Gives the amount back, for a call that was not sent, or that the provider does not count. */
   giveBack(now: number, portion: Portion): void {
     if (portion.sample !== undefined) this.estimate?.ended(portion.sample, undefined)
     if (portion.isHeld) this.held -= portion.amount
@@ -204,8 +203,8 @@ export class Dimension {
   }
 
   /**
-   * Learns from a rejected call: first how the provider counts, then that it enforces the limit over a shorter time, then that
-   * the limit is lower.
+   * Learns one thing from a rejected call: a stricter mode if one explains it, otherwise a smaller burst if it can be halved,
+   * otherwise a lower limit.
    */
   throttled(now: number, sentAt: number): void {
     if (!this.limit.isNews(sentAt)) return
@@ -216,7 +215,7 @@ export class Dimension {
     if (this.limit.current !== before) this.moved(before, "Throttled")
   }
 
-  /** Follows the headers of an answer. */
+  /** Follows the headers of an answer, unless they are of another window. */
   observe(now: number, seen: Seen): void {
     const { limit, remaining, sentAt } = seen
     if (!isOfWindow(seen, this.spec.windowMillis)) return
@@ -227,7 +226,7 @@ export class Dimension {
     if (this.limit.current !== before) this.moved(before, "Header")
   }
 
-  /** Adds what was not asked for here: what others spent, or this process while a store was away. */
+  /** Adds an amount that no call of this process reserved. */
   record(now: number, amount: number): void {
     for (const { counter } of this.sums) counter.add(now, amount, now)
   }

@@ -1,10 +1,10 @@
 import { type Linked, LinkedList } from "../kit/linkedList.ts"
 
-/** One call in flight whose use will teach the estimate. */
+/** One call in flight, from whose use the estimate learns. */
 export interface Sample extends Linked<Sample> {
-  /** What was used of the span, from 0 to 1. `undefined`: in flight. */
+  /** The used share of the span from the least to the greatest use, from 0 to 1. `undefined` while in flight. */
   ratio: number | undefined
-  /** It ended without saying what it used. */
+  /** Whether it ended without a known use. */
   isLost: boolean
 }
 
@@ -13,9 +13,9 @@ const weight = 0.02
 const maxInFlight = 1_000
 
 /**
- * Learns which share of their maximum calls use. Calls in flight are longer than the mean, since short ones have left, so the
- * estimate is the mean weighted by length, E[x^2]/E[x], and a quarter of the deviation. Until 20 calls have ended it is the
- * maximum. Calls are learned in the order of sending: the first to end are the shortest.
+ * Learns which share of their maximum calls use. Calls in flight are longer than the mean, since short ones have ended. So the
+ * estimate is the mean weighted by length, E[x^2]/E[x], plus a quarter of the standard deviation. Until 20 calls have ended it is
+ * the maximum. Samples are learned in the order of sending, since the first calls to end are the shortest.
  */
 export class Estimate {
   private mean = 0
@@ -33,7 +33,7 @@ export class Estimate {
   sent(): Sample {
     const sample: Sample = { ratio: undefined, isLost: false, previous: undefined, next: undefined }
     this.inFlight.append(sample)
-    // A call that never ends must not hold up all that follow.
+    // Otherwise a call that never ends would keep all later samples from being learned.
     if (this.inFlight.size > maxInFlight) this.leave()
     return sample
   }

@@ -3,21 +3,22 @@ import * as Schema from "effect/Schema"
 import * as Refusal from "../../Refusal.ts"
 
 /**
- * A quota had no room for the call, so it was not made.
+ * A quota had no room for the call, so the call was not made.
  *
  * **Details**
  *
  * | `why` | meaning | what to change |
  * |---|---|---|
  * | `Full` | there is no room, and the queue is full or the call may not wait | `queue`, `maxWait`, or send fewer calls |
- * | `MaxWait` | the call queued for as long as it may, or would have to | `maxWait`, or send fewer calls |
+ * | `MaxWait` | the call queued for `maxWait`, or would have to queue longer | `maxWait`, or send fewer calls |
  * | `Deadline` | the call's deadline passes before there is room | the deadline, or send fewer calls |
  * | `TooLarge` | the call needs more than the limit | shorten the call, or raise the limit |
  * | `Spent` | the budget is used up, and running calls cannot give enough back | raise the limit |
- * | `Draining` | no call starts until `resume` | send the call elsewhere |
+ * | `Draining` | the policy drains, or the scope of the quota closed | send the call elsewhere |
  * | `StoreDown` | the shared store does not answer, and this limit must not be exceeded | retry, or use `whenStoreFails: "share"` |
  *
- * `retryAfter` is how long the call would have waited behind the queued ones. It is absent if no time would help.
+ * `retryAfter` is how long the call would have waited behind the queued ones. It is absent if waiting would not help, or if the
+ * time is unknown.
  *
  * @since 0.1.0
  * @category errors
@@ -29,18 +30,18 @@ export class QuotaExceeded extends Schema.Error<QuotaExceeded>("@sluice/core/Quo
   why: Schema.Literals(["Full", "MaxWait", "Deadline", "TooLarge", "Spent", "Draining", "StoreDown"]),
   /** The limit that had no room, such as `tokens`. */
   dimension: Schema.String,
-  /** How much of it the call asked for. */
+  /** The amount that the call asked for. */
   asked: Schema.Finite,
-  /** How much of it was used or reserved. */
+  /** The amount that was used or reserved. */
   used: Schema.Finite,
   limit: Schema.Finite,
-  /** The time that the limit is for. 0: held at once. Absent: for good. */
+  /** The length of the limit's window. 0: calls at once. Absent: a budget that never resets. */
   windowMillis: Schema.optionalKey(Schema.Finite),
   /** Calls in the queue, without this one. */
   queued: Schema.Int,
-  /** How long the call had queued. Absent if it never did. */
+  /** How long the call had queued. Absent if it had not. */
   waited: Schema.optionalKey(Schema.DurationFromMillis),
-  /** When to retry, more than zero. Absent if unknown. */
+  /** When to retry, more than zero. Absent if waiting would not help, or if the time is unknown. */
   retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
 }) {
   get [Refusal.TypeId](): true {

@@ -7,24 +7,27 @@ import { type Account, amountOf } from "./account.ts"
 import type { Dimension, Portion } from "./dimension.ts"
 import { QuotaExceeded } from "./exceeded.ts"
 
-/** What a hold needs of its quota. */
+/** The parts of a quota that its holds use. */
 export interface HoldHost {
   readonly name: string
   readonly overtake: number
   readonly refusesEstimates: boolean
   readonly now: () => number
-  /** A time of the clock on the scale of `now`. */
+  /** Converts a time of the clock to the scale of `now`. */
   readonly at: (epochMillis: number) => number
   readonly counts: Record<"reserved" | "settled" | "refunded" | "throttled", number>
-  /** Something of these limits was given back, or may be. */
+  /** Asks waiting calls again, since an amount of the account may have been given back. */
   readonly onRoom: (account: Account) => void
   readonly onExceeded: (why: Exceeded["why"]) => void
   readonly shared: SharedSide | undefined
 }
 
-/** The part of a hold that a shared store has to agree to. */
+/** The side of a quota that a shared store decides. */
 export interface SharedSide {
-  /** 0 if the store has agreed. Otherwise the milliseconds until it is worth asking again; Infinity while it is asked; -1 if it is down and must agree. */
+  /**
+   * 0 if the store has granted the hold. Otherwise the milliseconds until the next request; Infinity while a request is in flight;
+   * -1 if the store is down and a budget needs it.
+   */
   readonly take: (hold: Hold, now: number) => number
   readonly settled: (hold: Hold, actual: Used | undefined) => void
   readonly abandoned: (hold: Hold) => void
@@ -36,8 +39,8 @@ const noneUsed: Used = {}
 const mostOfAll = 0.9
 
 /**
- * The amounts of one attempt: asked for, reserved, then settled once. It reserves all dimensions or none, in one synchronous
- * step, and gives back what was reserved if the attempt never began.
+ * The amounts of one attempt: requested, reserved, then settled once. It reserves all dimensions or none, in one synchronous step,
+ * and gives them back if the attempt never began.
  */
 export class Hold implements Ticket {
   readonly account: Account
@@ -46,7 +49,7 @@ export class Hold implements Ticket {
   isRowBlocked = false
   /** When the call must have begun, in epoch milliseconds. */
   deadlineAt: number | undefined = undefined
-  /** It asks whether there is room, and takes nothing. */
+  /** Whether it only checks for room, and reserves nothing. */
   readonly isLook: boolean
   sentAt = 0
   private state: "Idle" | "Reserved" | "Begun" | "Done" = "Idle"
@@ -54,7 +57,7 @@ export class Hold implements Ticket {
   private blockedBy: Dimension | undefined = undefined
   private why: Exceeded["why"] | undefined = undefined
   private cachedSize = -1
-  /** It may wait for an answer of the store, and for nothing else. */
+  /** Whether it may wait for the answer of the store, but not for room. */
   private isImmediate = false
   private queuedAmounts: ReadonlyArray<number> = []
   private readonly host: HoldHost
@@ -109,7 +112,7 @@ export class Hold implements Ticket {
     if (host.shared !== undefined) {
       const wasDown = host.shared.isDown
       const byStore = host.shared.take(this, now)
-      // The store failed at once: from here on this process's part of the limits counts.
+      // The store failed at once, so this process's part of the limits applies now.
       if (byStore === 0 && !wasDown && host.shared.isDown) return this.tryTake()
       if (byStore !== 0) {
         // There is at least one dimension.
@@ -121,7 +124,7 @@ export class Hold implements Ticket {
         return this.isImmediate && byStore < Number.POSITIVE_INFINITY ? this.never(this.blockedBy, "Full") : byStore
       }
     }
-    // New, since an attempt that waited for its circuit takes again what it had given back.
+    // A new list: an attempt that waited for its circuit gave its first portions back.
     const portions: Array<Portion> = []
     for (let index = 0; index < dimensions.length; index++) {
       const dimension = dimensions[index] as Dimension
@@ -140,12 +143,12 @@ export class Hold implements Ticket {
   }
 
   outlook(maxWaitMillis: number | undefined): Why | undefined {
-    // It waits for the answer of the store, not for room.
+    // With a wait of 0 it may still wait for an answer of the store that is on its way.
     this.isImmediate = maxWaitMillis === 0 && this.isPending
     if (this.why !== undefined) return this.why === "TooLarge" ? "TooLarge" : "Full"
     const now = this.host.now()
     const millis = this.predict(now)
-    // What is held at once can come back at any time.
+    // A call at once can end at any time.
     if (millis === 0 || millis === Number.POSITIVE_INFINITY) return undefined
     if (this.deadlineAt !== undefined && now + millis >= this.host.at(this.deadlineAt)) {
       this.why = "Deadline"
@@ -158,7 +161,7 @@ export class Hold implements Ticket {
     this.account.inUse++
     if (this.isLook) return
     const { account: { dimensions }, amounts } = this
-    // Kept, since an estimate may have moved when the call leaves the queue.
+    // Kept, since the estimate may have changed when the call leaves the queue.
     this.queuedAmounts = dimensions.map((dimension) => dimension.asked(amountOf(amounts, dimension.spec)))
     for (const [index, amount] of this.queuedAmounts.entries()) (dimensions[index] as Dimension).queued += amount
   }
@@ -172,7 +175,7 @@ export class Hold implements Ticket {
     }
   }
 
-  /** The refusal, if it was the quota that had no room. */
+  /** The refusal, if the quota had no room. */
   refusal(why: Why, queued: number, waitedMillis: number | undefined): QuotaExceeded | undefined {
     const dimension = this.blockedBy ?? this.slowest(this.host.now())
     return dimension === undefined ? undefined : this.refusalBy(dimension, why, queued, waitedMillis)
@@ -216,14 +219,14 @@ export class Hold implements Ticket {
     )
   }
 
-  // ---------- the call: the first of these counts
+  // ---------- the end of the call: only the first of settle, refund and throttled takes effect
 
-  /** The call begins: from here on what was reserved may be used. */
+  /** The call begins: from here on the reserved amounts may be used. */
   begun(): void {
     if (this.state === "Reserved") this.state = "Begun"
   }
 
-  /** Records what was used. What is not named stays as reserved. `arrivedBy`: when the provider had surely got the call. */
+  /** Records the actual use. Amounts that it does not name stay reserved. `arrivedBy`: the latest time of the call's arrival. */
   settle(actual: Used = noneUsed, arrivedBy?: number): void {
     if (!this.end()) return
     const now = this.host.now()
@@ -237,7 +240,7 @@ export class Hold implements Ticket {
     this.host.onRoom(this.account)
   }
 
-  /** Gives everything back: the call was not sent. */
+  /** Gives everything back, for a call that was not sent. */
   refund(): void {
     if (!this.end()) return
     const now = this.host.now()
@@ -247,7 +250,7 @@ export class Hold implements Ticket {
     this.host.onRoom(this.account)
   }
 
-  /** The provider rejected the call for its rate: the request counts, its tokens do not. Teaches the fullest limits. */
+  /** Records that the provider rejected the call for its rate: only its request counts. The fullest limits learn from it. */
   throttled(retryAfterMillis: number | undefined): void {
     if (!this.end()) return
     const { account: { dimensions, limits, shared }, host } = this
@@ -271,7 +274,7 @@ export class Hold implements Ticket {
   ended(): void {
     if (this.state === "Reserved") this.refund()
     else if (this.state === "Begun") this.settle()
-    // What a shared store may still grant is not wanted any more.
+    // A grant that a shared store may still send is given back.
     else this.host.shared?.abandoned(this)
   }
 
@@ -288,7 +291,7 @@ export class Hold implements Ticket {
     return -1
   }
 
-  /** How long it would wait behind the queued calls. */
+  /** The milliseconds that it would wait behind the queued calls. */
   private predict(now: number): number {
     const { dimensions, limits } = this.account
     let millis = Math.max(0, limits.restUntil - now)
@@ -300,7 +303,7 @@ export class Hold implements Ticket {
     return dimension.predict(now, amountOf(this.amounts, dimension.spec))
   }
 
-  /** The dimension that it would wait for. `undefined` if it waits for calls that wait for permits. */
+  /** The dimension with the longest wait. `undefined` if it waits only for calls that wait for permits. */
   private slowest(now: number): Dimension | undefined {
     let slowest: Dimension | undefined
     let millis = 0

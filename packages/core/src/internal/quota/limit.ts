@@ -4,9 +4,9 @@ const cleanMillis = 60_000
 const nearlyEmpty = 0.2
 
 /**
- * The limit that calls are held to. A rejected call that the burst does not explain lowers it to just below what the window held,
- * since the true limit is at most that. After a clean minute it rises again by 2 % a minute, up to the stated limit, or to the
- * limit that the provider names.
+ * The enforced limit. A rejected call that the burst does not explain lowers it to 97 % of the sum in the window, since the true
+ * limit is at most that sum. After a minute without a rejected call it rises by 2 % of the stated limit a minute, up to the stated
+ * limit or the one in the provider's headers.
  */
 export class LearnedLimit {
   current: number
@@ -30,32 +30,32 @@ export class LearnedLimit {
     return Math.floor(this.current)
   }
 
-  /** Whether a call was sent after the last cut. Others were in flight then, and say nothing new. */
+  /** Whether a call was sent after the last cut. Earlier calls were in flight at the cut, and show nothing new. */
   isNews(sentAt: number): boolean {
     return this.adapts && sentAt > this.cutAt
   }
 
-  /** Records that a rejected call taught something. */
+  /** Records that the limit, the burst or the mode has learned from a rejected call. */
   learned(now: number): void {
     this.cutAt = this.grownAt = now
   }
 
   /**
-   * Lowers the limit by what counted when a call was rejected. A window that is nearly empty explains no rejection: then the
-   * provider enforces the limit over a shorter time.
+   * Lowers the limit to below the sum at which a call was rejected. A nearly empty window explains no rejection: then the provider
+   * enforces the limit over a shorter time, and the limit stays.
    */
   cut(used: number): void {
     if (used >= this.current * nearlyEmpty) this.current = Math.max(1, Math.min(this.current, used * keptShare))
   }
 
-  /** Follows a limit that a header names. It never exceeds the stated one, and does not undo a cut. */
+  /** Follows a limit that a header names, up to the stated one. Does not undo a cut. */
   follow(limit: number): void {
     const wasCut = this.current < this.named
     this.named = Math.max(1, Math.min(this.stated, limit))
     this.current = wasCut ? Math.min(this.current, this.named) : this.named
   }
 
-  /** Sets the stated limit, and forgets what was learned. */
+  /** Sets the stated limit, and forgets the learned one. */
   set(stated: number): void {
     this.stated = this.current = this.named = stated
     this.cutAt = Number.NEGATIVE_INFINITY

@@ -6,7 +6,7 @@ import type { Ticks } from "./ticks.ts"
 
 type RequestOf<K extends keyof QuotaStore["Service"]> = Parameters<QuotaStore["Service"][K]>[0]
 
-/** What an id holds of one ask. */
+/** The amount that an id holds for one ask. */
 interface Part {
   readonly scope: string
   readonly dimension: string
@@ -58,9 +58,9 @@ export class MemoryQuotas {
 
   /** The sum that a quota of this process uses without going through the store. */
   counterOf(key: string, tenant: string | undefined, { name, windowMillis }: CheckedDimension, mode: string): Counter {
-    // Tenants are many, and their quota bounds them.
+    // The sums of tenants stay outside the store, since the quota bounds how many there are.
     if (tenant !== undefined) return makeCounter(windowMillis)
-    // A sum for each way of counting.
+    // Each mode has its own sum.
     return this.sumOf(this.use(key), "all", `${name}:${mode}`, windowMillis, windowMillis / bucketsOfWindow).counter
   }
 
@@ -81,7 +81,7 @@ export class MemoryQuotas {
       }
     }
     if (waitMillis > 0) {
-      // Only a settlement makes room for what is held at once: ask again soon.
+      // Only a settlement makes room for a call at once, and its time is unknown: the caller asks again soon.
       const wait = waitMillis === Number.POSITIVE_INFINITY ? soonMillis : waitMillis
       return { ok: false, waitMillis: wait, blockedBy, used: this.usedOf(target, asks, now), now }
     }
@@ -239,7 +239,7 @@ const byAddress = (a: StoredLevel, b: StoredLevel): number => {
   return left < right ? -1 : left > right ? 1 : 0
 }
 
-/** The sums behind a store of this process. A quota uses them without going through the store. */
+/** The sums of a store in this process. A quota uses them directly, without the effects of the store. */
 const inMemory = new WeakMap<object, MemoryQuotas>()
 
 export const memoryOf = (store: QuotaStore["Service"]): MemoryQuotas | undefined => inMemory.get(store)

@@ -3,9 +3,9 @@ import type { Known, OptionsReader } from "../../OptionsReader.ts"
 
 /** A checked dimension. */
 export interface CheckedDimension extends Dimension {
-  /** Whether a rejected call can teach it: a window of time that is no budget. */
+  /** Whether it learns from rejected calls: it has a window of time and is no budget. */
   readonly isRate: boolean
-  /** How many times the limit's own rate is allowed. `undefined`: at once. */
+  /** The burst rate as a multiple of the limit's own rate. `undefined`: no burst limit. */
   readonly burstFactor: number | undefined
 }
 
@@ -52,7 +52,7 @@ const dimensionOptions: Known<Dimension> = {
 
 const hourMillis = 3_600_000
 
-/** A window is used up in a sixth of its time at the earliest: ten seconds of a minute. */
+/** By default a whole window is used in a sixth of its time at the earliest: a minute in ten seconds. */
 const defaultBurstFactor = 6
 
 /** Reads options. `prefix` is the path before each option: `quota.` in a policy. */
@@ -141,13 +141,13 @@ const readDimension = (
 
 const askOptions: Known<AskOptions> = { key: true, tenant: true, amounts: true, maxWait: true }
 
-/** What one call asks for, checked. */
+/** The checked options of one call. */
 export interface Asked {
   readonly ask: AskOptions
   readonly maxWaitMillis: number | undefined
 }
 
-/** Reads what one call asks for. */
+/** Reads the options of one call. */
 export const readAsk = (options: OptionsReader, input: AskOptions, settings: Settings): Asked => {
   const ask = options.object("options", input, askOptions)
   const { amounts, key, maxWait, tenant } = ask
@@ -157,7 +157,7 @@ export const readAsk = (options: OptionsReader, input: AskOptions, settings: Set
   return { ask, maxWaitMillis: maxWait === undefined ? settings.maxWaitMillis : options.millis("maxWait", maxWait, 0) }
 }
 
-/** Checks the amounts of a call. A name without a limit is refused: it is a slip, and the call would not be limited. */
+/** Checks the amounts of a call. Refuses a name without a limit: with a misspelt name the call would not be limited. */
 export const readAmounts = (options: OptionsReader, path: string, amounts: Amounts, settings: Settings): void => {
   const known = new Set([...settings.limits, ...settings.tenantLimits].map(({ name }) => name))
   for (const [name, amount] of Object.entries(options.object(path, amounts))) {

@@ -17,12 +17,12 @@ import type { Seen } from "./remaining.ts"
 import { SharedQuotas } from "./shared.ts"
 import { Ticks } from "./ticks.ts"
 
-/** A line of waiting calls, which is told when something was given back. */
+/** A queue of waiting calls. `hasRoom` asks its heads again. */
 export interface Waiting {
   hasRoom(lane: string, row: string): void
 }
 
-/** Limits by key and tenant, the calls that use them, and what was learned. */
+/** The limits of all keys and tenants, and the counters of their calls. */
 export class Quotas implements HoldHost {
   readonly settings: Settings
   readonly name: string
@@ -41,7 +41,7 @@ export class Quotas implements HoldHost {
   }
   shared: HoldHost["shared"] = undefined
   readonly accounts: Accounts
-  /** The lines in which calls of this quota wait. */
+  /** The queues in which calls of this quota wait. */
   readonly waiting = new Set<Waiting>()
   private readonly ticks: Ticks
   private readonly names: ReadonlySet<string>
@@ -71,7 +71,7 @@ export class Quotas implements HoldHost {
     return new Hold(this, this.accounts.use(key, tenant), amounts, isLook)
   }
 
-  /** What is wrong with the amounts of a call. Built only if something is. */
+  /** The error of invalid amounts, `undefined` if they are valid. Valid amounts without ranges build no reader. */
   invalid(amounts: Amounts | undefined): InvalidOptions | undefined {
     if (amounts === undefined || isValid(amounts, this.names)) return undefined
     const reader = new OptionsReader("Sluice")
@@ -117,7 +117,7 @@ export class Quotas implements HoldHost {
 const isValid = (amounts: Amounts, names: ReadonlySet<string>): boolean => {
   for (const name in amounts) {
     const amount = amounts[name]
-    // Ranges take the slow path.
+    // The reader checks ranges: they are rarer, and need more checks.
     if (!names.has(name) || typeof amount !== "number" || !Number.isInteger(amount) || amount < 0) return false
   }
   return true
@@ -125,7 +125,7 @@ const isValid = (amounts: Amounts, names: ReadonlySet<string>): boolean => {
 
 const ownCounter: CounterOf = (_key, _tenant, { windowMillis }) => makeCounter(windowMillis)
 
-/** Builds limits with their metrics and changes. */
+/** Builds the quotas of a service, with their metrics and changes. */
 export const makeQuotas = Effect.fnUntraced(function*(
   settings: Settings,
   store: QuotaStore["Service"]
@@ -173,12 +173,17 @@ const metricsOf = ({ accounts, counts, exceeded, name, now, settings }: Quotas):
     ...ends.map((end) => counter(`sluice_quota_${end}_total`, `Calls whose amounts were ${end}`, () => counts[end])),
     ...reasons.map((why) => counter("sluice_quota_exceeded_total", "Calls refused", () => exceeded[why], { why })),
     ...names.flatMap((dimension) => [
-      gauge("sluice_quota_used", "What counts now, of all keys", sumOf(dimension, (one) => one.used(now())), {
-        dimension
-      }),
+      gauge(
+        "sluice_quota_used",
+        "The amounts that count now, of all keys",
+        sumOf(dimension, (one) => one.used(now())),
+        {
+          dimension
+        }
+      ),
       gauge(
         "sluice_quota_limit",
-        "The limits that are kept, of all keys",
+        "The enforced limits, of all keys",
         sumOf(dimension, (one) => one.limitAt(now())),
         {
           dimension
@@ -188,7 +193,7 @@ const metricsOf = ({ accounts, counts, exceeded, name, now, settings }: Quotas):
   ]
 }
 
-/** The quotas behind a service. A policy uses them without going through the service. */
+/** The quotas of a service. A policy uses them directly, without the effects of the service. */
 const behind = new WeakMap<object, Quotas>()
 
 export const quotasOf = (service: object): Quotas | undefined => behind.get(service)

@@ -1,10 +1,10 @@
-/** What a provider's headers say about one limit. */
+/** The headers of a provider about one limit. */
 export interface Seen {
   readonly limit?: number | undefined
   readonly remaining?: number | undefined
-  /** How long until the limit is full again. */
+  /** The time until the whole limit is available again. */
   readonly resetMillis?: number | undefined
-  /** When the call was sent whose answer says so, in epoch milliseconds. */
+  /** When the call of this answer was sent, in epoch milliseconds. */
   readonly sentAt: number
 }
 
@@ -12,8 +12,8 @@ const samples = 256
 const nearZero = 0.1
 
 /**
- * A gate by the `remaining` header: near zero, only what it names may go, plus what has refilled, minus what was sent after
- * that call. The newest answer by the time of sending counts.
+ * Limits calls by the `remaining` header when it is near zero: to the amount in the header, plus the refill since then, minus the
+ * amounts sent after its call. The answer to the call that was sent last counts.
  */
 export class Remaining {
   private readonly windowMillis: number
@@ -21,7 +21,7 @@ export class Remaining {
   private sentAt = Number.NEGATIVE_INFINITY
   private seenAt = 0
   private sentThen = 0
-  /** All that was ever sent, and when it had which value. */
+  /** The sum of all sent amounts, and its value at the times of the last sends. */
   private sent = 0
   private readonly times = new Float64Array(samples).fill(Number.POSITIVE_INFINITY)
   private readonly sums = new Float64Array(samples)
@@ -68,7 +68,7 @@ export class Remaining {
   }
 }
 
-/** Whether a header is about a limit of this window. Some providers name the daily limit in the header of the minute. */
+/** Whether a header is about a limit of this window. Some providers send the daily limit in the header of the minute. */
 export const isOfWindow = ({ limit, remaining, resetMillis }: Seen, windowMillis: number): boolean => {
   if (limit === undefined || remaining === undefined || resetMillis === undefined) return true
   const used = limit - remaining

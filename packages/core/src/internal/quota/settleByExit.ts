@@ -11,7 +11,7 @@ import type { Used } from "../../Quota.ts"
 import { isRefusal } from "../../Refusal.ts"
 import type { Hold } from "./hold.ts"
 
-/** Settles what a call reserved by how it ended. Returns the defect of a `usage` that throws. */
+/** Settles a hold by the exit of its call. Returns the defect of a `usage` that throws. */
 export const settleByExit = <A>(
   hold: Hold,
   exit: Exit.Exit<A, unknown>,
@@ -23,18 +23,18 @@ export const settleByExit = <A>(
       hold.settle(usage?.(exit.value))
       return undefined
     } catch (defect) {
-      // What was used is unknown, so it stays as reserved.
+      // The use is unknown, so the reserved amounts stay.
       hold.settle()
       return Effect.die(defect)
     }
   }
-  // An interruption says nothing about what the provider counted.
+  // After an interruption it is unknown whether the provider counted the call.
   if (Cause.hasInterruptsOnly(exit.cause)) hold.settle()
   else settleByOutcome(hold, exit.cause, Context.get(fiber.context, Classifier)(exit, 0))
   return undefined
 }
 
-/** Settles what a call reserved that failed. */
+/** Settles the hold of a call that failed. */
 export const settleByOutcome = (hold: Hold, cause: Cause.Cause<unknown>, outcome: Outcome): void => {
   if (outcome._tag === "Throttled") {
     hold.throttled(outcome.retryAfter === undefined ? undefined : Duration.toMillis(outcome.retryAfter))
@@ -42,7 +42,7 @@ export const settleByOutcome = (hold: Hold, cause: Cause.Cause<unknown>, outcome
   else hold.settle()
 }
 
-// A deadline that ended a running attempt is a refusal too.
+// A deadline that ended a running attempt is a refusal too, but that call was sent.
 const wasNotSent = (error: unknown): boolean => {
   if (!isRefusal(error)) return false
   const reason: unknown = "reason" in error ? error.reason : error

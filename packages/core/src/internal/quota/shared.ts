@@ -16,7 +16,7 @@ import type { Settings } from "./options.ts"
 
 type Reserve = Parameters<QuotaStore["Service"]["reserve"]>[0]
 
-/** What the store has said to a hold. */
+/** The state of a hold's request to the store. */
 type Asked =
   | { readonly _tag: "Asking" }
   | { readonly _tag: "Granted"; readonly id: string; readonly asks: ReadonlyArray<Ask> }
@@ -26,10 +26,10 @@ export interface SharedOptions {
   readonly settings: Settings
   readonly store: QuotaStore["Service"]
   readonly clock: Clock.Clock
-  /** Where the store is called, and where timers run. */
+  /** The context of requests to the store and of timers. */
   readonly context: Context.Context<never>
   readonly now: () => number
-  /** The store has answered a hold: its line may ask again. */
+  /** Called when the store has answered a hold, so that its queue asks it again. */
   readonly onAnswer: (hold: Hold) => void
 }
 
@@ -38,17 +38,17 @@ const downMillis = 1_000
 const soonMillis = 50
 
 /**
- * The part of a quota that a store shares between processes. The line stays synchronous: a hold at the head starts a request to
- * the store, and is asked again when the answer is there. While the store is down, each process keeps to its part of the rates, and
- * budgets refuse. One warning is logged, and the store is asked again once a second.
+ * The requests of a quota to a store that processes share. The queue stays synchronous: a hold at the head starts a request, and is
+ * asked again when the answer arrives. While the store is down, each process uses its part of the rates, and budgets refuse. One
+ * warning is logged for each outage, and the store is tried again after a second.
  */
 export class SharedQuotas implements SharedSide {
   private readonly options: SharedOptions
   private readonly asked = new WeakMap<Hold, Asked>()
-  /** Ids that this process holds, by target: their leases are renewed. */
+  /** The ids that this process holds, by target. Their leases are renewed. */
   private readonly held = new Map<string, Set<string>>()
   private readonly running = new Set<Fiber.Fiber<unknown, unknown>>()
-  /** What was spent while the store was down, by target. Bounded by one entry for each sum. */
+  /** The use while the store was down, by target: one entry for each sum. */
   private readonly unrecorded = new Map<string, Map<string, Ask>>()
   private downUntil = Number.NEGATIVE_INFINITY
   private hasWarned = false
@@ -87,14 +87,14 @@ export class SharedQuotas implements SharedSide {
     else if (asked === undefined) this.keepForLater(hold, actual)
   }
 
-  /** The hold was interrupted or refused before it had what the store granted. */
+  /** The hold was interrupted or refused before it took the store's grant. */
   abandoned(hold: Hold): void {
     const asked = this.asked.get(hold)
     this.asked.delete(hold)
     if (asked?._tag === "Granted") this.release(hold.lane, asked.id, asked.asks, undefined)
   }
 
-  /** Waits for what is under way to the store. */
+  /** Waits for the requests in flight, for a second at most. */
   readonly flush: Effect.Effect<void> = Effect.suspend(() =>
     Effect.forEach([...this.running], (fiber) => Effect.exit(fiberExit(fiber)), { discard: true }).pipe(
       Effect.timeoutOption(storeTimeout),
@@ -112,7 +112,7 @@ export class SharedQuotas implements SharedSide {
       if (Exit.isFailure(exit)) {
         this.asked.delete(hold)
         this.fail()
-        // It may have been granted, and only the reply was lost.
+        // The store may have granted the request, with only the reply lost.
         this.release(hold.lane, id, request.asks, undefined)
       } else if (!exit.value.ok) {
         if (isWanted) {
@@ -126,24 +126,24 @@ export class SharedQuotas implements SharedSide {
       } else this.release(hold.lane, id, request.asks, undefined)
       this.options.onAnswer(hold)
     })
-    // A store can answer at once, before the hold is in the queue.
+    // A store can answer before the hold is in the queue.
     return this.isAsking(hold) ? Number.POSITIVE_INFINITY : this.take(hold, this.options.now())
   }
 
-  // Between processes nobody is told of room: the wait for what is held at once is spread.
+  // The store does not notify a process of room, so it asks again soon. A random delay spreads the requests of the processes.
   private waitOf(millis: number): number {
     const spread = Context.get(this.options.context, Random.Random).nextDoubleUnsafe()
     return Math.max(1, Math.ceil(millis <= soonMillis ? soonMillis * (1 + spread) : millis))
   }
 
-  /** `undefined`: gives everything back. */
+  /** Settles an id in the store. Without `actual` it gives everything back. */
   private release(target: string, id: string, asks: ReadonlyArray<Ask>, actual: Used | undefined): void {
     this.held.get(target)?.delete(id)
     const amounts = asks.flatMap(({ dimension, scope }) => {
       const amount = actual === undefined ? 0 : actual[nameOf(dimension)]
       return amount === undefined ? [] : [{ scope, dimension, amount }]
     })
-    // If it fails, what was reserved stays, and the lease frees what is held at once.
+    // If the request fails, amounts in windows stay reserved, and the end of the lease frees calls at once.
     this.fork(Effect.timeout(this.options.store.settle({ target, id, actual: amounts }), storeTimeout), () => {})
   }
 
@@ -218,7 +218,7 @@ const fiberExit = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
 const refuses = ({ spec }: Dimension, hold: Hold): boolean =>
   spec.whenStoreFails === "refuse" && amountOf(hold.amounts, spec) !== 0
 
-// Whether a provider counts by the maximum is part of the sum's name: processes that differ do not mix their sums.
+// The mode is part of a sum's name, so that processes in different modes do not mix their sums.
 const nameOf = (dimension: string): string => dimension.slice(0, dimension.lastIndexOf(":"))
 
 const asksOf = ({ account: { dimensions, shared, tenant }, amounts }: Hold, now: number): ReadonlyArray<Ask> =>
@@ -234,5 +234,5 @@ const asksOf = ({ account: { dimensions, shared, tenant }, amounts }: Hold, now:
     }
   })
 
-/** A window of a shared store has fewer buckets: a script looks at each. */
+/** A window of a shared store has fewer buckets, since a script reads each one. */
 const sharedBuckets = bucketsOfWindow / 4

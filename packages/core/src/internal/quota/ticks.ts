@@ -4,12 +4,13 @@ const checkMillis = 1_000
 const jumpMillis = 500
 
 /**
- * Epoch milliseconds that only move forward, and no faster than time passes. If the system clock is set back, windows would stand
- * still; if it jumps forward, they would be empty at once. A step of more than a second is checked against the monotonic clock.
+ * Epoch milliseconds that never go back, and advance no faster than real time. With the system clock alone, windows would keep
+ * their amounts too long after it is set back, and drop them at once after it jumps forward. The time is compared with the
+ * monotonic clock once a second, and at each step back.
  */
 export class Ticks {
   private readonly clock: Clock.Clock
-  /** What is added to the clock. */
+  /** The correction that is added to the clock. */
   private offset = 0
   private last = Number.NEGATIVE_INFINITY
   private checkedAt = Number.NEGATIVE_INFINITY
@@ -25,7 +26,7 @@ export class Ticks {
     return this.check(now)
   }
 
-  /** A time of the clock, on this scale. */
+  /** Converts a time of the clock to this scale. */
   at(epochMillis: number): number {
     return epochMillis + this.offset
   }

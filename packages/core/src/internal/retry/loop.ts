@@ -77,7 +77,7 @@ interface Ended<A, E> {
   readonly exit: Exit.Exit<A, E>
   readonly outcome: Outcome
   readonly elapsedMillis: number
-  /** How the last attempt ended that reached the dependency. `undefined` if every attempt was refused. */
+  /** The exit of the last attempt that reached the dependency. `undefined` if every attempt was refused. */
   readonly lastMade: Exit.Exit<A, E> | undefined
 }
 
@@ -193,7 +193,7 @@ abstract class Retry<A, E, R> extends Primitive {
   /** The milliseconds to wait before the next attempt, or why there is none. */
   private decide(fiber: AnyFiber, { attempt, exit, outcome, state }: Ended<A, E>): number | Why {
     if (outcome._tag !== "Throttled" && !(outcome._tag === "Failure" && outcome.retryable)) return "Final"
-    // A policy inside that refused a repetition would refuse this one as well.
+    // A policy inside that refused its own next attempt would refuse this one as well.
     if (refusalInside(exit) !== undefined) return "Refused"
     const exhausted = state.exhausted()
     if (exhausted !== undefined) return exhausted
@@ -238,7 +238,7 @@ abstract class Retry<A, E, R> extends Primitive {
     return this.exitOf(exit, lastMade, why, state)
   }
 
-  /** How the retry ends. The error of a dependency that was reached counts for more than the refusal to reach it again. */
+  /** The exit of the retry. The error of a dependency that was reached has priority over the refusal of the next attempt. */
   private exitOf(
     exit: Exit.Exit<A, E>,
     lastMade: Exit.Exit<A, E> | undefined,

@@ -15,7 +15,7 @@ export const refusalIn = (exit: Exit.Exit<unknown, unknown>): Refusal | undefine
   return first
 }
 
-/** The refusal that stopped a retry inside. The exit is that of a request which was made. */
+/** The refusal that stopped a retry inside, whose exit is that of a request which was made. */
 export const refusalInside = (exit: Exit.Exit<unknown, unknown>): Refusal | undefined => {
   if (exit._tag === "Success") return undefined
   for (const reason of exit.cause.reasons) {

@@ -12,7 +12,7 @@ const targets: ReadonlyArray<Target> = [
   { _tag: "Forced", forMillis: long, mode: "ForcedOpen", reason: "a test" }
 ]
 
-/** What a store does when its clock is set back. Without `setBack` nothing is checked. */
+/** Checks of a store whose clock is set back. Without `setBack` they check nothing. */
 export const clock: CheckBodies = {
   "nothing lasts longer after the clock was set back by an hour than it was set to last": Effect.fnUntraced(
     function*({ circuit, setBack }: Fixture) {

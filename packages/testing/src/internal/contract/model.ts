@@ -217,8 +217,8 @@ class Comparison {
     return (under === "zero" ? undefined : known.at(under === "current" ? -1 : -2)) ?? zero
   }
 
-  // A store is free to choose the numbers of generations, the `since` of a circuit without a transition, and what it does with
-  // buckets that start in the future after its clock was set back.
+  // A store is free to choose the numbers of generations and the `since` of a circuit without a transition. It is also free to
+  // keep or drop buckets that start in the future after its clock was set back.
   private comparable(key: string, snapshot: Snapshot, whose: keyof Generation) {
     const { control, evidence, generation } = snapshot
     const nth = [zero, ...(this.generations.get(key) ?? [])].findIndex((known) => known[whose] === generation)

@@ -14,7 +14,7 @@ export const reserve: CheckBodies = {
     const verdict = yield* reserve("b", [requests(10), tokens(30)])
     yield* expect("the second does not", [verdict.ok, verdict.blockedBy], [false, 1])
     yield* expectThat("it has to wait", verdict.waitMillis >= 1, verdict.waitMillis, "at least 1")
-    yield* expect("it is told what counts", verdict.used, [1, 80])
+    yield* expect("the answer has the sums", verdict.used, [1, 80])
     yield* expect("nothing of it was added", [yield* used(requests(10)), yield* used(tokens(0))], [1, 80])
   }),
 
@@ -41,7 +41,7 @@ export const reserve: CheckBodies = {
     yield* expect("it counts", yield* used(ask), 2_000_000)
   }),
 
-  "targets, scopes, dimensions and windows are apart": Effect.fnUntraced(
+  "targets, scopes, dimensions and windows have separate sums": Effect.fnUntraced(
     function*({ reserve, sleep, store, target }: Fixture) {
       const asks = [
         requests(1),
@@ -95,7 +95,7 @@ export const reserve: CheckBodies = {
     }
   ),
 
-  "the guard makes an amount leave later, and a settlement says that it had arrived earlier": Effect.fnUntraced(
+  "an amount leaves later by the guard, and earlier if its settlement shows an earlier arrival": Effect.fnUntraced(
     function*({ reserve, settle, sleep }: Fixture) {
       const ask = requests(1, 1, { windowMillis: 2_000, quantumMillis: 10 })
       yield* reserve("a", [ask], { guardMillis: 500 })
@@ -110,7 +110,7 @@ export const reserve: CheckBodies = {
 }
 
 export const settle: CheckBodies = {
-  "a settlement replaces what is named, keeps the rest, and frees what is held at once": Effect.fnUntraced(
+  "a settlement replaces the named amounts, keeps the rest, and frees amounts held at once": Effect.fnUntraced(
     function*({ reserve, settle, used }: Fixture) {
       const tokens = requests(100, 80, { dimension: "tokens" })
       yield* reserve("a", [requests(10, 3), tokens, atOnce(1)])
@@ -143,7 +143,7 @@ export const settle: CheckBodies = {
     }
   ),
 
-  "what has left its window takes no settlement": Effect.fnUntraced(
+  "an amount that has left its window takes no settlement": Effect.fnUntraced(
     function*({ reserve, settle, sleep, used }: Fixture) {
       const ask = requests(10, 5, brief)
       yield* reserve("a", [ask])
@@ -155,7 +155,7 @@ export const settle: CheckBodies = {
     }
   ),
 
-  "what is recorded counts, also above the limit": Effect.fnUntraced(
+  "a recorded amount counts, also above the limit": Effect.fnUntraced(
     function*({ reserve, store, target, used }: Fixture) {
       yield* store.record({ target, asks: [requests(10, 12)] })
       yield* expect("it counts", yield* used(requests(10)), 12)
@@ -165,7 +165,7 @@ export const settle: CheckBodies = {
 }
 
 export const lease: CheckBodies = {
-  "a lease that ends frees what is held at once, and windows keep their amounts": Effect.fnUntraced(
+  "a lease that ends frees amounts held at once, and windows keep their amounts": Effect.fnUntraced(
     function*({ reserve, settle, sleep, used }: Fixture) {
       yield* reserve("a", [atOnce(1), requests(10)], { leaseMillis: 25 })
       yield* expect("it is full", (yield* reserve("b", [atOnce(1)])).ok, false)
@@ -176,12 +176,14 @@ export const lease: CheckBodies = {
     }
   ),
 
-  "a renewed lease holds on": Effect.fnUntraced(function*({ reserve, sleep, store, target }: Fixture) {
-    yield* reserve("a", [atOnce(1)], { leaseMillis: 200 })
-    yield* store.renew({ target, ids: ["a", "unknown"], leaseMillis: long })
-    yield* sleep(250)
-    yield* expect("it is full", (yield* reserve("b", [atOnce(1)])).ok, false)
-  }),
+  "a renewed lease does not end at its first time": Effect.fnUntraced(
+    function*({ reserve, sleep, store, target }: Fixture) {
+      yield* reserve("a", [atOnce(1)], { leaseMillis: 200 })
+      yield* store.renew({ target, ids: ["a", "unknown"], leaseMillis: long })
+      yield* sleep(250)
+      yield* expect("it is full", (yield* reserve("b", [atOnce(1)])).ok, false)
+    }
+  ),
 
   "the limit of all processes is the last that was learned, at most the stated one": Effect.fnUntraced(
     function*({ store, target }: Fixture) {

@@ -42,12 +42,12 @@ export interface Fixture {
     actual?: { readonly [dimension: string]: number },
     agoMillis?: number
   ) => Effect.Effect<boolean, StoreError>
-  /** What counts for an ask. */
+  /** The sum of an ask. */
   readonly used: (ask: Ask) => Effect.Effect<number, StoreError>
 }
 
 export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
-  // At time 0 a duration could not be told from a time.
+  // At time 0 a check could not distinguish a duration from a time.
   Effect.map(Effect.andThen(subject.sleep(3), freshPrefix), (prefix) => fixtureOf(subject, `${prefix}a`))
 
 export const fixtureOf = ({ sleep, store }: Subject, target: string): Fixture => ({

@@ -17,7 +17,7 @@ export const textOf = (value: unknown): string => {
   return Json.isObject(value) ? textOf(value["text"] ?? value["thinking"]) : ""
 }
 
-/** The type of a delta. Some servers leave it out, so that its field says it. */
+/** The type of a delta. Some servers leave it out. Then the delta's field shows the type. */
 export const deltaType = (delta: Json.JsonObject): unknown => {
   const type = Json.text(delta["type"])
   if (type !== undefined) return type

@@ -8,7 +8,7 @@ export class StartText {
     this.held = ""
   }
 
-  /** Returns what of a delta is new. It is held while it may still be a repetition. */
+  /** Returns the new text of a delta. Holds a delta while it may still be a repetition. */
   more(delta: string): string {
     if (this.start === "") return delta
     this.held += delta
@@ -18,7 +18,7 @@ export class StartText {
     return more
   }
 
-  /** Returns what is held, at the end of the block. */
+  /** Returns the held text, at the end of the block. */
   end(): string {
     const { held } = this
     this.start = this.held = ""

@@ -22,7 +22,7 @@ export class StreamedResponse extends EventReader {
   private readonly startText = new StartText()
   /** Input that came with the start of a tool call, as JSON. Dropped if pieces of it follow. */
   private readonly inputs = new Map<number, string>()
-  /** The open blocks of kinds that nobody asked for. */
+  /** The open blocks that are skipped, because their kinds were not requested. */
   private readonly passedOver = new Set<number>()
   private index = 0
 
@@ -31,7 +31,7 @@ export class StreamedResponse extends EventReader {
     const message = Json.object(json["message"])
     const error = ErrorIn.inField(json) ?? (message === undefined ? undefined : ErrorIn.inField(message))
     if (error !== undefined) return this.onError(error, data)
-    // A delta or an end without an index is of the last block.
+    // A delta or an end without an index belongs to the last block.
     this.index = Json.index(json["index"]) ?? this.index
     switch (Json.text(json["type"]) ?? (name === "message" ? undefined : name)) {
       case "message_start":
@@ -141,7 +141,7 @@ export class StreamedResponse extends EventReader {
         return
       }
       default:
-        // It counts, or a stream of such blocks alone would have no bound.
+        // It counts towards the size limit, or a stream of such blocks alone would have no bound.
         this.count("block")
         this.passedOver.add(index)
     }

@@ -17,7 +17,7 @@ export const choicesOf = (json: Json.JsonObject): ReadonlyArray<Json.JsonObject>
   return read.length === choices.length ? read.filter(isFirst) : undefined
 }
 
-// This module requests one choice. More come only if `config.body` requests them, and would be mixed up here. A server
+// This module requests one choice. More arrive only if `config.body` requests them. They would be mixed up here. A server
 // that puts the text and the tool calls of one answer into two choices gives them the same index.
 const isFirst = (choice: Json.JsonObject): boolean => (Json.index(choice["index"]) ?? 0) === 0
 
@@ -63,7 +63,7 @@ const timestamp = (epochSeconds: number): string | undefined =>
 export const toolCallsOf = (message: Json.JsonObject): ReadonlyArray<ToolCallFragment> => {
   const calls = Json.elements(message["tool_calls"])
   if (calls.length > 0) return calls.flatMap(toolCall)
-  // The name before there were several calls.
+  // The old field for a single call.
   const legacy = Json.object(message["function_call"])
   return legacy === undefined ? [] : toolCall({ function: legacy })
 }
@@ -74,7 +74,7 @@ const toolCall = (sent: unknown): ReadonlyArray<ToolCallFragment> => {
   const call = Json.object(sent)
   if (call === undefined) return []
   const own = Json.object(call["function"])
-  // A call of a kind that nobody asked for.
+  // A call of a kind that was not requested is skipped.
   if (own === undefined && (!functionTypes.has(call["type"]) || Json.isObject(call["custom"]))) return []
   const { arguments: input, name } = own ?? call
   return [{
@@ -94,7 +94,7 @@ const argumentsText = (input: unknown): string | undefined => {
 
 const standard = new Set(["index", "id", "type", "function", "custom", "name", "arguments"])
 
-/** Fields of the provider's own, such as Gemini's `extra_content` with the signature of its thoughts. */
+/** Provider-specific fields, such as Gemini's `extra_content` with the signature of its thoughts. */
 const extraOf = (call: Json.JsonObject): { readonly [name: string]: Schema.Json } | undefined => {
   let extra: { [name: string]: Schema.Json } | undefined
   for (const name in call) {

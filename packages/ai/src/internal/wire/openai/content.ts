@@ -18,7 +18,7 @@ export const pieces = (content: unknown): ReadonlyArray<Piece> => {
   }
   const { type } = content
   if (typeof type !== "string") {
-    // A server that has parsed the object that the model wrote.
+    // A server has parsed the object that the model wrote.
     const text = textIn(content)
     return [{ kind: "text", text: text === "" ? JSON.stringify(content) : text }]
   }

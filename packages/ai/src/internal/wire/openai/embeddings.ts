@@ -30,13 +30,13 @@ export interface EmbeddingOptions extends ConnectionOptions {
    */
   readonly dimensions?: number | undefined
   /**
-   * How the provider is asked to write a vector. `base64` takes a quarter of the bytes. Default: it is not asked, since some
-   * servers refuse the field. Either form is read in any case.
+   * The requested encoding of a vector. `base64` takes a quarter of the bytes. Default: no encoding is requested, since some
+   * servers refuse the field. Both encodings are always read.
    */
   readonly encoding?: "float" | "base64" | undefined
   /**
-   * How many texts a request has at most. Default 100. More texts are sent in several requests, one after another. OpenAI
-   * takes 2048, Gemini 100, text-embeddings-inference 32.
+   * The largest number of texts in a request. Default 100. More texts are sent in several requests, one after another. OpenAI
+   * accepts 2048, Gemini 100, text-embeddings-inference 32.
    */
   readonly batchSize?: number | undefined
   /** More fields of the request's JSON. They override those of this module, except `model` and `input`. */
@@ -110,7 +110,7 @@ export const make = Effect.fnUntraced(function*(
   return yield* EmbeddingModel.make({ embedMany, batchKey })
 })
 
-// Single calls that run together share a request. What the request reads of their context has to be equal.
+// Concurrent single calls share a request. So the context values that the request reads must be equal.
 const batchKey = (context: Context.Context<never>): string =>
   JSON.stringify([Context.get(context, CurrentIdempotencyKey), Context.get(context, CurrentAttempt)])
 

@@ -32,14 +32,14 @@ interface ToolCall {
   readonly id: string
   readonly type: "function"
   readonly function: { readonly name: string; readonly arguments: string }
-  /** What the provider sent beside the call. */
+  /** Fields that the provider sent with the call. */
   readonly [field: string]: unknown
 }
 
 /**
  * Converts a prompt, after `system`. Throws an `AiErrorReason` for a part that the API has no form for.
  *
- * `host` is the provider. It gets back its own thoughts before a tool call, which DeepSeek, Kimi and others require.
+ * `host` is the provider. Its own thoughts before a tool call are sent back to it. DeepSeek, Kimi and others require them.
  */
 export const fromPrompt = (
   prompt: Prompt.Prompt,
@@ -136,7 +136,7 @@ const assistantMessage = (parts: ReadonlyArray<Prompt.AssistantMessagePart>, hos
         break
     }
   }
-  // Without a tool call the thoughts are over, and DeepSeek refused them for years.
+  // Thoughts are sent back only before a tool call. DeepSeek has refused other ones.
   if (toolCalls.length === 0) return { role: "assistant", content: text }
   return {
     role: "assistant",

@@ -17,7 +17,7 @@ import { Usage } from "./usage.ts"
  * Reads a streamed chat completion.
  *
  * Some servers send a `message` in a stream: a piece of the answer where a delta belongs, all of it so far with each event, or all
- * of it after the deltas. Of what was sent before, nothing is emitted again.
+ * of it after the deltas. Text that was sent before is not emitted again.
  */
 export class StreamedResponse extends EventReader {
   private readonly head = new Chunk.Head()
@@ -25,7 +25,7 @@ export class StreamedResponse extends EventReader {
   private readonly thoughts: Thoughts
   private hasHead = false
   private refusal = ""
-  /** What came of each kind. */
+  /** The text so far, by kind. */
   private readonly sent = { text: new Sent(), reasoning: new Sent(), refusal: new Sent() }
   private hasCallDeltas = false
 
@@ -113,7 +113,7 @@ export class StreamedResponse extends EventReader {
     const thought = this.thoughts.read(message)
     if (message["reasoning_details"] !== undefined) this.addSize(Thoughts.sizeOf(message))
     this.onPiece("reasoning", thought, isDelta)
-    // Details without a text, such as a thought that only the provider can read, need a part to be kept in.
+    // Details without a text, such as an encrypted thought, need a part that keeps them.
     if (!this.thoughts.hasDetails) return
     this.sent.reasoning.has = true
     if (this.openKind !== "reasoning") this.begin("reasoning")
@@ -140,7 +140,7 @@ class Sent {
   private all = ""
   private hasDeltas = false
 
-  /** Returns what of a text is new. A text that is no delta, and comes after deltas, can only add to the end of theirs. */
+  /** Returns the new part of a text. A whole text after deltas can only add to the end of theirs. */
   more(text: string, isDelta: boolean): string {
     if (text === "") return ""
     this.has = true

@@ -7,7 +7,7 @@ interface Detail {
   readonly [name: string]: Schema.Json
 }
 
-/** Collects what a provider wants back of the thoughts before a tool call. */
+/** Collects the fields of the thoughts before a tool call that the provider requires in the next request. */
 export class Thoughts {
   private readonly host: string
   private field: string | undefined
@@ -31,7 +31,7 @@ export class Thoughts {
     return Array.isArray(details) ? Content.textIn(details) : ""
   }
 
-  /** How much text is kept besides the thought itself. */
+  /** The length of the text that is kept besides the thought itself. */
   static sizeOf(message: Json.JsonObject): number {
     const details = message["reasoning_details"]
     return Array.isArray(details) ? JSON.stringify(details).length : 0
@@ -53,7 +53,7 @@ export class Thoughts {
     })
   }
 
-  // The pieces of a stream are put together, so that it goes back as a whole answer has it.
+  // Joins the pieces of a stream, so that the detail is sent back in the form of a whole answer.
   private addDetail(sent: Json.JsonObject): void {
     // It comes out of parsed JSON.
     const detail = sent as Detail
