@@ -3,13 +3,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import type { Stats } from "node:fs"
 import type { FileHandle } from "node:fs/promises"
 import { open, stat, unlink } from "node:fs/promises"
 import type { Writable } from "node:stream"
 import { isatty } from "node:tty"
 import * as Terminal from "../Terminal.ts"
+import type { Append, Written } from "./Batch.ts"
+import { Batch } from "./Batch.ts"
 import * as SystemError from "./SystemError.ts"
 
 export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")({
@@ -25,9 +26,18 @@ export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")
 /** The reader closed the pipe. It is not reported as an error. */
 export class ReaderGone extends Schema.Error<ReaderGone>("sluice/ReaderGone")({ _tag: Schema.tag("ReaderGone") }) {}
 
+export type WriteError = OutputError | ReaderGone
+
 export interface Output {
-  /** Appends the text as a whole and waits until the system has taken it. */
-  readonly write: (text: string) => Effect.Effect<void, OutputError | ReaderGone>
+  /**
+   * Queues a text of whole lines. Texts of one turn of the event loop are written together. Calls `written` once the system has
+   * taken the text, or with the first error of the output, and never before `push` returns.
+   */
+  readonly push: (text: string, written: Written<WriteError>) => void
+  /** Appends the text without delay, and waits until the system has taken it. */
+  readonly write: (text: string) => Effect.Effect<void, WriteError>
+  /** Waits until no text is queued or being written. */
+  readonly settled: Effect.Effect<void>
 }
 
 export interface OutputOptions {
@@ -57,10 +67,18 @@ export const make = (options: OutputOptions): Effect.Effect<Output, OutputError,
 /** An answer can have characters that control a terminal. A file gets them as they are. */
 const shownOn = (isTerminal: boolean) => (line: string): string => isTerminal ? Terminal.escapeJson(line) : line
 
-const toOutput = (append: (text: string) => Effect.Effect<void, OutputError | ReaderGone>): Output => {
-  const lock = Semaphore.makeUnsafe(1)
-  // Uninterruptible, so that no partial line is left in the file.
-  return { write: (text) => lock.withPermit(Effect.uninterruptible(append(text))) }
+const toOutput = (append: Append<WriteError>): Output => {
+  const batch = new Batch(append)
+  return {
+    push: (text, written) => batch.push(text, written),
+    // Uninterruptible, so that a line whose caller is interrupted is either queued and awaited, or not written.
+    write: (text) =>
+      Effect.uninterruptible(Effect.callback((resume) => {
+        batch.push(text, (error) => resume(error === undefined ? Effect.void : Effect.fail(error)))
+        batch.flush()
+      })),
+    settled: batch.settled
+  }
 }
 
 // ---------- a stream
@@ -75,10 +93,14 @@ export const toWritable = (
     // Node also emits the error as an event, which ends the process without a listener. The event comes after the callback
     // of the write, when the scope may be closed, so the listener stays.
     writable.on("error", ignore)
-    return toOutput((line) =>
-      Effect.callback<void, OutputError | ReaderGone>((resume) => {
-        writable.write(shown(line), (error) => {
-          resume(error === null || error === undefined ? Effect.void : Effect.fail(toError(options.path, error)))
+    return toOutput((texts) =>
+      new Promise((resolve) => {
+        writable.write(shown(texts.join("")), (error) => {
+          resolve(
+            error === null || error === undefined
+              ? { whole: texts.length, error: undefined }
+              : { whole: 0, error: toError(options.path, error) }
+          )
         })
       })
     )
@@ -97,75 +119,109 @@ const toError = (path: string, error: unknown): OutputError | ReaderGone =>
 
 const toFile = (options: OutputOptions) =>
   Effect.gen(function*() {
-    const { path, resume } = options
+    const { path } = options
     const existing = yield* existingFile(options)
-    const isNew = existing === undefined
-    // An existing file keeps its content until the first write.
-    let isUnwritten = true
-    /** The bytes of whole lines. */
-    let size = existing === undefined ? 0 : resume?.end ?? 0
-    const isFile = existing === undefined || existing.isFile()
-    const handle = yield* Effect.acquireRelease(
-      // Always appends. Otherwise a file that another program shortens would get a gap of zeros.
-      attempt(path, () => open(path, isNew ? "ax" : "a")),
-      (handle) =>
-        Effect.ignore(attempt(path, async () => {
-          await handle.close()
-          if (isNew && isUnwritten) await unlink(path)
-        }))
+    const file = yield* Effect.acquireRelease(
+      Effect.map(
+        // Always appends. Otherwise a file that another program shortens would get a gap of zeros.
+        attempt(path, () => open(path, existing === undefined ? "ax" : "a")),
+        (handle) => new File(handle, options, existing)
+      ),
+      (file) => Effect.ignore(attempt(path, () => file.close()))
     )
-    const disk = new Disk(handle)
-    if (isFile) {
-      yield* Effect.addFinalizer(() => disk.sync)
-      yield* Effect.forkScoped(Effect.forever(Effect.delay(disk.sync, syncInterval)))
+    if (file.isRegular) {
+      yield* Effect.addFinalizer(() => Effect.promise(() => file.sync()))
+      yield* Effect.forkScoped(Effect.forever(Effect.delay(Effect.promise(() => file.sync()), syncInterval)))
     }
-    // The path may be /dev/tty, or /dev/stdout on a terminal.
-    const shown = shownOn(isatty(handle.fd))
-    return toOutput((line) =>
-      attempt(path, async () => {
-        if (isUnwritten && existing?.isFile() === true) await handle.truncate(size)
-        const text = isUnwritten && !isNew && resume?.needsLineFeed === true ? `\n${shown(line)}` : shown(line)
-        isUnwritten = false
-        const bytes = Buffer.from(text)
-        try {
-          await writeAll(handle, bytes)
-          size += bytes.length
-          disk.isDirty = true
-        } catch (error) {
-          // A full disk may have stored the beginning of a line.
-          if (isFile) await handle.truncate(size).catch(() => {})
-          throw error
-        }
-      })
-    )
+    const output = toOutput(file.append)
+    yield* Effect.addFinalizer(() => output.settled)
+    return output
   })
 
-/** Writes with one call of the system if it takes all, so that a kill seldom leaves a part of a line. */
-const writeAll = async (handle: FileHandle, bytes: Buffer): Promise<void> => {
-  for (let written = 0; written < bytes.length;) {
-    const { bytesWritten } = await handle.write(bytes, written)
-    written += bytesWritten
-  }
-}
-
+/** With a flush a second, a power cut loses at most the results of the last second. */
 const syncInterval = Duration.seconds(1)
 
-/** Flushes writes to the disk. With a flush a second, a power cut loses at most the results of the last second. */
-class Disk {
-  /** Whether a write followed the last flush. */
-  isDirty = false
+/** A file that lines are appended to. */
+class File {
+  readonly isRegular: boolean
   private readonly handle: FileHandle
+  private readonly path: string
+  private readonly isNew: boolean
+  private readonly shown: (text: string) => string
+  /** What the first write does before: it cuts off the rest of an existing file, and ends its last line. */
+  private readonly needsCut: boolean
+  private readonly needsLineFeed: boolean
+  /** An existing file keeps its content until the first write. */
+  private isUnwritten = true
+  /** The bytes of whole lines. */
+  private size: number
+  /** Whether a write followed the last flush to the disk. */
+  private isDirty = false
 
-  constructor(handle: FileHandle) {
+  constructor(handle: FileHandle, { path, resume }: OutputOptions, existing: Stats | undefined) {
     this.handle = handle
+    this.path = path
+    this.isNew = existing === undefined
+    this.isRegular = existing === undefined || existing.isFile()
+    this.needsCut = existing?.isFile() === true
+    this.needsLineFeed = existing !== undefined && resume?.needsLineFeed === true
+    this.size = existing === undefined ? 0 : resume?.end ?? 0
+    // The path may be /dev/tty, or /dev/stdout on a terminal.
+    this.shown = shownOn(isatty(handle.fd))
   }
 
-  /** Ignores errors: some file systems cannot do it, and a full disk is reported by a write. */
-  readonly sync = Effect.promise(async () => {
+  readonly append: Append<WriteError> = async (texts) => {
+    const lines = texts.map(this.shown)
+    let first = ""
+    let written = 0
+    try {
+      if (this.isUnwritten) first = await this.begin()
+      const bytes = Buffer.from(first + lines.join(""))
+      // One system call if it takes all, so that a kill seldom leaves a part of a line.
+      while (written < bytes.length) {
+        written += (await this.handle.write(bytes, written)).bytesWritten
+        this.isDirty = true
+      }
+      this.size += bytes.length
+      return { whole: lines.length, error: undefined }
+    } catch (error) {
+      const why = new OutputError({ path: this.path, why: SystemError.describe(error) })
+      return { whole: await this.cut(lines, first, written), error: why }
+    }
+  }
+
+  /** Flushes writes to the disk. Ignores errors: some file systems cannot do it, and a full disk is reported by a write. */
+  async sync(): Promise<void> {
     if (!this.isDirty) return
     this.isDirty = false
     await this.handle.datasync().catch(() => {})
-  })
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close()
+    if (this.isNew && this.isUnwritten) await unlink(this.path)
+  }
+
+  /** Prepares the file for the first write. Returns the text that has to precede it. */
+  private async begin(): Promise<string> {
+    this.isUnwritten = false
+    if (this.needsCut) await this.handle.truncate(this.size)
+    return this.needsLineFeed ? "\n" : ""
+  }
+
+  /** Cuts off the beginning of a line that a full disk has taken. Returns how many lines before it are whole. */
+  private async cut(lines: ReadonlyArray<string>, first: string, written: number): Promise<number> {
+    let whole = 0
+    let end = first.length
+    for (const line of lines) {
+      const next = end + Buffer.byteLength(line)
+      if (next > written) break
+      end = next
+      whole++
+    }
+    if (this.isRegular) await this.handle.truncate(whole === 0 ? this.size : this.size + end).catch(() => {})
+    return whole
+  }
 }
 
 /** Whether the path is a file or can become one. Standard output and devices are none. */

@@ -50,6 +50,30 @@ describe("Output", () => {
       }
     }))
 
+  it.live("lines that are queued together are in the file, in order, when they are reported as written", () =>
+    Effect.gen(function*() {
+      const path = join(yield* folder, "results.jsonl")
+      const output = yield* Output.make(options(path))
+      const lines = Array.from({ length: 200 }, (_, index) => index + 1)
+      const standing = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
+        for (const line of lines) {
+          output.push(encode(answered({ line })), () => {
+            if (line === 200) resume(Effect.sync(() => readLines(path).map((result) => result.line)))
+          })
+        }
+      })
+      assert.deepStrictEqual(standing, lines)
+    }))
+
+  it.live("closing an output waits for queued lines", () =>
+    Effect.gen(function*() {
+      const path = join(yield* folder, "results.jsonl")
+      yield* Effect.scoped(
+        Effect.map(Output.make(options(path)), (output) => output.push(encode(answered({ line: 1 })), () => {}))
+      )
+      assert.strictEqual(readLines(path).length, 1)
+    }))
+
   it.live("a written result is in the file at once", () =>
     Effect.gen(function*() {
       const path = join(yield* folder, "results.jsonl")
