@@ -36,6 +36,8 @@ export const run = Effect.fnUntraced(function*(
     {
       targets: [first, ...others],
       allowInsecureKey: false,
+      headers: {},
+      omit: [],
       temperature: undefined,
       maxTokens: undefined,
       concurrency,

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util"
-import type { Flag, Flags, Values } from "./Flag.ts"
+import type { Flags, Values } from "./Flag.ts"
+import * as Flag from "./Flag.ts"
 import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
 import type { Given } from "./Shell.ts"
@@ -47,21 +48,21 @@ const wrong = (message: string): { readonly _tag: "Wrong"; readonly message: str
 /** An argument for a message. Secrets are hidden before it is clipped, so that no part of a secret remains. */
 const shown = (text: string): string => Terminal.clip(Terminal.escape(UrlSecrets.hideInArgument(text)), 40)
 
-const toNode = (flag: Flag<unknown>) =>
+const toNode = (flag: Flag.Flag<unknown>) =>
   [flag.name, {
     type: flag.argument === undefined ? "boolean" as const : "string" as const,
     multiple: flag.repeats ?? false,
     ...(flag.short === undefined ? {} : { short: flag.short })
   }] as const
 
-const unknown = (rawName: string, flags: ReadonlyArray<Flag<unknown>>): string => {
+const unknown = (rawName: string, flags: ReadonlyArray<Flag.Flag<unknown>>): string => {
   const nearest = Nearest.find(rawName.replace(/^-+/, ""), flags.map(({ name }) => name))
   const suggestion = nearest === undefined ? "" : `; did you mean --${nearest}?`
   return `unknown flag ${shown(rawName)}${suggestion}`
 }
 
 const problemOf = (
-  flag: Flag<unknown>,
+  flag: Flag.Flag<unknown>,
   value: string | undefined,
   given: Given
 ): string | undefined => {
@@ -93,7 +94,8 @@ export const readAll = <F extends Flags>(
     const texts = given.get(flag.name) ?? []
     const read = flag.read(texts)
     if (!read.ok) {
-      return wrong(`--${flag.name} is "${shown(texts.join(" "))}"; it must be ${read.requirement}`)
+      const given = texts.map((text) => Flag.shown(flag, text)).join(" ")
+      return wrong(`--${flag.name} is "${shown(given)}"; it must be ${read.requirement}`)
     }
     values[key] = read.value
   }

@@ -1,3 +1,5 @@
+import * as UrlSecrets from "./UrlSecrets.ts"
+
 /** The result of reading a flag: its value, or the requirement that its text does not meet. */
 export type Read<A> =
   | { readonly ok: true; readonly value: A }
@@ -13,6 +15,8 @@ export interface Flag<out A> {
   /** The help text: effect, default, and the reason for the default. */
   readonly about: string
   readonly repeats?: boolean | undefined
+  /** Writes a value for messages, without its secrets. Default: hides the secrets of URLs. */
+  readonly shown?: ((value: string) => string) | undefined
   /** Reads the values on the command line, in order. Empty if the flag is absent. */
   readonly read: (values: ReadonlyArray<string>) => Read<A>
 }
@@ -29,6 +33,7 @@ interface Row {
 
 interface ValueRow<A> extends Row {
   readonly argument: string
+  readonly shown?: ((value: string) => string) | undefined
   readonly parse: (text: string) => Read<A>
 }
 
@@ -69,6 +74,10 @@ export const toggle = (name: string, row: Row): Flag<boolean> => ({
   ...row,
   read: (values) => ok(values.length > 0)
 })
+
+/** A value of a flag for a message, without its secrets. */
+export const shown = (flag: Flag<unknown> | undefined, value: string): string =>
+  (flag?.shown ?? UrlSecrets.hideInArgument)(value)
 
 // ---------- values
 
@@ -148,4 +157,38 @@ export const target = (text: string): Read<TargetFlag> => {
   return read.ok
     ? ok({ name, wire: anthropic === undefined ? "openai" : "anthropic", url, model: model.trim() })
     : { ok: false, requirement: `NAME=URL#MODEL with ${read.requirement}` }
+}
+
+/** A header as the flag gives it. */
+export interface HeaderFlag {
+  readonly name: string
+  /** Can have variables of the environment, as `${NAME}`. */
+  readonly value: string
+}
+
+const headerForm = /^([\w!#$%&'*+.^`|~-]+)=(\P{Cc}+)$/u
+
+/** Reads `NAME=VALUE`. */
+export const header = (text: string): Read<HeaderFlag> => {
+  const [, name, value = ""] = headerForm.exec(text) ?? []
+  return name === undefined || value.trim() === ""
+    ? { ok: false, requirement: "NAME=VALUE, such as X-Team=search or 'X-Api-Key=${API_KEY}'" }
+    : ok({ name, value: value.trim() })
+}
+
+const variable = /\$\{([A-Za-z_]\w*)\}/g
+
+/** Replaces the variables of a header's value. Returns the name of the first that is not set as the failure. */
+export const expand = (value: string, env: { readonly [name: string]: string | undefined }): Read<string> => {
+  const unset = [...value.matchAll(variable)].map(([, name = ""]) => name).find((name) => !env[name]?.trim())
+  return unset === undefined
+    ? ok(value.replaceAll(variable, (_, name: string) => env[name]?.trim() ?? ""))
+    : { ok: false, requirement: unset }
+}
+
+/** Hides the value of a header, unless it comes from variables. */
+export const shownHeader = (text: string): string => {
+  const [, name, value = ""] = headerForm.exec(text) ?? []
+  if (name === undefined) return "[masked]"
+  return value.search(variable) === -1 ? `${name}=[masked]` : text
 }

@@ -1,12 +1,12 @@
 /** Commands for a user to copy. */
 import type { Flags } from "./Flag.ts"
+import * as Flag from "./Flag.ts"
 import * as Terminal from "./Terminal.ts"
-import * as UrlSecrets from "./UrlSecrets.ts"
 
 /** The flags of a command line, by name, with their values in order. A switch has an empty value. */
 export type Given = ReadonlyMap<string, ReadonlyArray<string>>
 
-/** Writes a command for a shell, with its arguments quoted, and the secrets of URLs hidden. */
+/** Writes a command for a shell, with its arguments quoted, and secrets hidden. */
 export const command = (
   words: ReadonlyArray<string>,
   flags: Flags,
@@ -20,7 +20,7 @@ const shown = (flags: Flags, name: string, values: ReadonlyArray<string>): Reado
   const flag = Object.values(flags).find((flag) => flag.name === name)
   return flag?.argument === undefined
     ? [`--${name}`]
-    : values.map((value) => `--${name} ${quote(UrlSecrets.hideInArgument(value))}`)
+    : values.map((value) => `--${name} ${quote(Flag.shown(flag, value))}`)
 }
 
 const plain = /^[\w@%+=:,./-]+$/

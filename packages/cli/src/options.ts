@@ -26,6 +26,9 @@ const defineCommand = <F extends Flag.Flags>(
   flags: { ...command.flags, help }
 })
 
+/** Shows a text of the user's own as it is. */
+const asGiven = (text: string): string => text
+
 export const run = defineCommand({
   name: "run",
   summary: "Send a file of prompts to a model, and retry failures.",
@@ -80,6 +83,12 @@ export const run = defineCommand({
     system: Flag.optional("system", {
       argument: "TEXT",
       about: "Put a system message before those of each prompt. [default: none]",
+      shown: asGiven,
+      parse: Flag.text
+    }),
+    systemFile: Flag.optional("system-file", {
+      argument: "FILE",
+      about: "Read the text of --system from FILE. [default: none]",
       parse: Flag.text
     }),
     temperature: Flag.optional("temperature", {
@@ -161,6 +170,19 @@ export const run = defineCommand({
     allowInsecureKey: Flag.toggle("allow-insecure-key", {
       about: "Send the key over http:// to another machine."
     }),
+    headers: Flag.many("header", {
+      argument: "NAME=VALUE",
+      about:
+        "Send this header to every target. Can be repeated. ${NAME} in VALUE is replaced from the environment, so " +
+        "that other users cannot see a secret: 'X-Api-Key=${MY_KEY}'. [default: none]",
+      shown: Flag.shownHeader,
+      parse: Flag.header
+    }),
+    omit: Flag.many("omit", {
+      argument: "FIELD",
+      about: "Leave FIELD out of every request, for a server that refuses it. Can be repeated. [default: none]",
+      parse: Flag.text
+    }),
     log: Flag.optional("log", {
       argument: "FILE",
       about:
@@ -220,11 +242,13 @@ const {
   limit: _limit,
   maxTokens: _maxTokens,
   model: _model,
+  omit: _omit,
   onlyNew: _onlyNew,
   output: _output,
   resume: _resume,
   retryFailed: _retryFailed,
   system: _system,
+  systemFile: _systemFile,
   temperature: _temperature,
   ...retryFlags
 } = run.flags

@@ -51,6 +51,8 @@ export type Options =
     Settings,
     | "targets"
     | "allowInsecureKey"
+    | "headers"
+    | "omit"
     | "temperature"
     | "maxTokens"
     | "concurrency"

@@ -195,13 +195,18 @@ export const unusable = (
   { issues }: InvalidOptions,
   { keySource, url }: Pick<CallSettings, "keySource" | "url">
 ): string =>
-  issues.map(({ option, requirement }) => {
+  issues.map(({ actual, option, requirement }) => {
     switch (option) {
       case "apiKey":
         return `the key from ${keySource} ${requirement}`
       case "url":
         // The flags were validated, so the URL has no other issue.
         return `${UrlSecrets.shown(url)} would receive the key unencrypted; use https:// or --allow-insecure-key`
+      case "fields.omit":
+        return `--omit ${String(actual)} ${requirement}`
+      case "headers":
+        // The value of the header is masked in it.
+        return `--header ${String(actual)} ${requirement}`
       default:
         return `${option} ${requirement}`
     }

@@ -4,14 +4,15 @@ import type { Prompt } from "./Prompt.ts"
 import type { Settings } from "./Settings.ts"
 
 /** The settings of a run that shape the requests of all lines. */
-export type Common = Pick<Settings, "temperature" | "maxTokens" | "targets">
+export type Common = Pick<Settings, "temperature" | "maxTokens" | "omit" | "targets">
 
 /**
  * Returns the function that hashes a prompt: 16 hexadecimal digits over its model, messages, limits and other request fields,
- * after the flags. The URL, the key and all targets but the first are left out, so that a run can continue at another provider.
+ * after the flags. The URL, the key, the headers and all targets but the first are left out, so that a run can continue at another provider.
  */
 export const hasher = (common: Common): (prompt: Pick<Prompt, "body" | "messages" | "model">) => string => {
-  const { maxTokens = null, targets: [{ model: defaultModel = null }], temperature = null } = common
+  const { maxTokens = null, omit, targets: [{ model: defaultModel = null }], temperature = null } = common
+  const omitted = omit.length === 0 ? [] : [[...new Set(omit)].sort()]
   return ({ body, messages, model }) =>
     hash(
       "sha256",
@@ -21,7 +22,8 @@ export const hasher = (common: Common): (prompt: Pick<Prompt, "body" | "messages
         messages,
         temperature,
         maxTokens,
-        body === undefined ? null : ordered(body)
+        body === undefined ? null : ordered(body),
+        ...omitted
       ]),
       "hex"
     ).slice(0, 16)

@@ -182,8 +182,8 @@ class Lines {
       return new ResumeError({
         path,
         why:
-          `${what}${more}. Use the same file and the same --model, --system, --temperature and --max-tokens, or write ` +
-          "to a new file with -o"
+          `${what}${more}. Use the same file and the same --model, --system and other flags of requests, or write to a ` +
+          "new file with -o"
       })
     })
   }

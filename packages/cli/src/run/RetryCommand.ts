@@ -28,7 +28,7 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
   }
   const omitted = run?.omitted.find((name) => !replaces(given, name))
   if (omitted !== undefined) {
-    return refuse(`--${omitted} of the run has a secret in its URL, which is not kept; use --${omitted} again`)
+    return refuse(`--${omitted} of the run has a secret, which is not kept; use --${omitted} again`)
   }
   const kept = Object.entries(run?.flags ?? {}).filter(([name]) => !replaces(given, name))
   const read = Arguments.readAll(Options.run.flags, new Map([...kept, ...given]), [path])

@@ -13,6 +13,7 @@ import * as Mask from "../Mask.ts"
 import { Facts } from "../report/Facts.ts"
 import * as Page from "../report/Page.ts"
 import * as Say from "../Say.ts"
+import type * as Shell from "../Shell.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
@@ -28,8 +29,9 @@ import * as Live from "./Live.ts"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
 import * as RunResult from "./Result.ts"
-import type * as Resume from "./Resume.ts"
+import * as Resume from "./Resume.ts"
 import * as RunFile from "./RunFile.ts"
+import type { Settings } from "./Settings.ts"
 import * as Setup from "./Setup.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
@@ -67,10 +69,13 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const isOutputTerminal = process.stdout.isTTY === true
   const { input, settings } = yield* Setup.make(path, flags, { env: process.env, isOutputTerminal })
   const signals = yield* Signals.listen
-  const maskSecrets = Mask.make(settings.targets.flatMap(({ apiKey, url }) => [
-    ...(apiKey === undefined ? [] : [Redacted.value(apiKey)]),
-    ...UrlSecrets.of(url)
-  ]))
+  const maskSecrets = Mask.make([
+    ...settings.targets.flatMap(({ apiKey, url }) => [
+      ...(apiKey === undefined ? [] : [Redacted.value(apiKey)]),
+      ...UrlSecrets.of(url)
+    ]),
+    ...Object.values(settings.headers).map(Redacted.value)
+  ])
   const mask = (text: string): string => UrlSecrets.hide(maskSecrets(text))
   const startedAt = yield* Clock.currentTimeMillis
   const tally = new Tally()
@@ -98,7 +103,9 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   })
   const ids = new Ids()
   const counted = { ...input, items: withIds(input.items, ids) }
-  const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted)
+  const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted).pipe(
+    Effect.catchTag("ResumeError", (error) => withDifference(error, given, settings))
+  )
   if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
   const note = once(() => isResumable ? RunFile.write(path, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
@@ -164,6 +171,18 @@ const withIds = (items: Items, ids: Ids): Items =>
   Stream.map(items, (item) => {
     ids.add(item.line, item.id)
     return item
+  })
+
+/** Adds the flags that differ from those of the run before. */
+const withDifference = (error: Resume.ResumeError, given: Shell.Given, settings: Settings) =>
+  Effect.flatMap(Effect.promise(() => RunFile.read(settings.output)), (run) => {
+    const flags = run === undefined ? [] : RunFile.differing(run, given, settings)
+    return flags.length === 0 ? Effect.fail(error) : Effect.fail(
+      new Resume.ResumeError({
+        path: error.path,
+        why: `${error.why}. Flags that differ from those of the run: --${flags.join(", --")}`
+      })
+    )
   })
 
 /** Describes the progress of the earlier runs, and the bytes that were cut off. */

@@ -3,8 +3,9 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { readFile, stat, writeFile } from "node:fs/promises"
 import { resolve as absolute } from "node:path"
+import * as Flag from "../Flag.ts"
+import * as Options from "../options.ts"
 import type { Given } from "../Shell.ts"
-import * as UrlSecrets from "../UrlSecrets.ts"
 import type { Settings } from "./Settings.ts"
 
 export const RunFile = Schema.Struct({
@@ -16,7 +17,7 @@ export const RunFile = Schema.Struct({
   modified: Schema.optionalKey(Schema.Finite),
   /** The values of each flag, by its name. Files are absolute. */
   flags: Schema.Record(Schema.String, Schema.Array(Schema.String)),
-  /** Flags that hold a secret of a URL and are not kept. */
+  /** Flags that hold a secret and are not kept. */
   omitted: Schema.Array(Schema.String)
 })
 
@@ -37,7 +38,7 @@ const own: ReadonlySet<string> = new Set([
   "input"
 ])
 
-const files: ReadonlySet<string> = new Set(["key-file"])
+const files: ReadonlySet<string> = new Set(["key-file", "system-file"])
 
 /** Writes the file. `settings` has the model and the URL that came from the environment, which may change. */
 export const write = async (
@@ -50,7 +51,8 @@ export const write = async (
   const omitted: Array<string> = []
   for (const [name, values] of new Map([...fromEnvironment(given, settings), ...given])) {
     if (own.has(name)) continue
-    if (values.some((value) => UrlSecrets.hideInArgument(value) !== value) && name !== "system") omitted.push(name)
+    const flag = Object.values(Options.run.flags).find((flag) => flag.name === name)
+    if (values.some((value) => Flag.shown(flag, value) !== value)) omitted.push(name)
     else flags[name] = files.has(name) ? values.map((value) => absolute(value)) : values
   }
   const content: RunFile = {
@@ -61,6 +63,22 @@ export const write = async (
     omitted
   }
   await writeFile(pathOf(settings.output), `${JSON.stringify(content)}\n`)
+}
+
+/** Flags that shape the requests of a run. */
+const ofRequests = ["target", "model", "system", "system-file", "omit", "temperature", "max-tokens"]
+
+/** The flags of requests that differ from those of the run before. */
+export const differing = (
+  { flags }: RunFile,
+  given: Given,
+  settings: Pick<Settings, "targets">
+): ReadonlyArray<string> => {
+  const now = new Map([...fromEnvironment(given, settings), ...given])
+  return ofRequests.filter((name) => {
+    const values = (now.get(name) ?? []).map((value) => files.has(name) ? absolute(value) : value)
+    return JSON.stringify(values) !== JSON.stringify(flags[name] ?? [])
+  })
 }
 
 const fromEnvironment = (given: Given, { targets: [{ model, url }] }: Pick<Settings, "targets">): Given =>

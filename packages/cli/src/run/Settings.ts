@@ -34,12 +34,15 @@ export interface Target {
 }
 
 export interface Settings
-  extends Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis">
+  extends
+    Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis" | "headers">
 {
   /** In order of preference. */
   readonly targets: readonly [Target, ...ReadonlyArray<Target>]
   readonly output: string
   readonly idleTimeoutMillis: number
+  /** Headers of every request, by name. */
+  readonly headers: { readonly [name: string]: Redacted.Redacted }
 }
 
 /** The part of the process that completes the flags. */
@@ -56,7 +59,17 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings
     const problems: Array<string> = []
-    const { idleTimeoutMillis, keyEnv, keyFile, model: _model, output, targets: _targets, url: _url, ...rest } = flags
+    const {
+      headers,
+      idleTimeoutMillis,
+      keyEnv,
+      keyFile,
+      model: _model,
+      output,
+      targets: _targets,
+      url: _url,
+      ...rest
+    } = flags
     if (output === undefined && isOutputTerminal) {
       problems.push("--output is required on a terminal: -o results.jsonl, or -o - to print results here")
     }
@@ -65,6 +78,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     }
     problems.push(...resumeProblems(flags))
     if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
+    problems.push(...headerProblems(headers, env))
     const files = yield* Effect.result(checkFiles(flags))
     if (Result.isFailure(files)) problems.push(...files.failure.problems)
     const targets = yield* Effect.result<Settings["targets"], SettingsError, never>(
@@ -76,7 +90,8 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       ...rest,
       targets: targets.success,
       output: output ?? "-",
-      idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis
+      idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,
+      headers: headersOf(headers, env)
     }
   })
 
@@ -88,6 +103,51 @@ const resumeProblems = ({ force, onlyNew, output, resume, retryFailed }: RunFlag
     ...(onlyNew && retryFailed ? ["use --only-new or --retry-failed; --resume does both"] : []),
     ...((output ?? "-") === "-" ? ["a run is resumed from its results, so --output must name a file"] : [])
   ]
+}
+
+type Headers = ReadonlyArray<Flag.HeaderFlag>
+
+const headerProblems = (headers: Headers, env: Environment): ReadonlyArray<string> => {
+  const names = headers.map(({ name }) => name.toLowerCase())
+  return headers.flatMap(({ name, value }, index) => {
+    const expanded = Flag.expand(value, env)
+    return [
+      ...(names.indexOf(name.toLowerCase()) < index ? [`--header ${name} is given twice`] : []),
+      ...(expanded.ok
+        ? []
+        : [`--header ${name} needs the environment variable ${expanded.requirement}, which is not set`])
+    ]
+  })
+}
+
+const headersOf = (headers: Headers, env: Environment): Settings["headers"] =>
+  Object.fromEntries(headers.flatMap(({ name, value }) => {
+    const expanded = Flag.expand(value, env)
+    return expanded.ok ? [[name, Redacted.make(expanded.value)]] : []
+  }))
+
+/** The system message of every prompt: the text of `--system`, or the content of `--system-file` without its last line end. */
+export const systemOf = (
+  { system, systemFile }: Pick<RunFlags, "system" | "systemFile">
+): Effect.Effect<string | undefined, SettingsError> => {
+  if (systemFile === undefined) return Effect.succeed(system)
+  if (system !== undefined) return refuse("use --system or --system-file, not both")
+  const name = Terminal.escape(systemFile)
+  return Effect.flatMap(
+    Effect.tryPromise({
+      try: async () => new TextDecoder("utf-8", { fatal: true }).decode(await readFile(systemFile)),
+      catch: (error) =>
+        new SettingsError({
+          problems: [
+            `cannot read the system file ${name}: ${
+              error instanceof TypeError ? "it is not UTF-8" : SystemError.describe(error)
+            }`
+          ]
+        })
+    }),
+    (text) =>
+      text.trim() === "" ? refuse(`the system file ${name} is empty`) : Effect.succeed(text.replace(/\r?\n$/, ""))
+  )
 }
 
 const refuse = (problem: string) => refuseAll([problem])

@@ -18,12 +18,16 @@ export const make = Effect.fnUntraced(function*(
   surroundings: Settings.Surroundings
 ): Effect.fn.Return<Setup, Settings.SettingsError, Scope.Scope> {
   const settings = yield* Effect.result(Settings.resolve(flags, surroundings))
-  const input = yield* Effect.result(Input.make({ path, system: flags.system, limit: flags.limit }))
-  if (Result.isSuccess(settings) && Result.isSuccess(input)) {
+  const system = yield* Effect.result(Settings.systemOf(flags))
+  const input = yield* Effect.result(
+    Input.make({ path, system: Result.getOrUndefined(system), limit: flags.limit })
+  )
+  if (Result.isSuccess(settings) && Result.isSuccess(system) && Result.isSuccess(input)) {
     return { settings: settings.success, input: input.success }
   }
   return yield* Settings.refuseAll([
     ...(Result.isFailure(settings) ? settings.failure.problems : []),
+    ...(Result.isFailure(system) ? system.failure.problems : []),
     ...(Result.isFailure(input) ? [input.failure.message] : []),
     // A missing model alone is no problem: each line may name its own.
     ...(Settings.namesModel(flags, surroundings)

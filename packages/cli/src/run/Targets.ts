@@ -40,7 +40,10 @@ export interface Observer {
   readonly begin: (target: Target, state: PromptState) => Effect.Effect<Attempt, AiError.AiError>
 }
 
-type Options = Pick<Settings, "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts">
+type Options = Pick<
+  Settings,
+  "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts" | "headers" | "omit"
+>
 
 export interface TargetModel {
   readonly target: Target
@@ -68,7 +71,7 @@ const unusable = (invalid: InvalidOptions, target: Target): RunStopped =>
 
 const modelOf = (
   { apiKey, model = "none", url, wire }: Target,
-  { allowInsecureKey, maxTokens, temperature }: Options
+  { allowInsecureKey, headers, maxTokens, omit, temperature }: Options
 ): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> => {
   // A Retry-After of any length is accepted: the run compares it with --max-outage, and shows it.
   const options = {
@@ -76,6 +79,8 @@ const modelOf = (
     model,
     apiKey,
     allowInsecureKey,
+    headers,
+    fields: omit.length === 0 ? undefined : { omit },
     maxRetryAfter: longestRetryAfter,
     config: { temperature, maxTokens }
   }

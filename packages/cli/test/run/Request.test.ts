@@ -4,7 +4,7 @@ import { prompt } from "../support/engine.ts"
 
 const target = { name: "a", wire: "openai", url: "http://a/v1", model: "m", apiKey: undefined, keySource: "" } as const
 
-const common: Request.Common = { temperature: undefined, maxTokens: undefined, targets: [target] }
+const common: Request.Common = { temperature: undefined, maxTokens: undefined, omit: [], targets: [target] }
 
 const base = Request.hasher(common)(prompt(1))
 
@@ -32,6 +32,7 @@ describe("Request", () => {
       Request.hasher(common)({ ...prompt(1), body: { seed: 7 } }),
       Request.hasher({ ...common, temperature: 0 })(prompt(1)),
       Request.hasher({ ...common, maxTokens: 5 })(prompt(1)),
+      Request.hasher({ ...common, omit: ["temperature"] })(prompt(1)),
       Request.hasher({ ...common, targets: [{ ...target, model: "other" }] })({ ...prompt(1), body: { seed: 8 } })
     ]
     assert.strictEqual(new Set(hashes).size, hashes.length)

@@ -49,6 +49,41 @@ describe("Settings", () => {
       assert.include((yield* Effect.flip(resolve(["--key-file", join(directory, "no")]))).message, "no such file")
     }))
 
+  it.effect("headers take variables of the environment, and no message shows a value", () =>
+    Effect.gen(function*() {
+      const at = ["--url", "http://localhost:1"]
+      const { headers } = yield* resolve([...at, "--header", "X-Key=a ${MINE}/${MINE}", "--header", "Y=b=c"], {
+        MINE: "m"
+      })
+      assert.deepStrictEqual(Object.entries(headers).map(([name, value]) => [name, Redacted.value(value)]), [
+        ["X-Key", "a m/m"],
+        ["Y", "b=c"]
+      ])
+      const { message } = yield* Effect.flip(resolve([...at, "--header", "A=canary${NO}", "--header", "a=canary"]))
+      assert.include(message, "--header A needs the environment variable NO, which is not set")
+      assert.include(message, "--header a is given twice")
+      assert.notInclude(message, "canary")
+      for (const wrong of ["canary", "=canary", "A=", "a canary=b"]) {
+        const parsed = Arguments.parse(Options.run, ["x", "--header", wrong])
+        assert.strictEqual(parsed._tag, "Wrong", wrong)
+        if (parsed._tag === "Wrong") assert.notInclude(parsed.message, "canary")
+      }
+    }))
+
+  it.effect("the system message is that of the flag or of the file, not both", () =>
+    Effect.gen(function*() {
+      const directory = yield* folder
+      const systemFile = join(directory, "system.txt")
+      writeFileSync(systemFile, "Be brief.\r\n")
+      assert.strictEqual(yield* Settings.systemOf({ system: undefined, systemFile }), "Be brief.")
+      assert.strictEqual(yield* Settings.systemOf({ system: "Hi", systemFile: undefined }), "Hi")
+      assert.include((yield* Effect.flip(Settings.systemOf({ system: "Hi", systemFile }))).message, "not both")
+      writeFileSync(systemFile, " \n")
+      assert.include((yield* Effect.flip(Settings.systemOf({ system: undefined, systemFile }))).message, "is empty")
+      writeFileSync(systemFile, Buffer.from([0x41, 0xe9]))
+      assert.include((yield* Effect.flip(Settings.systemOf({ system: undefined, systemFile }))).message, "not UTF-8")
+    }))
+
   it.effect("a key is required for OpenAI's API and for a variable of --key-env, but not for other URLs", () =>
     Effect.gen(function*() {
       assert.include((yield* Effect.flip(resolve([]))).message, "no key: OPENAI_API_KEY is not set")

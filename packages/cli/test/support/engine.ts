@@ -12,6 +12,8 @@ export const engineFor = (
     {
       targets: [{ name: "main", wire: "openai", url, model: "rules", apiKey, keySource: "the test" }],
       allowInsecureKey: false,
+      headers: {},
+      omit: [],
       temperature: undefined,
       maxTokens: undefined,
       concurrency: 16,
