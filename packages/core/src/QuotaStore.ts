@@ -15,11 +15,15 @@
  *   can move it to an earlier bucket, never to a later one. It is dropped when the end of its bucket is `windowMillis` ago.
  * - With `windowMillis` 0, amounts are held at once: an amount is dropped when its id is settled or its lease ends. With Infinity it
  *   is never dropped.
- * - An id belongs to one attempt. A second `reserve` of a live id is `ok` and adds nothing, so a request can be repeated if its
- *   reply was lost.
+ * - An id belongs to one attempt, or to one slice: an amount that a process reserves for its next calls. A second `reserve` of a
+ *   live id is `ok` and adds nothing, so a request can be repeated if its reply was lost.
+ * - With `least`, an ask is also satisfied by less than its `amount`. The verdict states what was `granted`.
  * - An amount above its limit fits if the sum is 0. A settlement above the reservation can raise the sum above the limit.
+ * - `limit` shares what one process has learned of the provider. Every verdict of the target repeats it, so that the other processes
+ *   learn of it without a request of their own. The store applies none of it.
  * - Amounts are whole numbers: requests, tokens, millionths of a currency. Times are the store's own epoch milliseconds.
  * - The end of a lease frees the amounts that a dead process held at once. Its amounts in windows stay until the window passes.
+ * - The store's time never goes back: if its clock is set back, its time continues from the latest time that it has used.
  *
  * **Gotchas**
  *
@@ -71,6 +75,19 @@ export interface Ask {
   /** The length of a bucket of the window. */
   readonly quantumMillis: number
   readonly amount: number
+  /** The smallest amount that is of use, if there is no room for all. Default `amount`. */
+  readonly least?: number | undefined
+}
+
+/**
+ * An amount that was used without a reservation.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Recorded extends Ask {
+  /** How long ago the call had reached the provider at the latest. Default 0. */
+  readonly agoMillis?: number | undefined
 }
 
 /**
@@ -85,10 +102,14 @@ export interface Verdict {
   readonly waitMillis: number
   /** The index of the ask that has to wait longest. -1 if none has to wait. */
   readonly blockedBy: number
+  /** The amount of each ask that the id holds: at least its `least` if `ok`, otherwise 0. */
+  readonly granted: ReadonlyArray<number>
   /** The sum of each ask after the request. */
   readonly used: ReadonlyArray<number>
   /** The time of the store, in epoch milliseconds. */
   readonly now: number
+  /** What processes have set with `limit` for this target, by dimension. Usually empty. */
+  readonly learned: ReadonlyArray<Learned>
 }
 
 /**
@@ -98,12 +119,22 @@ export interface Verdict {
  * @category models
  */
 export interface Ceiling {
-  /** The learned limit, at most the stated one. */
+  /** The last limit that a process has learned. Infinity: none has. */
   readonly limit: number
-  /** How long ago the limit was learned. */
+  /** How long ago the limit was learned. 0: never. */
   readonly ageMillis: number
   /** How long no call may start, by the provider's Retry-After. */
   readonly restMillis: number
+}
+
+/**
+ * A ceiling of a target.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Learned extends Ceiling {
+  readonly dimension: string
 }
 
 /**
@@ -126,7 +157,7 @@ export interface StoredLevel {
  * @category services
  */
 export class QuotaStore extends Context.Service<QuotaStore, {
-  /** Adds all amounts or none. A live id is `ok` and adds nothing. */
+  /** Adds at least the `least` of every ask, or nothing. A live id is `ok` and adds nothing. */
   readonly reserve: (options: {
     readonly target: string
     readonly id: string
@@ -137,6 +168,9 @@ export class QuotaStore extends Context.Service<QuotaStore, {
   /**
    * Replaces the amounts of an id by the actual use, and frees its amounts held at once. Asks that `actual` does not name keep
    * their amount. Returns `false` and changes nothing for an id that is not live.
+   *
+   * With `keep` the id stays live, amounts held at once stay held, and no amount moves to an earlier bucket. So a process can give
+   * back the rest of a slice whose calls have not ended.
    */
   readonly settle: (options: {
     readonly target: string
@@ -144,12 +178,12 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly actual: ReadonlyArray<{ readonly scope: string; readonly dimension: string; readonly amount: number }>
     /** How long ago the call had reached the provider at the latest. Default 0. */
     readonly agoMillis?: number | undefined
+    readonly keep?: boolean | undefined
   }) => Effect.Effect<boolean, StoreError>
   /** Adds amounts without a check of the limits: the use while the store was down. */
   readonly record: (options: {
     readonly target: string
-    readonly asks: ReadonlyArray<Ask>
-    readonly agoMillis?: number | undefined
+    readonly asks: ReadonlyArray<Recorded>
   }) => Effect.Effect<void, StoreError>
   /** Renews leases, for calls that take longer than one lease. */
   readonly renew: (options: {
@@ -157,11 +191,10 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly ids: ReadonlyArray<string>
     readonly leaseMillis: number
   }) => Effect.Effect<void, StoreError>
-  /** Returns the limit that all processes observe. `seen` and `restMillis` set it first. */
+  /** Returns the ceiling of a dimension, which is any name. `seen` and `restMillis` set it first. A rest is never shortened. */
   readonly limit: (options: {
     readonly target: string
     readonly dimension: string
-    readonly stated: number
     readonly seen?: number | undefined
     readonly restMillis?: number | undefined
   }) => Effect.Effect<Ceiling, StoreError>

@@ -1,10 +1,15 @@
 import * as QuotaStore from "@sluice/core/QuotaStore"
 import { describe, it } from "@effect/vitest"
 import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
+import { settableClock } from "./support/clocks.ts"
 
-const subject = Effect.map(QuotaStore.makeMemory(), (store) => ({ store, sleep: TestClock.adjust }))
+const subject = Effect.gen(function*() {
+  const { clock, setBack } = yield* settableClock
+  const store = yield* Effect.provideService(QuotaStore.makeMemory(), Clock.Clock, clock)
+  return { store, sleep: TestClock.adjust, setBack }
+})
 
 describe("contract of QuotaStore.makeMemory", () => {
   for (const { name, run } of QuotaStoreContract.checks) it.effect(name, () => Effect.flatMap(subject, run))

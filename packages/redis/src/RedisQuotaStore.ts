@@ -25,7 +25,8 @@
  *
  * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that a sum may start again at 0.
  * - Amounts have to be whole numbers below 2^53.
- * - If the server's clock is set back, windows last longer by as much.
+ * - If the server's clock is set forward, windows and leases end earlier by as much. If it is set back, the time of a target continues
+ *   from the latest time that it has used.
  *
  * **Example** (A quota of several processes)
  *
@@ -48,14 +49,14 @@
 import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
-import { type Ask, QuotaStore, type StoredLevel } from "@sluice/core/QuotaStore"
+import { type Ask, type Ceiling, type Learned, QuotaStore, type StoredLevel } from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import { describeError } from "./internal/describeError.ts"
 import { encodeKey } from "./internal/keyCode.ts"
 import * as Scripts from "./internal/quotaScripts.ts"
-import { addressOf, encodeText, parseSum, sumName, windowOf } from "./internal/sumName.ts"
+import { addressOf, decodeText, encodeText, parseSum, sumName, windowOf } from "./internal/sumName.ts"
 
 /**
  * Options for `RedisQuotaStore.make`.
@@ -137,17 +138,19 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
         asks: asks.map(argsOf)
       }
       return answer("reserve", scripts.reserve(keysOf(target), args), (reply) => {
-        const [ok, now, waitMillis, blockedBy, ...used] = numbersOf(reply) ?? []
-        if (now === undefined || waitMillis === undefined || blockedBy === undefined || used.length !== asks.length) {
-          return undefined
-        }
-        return { ok: ok === 1, now, waitMillis, blockedBy, used }
+        if (!Array.isArray(reply)) return undefined
+        const [ok, now, waitMillis, blockedBy] = numbersOf(reply.slice(0, 4)) ?? []
+        const [used, granted, learned] = [numbersOf(reply[4]), numbersOf(reply[5]), learnedIn(reply[6])]
+        if (now === undefined || waitMillis === undefined || blockedBy === undefined || learned === undefined) return
+        if (used?.length !== asks.length || granted?.length !== asks.length) return
+        return { ok: ok === 1, now, waitMillis, blockedBy, used, granted, learned }
       })
     },
-    settle: ({ actual, agoMillis = 0, id, target }) => {
+    settle: ({ actual, agoMillis = 0, id, keep = false, target }) => {
       const args = {
         id: encodeText(id),
         agoMillis,
+        keep: keep ? 1 as const : 0 as const,
         actual: actual.map(({ amount, dimension, scope }) => [addressOf(scope, dimension), amount] as const)
       }
       return answer(
@@ -156,29 +159,24 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
         (reply) => reply === 1 || reply === 0 ? reply === 1 : undefined
       )
     },
-    record: ({ agoMillis = 0, asks, target }) => {
+    record: ({ asks, target }) => {
       if (!asks.every(isValid)) return failWith("record", "an ask is invalid")
-      const args = { agoMillis, keepMillis: keepMillis(asks, 0), asks: asks.map(argsOf) }
+      const recorded = asks.map((ask) => [...argsOf(ask), ask.agoMillis ?? 0] as const)
+      const args = { keepMillis: keepMillis(asks, 0), asks: recorded }
       return Effect.asVoid(answer("record", scripts.record(keysOf(target), args), (reply) => reply ?? undefined))
     },
     renew: ({ ids, leaseMillis, target }) => {
       const args = { leaseMillis: Math.ceil(leaseMillis), ids: ids.map(encodeText) }
       return Effect.asVoid(answer("renew", scripts.renew(keysOf(target), args), (reply) => reply ?? undefined))
     },
-    limit: ({ dimension, restMillis = -1, seen = -1, stated, target }) => {
+    limit: ({ dimension, restMillis = -1, seen = -1, target }) => {
       const args = {
         dimension: encodeText(dimension),
-        stated,
         seen,
         restMillis: Math.ceil(restMillis),
         keepMillis: twoDays
       }
-      return answer("limit", scripts.limit(keysOf(target), args), (reply) => {
-        const [limit, ageMillis, rest] = numbersOf(reply) ?? []
-        return limit === undefined || ageMillis === undefined || rest === undefined
-          ? undefined
-          : { limit, ageMillis, restMillis: rest }
-      })
+      return answer("limit", scripts.limit(keysOf(target), args), (reply) => ceilingIn(numbersOf(reply)))
     },
     read: ({ scopes, target }) =>
       answer("read", scripts.read(keysOf(target)), (reply) => {
@@ -197,17 +195,38 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
 const nameOf = ({ dimension, scope, windowMillis }: StoredLevel): string =>
   JSON.stringify([scope, dimension, windowMillis])
 
-const argsOf = ({ amount, dimension, limit, quantumMillis, scope, windowMillis }: Ask): Scripts.AskArgs => [
+const ceilingIn = ([limit, ageMillis, restMillis]: ReadonlyArray<number> = []): Ceiling | undefined =>
+  limit === undefined || ageMillis === undefined || restMillis === undefined
+    ? undefined
+    : { limit: limit < 0 ? Number.POSITIVE_INFINITY : limit, ageMillis, restMillis }
+
+const noneLearned: ReadonlyArray<Learned> = []
+
+const learnedIn = (reply: unknown): ReadonlyArray<Learned> | undefined => {
+  if (!Array.isArray(reply)) return undefined
+  if (reply.length === 0) return noneLearned
+  const learned: Array<Learned> = []
+  for (let index = 0; index < reply.length; index += 4) {
+    const ceiling = ceilingIn(numbersOf(reply.slice(index + 1, index + 4)))
+    if (ceiling === undefined) return undefined
+    learned.push({ dimension: decodeText(String(reply[index])), ...ceiling })
+  }
+  return learned
+}
+
+const argsOf = ({ amount, dimension, least, limit, quantumMillis, scope, windowMillis }: Ask): Scripts.AskArgs => [
   sumName(scope, dimension, windowMillis, quantumMillis),
   limit === Number.POSITIVE_INFINITY ? -1 : limit,
   windowOf(windowMillis),
   quantumMillis,
-  amount
+  amount,
+  least ?? amount
 ]
 
 // A script that fails half-way is not rolled back, so invalid values are refused before they are sent.
-const isValid = ({ amount, limit, quantumMillis, windowMillis }: Ask): boolean =>
-  Number.isSafeInteger(amount) && amount >= 0 && limit >= 0 && windowMillis >= 0 && quantumMillis > 0 &&
+const isValid = ({ amount, least = amount, limit, quantumMillis, windowMillis }: Ask): boolean =>
+  Number.isSafeInteger(amount) && Number.isSafeInteger(least) && least >= 0 && least <= amount && limit >= 0 &&
+  windowMillis >= 0 && quantumMillis > 0 &&
   Number.isFinite(quantumMillis)
 
 const keepMillis = (asks: ReadonlyArray<Ask>, leaseMillis: number): number => {

@@ -6,11 +6,16 @@ import { assert } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { Redis } from "effect/persistence"
 import { describeWithRedis, Namespace } from "./support/redis.ts"
+import { setBackRedis } from "./support/setBackRedis.ts"
 
 const subject = Effect.gen(function*() {
   const { prefix } = yield* Namespace
-  const store = yield* Effect.orDie(RedisQuotaStore.make({ prefix }))
-  return { store, sleep: (millis: number) => Effect.sleep(millis) }
+  const { service, setBack } = yield* setBackRedis
+  const store = yield* RedisQuotaStore.make({ prefix }).pipe(
+    Effect.provideService(Redis.Redis, service),
+    Effect.orDie
+  )
+  return { store, sleep: (millis: number) => Effect.sleep(millis), setBack }
 })
 
 const ask = { scope: "all", dimension: "requests", limit: 5, windowMillis: 60_000, quantumMillis: 1_000, amount: 1 }

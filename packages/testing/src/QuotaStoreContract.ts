@@ -48,7 +48,7 @@ import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
 import { type Check as CircuitCheck, ContractBroken, ModelDiffers } from "./CircuitBreakerStoreContract.ts"
-import { concurrency, lease, reserve, settle } from "./internal/quotaContract/checks.ts"
+import { clock, concurrency, lease, reserve, settle } from "./internal/quotaContract/checks.ts"
 import { type CheckBodies, type CheckBody, makeFixture } from "./internal/quotaContract/fixture.ts"
 import { play } from "./internal/quotaContract/model.ts"
 
@@ -64,6 +64,11 @@ export interface Subject {
   readonly store: QuotaStore["Service"]
   /** Lets the store's time pass by this many milliseconds or slightly more. */
   readonly sleep: (millis: number) => Effect.Effect<void>
+  /**
+   * Sets the store's clock back by this many milliseconds, as an operator or a time server does. No other check may use that clock
+   * at the same time. Without it, a clock that is set back is not checked.
+   */
+  readonly setBack?: ((millis: number) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -86,12 +91,12 @@ const checkOf = (name: string, body: CheckBody): Check => ({
 })
 
 /**
- * The checks of the contract. They can run in any order, and concurrently.
+ * The checks of the contract. They can run in any order, and concurrently unless `setBack` sets back a clock that they share.
  *
  * @since 0.1.0
  * @category checks
  */
-export const checks: ReadonlyArray<Check> = [reserve, settle, lease, concurrency].flatMap(
+export const checks: ReadonlyArray<Check> = [reserve, settle, lease, clock, concurrency].flatMap(
   (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
 )
 
@@ -111,11 +116,13 @@ export interface CompareOptions extends Subject {
 }
 
 /**
- * Runs random requests on a store and on the reference, and compares every answer: whether it fits, what blocks it, and all sums.
+ * Runs random requests on a store and on the reference, and compares every answer: the granted amounts, the wait, the ceilings and all
+ * sums.
  *
  * **Details**
  *
- * - Windows are ten minutes, so that on a real clock no answer depends on a millisecond. `checks` test amounts that leave a window.
+ * - Windows are ten minutes, so that on a real clock no sum depends on a millisecond. Waits may differ by one and a half buckets.
+ *   `checks` test amounts that leave a window.
  * - Requests run one after the other. For races see `checks`.
  *
  * @since 0.1.0

@@ -28,7 +28,7 @@
  *
  * @since 0.1.0
  */
-import type { Ask, Ceiling, StoredLevel, Verdict } from "@sluice/core/QuotaStore"
+import type { Ask, Ceiling, Learned, StoredLevel, Verdict } from "@sluice/core/QuotaStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -43,6 +43,14 @@ interface Entry {
   id: string | undefined
   bucket: number
   amount: number
+}
+
+interface KeptCeiling {
+  readonly target: string
+  readonly dimension: string
+  readonly seen: number | undefined
+  readonly at: number
+  readonly restUntil: number
 }
 
 /** How much longer than its window an amount counts, for clocks that drift. */
@@ -60,34 +68,46 @@ const soonMillis = 50
 export class ReferenceQuotas {
   private entries: Array<Entry> = []
   private readonly leases = new Map<string, number>()
-  private readonly ceilings = new Map<string, { readonly limit: number; readonly at: number }>()
-  private readonly rests = new Map<string, number>()
+  private readonly ceilings: Array<KeptCeiling> = []
+  private latest = Number.NEGATIVE_INFINITY
+  private behind = 0
 
   /** See `QuotaStore.reserve`. */
-  reserve({ asks, guardMillis, id, leaseMillis, target }: RequestOf<"reserve">, now: number): Verdict {
-    this.lapse(now)
-    const used = () => asks.map((ask) => this.used(target, ask, now))
+  reserve({ asks, guardMillis, id, leaseMillis, target }: RequestOf<"reserve">, at: number): Verdict {
+    const now = this.time(at)
+    const verdict = (granted: ReadonlyArray<number>, waitMillis = 0, blockedBy = -1): Verdict => {
+      const used = asks.map((ask) => this.used(target, ask, now))
+      return { ok: waitMillis === 0, waitMillis, blockedBy, granted, used, now, learned: this.learned(target, now) }
+    }
     const address = JSON.stringify([target, id])
-    if (this.leases.has(address)) return { ok: true, waitMillis: 0, blockedBy: -1, used: used(), now }
+    if (this.leases.has(address)) {
+      const held = this.entries.filter((one) => one.target === target && one.id === id)
+      return verdict(asks.map((ask) => held.find((one) => isSame(one.ask, ask))?.amount ?? 0))
+    }
     const waits = asks.map((ask) => this.wait(target, ask, now))
     const waitMillis = Math.max(0, ...waits)
-    if (waitMillis > 0) return { ok: false, waitMillis, blockedBy: waits.indexOf(waitMillis), used: used(), now }
-    for (const ask of asks) {
+    if (waitMillis > 0) return verdict(asks.map(() => 0), waitMillis, waits.indexOf(waitMillis))
+    const granted = asks.map((ask) => grantOf(ask, this.used(target, ask, now)))
+    for (const [index, ask] of asks.entries()) {
       const latest = now + Math.min(guardMillis, ask.windowMillis / 4)
-      this.entries.push({ target, ask, id, bucket: bucketOf(ask, latest), amount: ask.amount })
+      this.entries.push({ target, ask, id, bucket: bucketOf(ask, latest), amount: granted[index] ?? 0 })
     }
     this.leases.set(address, now + leaseMillis)
-    return { ok: true, waitMillis: 0, blockedBy: -1, used: used(), now }
+    return verdict(granted)
   }
 
   /** See `QuotaStore.settle`. */
-  settle({ actual, agoMillis = 0, id, target }: RequestOf<"settle">, now: number): boolean {
-    this.lapse(now)
-    if (!this.leases.delete(JSON.stringify([target, id]))) return false
+  settle({ actual, agoMillis = 0, id, keep = false, target }: RequestOf<"settle">, at: number): boolean {
+    const now = this.time(at)
+    const address = JSON.stringify([target, id])
+    if (!this.leases.has(address)) return false
+    if (!keep) this.leases.delete(address)
     for (const entry of this.entries.filter((one) => one.target === target && one.id === id)) {
       const { ask } = entry
       const named = actual.find(({ dimension, scope }) => scope === ask.scope && dimension === ask.dimension)
-      if (this.isLive(entry, now)) entry.amount = ask.windowMillis === 0 ? 0 : named?.amount ?? entry.amount
+      if (ask.windowMillis > 0 && this.isLive(entry, now)) entry.amount = named?.amount ?? entry.amount
+      if (keep) continue
+      if (ask.windowMillis === 0) entry.amount = 0
       entry.bucket = Math.min(entry.bucket, bucketOf(ask, now - agoMillis))
       entry.id = undefined
     }
@@ -95,15 +115,17 @@ export class ReferenceQuotas {
   }
 
   /** See `QuotaStore.record`. */
-  record({ agoMillis = 0, asks, target }: RequestOf<"record">, now: number): void {
+  record({ asks, target }: RequestOf<"record">, at: number): void {
+    const now = this.time(at)
     for (const ask of asks) {
-      this.entries.push({ target, ask, id: undefined, bucket: bucketOf(ask, now - agoMillis), amount: ask.amount })
+      const bucket = bucketOf(ask, now - (ask.agoMillis ?? 0))
+      this.entries.push({ target, ask, id: undefined, bucket, amount: ask.amount })
     }
   }
 
   /** See `QuotaStore.renew`. */
-  renew({ ids, leaseMillis, target }: RequestOf<"renew">, now: number): void {
-    this.lapse(now)
+  renew({ ids, leaseMillis, target }: RequestOf<"renew">, at: number): void {
+    const now = this.time(at)
     for (const id of ids) {
       const address = JSON.stringify([target, id])
       if (this.leases.has(address)) this.leases.set(address, now + leaseMillis)
@@ -111,21 +133,17 @@ export class ReferenceQuotas {
   }
 
   /** See `QuotaStore.limit`. */
-  limit({ dimension, restMillis, seen, stated, target }: RequestOf<"limit">, now: number): Ceiling {
-    const address = JSON.stringify([target, dimension])
-    if (seen !== undefined) this.ceilings.set(address, { limit: seen, at: now })
-    if (restMillis !== undefined) this.rests.set(address, Math.max(this.rests.get(address) ?? 0, now + restMillis))
-    const ceiling = this.ceilings.get(address)
-    return {
-      limit: Math.min(stated, ceiling?.limit ?? stated),
-      ageMillis: ceiling === undefined ? 0 : now - ceiling.at,
-      restMillis: Math.max(0, (this.rests.get(address) ?? 0) - now)
+  limit({ dimension, restMillis, seen, target }: RequestOf<"limit">, at: number): Ceiling {
+    const now = this.time(at)
+    if (seen !== undefined || restMillis !== undefined) {
+      this.ceilings.push({ target, dimension, seen, at: now, restUntil: now + (restMillis ?? 0) })
     }
+    return this.ceiling(target, dimension, now)
   }
 
   /** See `QuotaStore.read`. */
-  read({ scopes, target }: RequestOf<"read">, now: number): ReadonlyArray<StoredLevel> {
-    this.lapse(now)
+  read({ scopes, target }: RequestOf<"read">, at: number): ReadonlyArray<StoredLevel> {
+    const now = this.time(at)
     const levels = new Map<string, StoredLevel>()
     for (const { ask, target: of } of this.entries) {
       const { dimension, scope, windowMillis } = ask
@@ -134,6 +152,30 @@ export class ReferenceQuotas {
       levels.set(JSON.stringify([scope, dimension, windowMillis]), { scope, dimension, windowMillis, used })
     }
     return [...levels].toSorted(([a], [b]) => a < b ? -1 : 1).map(([, level]) => level)
+  }
+
+  /** The time of the store, which never goes back. Leases that have ended by then are over. */
+  private time(at: number): number {
+    this.behind = Math.max(this.behind, this.latest - at)
+    this.latest = at + this.behind
+    this.lapse(this.latest)
+    return this.latest
+  }
+
+  /** The last learned limit, and the longest rest. */
+  private ceiling(target: string, dimension: string, now: number): Ceiling {
+    const set = this.ceilings.filter((one) => one.target === target && one.dimension === dimension)
+    const last = set.findLast(({ seen }) => seen !== undefined)
+    return {
+      limit: last?.seen ?? Number.POSITIVE_INFINITY,
+      ageMillis: last === undefined ? 0 : now - last.at,
+      restMillis: Math.max(0, ...set.map(({ restUntil }) => restUntil - now))
+    }
+  }
+
+  private learned(target: string, now: number): ReadonlyArray<Learned> {
+    const names = new Set(this.ceilings.filter((one) => one.target === target).map(({ dimension }) => dimension))
+    return [...names].map((dimension) => Object.assign({ dimension }, this.ceiling(target, dimension, now)))
   }
 
   /** Frees the calls at once of ids whose lease has ended. */
@@ -155,11 +197,7 @@ export class ReferenceQuotas {
   }
 
   private live(target: string, ask: Ask, now: number): ReadonlyArray<Entry> {
-    return this.entries.filter((entry) =>
-      entry.target === target && entry.ask.scope === ask.scope && entry.ask.dimension === ask.dimension &&
-      entry.ask.windowMillis === ask.windowMillis && entry.ask.quantumMillis === ask.quantumMillis &&
-      this.isLive(entry, now)
-    )
+    return this.entries.filter((entry) => entry.target === target && isSame(entry.ask, ask) && this.isLive(entry, now))
   }
 
   private used(target: string, ask: Ask, now: number): number {
@@ -167,9 +205,9 @@ export class ReferenceQuotas {
   }
 
   private wait(target: string, ask: Ask, now: number): number {
-    const { amount, limit, quantumMillis, windowMillis } = ask
+    const { amount, least = amount, limit, quantumMillis, windowMillis } = ask
     const used = this.used(target, ask, now)
-    let over = amount > limit ? used : used + amount - limit
+    let over = least > limit ? used : used + least - limit
     if (over <= 0) return 0
     if (windowMillis === 0 || windowMillis === Number.POSITIVE_INFINITY) return soonMillis
     for (const entry of this.live(target, ask, now).toSorted((a, b) => a.bucket - b.bucket)) {
@@ -180,6 +218,14 @@ export class ReferenceQuotas {
     return windowMillis
   }
 }
+
+const isSame = (a: Ask, b: Ask): boolean =>
+  a.scope === b.scope && a.dimension === b.dimension && a.windowMillis === b.windowMillis &&
+  a.quantumMillis === b.quantumMillis
+
+/** The granted amount of an ask that fits: all of it, or what there is room for. */
+const grantOf = ({ amount, least = amount, limit }: Ask, used: number): number =>
+  used + amount <= limit ? amount : Math.max(least, Math.floor(limit - used))
 
 const bucketOf = ({ quantumMillis, windowMillis }: Ask, at: number): number =>
   windowMillis === 0 || windowMillis === Number.POSITIVE_INFINITY ? 0 : Math.floor(at / quantumMillis)

@@ -2,12 +2,24 @@ import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import * as ReferenceQuotaStore from "@sluice/testing/ReferenceQuotaStore"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
 
 type Service = QuotaStore["Service"]
 
-const subject = Effect.map(ReferenceQuotaStore.make, (store) => ({ store, sleep: TestClock.adjust }))
+const subject = Effect.gen(function*() {
+  let behindMillis = 0
+  const inner = yield* Clock.Clock
+  const clock: Clock.Clock = Object.assign(Object.create(inner), {
+    currentTimeMillisUnsafe: () => inner.currentTimeMillisUnsafe() + 10 * 365 * 86_400_000 - behindMillis
+  })
+  const store = yield* Effect.provideService(ReferenceQuotaStore.make, Clock.Clock, clock)
+  const setBack = (millis: number) =>
+    Effect.sync(() => {
+      behindMillis += millis
+    })
+  return { store, sleep: TestClock.adjust, setBack }
+})
 
 /** Stores that break one promise each. */
 const wrong: { readonly [fault: string]: (store: Service) => Partial<Service> } = {
@@ -25,6 +37,16 @@ const wrong: { readonly [fault: string]: (store: Service) => Partial<Service> } 
   "does not renew": () => ({ renew: () => Effect.void }),
   "does not record": () => ({ record: () => Effect.void }),
   "forgets what was learned": ({ limit }) => ({ limit: ({ seen: _, ...request }) => limit(request) }),
+  "does not repeat what was learned": ({ reserve }) => ({
+    reserve: (request) => Effect.map(reserve(request), (verdict) => ({ ...verdict, learned: [] }))
+  }),
+  "grants all or nothing": ({ reserve }) => ({
+    reserve: (request) => reserve({ ...request, asks: request.asks.map(({ least: _, ...ask }) => ask) })
+  }),
+  "ends an id that is kept": ({ settle }) => ({ settle: ({ keep: _, ...request }) => settle(request) }),
+  "records everything as used now": ({ record }) => ({
+    record: ({ asks, target }) => record({ target, asks: asks.map(({ agoMillis: _, ...ask }) => ask) })
+  }),
   "never frees": ({ reserve }) => ({ reserve: (request) => reserve({ ...request, leaseMillis: 1e12 }) })
 }
 
@@ -42,6 +64,18 @@ describe("QuotaStoreContract", () => {
         assert.isTrue(exits.some(({ _tag }) => _tag === "Failure"))
       }))
   }
+
+  it.effect("compare finds a store whose waits are wrong", () =>
+    Effect.gen(function*() {
+      const right = yield* subject
+      const store: Service = {
+        ...right.store,
+        reserve: (request) =>
+          Effect.map(right.store.reserve(request), (verdict) => ({ ...verdict, waitMillis: verdict.waitMillis / 2 }))
+      }
+      const error = yield* Effect.flip(QuotaStoreContract.compare({ ...right, store, runs: 20, seed: 1 }))
+      assert.match(error.message, /waitMillis/)
+    }))
 
   it.effect("compare finds a store that counts an amount wrongly", () =>
     Effect.gen(function*() {

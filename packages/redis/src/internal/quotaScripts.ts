@@ -10,7 +10,8 @@ import * as Redis from "effect/persistence/Redis"
  * | `SUM:sum` | the sum |
  * | `SUM:lo` | the oldest bucket that counts. It advances with time, so scripts read each bucket once |
  * | `SUM:b:BUCKET` | the amount in a bucket |
- * | `c:DIMENSION`, `ca:DIMENSION`, `cr:DIMENSION` | the learned limit, its time, and the end of the Retry-After |
+ * | `at`, `behind` | the latest time that was used, and by how much the clock was set back |
+ * | `learned` | a list of `DIMENSION,LIMIT,AT,UNTIL;`: the learned limit, its time, and the end of the Retry-After |
  *
  * `SUM` is the scope, the dimension, the window and the quantum, all without colons. Amounts are whole numbers. An infinite limit
  * is -1. The amounts of an id are a list of `SUM,WINDOW,QUANTUM,BUCKET,AMOUNT`, each with a semicolon at its end.
@@ -18,12 +19,28 @@ import * as Redis from "effect/persistence/Redis"
 const prelude = `
 local sums, leases, holds = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
 local drift = 50
 -- Adding 0 makes -0 a 0, which would be "-0" as text.
 local function int(n) return string.format("%.0f", n + 0) end
 
+-- If the clock was set back, time continues from the latest time that was used. Otherwise amounts would stay in their windows, and
+-- leases alive, for as long as the clock was set back. The latest time is written once a second, so they may stay a second longer.
+local clock = redis.call("HMGET", sums, "at", "behind", "learned")
+local at, learned = tonumber(clock[1] or "nil"), clock[3] or ""
+if at then
+  now = now + tonumber(clock[2] or "0")
+  if now < at then
+    redis.call("HSET", sums, "behind", int(tonumber(clock[2] or "0") + at - now))
+    now = at
+  elseif now - at >= 1000 then
+    redis.call("HSET", sums, "at", int(now))
+  end
+end
+
 local function add(sum, bucket, amount)
+  if amount == 0 then return end
   redis.call("HINCRBY", sums, sum .. ":sum", int(amount))
   if bucket ~= "" then redis.call("HINCRBY", sums, sum .. ":b:" .. bucket, int(amount)) end
 end
@@ -72,20 +89,41 @@ local function lapse()
   end
 end
 
+-- Gives the keys an expiry. Half of it is as long as the longest window or lease, so it is renewed at three quarters.
 local function keep(millis)
+  if not at then redis.call("HSET", sums, "at", int(now)) end
   for i = 1, 3 do
-    if redis.call("PTTL", KEYS[i]) < millis then redis.call("PEXPIRE", KEYS[i], int(millis)) end
+    if redis.call("PTTL", KEYS[i]) < millis * 0.75 then redis.call("PEXPIRE", KEYS[i], int(millis)) end
   end
+end
+
+-- The ceilings: dimension, limit, its age, and the rest, in turn.
+local function ceilings()
+  local out = {}
+  for d, limit, set, rest in string.gmatch(learned, "([^,;]+),([^,]+),([^,]+),([^;]+);") do
+    out[#out + 1] = d
+    out[#out + 1] = limit
+    out[#out + 1] = int(limit == "-1" and 0 or now - set)
+    out[#out + 1] = int(math.max(0, rest - now))
+  end
+  return out
 end
 `
 
 /** The keys of a target: sums, leases, holds. */
 export type Keys = readonly [sums: string, leases: string, holds: string]
 
-/** One ask: its sum, limit (-1: none), window (-1: never resets), quantum and amount. */
-export type AskArgs = readonly [sum: string, limit: number, window: number, quantum: number, amount: number]
+/** One ask: its sum, limit (-1: none), window (-1: never resets), quantum, amount and least amount. */
+export type AskArgs = readonly [
+  sum: string,
+  limit: number,
+  window: number,
+  quantum: number,
+  amount: number,
+  least: number
+]
 
-/** Returns ok, now, wait, blockedBy, and the sum of each ask. */
+/** Returns ok, now, wait, blockedBy, the sum and the granted amount of each ask in turn, and the ceilings. */
 export const reserve = Redis.script(
   (
     keys: Keys,
@@ -102,17 +140,21 @@ export const reserve = Redis.script(
     lua: `${prelude}
 local id, lease, guard, keepMillis = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 lapse()
-local isHeld = redis.call("HEXISTS", holds, id) == 1
-local asks, used, wait, blocked = {}, {}, 0, -1
-for p = 5, #ARGV, 5 do
+local held = redis.call("HGET", holds, id)
+local asks, totals, wait, blocked = {}, {}, 0, -1
+for p = 5, #ARGV, 6 do
   local ask = { sum = ARGV[p], limit = tonumber(ARGV[p + 1]), window = tonumber(ARGV[p + 2]), quantum = tonumber(ARGV[p + 3]),
     amount = tonumber(ARGV[p + 4]) }
+  local least = tonumber(ARGV[p + 5])
   local total, lo = trim(ask.sum, ask.window, ask.quantum)
   asks[#asks + 1] = ask
-  used[#used + 1] = total
-  local over = total + ask.amount - ask.limit
-  if ask.limit < 0 then over = 0 elseif ask.amount > ask.limit then over = total end
-  if over > 0 and not isHeld then
+  totals[#totals + 1] = total
+  local over = total + least - ask.limit
+  if ask.limit < 0 then over = 0 elseif least > ask.limit then over = total end
+  if over <= 0 and ask.limit >= 0 and total + ask.amount > ask.limit then
+    ask.amount = math.max(least, math.floor(ask.limit - total))
+  end
+  if over > 0 and not held then
     local millis = 50
     if ask.window > 0 then
       millis = ask.window
@@ -127,56 +169,84 @@ for p = 5, #ARGV, 5 do
     if millis > wait then wait, blocked = millis, #asks - 1 end
   end
 end
-if isHeld or wait > 0 then
-  return { isHeld and 1 or 0, int(now), int(wait), blocked, unpack(used) }
+local function answer(granted)
+  local out = { granted and 1 or 0, int(now), int(wait), blocked, {}, {}, ceilings() }
+  for i = 1, #asks do
+    out[5][i] = int(totals[i])
+    out[6][i] = int(granted and granted[i] or 0)
+  end
+  return out
 end
-local record = ""
+if held then
+  local amounts, granted = {}, {}
+  for sum, _, _, _, amount in parts(held) do amounts[sum] = tonumber(amount) end
+  for i, ask in ipairs(asks) do granted[i] = amounts[ask.sum] or 0 end
+  return answer(granted)
+end
+if wait > 0 then return answer(nil) end
+local record, granted = {}, {}
 for i, ask in ipairs(asks) do
   local bucket = ""
   if ask.window > 0 then bucket = int(math.floor((now + math.min(guard, ask.window / 4)) / ask.quantum)) end
   add(ask.sum, bucket, ask.amount)
-  used[i] = used[i] + ask.amount
-  record = record .. ask.sum .. "," .. int(ask.window) .. "," .. ask.quantum .. "," .. bucket .. "," .. int(ask.amount) .. ";"
+  totals[i], granted[i] = totals[i] + ask.amount, ask.amount
+  record[i] = ask.sum .. "," .. int(ask.window) .. "," .. ask.quantum .. "," .. bucket .. "," .. int(ask.amount) .. ";"
 end
-redis.call("HSET", holds, id, record)
+redis.call("HSET", holds, id, table.concat(record))
 redis.call("ZADD", leases, int(now + lease), id)
 keep(keepMillis)
-return { 1, int(now), 0, -1, unpack(used) }`
+return answer(granted)`
   }
 ).withReturnType<unknown>()
 
-/** Returns 1 if the id was held. `actual`: pairs of the start of a sum's name (scope and dimension) and an amount. */
+/**
+ * Returns 1 if the id was held. `actual`: pairs of the start of a sum's name (scope and dimension) and an amount. `keep`: 1 if the id
+ * stays live. It deletes no bucket: a bucket that is not deleted yet is part of the sum, whatever its age.
+ */
 export const settle = Redis.script(
   (
     keys: Keys,
-    args: { readonly id: string; readonly agoMillis: number; readonly actual: ReadonlyArray<readonly [string, number]> }
-  ) => [...keys, args.id, args.agoMillis, ...args.actual.flat()],
+    args: {
+      readonly id: string
+      readonly agoMillis: number
+      readonly keep: 0 | 1
+      readonly actual: ReadonlyArray<readonly [string, number]>
+    }
+  ) => [...keys, args.id, args.agoMillis, args.keep, ...args.actual.flat()],
   {
     numberOfKeys: 3,
     lua: `${prelude}
-local id, ago = ARGV[1], tonumber(ARGV[2])
+local id, ago, keeps = ARGV[1], tonumber(ARGV[2]), ARGV[3] == "1"
 lapse()
 local record = redis.call("HGET", holds, id)
 if not record then return 0 end
 local actual = {}
-for p = 3, #ARGV, 2 do actual[ARGV[p]] = tonumber(ARGV[p + 1]) end
+for p = 4, #ARGV, 2 do actual[ARGV[p]] = tonumber(ARGV[p + 1]) end
+local kept, fields = {}, {}
+for sum in parts(record) do fields[#fields + 1] = sum .. ":lo" end
+local oldest = #fields > 0 and redis.call("HMGET", sums, unpack(fields)) or {}
 for sum, window, quantum, bucket, amount in parts(record) do
-  window, quantum, amount = tonumber(window), tonumber(quantum), tonumber(amount)
   local counted = actual[string.match(sum, "^[^/]*/[^/]*")] or amount
-  if window == 0 then add(sum, "", -amount)
-  elseif window < 0 then add(sum, "", counted - amount)
-  else
-    local _, lo = trim(sum, window, quantum)
-    bucket = tonumber(bucket)
-    if bucket >= lo then
-      local moved = math.min(bucket, math.max(lo, math.floor((now - ago) / quantum)))
-      add(sum, int(bucket), -amount)
-      add(sum, int(moved), counted)
+  if window == "0" then counted = keeps and amount or 0 end
+  local lo = tonumber(oldest[#kept + 1] or "0")
+  if bucket == "" then add(sum, "", counted - amount)
+  elseif tonumber(bucket) >= lo then
+    local moved = keeps and bucket or int(math.min(bucket, math.max(lo, math.floor((now - ago) / quantum))))
+    if moved == bucket then add(sum, bucket, counted - amount)
+    else
+      redis.call("HINCRBY", sums, sum .. ":b:" .. bucket, int(-amount))
+      redis.call("HINCRBY", sums, sum .. ":b:" .. moved, int(counted))
+      if counted - amount ~= 0 then redis.call("HINCRBY", sums, sum .. ":sum", int(counted - amount)) end
     end
   end
+  kept[#kept + 1] = sum .. "," .. window .. "," .. quantum .. "," .. bucket .. "," .. int(counted) .. ";"
 end
-redis.call("HDEL", holds, id)
-redis.call("ZREM", leases, id)
+if keeps then
+  redis.call("HSET", holds, id, table.concat(kept))
+else
+  redis.call("HDEL", holds, id)
+  redis.call("ZREM", leases, id)
+end
 return 1`
   }
 ).withReturnType<unknown>()
@@ -185,25 +255,21 @@ return 1`
 export const record = Redis.script(
   (
     keys: Keys,
-    args: { readonly agoMillis: number; readonly keepMillis: number; readonly asks: ReadonlyArray<AskArgs> }
-  ) => [
-    ...keys,
-    args.agoMillis,
-    args.keepMillis,
-    ...args.asks.flat()
-  ],
+    args: { readonly keepMillis: number; readonly asks: ReadonlyArray<readonly [...ask: AskArgs, agoMillis: number]> }
+  ) => [...keys, args.keepMillis, ...args.asks.flat()],
   {
     numberOfKeys: 3,
     lua: `${prelude}
-local ago, keepMillis = tonumber(ARGV[1]), tonumber(ARGV[2])
-for p = 3, #ARGV, 5 do
+for p = 2, #ARGV, 7 do
   local sum, window, quantum, amount = ARGV[p], tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3]), tonumber(ARGV[p + 4])
+  local ago = tonumber(ARGV[p + 6])
   local _, lo = trim(sum, window, quantum)
   local bucket = ""
   if window > 0 then bucket = int(math.max(lo, math.floor((now - ago) / quantum))) end
-  add(sum, bucket, amount)
+  -- An amount that has left its window is not counted.
+  if window <= 0 or ago <= window then add(sum, bucket, amount) end
 end
-keep(keepMillis)
+keep(tonumber(ARGV[1]))
 return 1`
   }
 ).withReturnType<unknown>()
@@ -224,33 +290,34 @@ return 1`
   }
 ).withReturnType<unknown>()
 
-/** Returns the limit, its age and the rest. `seen` and `restMillis`: -1 if they are not set. */
+/** Returns the limit (-1: none), its age and the rest. `seen` and `restMillis`: -1 if they are not set. */
 export const limit = Redis.script(
   (
     keys: Keys,
     args: {
       readonly dimension: string
-      readonly stated: number
       readonly seen: number
       readonly restMillis: number
       readonly keepMillis: number
     }
-  ) => [...keys, args.dimension, args.stated, args.seen, args.restMillis, args.keepMillis],
+  ) => [...keys, args.dimension, args.seen, args.restMillis, args.keepMillis],
   {
     numberOfKeys: 3,
     lua: `${prelude}
-local d, stated, seen, rest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-if seen >= 0 then redis.call("HSET", sums, "c:" .. d, ARGV[3], "ca:" .. d, int(now)) end
-local v = redis.call("HMGET", sums, "c:" .. d, "ca:" .. d, "cr:" .. d)
-local untilMillis = tonumber(v[3] or "0")
-if rest >= 0 and now + rest > untilMillis then
-  untilMillis = now + rest
-  redis.call("HSET", sums, "cr:" .. d, int(untilMillis))
+local name, seen, rest = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local limit, set, restUntil, others = "-1", now, 0, {}
+for d, l, s, r in string.gmatch(learned, "([^,;]+),([^,]+),([^,]+),([^;]+);") do
+  if d == name then limit, set, restUntil = l, s, tonumber(r)
+  else others[#others + 1] = d .. "," .. l .. "," .. s .. "," .. r .. ";" end
 end
-if seen >= 0 or rest >= 0 then keep(tonumber(ARGV[5])) end
-local age = 0
-if v[2] then age = now - v[2] end
-return { tostring(math.min(stated, tonumber(v[1] or stated))), int(age), int(math.max(0, untilMillis - now)) }`
+if seen ~= "-1" then limit, set = seen, now end
+if rest >= 0 then restUntil = math.max(restUntil, now + rest) end
+if seen ~= "-1" or rest >= 0 then
+  others[#others + 1] = name .. "," .. limit .. "," .. int(set) .. "," .. int(restUntil) .. ";"
+  redis.call("HSET", sums, "learned", table.concat(others), "at", int(now))
+  keep(tonumber(ARGV[4]))
+end
+return { limit, int(limit == "-1" and 0 or now - set), int(math.max(0, restUntil - now)) }`
   }
 ).withReturnType<unknown>()
 

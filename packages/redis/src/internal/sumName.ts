@@ -7,7 +7,7 @@ export const encodeText = (text: string): string =>
     ? "%"
     : text.replaceAll(special, (unit) => `%${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
 
-const decodeText = (encoded: string): string =>
+export const decodeText = (encoded: string): string =>
   encoded === "%"
     ? ""
     : encoded.replaceAll(escape, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))

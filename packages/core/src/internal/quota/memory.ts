@@ -1,4 +1,4 @@
-import type { Ask, Ceiling, QuotaStore, StoredLevel, Verdict } from "../../QuotaStore.ts"
+import type { Ask, Ceiling, Learned, QuotaStore, StoredLevel, Verdict } from "../../QuotaStore.ts"
 import { type Linked, LinkedList } from "../kit/linkedList.ts"
 import { bucketsOfWindow, type Counter, makeCounter } from "./counter.ts"
 import type { CheckedDimension } from "./options.ts"
@@ -28,11 +28,17 @@ interface Sum {
   readonly counter: Counter
 }
 
+interface KeptCeiling {
+  limit: number
+  at: number
+  restUntil: number
+}
+
 class Target implements Linked<Target> {
   readonly name: string
   readonly sums = new Map<string, Sum>()
   readonly held = new Map<string, Held>()
-  readonly ceilings = new Map<string, { limit: number; at: number; restUntil: number }>()
+  readonly ceilings = new Map<string, KeptCeiling>()
   previous: Target | undefined = undefined
   next: Target | undefined = undefined
 
@@ -68,53 +74,64 @@ export class MemoryQuotas {
     const now = this.ticks.now()
     const target = this.use(name)
     this.lapse(target, now)
-    if (target.held.has(id)) {
-      return { ok: true, waitMillis: 0, blockedBy: -1, used: this.usedOf(target, asks, now), now }
+    const verdict = (granted: ReadonlyArray<number>, waitMillis = 0, blockedBy = -1): Verdict => {
+      const used = this.usedOf(target, asks, now)
+      return { ok: waitMillis === 0, waitMillis, blockedBy, granted, used, now, learned: learnedOf(target, now) }
     }
+    const live = target.held.get(id)
+    if (live !== undefined) return verdict(asks.map((ask) => live.parts.find((part) => isSame(part, ask))?.amount ?? 0))
     let waitMillis = 0
     let blockedBy = -1
     for (const [index, ask] of asks.entries()) {
-      const wait = this.sumOfAsk(target, ask).counter.wait(now, ask.amount, ask.limit)
+      // Only a settlement makes room for a call at once, and its time is unknown: the caller asks again soon.
+      const millis = this.sumOfAsk(target, ask).counter.wait(now, ask.least ?? ask.amount, ask.limit)
+      const wait = millis === Number.POSITIVE_INFINITY ? soonMillis : millis
       if (wait > waitMillis) {
         waitMillis = wait
         blockedBy = index
       }
     }
-    if (waitMillis > 0) {
-      // Only a settlement makes room for a call at once, and its time is unknown: the caller asks again soon.
-      const wait = waitMillis === Number.POSITIVE_INFINITY ? soonMillis : waitMillis
-      return { ok: false, waitMillis: wait, blockedBy, used: this.usedOf(target, asks, now), now }
-    }
+    if (waitMillis > 0) return verdict(asks.map(() => 0), waitMillis, blockedBy)
     const parts = asks.map((ask): Part => {
       const { counter } = this.sumOfAsk(target, ask)
-      const { amount, dimension, scope, windowMillis } = ask
+      const { dimension, scope, windowMillis } = ask
+      const amount = grantOf(ask, counter.used(now))
       return { scope, dimension, windowMillis, counter, amount, bucket: counter.add(now, amount, now + guardMillis) }
     })
     target.held.set(id, { parts, leaseUntil: now + leaseMillis })
-    return { ok: true, waitMillis: 0, blockedBy: -1, used: this.usedOf(target, asks, now), now }
+    return verdict(parts.map(({ amount }) => amount))
   }
 
-  settle({ actual, agoMillis = 0, id, target: name }: RequestOf<"settle">): boolean {
+  settle({ actual, agoMillis = 0, id, keep = false, target: name }: RequestOf<"settle">): boolean {
     const now = this.ticks.now()
     const target = this.use(name)
     this.lapse(target, now)
     const held = target.held.get(id)
     if (held === undefined) return false
-    target.held.delete(id)
+    if (!keep) target.held.delete(id)
+    const arrivedBy = keep ? Number.POSITIVE_INFINITY : now - agoMillis
     for (const part of held.parts) {
       const { amount, bucket, counter, dimension, scope, windowMillis } = part
+      if (keep && windowMillis === 0) continue
       const used = windowMillis === 0
         ? 0
         : actual.find((one) => one.scope === scope && one.dimension === dimension)?.amount ?? amount
-      counter.change(now, bucket, amount, used, now - agoMillis)
+      part.bucket = counter.change(now, bucket, amount, used, arrivedBy)
+      part.amount = used
     }
     return true
   }
 
-  record({ agoMillis = 0, asks, target: name }: RequestOf<"record">): void {
+  record({ asks, target: name }: RequestOf<"record">): void {
     const now = this.ticks.now()
     const target = this.use(name)
-    for (const ask of asks) this.sumOfAsk(target, ask).counter.add(now, ask.amount, now - agoMillis)
+    for (const ask of asks) {
+      const { agoMillis = 0, amount, windowMillis } = ask
+      // An amount that has left its window is not counted.
+      if (windowMillis === 0 || agoMillis <= windowMillis) {
+        this.sumOfAsk(target, ask).counter.add(now, amount, now - agoMillis)
+      }
+    }
   }
 
   renew({ ids, leaseMillis, target: name }: RequestOf<"renew">): void {
@@ -127,21 +144,17 @@ export class MemoryQuotas {
     }
   }
 
-  limit({ dimension, restMillis, seen, stated, target: name }: RequestOf<"limit">): Ceiling {
+  limit({ dimension, restMillis, seen, target: name }: RequestOf<"limit">): Ceiling {
     const now = this.ticks.now()
-    const target = this.use(name)
-    let ceiling = target.ceilings.get(dimension)
-    if (ceiling === undefined) target.ceilings.set(dimension, ceiling = { limit: stated, at: now, restUntil: 0 })
+    const { ceilings } = this.use(name)
+    const ceiling = ceilings.get(dimension) ?? { limit: Number.POSITIVE_INFINITY, at: now, restUntil: 0 }
     if (seen !== undefined) {
       ceiling.limit = seen
       ceiling.at = now
     }
     if (restMillis !== undefined) ceiling.restUntil = Math.max(ceiling.restUntil, now + restMillis)
-    return {
-      limit: Math.min(stated, ceiling.limit),
-      ageMillis: now - ceiling.at,
-      restMillis: Math.max(0, ceiling.restUntil - now)
-    }
+    if (seen !== undefined || restMillis !== undefined) ceilings.set(dimension, ceiling)
+    return ceilingOf(ceiling, now)
   }
 
   read({ scopes, target: name }: RequestOf<"read">): ReadonlyArray<StoredLevel> {
@@ -227,6 +240,26 @@ export class MemoryQuotas {
     this.targets.delete(first.name)
   }
 }
+
+/** The granted amount of an ask that fits: all of it, or what there is room for. */
+const grantOf = ({ amount, least = amount, limit }: Ask, used: number): number =>
+  used + amount <= limit ? amount : Math.max(least, Math.floor(limit - used))
+
+const isSame = (part: Part, { dimension, scope, windowMillis }: Ask): boolean =>
+  part.scope === scope && part.dimension === dimension && part.windowMillis === windowMillis
+
+const ceilingOf = ({ at, limit, restUntil }: KeptCeiling, now: number): Ceiling => ({
+  limit,
+  ageMillis: limit === Number.POSITIVE_INFINITY ? 0 : now - at,
+  restMillis: Math.max(0, restUntil - now)
+})
+
+const noneLearned: ReadonlyArray<Learned> = []
+
+const learnedOf = ({ ceilings }: Target, now: number): ReadonlyArray<Learned> =>
+  ceilings.size === 0
+    ? noneLearned
+    : [...ceilings].map(([dimension, ceiling]) => Object.assign({ dimension }, ceilingOf(ceiling, now)))
 
 const soonMillis = 50
 const lapsedAtOnce = 16

@@ -34,6 +34,22 @@ export const reserve: CheckBodies = {
     }
   ),
 
+  "an ask with a least amount is granted what there is room for, or nothing": Effect.fnUntraced(
+    function*({ reserve, used }: Fixture) {
+      const tokens = (amount: number, least?: number) => requests(100, amount, { dimension: "tokens", least })
+      const first = yield* reserve("a", [requests(10, 4, { least: 1 }), tokens(70)])
+      yield* expect("all of it fits", [first.ok, first.granted], [true, [4, 70]])
+      const part = yield* reserve("b", [requests(10, 4, { least: 1 }), tokens(50, 20)])
+      yield* expect("a part fits", [part.ok, part.granted, part.used], [true, [4, 30], [8, 100]])
+      const again = yield* reserve("b", [requests(10, 4, { least: 1 }), tokens(50, 20)])
+      yield* expect("of other asks it holds none", (yield* reserve("a", [requests(1, 1, { scope: "x" })])).granted, [0])
+      yield* expect("a repeated request is granted the same", [again.ok, again.granted], [true, [4, 30]])
+      const none = yield* reserve("c", [requests(10, 1), tokens(50, 1)])
+      yield* expect("none is left", [none.ok, none.blockedBy, none.granted], [false, 1, [0, 0]])
+      yield* expect("nothing of it was added", [yield* used(requests(10)), yield* used(tokens(0))], [8, 100])
+    }
+  ),
+
   "an infinite limit only counts": Effect.fnUntraced(function*({ reserve, used }: Fixture) {
     const ask = requests(Number.POSITIVE_INFINITY, 1_000_000)
     yield* reserve("a", [ask])
@@ -120,6 +136,28 @@ export const settle: CheckBodies = {
     }
   ),
 
+  "a settlement that keeps the id gives back the rest, and another one follows": Effect.fnUntraced(
+    function*({ reserve, settle, used }: Fixture) {
+      yield* reserve("a", [requests(10, 8), atOnce(1)])
+      yield* expect("it is held", yield* settle("a", { requests: 3, atOnce: 0 }, 0, true), true)
+      yield* expect("what counts", [yield* used(requests(10)), yield* used(atOnce(1))], [3, 1])
+      yield* expect("again", yield* settle("a", { requests: 2 }, 0, true), true)
+      yield* expect("the last one", yield* settle("a", { requests: 1 }), true)
+      yield* expect("what counts in the end", [yield* used(requests(10)), yield* used(atOnce(1))], [1, 0])
+      yield* expect("it is over", yield* settle("a", { requests: 0 }), false)
+    }
+  ),
+
+  "a settlement that keeps the id does not let its amounts leave earlier": Effect.fnUntraced(
+    function*({ reserve, settle }: Fixture) {
+      const ask = requests(1, 1, { windowMillis: 2_000, quantumMillis: 10 })
+      yield* reserve("a", [ask], { guardMillis: 500 })
+      yield* settle("a", {}, 100, true)
+      const { waitMillis } = yield* reserve("b", [ask])
+      yield* expectThat("it waits for the guard too", waitMillis > 2_300, waitMillis, "more than 2300")
+    }
+  ),
+
   "an amount of 0 is reserved and settled": Effect.fnUntraced(function*({ reserve, settle, used }: Fixture) {
     yield* reserve("a", [requests(10, 0), atOnce(1, 0)])
     yield* expect("it is held", yield* settle("a", { requests: 0 }), true)
@@ -161,6 +199,16 @@ export const settle: CheckBodies = {
       yield* expect("it counts", yield* used(requests(10)), 12)
       yield* expect("nothing fits", (yield* reserve("a", [requests(10)])).ok, false)
     }
+  ),
+
+  "a recorded amount leaves by the time of its arrival, and does not count after its window": Effect.fnUntraced(
+    function*({ reserve, store, target, used }: Fixture) {
+      const ask = requests(10, 6)
+      yield* store.record({ target, asks: [{ ...ask, agoMillis: long / 2 }, { ...ask, agoMillis: 2 * long }] })
+      yield* expect("only the newer counts", yield* used(ask), 6)
+      const { waitMillis } = yield* reserve("a", [ask])
+      yield* expectThat("it leaves in half a window", waitMillis < long / 2 + 60_000, waitMillis, "at most 360000")
+    }
   )
 }
 
@@ -185,17 +233,82 @@ export const lease: CheckBodies = {
     }
   ),
 
-  "the limit of all processes is the last that was learned, at most the stated one": Effect.fnUntraced(
-    function*({ store, target }: Fixture) {
-      const ask = { target, dimension: "requests", stated: 100 }
-      yield* expect("unknown", (yield* store.limit(ask)).limit, 100)
+  "the limit of all processes is the last that was learned, and the longest rest holds": Effect.fnUntraced(
+    function*({ sleep, store, target }: Fixture) {
+      const ask = { target, dimension: "requests" }
+      yield* expect("unknown", yield* store.limit(ask), {
+        limit: Number.POSITIVE_INFINITY,
+        ageMillis: 0,
+        restMillis: 0
+      })
       yield* expect("learned", (yield* store.limit({ ...ask, seen: 40 })).limit, 40)
-      yield* expect("kept", (yield* store.limit(ask)).limit, 40)
-      yield* expect("capped", (yield* store.limit({ ...ask, seen: 900 })).limit, 100)
+      yield* sleep(20)
+      const kept = yield* store.limit(ask)
+      yield* expect("kept", kept.limit, 40)
+      yield* expectThat("its age", kept.ageMillis >= 20 && kept.ageMillis < 60_000, kept.ageMillis, "at least 20")
+      yield* expect("the last one", (yield* store.limit({ ...ask, seen: 900 })).limit, 900)
       const { restMillis } = yield* store.limit({ ...ask, restMillis: long })
       yield* expectThat("the rest", restMillis > long - 60_000 && restMillis <= long, restMillis, "about 600000")
-      const { restMillis: after } = yield* store.limit({ ...ask, restMillis: 5 })
-      yield* expectThat("the longer rest holds", after > long - 60_000, after, "about 600000")
+      const after = yield* store.limit({ ...ask, restMillis: 5 })
+      yield* expectThat("the longer rest holds", after.restMillis > long - 60_000, after.restMillis, "about 600000")
+      yield* expect("a rest changes no limit", after.limit, 900)
+      yield* expect("another dimension", (yield* store.limit({ target, dimension: "tokens" })).limit, Infinity)
+    }
+  ),
+
+  "each answer repeats what was learned of its target": Effect.fnUntraced(
+    function*({ reserve, store, target }: Fixture) {
+      yield* expect("nothing yet", (yield* reserve("a", [requests(10)])).learned, [])
+      yield* store.limit({ target, dimension: "requests/1, %;", seen: 7 })
+      yield* store.limit({ target, dimension: "", restMillis: long })
+      for (const ask of [requests(10), requests(1)]) {
+        const { learned } = yield* reserve("b", [ask])
+        const [rest, limit] = learned.toSorted((a, b) => a.dimension < b.dimension ? -1 : 1)
+        yield* expect("the names", [rest?.dimension, limit?.dimension, learned.length], ["", "requests/1, %;", 2])
+        yield* expect("the limits", [rest?.limit, limit?.limit], [Infinity, 7])
+        const restMillis = rest?.restMillis ?? 0
+        yield* expectThat("the rest", restMillis > long - 60_000 && restMillis <= long, restMillis, "about 600000")
+      }
+    }
+  )
+}
+
+const hour = 3_600_000
+
+/** Checks of a store whose clock is set back. Without `setBack` they check nothing. */
+export const clock: CheckBodies = {
+  "a window does not last longer after the clock was set back by an hour": Effect.fnUntraced(
+    function*({ reserve, setBack, sleep }: Fixture) {
+      if (setBack === undefined) return
+      const ask = requests(1, 1, brief)
+      yield* reserve("a", [ask])
+      yield* setBack(hour)
+      const { ok, waitMillis } = yield* reserve("b", [ask])
+      yield* expectThat("it waits for its window", !ok && waitMillis <= 1_100, waitMillis, "at most 1100")
+      yield* sleep(waitMillis)
+      yield* expect("it fits after the wait", (yield* reserve("b", [ask])).ok, true)
+    }
+  ),
+
+  "a lease does not last longer after the clock was set back by an hour": Effect.fnUntraced(
+    function*({ reserve, setBack, sleep }: Fixture) {
+      if (setBack === undefined) return
+      yield* reserve("a", [atOnce(1)], { leaseMillis: 200 })
+      yield* setBack(hour)
+      yield* reserve("b", [atOnce(1)])
+      yield* sleep(250)
+      yield* expect("it has ended", (yield* reserve("b", [atOnce(1)])).ok, true)
+    }
+  ),
+
+  "a rest does not last longer after the clock was set back by an hour": Effect.fnUntraced(
+    function*({ reserve, setBack, store, target }: Fixture) {
+      if (setBack === undefined) return
+      yield* reserve("a", [requests(1)])
+      yield* store.limit({ target, dimension: "requests", seen: 5, restMillis: long })
+      yield* setBack(hour)
+      const { ageMillis, restMillis } = yield* store.limit({ target, dimension: "requests" })
+      yield* expectThat("its end", restMillis <= long && ageMillis >= 0, { ageMillis, restMillis }, "at most 600000")
     }
   )
 }

@@ -31,6 +31,7 @@ export const atOnce = (limit: number, amount = 1): Ask =>
 export interface Fixture {
   readonly store: QuotaStore["Service"]
   readonly sleep: Subject["sleep"]
+  readonly setBack: Subject["setBack"]
   readonly target: string
   readonly reserve: (
     id: string,
@@ -40,7 +41,8 @@ export interface Fixture {
   readonly settle: (
     id: string,
     actual?: { readonly [dimension: string]: number },
-    agoMillis?: number
+    agoMillis?: number,
+    keep?: boolean
   ) => Effect.Effect<boolean, StoreError>
   /** The sum of an ask. */
   readonly used: (ask: Ask) => Effect.Effect<number, StoreError>
@@ -50,18 +52,20 @@ export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
   // At time 0 a check could not distinguish a duration from a time.
   Effect.map(Effect.andThen(subject.sleep(3), freshPrefix), (prefix) => fixtureOf(subject, `${prefix}a`))
 
-export const fixtureOf = ({ sleep, store }: Subject, target: string): Fixture => ({
+export const fixtureOf = ({ setBack, sleep, store }: Subject, target: string): Fixture => ({
   store,
   sleep,
+  setBack,
   target,
   reserve: (id, asks, { guardMillis = 0, leaseMillis = long } = {}) =>
     store.reserve({ target, id, leaseMillis, guardMillis, asks }),
-  settle: (id, actual = {}, agoMillis) =>
+  settle: (id, actual = {}, agoMillis, keep) =>
     store.settle({
       target,
       id,
       actual: Object.entries(actual).map(([dimension, amount]) => ({ scope: "all", dimension, amount })),
-      agoMillis
+      agoMillis,
+      keep
     }),
   used: (ask) =>
     Effect.map(
