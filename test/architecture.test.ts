@@ -30,7 +30,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
   ],
   ai: [
     ["kit/"],
-    ["IdempotencyKey", "RetryAfter", "rejection/", "stream/", "testing/Turn"],
+    ["IdempotencyKey", "RetryAfter", "TextModel", "rejection/", "stream/", "testing/Turn"],
     ["telemetry/", "testing/Script", "wire/"],
     ["AiOutcome", "AnthropicMessages", "CallLog", "GenAiTelemetry", "HttpTransport", "OpenAiCompatible", "loopback/"],
     ["AiRejection", "testing/Journal"],

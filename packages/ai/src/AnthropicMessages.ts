@@ -76,6 +76,7 @@ import type * as WireConfig from "./internal/wire/config.ts"
 import * as Provider from "./internal/wire/provider.ts"
 import type * as Settings from "./internal/wire/settings.ts"
 import type { Wire } from "./internal/wire/wire.ts"
+import type { TextModel } from "./TextModel.ts"
 import * as Request from "./internal/wire/anthropic/request.ts"
 import * as Response from "./internal/wire/anthropic/response.ts"
 import { StreamedResponse } from "./internal/wire/anthropic/streamedResponse.ts"
@@ -207,6 +208,16 @@ export const make: (
 ) => Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> = provider.make
 
 /**
+ * Builds a `TextModel`, which answers with one whole text.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeText: (
+  options: Options
+) => Effect.Effect<TextModel, InvalidOptions, HttpClient.HttpClient> = provider.makeText
+
+/**
  * Provides a model, with `Model.ProviderName` and `Model.ModelName`.
  *
  * @since 0.1.0
@@ -219,6 +230,20 @@ export const layer: (
   InvalidOptions,
   HttpClient.HttpClient
 > = provider.layer
+
+/**
+ * Provides a `TextModel`, with `Model.ProviderName` and `Model.ModelName`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerText: (
+  options: Options
+) => Layer.Layer<
+  TextModel | Model.ProviderName | Model.ModelName,
+  InvalidOptions,
+  HttpClient.HttpClient
+> = provider.layerText
 
 /**
  * Provides a model whose URL, model and key are read from the program's `ConfigProvider`. See the example of this module.

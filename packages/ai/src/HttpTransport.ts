@@ -61,6 +61,8 @@ import * as Https from "node:https"
 import process from "node:process"
 import { decompress } from "./internal/wire/decompress.ts"
 import { isLoopback } from "./internal/wire/loopback.ts"
+import { type Agents, nodePost } from "./internal/wire/nodePost.ts"
+import { type Post, withPost } from "./internal/wire/post.ts"
 import { StaleSockets } from "./internal/wire/staleSockets.ts"
 
 /**
@@ -86,13 +88,17 @@ export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<HttpClient.HttpClient, InvalidOptions, Scope.Scope> {
   const proxy = yield* readProxy(options?.environment ?? process.env)
-  if (proxy === undefined) return decompress(yield* client(undefined))
-  const proxied = yield* client(proxy)
-  if (options?.proxyLoopback === true) return decompress(proxied)
-  const direct = yield* client(undefined)
+  const main = yield* connections(proxy)
+  if (proxy === undefined || options?.proxyLoopback === true) return withPost(decompress(main.client), main.post)
+  const direct = yield* connections(undefined)
   // Decompression goes around both: it changes the request, and a scope identifies requests by identity.
-  return decompress(
-    HttpClient.transform(proxied, (effect, request) => isForThisMachine(request) ? direct.execute(request) : effect)
+  const client = HttpClient.transform(
+    main.client,
+    (effect, request) => isForThisMachine(request) ? direct.client.execute(request) : effect
+  )
+  return withPost(
+    decompress(client),
+    (url, ...rest) => isLoopback(url) ? direct.post(url, ...rest) : main.post(url, ...rest)
   )
 })
 
@@ -111,9 +117,15 @@ interface Proxy {
   readonly NO_PROXY: string | undefined
 }
 
-const client = Effect.fnUntraced(function*(
+/** A client, and the way around it to the same connections. */
+interface Connections {
+  readonly client: HttpClient.HttpClient
+  readonly post: Post
+}
+
+const connections = Effect.fnUntraced(function*(
   proxy: Proxy | undefined
-): Effect.fn.Return<HttpClient.HttpClient, never, Scope.Scope> {
+): Effect.fn.Return<Connections, never, Scope.Scope> {
   const proxyEnv = proxy === undefined ? {} : { proxyEnv: { ...proxy } }
   const kept = yield* agents({ keepAlive: true, ...proxyEnv })
   const fresh = yield* agents({ keepAlive: false, ...proxyEnv })
@@ -121,10 +133,11 @@ const client = Effect.fnUntraced(function*(
   const staleSockets = new StaleSockets(() => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n))
   staleSockets.watch(kept.http)
   staleSockets.watch(kept.https)
-  return staleSockets.retried(yield* clientOf(kept), yield* clientOf(fresh))
+  return {
+    client: staleSockets.retried(yield* clientOf(kept), yield* clientOf(fresh)),
+    post: nodePost(kept, fresh, staleSockets)
+  }
 })
-
-type Agents = NodeHttpClient.HttpAgent["Service"]
 
 const agents = (options: Http.AgentOptions): Effect.Effect<Agents, never, Scope.Scope> =>
   Effect.acquireRelease(

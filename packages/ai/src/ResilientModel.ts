@@ -187,8 +187,16 @@ import * as Decorate from "./internal/resilient/decorate.ts"
 import * as Embedding from "./internal/resilient/embedding.ts"
 import type { Engine } from "./internal/resilient/engine.ts"
 import * as LastLogs from "./internal/resilient/lastLogs.ts"
-import type { EmbeddingLayerOptions, EmbeddingTarget, LayerOptions, Target } from "./internal/resilient/options.ts"
+import type {
+  EmbeddingLayerOptions,
+  EmbeddingTarget,
+  LayerOptions,
+  Target,
+  TextLayerOptions
+} from "./internal/resilient/options.ts"
 import type * as Settings from "./internal/resilient/settings.ts"
+import * as Text from "./internal/resilient/text.ts"
+import { TextModel } from "./TextModel.ts"
 
 export {
   /**
@@ -209,7 +217,8 @@ export type {
   LayerOptions,
   StreamOptions,
   Target,
-  TargetOptions
+  TargetOptions,
+  TextLayerOptions
 } from "./internal/resilient/options.ts"
 
 /**
@@ -329,6 +338,37 @@ export const layerEmbeddingStore = <const Targets extends ReadonlyArray<Embeddin
     typed<EmbeddingModel.EmbeddingModel, Targets>(options.targets),
     EmbeddingModel.EmbeddingModel,
     Embedding.make
+  )
+
+/**
+ * Provides a resilient `TextModel`. Circuits are kept in this process, and each layer has its own.
+ *
+ * **Details**
+ *
+ * Each answer is whole, so a failure after half an answer is retried like any other. The limits for the first token and for
+ * silence hold as for streams.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerText = <const Targets extends ReadonlyArray<Target<TextModel>>>(
+  options: TextLayerOptions<Targets>
+): LayerOf<TextModel, ErrorOf<Targets>, NeedsOf<Targets>> => Layer.provide(layerTextStore(options), ownStore)
+
+/**
+ * `layerText` with circuits in the `CircuitBreakerStore` of the context.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTextStore = <const Targets extends ReadonlyArray<Target<TextModel>>>(
+  options: TextLayerOptions<Targets>
+): LayerOf<TextModel, ErrorOf<Targets>, NeedsOf<Targets> | CircuitBreakerStore.CircuitBreakerStore> =>
+  over(
+    options,
+    typed<TextModel, Targets>(options.targets),
+    TextModel,
+    (engine) => Effect.succeed(Text.make(engine))
   )
 
 // Effect builds a layer once per program. `fresh` builds this store once for each layer that uses it.

@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { type Duration, Effect, Exit, Fiber, Layer, Redacted, Stream } from "effect"
-import { type AiError, LanguageModel, type Prompt, type Response as AiResponse, Tool, Toolkit } from "effect/ai"
+import { type AiError, LanguageModel, Prompt, type Response as AiResponse, Tool, Toolkit } from "effect/ai"
 import { HttpClient, HttpClientError, type HttpClientRequest, HttpClientResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import * as AiOutcome from "@sluice/ai/AiOutcome"
@@ -227,7 +227,35 @@ export const endsWithin = (row: Call, millis: number): Effect.Effect<boolean> =>
     return exit !== undefined && Exit.isSuccess(exit)
   })
 
-/** A test for each row. */
+/** What a `TextModel` makes of a streamed answer. */
+const gotByText = ({ stream = [], wire = "openai" }: Row): Effect.Effect<Partial<Got>> => {
+  const options = { url: "https://api.example.com/v1", model: "m1", apiKey: Redacted.make("k".repeat(20)) }
+  const model = wire === "openai" ? OpenAiCompatible.makeText(options) : AnthropicMessages.makeText(options)
+  return model.pipe(
+    Effect.flatMap(({ ask }) => ask(Prompt.make("hi"))),
+    Effect.provide(transport(stepsOf(stream), "text/event-stream", [])),
+    Effect.match({
+      onSuccess: ({ finishReason, id, model, reasoning, text, usage }) => ({
+        text,
+        thoughts: reasoning,
+        finish: finishReason,
+        tokens: [usage.inputTokens.total, usage.outputTokens.total] as const,
+        cached: usage.inputTokens.cacheRead,
+        id,
+        model,
+        error: undefined,
+        remedy: undefined,
+        message: ""
+      }),
+      onFailure: (error) =>
+        error._tag === "AiError"
+          ? { error: error.reason._tag, remedy: AiOutcome.remedy(error), message: error.message }
+          : { error: undefined, message: error.message }
+    })
+  )
+}
+
+/** A test for each row. A streamed answer is also collected by a `TextModel`, whose result has to be the same. */
 export const table = (rows: ReadonlyArray<Row>): void => {
   for (const row of rows) {
     it.effect(`${row.title} (${row.report})`, () =>
@@ -238,6 +266,16 @@ export const table = (rows: ReadonlyArray<Row>): void => {
           else assert.deepStrictEqual(field, value, `${name}, ${actual.message}`)
         }
         if (!("error" in row.right)) assert.isUndefined(actual.error, actual.message)
+      }))
+    if (row.stream === undefined || row.isResilient === true) continue
+    it.effect(`${row.title}, collected (${row.report})`, () =>
+      Effect.gen(function*() {
+        const streamed = yield* got(row)
+        const collecting = yield* Effect.forkChild(gotByText(row))
+        yield* TestClock.adjust("10 minutes")
+        for (const [name, value] of Object.entries(yield* Fiber.join(collecting))) {
+          assert.deepStrictEqual(value, streamed[name as keyof Got], name) // An own key of a partial `Got`.
+        }
       }))
   }
 }

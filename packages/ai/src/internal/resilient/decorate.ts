@@ -334,7 +334,8 @@ const prefilled = (prompt: Prompt.RawInput, prefill: string): Prompt.Prompt =>
 
 const hasPrefill = ({ content }: Prompt.Prompt): boolean => content.at(-1)?.role === "assistant"
 
-const lengthOf = ({ content }: Prompt.Prompt): number => {
+/** About how many characters a prompt has. */
+export const lengthOf = ({ content }: Prompt.Prompt): number => {
   let length = 0
   for (const message of content) {
     if (typeof message.content === "string") length += message.content.length

@@ -18,7 +18,8 @@ import * as AiRejection from "../../AiRejection.ts"
 import type { CallLog, Usage } from "../../CallLog.ts"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
 import { CurrentModel } from "../kit/currentModel.ts"
-import { StreamLimits } from "../stream/limits.ts"
+import { CurrentCollectLimits, StreamLimits } from "../stream/limits.ts"
+import { OnMalformedEvent } from "../stream/malformed.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
 import { translated } from "./errors.ts"
@@ -28,6 +29,7 @@ import type * as Parts from "./parts.ts"
 import type { Settings } from "./settings.ts"
 import { StreamedCall } from "./streamedCall.ts"
 import type { Target } from "./target.ts"
+import { AttemptLimits } from "./attemptLimits.ts"
 import { answered, conversationOf, trackerOf } from "./trackers.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -125,18 +127,24 @@ export class Engine<S> {
     const asked = Effect.flatMap(trackerOf(call.conversation, target), (tracker) => {
       call.begin(target)
       const watch = this.watch(call, target, question, false)
+      const contextOf = this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(
+        call,
+        target,
+        tracker,
+        question,
+        unusable !== undefined
+      )
+      // For an answer that comes as a stream.
+      const limits = new AttemptLimits(call, target)
       const answer = Effect.updateContext(
         question.ask(target, unusable),
-        this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(call, target, tracker, question, unusable !== undefined)
+        (context: Context.Context<R>) =>
+          this.withMalformedEvents(call, target, contextOf(context)).pipe(
+            Context.add(StreamLimits, limits),
+            Context.add(CurrentCollectLimits, limits)
+          )
       )
-      const attemptEndsAt = call.now() + target.limits.attemptMillis
-      // For an answer that comes as a stream. A getter, since the deadline of a shared run can move.
-      const limited = Effect.provideService(answer, StreamLimits, {
-        get failsAt() {
-          return Math.min(attemptEndsAt, call.deadline?.at ?? Number.POSITIVE_INFINITY)
-        }
-      })
-      const checked = Deadline.within(limited, target.limits.attemptTimeout).pipe(
+      const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {
           if (watch !== undefined) reading.observe(answer, watch)
           if (!reading.isEmpty(answer)) return Effect.succeed(answer)
@@ -263,6 +271,17 @@ export class Engine<S> {
         : Context.add(keyed, ResponseIdTracker.ResponseIdTracker, tracker)
       return question.given === undefined ? own : question.given(own)
     }
+  }
+
+  /** Provides the handler of events that are not JSON. The setting of an outer model applies to its own targets only. */
+  withMalformedEvents<R>(call: ModelCall<S>, target: Target<S>, context: Context.Context<R>): Context.Context<R> {
+    const isSet = Context.getOrUndefined(context, OnMalformedEvent) !== undefined
+    if (!target.skipsMalformedEvents && !isSet) return context
+    return Context.add(
+      context,
+      OnMalformedEvent,
+      target.skipsMalformedEvents ? () => call.skippedEvent(target) : undefined
+    )
   }
 
   /** Notes that the answer is complete, and returns its signature. */

@@ -52,6 +52,8 @@ export class ModelCall<S> {
   private readonly promptLength: () => number
   private readonly offered: () => ReadonlyArray<string>
   private readonly steps: Array<Log.OpenAttempt | Skipped> = []
+  /** The length of a whole answer that has arrived in part. */
+  private receivedLength = 0
   private reasksLeft: number
   /** When the call was ready for its next attempt. */
   private readySince: number
@@ -194,6 +196,7 @@ export class ModelCall<S> {
   begin(target: Target<S>): void {
     const now = this.now()
     this.target = target
+    this.receivedLength = 0
     this.attempt = {
       _tag: "Attempt",
       n: this.attempts + 1,
@@ -210,6 +213,20 @@ export class ModelCall<S> {
   /** The answer has begun. */
   firstToken(): void {
     if (this.attempt !== undefined) this.attempt.firstTokenAt ??= this.now()
+  }
+
+  /** This much of a whole answer has arrived, in characters. */
+  received(length: number): void {
+    this.receivedLength = length
+  }
+
+  /** The error of a target that is silent before its first content, or after `parts` parts. */
+  silent({ limits, name }: AnyTarget, phase: "first" | "idle", parts: number): AiError.AiError {
+    return this.rejected(
+      phase === "first"
+        ? new AiRejection.FirstTokenTimeout({ target: name, limit: Duration.millis(limits.firstTokenMillis) })
+        : new AiRejection.IdleTimeout({ target: name, limit: Duration.millis(limits.idleMillis), parts })
+    )
   }
 
   /** An event of the stream is not JSON, and was skipped. */
@@ -260,6 +277,7 @@ export class ModelCall<S> {
   }
 
   private attemptFailed(target: Target<S>, attempt: Log.OpenAttempt, error: AiError.AiError): void {
+    this.paidPart()
     this.endAttempt(AiOutcome.fromAiError(error)._tag)
     attempt.fault = Log.faultOf(error)
     const usage = Log.usageIn(error)
@@ -280,6 +298,7 @@ export class ModelCall<S> {
   left(): void {
     const { attempt, target } = this
     if (attempt === undefined || target === undefined || attempt.next === "Done" || attempt.fault !== undefined) return
+    this.paidPart()
     this.endAttempt("Ignored")
     forget(this.conversation, target)
   }
@@ -456,6 +475,10 @@ export class ModelCall<S> {
   paid(finish: Parts.Finish | undefined, outputLength: number): void {
     const { attempt } = this
     if (attempt !== undefined && attempt.next !== "Done") attempt.usage ??= this.usageOf(finish, outputLength)
+  }
+
+  private paidPart(): void {
+    if (this.receivedLength > 0) this.paid(undefined, this.receivedLength)
   }
 
   log(exit: Exit.Exit<unknown, unknown>): CallLog {

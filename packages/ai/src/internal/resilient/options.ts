@@ -6,6 +6,7 @@ import type * as EmbeddingModel from "effect/ai/EmbeddingModel"
 import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Duration from "effect/Duration"
 import type * as Layer from "effect/Layer"
+import type { TextModel } from "../../TextModel.ts"
 
 /**
  * Options of streams. Each can be set for the layer and for a target.
@@ -206,6 +207,19 @@ export interface LayerOptions<
 export interface EmbeddingLayerOptions<
   Targets extends ReadonlyArray<EmbeddingTarget> = ReadonlyArray<EmbeddingTarget<unknown, never>>
 > extends CallOptions {
+  /** At least one, each with a `name` and a `layer`. */
+  readonly targets: Targets
+}
+
+/**
+ * Options for `layerText` and `layerTextStore`. Targets have all options but `prefill`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TextLayerOptions<
+  Targets extends ReadonlyArray<Target<TextModel>> = ReadonlyArray<Target<TextModel, unknown, never>>
+> extends CallOptions, StreamOptions {
   /** At least one, each with a `name` and a `layer`. */
   readonly targets: Targets
 }

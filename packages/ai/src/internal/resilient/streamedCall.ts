@@ -5,8 +5,7 @@ import type * as AiError from "effect/ai/AiError"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
@@ -14,7 +13,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as AiRejection from "../../AiRejection.ts"
 import { guard } from "../stream/guard.ts"
-import { OnMalformedEvent } from "../stream/malformed.ts"
 import type { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
 import { following, PartialAnswer } from "./continuation.ts"
@@ -235,7 +233,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
           this.source = pull
           return Effect.updateContext(
             pull,
-            (context: Context.Context<R>) => inSpan(this.onMalformedEvent(contextOf(context)))
+            (context: Context.Context<R>) => inSpan(engine.withMalformedEvents(call, target, contextOf(context)))
           )
         })
       return watch === undefined
@@ -255,18 +253,6 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     const { continued, streamed: { form, question }, target, unusable } = this
     const parts = this.guarded(Stream.suspend(() => question.ask(target, unusable, continued?.prefill)))
     return continued === undefined ? parts : following(parts, continued, form.ended)
-  }
-
-  /** Provides the handler of events that are not JSON. The setting of an outer model applies to its own targets only. */
-  private onMalformedEvent(context: Context.Context<R>): Context.Context<R> {
-    const { streamed: { call }, target } = this
-    const isSet = Context.getOrUndefined(context, OnMalformedEvent) !== undefined
-    if (!target.skipsMalformedEvents && !isSet) return context
-    return Context.add(
-      context,
-      OnMalformedEvent,
-      target.skipsMalformedEvents ? () => call.skippedEvent(target) : undefined
-    )
   }
 
   /** Adds the limits, and errors for what a stream does not report itself. */
@@ -308,12 +294,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
             })
           )
           : undefined,
-      silent: (phase, parts) =>
-        call.rejected(
-          phase === "first"
-            ? new AiRejection.FirstTokenTimeout({ target: name, limit: Duration.millis(limits.firstTokenMillis) })
-            : new AiRejection.IdleTimeout({ target: name, limit: Duration.millis(limits.idleMillis), parts })
-        ),
+      silent: (phase, parts) => call.silent(target, phase, parts),
       late: () => timedOut(call, target),
       // An empty answer that a length limit or a filter cut is not an error: its finish reason says so. Nothing may be missing
       // from an answer that broke off.

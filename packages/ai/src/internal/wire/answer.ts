@@ -50,7 +50,7 @@ export const read = <C extends RequestConfig>(
     })
   const whole = (body: string): Effect.Effect<Answer, AiError.AiError> => {
     const lines = linesOf(body)
-    if (lines !== undefined) return streamed(asEvents(lines))
+    if (lines !== undefined) return streamed(Stream.succeed(eventsOf(lines)))
     return Effect.map(
       Effect.fromResult(wire.response(request, received, withoutDone(body))),
       (parts) => ({ _tag: "Whole", parts })
@@ -65,10 +65,11 @@ export const read = <C extends RequestConfig>(
   )
 }
 
-const isStream = (
+/** Whether a response is a stream, by the format of its body. */
+export const isStream = (
   kind: BodyKind | undefined,
   { method }: Failure.Origin,
-  { headers }: HttpClientResponse.HttpClientResponse
+  { headers }: Failure.ResponseHead
 ): boolean => {
   if (kind === "events" || kind === "json") return kind === "events"
   const type = headers["content-type"] ?? ""
@@ -93,5 +94,5 @@ export const text = (
   )
 
 /** Converts JSON texts, one a line, to the events of a stream. */
-const asEvents = (lines: ReadonlyArray<string>): Bytes =>
-  Stream.succeed(new TextEncoder().encode(lines.map((line) => `data: ${line}\n\n`).join("")))
+export const eventsOf = (lines: ReadonlyArray<string>): Uint8Array =>
+  new TextEncoder().encode(lines.map((line) => `data: ${line}\n\n`).join(""))

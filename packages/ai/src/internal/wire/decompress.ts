@@ -28,24 +28,24 @@ const inflateRaw: MakeDecoder = () => Zlib.createInflateRaw(deflateOptions)
 const brotli: MakeDecoder = () => Zlib.createBrotliDecompress(brotliOptions)
 const zstd: MakeDecoder = () => Zlib.createZstdDecompress(zstdOptions)
 
-/** Chooses the decoder by the first bytes. `undefined` if more bytes are needed, `"plain"` if they are not encoded. */
-type Choose = (beginning: Uint8Array) => MakeDecoder | "plain" | undefined
+/** A content coding. Chooses the decoder by the first bytes. `undefined` if more bytes are needed, `"plain"` if they are not encoded. */
+export type Coding = (beginning: Uint8Array) => MakeDecoder | "plain" | undefined
 
 // A proxy may decode a body and leave the header. These codings are recognised by their first bytes.
-const withMagic = (magic: ReadonlyArray<number>, decoder: MakeDecoder): Choose => (beginning) => {
+const withMagic = (magic: ReadonlyArray<number>, decoder: MakeDecoder): Coding => (beginning) => {
   if (beginning.length >= magic.length) return magic.every((byte, at) => beginning[at] === byte) ? decoder : "plain"
   return magic.slice(0, beginning.length).every((byte, at) => beginning[at] === byte) ? undefined : "plain"
 }
 
 /** `deflate` is zlib's format by the standard, and without zlib's header for some servers. */
-const chooseInflate: Choose = (beginning) => {
+const chooseInflate: Coding = (beginning) => {
   const [first, second] = beginning
   if (first === undefined || second === undefined) return undefined
   return (first & 0x0f) === 8 && ((first << 8) | second) % 31 === 0 ? inflate : inflateRaw
 }
 
 const gzipCoding = withMagic([0x1f, 0x8b], gunzip)
-const codings = new Map<string, Choose>([
+const codings = new Map<string, Coding>([
   ["gzip", gzipCoding],
   ["x-gzip", gzipCoding],
   ["deflate", chooseInflate],
@@ -54,12 +54,17 @@ const codings = new Map<string, Choose>([
 ])
 
 /** More codings could exhaust the memory of a client. urllib3 and curl have the same limit. */
-const maxCodings = 5
+export const maxCodings = 5
+
+export const tooManyCodings = (): Error => new Error(`more than ${maxCodings} content codings`)
+
+/** The codings that are requested. */
+export const acceptEncoding = "gzip, deflate"
 
 /** Requests compressed responses, and decompresses them, whether they have a coding that was requested or another. */
 export const decompress = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   HttpClient.transformResponse(
-    HttpClient.mapRequest(client, HttpClientRequest.setHeader("accept-encoding", "gzip, deflate")),
+    HttpClient.mapRequest(client, HttpClientRequest.setHeader("accept-encoding", acceptEncoding)),
     Effect.flatMap((response) => {
       const header = response.headers["content-encoding"]
       return header === undefined ? Effect.succeed(response) : decode(response, header)
@@ -70,31 +75,39 @@ const decode = (
   response: HttpClientResponse.HttpClientResponse,
   header: string
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> => {
-  // Unknown names are ignored, as in browsers: some servers write a charset here.
-  const applied = header.toLowerCase().split(",").flatMap((name) => codings.get(name.trim()) ?? [])
-  if (applied.length === 0 || hasNoBody(response.status)) return Effect.succeed(response)
+  const applied = codingsOf(response.status, header)
+  if (applied.length === 0) return Effect.succeed(response)
   if (applied.length > maxCodings) {
     return Effect.fail(
       new HttpClientError.HttpClientError({
         reason: new HttpClientError.DecodeError({
           request: response.request,
           response,
-          cause: new Error(`more than ${maxCodings} content codings`)
+          cause: tooManyCodings()
         })
       })
     )
   }
   // The new response wraps errors again, so only the connection's own error is passed on.
   const bytes: Bytes = Stream.mapError(response.stream, (error) => error.reason.cause ?? error)
-  // The first coding was applied first, and is removed last.
   return Effect.map(
-    Stream.toReadableStreamEffect(applied.reduceRight(removed, bytes)),
+    Stream.toReadableStreamEffect(decoded(bytes, applied)),
     (body) => HttpClientResponse.fromWeb(response.request, webResponse(response, body))
   )
 }
 
+/** The codings of a body, in the order in which they were applied. */
+export const codingsOf = (status: number, header: string | undefined): ReadonlyArray<Coding> => {
+  if (header === undefined || hasNoBody(status)) return []
+  // Unknown names are ignored, as in browsers: some servers write a charset here.
+  return header.toLowerCase().split(",").flatMap((name) => codings.get(name.trim()) ?? [])
+}
+
+/** Removes the codings of a body. The first coding was applied first, and is removed last. */
+export const decoded = (bytes: Bytes, applied: ReadonlyArray<Coding>): Bytes => applied.reduceRight(removed, bytes)
+
 // Streams decompress no faster than they are read. A few kilobytes that expand to gigabytes do not fill the memory.
-const removed = (bytes: Bytes, choose: Choose): Bytes =>
+const removed = (bytes: Bytes, choose: Coding): Bytes =>
   Stream.unwrap(
     Effect.map(peek(bytes, choose), ({ bytes, kind }) =>
       kind === undefined || kind === "plain"

@@ -49,6 +49,9 @@ export abstract class EventReader {
   /** See `OnMalformedEvent`. */
   onMalformedEvent: (() => void) | undefined
 
+  /** Whether deltas of one block become one part, for a reader that takes all parts at the end. */
+  joinsDeltas = false
+
   protected parts: Array<Part> = []
   /** The finish reason. */
   private reason: Ending | undefined
@@ -71,6 +74,9 @@ export abstract class EventReader {
   protected failed: AiError.AiError | undefined
   private sealed = false
   private taken = 0
+  private lastDelta: { readonly type: "text-delta" | "reasoning-delta"; readonly id: string; delta: string } | undefined
+  /** How many parts were joined to the one before. */
+  private joined = 0
   private size = 0
   private open: { readonly kind: Kind; readonly id: string } | undefined
   private blocks = 0
@@ -120,6 +126,16 @@ export abstract class EventReader {
   /** Why the response failed. The parts before it can still be taken. */
   get failure(): AiError.AiError | undefined {
     return this.failed
+  }
+
+  /** The characters of content so far, of which a tool call has at least one. */
+  get contentLength(): number {
+    return this.size + (this.toolCalls.hasStarted ? 1 : 0)
+  }
+
+  /** How many parts the response has had. */
+  get made(): number {
+    return this.taken + this.parts.length + this.joined
   }
 
   /** Reads the bytes that arrived. */
@@ -229,7 +245,16 @@ export abstract class EventReader {
     if (delta === "" || !this.onMore()) return
     this.count(delta)
     if (this.open?.kind !== kind) this.begin(kind)
-    if (this.open !== undefined) this.parts.push({ type: `${kind}-delta`, id: this.open.id, delta })
+    if (this.open === undefined) return
+    const last = this.lastDelta
+    if (this.joinsDeltas && last !== undefined && last.id === this.open.id && this.parts.at(-1) === last) {
+      last.delta += delta
+      this.joined++
+    } else {
+      this.parts.push(
+        this.lastDelta = { type: kind === "text" ? "text-delta" : "reasoning-delta", id: this.open.id, delta }
+      )
+    }
   }
 
   protected begin(kind: Kind): void {
@@ -295,7 +320,7 @@ export abstract class EventReader {
 
   private progress(): Failure.Progress {
     return {
-      parts: this.taken + this.parts.length,
+      parts: this.made,
       hadOutput: this.size > 0 || this.toolCalls.hasStarted
     }
   }

@@ -8,7 +8,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import type * as Scope from "effect/Scope"
-import type { Span } from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import * as Body from "./body.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Failure from "./failure.ts"
@@ -32,7 +32,7 @@ export const send = (
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, AiError.AiError, Scope.Scope> =>
   Effect.suspend(() => {
     let received: HttpClientResponse.HttpClientResponse | undefined
-    const exchange = (span: Span) =>
+    const exchange = (span: Tracer.Span) =>
       client.execute(propagateTrace ? HttpClientRequest.setHeaders(request, HttpTraceContext.toHeaders(span)) : request)
         .pipe(
           Effect.provideService(HttpClient.TracerDisabledWhen, constTrue),
@@ -40,20 +40,13 @@ export const send = (
             onFailure: (error) => connectionLost(origin, error),
             onSuccess: (response) => {
               received = response
-              span.attribute("http.response.status_code", response.status)
-              if (response.status >= 400) span.attribute("error.type", String(response.status))
+              addStatus(span, response.status)
               return Effect.void
             }
           })
         )
-    const attributes = {
-      "http.request.method": "POST",
-      "url.full": endpoint.shown,
-      "server.address": endpoint.host,
-      "server.port": endpoint.port
-    }
     return Effect.flatMap(
-      Effect.useSpan("http.client POST", { kind: "client", attributes }, exchange),
+      Effect.useSpan("http.client POST", spanOptions(endpoint), exchange),
       () => {
         if (received === undefined) return Effect.die("a request succeeded without a response")
         const isOk = received.status >= 200 && received.status <= 299
@@ -61,6 +54,22 @@ export const send = (
       }
     )
   })
+
+/** How the span of a request begins. */
+export const spanOptions = ({ host, port, shown }: Endpoint): Tracer.SpanOptions => ({
+  kind: "client",
+  attributes: {
+    "http.request.method": "POST",
+    "url.full": shown,
+    "server.address": host,
+    "server.port": port
+  }
+})
+
+export const addStatus = (span: Tracer.Span, status: number): void => {
+  span.attribute("http.response.status_code", status)
+  if (status >= 400) span.attribute("error.type", String(status))
+}
 
 /** Fails because the request was not sent, or because the connection failed. */
 export const connectionLost = (

@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /** The bytes that are read before `peek` gives up. Servers send blanks to keep a connection alive. */
-const maxHeldBytes = 16 * 1024
+export const maxHeldBytes = 16 * 1024
 
 export interface Peeked<out A, out E> {
   /** The result of `decide`. `undefined` if the bytes ended or failed before, or exceeded the limit. */

@@ -2,7 +2,6 @@ import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { IdGenerator } from "effect/ai/IdGenerator"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
-import * as Clock from "effect/Clock"
 import * as EffectConfig from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,17 +11,20 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { CurrentModel } from "../kit/currentModel.ts"
 import * as Answer from "./answer.ts"
+import { TextModel } from "../../TextModel.ts"
 import { merge, type RequestConfig } from "./config.ts"
 import { send } from "./exchange.ts"
 import type { Origin } from "./failure.ts"
-import { headersOf, originOf } from "./requestHeaders.ts"
+import { preparing } from "./request.ts"
 import { type ProviderOptions, readSettings, type Settings } from "./settings.ts"
+import { buildText } from "./textModel.ts"
 import * as Trace from "./trace.ts"
-import type { Wire, WireRequest, WireResponse } from "./wire.ts"
+import type { Wire, WireResponse } from "./wire.ts"
 
-type Services = LanguageModel.LanguageModel | Model.ProviderName | Model.ModelName
+type Services<S> = S | Model.ProviderName | Model.ModelName
+
+type LayerOf<S> = Layer.Layer<Services<S>, InvalidOptions, HttpClient.HttpClient>
 
 /** Options whose URL, model and key are read from the program's configuration. */
 export interface ProviderConfigOptions<C extends RequestConfig>
@@ -38,10 +40,16 @@ export interface Provider<C extends RequestConfig> {
   readonly make: (
     options: ProviderOptions<C>
   ) => Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient>
-  readonly layer: (options: ProviderOptions<C>) => Layer.Layer<Services, InvalidOptions, HttpClient.HttpClient>
+  readonly makeText: (options: ProviderOptions<C>) => Effect.Effect<TextModel, InvalidOptions, HttpClient.HttpClient>
+  readonly layer: (options: ProviderOptions<C>) => LayerOf<LanguageModel.LanguageModel>
+  readonly layerText: (options: ProviderOptions<C>) => LayerOf<TextModel>
   readonly layerConfig: (
     options: ProviderConfigOptions<C>
-  ) => Layer.Layer<Services, InvalidOptions | EffectConfig.ConfigError, HttpClient.HttpClient>
+  ) => Layer.Layer<
+    Services<LanguageModel.LanguageModel>,
+    InvalidOptions | EffectConfig.ConfigError,
+    HttpClient.HttpClient
+  >
   readonly withConfigOverride: {
     (config: C): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
     <A, E, R>(self: Effect.Effect<A, E, R>, config: C): Effect.Effect<A, E, R>
@@ -50,20 +58,31 @@ export interface Provider<C extends RequestConfig> {
 
 /** Builds what a vendor's public module exports. */
 export const makeProvider = <C extends RequestConfig>(wire: Wire<C>): Provider<C> => {
-  const layer: Provider<C>["layer"] = (options) =>
+  const make: Provider<C>["make"] = (options) =>
+    Effect.flatMap(readSettings(wire, options), (settings) => build(wire, options, settings))
+  const makeText: Provider<C>["makeText"] = (options) =>
+    Effect.flatMap(readSettings(wire, options), (settings) => buildText(wire, options, settings))
+  /** The layer of a model, with the names of its provider and its model. */
+  const named = <S>(
+    tag: Context.Key<S, S>,
+    build: (settings: Settings) => Effect.Effect<S, never, HttpClient.HttpClient>,
+    options: ProviderOptions<C>
+  ): LayerOf<S> =>
     Layer.effectContext(
-      Effect.gen(function*() {
-        const settings = yield* readSettings(wire, options)
-        const model = yield* build(wire, options, settings)
-        return Context.make(LanguageModel.LanguageModel, model).pipe(
-          Context.add(Model.ProviderName, settings.endpoint.host),
-          Context.add(Model.ModelName, options.model)
-        )
-      })
+      Effect.flatMap(readSettings(wire, options), (settings) =>
+        Effect.map(build(settings), (model) =>
+          Context.make(tag, model).pipe(
+            Context.add(Model.ProviderName, settings.endpoint.host),
+            Context.add(Model.ModelName, options.model)
+          )))
     )
+  const layer: Provider<C>["layer"] = (options) =>
+    named(LanguageModel.LanguageModel, (settings) => build(wire, options, settings), options)
   return {
-    make: (options) => Effect.flatMap(readSettings(wire, options), (settings) => build(wire, options, settings)),
+    make,
+    makeText,
     layer,
+    layerText: (options) => named(TextModel, (settings) => buildText(wire, options, settings), options),
     layerConfig: ({ apiKey, model, url, ...options }) =>
       Layer.unwrap(
         Effect.map(
@@ -85,6 +104,7 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
   settings: Settings
 ) {
   const { bounds } = settings
+  const prepare = preparing(wire, options, settings)
   // Ties each request to a scope, so that closing the scope closes the connection, whatever state the request is in.
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
 
@@ -92,7 +112,7 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
     method: Origin["method"],
     call: LanguageModel.ProviderOptions
   ) {
-    const { headers, request } = yield* requestOf(wire, options, settings, method, call)
+    const { headers, request } = yield* Effect.withFiber((fiber) => prepare(fiber, method, call))
     const { config, endpoint, origin } = request
     const json = yield* wire.body(request)
     Trace.request(call.span, endpoint.host, origin.model, config)
@@ -127,29 +147,4 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
     codecTransformer: wire.codecTransformer,
     supportsSystemMessagesInHistory: Effect.succeed(wire.acceptsSystemMessagesAnywhere)
   })
-})
-
-/** The request of one call, and its headers. Fails if a header of the call cannot be sent. */
-const requestOf = Effect.fnUntraced(function*<C extends RequestConfig>(
-  wire: Wire<C>,
-  options: ProviderOptions<C>,
-  settings: Settings,
-  method: Origin["method"],
-  call: LanguageModel.ProviderOptions
-) {
-  const inner = yield* wire.config
-  const config = options.config === undefined ? inner : merge(options.config, inner)
-  const { endpoint, fields } = settings
-  const model = (yield* CurrentModel) ?? config.model ?? options.model
-  const clock = yield* Clock.Clock
-  const now = () => clock.currentTimeMillisUnsafe()
-  const origin = originOf(wire, settings, method, model, now, inner.headers)
-  const headers = yield* headersOf(settings, origin, {
-    required: wire.headers,
-    shared: options.headers,
-    config,
-    own: inner.headers
-  })
-  const request: WireRequest<C> = { origin, endpoint, config, fields, call }
-  return { request, headers }
 })

@@ -32,11 +32,25 @@ export const originOf = (
   }
 }
 
+/** The headers that all requests of a model share. */
+export interface FixedHeaders {
+  readonly first: Record<string, string>
+  /** The key, which nothing overrides. */
+  readonly last: Record<string, string>
+}
+
+/** `required`: the headers of the API. `shared`: those of the options. */
+export const fixedHeaders = (
+  { key }: Settings,
+  required: Headers.Custom | undefined,
+  shared: Headers.Custom | undefined
+): FixedHeaders => ({
+  first: { "user-agent": "sluice", ...Headers.plain(required), ...Headers.plain(shared) },
+  last: Headers.plain(key)
+})
+
 interface Sent {
-  /** The headers that the API requires. */
-  readonly required?: Headers.Custom | undefined
-  /** The headers of every request. */
-  readonly shared: Headers.Custom | undefined
+  readonly fixed: FixedHeaders
   readonly config?: Pick<RequestConfig, "headers" | "idempotencyKey"> | undefined
   /** The headers of this request alone, which were not checked yet. */
   readonly own?: Headers.Custom | undefined
@@ -45,27 +59,26 @@ interface Sent {
 }
 
 /** The headers of one request. Fails if one of them cannot be sent. */
-export const headersOf = Effect.fnUntraced(function*(
-  { key, keyHeader }: Settings,
+export const headersOf = (
+  { keyHeader }: Settings,
   origin: Failure.Origin,
-  { config, keySuffix = "", own, required, shared }: Sent
-): Effect.fn.Return<Record<string, string>, AiError.AiError> {
-  const idempotencyKey = config?.idempotencyKey ?? (yield* CurrentIdempotencyKey)
-  const idempotency: Headers.Custom = idempotencyKey === undefined
-    ? {}
-    : { "idempotency-key": idempotencyKey + keySuffix }
-  const wrong = Headers.firstProblem({ ...own, ...idempotency }, keyHeader)
-  if (wrong !== undefined) {
-    return yield* Effect.fail(Failure.make(origin, new AiError.InvalidUserInputError({ description: wrong })))
-  }
-  const attempt = yield* CurrentAttempt
-  return {
-    "user-agent": "sluice",
-    ...Headers.plain(required),
-    ...Headers.plain(shared),
-    ...Headers.plain(config?.headers),
-    ...(attempt === undefined ? {} : { "x-sluice-attempt": String(attempt.attempt) }),
-    ...Headers.plain(idempotency),
-    ...Headers.plain(key)
-  }
-})
+  { config, fixed, keySuffix = "", own }: Sent
+): Effect.Effect<Record<string, string>, AiError.AiError> =>
+  Effect.withFiber((fiber) => {
+    const idempotencyKey = config?.idempotencyKey ?? fiber.getRef(CurrentIdempotencyKey)
+    const idempotency: Headers.Custom = idempotencyKey === undefined
+      ? {}
+      : { "idempotency-key": idempotencyKey + keySuffix }
+    const wrong = Headers.firstProblem({ ...own, ...idempotency }, keyHeader)
+    if (wrong !== undefined) {
+      return Effect.fail(Failure.make(origin, new AiError.InvalidUserInputError({ description: wrong })))
+    }
+    const attempt = fiber.getRef(CurrentAttempt)
+    return Effect.succeed({
+      ...fixed.first,
+      ...Headers.plain(config?.headers),
+      ...(attempt === undefined ? {} : { "x-sluice-attempt": String(attempt.attempt) }),
+      ...Headers.plain(idempotency),
+      ...fixed.last
+    })
+  })

@@ -16,7 +16,7 @@ import * as Failure from "./failure.ts"
  * How long a complete response waits for the end of its body. That is enough for the last bytes of a chunked body,
  * which make the connection reusable. A server that keeps it open does not hold up the call.
  */
-const lingerMillis = 100
+export const lingerMillis = 100
 
 /**
  * How long to wait after the finish reason for more content, the token counts, or the end of the stream.
@@ -28,7 +28,7 @@ const lingerMillis = 100
 export const endingMillis = 5000
 
 /** The wait ends this long before a limit of the call, so that a complete answer does not fail as late or silent. */
-const marginMillis = 100
+export const marginMillis = 100
 
 /** Reads a streamed response from its bytes. */
 export const make = (

@@ -75,6 +75,11 @@ export class StaleSockets {
       ))
   }
 
+  /** Whether this is the error of a connection that had gone stale. */
+  has(error: object): boolean {
+    return this.stale.has(error)
+  }
+
   private isStale({ reason }: HttpClientError.HttpClientError): boolean {
     return reason._tag === "TransportError" && typeof reason.cause === "object" && reason.cause !== null &&
       this.stale.has(reason.cause)

@@ -44,7 +44,7 @@ export interface WireRequest<C extends RequestConfig> {
   readonly endpoint: Endpoint
   readonly config: C
   readonly fields: Rules
-  readonly call: LanguageModel.ProviderOptions
+  readonly call: Pick<LanguageModel.ProviderOptions, "prompt" | "responseFormat" | "toolChoice" | "tools">
 }
 
 /** The head of a response, and what reading its body needs. */

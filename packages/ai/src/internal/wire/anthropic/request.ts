@@ -17,6 +17,8 @@ import * as Messages from "./messages.ts"
  */
 export const defaultMaxTokens = 4096
 
+type Call = WireRequest<RequestConfig>["call"]
+
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
 export const body = (
   { call, config, fields, origin }: WireRequest<RequestConfig>
@@ -40,7 +42,7 @@ export const body = (
     catch: (error) => AiError.isAiErrorReason(error) ? Failure.make(origin, error) : Failure.unencodable(origin, error)
   })
 
-const tools = ({ toolChoice, tools }: LanguageModel.ProviderOptions) =>
+const tools = ({ toolChoice, tools }: Call) =>
   tools.length === 0 ? {} : { tools: tools.map(definition), tool_choice: choice(toolChoice) }
 
 const definition = (tool: Tool.Any) => {
@@ -66,7 +68,7 @@ const choice = (toolChoice: LanguageModel.ProviderOptions["toolChoice"]) => {
 }
 
 /** The fields that request an object, if the call does. */
-const object = (call: LanguageModel.ProviderOptions, config: RequestConfig): object => {
+const object = (call: Call, config: RequestConfig): object => {
   const { responseFormat } = call
   if (responseFormat.type === "text") return {}
   const schema = toJsonSchema(responseFormat.schema)

@@ -12,7 +12,7 @@ import { CurrentIdempotencyKey } from "../../../IdempotencyKey.ts"
 import * as Answer from "../answer.ts"
 import { send } from "../exchange.ts"
 import * as Fields from "../fields.ts"
-import { headersOf, originOf } from "../requestHeaders.ts"
+import { fixedHeaders, headersOf, originOf } from "../requestHeaders.ts"
 import {
   type ConnectionOptions,
   connectionOptions,
@@ -81,13 +81,14 @@ export const make = Effect.fnUntraced(function*(
   settings: Settings
 ): Effect.fn.Return<EmbeddingModel.EmbeddingModel, never, HttpClient.HttpClient> {
   const { batchSize = defaultBatchSize } = options
+  const fixed = fixedHeaders(settings, undefined, options.headers)
   const client = HttpClient.withScope(yield* HttpClient.HttpClient)
 
   const request = Effect.fnUntraced(function*(inputs: ReadonlyArray<string>, keySuffix: string) {
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
     const origin = originOf(wire, settings, "embedMany", options.model, now)
-    const headers = yield* headersOf(settings, origin, { shared: options.headers, keySuffix })
+    const headers = yield* headersOf(settings, origin, { fixed, keySuffix })
     const sent = HttpClientRequest.post(settings.endpoint.url, { headers }).pipe(
       HttpClientRequest.bodyText(bodyOf(options, settings, inputs), "application/json")
     )

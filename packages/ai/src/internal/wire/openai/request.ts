@@ -10,6 +10,8 @@ import * as Fields from "../fields.ts"
 import * as Messages from "./messages.ts"
 import type { WireRequest } from "../wire.ts"
 
+type Call = WireRequest<RequestConfig>["call"]
+
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
 export const body = (
   { call, config, endpoint, fields, origin }: WireRequest<RequestConfig>
@@ -58,7 +60,7 @@ const responseFormat = (format: LanguageModel.ProviderOptions["responseFormat"])
   }
 }
 
-const tools = ({ toolChoice, tools }: LanguageModel.ProviderOptions) =>
+const tools = ({ toolChoice, tools }: Call) =>
   tools.length === 0 ? {} : { tools: tools.map(definition), tool_choice: choice(toolChoice) }
 
 const definition = (tool: Tool.Any) => {

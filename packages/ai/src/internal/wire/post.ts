@@ -1,0 +1,84 @@
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { constTrue } from "effect/Function"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientError from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import type { ResponseHead } from "./failure.ts"
+
+/** Receives the response to one request. Nothing is called after `ended`, `lost` or `died`, or after `Exchange.close`. */
+export interface Listener {
+  readonly answered: (head: ResponseHead) => void
+  readonly data: (bytes: Uint8Array) => void
+  readonly ended: () => void
+  /** The connection failed, before the response or within it. */
+  readonly lost: (error: HttpClientError.HttpClientError) => void
+  readonly died: (cause: Cause.Cause<never>) => void
+}
+
+/** A request that was sent. */
+export interface Exchange {
+  /** Closes the connection, unless the response has ended. */
+  readonly close: () => void
+}
+
+/** Posts JSON and reads the response by callbacks. A fiber for each piece would cost more than reading it. */
+export type Post = (
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  json: string,
+  listener: Listener,
+  context: Context.Context<never>
+) => Exchange
+
+const posts = new WeakMap<HttpClient.HttpClient, Post>()
+
+/** The way around a client. `undefined` for a client that is not of `HttpTransport`, or that a caller has transformed. */
+export const postOf = (client: HttpClient.HttpClient): Post | undefined => posts.get(client)
+
+/** Returns the client, with a way around it. */
+export const withPost = (client: HttpClient.HttpClient, post: Post): HttpClient.HttpClient => {
+  posts.set(client, post)
+  return client
+}
+
+/** Posts through any client, in a fiber. */
+export const postThrough = (client: HttpClient.HttpClient): Post => {
+  const scoped = HttpClient.withScope(client)
+  return (url, headers, json, listener, context) => {
+    let isOver = false
+    const request = HttpClientRequest.post(url.href, { headers }).pipe(
+      HttpClientRequest.bodyText(json, "application/json")
+    )
+    const received = Effect.flatMap(scoped.execute(request), (response) => {
+      if (!isOver) listener.answered(response)
+      return Stream.runForEachArray(response.stream, (chunks) =>
+        Effect.sync(() => {
+          for (const chunk of chunks) if (!isOver) listener.data(chunk)
+        }))
+    })
+    const fiber = Effect.runForkWith(context)(
+      Effect.scoped(Effect.provideService(received, HttpClient.TracerDisabledWhen, constTrue))
+    )
+    fiber.addObserver((exit) => {
+      if (isOver) return
+      isOver = true
+      if (Exit.isSuccess(exit)) return listener.ended()
+      const error = Cause.hasDies(exit.cause) ? undefined : Cause.findError(exit.cause)
+      if (error !== undefined && Result.isSuccess(error)) listener.lost(error.success)
+      // Without a failure: a defect of the client, or an interruption by it.
+      else listener.died(exit.cause as Cause.Cause<never>)
+    })
+    return {
+      close: () => {
+        if (isOver) return
+        isOver = true
+        fiber.interruptUnsafe()
+      }
+    }
+  }
+}
