@@ -29,12 +29,29 @@ import * as Result from "effect/Result"
  * @category decoding
  */
 export const parse = (text: string, maxDepth: number): Result.Result<unknown, "Malformed" | "TooDeep"> => {
-  if (isDeeperThan(text, maxDepth)) return Result.fail("TooDeep")
+  let value: unknown
   try {
-    return Result.succeed(JSON.parse(text))
+    // Does not recurse, so any depth is safe here.
+    value = JSON.parse(text)
   } catch {
-    return Result.fail("Malformed")
+    return Result.fail(isTextDeeperThan(text, maxDepth) ? "TooDeep" : "Malformed")
   }
+  return isDeeperThan(value, maxDepth) ? Result.fail("TooDeep") : Result.succeed(value)
+}
+
+/** Recurses at most `maxDepth` times. Looks at each value, not at each character: most text is in long strings. */
+const isDeeperThan = (value: unknown, maxDepth: number): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  if (maxDepth === 0) return true
+  if (Array.isArray(value)) {
+    for (const item of value) if (isDeeperThan(item, maxDepth - 1)) return true
+    return false
+  }
+  // An object of `JSON.parse` has no inherited fields but those of `Object.prototype`, which are not enumerable.
+  for (const name in value) {
+    if (isDeeperThan(Reflect.get(value, name), maxDepth - 1)) return true
+  }
+  return false
 }
 
 const quote = 0x22
@@ -44,7 +61,7 @@ const closeBracket = 0x5d
 const openBrace = 0x7b
 const closeBrace = 0x7d
 
-const isDeeperThan = (text: string, maxDepth: number): boolean => {
+const isTextDeeperThan = (text: string, maxDepth: number): boolean => {
   let depth = 0
   let inString = false
   for (let i = 0; i < text.length; i++) {

@@ -91,21 +91,24 @@ const ofTheLine: { readonly [_ in Place]: ReadonlySet<string> } = {
  * requested. A line may have other columns, whose names are not those of request fields. `null` is the provider's default.
  */
 export const read = (fields: Fields, place: Place): Result.Result<Fields | undefined, string> => {
-  const found: Array<readonly [name: string, value: Schema.Json]> = []
-  for (const [name, value] of Object.entries(fields)) {
+  let found: Array<readonly [name: string, value: Schema.Json]> | undefined
+  for (const name of Object.keys(fields)) {
+    const value = fields[name] ?? null
     if (ofTheLine[place].has(name) || ofTheRun.has(name) || (value === null && isField(name))) continue
     const check = sent.get(name)
     if (check !== undefined && !check.isValid(value)) {
       return Result.fail(`${shown(name, place)} must be ${check.requirement}`)
     }
-    if (check !== undefined || (place === "body" && sentFromBody.has(name))) found.push([name, value])
+    if (check !== undefined || (place === "body" && sentFromBody.has(name))) (found ??= []).push([name, value])
     else if (withoutEffect.get(name) !== value) {
       const problem = problemOf(name, place)
       if (problem !== undefined) return Result.fail(problem)
     }
   }
-  return Result.succeed(found.length === 0 ? undefined : Object.fromEntries(found))
+  return found === undefined ? none : Result.succeed(Object.fromEntries(found))
 }
+
+const none: Result.Result<undefined, string> = Result.succeed(undefined)
 
 /** Returns the name of the first request field beside the `body` of a batch line, where it would be lost. */
 export const misplaced = (line: { readonly [field: string]: unknown }): string | undefined => {

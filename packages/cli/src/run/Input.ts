@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Readable } from "node:stream"
+import type { FileHandle } from "node:fs/promises"
 import { open } from "node:fs/promises"
 import * as Terminal from "../Terminal.ts"
 import * as FileKind from "./FileKind.ts"
@@ -49,7 +50,7 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError, Sc
 
 /** Returns an input that reads this stream. */
 export const fromReadable = (options: InputOptions, readable: Readable): Input => ({
-  items: items(options, linesOf(options.path, () => readable)),
+  items: items(options, linesOf(options.path, chunksOf(options.path, readable))),
   again: undefined,
   count: undefined,
   identity: undefined
@@ -64,9 +65,8 @@ const fromFile = (options: InputOptions) =>
     )
     const stat = yield* attempt(path, () => handle.stat())
     if (stat.isDirectory()) return yield* new InputError({ path, why: "is a directory" })
-    const lines = linesOf(path, () => handle.createReadStream({ autoClose: false }))
     const input: Input = {
-      items: items(options, lines),
+      items: items(options, linesOf(path, chunksIn(path, handle))),
       again: stat.isFile() ? items(options, linesAgain(path)) : undefined,
       count: stat.isFile() ? count(options) : undefined,
       identity: { dev: stat.dev, ino: stat.ino }
@@ -77,17 +77,33 @@ const fromFile = (options: InputOptions) =>
 const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, InputError> =>
   Effect.tryPromise({ try: run, catch: (error) => new InputError({ path, why: SystemError.describe(error) }) })
 
-const linesOf = (path: string, evaluate: () => Readable): Stream.Stream<Line, InputError> =>
+/** The chunks of a stream, one at a time, so that reading follows demand. */
+const chunksOf = (path: string, readable: Readable): Stream.Stream<Uint8Array, InputError> =>
+  NodeStream.fromReadable<Uint8Array, InputError>({
+    evaluate: () => readable,
+    chunkSize: 1,
+    onError: (error) => new InputError({ path, why: SystemError.describe(error) })
+  })
+
+const chunkBytes = 64 * 1024
+
+/** The chunks of a file. All are in the same buffer, since a buffer for each would take memory until it is collected. */
+const chunksIn = (path: string, handle: FileHandle): Stream.Stream<Uint8Array, InputError> =>
+  Stream.suspend(() => {
+    const buffer = Buffer.allocUnsafeSlow(chunkBytes)
+    const read = Effect.map(
+      attempt(path, () => handle.read(buffer, 0, chunkBytes, null)),
+      ({ bytesRead }) => bytesRead === 0 ? undefined : [buffer.subarray(0, bytesRead), undefined] as const
+    )
+    return Stream.unfold(undefined, () => read)
+  })
+
+/** A chunk is used up when the next one is read. */
+const linesOf = (path: string, chunks: Stream.Stream<Uint8Array, InputError>): Stream.Stream<Line, InputError> =>
   Stream.suspend(() => {
     const lines = new CheckedLines(path)
-    const bytes = NodeStream.fromReadable<Uint8Array, InputError>({
-      evaluate,
-      // One chunk at a time, so that reading follows demand.
-      chunkSize: 1,
-      onError: (error) => new InputError({ path, why: SystemError.describe(error) })
-    })
     return Stream.concat(
-      Stream.flattenIterable(Stream.mapEffect(bytes, (chunk) => lines.push(chunk))),
+      Stream.flattenIterable(Stream.mapEffect(chunks, (chunk) => lines.push(chunk))),
       Stream.unwrap(Effect.map(lines.end, (last) => Stream.fromIterable(last)))
     )
   })
@@ -108,7 +124,7 @@ class CheckedLines {
   push(chunk: Uint8Array): Effect.Effect<ReadonlyArray<Line>, InputError> {
     const { head } = this
     if (head === undefined) return Effect.succeed(this.lines.push(chunk))
-    this.head = head.length === 0 ? chunk : Buffer.concat([head, chunk])
+    this.head = Buffer.concat([head, chunk])
     return this.judge(false)
   }
 
@@ -169,7 +185,7 @@ const linesAgain = (path: string): Stream.Stream<Line, InputError> =>
         attempt(path, () => open(path)),
         (handle) => Effect.ignore(attempt(path, () => handle.close()))
       ),
-      (handle) => linesOf(path, () => handle.createReadStream({ autoClose: false }))
+      (handle) => linesOf(path, chunksIn(path, handle))
     )
   )
 

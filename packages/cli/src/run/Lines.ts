@@ -25,7 +25,7 @@ export class Lines {
     this.maxBytes = maxBytes
   }
 
-  /** Returns the lines that end within this chunk. */
+  /** Returns the lines that end within this chunk. Keeps no reference to it. */
   push(chunk: Uint8Array): Array<Line> {
     const lines: Array<Line> = []
     let start = 0
@@ -34,7 +34,8 @@ export class Lines {
       this.finish(lines)
       start = end + 1
     }
-    this.buffer(chunk.subarray(start))
+    // A copy, since the next chunk may be in the same memory.
+    if (start < chunk.length) this.buffer(new Uint8Array(chunk.subarray(start)))
     return lines
   }
 

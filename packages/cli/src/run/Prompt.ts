@@ -38,19 +38,41 @@ export interface Format {
 const maxDepth = 64
 
 export const read = (format: Format, line: number, text: string): Prompt | Malformed => {
-  const parsed = format.isPlain ? undefined : parse(text)
-  const id = parsed === undefined ? undefined : idOf(parsed)
-  const request = parsed === undefined ? Result.succeed(fromText(text)) : Result.flatMap(parsed, fromJson)
-  if (Result.isFailure(request)) return { _tag: "Malformed", line, id, message: oneLine(request.failure) }
-  const { messages, ...fields } = request.success
-  return { _tag: "Prompt", line, id, ...fields, messages: [...systemMessage(format.system), ...messages] }
+  if (format.isPlain) return promptOf(format, line, undefined, fromText(text))
+  const parsed = parse(text)
+  if (Result.isFailure(parsed)) return malformed(line, undefined, parsed.failure)
+  const id = idOf(parsed.success)
+  const request = fromJson(parsed.success)
+  return Result.isFailure(request)
+    ? malformed(line, id, request.failure)
+    : promptOf(format, line, id, request.success)
 }
+
+const promptOf = (
+  { system }: Format,
+  line: number,
+  id: string | undefined,
+  { body, messages, model }: Request
+): Prompt => ({
+  _tag: "Prompt",
+  line,
+  id,
+  messages: system === undefined ? messages : [systemMessage(system), ...messages],
+  model,
+  body
+})
+
+const malformed = (line: number, id: string | undefined, message: string): Malformed => ({
+  _tag: "Malformed",
+  line,
+  id,
+  message: oneLine(message)
+})
 
 /** A message may quote the line, which may be long. */
 const oneLine = (message: string): string => message.replaceAll(/\s+/g, " ").slice(0, 200)
 
-const systemMessage = (system: string | undefined): ReadonlyArray<Message> =>
-  system === undefined ? [] : [{ role: "system", content: system }]
+const systemMessage = (content: string): Message => ({ role: "system", content })
 
 type Request = Pick<Prompt, "messages" | "model" | "body">
 
@@ -65,20 +87,24 @@ type Json = { readonly [key: string]: Schema.Json }
 
 const isRecord = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 
-const parse = (text: string): Result.Result<Json, string> =>
-  Result.flatMap(
-    Result.mapError(BoundedJson.parse(text, maxDepth), (why) =>
-      why === "TooDeep" ? `the JSON nests more than ${maxDepth} levels deep` : "the line is not JSON"),
-    (json) =>
-      isRecord(json) ? Result.succeed(json) : Result.fail("the line is JSON, but not an object")
-  )
+const parse = (text: string): Result.Result<Json, string> => {
+  const parsed = BoundedJson.parse(text, maxDepth)
+  if (Result.isFailure(parsed)) {
+    return Result.fail(
+      parsed.failure === "TooDeep" ? `the JSON nests more than ${maxDepth} levels deep` : "the line is not JSON"
+    )
+  }
+  return isRecord(parsed.success)
+    ? Result.succeed(parsed.success)
+    : Result.fail("the line is JSON, but not an object")
+}
 
 /** Reads the id even if the rest of the line is wrong, so that users can find the line. */
-const idOf = (parsed: Result.Result<Json, string>): string | undefined => {
-  if (Result.isFailure(parsed)) return undefined
-  const ids = ["custom_id", "id"].map((name) => own(parsed.success, name))
-  const id = ids.find((id) => typeof id === "string" || typeof id === "number")
-  return id === undefined ? undefined : String(id)
+const idOf = (json: Json): string | undefined => idIn(json, "custom_id") ?? idIn(json, "id")
+
+const idIn = (json: Json, name: string): string | undefined => {
+  const id = own(json, name)
+  return typeof id === "string" || typeof id === "number" ? String(id) : undefined
 }
 
 /** A field of the line itself. `__proto__` and `constructor` are none. */
@@ -86,17 +112,33 @@ const own = (json: Json, name: string): Schema.Json | undefined => Object.hasOwn
 
 // ---------- the forms of a line
 
+// Every line of a file passes here, twice if a run is resumed. A generator would cost more than parsing the line.
 const fromJson = (json: Json): Result.Result<Request, string> => {
   if (Object.hasOwn(json, "body")) return fromBatch(json)
-  return Result.gen(function*() {
-    const messages = yield* messagesOf(json)
-    const system = yield* textOf(json, "system", "system")
-    return {
-      messages: [...systemMessage(system), ...messages],
-      model: yield* textOf(json, "model", "model"),
-      body: yield* Fields.read(json, "line")
-    }
-  })
+  const messages = messagesOf(json)
+  if (Result.isFailure(messages)) return Result.fail(messages.failure)
+  const system = textOf(json, "system", "system")
+  if (Result.isFailure(system)) return Result.fail(system.failure)
+  return requestOf(
+    json,
+    "line",
+    "model",
+    system.success === undefined ? messages.success : [systemMessage(system.success), ...messages.success]
+  )
+}
+
+/** Reads the model and the request fields beside these messages. */
+const requestOf = (
+  json: Json,
+  place: Fields.Place,
+  modelPath: string,
+  messages: ReadonlyArray<Message>
+): Result.Result<Request, string> => {
+  const model = textOf(json, "model", modelPath)
+  if (Result.isFailure(model)) return Result.fail(model.failure)
+  const body = Fields.read(json, place)
+  if (Result.isFailure(body)) return Result.fail(body.failure)
+  return Result.succeed({ messages, model: model.success, body: body.success })
 }
 
 const messagesOf = (json: Json): Result.Result<ReadonlyArray<Message>, string> => {
@@ -107,33 +149,35 @@ const messagesOf = (json: Json): Result.Result<ReadonlyArray<Message>, string> =
       : Messages.read(json["messages"], "messages")
   }
   if (!hasPrompt) return Result.fail(`the line has neither "prompt" nor "messages" nor "body"`)
-  return Result.flatMap(
-    textOf(json, "prompt", "prompt"),
-    (prompt) => prompt === undefined ? Result.fail("prompt must be a text") : Result.succeed(fromText(prompt).messages)
-  )
+  const prompt = textOf(json, "prompt", "prompt")
+  if (Result.isFailure(prompt)) return Result.fail(prompt.failure)
+  return prompt.success === undefined
+    ? Result.fail("prompt must be a text")
+    : Result.succeed(fromText(prompt.success).messages)
 }
 
 /** A text that is not empty. `undefined` if it is absent or null. */
 const textOf = (json: Json, name: string, path: string): Result.Result<string | undefined, string> => {
   const value = own(json, name)
-  if (value === undefined || value === null) return Result.succeed(undefined)
+  if (value === undefined || value === null) return absent
   if (typeof value !== "string") return Result.fail(`${path} must be a text`)
   return value.trim() === "" ? Result.fail(`${path} must not be empty`) : Result.succeed(value)
 }
 
+const absent: Result.Result<undefined, string> = Result.succeed(undefined)
+
 const path = "/chat/completions"
 
-const fromBatch = (json: Json): Result.Result<Request, string> =>
-  Result.gen(function*() {
-    const { body, ...line } = json
-    if (!isRecord(body)) return yield* Result.fail("body must be an object")
-    const url = yield* textOf(line, "url", "url")
-    if (url !== undefined && !url.endsWith(path)) return yield* Result.fail(`url must end in ${path}`)
-    const misplaced = Fields.misplaced(line)
-    if (misplaced !== undefined) return yield* Result.fail(misplaced)
-    return {
-      messages: yield* Messages.read(own(body, "messages"), "body.messages"),
-      model: yield* textOf(body, "model", "body.model"),
-      body: yield* Fields.read(body, "body")
-    }
-  })
+const fromBatch = (json: Json): Result.Result<Request, string> => {
+  const { body, ...line } = json
+  if (!isRecord(body)) return Result.fail("body must be an object")
+  const url = textOf(line, "url", "url")
+  if (Result.isFailure(url)) return Result.fail(url.failure)
+  if (url.success !== undefined && !url.success.endsWith(path)) return Result.fail(`url must end in ${path}`)
+  const misplaced = Fields.misplaced(line)
+  if (misplaced !== undefined) return Result.fail(misplaced)
+  const messages = Messages.read(own(body, "messages"), "body.messages")
+  return Result.isFailure(messages)
+    ? Result.fail(messages.failure)
+    : requestOf(body, "body", "body.model", messages.success)
+}

@@ -68,15 +68,18 @@ export const make = (
   Effect.map(read(settings.output), (journal): Resume => {
     const place = journal?.place ?? new Place()
     const lines = new Lines(settings, place, mode)
+    const { again, items } = input
+    const common = { place, output: journal, torn: journal?.torn ?? 0, leftOut: () => lines.leftOut }
+    if (again === undefined) {
+      const passed = Stream.filter(compared(items, lines), (item) => lines.passes(item))
+      return { ...common, check: Effect.undefined, items: passed }
+    }
+    let left: number | undefined
     return {
-      place,
-      output: journal,
-      torn: journal?.torn ?? 0,
-      leftOut: () => lines.leftOut,
-      check: input.again === undefined ? Effect.undefined : check(input.again, lines),
-      // An input that was checked before is not compared again.
-      items: Stream.filter(input.again === undefined ? compared(input.items, lines) : input.items, (item) =>
-        lines.passes(item))
+      ...common,
+      check: Effect.map(check(again, lines), (counted) => left = counted),
+      // Compared before, and not read again if no line is left to send.
+      items: Stream.suspend(() => left === 0 ? Stream.empty : Stream.filter(items, (item) => lines.isSent(item)))
     }
   })
 
@@ -113,13 +116,16 @@ const check = (again: Stream.Stream<Item, Input.InputError>, lines: Lines) =>
     let left = 0
     let others = 0
     let first: Item | undefined
-    return Stream.runForEach(again, (item) =>
+    // A loop over whole arrays: an effect for each line would take most of the time.
+    return Stream.runForEachArray(again, (items) =>
       Effect.sync(() => {
-        if (!lines.isSame(item)) {
-          first ??= item
-          others++
+        for (const item of items) {
+          if (!lines.isSame(item)) {
+            first ??= item
+            others++
+          }
+          if (lines.passes(item)) left++
         }
-        if (lines.isSent(item)) left++
       })).pipe(
         Effect.flatMap(() => first === undefined ? lines.missing : lines.refuse(first, others - 1)),
         Effect.map(() => left)

@@ -102,7 +102,10 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     }
   })
   const ids = new Ids()
-  const counted = { ...input, items: withIds(input.items, ids) }
+  // A resumed run reads its input completely before it begins, if it can be read again.
+  const counted = input.again === undefined || Resume.modeOf(settings) === undefined
+    ? { ...input, items: withIds(input.items, ids) }
+    : { ...input, again: withIds(input.again, ids) }
   const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted).pipe(
     Effect.catchTag("ResumeError", (error) => withDifference(error, given, settings))
   )

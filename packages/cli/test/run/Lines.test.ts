@@ -19,6 +19,18 @@ describe("Lines", () => {
     }
   })
 
+  it("a line that spans chunks is whole, even if all chunks are in the same memory", () => {
+    const bytes = Buffer.from("first line\nsecond line\n")
+    const chunk = Buffer.alloc(4)
+    const lines = new Lines()
+    const all: Array<Line> = []
+    for (let start = 0; start < bytes.length; start += chunk.length) {
+      const copied = bytes.copy(chunk, 0, start)
+      all.push(...lines.push(chunk.subarray(0, copied)))
+    }
+    assert.deepStrictEqual(texts(all), ["first line", "second line"])
+  })
+
   it("blank lines are skipped but counted", () => {
     const lines = linesIn(Buffer.from("a\n\n  \r\nb\n"), 3)
     assert.deepStrictEqual(lines.map(({ line }) => line), [1, 4])
