@@ -66,7 +66,11 @@ const problemOf = (
   value: string | undefined,
   given: Given
 ): string | undefined => {
-  if (flag.argument === undefined) return value === undefined ? undefined : `--${flag.name} takes no value`
+  if (flag.argument === undefined) {
+    return value === undefined || value === "true" || value === "false"
+      ? undefined
+      : `--${flag.name} takes no value, or =false`
+  }
   // A flag in the place of a value means that the value was forgotten.
   if (value === undefined || /^--[a-z]/.test(value)) {
     return `--${flag.name} needs a value: --${flag.name} ${flag.argument}`

@@ -17,23 +17,31 @@ export interface Flag<out A> {
   readonly repeats?: boolean | undefined
   /** Writes a value for messages, without its secrets. Default: hides the secrets of URLs. */
   readonly shown?: ((value: string) => string) | undefined
+  /** Whether it is about one run: no `sluice.json`, no variable sets it, and a retry does not take it over. */
+  readonly perRun?: boolean | undefined
+  /** Whether the value is a path. */
+  readonly path?: "file" | "folder" | undefined
+  /** The allowed values, if they are few. */
+  readonly choices?: ReadonlyArray<string> | undefined
+  /** What of the value can be a secret. `sluice.json` has `${VARIABLE}` in its place. */
+  readonly holdsSecret?: "url" | "header" | undefined
+  /** Writes an object of `sluice.json` as the text of the flag. */
+  readonly fromObject?: ((fields: Fields) => Read<string>) | undefined
   /** Reads the values on the command line, in order. Empty if the flag is absent. */
   readonly read: (values: ReadonlyArray<string>) => Read<A>
 }
+
+export type Fields = { readonly [name: string]: unknown }
 
 /** The flags of a command, by the name of their value in code. */
 export type Flags = { readonly [key: string]: Flag<unknown> }
 
 export type Values<F extends Flags> = { readonly [K in keyof F]: F[K] extends Flag<infer A> ? A : never }
 
-interface Row {
-  readonly short?: string | undefined
-  readonly about: string
-}
+type Row = Pick<Flag<unknown>, "short" | "about" | "perRun">
 
-interface ValueRow<A> extends Row {
+interface ValueRow<A> extends Row, Pick<Flag<unknown>, "path" | "choices" | "shown" | "holdsSecret" | "fromObject"> {
   readonly argument: string
-  readonly shown?: ((value: string) => string) | undefined
   readonly parse: (text: string) => Read<A>
 }
 
@@ -68,11 +76,11 @@ export const many = <A>(name: string, { parse, ...row }: ValueRow<A>): Flag<Read
   }
 })
 
-/** A switch. */
+/** A switch. The value `false` switches it off, for one that `sluice.json` or a variable has switched on. */
 export const toggle = (name: string, row: Row): Flag<boolean> => ({
   name,
   ...row,
-  read: (values) => ok(values.length > 0)
+  read: ([text]) => ok(text !== undefined && text !== "false")
 })
 
 /** A value of a flag for a message, without its secrets. */
@@ -83,6 +91,11 @@ export const shown = (flag: Flag<unknown> | undefined, value: string): string =>
 
 export const text = (value: string): Read<string> =>
   value === "" ? { ok: false, requirement: "a non-empty text" } : ok(value)
+
+export const oneOf = <const A extends string>(choices: ReadonlyArray<A>) => (text: string): Read<A> => {
+  const found = choices.find((choice) => choice === text)
+  return found === undefined ? { ok: false, requirement: `one of ${choices.join(", ")}` } : ok(found)
+}
 
 /** Reads a whole number. Accepts digits only. */
 export const integer = (minimum: number, maximum: number) => (text: string): Read<number> => {
@@ -191,4 +204,19 @@ export const shownHeader = (text: string): string => {
   const [, name, value = ""] = headerForm.exec(text) ?? []
   if (name === undefined) return "[masked]"
   return value.search(variable) === -1 ? `${name}=[masked]` : text
+}
+
+const targetFields = new Set(["name", "url", "model", "wire"])
+
+/** Writes a target given as an object, such as `{"name": "main", "url": "https://...", "model": "..."}`. */
+export const targetFromObject = (fields: Fields): Read<string> => {
+  const stray = Object.keys(fields).find((field) => !targetFields.has(field))
+  const { model, name, url, wire = "openai" } = fields
+  const isWhole = [name, url, model].every((field) => typeof field === "string")
+  return isWhole && stray === undefined && (wire === "openai" || wire === "anthropic")
+    ? ok(`${String(name)}=${wire === "anthropic" ? "anthropic:" : ""}${String(url)}#${String(model)}`)
+    : {
+      ok: false,
+      requirement: `NAME=URL#MODEL, or an object with name, url, model and, if needed, wire ("openai" or "anthropic")`
+    }
 }

@@ -13,10 +13,10 @@ export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
     "  sluice COMMAND [flags]",
     "",
     "Commands",
-    ...commands.map(({ name, summary }) => `  ${name.padEnd(12)}${summary}`),
+    ...commands.map(({ name, summary }) => `  ${name.padEnd(13)}${summary}`),
     "",
-    "  -h, --help  Print this help. `sluice run --help` prints that of `run`.",
-    "  --version   Print the version.",
+    "  -h, --help   Print this help. `sluice run --help`: that of `run`.",
+    "  --version    Print the version.",
     "",
     "To try it without a key, start `sluice provider` and run in another",
     "terminal what it prints."
@@ -28,9 +28,15 @@ export const ofCommand = (command: Command<Flags>): string =>
     ...command.about.flatMap((paragraph) => ["", ...Text.wrap(paragraph, lineWidth)]),
     "",
     "Flags",
-    ...Object.values(command.flags).flatMap(describe),
+    ...ownFlags(command).flatMap(describe),
     ...command.notes.flatMap(({ lines: note, title }) => ["", title, ...note.map((line) => `  ${line}`)])
   )
+
+/** The flags that a help text describes. */
+export const ownFlags = ({ borrows, flags }: Command<Flags>): ReadonlyArray<Flag<unknown>> => {
+  const borrowed = Object.values(borrows?.flags ?? {})
+  return Object.values(flags).filter((flag) => flag.name === "help" || !borrowed.includes(flag))
+}
 
 const lines = (...all: ReadonlyArray<string>): string => `${all.join("\n")}\n`
 

@@ -10,6 +10,9 @@ export const error = (command: string, ...problems: ReadonlyArray<string>): void
   process.stderr.write(format(command, problems, isTTY ? columns || 80 : undefined))
 }
 
+/** Prints a line that is no error. */
+export const note = (text: string): void => void process.stderr.write(`${Terminal.escape(text)}\n`)
+
 /**
  * Formats an error: wrapped at the width of a terminal, or in one line for a file or a program. Escapes it, since it can contain
  * text of a provider, and hides the secrets of URLs.

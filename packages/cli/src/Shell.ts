@@ -3,8 +3,27 @@ import type { Flags } from "./Flag.ts"
 import * as Flag from "./Flag.ts"
 import * as Terminal from "./Terminal.ts"
 
-/** The flags of a command line, by name, with their values in order. A switch has an empty value. */
+/** Flags by name, with their values in order. A switch has `false` if it is off, else any other value. */
 export type Given = ReadonlyMap<string, ReadonlyArray<string>>
+
+/** Flags that also replace others, which set the same value in another way. */
+const instead: { readonly [name: string]: ReadonlyArray<string> } = {
+  url: ["target"],
+  target: ["url"],
+  model: ["target"],
+  system: ["system-file"],
+  "system-file": ["system"],
+  "key-env": ["key-file"],
+  "key-file": ["key-env"]
+}
+
+/** Whether a flag is replaced by those that are given with more weight. */
+export const replaces = (given: Given, name: string): boolean =>
+  given.has(name) || (instead[name] ?? []).some((other) => given.has(other))
+
+/** Joins flags of two sources, of which the first one wins. */
+export const over = (given: Given, weaker: Given): Given =>
+  new Map([...[...weaker].filter(([name]) => !replaces(given, name)), ...given])
 
 /** Writes a command for a shell, with its arguments quoted, and secrets hidden. */
 export const command = (
@@ -19,7 +38,7 @@ export const command = (
 const shown = (flags: Flags, name: string, values: ReadonlyArray<string>): ReadonlyArray<string> => {
   const flag = Object.values(flags).find((flag) => flag.name === name)
   return flag?.argument === undefined
-    ? [`--${name}`]
+    ? [values[0] === "false" ? `--${name}=false` : `--${name}`]
     : values.map((value) => `--${name} ${quote(Flag.shown(flag, value))}`)
 }
 

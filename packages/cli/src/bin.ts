@@ -13,6 +13,7 @@ import * as Nearest from "./Nearest.ts"
 import type { Command } from "./options.ts"
 import * as Options from "./options.ts"
 import * as Say from "./Say.ts"
+import type { Given } from "./Shell.ts"
 import * as Terminal from "./Terminal.ts"
 import * as UrlSecrets from "./UrlSecrets.ts"
 
@@ -30,9 +31,7 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
     case "run": {
       const parsed = read(Options.run, rest)
       if (typeof parsed === "number") return parsed
-      const { execute } = await import("./run/RunCommand.ts")
-      const { given, inputs: [path = "-"], values: flags } = parsed
-      return execute({ command: "run", path, flags, given, own: given })
+      return startRun(parsed.given, parsed.inputs)
     }
     case "retry": {
       const parsed = read(Options.retry, rest)
@@ -52,6 +51,21 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./explain/ExplainCommand.ts")
       return execute(parsed.inputs[0] ?? "", parsed.inputs[1] ?? "")
     }
+    case "config": {
+      const parsed = read(Options.config, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./config/ConfigCommand.ts")
+      return execute(parsed.given, parsed.values.json)
+    }
+    case "completions": {
+      const parsed = read(Options.completions, rest)
+      if (typeof parsed === "number") return parsed
+      const Completions = await import("./Completions.ts")
+      const shell = Completions.shells.find((shell) => shell === parsed.inputs[0])
+      return shell === undefined
+        ? usageError(`SHELL must be one of ${Completions.shells.join(", ")}`, "see sluice completions --help")
+        : print(Completions.script(shell, Options.commands))
+    }
     case "provider": {
       const parsed = read(Options.provider, rest)
       if (typeof parsed === "number") return parsed
@@ -61,6 +75,22 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
     default:
       return unknownCommand(name)
   }
+}
+
+/** Completes the flags of `run` by variables and `sluice.json`, and starts it. */
+const startRun = async (own: Given, inputs: ReadonlyArray<string>): Promise<number> => {
+  const Sources = await import("./config/Sources.ts")
+  const sources = Sources.read(Options.run.flags, own, Sources.here())
+  if (sources._tag === "Wrong") return usageError(sources.message, "see sluice config --help")
+  const parsed = Arguments.readAll(Options.run.flags, sources.given, inputs)
+  if (parsed._tag !== "Parsed") {
+    return usageError(parsed._tag === "Wrong" ? parsed.message : "", "see sluice run --help")
+  }
+  const { given, inputs: [path = "-"], values: flags } = parsed
+  const { file } = sources
+  if (file !== undefined && file.used > 0 && !flags.quiet) Say.note(Sources.noteOf(file))
+  const { execute } = await import("./run/RunCommand.ts")
+  return execute({ command: "run", path, flags, given, own })
 }
 
 /** Parses the arguments. Prints the help or a usage error and returns the exit code if there is nothing to run. */

@@ -13,11 +13,13 @@ export interface Command<F extends Flag.Flags> {
   /** Names of the positional arguments. All are required. */
   readonly inputs: ReadonlyArray<string>
   readonly flags: F
+  /** A command whose flags this one takes too. The help text names it instead of them. */
+  readonly borrows?: Command<Flag.Flags> | undefined
   /** Titled blocks below the flags. Their lines are printed unwrapped. */
   readonly notes: ReadonlyArray<{ readonly title: string; readonly lines: ReadonlyArray<string> }>
 }
 
-const help = Flag.toggle("help", { short: "h", about: "Print this help." })
+const help = Flag.toggle("help", { short: "h", perRun: true, about: "Print this help." })
 
 const defineCommand = <F extends Flag.Flags>(
   command: Command<F>
@@ -43,24 +45,38 @@ export const run = defineCommand({
   flags: {
     output: Flag.optional("output", {
       short: "o",
+      perRun: true,
+      path: "file",
       argument: "FILE",
       about: "Write results to FILE. Fail if FILE exists. Required on a terminal, where results would mix with the " +
         "progress. [default: standard output, if piped]",
       parse: Flag.text
     }),
-    force: Flag.toggle("force", { about: "Replace existing results, log and report files." }),
+    force: Flag.toggle("force", { perRun: true, about: "Replace existing results, log and report files." }),
     resume: Flag.toggle("resume", {
+      perRun: true,
       about:
         "Go on with the run that wrote RESULTS: send the lines that have no answer, and append to RESULTS. No answer is " +
         "paid for twice. Without RESULTS, start it. FILE and the flags that shape a request must be the same."
     }),
     onlyNew: Flag.toggle("only-new", {
+      perRun: true,
       about: "As --resume, for lines that were not sent or not finished. Leave out those that failed."
     }),
     retryFailed: Flag.toggle("retry-failed", {
+      perRun: true,
       about: "As --resume, for lines that failed. Leave out those without a result. `sluice retry` needs fewer flags."
     }),
+    config: Flag.optional("config", {
+      perRun: true,
+      path: "file",
+      argument: "FILE",
+      about: "Read settings from FILE. Variables such as SLUICE_MAX_TOKENS override it, and flags override both. " +
+        "`sluice config` prints them. [default: sluice.json in the working directory, if there]",
+      parse: Flag.text
+    }),
     url: Flag.optional("url", {
+      holdsSecret: "url",
       argument: "URL",
       about: "Call the API at URL, without its final /chat/completions. [default: OPENAI_BASE_URL, else " +
         "https://api.openai.com/v1]",
@@ -69,10 +85,12 @@ export const run = defineCommand({
     model: Flag.optional("model", {
       argument: "NAME",
       about: "Use this model for lines that name none. No model is built in, since models differ in price. [default: " +
-        "SLUICE_MODEL]",
+        "none]",
       parse: Flag.text
     }),
     targets: Flag.many("target", {
+      holdsSecret: "url",
+      fromObject: Flag.targetFromObject,
       argument: "NAME=URL#MODEL",
       about:
         "Call MODEL at URL, instead of --url and --model. Repeat in order of preference: prompts fall back to the next " +
@@ -87,6 +105,7 @@ export const run = defineCommand({
       parse: Flag.text
     }),
     systemFile: Flag.optional("system-file", {
+      path: "file",
       argument: "FILE",
       about: "Read the text of --system from FILE. [default: none]",
       parse: Flag.text
@@ -163,6 +182,7 @@ export const run = defineCommand({
       parse: Flag.text
     }),
     keyFile: Flag.optional("key-file", {
+      path: "file",
       argument: "FILE",
       about: "Read the key from FILE. No flag takes the key itself: other users can see flags. [default: none]",
       parse: Flag.text
@@ -171,6 +191,7 @@ export const run = defineCommand({
       about: "Send the key over http:// to another machine."
     }),
     headers: Flag.many("header", {
+      holdsSecret: "header",
       argument: "NAME=VALUE",
       about:
         "Send this header to every target. Can be repeated. ${NAME} in VALUE is replaced from the environment, so " +
@@ -184,6 +205,8 @@ export const run = defineCommand({
       parse: Flag.text
     }),
     log: Flag.optional("log", {
+      perRun: true,
+      path: "file",
       argument: "FILE",
       about:
         "Write a record of every prompt to FILE: attempts, times, outcomes and cost, but no prompt and no answer. " +
@@ -191,12 +214,15 @@ export const run = defineCommand({
       parse: Flag.text
     }),
     explain: Flag.many("explain", {
+      perRun: true,
       argument: "ID",
       about: "After the run, print the record of the prompt with this id or else this line number. Can be repeated. " +
         "[default: none]",
       parse: Flag.text
     }),
     report: Flag.optional("report", {
+      perRun: true,
+      path: "file",
       argument: "FILE.html",
       about: "Write a page about the run: attempts and circuits over time, latency, failures, cost. [default: none]",
       parse: Flag.text
@@ -237,6 +263,7 @@ export type RunFlags = Values<typeof run.flags>
 
 /** Flags that name files of a run or shape its requests. The results depend on them, so a retry takes those of the run. */
 const {
+  config: _config,
   force: _force,
   help: _help,
   limit: _limit,
@@ -265,6 +292,8 @@ export const retry = defineCommand({
   inputs: ["RESULTS"],
   flags: {
     input: Flag.optional("input", {
+      perRun: true,
+      path: "file",
       argument: "FILE",
       about: "Read the prompts from FILE. [default: the file of the run]",
       parse: Flag.text
@@ -310,6 +339,70 @@ export const explain = defineCommand({
   ]
 })
 
+export const config = defineCommand({
+  name: "config",
+  summary: "Print each setting of a run and where it comes from.",
+  usage: "config [flags]",
+  about: [
+    "Print the settings that `sluice run` with these flags has, from flags, variables, sluice.json and defaults, in this " +
+    "order. Keys are masked. Call no provider. All flags of `sluice run` are allowed."
+  ],
+  inputs: [],
+  borrows: run,
+  flags: {
+    ...run.flags,
+    json: Flag.toggle("json", { perRun: true, about: "Print JSON." })
+  },
+  notes: [
+    {
+      title: "sluice.json, in the working directory: flags of `sluice run`",
+      lines: [
+        `{`,
+        `  "target": [`,
+        `    "main=https://api.openai.com/v1#gpt-5-mini",`,
+        `    { "name": "own", "url": "https://\${HOST}/v1", "model": "m" }`,
+        `  ],`,
+        `  "concurrency": 32, "timeout": "90s", "noStream": true`,
+        `}`,
+        "Paths are relative to the file. Keys are refused. ${NAME} in a URL is",
+        "replaced by that variable. Flags of one run, such as --output, are",
+        "not read. A flag switches off what the file has on: --no-stream=false"
+      ]
+    },
+    {
+      title: "Variables",
+      lines: [
+        "SLUICE_ and the flag in capitals: SLUICE_MAX_TOKENS=500. A switch is",
+        "true or false. Values of a repeated flag are one per line."
+      ]
+    },
+    {
+      title: "Exit code",
+      lines: ["0    a run could start with these settings", "2    it could not; the message says why"]
+    }
+  ]
+})
+
+export const completions = defineCommand({
+  name: "completions",
+  summary: "Print a script that completes commands in a shell.",
+  usage: "completions bash|zsh|fish",
+  about: ["Print a script for SHELL that completes commands, flags, files and values at the Tab key."],
+  inputs: ["SHELL"],
+  flags: {},
+  notes: [
+    {
+      title: "Where to put it",
+      lines: [
+        "bash  in ~/.bashrc: source <(sluice completions bash)",
+        "zsh   in ~/.zshrc, after compinit: source <(sluice completions zsh)",
+        "fish  sluice completions fish > ~/.config/fish/completions/sluice.fish"
+      ]
+    },
+    { title: "Exit code", lines: ["0    printed", "2    no such shell"] }
+  ]
+})
+
 export const provider = defineCommand({
   name: "provider",
   summary: "Start a local provider, to try sluice without a key.",
@@ -327,6 +420,7 @@ export const provider = defineCommand({
       parse: Flag.integer(0, 65_535)
     }),
     script: Flag.optional("script", {
+      path: "file",
       argument: "FILE",
       about: "Inject the faults that the JSON in FILE describes. [default: no faults]",
       parse: Flag.text
@@ -360,4 +454,4 @@ export const provider = defineCommand({
 export type ProviderFlags = Values<typeof provider.flags>
 
 /** Every command, in the order of the help text. */
-export const commands = [run, retry, status, explain, provider] as const
+export const commands = [run, retry, status, explain, config, provider, completions] as const

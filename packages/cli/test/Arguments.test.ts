@@ -71,7 +71,7 @@ describe("Arguments", () => {
   it("a missing value, a surplus value and a repeated flag are reported", () => {
     assert.strictEqual(message("x", "--model", "--force"), "--model needs a value: --model NAME")
     assert.strictEqual(message("x", "--model"), "--model needs a value: --model NAME")
-    assert.strictEqual(message("x", "--force=yes"), "--force takes no value")
+    assert.strictEqual(message("x", "--force=yes"), "--force takes no value, or =false")
     assert.strictEqual(message("x", "--model", "a", "--model", "b"), "--model is given twice")
   })
 

@@ -9,7 +9,7 @@ export interface Invocation {
   /** The input. */
   readonly path: string
   readonly flags: Options.RunFlags
-  /** The flags of `run` as the user wrote them, with those that a retry took over. */
+  /** The flags of `run` with those of the environment, of `sluice.json`, and of the run that a retry takes over. */
   readonly given: Given
   /** The flags of this command as the user wrote them. */
   readonly own: Given
@@ -18,11 +18,11 @@ export interface Invocation {
 const replaced: ReadonlySet<string> = new Set(["output", "force", "resume", "only-new", "retry-failed"])
 
 /** The command that sends all prompts without an answer. */
-export const resume = ({ command, given, own, path }: Invocation, results: string): string =>
+export const resume = ({ command, own, path }: Invocation, results: string): string =>
   command === "retry" ? retry(results, own) : Shell.command(
     ["sluice", "run", path, "-o", results, "--resume"],
     Options.run.flags,
-    given,
+    own,
     replaced
   )
 

@@ -1,11 +1,13 @@
 /** `sluice retry`: sends the failed prompts of a run once more, with the flags of that run. */
 import { stat } from "node:fs/promises"
 import * as Arguments from "../Arguments.ts"
+import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
 import type { RetryFlags } from "../options.ts"
 import * as Options from "../options.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
+import * as Shell from "../Shell.ts"
 import * as Terminal from "../Terminal.ts"
 import * as RunCommand from "./RunCommand.ts"
 import * as RunFile from "./RunFile.ts"
@@ -26,12 +28,15 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
   if (path === "-" && flags.input === undefined) {
     return refuse("the run read its prompts from standard input; use --input FILE, or --input - and send them again")
   }
-  const omitted = run?.omitted.find((name) => !replaces(given, name))
+  const omitted = run?.omitted.find((name) => !Shell.replaces(given, name))
   if (omitted !== undefined) {
     return refuse(`--${omitted} of the run has a secret, which is not kept; use --${omitted} again`)
   }
-  const kept = Object.entries(run?.flags ?? {}).filter(([name]) => !replaces(given, name))
-  const read = Arguments.readAll(Options.run.flags, new Map([...kept, ...given]), [path])
+  const all = run === undefined
+    ? Sources.read(Options.run.flags, given, Sources.here())
+    : { _tag: "Read" as const, given: Shell.over(given, new Map(Object.entries(run.flags))) }
+  if (all._tag === "Wrong") return refuse(all.message)
+  const read = Arguments.readAll(Options.run.flags, all.given, [path])
   if (read._tag !== "Parsed") return refuse(read._tag === "Wrong" ? `${beside}: ${read.message}` : "unreadable flags")
   return await RunCommand.execute({
     command: "retry",
@@ -41,16 +46,3 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
     own: given
   })
 }
-
-/** Flags that also replace others, which set the same value in another way. */
-const instead: { readonly [name: string]: ReadonlyArray<string> } = {
-  url: ["target"],
-  target: ["url"],
-  model: ["target"],
-  "key-env": ["key-file"],
-  "key-file": ["key-env"]
-}
-
-/** Whether a flag of the run is replaced by one that is given now. */
-const replaces = (given: Given, name: string): boolean =>
-  given.has(name) || (instead[name] ?? []).some((other) => given.has(other))

@@ -25,20 +25,7 @@ export type RunFile = typeof RunFile.Type
 
 export const pathOf = (results: string): string => `${results}.run`
 
-/** Flags of one run only. */
-const own: ReadonlySet<string> = new Set([
-  "output",
-  "force",
-  "resume",
-  "only-new",
-  "retry-failed",
-  "explain",
-  "log",
-  "report",
-  "input"
-])
-
-const files: ReadonlySet<string> = new Set(["key-file", "system-file"])
+const flagsByName = new Map(Object.values(Options.run.flags).map((flag) => [flag.name, flag]))
 
 /** Writes the file. `settings` has the model and the URL that came from the environment, which may change. */
 export const write = async (
@@ -50,10 +37,10 @@ export const write = async (
   const flags: { [name: string]: ReadonlyArray<string> } = {}
   const omitted: Array<string> = []
   for (const [name, values] of new Map([...fromEnvironment(given, settings), ...given])) {
-    if (own.has(name)) continue
-    const flag = Object.values(Options.run.flags).find((flag) => flag.name === name)
+    const flag = flagsByName.get(name)
+    if (flag === undefined || flag.perRun === true) continue
     if (values.some((value) => Flag.shown(flag, value) !== value)) omitted.push(name)
-    else flags[name] = files.has(name) ? values.map((value) => absolute(value)) : values
+    else flags[name] = flag.path !== undefined ? values.map((value) => absolute(value)) : values
   }
   const content: RunFile = {
     version: 1,
@@ -76,7 +63,9 @@ export const differing = (
 ): ReadonlyArray<string> => {
   const now = new Map([...fromEnvironment(given, settings), ...given])
   return ofRequests.filter((name) => {
-    const values = (now.get(name) ?? []).map((value) => files.has(name) ? absolute(value) : value)
+    const values = (now.get(name) ?? []).map((value) =>
+      flagsByName.get(name)?.path === undefined ? value : absolute(value)
+    )
     return JSON.stringify(values) !== JSON.stringify(flags[name] ?? [])
   })
 }

@@ -33,9 +33,11 @@ export interface Target {
   readonly keySource: string
 }
 
-export interface Settings
-  extends
-    Omit<RunFlags, "url" | "model" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis" | "headers">
+export interface Settings extends
+  Omit<
+    RunFlags,
+    "url" | "model" | "config" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis" | "headers"
+  >
 {
   /** In order of preference. */
   readonly targets: readonly [Target, ...ReadonlyArray<Target>]
@@ -51,7 +53,7 @@ export interface Surroundings {
   readonly isOutputTerminal: boolean
 }
 
-const openAiUrl = "https://api.openai.com/v1"
+export const openAiUrl = "https://api.openai.com/v1"
 const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
 
@@ -61,6 +63,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     const problems: Array<string> = []
     const {
       headers,
+      config: _config,
       idleTimeoutMillis,
       keyEnv,
       keyFile,
@@ -154,9 +157,8 @@ const refuse = (problem: string) => refuseAll([problem])
 
 export const refuseAll = (problems: ReadonlyArray<string>) => Effect.fail(new SettingsError({ problems }))
 
-/** Whether the flags or the environment name a model for lines without one. */
-export const namesModel = ({ model, targets }: RunFlags, { env }: Surroundings): boolean =>
-  targets.length > 0 || model !== undefined || (env["SLUICE_MODEL"] ?? "") !== ""
+/** Whether the settings name a model for lines without one. */
+export const namesModel = ({ model, targets }: RunFlags): boolean => targets.length > 0 || model !== undefined
 
 /** Refuses two outputs to one file. */
 const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags) {
@@ -193,8 +195,7 @@ const singleTarget = (flags: RunFlags, env: Environment) =>
     const url = flags.url ?? (yield* urlFrom(env["OPENAI_BASE_URL"]))
     const { apiKey, keySource } = yield* sharedKey(flags, env)
     if (apiKey === undefined && (keyEnv !== undefined || url.startsWith(openAiUrl))) return yield* noKey(keySource)
-    const model = flags.model ?? (env["SLUICE_MODEL"] || undefined)
-    return [{ name: new URL(url).host, wire: "openai", url, model, apiKey, keySource }] as const
+    return [{ name: new URL(url).host, wire: "openai", url, model: flags.model, apiKey, keySource }] as const
   })
 
 const noKey = (keySource: string) =>

@@ -30,7 +30,7 @@ export const make = Effect.fnUntraced(function*(
     ...(Result.isFailure(system) ? system.failure.problems : []),
     ...(Result.isFailure(input) ? [input.failure.message] : []),
     // A missing model alone is no problem: each line may name its own.
-    ...(Settings.namesModel(flags, surroundings)
+    ...(Settings.namesModel(flags)
       ? []
       : ["no model: set --model or SLUICE_MODEL, or name one in every line"])
   ])

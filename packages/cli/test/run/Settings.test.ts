@@ -3,6 +3,7 @@ import { Effect, Redacted } from "effect"
 import { linkSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Arguments from "../../src/Arguments.ts"
+import * as Sources from "../../src/config/Sources.ts"
 import * as Options from "../../src/options.ts"
 import * as Settings from "../../src/run/Settings.ts"
 import { folder } from "../support/files.ts"
@@ -14,7 +15,12 @@ const resolve = (
 ) => {
   const parsed = Arguments.parse(Options.run, ["prompts.jsonl", ...args])
   if (parsed._tag !== "Parsed") return assert.fail(parsed._tag)
-  return Settings.resolve(parsed.values, { env, isOutputTerminal })
+  const sources = Sources.read(Options.run.flags, parsed.given, { env, directory: "/no/such/folder" })
+  if (sources._tag !== "Read") return assert.fail(sources.message)
+  const all = Arguments.readAll(Options.run.flags, sources.given, [])
+  return all._tag === "Parsed"
+    ? Settings.resolve(all.values, { env, isOutputTerminal })
+    : assert.fail(all._tag)
 }
 
 describe("Settings", () => {

@@ -42,9 +42,9 @@ describe("Setup", () => {
 
   it.live("one problem is reported alone", () =>
     Effect.gen(function*() {
-      const env = { OPENAI_API_KEY: "key", SLUICE_MODEL: "m" }
+      const env = { OPENAI_API_KEY: "key" }
       const path = join(yield* folder, "missing.jsonl")
-      assert.strictEqual((yield* Effect.flip(make(path, [], env))).problems.length, 1)
+      assert.strictEqual((yield* Effect.flip(make(path, ["--model", "m"], env))).problems.length, 1)
       const target = ["--target", "a=http://localhost:1#m"]
       assert.strictEqual((yield* Effect.flip(make(path, target, {}))).problems.length, 1)
     }))

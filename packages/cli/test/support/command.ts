@@ -73,12 +73,12 @@ export const limited = (args: ReadonlyArray<string>, env: Environment, blocks: n
   })
 
 /** Starts `sluice` from its sources. */
-export const start = (args: ReadonlyArray<string>, env?: Environment): Command =>
-  startScript(bin, args, env === undefined ? {} : { env })
+export const start = (args: ReadonlyArray<string>, env: Environment = {}, cwd?: string): Command =>
+  startScript(bin, args, cwd === undefined ? { env } : { env, cwd })
 
 /** Runs `sluice` to its end, with an empty standard input. */
-export const run = (args: ReadonlyArray<string>, env?: Environment): Promise<Ended> => {
-  const command = start(args, env)
+export const run = (args: ReadonlyArray<string>, env?: Environment, cwd?: string): Promise<Ended> => {
+  const command = start(args, env, cwd)
   command.process.stdin.end()
   return command.ended
 }

@@ -1,0 +1,268 @@
+/** The values of flags from all sources: the command line, then variables, then `sluice.json`. The table of flags defines them. */
+import { readFileSync } from "node:fs"
+import { basename, dirname, resolve } from "node:path"
+import type { Fields, Flag, Flags, Read } from "../Flag.ts"
+import { shown as shownOf } from "../Flag.ts"
+import * as Nearest from "../Nearest.ts"
+import * as SystemError from "../run/SystemError.ts"
+import type { Given } from "../Shell.ts"
+import * as Shell from "../Shell.ts"
+import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
+
+export interface Surroundings {
+  readonly env: { readonly [name: string]: string | undefined }
+  /** The working directory. */
+  readonly directory: string
+}
+
+export const here = (): Surroundings => ({ env: process.env, directory: process.cwd() })
+
+export interface Setting {
+  /** `--timeout`, `SLUICE_TIMEOUT` or `sluice.json`. */
+  readonly from: string
+  /** The values for a person: without secrets. */
+  readonly shown: ReadonlyArray<string>
+}
+
+export interface Sources {
+  readonly _tag: "Read"
+  readonly given: Given
+  /** By the name of the flag. A flag with its default is missing. */
+  readonly settings: ReadonlyMap<string, Setting>
+  /** The file that was read, and how many settings come from it. */
+  readonly file: { readonly path: string; readonly used: number } | undefined
+}
+
+type Wrong = { readonly _tag: "Wrong"; readonly message: string }
+
+/** The flags that a file can set, by their keys, such as `maxTokens`. */
+export const keysOf = (flags: Flags): ReadonlyMap<string, Flag<unknown>> =>
+  new Map(configurable(flags).map((flag) => [keyOf(flag), flag]))
+
+/** The variable that sets a flag. `undefined` if it could be the key of a target, which is in `SLUICE_KEY_` plus its name. */
+export const variableOf = ({ name }: Flag<unknown>): string | undefined => {
+  const variable = `SLUICE_${name.toUpperCase().replaceAll("-", "_")}`
+  return variable.startsWith("SLUICE_KEY_") ? undefined : variable
+}
+
+export const configurable = (flags: Flags): ReadonlyArray<Flag<unknown>> =>
+  Object.values(flags).filter(({ perRun }) => perRun !== true)
+
+export const keyOf = ({ name }: Flag<unknown>): string =>
+  name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+/** Completes the flags of a command line. Messages hold no value, since it may be a secret in the wrong place. */
+export const read = (flags: Flags, given: Given, surroundings: Surroundings): Sources | Wrong => {
+  const file = fromFile(flags, given.get("config")?.[0], surroundings)
+  if (file?._tag === "Wrong") return file
+  const environment = fromEnvironment(flags, surroundings)
+  if (environment._tag === "Wrong") return environment
+  const others = file === undefined ? environment.given : Shell.over(environment.given, file.given)
+  const all = Shell.over(given, others)
+  const settings = new Map<string, Setting>()
+  for (const [name, values] of all) {
+    const flag = Object.values(flags).find((flag) => flag.name === name)
+    if (flag === undefined) continue
+    const isOfFile = !given.has(name) && !environment.given.has(name)
+    settings.set(name, {
+      from: given.has(name) ? `--${name}` : isOfFile ? file?.name ?? "" : variableOf(flag) ?? "",
+      shown: isOfFile ? file?.shown.get(name) ?? [] : values.map((value) => shownOf(flag, value))
+    })
+  }
+  const model = settings.get("model")
+  const target = settings.get("target")
+  // Without this refusal, the model of one source would be sent to the default URL instead of the targets of another.
+  if (model !== undefined && target !== undefined && !(given.has("model") && given.has("target"))) {
+    return wrong(
+      `${model.from} sets a model, and ${target.from} sets targets with their own; remove one, or set the URL for the model too`
+    )
+  }
+  const used = [...settings.values()].filter(({ from }) => from === file?.name).length
+  return { _tag: "Read", given: all, settings, file: file === undefined ? undefined : { path: file.path, used } }
+}
+
+/** Tells that a file set something, since it may be in a folder that someone else wrote. */
+export const noteOf = ({ path, used }: NonNullable<Sources["file"]>): string =>
+  `${Terminal.escape(path)} has ${used === 1 ? "one setting" : `${used} settings`} of this run; see sluice config`
+
+const wrong = (message: string): Wrong => ({ _tag: "Wrong", message })
+
+// ---------- variables
+
+type Environment = { readonly _tag: "Read"; readonly given: Given }
+
+const fromEnvironment = (flags: Flags, { env }: Surroundings): Environment | Wrong => {
+  const given = new Map<string, ReadonlyArray<string>>()
+  for (const flag of configurable(flags)) {
+    const variable = variableOf(flag)
+    const text = variable === undefined ? undefined : env[variable]
+    if (variable === undefined || text === undefined || text === "") continue
+    const values = textsOfVariable(flag, text)
+    const read = values.ok ? flag.read(values.value) : values
+    if (!values.ok || !read.ok) return wrong(`${variable} must be ${read.ok ? "" : read.requirement}`)
+    given.set(flag.name, values.value)
+  }
+  return { _tag: "Read", given }
+}
+
+const switches = new Map([["1", "true"], ["true", "true"], ["0", "false"], ["false", "false"]])
+
+const textsOfVariable = (flag: Flag<unknown>, text: string): Read<ReadonlyArray<string>> => {
+  if (flag.argument === undefined) {
+    const value = switches.get(text.toLowerCase())
+    return value === undefined ? { ok: false, requirement: "true or false" } : { ok: true, value: [value] }
+  }
+  const lines = flag.repeats === true
+    ? text.split("\n").map((line) => line.trim()).filter((line) => line !== "")
+    : [text]
+  return { ok: true, value: lines }
+}
+
+/** Variables that are no setting and may be meant as one. */
+export const strayVariables = (flags: Flags, { env }: Surroundings): ReadonlyArray<readonly [string, string]> => {
+  const known = configurable(flags).flatMap((flag) => variableOf(flag) ?? [])
+  return Object.keys(env).flatMap((name) => {
+    if (!name.startsWith("SLUICE_") || name.startsWith("SLUICE_KEY_") || known.includes(name)) return []
+    const nearest = Nearest.find(name, known)
+    return [[name, nearest === undefined ? "not a setting" : `not a setting; did you mean ${nearest}?`] as const]
+  })
+}
+
+// ---------- the file
+
+interface File {
+  readonly _tag: "Read"
+  readonly path: string
+  /** Its name in messages. */
+  readonly name: string
+  readonly given: Given
+  readonly shown: ReadonlyMap<string, ReadonlyArray<string>>
+}
+
+const defaultName = "sluice.json"
+
+const fromFile = (
+  flags: Flags,
+  named: string | undefined,
+  { directory, env }: Surroundings
+): File | Wrong | undefined => {
+  const path = resolve(directory, named ?? defaultName)
+  const name = named === undefined ? defaultName : Terminal.clip(Terminal.escape(basename(named)), 40)
+  let text: string
+  try {
+    text = readFileSync(path, "utf8")
+  } catch (error) {
+    if (named === undefined && SystemError.codeOf(error) === "ENOENT") return undefined
+    return wrong(`cannot read ${Terminal.escape(named ?? defaultName)}: ${SystemError.describe(error)}`)
+  }
+  const parsed = parse(text)
+  if (!parsed.ok) return wrong(`${name} must be ${parsed.requirement}`)
+  const known = keysOf(flags)
+  const given = new Map<string, ReadonlyArray<string>>()
+  const shown = new Map<string, ReadonlyArray<string>>()
+  for (const [key, value] of Object.entries(parsed.value)) {
+    if (key === "$schema") continue
+    const flag = known.get(key)
+    if (flag === undefined) return wrong(strayKey(key, name, flags))
+    const values = textsOf(flag, value)
+    if (!values.ok) return wrong(`${key} in ${name} must be ${values.requirement}`)
+    const expanded: Array<string> = []
+    for (const text of values.value) {
+      if (hasSecret(flag, text)) return wrong(`${key} in ${name} has a secret; ${insteadOfSecret}`)
+      const whole = flag.holdsSecret === "url" ? expand(text, env) : { ok: true as const, value: text }
+      if (!whole.ok) return wrong(`${key} in ${name} ${whole.requirement}`)
+      expanded.push(flag.path === undefined ? whole.value : resolve(dirname(path), whole.value))
+    }
+    const read = flag.read(expanded)
+    if (!read.ok) return wrong(`${key} in ${name} must be ${read.requirement}`)
+    given.set(flag.name, expanded)
+    shown.set(flag.name, flag.path === undefined ? values.value : expanded)
+  }
+  return { _tag: "Read", path, name, given, shown }
+}
+
+/** Parses the file. The message of `JSON.parse` is left out, since it quotes the text. */
+const parse = (text: string): Read<Fields> => {
+  const requirement = `one JSON object, such as {"model": "gpt-5-mini", "concurrency": 32}`
+  try {
+    const json: unknown = JSON.parse(text.replace(/^\uFEFF/, ""))
+    return typeof json === "object" && json !== null && !Array.isArray(json)
+      ? { ok: true, value: { ...json } }
+      : { ok: false, requirement }
+  } catch (error) {
+    const [, position] = /position (\d+)/.exec(String(error)) ?? []
+    const line = position === undefined ? undefined : text.slice(0, Number(position)).split("\n").length
+    return { ok: false, requirement: line === undefined ? requirement : `${requirement}; line ${line} is no JSON` }
+  }
+}
+
+const secretKey = /(?:key|token|secret|password|credentials?|authorization)s?$/i
+
+const whereKeysGo =
+  "set OPENAI_API_KEY or SLUICE_KEY_ plus the target's name, or write the key into a file of its own " +
+  "and set keyFile"
+
+const strayKey = (key: string, name: string, flags: Flags): string => {
+  const shown = Terminal.clip(Terminal.escape(key), 40)
+  const other = Object.values(flags).find((flag) => keyOf(flag) === key || flag.name === key)
+  if (other?.perRun === true) return `${shown} in ${name} is about one run; use --${other.name}`
+  if (other === undefined && secretKey.test(key)) {
+    return `${shown} in ${name}: a key does not belong in this file; ${whereKeysGo}`
+  }
+  const nearest = other === undefined ? Nearest.find(key, [...keysOf(flags).keys()]) : keyOf(other)
+  return `unknown key ${shown} in ${name}${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
+}
+
+/** The texts that a flag gets from a value of the file. */
+const textsOf = (flag: Flag<unknown>, value: unknown): Read<ReadonlyArray<string>> => {
+  if (flag.argument === undefined) {
+    return typeof value === "boolean"
+      ? { ok: true, value: [String(value)] }
+      : { ok: false, requirement: "true or false" }
+  }
+  const values: ReadonlyArray<unknown> = Array.isArray(value) && flag.repeats === true ? value : [value]
+  const texts: Array<string> = []
+  for (const each of values) {
+    const read = textOf(flag, each)
+    if (!read.ok) return read
+    texts.push(read.value)
+  }
+  return { ok: true, value: texts }
+}
+
+const textOf = ({ fromObject, repeats }: Flag<unknown>, value: unknown): Read<string> => {
+  if (typeof value === "string") return { ok: true, value }
+  if (typeof value === "number") return { ok: true, value: String(value) }
+  if (fromObject !== undefined && typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return fromObject({ ...value })
+  }
+  return { ok: false, requirement: repeats === true ? "a text, or a list of texts" : "a text or a number" }
+}
+
+const reference = /\$\{(\w+)\}/g
+
+const insteadOfSecret = "keep it in a variable and write ${NAME} in its place"
+
+const secretHeader = /auth|cookie|key|token|secret|password|credential/i
+
+/** Whether a value has a secret that is written out. */
+const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
+  const bare = text.replaceAll(reference, "")
+  switch (holdsSecret) {
+    case "url":
+      return UrlSecrets.hideInArgument(bare) !== bare
+    case "header":
+      return bare === text && secretHeader.test(text.split("=")[0] ?? "")
+    case undefined:
+      return false
+  }
+}
+
+/** Replaces `${NAME}` by variables. */
+const expand = (text: string, env: Surroundings["env"]): Read<string> => {
+  const unset = [...text.matchAll(reference)].map(([, name = ""]) => name).find((name) => (env[name] ?? "") === "")
+  return unset === undefined
+    ? { ok: true, value: text.replaceAll(reference, (_, name: string) => env[name] ?? "") }
+    : { ok: false, requirement: `needs ${unset}, which is not set` }
+}
