@@ -22,7 +22,8 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   resilientModel: () => import("./groups/resilientModel.ts"),
   admission: () => import("./groups/admission.ts"),
   policy: () => import("./groups/policy.ts"),
-  memory: () => import("./groups/memory.ts")
+  memory: () => import("./groups/memory.ts"),
+  run: () => import("./groups/run.ts")
 }
 
 const measureRow = Effect.fnUntraced(function*(id: RowId) {

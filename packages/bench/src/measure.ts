@@ -16,6 +16,8 @@ export interface Effort {
   readonly roundMillis: number
   /** Rounds of batches, which take up to seconds. */
   readonly batchRounds: number
+  /** Prompts of a file, for a process that is measured as a whole. */
+  readonly prompts: number
   /** Rounds of memory measurements, which hardly differ. */
   readonly heldRounds: number
   /** Keys of a large cache. An eighth of a million fills the tables of a Map as well as a million. */
@@ -27,6 +29,7 @@ export const full: Effort = {
   rounds: 45,
   roundMillis: 20,
   batchRounds: 5,
+  prompts: 10_000,
   heldRounds: 3,
   manyKeys: 1_000_000
 }
@@ -36,6 +39,7 @@ export const quick: Effort = {
   rounds: 9,
   roundMillis: 10,
   batchRounds: 3,
+  prompts: 1_000,
   heldRounds: 1,
   manyKeys: 125_000
 }
@@ -54,6 +58,8 @@ export type Contenders<Name extends string = string> =
   | { readonly _tag: "Timed"; readonly runs: { readonly [_ in Name]: Run } }
   /** A round is a single run of this many operations, if fewer operations would be different work. */
   | { readonly _tag: "Batch"; readonly operations: number; readonly runs: { readonly [_ in Name]: Run } }
+  /** A round is a process, which returns its nanoseconds per operation. */
+  | { readonly _tag: "Process"; readonly runs: { readonly [_ in Name]: () => Promise<number> } }
   | { readonly _tag: "Held"; readonly count: number; readonly holds: { readonly [_ in Name]: Hold } }
 
 export const timed = <Name extends string>(runs: { readonly [_ in Name]: Run }): Contenders<Name> => ({
@@ -84,6 +90,8 @@ export const measure = (contenders: Contenders, effort: Effort): Promise<Readonl
       return measureTimed(Object.entries(contenders.runs), effort)
     case "Batch":
       return measureBatch(Object.entries(contenders.runs), contenders.operations, effort)
+    case "Process":
+      return takeTurns(Object.entries(contenders.runs), effort.batchRounds, (_, run) => run())
     case "Held":
       return measureHeld(Object.entries(contenders.holds), contenders.count, effort)
   }

@@ -24,6 +24,7 @@ export type Group =
   | "policy"
   | "admission"
   | "memory"
+  | "run"
 
 export const ours = "Sluice"
 
@@ -212,6 +213,20 @@ export const rows = {
     unit: "ns",
     effect: "retry, Semaphore, CircuitBreaker, timeout",
     contenders: ["the effect alone", ours, "Effect", "cockatiel"]
+  },
+  "run-8": {
+    group: "run",
+    title: "run, 8 deltas",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["openai client", ours]
+  },
+  "run-64": {
+    group: "run",
+    title: "run, 64 deltas",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["openai client", ours]
   },
   "policy-stream": {
     group: "policy",

@@ -90,7 +90,10 @@ export const targets: ReadonlyArray<Target> = [
   atLeast(5, "policy-sync", "Effect"),
   atLeast(4.3, "policy-promise", "Effect"),
   atMost(0.25, "policy-sync", "cockatiel"),
-  atMost(0.4, "policy-promise", "cockatiel")
+  atMost(0.4, "policy-promise", "cockatiel"),
+  // Whole processes, with their start.
+  atMost(0.7, "run-8", "openai client"),
+  atMost(0.6, "run-64", "openai client")
 ]
 
 /** The contender that the targets are for. */
