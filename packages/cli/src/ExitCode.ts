@@ -5,6 +5,8 @@ export const someFailed = 1
 export const unusable = 2
 /** The provider was down longer than `--max-outage`. */
 export const outage = 3
+/** The budget of `--max-cost` has no room for another prompt. */
+export const budget = 4
 /** The terminal was closed (SIGHUP): 128 plus the signal's number, as in shells. */
 export const hungUp = 129
 /** Ctrl-C. */

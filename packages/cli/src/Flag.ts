@@ -112,6 +112,39 @@ export const decimal = (minimum: number, maximum: number) => (text: string): Rea
     : { ok: false, requirement: `a number from ${minimum} to ${maximum}` }
 }
 
+const thousands = { k: 1_000, K: 1_000, m: 1_000_000, M: 1_000_000 } as const
+
+const isThousands = (unit: string): unit is keyof typeof thousands => Object.hasOwn(thousands, unit)
+
+/** Reads a count such as `500`, `200k` or `2M`. */
+export const count = (text: string): Read<number> => {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)([kKmM]?)$/.exec(text) ?? []
+  const value = Number(digits === "" ? Number.NaN : digits) * (isThousands(unit) ? thousands[unit] : 1)
+  return Number.isSafeInteger(value) && value > 0
+    ? ok(value)
+    : { ok: false, requirement: "a whole number such as 500, 200k or 2M" }
+}
+
+/** Reads an amount of dollars. */
+export const dollars = (text: string): Read<number> => {
+  const value = /^\$?\d+(?:\.\d+)?$/.test(text) ? Number(text.replace("$", "")) : Number.NaN
+  return value > 0 && value <= 1e9 ? ok(value) : { ok: false, requirement: "dollars such as 5 or 0.50" }
+}
+
+/** Dollars for a million tokens. */
+export interface Price {
+  readonly input: number
+  readonly output: number
+}
+
+/** Reads the prices of input and output, such as `1.25,10`. */
+export const price = (text: string): Read<Price> => {
+  const [, input = "", output = ""] = /^(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)$/.exec(text) ?? []
+  return output === ""
+    ? { ok: false, requirement: "IN,OUT in dollars for a million tokens, such as 1.25,10" }
+    : ok({ input: Number(input), output: Number(output) })
+}
+
 const unitMillis = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
 
 const isUnit = (unit: string): unit is keyof typeof unitMillis => Object.hasOwn(unitMillis, unit)

@@ -175,6 +175,22 @@ export const run = defineCommand({
       about: "Wait at most TIME for a provider that is down. Most outages end within 10m. [default: 10m]",
       parse: Flag.duration(0)
     }),
+    maxCost: Flag.optional("max-cost", {
+      argument: "USD",
+      about: "Spend at most USD, together with earlier runs of RESULTS. Each attempt is reserved at its maximum, so " +
+        "answers need a token limit. [default: no limit]",
+      parse: Flag.dollars
+    }),
+    price: Flag.optional("price", {
+      argument: "IN,OUT",
+      about: "Count cost at these dollars for a million input and output tokens. [default: the prices of --price-file]",
+      parse: Flag.price
+    }),
+    priceFile: Flag.optional("price-file", {
+      argument: "FILE",
+      about: "Read the prices of models from FILE. [default: the price list of sluice]",
+      parse: Flag.text
+    }),
     keyEnv: Flag.optional("key-env", {
       argument: "NAME",
       about: "Read the key from environment variable NAME, for every target without its own key. The default may be " +
@@ -250,6 +266,7 @@ export const run = defineCommand({
         "2    unusable flags, files, URL or model; a key that is refused;",
         "     an input that is not the one of the results",
         "3    the provider or every target was down longer than --max-outage",
+        "4    the rest of --max-cost is too small for the next prompt",
         "129  SIGHUP, handled like Ctrl-C",
         "130  Ctrl-C: running prompts were finished; press twice to stop now",
         "141  the reader of the results closed the pipe",

@@ -1,6 +1,8 @@
 /** Renders a report as one self-contained page, without scripts, fonts or images. */
 import type { Attempt } from "@sluice/ai/CallLog"
 import * as Failure from "../run/Failure.ts"
+import type { Ledger } from "../run/Ledger.ts"
+import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import type { Ending, Facts, Listed, Sum, TargetFacts } from "./Facts.ts"
 import { latencyEdges, limits } from "./Facts.ts"
@@ -14,6 +16,8 @@ export interface About {
   readonly stopped: string | undefined
   /** Reasons of targets that could not answer any prompt. */
   readonly unusable: ReadonlyMap<string, string>
+  /** The money of the run. Left out if no price is known. */
+  readonly cost?: Pick<Ledger, "before" | "hasPriced" | "limit" | "spent" | "spentNow"> | undefined
 }
 
 export const render = (facts: Facts, about: About): string => {
@@ -37,7 +41,7 @@ export const render = (facts: Facts, about: About): string => {
 ${about.stopped === undefined ? "" : html`<p class="stopped">${about.stopped}</p>`}
 </header>
 <main>
-${totals(facts)}
+${totals(facts, about)}
 ${timelines(facts, millis)}
 ${targets(facts, about)}
 ${latency(facts)}
@@ -60,7 +64,7 @@ ${content}</section>`
 
 // ---------- totals
 
-const totals = (facts: Facts): Html => {
+const totals = (facts: Facts, { cost }: About): Html => {
   const { answered, answeredElsewhere, cached, failed, incomplete, joined, next, paid, requests, retries } = facts
   const shown: ReadonlyArray<readonly [label: string, value: string, note: string]> = [
     ["answered", Words.count(answered), incompleteText(incomplete)],
@@ -72,7 +76,8 @@ const totals = (facts: Facts): Html => {
       "tokens paid",
       tokens(paid),
       `${mark(paid)}${Words.count(paid.inputTokens)} in, ${Words.count(paid.outputTokens)} out`
-    ]
+    ],
+    ...(cost === undefined || !cost.hasPriced ? [] : [["cost", Prices.shown(cost.spentNow), costNote(cost)] as const])
   ]
   return html`<dl class="totals">
 ${
@@ -84,6 +89,12 @@ ${
     )
   }</dl>${paid.estimated ? html`<p class="note">~ partly estimated: a provider reported no usage.</p>` : ""}`
 }
+
+const costNote = ({ before, limit, spent }: NonNullable<About["cost"]>): string =>
+  [
+    ...(before === 0 ? [] : [`${Prices.shown(spent)} with earlier runs`]),
+    ...(limit === Number.POSITIVE_INFINITY ? [] : [`of at most ${Prices.shown(limit)}`])
+  ].join(", ")
 
 const incompleteText = (incomplete: ReadonlyMap<string, number>): string =>
   [...incomplete].map(([finish, times]) => `${Words.count(times)} incomplete: ${finish}`).join(", ")

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Credentials } from "./Credentials.ts"
 import * as Failure from "./Failure.ts"
+import type { Ledger, Reservation, Used } from "./Ledger.ts"
 import { Pace } from "./Pace.ts"
 import type { PromptState } from "./PromptState.ts"
 import type { Settings, Target } from "./Settings.ts"
@@ -47,6 +48,7 @@ export interface Circuit {
 export class Attempts implements Targets.Observer {
   private readonly credentials: Credentials
   private readonly onStarted: () => void
+  private readonly ledger: Ledger | undefined
   private readonly watched: ReadonlyMap<Target, Watched>
   /** The longest wait for the pace within an attempt. It counts towards the attempt's timeouts. */
   private readonly longestWaitMillis: number
@@ -55,10 +57,12 @@ export class Attempts implements Targets.Observer {
     circuits: ReadonlyMap<Target, Circuit>,
     options: Pick<Settings, "timeoutMillis" | "firstTokenTimeoutMillis">,
     credentials: Credentials,
-    onStarted: () => void
+    onStarted: () => void,
+    ledger: Ledger | undefined
   ) {
     this.credentials = credentials
     this.onStarted = onStarted
+    this.ledger = ledger
     this.longestWaitMillis = Math.min(5_000, (options.firstTokenTimeoutMillis ?? options.timeoutMillis) / 4)
     this.watched = new Map([...circuits].map(([target, circuit]) => [target, {
       ...circuit,
@@ -94,9 +98,15 @@ export class Attempts implements Targets.Observer {
         Effect.flatMap(Clock.Clock, (clock): Effect.Effect<Targets.Attempt, AiError.AiError> => {
           const wait = this.credentials.mayAskIn(target, state, clock.currentTimeMillisUnsafe())
           if (wait > 0) return Effect.fail(notYet(wait))
+          const { ledger } = this
+          const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
+          if (money === undefined) {
+            state.isShort = true
+            return Effect.fail(notYet(1))
+          }
           state.begin(target)
           this.onStarted()
-          return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, _tag !== "Closed"))
+          return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, _tag !== "Closed", money))
         })
     )
   }
@@ -125,6 +135,9 @@ export class Attempts implements Targets.Observer {
   }
 }
 
+/** The reservation of a run that counts no money. */
+const unpaid: Reservation = { settle: () => {} }
+
 class Attempt implements Targets.Attempt {
   readonly startedAt: number
   readonly cut: Effect.Effect<never, AiError.AiError>
@@ -135,6 +148,7 @@ class Attempt implements Targets.Attempt {
   private readonly credentials: Credentials
   private readonly clock: Clock.Clock
   private readonly isProbe: boolean
+  private readonly money: Reservation
   private readonly answersBefore: number
   private isSilent = true
 
@@ -144,7 +158,8 @@ class Attempt implements Targets.Attempt {
     state: PromptState,
     credentials: Credentials,
     clock: Clock.Clock,
-    isProbe: boolean
+    isProbe: boolean,
+    money: Reservation
   ) {
     this.target = target
     this.watched = watched
@@ -152,6 +167,7 @@ class Attempt implements Targets.Attempt {
     this.credentials = credentials
     this.clock = clock
     this.isProbe = isProbe
+    this.money = money
     this.startedAt = clock.currentTimeMillisUnsafe()
     this.answersBefore = watched.answers
     this.cut = Deferred.await(this.ending)
@@ -174,8 +190,9 @@ class Attempt implements Targets.Attempt {
     )
   }
 
-  readonly succeeded: Effect.Effect<void> = Effect.suspend(() => {
+  readonly succeeded = (used: Used): Effect.Effect<void> => {
     const { breaker, key, pace } = this.watched
+    this.money.settle(used)
     this.part()
     this.watched.answers++
     this.watched.failing = undefined
@@ -191,12 +208,13 @@ class Attempt implements Targets.Attempt {
         ({ _tag }) => _tag === "Closed" ? Effect.void : Effect.orDie(breaker.reset(key, "a probe was answered"))
       )
       : Effect.void
-  })
+  }
 
   readonly failed = (error: AiError.AiError): AiError.AiError => {
     const { credentials, startedAt, state, target, watched } = this
     const now = this.clock.currentTimeMillisUnsafe()
     watched.silent.delete(this)
+    this.money.settle(Failure.isFree(error) ? "nothing" : undefined)
     credentials.failed(target, error, state)
     const remedy = AiOutcome.remedy(error)
     const given = remedy === "Credential" ? credentials.refused(target, error, state, startedAt, now) : 0
@@ -215,6 +233,7 @@ class Attempt implements Targets.Attempt {
 
   readonly interrupted = (): void => {
     this.watched.silent.delete(this)
+    this.money.settle(undefined)
     this.credentials.ended(this.target, this.state)
     this.countFailure()
   }

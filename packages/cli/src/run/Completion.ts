@@ -34,6 +34,8 @@ export type CompletionError =
   | RunStopped
   | Settings.SettingsError
 
+type Items = Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError | Settings.SettingsError>
+
 /** A line that was read and has no result yet. */
 interface Unfinished {
   readonly item: Prompt | Malformed
@@ -44,7 +46,7 @@ interface Unfinished {
 
 export class Completion {
   private readonly settings: Settings.Settings
-  private readonly items: Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError>
+  private readonly items: Items
   private readonly engine: Engine.Engine
   private readonly sink: Sink
   private readonly tally: Tally
@@ -59,7 +61,7 @@ export class Completion {
 
   constructor(
     settings: Settings.Settings,
-    items: Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError>,
+    items: Items,
     engine: Engine.Engine,
     sink: Sink,
     tally: Tally,
@@ -84,12 +86,17 @@ export class Completion {
       let received = Option.none<Signals.Signal>()
       const first = Effect.map(signals.first, (signal) => {
         received = Option.some(signal)
-        Deferred.doneUnsafe(this.stopping, Effect.void)
+        this.stop()
         this.say(`\nFinishing running prompts. ${again[signal]}\n`)
       })
       // The signals are awaited beside the lines, since the input ends before the last answers.
       return Effect.raceFirst(this.lines, Effect.andThen(first, signals.second)).pipe(Effect.map(() => received))
     })
+  }
+
+  /** Reads no further lines, and lets running prompts finish. */
+  stop(): void {
+    Deferred.doneUnsafe(this.stopping, Effect.void)
   }
 
   /** Writes a result for every line that was read and has none. */

@@ -28,6 +28,7 @@ import type { Change } from "./Circuits.ts"
 import * as Circuits from "./Circuits.ts"
 import { accountOf, Credentials } from "./Credentials.ts"
 import * as Failure from "./Failure.ts"
+import { type Ledger, OutOfBudget } from "./Ledger.ts"
 import { Fatal, Outage } from "./Outage.ts"
 import type { Prompt } from "./Prompt.ts"
 import { CurrentPrompt, PromptState } from "./PromptState.ts"
@@ -69,6 +70,8 @@ export type Options =
   & {
     /** Masks the keys in the messages of errors. */
     readonly mask: (text: string) => string
+    /** The money of the run. `undefined` if it counts none. */
+    readonly ledger?: Ledger | undefined
   }
 
 export interface Completed {
@@ -108,7 +111,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.orDie
       )
   )
-  const attempts = new Attempts(new Map(circuits), options, credentials, events.attemptStarted)
+  const attempts = new Attempts(new Map(circuits), options, credentials, events.attemptStarted, options.ledger)
   const models = yield* Targets.make(options, attempts)
   const context = yield* Layer.build(Layer.provide(resilient(options, maxPrompts, models), Layer.succeedContext(store)))
     .pipe(
@@ -215,7 +218,7 @@ interface Answer {
   readonly from: ResilientModel.Answer | undefined
 }
 
-type CallError = AiError.AiError | RunStopped
+type CallError = AiError.AiError | OutOfBudget | RunStopped
 
 /** Equal requests share a flight and then its answer, until it expires. Failures are not cached. */
 const sharing = (timeToLive: Duration.Duration) =>
@@ -256,7 +259,7 @@ class Calls implements Engine {
     afterAttempt: Effect.Effect<void> = Effect.void
   ): Effect.Effect<Completed, RunStopped> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const state = new PromptState(prompt, afterAttempt, now)
+      const state = new PromptState(prompt, afterAttempt, now, this.options.ledger?.open(prompt))
       let served: Deduplicator.Served = "Led"
       const answer = this.answer(state, now)
       const shared = this.options.noShare
@@ -308,9 +311,12 @@ class Calls implements Engine {
   private failed(state: PromptState, common: Common, exit: Exit.Failure<Answer, CallError>): Result {
     const { prompt, target } = state
     const error = Cause.squash(exit.cause)
-    const described = Failure.describe(AiError.isAiError(error) ? originalOf(error) : error, {
-      isFirstTokenByTimeout: this.options.firstTokenTimeoutMillis === undefined
-    })
+    const described = error instanceof OutOfBudget
+      // Both are sent again by --resume.
+      ? { tag: common.attempts === 0 ? "NotSent" : "Unfinished", message: error.message, retryAfter: undefined }
+      : Failure.describe(AiError.isAiError(error) ? originalOf(error) : error, {
+        isFirstTokenByTimeout: this.options.firstTokenTimeoutMillis === undefined
+      })
     return {
       ...common,
       status: "failed",
@@ -334,8 +340,18 @@ class Calls implements Engine {
 
   /** One call with its attempts. Another round follows if the prompt has to wait for the provider or its credential. */
   private round(state: PromptState): Effect.Effect<Answer, CallError> {
+    const { ledger } = this.options
+    const { purse } = state
+    return ledger === undefined || purse === undefined
+      ? this.paidRound(state)
+      : Effect.andThen(ledger.take(purse), this.paidRound(state))
+  }
+
+  private paidRound(state: PromptState): Effect.Effect<Answer, CallError> {
     const call = ResilientModel.withLogs(Effect.raceFirst(this.call(state.prompt), this.parts.fatal))
     return Effect.flatMap(call, ([exit, logs]): Effect.Effect<Answer, CallError> => {
+      // A call that found no target made no attempt. While it waits, others may use its money.
+      if (state.purse !== undefined) this.options.ledger?.release(state.purse)
       for (const log of logs) this.record(state, log)
       if (Exit.isSuccess(exit)) {
         this.parts.outage.ended()
@@ -366,6 +382,10 @@ class Calls implements Engine {
     const { ownError } = state
     // A prompt that keeps failing by itself would waste every probe and block the others.
     if (ownError !== undefined && state.hasFailed(this.options.maxAttempts)) return Effect.fail(ownError)
+    if (state.isShort) {
+      state.isShort = false
+      return Effect.suspend(() => this.round(state))
+    }
     const delay = this.nextRoundIn(state, error, end)
     if (delay === undefined) return Effect.fail(error)
     return Effect.andThen(this.waitFor(delay), Effect.suspend(() => this.round(state)))

@@ -121,6 +121,18 @@ export const isOutage = ({ reason }: AiError.AiError): boolean => {
     (reason._tag === "InternalProviderError" && outageStatuses.has(reason.http?.response?.status ?? 0))
 }
 
+/** Whether the provider charges nothing for the attempt: it was not sent, or was refused before an answer began. */
+export const isFree = ({ reason }: AiError.AiError): boolean => {
+  if (reason._tag === "NetworkError") return isUnreachable(reason) || reason.reason === "EncodeError"
+  const status = "http" in reason ? reason.http?.response?.status : undefined
+  // A gateway may time out while the provider answers.
+  return status !== undefined &&
+    (freeStatuses.has(status) || (status >= 400 && status < 500 && status !== 408 && status !== 499))
+}
+
+/** Servers that are overloaded or closed. */
+const freeStatuses = new Set([503, 529])
+
 const outageStatuses = new Set([408, 409, 502, 503, 504, 529])
 
 const aiMessage = (reason: AiError.AiErrorReason): string => {

@@ -22,6 +22,8 @@ export class JournalError extends Schema.Error<JournalError>("sluice/JournalErro
 
 export interface Journal {
   readonly place: Place
+  /** The cost of all results in millionths of a dollar, also of those that a later one replaces. */
+  readonly cost: number
   /** The bytes of whole results. A tail after them was left by a kill or a power cut. */
   readonly end: number
   /** Bytes after `end`. */
@@ -70,21 +72,26 @@ export const endOfLines = async (handle: FileHandle): Promise<number> => {
 }
 
 const form =
-  /^\{"line":([1-9]\d{0,14}),(?:"id":"((?:[^"\\]|\\.)*)",)?"status":"(?:(ok)|failed)"(?:,"request":"([0-9a-f]{16})")?(?:,"error":\{"tag":"([^"]*)")?/
+  /^\{"line":([1-9]\d{0,14}),(?:"id":"((?:[^"\\]|\\.)*)",)?"status":"(?:(ok)|failed)"(?:,"request":"([0-9a-f]{16})")?(?:,"cost":([0-9.]+))?(?:,"error":\{"tag":"([^"]*)")?/
 
 /** The tags of lines that failed only because the run stopped. */
-const unsent: ReadonlySet<string> = new Set(["NotSent", "Unfinished"])
+export const unsent: ReadonlySet<string> = new Set(["NotSent", "Unfinished"])
 
 /** Reads the beginning of a result. `undefined` if it is no result, or if `head` is too short. */
 const entryOf = (head: string): Entry | undefined => {
   const match = form.exec(head)
   if (match === null) return undefined
-  const [, line, id, ok, request, tag] = match
-  if (ok !== undefined) return request === undefined ? undefined : { line: Number(line), id, request, state: "ok" }
+  const [, line, id, ok, request, dollars, tag] = match
+  const cost = dollars === undefined ? 0 : Math.round(Number(dollars) * 1e6)
+  if (ok !== undefined) {
+    return request === undefined
+      ? undefined
+      : { line: Number(line), id, request, cost, state: "ok" }
+  }
   // A failed line that was no prompt has no request.
   return tag === undefined
     ? undefined
-    : { line: Number(line), id, request, state: unsent.has(tag) ? "unsent" : "failed" }
+    : { line: Number(line), id, request, cost, state: unsent.has(tag) ? "unsent" : "failed" }
 }
 
 const opening = `{"line":`
@@ -109,6 +116,7 @@ class Scanner {
   private readonly path: string
   private readonly visit: ((entry: Entry) => void) | undefined
   private readonly place = new Place()
+  private cost = 0
   private readonly buffer = Buffer.allocUnsafe(chunkBytes)
   /** How many lines were read. */
   private lines = 0
@@ -175,6 +183,7 @@ class Scanner {
   }
 
   private add(entry: Entry): void {
+    this.cost += entry.cost
     this.place.add(entry)
     this.visit?.(entry)
   }
@@ -192,19 +201,19 @@ class Scanner {
   }
 
   private async judged(size: number): Promise<Journal> {
-    const { bad, place } = this
+    const { bad, cost, place } = this
     if (bad !== undefined) {
       // An unfinished line may follow the damaged one. Both are cut.
       if (!bad.hasZero || !isTorn(await this.headAt(bad.start))) throw this.noResult(bad.line)
-      return { place, end: bad.start, torn: size - bad.start, needsLineFeed: false }
+      return { place, cost, end: bad.start, torn: size - bad.start, needsLineFeed: false }
     }
     const torn = size - this.end
     // A file of another kind, without any line feed, must not be emptied.
     if (torn > 0 && !isTorn(await this.headAt(this.end))) throw this.noResult(this.lines + 1)
     const last = torn === 0 || torn > maxTail ? undefined : await this.lastResult(torn)
-    if (last === undefined) return { place, end: this.end, torn, needsLineFeed: false }
+    if (last === undefined) return { place, cost, end: this.end, torn, needsLineFeed: false }
     this.add(last)
-    return { place, end: size, torn: 0, needsLineFeed: true }
+    return { place, cost: this.cost, end: size, torn: 0, needsLineFeed: true }
   }
 
   /** The result after the last line feed, if only its own line feed is missing. An editor may have removed it. */

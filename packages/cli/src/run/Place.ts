@@ -28,6 +28,8 @@ export interface Entry {
   readonly state: Exclude<State, "new">
   /** 16 hexadecimal digits. `undefined` if the line was no prompt. */
   readonly request: string | undefined
+  /** In millionths of a dollar. */
+  readonly cost: number
 }
 
 /** How a line of the input compares with its result. */

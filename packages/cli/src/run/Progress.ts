@@ -1,4 +1,5 @@
 import * as Terminal from "../Terminal.ts"
+import * as Prices from "./Prices.ts"
 import * as Words from "./Words.ts"
 
 /** The state of a run at one moment. */
@@ -18,6 +19,8 @@ export interface View {
   readonly open: ReadonlyArray<{ readonly target: string; readonly probeAt: number }>
   /** How many targets there are. */
   readonly targets: number
+  /** The cost so far and expected at the end, in millionths of a dollar. `undefined` if no price is known. */
+  readonly cost?: { readonly spent: number; readonly expected: number | undefined } | undefined
 }
 
 /** Renders the progress line, clipped to the width. */
@@ -31,6 +34,7 @@ export const render = (view: View, columns: number): string => {
     ...circuitTexts(view),
     `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
     `${Words.count(running)} running`,
+    ...costTexts(view),
     ...(failedAttempts === 0 ? [] : [Words.plural(failedAttempts, "failed attempt")]),
     ...(shared === 0 ? [] : [`${Words.count(shared)} shared`]),
     ...(view.open.length < view.targets ? timeLeft(total, done, rate) : [])
@@ -45,6 +49,11 @@ const circuitTexts = ({ now, open, targets }: View): ReadonlyArray<string> =>
     const subject = targets === 1 ? "provider" : target
     return left > 0 ? `${subject} down, next try in ${Words.time(left)}` : `${subject} down, trying`
   })
+
+const costTexts = ({ cost }: View): ReadonlyArray<string> =>
+  cost === undefined
+    ? []
+    : [`${Prices.shown(cost.spent)}${cost.expected === undefined ? "" : ` of about ${Prices.shown(cost.expected)}`}`]
 
 const timeLeft = (total: number | undefined, done: number, rate: number): ReadonlyArray<string> =>
   total === undefined || rate <= 0 || done >= total ? [] : [`${Words.time((total - done) / rate * 1000)} left`]

@@ -2,6 +2,7 @@ import type * as AiError from "effect/ai/AiError"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import { Trace } from "./CallRecord.ts"
+import type { Purse } from "./Ledger.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { Target } from "./Settings.ts"
 
@@ -11,6 +12,8 @@ export class PromptState {
   /** Runs after each attempt that failed. */
   readonly afterAttempt: Effect.Effect<void>
   readonly trace: Trace
+  /** Its money. `undefined` if the run counts none. */
+  readonly purse: Purse | undefined
   attempts = 0
   target: Target | undefined
   /** Failed attempts that the prompt may have caused: those that count as its own, and all of them. */
@@ -23,9 +26,12 @@ export class PromptState {
   refusedSince: number | undefined
   /** The first refusal by a rate limit, in epoch milliseconds. */
   throttledSince: number | undefined
+  /** Whether an attempt was not made because the budget had no room for it at that moment. */
+  isShort = false
 
-  constructor(prompt: Prompt, afterAttempt: Effect.Effect<void>, now: number) {
+  constructor(prompt: Prompt, afterAttempt: Effect.Effect<void>, now: number, purse?: Purse) {
     this.prompt = prompt
+    this.purse = purse
     this.afterAttempt = afterAttempt
     this.trace = new Trace(now)
   }

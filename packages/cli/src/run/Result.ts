@@ -29,6 +29,8 @@ interface Line {
   /** Attempts of this line's own calls. 0 if it made none. */
   readonly attempts: number
   readonly how: How
+  /** Dollars, with all its attempts. `undefined` if a price is not known. */
+  readonly cost?: number | undefined
   /** From its turn to its end, with all delays. */
   readonly milliseconds: number
 }
@@ -49,7 +51,7 @@ export type Result = Answered | Failed
 
 /**
  * Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. The fields that `--resume` reads come
- * first: `request` is the hash of the line's request, and the error of a failed line follows it.
+ * first: `request` is the hash of the line's request. Its cost and the error of a failed line follow it.
  */
 export const encode = (result: Result, request?: string): string => {
   const { id, line, model, target } = result
@@ -66,7 +68,7 @@ export const encode = (result: Result, request?: string): string => {
       milliseconds
     }
     : { error: result.error, target, model, attempts, how, milliseconds }
-  return `${JSON.stringify({ line, id, status: result.status, request, ...ending })}\n`
+  return `${JSON.stringify({ line, id, status: result.status, request, cost: result.cost, ...ending })}\n`
 }
 
 const usage = ({ estimated, inputTokens, outputTokens }: Usage) => ({

@@ -44,6 +44,8 @@ type Item = Prompt | Malformed
 
 export interface Resume {
   readonly place: Place
+  /** What earlier runs cost, in millionths of a dollar. */
+  readonly cost: number
   /** How to open the results. `undefined` if there are none yet. */
   readonly output: Output.Resumed | undefined
   /** Bytes of an unfinished result at the end of the file. */
@@ -69,7 +71,13 @@ export const make = (
     const place = journal?.place ?? new Place()
     const lines = new Lines(settings, place, mode)
     const { again, items } = input
-    const common = { place, output: journal, torn: journal?.torn ?? 0, leftOut: () => lines.leftOut }
+    const common = {
+      place,
+      cost: journal?.cost ?? 0,
+      output: journal,
+      torn: journal?.torn ?? 0,
+      leftOut: () => lines.leftOut
+    }
     if (again === undefined) {
       const passed = Stream.filter(compared(items, lines), (item) => lines.passes(item))
       return { ...common, check: Effect.undefined, items: passed }

@@ -24,14 +24,18 @@ import * as Engine from "./Engine.ts"
 import * as Files from "./Files.ts"
 import * as GoOn from "./GoOn.ts"
 import { Ids } from "./Ids.ts"
+import { Ledger } from "./Ledger.ts"
 import type * as Input from "./Input.ts"
 import * as Live from "./Live.ts"
+import * as Prices from "./Prices.ts"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
+import type { Malformed, Prompt } from "./Prompt.ts"
 import * as RunResult from "./Result.ts"
 import * as Resume from "./Resume.ts"
 import * as RunFile from "./RunFile.ts"
 import type { Settings } from "./Settings.ts"
+import { SettingsError } from "./Settings.ts"
 import * as Setup from "./Setup.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
@@ -79,7 +83,6 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const mask = (text: string): string => UrlSecrets.hide(maskSecrets(text))
   const startedAt = yield* Clock.currentTimeMillis
   const tally = new Tally()
-  const progress = new RunProgress(tally, startedAt, settings.targets.length)
   const facts = new Facts(
     settings.targets.map(({ model, name, url }) => ({
       name,
@@ -88,7 +91,10 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     })),
     startedAt
   )
-  const engine = yield* Engine.make({ ...settings, mask }, {
+  let stop = (): void => {}
+  const ledger = new Ledger({ ...settings, onExhausted: () => stop() })
+  const progress = new RunProgress(tally, startedAt, settings.targets.length, ledger)
+  const engine = yield* Engine.make({ ...settings, mask, ledger }, {
     attemptStarted: () => tally.attemptStarted(),
     attemptFailed: (reason) => tally.attemptFailed(reason),
     paid: (usage) => tally.paid(usage),
@@ -109,17 +115,21 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted).pipe(
     Effect.catchTag("ResumeError", (error) => withDifference(error, given, settings))
   )
+  ledger.addEarlier(resumed?.cost ?? 0)
   if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
   const note = once(() => isResumable ? RunFile.write(path, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
   const sink: Completion.Sink = {
     // Counted after it is written, so that the counts match the files.
-    write: ({ record, result }, request) =>
-      Effect.tap(output.write(RunResult.encode(result, request)), () => {
+    write: ({ record, result: completed }, request) => {
+      const millionths = ledger.close(completed.line)
+      const result = millionths === undefined ? completed : { ...completed, cost: millionths / 1e6 }
+      return Effect.tap(output.write(RunResult.encode(result, request)), () => {
         facts.add(record, result)
         explanations.add(record)
         return Effect.andThen(note, log === undefined ? Effect.void : log.write(CallRecord.encode(record)))
       })
+    }
   }
   const screen: Live.Screen = {
     write: (text) => process.stderr.write(text),
@@ -136,17 +146,29 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   if (resumed === undefined && input.count !== undefined && screen.mode !== "off") {
     yield* Effect.forkScoped(count(input.count, progress))
   }
-  const items = resumed === undefined ? counted.items : resumed.items
+  if (settings.maxCost !== undefined && input.again !== undefined) {
+    yield* Stream.runForEach(input.again, (item) => checkPayable(item, ledger))
+  }
+  const read = resumed === undefined ? counted.items : resumed.items
+  const items = settings.maxCost === undefined
+    ? read
+    : Stream.tap(read, (item) => checkPayable(item, ledger))
   const lines = new Completion.Completion(settings, items, engine, sink, tally, (text) => process.stderr.write(text))
+  stop = () => lines.stop()
   const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
   const unwritten = canWriteMore(ended, tally)
-    ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended)))
+    ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended, ledger)))
     : Exit.void
   facts.endedAt = yield* Clock.currentTimeMillis
   const reported = page === undefined || facts.answered + facts.failed === 0
     ? Exit.void
     : yield* Effect.exit(
-      page.write(Page.render(facts, { input: basename(path), stopped: stoppedBy(ended), unusable: tally.unusable }))
+      page.write(Page.render(facts, {
+        input: basename(path),
+        stopped: ledger.isExhausted ? `Stopped early: ${ledger.refusal}.` : stoppedBy(ended),
+        unusable: tally.unusable,
+        cost: ledger
+      }))
     )
   const explanation = explanations.render()
   if (explanation !== "") {
@@ -156,16 +178,51 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     const before = resumed === undefined
       ? undefined
       : { answered: resumed.place.count("ok"), leftOut: resumed.leftOut() }
-    yield* say(Summary.render(tally, facts.endedAt - startedAt, { before, ids }))
+    yield* say(Summary.render(tally, facts.endedAt - startedAt, { before, ids, cost: costText(ledger, facts.endedAt) }))
   }
-  const isComplete = Exit.isSuccess(ended) && Option.isNone(ended.value)
-  if (isResumable && !settings.quiet) end.advice = adviceOf(invocation, tally, isComplete)
+  const isComplete = Exit.isSuccess(ended) && Option.isNone(ended.value) && !ledger.isExhausted
+  if (isResumable && !settings.quiet) {
+    end.advice = adviceOf(withBudget(invocation, ledger, progress), tally, isComplete)
+  }
   const signal = yield* ended
   yield* unwritten
   yield* reported
   if (Option.isSome(signal)) return Signals.exitCode(signal.value)
+  if (ledger.isExhausted) {
+    yield* sayError(invocation, { message: ledger.refusal })
+    return ExitCode.budget
+  }
   return tally.failed === 0 && (resumed?.leftOut() ?? 0) === 0 ? ExitCode.ok : ExitCode.someFailed
 })
+
+/** Fails if a prompt has no price or no limit of tokens, which a budget needs. */
+const checkPayable = (item: Prompt | Malformed, ledger: Ledger): Effect.Effect<void, SettingsError> => {
+  const problem = item._tag === "Prompt" ? ledger.problemOf(item) : undefined
+  return problem === undefined ? Effect.void : new SettingsError({ problems: [`line ${item.line}: ${problem}`] })
+}
+
+/** The row of the summary. `undefined` if no price was known. */
+const costText = (ledger: Ledger, now: number): string | undefined => {
+  if (!ledger.hasPriced && ledger.before === 0) return undefined
+  const { before, hasUnpriced, limit, spent, spentNow } = ledger
+  return [
+    Prices.shown(spentNow),
+    ...(before === 0 ? [] : [`${Prices.shown(spent)} with earlier runs`]),
+    ...(limit === Number.POSITIVE_INFINITY ? [] : [`of at most ${Prices.shown(limit)}`]),
+    ...(hasUnpriced ? ["without targets that have no price"] : []),
+    ...[ledger.ageOf(now)].filter((age) => age !== undefined)
+  ].join(", ")
+}
+
+/** Raises the budget of the command that goes on, to what all lines are expected to cost. */
+const withBudget = (invocation: GoOn.Invocation, ledger: Ledger, progress: RunProgress): GoOn.Invocation => {
+  if (!ledger.isExhausted) return invocation
+  const expected = progress.expectedCost ?? 0
+  const budget = Math.max(2 * ledger.limit, 1.2 * (ledger.before + expected)) / 1e6
+  const raise = (given: Shell.Given): Shell.Given =>
+    new Map([...given, ["max-cost", [String(Number(budget.toPrecision(2)))]]])
+  return { ...invocation, given: raise(invocation.given), own: raise(invocation.own) }
+}
 
 type Items = Input.Input["items"]
 
@@ -245,7 +302,8 @@ const canWriteMore = (ended: Ended, tally: Tally): boolean => {
 }
 
 /** The reason in the results of unfinished prompts why the run stopped early. */
-const whyStopped = (ended: Ended): string => {
+const whyStopped = (ended: Ended, ledger: Ledger): string => {
+  if (ledger.isExhausted) return ledger.refusal
   const signal = Exit.isSuccess(ended) ? Option.getOrUndefined(ended.value) : undefined
   return signal === undefined ? errorOf(ended)?.message ?? "the run was stopped" : `the run was stopped by ${signal}`
 }
@@ -298,8 +356,10 @@ class RunProgress {
   private readonly pace: Progress.Pace
   private readonly tally: Tally
   private readonly targets: number
+  private readonly ledger: Ledger
 
-  constructor(tally: Tally, startedAt: number, targets: number) {
+  constructor(tally: Tally, startedAt: number, targets: number, ledger: Ledger) {
+    this.ledger = ledger
     this.tally = tally
     this.pace = new Progress.Pace(startedAt)
     this.targets = targets
@@ -322,7 +382,14 @@ class RunProgress {
       shared: joined + cached,
       rate: this.pace.rate(now, done),
       open: [...this.open].map(([target, probeAt]) => ({ target, probeAt })),
-      targets: this.targets
+      targets: this.targets,
+      cost: this.ledger.hasPriced ? { spent: this.ledger.spentNow, expected: this.expectedCost } : undefined
     }
+  }
+
+  /** What this run is expected to cost in all, by the lines that are done. `undefined` if it is not known. */
+  get expectedCost(): number | undefined {
+    const { done } = this.tally
+    return this.total === undefined || done === 0 ? undefined : this.ledger.spentNow * Math.max(1, this.total / done)
   }
 }

@@ -9,6 +9,7 @@ import * as Flag from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
 import type { RunFlags } from "../options.ts"
 import * as Terminal from "../Terminal.ts"
+import * as Prices from "./Prices.ts"
 import * as SystemError from "./SystemError.ts"
 
 export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsError")({
@@ -36,9 +37,20 @@ export interface Target {
 export interface Settings extends
   Omit<
     RunFlags,
-    "url" | "model" | "config" | "keyEnv" | "keyFile" | "output" | "targets" | "idleTimeoutMillis" | "headers"
+    | "url"
+    | "model"
+    | "config"
+    | "keyEnv"
+    | "keyFile"
+    | "output"
+    | "targets"
+    | "idleTimeoutMillis"
+    | "headers"
+    | "price"
+    | "priceFile"
   >
 {
+  readonly prices: Prices.Prices
   /** In order of preference. */
   readonly targets: readonly [Target, ...ReadonlyArray<Target>]
   readonly output: string
@@ -69,6 +81,8 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       keyFile,
       model: _model,
       output,
+      price,
+      priceFile,
       targets: _targets,
       url: _url,
       ...rest
@@ -82,6 +96,9 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     problems.push(...resumeProblems(flags))
     if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
     problems.push(...headerProblems(headers, env))
+    if (price !== undefined && priceFile !== undefined) problems.push("use --price or --price-file, not both")
+    const list = yield* Effect.result(Prices.read(priceFile))
+    if (Result.isFailure(list)) problems.push(list.failure.message)
     const files = yield* Effect.result(checkFiles(flags))
     if (Result.isFailure(files)) problems.push(...files.failure.problems)
     const targets = yield* Effect.result<Settings["targets"], SettingsError, never>(
@@ -91,6 +108,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     if (problems.length > 0) return yield* refuseAll(problems)
     return {
       ...rest,
+      prices: new Prices.Prices(price, Result.getOrElse(list, () => [])),
       targets: targets.success,
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,

@@ -13,11 +13,13 @@ const indent = labelWidth + 2
 export interface More {
   /** Lines that earlier runs of the same results answered, and lines without an answer that this run left out. */
   readonly before?: { readonly answered: number; readonly leftOut: number } | undefined
+  /** What the run cost. `undefined` if no price is known. */
+  readonly cost?: string | undefined
   readonly ids?: Pick<Ids, "first" | "repeated"> | undefined
 }
 
 /** Renders the summary of a run. The time per answer leaves out shared answers, which would lower it. */
-export const render = (tally: Tally, elapsedMillis: number, { before, ids }: More = {}): string =>
+export const render = (tally: Tally, elapsedMillis: number, { before, cost, ids }: More = {}): string =>
   [
     row("answered", Words.count(tally.answered)),
     row("failed", `${Words.count(tally.failed)}${stopped(tally)}`),
@@ -38,6 +40,7 @@ export const render = (tally: Tally, elapsedMillis: number, { before, ids }: Mor
     row("time per answer", quantiles(tally)),
     row("tokens", tokens(tally.spent)),
     row("tokens saved", tokens(tally.saved)),
+    ...(cost === undefined ? [] : rows("cost", Text.wrap(cost, width))),
     row("time", Words.time(elapsedMillis)),
     ...[...tally.unusable].flatMap(([target, why]) => rows("unusable", Text.wrap(safe(`${target}: ${why}`), width)))
   ].join("")

@@ -1,4 +1,5 @@
 import { Histogram } from "./Histogram.ts"
+import * as Journal from "./Journal.ts"
 import type { Reason } from "./Reasons.ts"
 import { Reasons } from "./Reasons.ts"
 import type { Result, Usage } from "./Result.ts"
@@ -53,6 +54,7 @@ export class Tally {
     this.running--
     if (result.status === "failed") {
       this.failed++
+      if (Journal.unsent.has(result.error.tag)) this.stopped++
       return
     }
     this.answered++

@@ -6,6 +6,7 @@ import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiError from "effect/ai/AiError"
 import type * as LanguageModel from "effect/ai/LanguageModel"
+import type * as Response from "effect/ai/Response"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,6 +17,7 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Failure from "./Failure.ts"
+import type { Used } from "./Ledger.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { PromptState } from "./PromptState.ts"
 import { CurrentPrompt } from "./PromptState.ts"
@@ -28,7 +30,7 @@ export interface Attempt {
   readonly cut: Effect.Effect<never, AiError.AiError>
   /** A part of the answer arrived. */
   readonly part: () => void
-  readonly succeeded: Effect.Effect<void>
+  readonly succeeded: (used: Used) => Effect.Effect<void>
   /** Returns the error for the policy. */
   readonly failed: (error: AiError.AiError) => AiError.AiError
   /** Called if a timeout or the end of the run ended the attempt. */
@@ -154,14 +156,15 @@ const observed = (
     if (state === undefined) return Effect.die("a call without CurrentPrompt")
     const refusal = untranslatable(target, state.prompt)
     return refusal === undefined
-      ? Effect.map(observer.begin(target, state), (attempt) => ({ attempt, state }))
+      ? Effect.map(observer.begin(target, state), (attempt) => ({ attempt, state, used: undefined }))
       : Effect.fail(refusal)
   })
   // Counts the attempts over all calls of the prompt. Each call, and each restart, would count from 1.
   const numbered = ({ attempts }: PromptState) => ({ attempt: attempts, maxAttempts: Math.max(attempts, maxAttempts) })
-  const ended = ({ attempt, state }: Begun) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
+  const ended = (begun: Begun) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
+    const { attempt, state } = begun
     // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
-    if (Exit.isSuccess(exit)) return attempt.succeeded
+    if (Exit.isSuccess(exit)) return attempt.succeeded(begun.used)
     // No error: a timeout or the end of the run interrupted the attempt.
     if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
     return state.afterAttempt
@@ -169,7 +172,10 @@ const observed = (
   const generateText = (options: { readonly prompt: never }) =>
     Effect.flatMap(begin, (begun) => {
       const { attempt, state } = begun
-      const answer = model.generateText(options)
+      const answer = Effect.map(model.generateText(options), (response) => {
+        for (const part of response.content) note(begun, part)
+        return response
+      })
       return Effect.raceFirst(answer, attempt.cut).pipe(
         Effect.mapError(attempt.failed),
         Effect.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
@@ -181,6 +187,7 @@ const observed = (
       const { attempt, state } = begun
       const parts = Stream.map(model.streamText(options), (part) => {
         attempt.part()
+        note(begun, part)
         return part
       })
       return Stream.interruptWhen(parts, attempt.cut).pipe(
@@ -196,4 +203,13 @@ const observed = (
 interface Begun {
   readonly attempt: Attempt
   readonly state: PromptState
+  used: Used
+}
+
+/** Keeps the usage that the provider reports at the end of an answer. */
+const note = (begun: Begun, part: Response.Part<{}> | Response.StreamPart<{}>): void => {
+  if (part.type !== "finish") return
+  const inputTokens = part.usage.inputTokens.total
+  const outputTokens = part.usage.outputTokens.total
+  if (inputTokens !== undefined && outputTokens !== undefined) begun.used = { inputTokens, outputTokens }
 }
