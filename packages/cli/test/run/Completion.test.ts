@@ -14,7 +14,7 @@ import { answered } from "../support/results.ts"
 
 /** Only the settings that a completion reads. */
 const settings = (concurrency: number, model: string | undefined): Settings =>
-  ({ concurrency, targets: [{ model }] }) as unknown as Settings
+  ({ concurrency, omit: [], targets: [{ model }] }) as unknown as Settings
 
 /** A run of prompts with a scripted engine and signals. */
 const setUp = (count: number, concurrency: number, complete: Engine["complete"]) => {
