@@ -1,9 +1,9 @@
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
-import * as Sse from "effect/encoding/Sse"
 import * as Result from "effect/Result"
 import type { Bounds } from "./bounds.ts"
+import { Events } from "./events.ts"
 import * as Failure from "./failure.ts"
 import { badCall, brokeOff } from "./errorIn.ts"
 import { type Ending, finishReason, isIncomplete, stronger } from "./finishReason.ts"
@@ -12,12 +12,6 @@ import { type ToolCallFragment, ToolCalls } from "./toolCalls.ts"
 export type Part = Response.StreamPartEncoded
 type Kind = "text" | "reasoning"
 type Metadata = Response.ReasoningEndPartEncoded["metadata"]
-
-/** A blank line has at most three characters before its last one. */
-const blankLength = 3
-
-/** The length of half an event that is read, in characters. */
-const maxHalf = 1024
 
 /** How many events after the finish reason are remembered. */
 const maxDoubts = 8
@@ -43,8 +37,7 @@ export abstract class EventReader {
   protected readonly response: Failure.ResponseHead
   protected readonly bounds: Bounds
   protected readonly toolCalls: ToolCalls
-  private readonly decoder = new TextDecoder()
-  private readonly parser: Sse.Parser
+  private readonly events: Events
 
   /** See `OnMalformedEvent`. */
   onMalformedEvent: (() => void) | undefined
@@ -65,10 +58,6 @@ export abstract class EventReader {
   private isLastEvent = false
   /** Whether the last event was read. */
   private hasReadLast = false
-  /** The last characters that arrived, which can be a part of a blank line. */
-  private last = ""
-  /** After the finish reason: the beginning of the event that has arrived in part. */
-  private half = ""
   /** Handlers of unreadable events after the finish reason. They run if content follows. */
   private doubts: Array<() => void> = []
   protected failed: AiError.AiError | undefined
@@ -87,11 +76,7 @@ export abstract class EventReader {
     this.response = response
     this.bounds = bounds
     this.toolCalls = new ToolCalls(newId)
-    this.parser = Sse.makeParser(
-      // A `retry` is for browsers, which reconnect by themselves.
-      (event) => event._tag === "Event" ? this.onData(event.data, event.event) : undefined,
-      { maxEventSize: bounds.eventSize }
-    )
+    this.events = new Events((data, name) => this.onData(data, name), bounds.eventSize)
   }
 
   /** Reads one event, whose JSON is within the bounds. `name` is `message` unless the stream names the event. */
@@ -141,23 +126,19 @@ export abstract class EventReader {
   /** Reads the bytes that arrived. */
   feed(bytes: Uint8Array): void {
     if (this.sealed || this.failed !== undefined) return
-    const text = this.decoder.decode(bytes, { stream: true })
-    const wasEnding = this.reason !== undefined
-    const tooLarge = this.parser.feed(text)
-    if (tooLarge !== undefined) this.failTooLarge()
-    if (this.reason !== undefined) this.keepHalf(text, wasEnding)
-    this.last = text.length < blankLength ? (this.last + text).slice(-blankLength) : text.slice(-blankLength)
+    if (this.events.feed(bytes)) this.failTooLarge()
   }
 
   /** Ends the response. `lost`: how the connection failed. */
   end(lost?: string): void {
     if (this.sealed || this.failed !== undefined) return
     this.isLastEvent = true
-    this.parser.feed(`${this.decoder.decode()}\n\n`)
+    const { half } = this.events
+    this.events.end()
     if (this.sealed || this.failed !== undefined) return
     const isWhole = lost === undefined ? !this.isOpen : !this.wasReopened
     // The error is built only if it is needed. Its stack would be most of the cost of ending a good response.
-    if (this.reason !== undefined && isWhole && !this.isMissingContent) this.seal(this.reason)
+    if (this.reason !== undefined && isWhole && !this.isMissingContent(half)) this.seal(this.reason)
     else this.failed = Failure.truncated(this.origin, this.response, this.progress(), lost)
   }
 
@@ -223,21 +204,10 @@ export abstract class EventReader {
     else if (this.doubts.length < maxDoubts) this.doubts.push(settle)
   }
 
-  private keepHalf(text: string, wasEnding: boolean): void {
-    const joined = this.last + text
-    const at = Math.max(
-      joined.lastIndexOf("\n\n") + 2,
-      joined.lastIndexOf("\r\r") + 2,
-      joined.lastIndexOf("\n\r\n") + 3
-    )
-    if (at > 2) this.half = joined.slice(at, at + maxHalf)
-    else if (wasEnding && this.half.length < maxHalf) this.half = (this.half + text).slice(0, maxHalf)
-  }
-
   /** Whether the stream ended within an event that may have content. */
-  private get isMissingContent(): boolean {
+  private isMissingContent(half: string): boolean {
     if (this.hasReadLast) return false
-    const beginning = this.half.replace(emptyLines, "").trimStart()
+    const beginning = half.replace(emptyLines, "").trimStart()
     return beginning !== "" && !beginning.startsWith(":") && !this.hasNoContent(beginning)
   }
 
