@@ -35,6 +35,38 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "shifted(control, 0)"
   },
   {
+    name: "answers-of-another-target",
+    breaks: "the answer of one URL is reused for another",
+    caughtBy: ["packages/cli/test/run/Cached.test.ts"],
+    file: "packages/cli/src/run/Cached.ts",
+    find: "`${place?.text}${place?.request(prompt)}`",
+    replace: "`${place?.request(prompt)}`"
+  },
+  {
+    name: "answers-replace-a-foreign-file",
+    breaks: "a database of another program is used as a cache",
+    caughtBy: ["packages/cli/test/run/AnswerStore.test.ts"],
+    file: "packages/cli/src/run/AnswerStore.ts",
+    find: "if (owner !== 0 || tables !== 0) throw new Foreign()",
+    replace: ""
+  },
+  {
+    name: "answers-that-are-cut-are-kept",
+    breaks: "an answer that a token limit cut is kept for later runs",
+    caughtBy: ["packages/cli/test/run/Cached.test.ts"],
+    file: "packages/cli/src/run/Cached.ts",
+    find: " || result.finish !== \"stop\"",
+    replace: ""
+  },
+  {
+    name: "answers-without-a-bound",
+    breaks: "the cache of answers grows without a bound",
+    caughtBy: ["packages/cli/test/run/AnswerStore.test.ts"],
+    file: "packages/cli/src/run/AnswerStore.ts",
+    find: "> this.options.maxBytes && this.oldest",
+    replace: "> Number.POSITIVE_INFINITY && this.oldest"
+  },
+  {
     name: "cache-without-a-bound",
     breaks: "a deduplicator keeps every result until it expires",
     caughtBy: ["packages/core/test/millionKeys.test.ts"],

@@ -145,20 +145,34 @@ export const price = (text: string): Read<Price> => {
     : ok({ input: Number(input), output: Number(output) })
 }
 
-const unitMillis = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
+const unitMillis = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 const isUnit = (unit: string): unit is keyof typeof unitMillis => Object.hasOwn(unitMillis, unit)
 
 // Node's longest timer. A longer one would fire at once.
-const maxMillis = 2 ** 31 - 1
+const maxTimerMillis = 2 ** 31 - 1
 
 /** Reads a duration with a unit, as milliseconds. Refuses a bare number, whose unit would be a guess. */
-export const duration = (minimumMillis: number) => (text: string): Read<number> => {
-  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? []
-  const millis = isUnit(unit) ? Math.round(Number(digits) * unitMillis[unit]) : Number.NaN
-  if (millis >= minimumMillis && millis <= maxMillis) return ok(millis)
-  const atLeast = minimumMillis === 0 ? "" : `, at least ${minimumMillis}ms`
-  return { ok: false, requirement: `a duration such as 500ms, 30s, 2m or 1h${atLeast}` }
+export const duration =
+  (minimumMillis: number, maximumMillis: number = maxTimerMillis) => (text: string): Read<number> => {
+    const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? []
+    const millis = isUnit(unit) ? Math.round(Number(digits) * unitMillis[unit]) : Number.NaN
+    if (millis >= minimumMillis && millis <= maximumMillis) return ok(millis)
+    const atLeast = minimumMillis === 0 ? "" : `, at least ${minimumMillis}ms`
+    return { ok: false, requirement: `a duration such as 500ms, 30s, 2m or 1h${atLeast}` }
+  }
+
+const unitBytes = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const
+
+const isByteUnit = (unit: string): unit is keyof typeof unitBytes => Object.hasOwn(unitBytes, unit)
+
+/** Reads a size with a unit, as bytes. */
+export const bytes = (text: string): Read<number> => {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)([KMG]iB)$/.exec(text) ?? []
+  const value = isByteUnit(unit) ? Math.round(Number(digits) * unitBytes[unit]) : 0
+  return value > 0 && Number.isSafeInteger(value)
+    ? ok(value)
+    : { ok: false, requirement: "a size such as 500MiB or 2GiB" }
 }
 
 /** Reads an absolute HTTP URL without a user name or password. */

@@ -31,6 +31,9 @@ const defineCommand = <F extends Flag.Flags>(
 /** Shows a text of the user's own as it is. */
 const asGiven = (text: string): string => text
 
+/** Ten years. */
+const longestCacheMillis = 3_650 * 86_400_000
+
 export const run = defineCommand({
   name: "run",
   summary: "Send a file of prompts to a model, and retry failures.",
@@ -164,6 +167,24 @@ export const run = defineCommand({
         "calls in flight. Most runs take less than 1h. [default: 1h]",
       parse: Flag.duration(0)
     }),
+    cache: Flag.optional("cache", {
+      path: "folder",
+      argument: "DIR",
+      about:
+        "Keep whole answers in DIR, and reuse them in later runs for the same request to the same target. Several " +
+        "runs can share DIR. [default: none]",
+      parse: Flag.text
+    }),
+    cacheTtlMillis: Flag.withDefault("cache-ttl", 604_800_000, {
+      argument: "TIME",
+      about: "Reuse an answer of --cache for TIME, and delete it then. Models change behind their names. [default: 7d]",
+      parse: Flag.duration(1, longestCacheMillis)
+    }),
+    cacheBytes: Flag.withDefault("cache-size", 2 ** 30, {
+      argument: "SIZE",
+      about: "Keep at most SIZE of answers in --cache. The oldest go first. 300,000 answers take 1GiB. [default: 1GiB]",
+      parse: Flag.bytes
+    }),
     noShare: Flag.toggle("no-share", { about: "Make a call for every line, even if requests are equal." }),
     limit: Flag.optional("limit", {
       argument: "N",
@@ -187,6 +208,7 @@ export const run = defineCommand({
       parse: Flag.price
     }),
     priceFile: Flag.optional("price-file", {
+      path: "file",
       argument: "FILE",
       about: "Read the prices of models from FILE. [default: the price list of sluice]",
       parse: Flag.text

@@ -6,27 +6,31 @@ import type { Settings } from "./Settings.ts"
 /** The settings of a run that shape the requests of all lines. */
 export type Common = Pick<Settings, "temperature" | "maxTokens" | "omit" | "targets">
 
+type Fields = Pick<Prompt, "body" | "messages" | "model">
+
 /**
- * Returns the function that hashes a prompt: 16 hexadecimal digits over its model, messages, limits and other request fields,
- * after the flags. The URL, the key, the headers and all targets but the first are left out, so that a run can continue at another provider.
+ * Returns the function that hashes a prompt: 16 hexadecimal digits of its canonical form. The URL, the key, the headers and all
+ * targets but the first are left out, so that a run can continue at another provider.
  */
-export const hasher = (common: Common): (prompt: Pick<Prompt, "body" | "messages" | "model">) => string => {
+export const hasher = (common: Common): (prompt: Fields) => string => {
+  const text = canonical(common)
+  return (prompt) => hash("sha256", text(prompt), "hex").slice(0, 16)
+}
+
+/** Returns the function that writes a prompt's model, messages, limits and other request fields, after the flags. */
+export const canonical = (common: Common): (prompt: Fields) => string => {
   const { maxTokens = null, omit, targets: [{ model: defaultModel = null }], temperature = null } = common
   const omitted = omit.length === 0 ? [] : [[...new Set(omit)].sort()]
   return ({ body, messages, model }) =>
-    hash(
-      "sha256",
-      // An array has a fixed order. The order of the line's own fields has no meaning.
-      JSON.stringify([
-        model ?? defaultModel,
-        messages,
-        temperature,
-        maxTokens,
-        body === undefined ? null : ordered(body),
-        ...omitted
-      ]),
-      "hex"
-    ).slice(0, 16)
+    // An array has a fixed order. The order of the line's own fields has no meaning.
+    JSON.stringify([
+      model ?? defaultModel,
+      messages,
+      temperature,
+      maxTokens,
+      body === undefined ? null : ordered(body),
+      ...omitted
+    ])
 }
 
 /** Sorts the fields of all objects in a value. */

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { basename } from "node:path"
 import * as ExitCode from "../ExitCode.ts"
@@ -17,6 +18,8 @@ import type * as Shell from "../Shell.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
+import * as AnswerStore from "./AnswerStore.ts"
+import * as Cached from "./Cached.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
@@ -94,7 +97,8 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   let stop = (): void => {}
   const ledger = new Ledger({ ...settings, onExhausted: () => stop() })
   const progress = new RunProgress(tally, startedAt, settings.targets.length, ledger)
-  const engine = yield* Engine.make({ ...settings, mask, ledger }, {
+  const cache = yield* openCache(settings, startedAt)
+  const direct = yield* Engine.make({ ...settings, mask, ledger }, {
     attemptStarted: () => tally.attemptStarted(),
     attemptFailed: (reason) => tally.attemptFailed(reason),
     paid: (usage) => tally.paid(usage),
@@ -107,6 +111,11 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
       else tally.unusable.set(target, why)
     }
   })
+  const engine = cache === undefined ?
+    direct :
+    Cached.over(direct, cache.store, settings, cache.counts, startedAt, (error) => {
+      process.stderr.write(`${Terminal.escape(error.message)}; the run continues without it\n`)
+    })
   const ids = new Ids()
   // A resumed run reads its input completely before it begins, if it can be read again.
   const counted = input.again === undefined || Resume.modeOf(settings) === undefined
@@ -178,7 +187,12 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     const before = resumed === undefined
       ? undefined
       : { answered: resumed.place.count("ok"), leftOut: resumed.leftOut() }
-    yield* say(Summary.render(tally, facts.endedAt - startedAt, { before, ids, cost: costText(ledger, facts.endedAt) }))
+    yield* say(Summary.render(tally, facts.endedAt - startedAt, {
+      before,
+      cache: cache?.counts,
+      ids,
+      cost: costText(ledger, facts.endedAt)
+    }))
   }
   const isComplete = Exit.isSuccess(ended) && Option.isNone(ended.value) && !ledger.isExhausted
   if (isResumable && !settings.quiet) {
@@ -223,6 +237,33 @@ const withBudget = (invocation: GoOn.Invocation, ledger: Ledger, progress: RunPr
     new Map([...given, ["max-cost", [String(Number(budget.toPrecision(2)))]]])
   return { ...invocation, given: raise(invocation.given), own: raise(invocation.own) }
 }
+
+interface Cache {
+  readonly store: AnswerStore.AnswerStore
+  readonly counts: Cached.Counts
+}
+
+/** Opens the cache until the scope closes. `undefined` without `--cache`. */
+const openCache = (
+  { cache, cacheBytes, cacheTtlMillis, quiet }: Settings,
+  now: number
+): Effect.Effect<Cache | undefined, AnswerStore.CacheError, Scope.Scope> =>
+  cache === undefined ? Effect.undefined : Effect.map(
+    Effect.acquireRelease(
+      Effect.try({
+        try: () => new AnswerStore.AnswerStore({ folder: cache, since: now - cacheTtlMillis, maxBytes: cacheBytes }),
+        // The constructor throws nothing else.
+        catch: (error) => error as AnswerStore.CacheError
+      }),
+      (store) => Effect.sync(() => store.close())
+    ),
+    (store) => {
+      if (store.isReplaced && !quiet) {
+        process.stderr.write(`the cache ${Terminal.escape(store.path)} was damaged; starting it anew\n`)
+      }
+      return { store, counts: { reused: 0, added: 0 } }
+    }
+  )
 
 type Items = Input.Input["items"]
 

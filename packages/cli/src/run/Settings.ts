@@ -93,6 +93,9 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
       problems.push("--no-stream excludes --first-token-timeout and --idle-timeout, which need a stream")
     }
+    if (flags.noShare && flags.cache !== undefined) {
+      problems.push("--no-share makes a call for every line, and --cache reuses answers; use one of them")
+    }
     problems.push(...resumeProblems(flags))
     if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
     problems.push(...headerProblems(headers, env))

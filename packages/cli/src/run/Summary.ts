@@ -15,11 +15,13 @@ export interface More {
   readonly before?: { readonly answered: number; readonly leftOut: number } | undefined
   /** What the run cost. `undefined` if no price is known. */
   readonly cost?: string | undefined
+  /** Lines that `--cache` answered, and answers that were added to it. `undefined` without it. */
+  readonly cache?: { readonly reused: number; readonly added: number } | undefined
   readonly ids?: Pick<Ids, "first" | "repeated"> | undefined
 }
 
 /** Renders the summary of a run. The time per answer leaves out shared answers, which would lower it. */
-export const render = (tally: Tally, elapsedMillis: number, { before, cost, ids }: More = {}): string =>
+export const render = (tally: Tally, elapsedMillis: number, { before, cache, cost, ids }: More = {}): string =>
   [
     row("answered", Words.count(tally.answered)),
     row("failed", `${Words.count(tally.failed)}${stopped(tally)}`),
@@ -37,6 +39,9 @@ export const render = (tally: Tally, elapsedMillis: number, { before, cost, ids 
       "shared",
       `${Words.count(tally.joined)} joined a request under way, ${Words.count(tally.cached)} reused an answer`
     ),
+    ...(cache === undefined
+      ? []
+      : [row("cache", `${Words.plural(cache.reused, "answer")} reused, ${Words.count(cache.added)} added`)]),
     row("time per answer", quantiles(tally)),
     row("tokens", tokens(tally.spent)),
     row("tokens saved", tokens(tally.saved)),
