@@ -22,6 +22,7 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   resilientModel: () => import("./groups/resilientModel.ts"),
   admission: () => import("./groups/admission.ts"),
   policy: () => import("./groups/policy.ts"),
+  quota: () => import("./groups/quota.ts"),
   memory: () => import("./groups/memory.ts"),
   run: () => import("./groups/run.ts")
 }

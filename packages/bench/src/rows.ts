@@ -22,6 +22,7 @@ export type Group =
   | "streams"
   | "resilientModel"
   | "policy"
+  | "quota"
   | "admission"
   | "memory"
   | "run"
@@ -234,6 +235,41 @@ export const rows = {
     unit: "ns",
     effect: undefined,
     contenders: ["the stream alone", ours]
+  },
+  "quota-sync": {
+    group: "quota",
+    title: "policy with quota, sync",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the effect alone", "no quota", ours]
+  },
+  "quota-promise": {
+    group: "quota",
+    title: "policy with quota, promise",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the effect alone", "no quota", ours]
+  },
+  "quota-two-limits": {
+    group: "quota",
+    title: "quota, two limits",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the effect alone", ours]
+  },
+  "quota-four-limits": {
+    group: "quota",
+    title: "quota, four limits",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the effect alone", "two limits", ours]
+  },
+  "quota-waiting": {
+    group: "quota",
+    title: "quota, 10,000 waiting",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["no limiter", ours, "1,000 waiting"]
   }
 } as const satisfies Record<string, Row>
 

@@ -93,7 +93,13 @@ export const targets: ReadonlyArray<Target> = [
   atMost(0.4, "policy-promise", "cockatiel"),
   // Whole processes, with their start.
   atMost(0.7, "run-8", "openai client"),
-  atMost(0.6, "run-64", "openai client")
+  atMost(0.6, "run-64", "openai client"),
+  atMost(1.2, "quota-sync", "no quota"),
+  atMost(1.2, "quota-promise", "no quota"),
+  atMostAdded(1_500, "quota-two-limits", "the effect alone"),
+  atMost(1.4, "quota-four-limits", "two limits"),
+  // Independent of the length of the queue: 10,000 in one queue compared with 10 queues of 1,000.
+  atMost(1.5, "quota-waiting", "1,000 waiting")
 ]
 
 /** The contender that the targets are for. */

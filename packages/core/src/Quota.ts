@@ -72,7 +72,7 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Attempt, type Gate, type Hooks } from "./internal/admission/attempt.ts"
+import { Attempt, classifierOf, type Gate, type Hooks } from "./internal/admission/attempt.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { Permits } from "./internal/permits/permits.ts"
 import type { QuotaExceeded } from "./internal/quota/exceeded.ts"
@@ -457,13 +457,20 @@ export const make: (
 
 const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Settings): Quota["Service"] => {
   const gate: Gate<QuotaExceeded> = { permits, breaker: undefined }
-  const attemptOf = (hold: Hold, maxWaitMillis: number | undefined, body: AnyEffect) =>
+  const holdOf = ({ amounts, key, tenant }: AskOptions, isLook?: boolean) => quotas.hold(key, tenant, amounts, isLook)
+  const attemptOf = (
+    hold: Hold,
+    maxWaitMillis: number | undefined,
+    body: AnyEffect,
+    onExit?: Hooks<QuotaExceeded>["onExit"]
+  ) =>
     Effect.withFiber((fiber) => {
       const hooks: Hooks<QuotaExceeded> = {
         begin: () => {
           hold.begun()
           return undefined
-        }
+        },
+        onExit
       }
       const request = { permits: 1, maxWaitMillis, where: undefined, ticket: hold }
       return new Attempt({ gate, key: "", hooks, permits: request }, body, fiber).run()
@@ -477,7 +484,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
       read(options),
       ({ ask, maxWaitMillis }) =>
         Effect.withFiber((fiber): Effect.Effect<Reservation, QuotaExceeded, Scope.Scope> => {
-          const hold = quotas.hold(ask)
+          const hold = holdOf(ask)
           const request = { permits: 1, maxWaitMillis, where: undefined, ticket: hold }
           const attempt = new Attempt({ gate, key: "", hooks: {}, permits: request }, Effect.void, fiber)
           // An attempt that is interrupted in the queue leaves it now. The scope keeps a reservation.
@@ -499,7 +506,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
         read(options),
         ({ ask, maxWaitMillis }) =>
           // Without a circuit it fails with the errors of the permits only.
-          attemptOf(quotas.hold(ask, true), maxWaitMillis, Effect.void) as Effect.Effect<void, QuotaExceeded>
+          attemptOf(holdOf(ask, true), maxWaitMillis, Effect.void) as Effect.Effect<void, QuotaExceeded>
       ),
     tryReserve: (options) => reserve({ ...options, maxWait: 0 }),
     reserve,
@@ -507,11 +514,13 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
       const asked = read(options)
       return <E, R>(self: Effect.Effect<A, E, R>) =>
         Effect.flatMapEager(asked, ({ ask, maxWaitMillis }) =>
-          Effect.withFiber((fiber) => {
-            const hold = quotas.hold(ask)
-            const body = Effect.onExitPrimitive(self, (exit: Exit.Exit<A, E>) => settleByExit(hold, exit, usage, fiber))
+          Effect.suspend(() => {
+            const hold = holdOf(ask)
+            // An attempt that began ends as `self` does.
+            const settle: Hooks<QuotaExceeded>["onExit"] = (exit, context) =>
+              settleByExit(hold, exit as Exit.Exit<A, E>, usage, classifierOf(context))
             // It ends as `self` does, or is refused.
-            return attemptOf(hold, maxWaitMillis, body as AnyEffect) as Effect.Effect<A, E | QuotaExceeded, R>
+            return attemptOf(hold, maxWaitMillis, self as AnyEffect, settle) as Effect.Effect<A, E | QuotaExceeded, R>
           }))
     },
     observe: (key, seen) => Effect.sync(() => quotas.observe(key, seen)),

@@ -158,6 +158,18 @@ describe("a policy with a quota", () => {
       assert.isTrue(Exit.hasDies(exit))
     }).pipe(withStore))
 
+  it.effect("amounts that no provider can count are a defect, also as a range", () =>
+    Effect.gen(function*() {
+      const gpt = yield* makeGpt({ quota: { limits: [Quota.tokensPerMinute(100)] } })
+      const ask = (tokens: unknown) => Effect.exit(gpt.protect(Effect.void, { amounts: { tokens: tokens as number } }))
+      for (
+        const tokens of [-1, 0.5, null, "5", { known: 5, atMost: 3 }, { known: 1 }, { known: 1, atMost: 2, most: 3 }]
+      ) {
+        assert.isTrue(Exit.hasDies(yield* ask(tokens)), JSON.stringify(tokens))
+      }
+      assert.isTrue(Exit.isSuccess(yield* ask({ known: 1, atMost: 2 })))
+    }).pipe(withStore))
+
   it.effect("policies that share a quota share its limits, and one wakes the other's calls", () =>
     Effect.gen(function*() {
       const quota = yield* Effect.provide(

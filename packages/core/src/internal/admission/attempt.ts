@@ -44,6 +44,8 @@ export interface Hooks<E> {
   readonly refused?: ((open: CircuitOpen) => Effect.Effect<void, E>) | undefined
   /** After the admission. Returns a refusal if it came too late. */
   readonly begin?: (() => Effect.Effect<never, E> | undefined) | undefined
+  /** Called by `run` with the exit of the attempt, also if it never began. May return a defect, which becomes the exit. */
+  readonly onExit?: ((exit: AnyExit, context: AnyContext | undefined) => Effect.Effect<void> | undefined) | undefined
 }
 
 /** Everything that the admission of one kind of attempt depends on. */
@@ -117,7 +119,20 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
 
   /** The admission, the body, and the settlement by its exit. */
   run(): AnyEffect {
-    return Effect.onExitPrimitive(this, (exit) => this.settleExit(exit))
+    return Effect.onExitPrimitive(this, (exit) => this.end(exit))
+  }
+
+  private end(exit: AnyExit): Effect.Effect<void> | undefined {
+    const { hooks } = this.request
+    if (hooks.onExit === undefined) return this.settleExit(exit)
+    let defect: Effect.Effect<void> | undefined
+    try {
+      defect = hooks.onExit(exit, this.context)
+    } catch (thrown) {
+      defect = Effect.die(thrown)
+    }
+    const settled = this.settleExit(exit)
+    return defect === undefined || settled === undefined ? settled ?? defect : Effect.andThen(settled, defect)
   }
 
   // ---------- admission
@@ -365,7 +380,7 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
 }
 
 /** The classifier that ends the chain. */
-const classifierOf = (context: AnyContext | undefined) =>
+export const classifierOf = (context: AnyContext | undefined) =>
   context === undefined ? fromExit : Context.get(context, Classifier)
 
 /** Whether every success is a `Success`, so that no classifier has to be called for one. */

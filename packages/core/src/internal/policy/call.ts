@@ -1,20 +1,19 @@
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Deadline from "../../Deadline.ts"
-import { Classifier, type Classify } from "../../Outcome.ts"
+import type { Classify } from "../../Outcome.ts"
 import type { Amounts, Used } from "../../Quota.ts"
 import { withoutStack } from "../../Refusal.ts"
-import type { AdmissionRequest, AnyFiber, Gate, Hooks } from "../admission/attempt.ts"
+import { type AdmissionRequest, type AnyFiber, classifierOf, type Gate, type Hooks } from "../admission/attempt.ts"
 import type { CircuitOpen } from "../circuit/circuitOpen.ts"
 import { sleepUntil } from "../deadline/sleepUntil.ts"
 import type { PermitRequest } from "../permits/permits.ts"
 import type { Hold } from "../quota/hold.ts"
 import type { Quotas } from "../quota/quotas.ts"
-import { settleByOutcome } from "../quota/settleByExit.ts"
+import { settleByOutcome, settleByUsage } from "../quota/settleByExit.ts"
 import { AttemptLimit, momentFrom } from "./attemptLimit.ts"
 import { attemptOutcome } from "./attemptOutcome.ts"
 import { type Collector, CurrentCollector } from "./collector.ts"
@@ -57,6 +56,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   /** The reservation of the running attempt. */
   hold: Hold | undefined = undefined
   private readonly options: CallParts<A, E>
+  private readonly usage: ((value: A) => Used) | undefined
   /** When the running attempt began. */
   startedAt = 0
   /**
@@ -71,9 +71,11 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   constructor(
     policy: Shared,
     options: CallParts<A, E>,
-    fiber: AnyFiber
+    fiber: AnyFiber,
+    usage?: (value: A) => Used
   ) {
     this.options = options
+    this.usage = usage
     this.policy = policy
     this.key = options.key ?? policy.settings.name
     this.ownClassify = options.classify
@@ -108,7 +110,7 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   /** Each attempt reserves anew, since the reservation of the last one is settled. */
   private ticketed(permits: PermitRequest, quotas: Quotas): PermitRequest {
     const { amounts, tenant } = this.options
-    const ticket = quotas.hold({ key: this.key, tenant, amounts })
+    const ticket = quotas.hold(this.key, tenant, amounts)
     ticket.deadlineAt = this.deadline?.at
     this.hold = ticket
     const { maxWaitMillis, where } = permits
@@ -116,31 +118,18 @@ export class Call<in A, in E> implements Hooks<Rejected> {
   }
 
   /** Settles the reservation of the attempt by its exit. Returns the defect of a `usage` that throws. */
-  settleQuota(
-    exit: Exit.Exit<unknown, unknown>,
-    usage: ((value: never) => Used) | undefined,
-    fiber: Pick<AnyFiber, "context">,
-    arrivedBy?: number
-  ): Effect.Effect<void> | undefined {
-    const { hold, raised } = this
-    if (hold === undefined) return undefined
-    if (exit._tag === "Success") {
-      try {
-        // `usage` is an option of the call whose exit this is.
-        hold.settle(usage?.(exit.value as never), arrivedBy)
-        return undefined
-      } catch (defect) {
-        // The use is unknown, so the reserved amounts stay.
-        hold.settle()
-        return Effect.die(defect)
-      }
-    }
+  onExit(exit: Exit.Exit<unknown, unknown>, context: AnyFiber["context"] | undefined): Effect.Effect<void> | undefined {
+    const { hold } = this
+    // An attempt that never began gives its reservation back with its permits.
+    if (hold === undefined || !hold.isBegun) return undefined
+    // `usage` is an option of the call whose exit this is.
+    if (exit._tag === "Success") return settleByUsage(hold, exit.value as A, this.usage)
     // An attempt that the policy itself ended was sent, so the reserved amounts stay.
-    const isRaised = exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error === raised)
+    const isRaised = exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error === this.raised)
     if (isRaised || Cause.hasInterruptsOnly(exit.cause)) hold.settle()
     else {
       const elapsedMillis = this.now() - this.startedAt
-      const outcome = this.classify(exit, elapsedMillis) ?? Context.get(fiber.context, Classifier)(exit, elapsedMillis)
+      const outcome = this.classify(exit, elapsedMillis) ?? classifierOf(context)(exit, elapsedMillis)
       settleByOutcome(hold, exit.cause, outcome)
     }
     return undefined

@@ -35,7 +35,7 @@ export const makeLimits = Effect.fnUntraced(function*(
       // The tickets of a policy are holds of its quota.
       const hold = ticket as Hold | undefined
       const exceeded = backpressure === undefined
-        ? (hold ?? quotas?.hold({ key: settings.name }))?.refusalAlone(why, queued, waitedMillis)
+        ? (hold ?? quotas?.hold(settings.name))?.refusalAlone(why, queued, waitedMillis)
         : hold?.refusal(why, queued, waitedMillis)
       const reason = exceeded ?? shed()
       return journal.recordShed(withoutStack(() => new Rejected({ reason })))

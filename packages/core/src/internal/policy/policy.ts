@@ -92,15 +92,9 @@ export class Policy implements Shared {
   }
 
   /** All attempts of a call. */
-  attempts(call: AnyCall, self: AnyEffect, usage: AnyOptions["usage"]): AnyEffect {
+  attempts(call: AnyCall, self: AnyEffect): AnyEffect {
     return retryAttempts(
-      (n, provide, fiber) => {
-        const body = limited(self, call, provide)
-        const settled = this.quotas === undefined
-          ? body
-          : Effect.onExitPrimitive(body, (exit) => call.settleQuota(exit, usage, fiber))
-        return new Attempt(call.request(n), settled, fiber).run()
-      },
+      (n, provide, fiber) => new Attempt(call.request(n), limited(self, call, provide), fiber).run(),
       this.settings.retry,
       {
         // Whatever the classifiers say, errors that the policy raises are refusals or final.
@@ -239,8 +233,8 @@ class ProtectedEffect extends Primitive {
     const { options, policy } = this
     const invalid = policy.quotas?.invalid(options.amounts)
     if (invalid !== undefined) return Effect.die(invalid)
-    const call = new Call(policy, options, fiber)
-    return Effect.onExitPrimitive(policy.attempts(call, this.self, options.usage), (exit) => {
+    const call = new Call(policy, options, fiber, options.usage)
+    return Effect.onExitPrimitive(policy.attempts(call, this.self), (exit) => {
       call.leave()
       call.end(exit)
       return undefined
@@ -293,7 +287,7 @@ const settledStream = <A, E, R>(
         Effect.suspend(() => {
           if (used !== undefined) hold?.settle(used, arrivedBy)
           else if (exit._tag === "Success") hold?.settle({}, arrivedBy)
-          else return call.settleQuota(exit, undefined, fiber) ?? Effect.void
+          else return call.onExit(exit, fiber.context) ?? Effect.void
           return Effect.void
         })
       )

@@ -20,8 +20,10 @@ export class Burst {
     this.level = this.capacity
   }
 
-  wait(now: number, amount: number): number {
+  /** The milliseconds until an amount may pass, with a burst for this limit. */
+  wait(now: number, amount: number, limit: number): number {
     this.refill(now)
+    if (limit !== this.limit) this.setLimit(limit)
     const missing = Math.min(amount, this.capacity) - this.level
     return missing <= 1e-6 ? 0 : Math.max(1, Math.ceil(missing / this.perMilli))
   }
@@ -52,9 +54,7 @@ export class Burst {
     return true
   }
 
-  setLimit(now: number, limit: number): void {
-    if (limit === this.limit) return
-    this.refill(now)
+  private setLimit(limit: number): void {
     this.limit = limit
     this.shape()
     this.level = Math.min(this.capacity, this.level)

@@ -34,8 +34,11 @@ export class Window implements Counter {
   private readonly bucketMillis: number
   private readonly ring: Float64Array
   private sum = 0
-  /** The oldest bucket that counts. */
+  /** The oldest bucket that counts, and its place in the ring. */
   private oldest = Number.NEGATIVE_INFINITY
+  private first = 0
+  /** When the oldest bucket leaves the window. */
+  private leavesAt = Number.NEGATIVE_INFINITY
 
   constructor(windowMillis: number, bucketMillis: number = windowMillis / bucketsOfWindow) {
     this.windowMillis = windowMillis
@@ -82,10 +85,10 @@ export class Window implements Counter {
     return this.ring[this.indexOf(bucket)] ?? 0
   }
 
-  // Buckets before 1970 are negative. A test's clock starts there.
+  // Counted from the oldest: the remainder of a bucket's number, which exceeds 32 bits, would cost more than all else here.
   private indexOf(bucket: number): number {
-    const index = bucket % this.ring.length
-    return index < 0 ? index + this.ring.length : index
+    const index = this.first + (bucket - this.oldest)
+    return index < this.ring.length ? index : index - this.ring.length
   }
 
   private put(bucket: number, amount: number): void {
@@ -95,19 +98,22 @@ export class Window implements Counter {
   }
 
   private trim(now: number): void {
-    const first = Math.floor((now - this.windowMillis - driftMillis) / this.bucketMillis)
-    if (first <= this.oldest) return
-    if (first - this.oldest >= this.ring.length) {
-      this.ring.fill(0)
+    if (now < this.leavesAt) return
+    const { bucketMillis, ring, windowMillis } = this
+    const oldest = Math.floor((now - windowMillis - driftMillis) / bucketMillis)
+    if (oldest - this.oldest >= ring.length) {
+      ring.fill(0)
       this.sum = 0
-    } else {
-      for (let bucket = this.oldest; bucket < first; bucket++) {
-        const index = this.indexOf(bucket)
-        this.sum -= this.ring[index] ?? 0
-        this.ring[index] = 0
-      }
+      this.oldest = oldest
+      this.first = 0
     }
-    this.oldest = first
+    while (this.oldest < oldest) {
+      this.sum -= ring[this.first] ?? 0
+      ring[this.first] = 0
+      this.oldest++
+      this.first = this.first + 1 < ring.length ? this.first + 1 : 0
+    }
+    this.leavesAt = (this.oldest + 1) * bucketMillis + windowMillis + driftMillis
   }
 }
 

@@ -22,13 +22,13 @@ export interface Portion {
   readonly sum: number
   /** Whether `held` includes it: its sum was the active one when it was taken. */
   readonly isHeld: boolean
-  /** The least and the greatest use of the call. */
-  readonly known: number
-  readonly atMost: number
+  readonly asked: Amount
   /** The counted amount, and its bucket. */
   amount: number
   bucket: number
   readonly sample: Sample | undefined
+  /** The next portion of the call. */
+  readonly next: Portion | undefined
 }
 
 export interface DimensionOptions {
@@ -43,6 +43,12 @@ export interface DimensionOptions {
 }
 
 const modes: ReadonlyArray<Mode> = ["actual", "reservedThenActual", "reserved"]
+
+/** The used share of the span from the least to the greatest use. `undefined` if there is no span. */
+const usedShare = (asked: Amount, actual: number): number | undefined => {
+  if (typeof asked === "number" || asked.atMost <= asked.known) return undefined
+  return Math.min(1, Math.max(0, actual - asked.known) / (asked.atMost - asked.known))
+}
 
 /** From this share of the limit on, a rejection is due to a wrong estimate, not to the mode. */
 const estimatedBadly = 0.9
@@ -100,6 +106,7 @@ export class Dimension {
 
   limitAt(now: number): number {
     const { limit } = this
+    if (limit.current === limit.stated) return limit.current
     const wasLower = limit.current < limit.stated
     const current = limit.at(now)
     if (wasLower && limit.current === limit.stated) this.moved(this.lastMove, "Recovered")
@@ -108,21 +115,19 @@ export class Dimension {
 
   /** The number that is reserved for an amount. */
   asked(amount: Amount): number {
-    return this.amountOf(this.mode, amount)
+    return typeof amount === "number" ? amount : this.amountOf(this.mode, amount)
   }
 
-  /** The milliseconds until an amount fits: 0 if now, Infinity if only a settlement can make room. */
-  wait(now: number, amount: Amount): number {
-    const asked = this.asked(amount)
+  /** The milliseconds until a reserved number fits: 0 if now, Infinity if only a settlement can make room. */
+  wait(now: number, asked: number): number {
     if (asked === 0) return 0
     const limit = this.limitAt(now)
     const share = this.share()
     const byWindow = share === Number.POSITIVE_INFINITY
       ? 0
-      : this.sum.counter.wait(now, asked, Math.max(1, Math.floor(limit * share)))
+      : this.sum.counter.wait(now, asked, share === 1 ? limit : Math.max(1, Math.floor(limit * share)))
     if (this.burst === undefined) return byWindow
-    this.burst.setLimit(now, limit)
-    return Math.max(byWindow, this.burst.wait(now, asked), this.remaining?.wait(now, asked, limit) ?? 0)
+    return Math.max(byWindow, this.burst.wait(now, asked, limit), this.remaining?.wait(now, asked, limit) ?? 0)
   }
 
   /** Whether a call can never be admitted: its least use is above the limit, or its greatest use is above a budget. */
@@ -161,34 +166,31 @@ export class Dimension {
     return windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
   }
 
-  /** Adds the amount of a call to every sum. */
-  take(now: number, amount: Amount, into: Array<Portion>): void {
-    const known = typeof amount === "number" ? amount : amount.known
-    const atMost = typeof amount === "number" ? amount : amount.atMost
+  /** Adds the amount of a call to every sum. Returns its portions, which precede `next`. */
+  take(now: number, amount: Amount, next: Portion | undefined): Portion | undefined {
     const arrivesBy = now + this.guardMillis
+    let portions = next
     for (let sum = 0; sum < this.sums.length; sum++) {
       // The index is within the sums.
       const { counter, mode } = this.sums[sum] as Sum
-      const counted = this.amountOf(mode, amount)
+      const counted = typeof amount === "number" ? amount : this.amountOf(mode, amount)
       const bucket = counter.add(now, counted, arrivesBy)
-      const sample = sum === 0 && atMost > known ? this.estimate?.sent() : undefined
+      const sample = sum === 0 && typeof amount !== "number" ? this.estimate?.sent() : undefined
       const isHeld = sum === this.active
-      into.push({ dimension: this, sum, isHeld, known, atMost, amount: counted, bucket, sample })
+      portions = { dimension: this, sum, isHeld, asked: amount, amount: counted, bucket, sample, next: portions }
       if (isHeld) {
         this.held += counted
         this.burst?.take(now, counted)
         this.remaining?.took(now, counted)
       }
     }
+    return portions
   }
 
   /** Replaces the reserved amount by the actual use. `undefined`: the use is unknown, so the reserved amount stays. */
   settle(now: number, portion: Portion, actual: number | undefined, arrivedBy: number): void {
-    const { atMost, known, sample, sum } = portion
-    if (sample !== undefined) {
-      const ratio = actual === undefined ? undefined : Math.min(1, Math.max(0, actual - known) / (atMost - known))
-      this.estimate?.ended(sample, ratio)
-    }
+    const { asked, sample, sum } = portion
+    if (sample !== undefined) this.estimate?.ended(sample, actual === undefined ? undefined : usedShare(asked, actual))
     if (portion.isHeld) this.held -= portion.amount
     if (this.spec.windowMillis === 0) return this.change(now, portion, 0, arrivedBy)
     const keeps = actual === undefined || this.sums[sum]?.mode === "reserved"

@@ -36,6 +36,7 @@ export interface SharedSide {
 }
 
 const noneUsed: Used = {}
+const noAmounts: ReadonlyArray<number> = []
 const mostOfAll = 0.9
 
 /**
@@ -43,31 +44,45 @@ const mostOfAll = 0.9
  * and gives them back if the attempt never began.
  */
 export class Hold implements Ticket {
-  readonly account: Account
-  readonly amounts: Amounts
-  readonly overtake: number
-  isRowBlocked = false
+  // Declared, and assigned by the constructor: fields with initializers cost 5 ns each.
+
+  declare readonly account: Account
+  declare readonly amounts: Amounts
+  declare isRowBlocked: boolean
   /** When the call must have begun, in epoch milliseconds. */
-  deadlineAt: number | undefined = undefined
+  declare deadlineAt: number | undefined
   /** Whether it only checks for room, and reserves nothing. */
-  readonly isLook: boolean
-  sentAt = 0
-  private state: "Idle" | "Reserved" | "Begun" | "Done" = "Idle"
-  private portions: ReadonlyArray<Portion> = []
-  private blockedBy: Dimension | undefined = undefined
-  private why: Exceeded["why"] | undefined = undefined
-  private cachedSize = -1
+  declare readonly isLook: boolean
+  declare sentAt: number
+  declare private state: "Idle" | "Reserved" | "Begun" | "Done"
+  declare private portions: Portion | undefined
+  declare private blockedBy: Dimension | undefined
+  declare private why: Exceeded["why"] | undefined
+  declare private cachedSize: number
   /** Whether it may wait for the answer of the store, but not for room. */
-  private isImmediate = false
-  private queuedAmounts: ReadonlyArray<number> = []
-  private readonly host: HoldHost
+  declare private isImmediate: boolean
+  declare private queuedAmounts: ReadonlyArray<number>
+  declare private readonly host: HoldHost
 
   constructor(host: HoldHost, account: Account, amounts: Amounts, isLook = false) {
     this.host = host
     this.account = account
     this.amounts = amounts
-    this.overtake = host.overtake
     this.isLook = isLook
+    this.isRowBlocked = false
+    this.deadlineAt = undefined
+    this.sentAt = Number.NEGATIVE_INFINITY
+    this.state = "Idle"
+    this.portions = undefined
+    this.blockedBy = undefined
+    this.why = undefined
+    this.cachedSize = -1
+    this.isImmediate = false
+    this.queuedAmounts = noAmounts
+  }
+
+  get overtake(): number {
+    return this.host.overtake
   }
 
   get lane(): string {
@@ -96,8 +111,11 @@ export class Hold implements Ticket {
       // The index is within the dimensions.
       const dimension = dimensions[index] as Dimension
       const amount = amountOf(amounts, dimension.spec)
-      if (dimension.isTooLarge(amount, host.refusesEstimates)) return this.never(dimension, "TooLarge")
-      const wait = dimension.wait(now, amount)
+      const asked = dimension.asked(amount)
+      if (asked > dimension.limit.stated && dimension.isTooLarge(amount, host.refusesEstimates)) {
+        return this.never(dimension, "TooLarge")
+      }
+      const wait = dimension.wait(now, asked)
       if (wait === 0) continue
       if (wait === Number.POSITIVE_INFINITY && dimension.isSpent(now, amount)) return this.never(dimension, "Spent")
       if (wait > Math.max(ofKey, ofRow)) this.blockedBy = dimension
@@ -125,10 +143,10 @@ export class Hold implements Ticket {
       }
     }
     // A new list: an attempt that waited for its circuit gave its first portions back.
-    const portions: Array<Portion> = []
+    let portions: Portion | undefined
     for (let index = 0; index < dimensions.length; index++) {
       const dimension = dimensions[index] as Dimension
-      dimension.take(now, amountOf(amounts, dimension.spec), portions)
+      portions = dimension.take(now, amountOf(amounts, dimension.spec), portions)
     }
     this.portions = portions
     this.sentAt = now
@@ -226,12 +244,16 @@ export class Hold implements Ticket {
     if (this.state === "Reserved") this.state = "Begun"
   }
 
+  get isBegun(): boolean {
+    return this.state === "Begun"
+  }
+
   /** Records the actual use. Amounts that it does not name stay reserved. `arrivedBy`: the latest time of the call's arrival. */
   settle(actual: Used = noneUsed, arrivedBy?: number): void {
     if (!this.end()) return
     const now = this.host.now()
     const arrived = arrivedBy === undefined ? now : Math.min(now, this.host.at(arrivedBy))
-    for (const portion of this.portions) {
+    for (let portion = this.portions; portion !== undefined; portion = portion.next) {
       const used = actual[portion.dimension.spec.name]
       portion.dimension.settle(now, portion, used, arrived)
     }
@@ -244,7 +266,9 @@ export class Hold implements Ticket {
   refund(): void {
     if (!this.end()) return
     const now = this.host.now()
-    for (const portion of this.portions) portion.dimension.giveBack(now, portion)
+    for (let portion = this.portions; portion !== undefined; portion = portion.next) {
+      portion.dimension.giveBack(now, portion)
+    }
     this.host.counts.refunded++
     this.host.shared?.settled(this, undefined)
     this.host.onRoom(this.account)
@@ -261,7 +285,7 @@ export class Hold implements Ticket {
       const dimension = dimensions[index] as Dimension
       if (dimension.spec.isRate && dimension.fill(now) >= fullest * mostOfAll) dimension.throttled(now, this.sentAt)
     }
-    for (const portion of this.portions) {
+    for (let portion = this.portions; portion !== undefined; portion = portion.next) {
       if (portion.dimension.spec.perCall > 0) portion.dimension.settle(now, portion, undefined, now)
       else portion.dimension.giveBack(now, portion)
     }

@@ -4,7 +4,7 @@ import type * as Scope from "effect/Scope"
 import { Hub } from "../../Hub.ts"
 import type { InvalidOptions } from "../../InvalidOptions.ts"
 import { OptionsReader } from "../../OptionsReader.ts"
-import type { Amounts, AskOptions, Change, QuotaExceeded as Exceeded, Snapshot } from "../../Quota.ts"
+import type { Amount, Amounts, Change, QuotaExceeded as Exceeded, Snapshot } from "../../Quota.ts"
 import type { QuotaStore } from "../../QuotaStore.ts"
 import { registerMetrics, type Source, sourcesOf } from "../kit/metrics.ts"
 import { type Account, Accounts, type CounterOf, type KeyLimits } from "./account.ts"
@@ -21,6 +21,8 @@ import { Ticks } from "./ticks.ts"
 export interface Waiting {
   hasRoom(lane: string, row: string): void
 }
+
+const noAmounts: Amounts = {}
 
 /** The limits of all keys and tenants, and the counters of their calls. */
 export class Quotas implements HoldHost {
@@ -67,11 +69,11 @@ export class Quotas implements HoldHost {
   readonly now = (): number => this.ticks.now()
   readonly at = (epochMillis: number): number => this.ticks.at(epochMillis)
 
-  hold({ amounts = {}, key = "default", tenant }: AskOptions, isLook = false): Hold {
+  hold(key = "default", tenant?: string, amounts: Amounts = noAmounts, isLook = false): Hold {
     return new Hold(this, this.accounts.use(key, tenant), amounts, isLook)
   }
 
-  /** The error of invalid amounts, `undefined` if they are valid. Valid amounts without ranges build no reader. */
+  /** The error of invalid amounts, `undefined` if they are valid. Valid amounts build no reader. */
   invalid(amounts: Amounts | undefined): InvalidOptions | undefined {
     if (amounts === undefined || isValid(amounts, this.names)) return undefined
     const reader = new OptionsReader("Sluice")
@@ -115,13 +117,17 @@ export class Quotas implements HoldHost {
 }
 
 const isValid = (amounts: Amounts, names: ReadonlySet<string>): boolean => {
-  for (const name in amounts) {
-    const amount = amounts[name]
-    // The reader checks ranges: they are rarer, and need more checks.
-    if (!names.has(name) || typeof amount !== "number" || !Number.isInteger(amount) || amount < 0) return false
-  }
+  for (const name in amounts) if (!names.has(name) || !isAmount(amounts[name])) return false
   return true
 }
+
+const isAmount = (amount: Amount | undefined): boolean => {
+  if (typeof amount !== "object" || amount === null) return isWhole(amount)
+  for (const field in amount) if (field !== "known" && field !== "atMost") return false
+  return isWhole(amount.known) && isWhole(amount.atMost) && amount.known <= amount.atMost
+}
+
+const isWhole = (amount: number | undefined): boolean => amount !== undefined && Number.isInteger(amount) && amount >= 0
 
 const ownCounter: CounterOf = (_key, _tenant, { windowMillis }) => makeCounter(windowMillis)
 

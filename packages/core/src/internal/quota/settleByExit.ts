@@ -1,11 +1,8 @@
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import { DeadlineExceeded } from "../../Deadline.ts"
-import { Classifier } from "../../Outcome.ts"
 import type { Outcome } from "../../Outcome.ts"
 import type { Used } from "../../Quota.ts"
 import { isRefusal } from "../../Refusal.ts"
@@ -15,23 +12,32 @@ import type { Hold } from "./hold.ts"
 export const settleByExit = <A>(
   hold: Hold,
   exit: Exit.Exit<A, unknown>,
-  usage: ((value: A) => Used) | undefined,
-  fiber: Pick<Fiber.Fiber<unknown, unknown>, "context">
+  usage: (value: A) => Used,
+  classify: (exit: Exit.Exit<unknown, unknown>, elapsedMillis: number) => Outcome
 ): Effect.Effect<void> | undefined => {
-  if (exit._tag === "Success") {
-    try {
-      hold.settle(usage?.(exit.value))
-      return undefined
-    } catch (defect) {
-      // The use is unknown, so the reserved amounts stay.
-      hold.settle()
-      return Effect.die(defect)
-    }
-  }
+  // A call that never began gives its reservation back with its permits.
+  if (!hold.isBegun) return undefined
+  if (exit._tag === "Success") return settleByUsage(hold, exit.value, usage)
   // After an interruption it is unknown whether the provider counted the call.
   if (Cause.hasInterruptsOnly(exit.cause)) hold.settle()
-  else settleByOutcome(hold, exit.cause, Context.get(fiber.context, Classifier)(exit, 0))
+  else settleByOutcome(hold, exit.cause, classify(exit, 0))
   return undefined
+}
+
+/** Settles the hold of a call that succeeded. Returns the defect of a `usage` that throws. */
+export const settleByUsage = <A>(
+  hold: Hold,
+  value: A,
+  usage: ((value: A) => Used) | undefined
+): Effect.Effect<void> | undefined => {
+  try {
+    hold.settle(usage?.(value))
+    return undefined
+  } catch (defect) {
+    // The use is unknown, so the reserved amounts stay.
+    hold.settle()
+    return Effect.die(defect)
+  }
 }
 
 /** Settles the hold of a call that failed. */
