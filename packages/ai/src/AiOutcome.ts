@@ -16,7 +16,8 @@
  * | error | outcome | remedy | reason |
  * |---|---|---|---|
  * | has `NoTarget`, with the same reason for all targets: credential, or context | `Ignored` | `Credential`, `Context` | as if one target had failed for it |
- * | has `CircuitOpen`, `BackpressureShed` or another `NoTarget` | `Ignored` | `Wait` | refused by Sluice; no request was made |
+ * | has `QuotaExceeded` with `TooLarge` or `Spent` | `Ignored` | `Elsewhere` | waiting does not help; another target may have another quota |
+ * | has `CircuitOpen`, `BackpressureShed`, another `QuotaExceeded` or another `NoTarget` | `Ignored` | `Wait` | refused by Sluice; no request was made |
  * | has `DeadlineExceeded` | `Ignored` | `Final` | no time is left |
  * | has `ModelNotOffered` | `Ignored` | `Elsewhere` | none of the targets has the model; another may |
  * | has `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `Failure`, retryable | `Retry` | a transient failure of the provider |
@@ -191,6 +192,8 @@ const ofRejection = (rejection: AiRejection.Rejection): Verdict => {
     case "CircuitOpen":
     case "BackpressureShed":
       return refused
+    case "QuotaExceeded":
+      return rejection.why === "TooLarge" || rejection.why === "Spent" ? unsuitable : refused
     case "NoTarget":
       return ofNoTarget(rejection)
     case "DeadlineExceeded":

@@ -14,10 +14,11 @@
  *
  * | rejection | reason of the `AiError` | effect |
  * |---|---|---|
- * | `CircuitOpen`, `BackpressureShed`, `NoTarget` | `RateLimitError`, with retryAfter if it is known | an outer retry waits long enough |
+ * | `CircuitOpen`, `BackpressureShed`, `QuotaExceeded`, `NoTarget` | `RateLimitError`, with retryAfter if it is known | an outer retry waits long enough |
  * | `NoTarget`, if every credential is refused | `AuthenticationError` | not retried, since a retry does not help |
  * | `TruncatedStream`, `MalformedEvent`, `FirstTokenTimeout`, `IdleTimeout`, `AttemptTimeout` | `InternalProviderError` | retryable |
  * | `EmptyAnswer` | `InvalidOutputError` | retryable, at the price of another answer |
+ * | `QuotaExceeded` with `TooLarge` or `Spent` | `UnknownError` | not retried, since waiting does not help |
  * | `DeadlineExceeded` | `UnknownError` | not retried, since no time is left |
  * | `ModelNotOffered` | `UnknownError` | not retried, since a retry does not help |
  *
@@ -36,6 +37,7 @@
  *
  * @since 0.1.0
  */
+import type { QuotaExceeded } from "@sluice/core/Quota"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -69,6 +71,7 @@ export type HttpCode =
   | "circuit_open"
   | "no_target"
   | "backpressure_shed"
+  | "quota_exceeded"
   | "deadline_exceeded"
   | "attempt_timeout"
   | "first_token_timeout"
@@ -118,6 +121,9 @@ export interface HttpError {
  * | `NoTarget`, if every context is too small | 400 | `context_length_exceeded` | none |
  * | `ModelNotOffered` | 404 | `model_not_found` | none |
  * | `BackpressureShed` | 503 | `backpressure_shed` | its own, or 1 second |
+ * | `QuotaExceeded` | 429 | `quota_exceeded` | its own |
+ * | `QuotaExceeded`, if the store is down or calls drain | 503 | `quota_exceeded` | its own |
+ * | `QuotaExceeded`, if the call is larger than the limit | 413 | `quota_exceeded` | none |
  * | `DeadlineExceeded` | 504 | `deadline_exceeded` | none |
  * | `AttemptTimeout`, `FirstTokenTimeout`, `IdleTimeout`, `TruncatedStream`, `MalformedEvent`, `EmptyAnswer` | 502 | its name, such as `idle_timeout` | none |
  * | the provider limits the rate | 429 | `rate_limit_exceeded` | the provider's |
@@ -174,6 +180,7 @@ const messages: { readonly [_ in HttpCode]: string } = {
   circuit_open: "The model is not available at the moment.",
   no_target: "No model is available at the moment.",
   backpressure_shed: "Too many calls are running at the moment.",
+  quota_exceeded: "The server has used up its limits at the model's provider.",
   deadline_exceeded: "The call took longer than its time limit.",
   attempt_timeout: "The model did not answer in time.",
   first_token_timeout: "The model did not begin to answer in time.",
@@ -215,6 +222,8 @@ const ofRejection = (rejection: Rejection): HttpError => {
         "backpressure_shed",
         rejection.retryAfter ?? (rejection.why === "TooLarge" ? undefined : Duration.seconds(1))
       )
+    case "QuotaExceeded":
+      return http(quotaStatus(rejection.why), "quota_exceeded", rejection.retryAfter)
     case "ModelNotOffered":
       return http(404, "model_not_found")
     case "DeadlineExceeded":
@@ -233,6 +242,9 @@ const ofRejection = (rejection: Rejection): HttpError => {
       return http(502, "empty_answer")
   }
 }
+
+const quotaStatus = (why: QuotaExceeded["why"]): number =>
+  why === "TooLarge" ? 413 : why === "StoreDown" || why === "Draining" ? 503 : 429
 
 const ofNoTarget = ({ retryAfter, targets }: NoTarget): HttpError => {
   const isEach = (reason: NoTarget["targets"][number]["why"]) =>

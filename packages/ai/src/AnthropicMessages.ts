@@ -179,6 +179,8 @@ const wire: Wire<RequestConfig> = {
   config: Config,
   codecTransformer: toCodecAnthropic,
   acceptsSystemMessagesAnywhere: false,
+  defaultMaxTokens: Request.defaultMaxTokens,
+  countsCacheReads: false,
   body: Request.body,
   response: Response.read,
   streamedResponse: ({ origin }, { bounds, newId, response }) => new StreamedResponse(origin, response, bounds, newId)

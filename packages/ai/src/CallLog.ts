@@ -78,8 +78,10 @@ export const Attempt = Schema.TaggedStruct("Attempt", {
   /** The number of the attempt, from 1. */
   n: Schema.Int,
   target: Schema.String,
-  /** How long the call waited before it: for the backoff and for a permit. */
+  /** How long the call waited before it: for the backoff, for a permit and for its quota. */
   waitedMillis: Schema.Finite,
+  /** The part of it in the queue of the quota, and the limit without room. Absent if there was room. */
+  quota: Schema.optionalKey(Schema.Struct({ dimension: Schema.String, waitedMillis: Schema.Finite })),
   startedAt: Schema.Finite,
   /** When the first output of a stream arrived. */
   firstTokenAt: Schema.optionalKey(Schema.Finite),

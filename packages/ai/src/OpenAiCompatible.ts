@@ -151,6 +151,8 @@ const wire: Wire<RequestConfig> = {
   config: Config,
   codecTransformer: toCodecOpenAI,
   acceptsSystemMessagesAnywhere: true,
+  defaultMaxTokens: undefined,
+  countsCacheReads: true,
   body: Request.body,
   response: Response.read,
   streamedResponse: ({ origin }, { bounds, newId, response }) => new StreamedResponse(origin, response, bounds, newId)

@@ -166,6 +166,7 @@ import type { Snapshot as PermitsSnapshot } from "@sluice/core/Backpressure"
 import type { State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import type { Level as QuotaLevel } from "@sluice/core/Quota"
 import * as EmbeddingModel from "effect/ai/EmbeddingModel"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Model from "effect/ai/Model"
@@ -215,6 +216,7 @@ export type {
   EmbeddingTarget,
   EmbeddingTargetOptions,
   LayerOptions,
+  Price,
   StreamOptions,
   Target,
   TargetOptions,
@@ -238,6 +240,8 @@ export interface TargetState {
   readonly circuit: CircuitState | undefined
   /** `undefined` without a cap. */
   readonly permits: PermitsSnapshot | undefined
+  /** The limits of the account and the family of its own model. `undefined` without a quota, empty before the first call. */
+  readonly quota: ReadonlyArray<QuotaLevel> | undefined
   /** Time until its Retry-After has elapsed. */
   readonly coolsFor: Duration.Duration | undefined
   /** Time until its credential is used again. */

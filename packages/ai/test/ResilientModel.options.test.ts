@@ -262,7 +262,8 @@ describe("the call log", () => {
       const schema = Schema.Struct({ a: Schema.Number })
       const object = model.generateObject({ prompt: "four", schema })
       const [, [log]] = valueOf(yield* runFor(0, ResilientModel.withLogs(object)))
-      assert.deepStrictEqual(log?.usage, usage(10, 4, true))
+      // The provider gets the schema of the answer too.
+      assert.deepStrictEqual(log?.usage, usage(52, 4, true))
       const slow = yield* build({ A: [Turn.hang()], B: [ok] }, { attemptTimeout: "1 second" })
       const [, [late]] = valueOf(yield* runFor("1 second", ResilientModel.withLogs(slow.generate)))
       assert.deepStrictEqual(late && usageOf(late), [usage(1, 0, true), usage(1, 1), usage(2, 1, true)])

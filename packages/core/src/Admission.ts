@@ -1,5 +1,5 @@
 /**
- * The right to make one attempt: permits and the circuit's admission, taken together and settled once.
+ * The right to make one attempt: a quota, permits and the circuit's admission, taken together and settled once.
  *
  * `guard` and `guardStream` are `Backpressure` and `CircuitBreaker` in one step. `acquire` and `tryAcquireUnsafe` hand out the
  * admission itself, for an attempt that outlives the effect which began it: a relay of bytes, a callback, a job.
@@ -11,8 +11,9 @@
  *
  * **Details**
  *
- * In this order: an attempt that would have to queue looks at the circuit and fails fast if it is open; takes its permits;
- * enters the circuit. A refusal or an interruption gives back what was taken.
+ * In this order: an attempt that would have to queue looks at the circuit and fails fast if it is open; takes its permits and
+ * reserves its quota in one step; enters the circuit. A refusal or an interruption gives back what was taken. An attempt that
+ * waits for its quota holds no permit and no probe slot.
  *
  * An admission is settled with an `Outcome`, or with an `Exit` that the classifier chain reads. The first settlement counts.
  * An admission whose scope closes first is settled as `Ignored`, also if the scope fails or is interrupted. A settled admission
@@ -64,6 +65,7 @@ import type { Backpressure, BackpressureShed, PermitOptions } from "./Backpressu
 import type { CircuitBreaker, CircuitOpen, GuardStreamOptions } from "./CircuitBreaker.ts"
 import {
   type AdmissionRequest,
+  type AnyFiber,
   Attempt,
   type Gate,
   type GateKind,
@@ -76,9 +78,13 @@ import { acquire, Held } from "./internal/admission/held.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { readPermitOptions } from "./internal/permits/options.ts"
 import type { PermitRequest } from "./internal/permits/permits.ts"
+import type { Hold } from "./internal/quota/hold.ts"
+import { type Quotas, quotasOf } from "./internal/quota/quotas.ts"
+import { reservationOf } from "./internal/quota/reservation.ts"
 import { InvalidOptions } from "./InvalidOptions.ts"
 import { type Known, OptionsReader } from "./OptionsReader.ts"
 import type { Classify, Outcome } from "./Outcome.ts"
+import { type AskOptions, noop as noopQuota, type Quota, type QuotaExceeded, type Reservation } from "./Quota.ts"
 
 /**
  * Why an attempt was not admitted.
@@ -86,7 +92,7 @@ import type { Classify, Outcome } from "./Outcome.ts"
  * @since 0.1.0
  * @category models
  */
-export type Refused = CircuitOpen | BackpressureShed
+export type Refused = CircuitOpen | BackpressureShed | QuotaExceeded
 
 /**
  * Options for `Admission.make`.
@@ -99,8 +105,29 @@ export interface AdmissionOptions {
   readonly breaker?: CircuitBreaker["Service"] | undefined
   /** Default none: every attempt runs at once. */
   readonly permits?: Backpressure["Service"] | undefined
+  /**
+   * Default none: an attempt reserves nothing. Without `permits`, attempts queue in the queue of the quota. With `permits` they queue
+   * in theirs.
+   */
+  readonly quota?: Quota["Service"] | undefined
   /** Names the circuit. Default `"default"`. */
   readonly key?: string | undefined
+}
+
+/**
+ * What one attempt reserves of the quota.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReserveOptions extends Omit<AskOptions, "maxWait"> {
+  /** When the attempt must have begun, in epoch milliseconds. One that would wait longer is refused at once. Default none. */
+  readonly deadlineAt?: number | undefined
+  /**
+   * Called when the attempt begins. Settle the reservation before the attempt is settled. Otherwise the reserved amounts stay
+   * counted.
+   */
+  readonly onReserved?: ((reservation: Reservation) => void) | undefined
 }
 
 /**
@@ -112,6 +139,8 @@ export interface AdmissionOptions {
 export interface AdmitOptions<in A, in E> extends PermitOptions {
   /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
+  /** What it reserves of the quota. Default: the `perCall` of each limit, of the key `"default"`. Without a quota it is ignored. */
+  readonly reserve?: ReserveOptions | undefined
 }
 
 /**
@@ -169,15 +198,22 @@ export interface Admission {
   ) => Stream.Stream<A, E | Refused, R>
 }
 
-const admissionOptions: Known<AdmissionOptions> = { breaker: true, permits: true, key: true }
-const admitOptions = { permits: true, maxWait: true, classify: true, isComplete: true } as const
+const admissionOptions: Known<AdmissionOptions> = { breaker: true, permits: true, quota: true, key: true }
+const admitOptions = { permits: true, maxWait: true, classify: true, reserve: true, isComplete: true } as const
+const reserveOptions: Known<ReserveOptions> = {
+  key: true,
+  tenant: true,
+  amounts: true,
+  deadlineAt: true,
+  onReserved: true
+}
 
 /**
- * Builds an admission from a breaker, from permits, or from both.
+ * Builds an admission from a breaker, permits and a quota, or from some of them.
  *
  * **Details**
  *
- * They have to be made by `CircuitBreaker` and `Backpressure` themselves. A service that you implemented, or a changed copy of
+ * They have to be made by `CircuitBreaker`, `Backpressure` and `Quota` themselves. A service that you implemented, or a changed copy of
  * one, is refused with `InvalidOptions`, since it would be bypassed.
  *
  * @since 0.1.0
@@ -186,17 +222,28 @@ const admitOptions = { permits: true, maxWait: true, classify: true, isComplete:
 export const make = (options: AdmissionOptions): Effect.Effect<Admission, InvalidOptions> =>
   Effect.suspend(() => {
     const reader = new OptionsReader("Admission")
-    const { breaker, key = "default", permits } = reader.object("options", options, admissionOptions)
+    const { breaker, key = "default", permits, quota } = reader.object("options", options, admissionOptions)
     reader.string("key", key)
     const breakerGate = readGate(reader, "breaker", breaker, "CircuitBreaker")
     const permitsGate = readGate(reader, "permits", permits, "Backpressure")
+    const quotaGate = readGate(reader, "quota", quota === noopQuota ? undefined : quota, "Quota")
+    const quotas = quotaGate === undefined || quota === undefined ? undefined : quotasOf(quota)
     const gate: Gate<BackpressureShed> = {
       breaker: breakerGate?.breaker,
-      permits: permitsGate?.permits,
-      maxWaitMillis: permitsGate?.maxWaitMillis
+      // The quota's own permits have no capacity: they only queue.
+      permits: permitsGate?.permits ?? quotaGate?.permits,
+      maxWaitMillis: permitsGate?.maxWaitMillis ?? quotaGate?.maxWaitMillis
     }
-    return reader.check(admissionOf(gate, key))
+    if (quotas !== undefined && permitsGate?.permits !== undefined) awaitRoom(quotas, permitsGate)
+    return reader.check(admissionOf(gate, key, quotas))
   })
+
+/** Wakes the calls that wait in the queue of the permits when the quota has room. */
+const awaitRoom = ({ waiting }: Quotas, { onClose, permits }: Gate<BackpressureShed>): void => {
+  if (permits === undefined || waiting.has(permits)) return
+  waiting.add(permits)
+  onClose?.add(() => waiting.delete(permits))
+}
 
 const readGate = (
   reader: OptionsReader,
@@ -214,7 +261,7 @@ const readGate = (
 
 type AnyOptions = AdmitOptions<never, never>
 
-const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
+const admissionOf = (gate: Gate<BackpressureShed>, key: string, quotas: Quotas | undefined): Admission => {
   const single: PermitRequest = { permits: 1, maxWaitMillis: gate.maxWaitMillis, where: undefined }
   const plain: AdmissionRequest<BackpressureShed> = { gate, key, hooks: noHooks, permits: single }
 
@@ -225,13 +272,26 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
     return reader.invalid ?? read
   }
   const requestOf = (options: AnyOptions | undefined): AdmissionRequest<BackpressureShed> | InvalidOptions => {
-    if (options === undefined) return plain
+    if (options === undefined && quotas === undefined) return plain
     const permits = permitsOf(options)
-    return permits instanceof InvalidOptions ? permits : { gate, key, hooks: hooksOf(options), permits }
+    if (permits instanceof InvalidOptions) return permits
+    if (quotas === undefined) return { gate, key, hooks: hooksOf(options), permits }
+    const hold = holdOf(quotas, options?.reserve)
+    if (hold instanceof InvalidOptions) return hold
+    return { gate, key, hooks: hooksOf(options, hold), permits: { ...permits, ticket: hold } }
   }
+  const withRequest = <A, E, R>(
+    options: AnyOptions | undefined,
+    use: (request: AdmissionRequest<BackpressureShed>, fiber: AnyFiber) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) => {
+      const request = requestOf(options)
+      return request instanceof InvalidOptions ? Effect.die(request) : use(request, fiber)
+    })
 
   return {
     acquire: <A, E>(options?: AdmitOptions<A, E>): Effect.Effect<Admitted<A, E>, Refused, Scope.Scope> => {
+      if (quotas !== undefined) return withRequest(options, (request) => acquire<A, E, BackpressureShed>(request))
       const request = requestOf(options)
       return request instanceof InvalidOptions ? Effect.die(request) : acquire<A, E, BackpressureShed>(request)
     },
@@ -243,7 +303,14 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
       if (refused === undefined) return new Held<A, E>(attempt, undefined)
       return refused === "Wait" ? undefined : refused
     },
-    guard: <A, E, R>(self: Effect.Effect<A, E, R>, options?: AdmitOptions<A, E>) => {
+    guard: <A, E, R>(self: Effect.Effect<A, E, R>, options?: AdmitOptions<A, E>): Effect.Effect<A, E | Refused, R> => {
+      if (quotas !== undefined) {
+        // The result has the types of this effect, as below.
+        return withRequest(
+          options,
+          (request, fiber) => new Attempt(request, self as AnyEffect, fiber).run() as Effect.Effect<A, E | Refused, R>
+        )
+      }
       const permits = permitsOf(options)
       if (permits instanceof InvalidOptions) return Effect.die(permits)
       // The classifier gets only exits of this effect, and the result has its types.
@@ -254,15 +321,41 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string): Admission => {
       >
     },
     guardStream: (self, options) => {
+      if (quotas !== undefined) {
+        return Stream.unwrap(
+          withRequest(options, (request) => Effect.succeed(guardStream(request, self, options?.isComplete)))
+        )
+      }
       const request = requestOf(options)
       return request instanceof InvalidOptions ? Stream.die(request) : guardStream(request, self, options?.isComplete)
     }
   }
 }
 
-// `classify` alone is taken: an attempt would call other fields of a user's object as hooks.
-const hooksOf = (options: AnyOptions | undefined): Hooks<BackpressureShed> =>
+/** The hold of one attempt. The error of invalid options, if there are any. */
+const holdOf = (quotas: Quotas, reserve: ReserveOptions = {}): Hold | InvalidOptions => {
+  const reader = new OptionsReader("Admission")
+  const { amounts, deadlineAt, key, tenant } = reader.object("reserve", reserve, reserveOptions)
+  const invalid = reader.invalid ?? quotas.invalid(amounts)
+  if (invalid !== undefined) return invalid
+  const hold = quotas.hold({ key, tenant, amounts })
+  hold.deadlineAt = deadlineAt
+  return hold
+}
+
+// `classify` and `onReserved` alone are taken: an attempt would call other fields of a user's object as hooks.
+const hooksOf = (options: AnyOptions | undefined, hold?: Hold): Hooks<BackpressureShed> => {
   // The classifier gets only exits of the attempt that it was passed with.
-  options?.classify === undefined ? noHooks : { classify: options.classify as Classify<unknown, unknown> }
+  const classify = options?.classify as Classify<unknown, unknown> | undefined
+  if (hold === undefined) return classify === undefined ? noHooks : { classify }
+  return {
+    classify,
+    begin: () => {
+      hold.begun()
+      options?.reserve?.onReserved?.(reservationOf(hold))
+      return undefined
+    }
+  }
+}
 
 const noHooks: Hooks<BackpressureShed> = {}

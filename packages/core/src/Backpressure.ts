@@ -65,8 +65,9 @@ import { acquire } from "./internal/admission/held.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { type Limiter, makeLimiter } from "./internal/permits/limiter.ts"
 import { readBackpressure, readPermitOptions, type Settings } from "./internal/permits/options.ts"
-import type { PermitRequest } from "./internal/permits/permits.ts"
+import type { PermitRefusal, PermitRequest } from "./internal/permits/permits.ts"
 import type { BackpressureShed } from "./internal/permits/shed.ts"
+import type { Hold } from "./internal/quota/hold.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { OptionsReader } from "./OptionsReader.ts"
 
@@ -227,14 +228,22 @@ export const make: (
 ) => Effect.Effect<Backpressure["Service"], InvalidOptions, Scope.Scope> = Effect.fnUntraced(function*(input = {}) {
   const options = new OptionsReader("Backpressure")
   const settings = yield* options.check(readBackpressure(options, input))
-  return serviceOf(yield* makeLimiter(settings, (_, shed) => shed()), settings)
+  const limiter = yield* makeLimiter(settings, refusalOf)
+  const onClose = new Set<() => void>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => onClose.forEach((close) => close())))
+  return serviceOf(limiter, settings, onClose)
 })
+
+const refusalOf = ({ queued, ticket, waitedMillis, why }: PermitRefusal, shed: () => BackpressureShed) =>
+  // Only an `Admission` with a quota passes a ticket, and it expects this error.
+  ((ticket as Hold | undefined)?.refusal(why, queued, waitedMillis) as BackpressureShed | undefined) ?? shed()
 
 const serviceOf = (
   { drain, permits, pressure, resize, resume, snapshot }: Limiter<BackpressureShed>,
-  { maxWaitMillis, softLimit }: Settings
+  { maxWaitMillis, softLimit }: Settings,
+  onClose: Set<() => void>
 ): Backpressure["Service"] => {
-  const gate: Gate<BackpressureShed> = { permits, breaker: undefined, maxWaitMillis }
+  const gate: Gate<BackpressureShed> = { permits, breaker: undefined, maxWaitMillis, onClose }
   const single: PermitRequest = { permits: 1, maxWaitMillis, where: undefined }
   const now: PermitRequest = { ...single, maxWaitMillis: 0 }
   // Without a circuit, the guarded effect has its own types and the errors of the permits.

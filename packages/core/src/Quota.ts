@@ -72,13 +72,14 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Attempt, classifierOf, type Gate, type Hooks } from "./internal/admission/attempt.ts"
+import { Attempt, classifierOf, type Gate, type Hooks, setGate } from "./internal/admission/attempt.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { Permits } from "./internal/permits/permits.ts"
 import type { QuotaExceeded } from "./internal/quota/exceeded.ts"
 import type { Hold } from "./internal/quota/hold.ts"
 import { readAsk, readQuota, type Settings } from "./internal/quota/options.ts"
 import { makeQuotas, type Quotas, setQuotas } from "./internal/quota/quotas.ts"
+import { reservationOf } from "./internal/quota/reservation.ts"
 import { settleByExit } from "./internal/quota/settleByExit.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { OptionsReader, toMillis } from "./OptionsReader.ts"
@@ -303,6 +304,8 @@ export interface AskOptions {
  * @category models
  */
 export interface Reservation {
+  /** The limit that the call waited for, and how long it queued. `undefined` if it did not wait. */
+  readonly waited: { readonly dimension: string; readonly duration: Duration.Duration } | undefined
   /**
    * Replaces the reserved amounts by the used ones. Amounts that `actual` does not name stay as reserved. `arrivedBy` is a time by
    * which the call had reached the provider, such as that of the answer's headers, in epoch milliseconds. Default now.
@@ -388,6 +391,8 @@ export interface Change {
  */
 export interface Seen {
   readonly dimension: string
+  /** The length of the window, if the header names it. Default: by `resetMillis`. */
+  readonly windowMillis?: number | undefined
   readonly limit?: number | undefined
   /** It may be rounded, so it limits calls only near zero. */
   readonly remaining?: number | undefined
@@ -404,6 +409,13 @@ export interface Seen {
  * @category services
  */
 export class Quota extends Context.Service<Quota, {
+  /** The limits of each key, by the options. */
+  readonly limits: ReadonlyArray<Dimension>
+  /**
+   * How long a call would wait now, behind the queued calls. Infinity if it would be refused. `undefined` if only the end of a
+   * running call can make room, which may come at any time.
+   */
+  readonly expectedWait: (options: AskOptions) => Effect.Effect<Duration.Duration | undefined, InvalidOptions>
   /** Waits in the queue until the call could start. Reserves nothing. */
   readonly eligible: (options: AskOptions) => Effect.Effect<void, QuotaExceeded | InvalidOptions>
   /** Reserves all amounts or none, without waiting for room. Amounts that are not settled stay reserved when the scope closes. */
@@ -501,6 +513,12 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
         })
     )
   const service = Quota.of({
+    limits: settings.limits,
+    expectedWait: (options) =>
+      Effect.map(read(options), ({ ask }) => {
+        const millis = quotas.hold(ask, true).expectedWait()
+        return millis === undefined ? undefined : Duration.millis(millis)
+      }),
     eligible: (options) =>
       Effect.flatMap(
         read(options),
@@ -535,15 +553,9 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
     snapshot: (key) => Effect.sync(() => quotas.snapshot(key)),
     changes: quotas.changes.stream
   })
+  setGate(service, "Quota", { ...gate, maxWaitMillis: settings.maxWaitMillis })
   return setQuotas(service, quotas)
 }
-
-const reservationOf = (hold: Hold): Reservation => ({
-  settle: (actual, arrivedBy) => Effect.sync(() => hold.settle(actual, arrivedBy)),
-  refund: Effect.sync(() => hold.refund()),
-  throttled: (retryAfter) =>
-    Effect.sync(() => hold.throttled(retryAfter === undefined ? undefined : Duration.toMillis(retryAfter)))
-})
 
 /**
  * Provides `Quota`. Its sums are kept in the `QuotaStore` in the context.
@@ -563,7 +575,12 @@ export const layer = (options: QuotaOptions): Layer.Layer<Quota, InvalidOptions,
 export const layerMemory = (options: QuotaOptions): Layer.Layer<Quota, InvalidOptions> =>
   Layer.provide(layer(options), Layer.fresh(QuotaStore.layerMemory))
 
-const free: Reservation = { settle: () => Effect.void, refund: Effect.void, throttled: () => Effect.void }
+const free: Reservation = {
+  waited: undefined,
+  settle: () => Effect.void,
+  refund: Effect.void,
+  throttled: () => Effect.void
+}
 
 /**
  * A quota that admits every call at once.
@@ -572,6 +589,8 @@ const free: Reservation = { settle: () => Effect.void, refund: Effect.void, thro
  * @category constructors
  */
 export const noop: Quota["Service"] = Quota.of({
+  limits: [],
+  expectedWait: () => Effect.succeed(Duration.zero),
   eligible: () => Effect.void,
   tryReserve: () => Effect.succeed(free),
   reserve: () => Effect.succeed(free),

@@ -130,9 +130,12 @@ const rowsOf = ({ calls, leftOut }: CallRecord): ReadonlyArray<Row> => {
 }
 
 const attempt = (step: Attempt, number: number): Row => {
-  const { endedAt, fault, firstTokenAt, skippedEvents = 0, startedAt, target, usage, waitedMillis } = step
+  const { endedAt, fault, firstTokenAt, quota, skippedEvents = 0, startedAt, target, usage, waitedMillis } = step
   // Less is the overhead of starting an attempt, not a delay.
   const delay = waitedMillis >= 10 ? `, delayed by ${Words.time(waitedMillis)}` : ""
+  const queued = quota === undefined
+    ? ""
+    : `, waited ${Words.time(quota.waitedMillis)} for ${Terminal.escape(quota.dimension)} of the quota`
   const first = firstTokenAt === undefined ? "" : ` (first token after ${Words.time(firstTokenAt - startedAt)})`
   const took = Words.time(endedAt - startedAt)
   const skipped = skippedEvents === 0 ? "" : `; skipped ${Words.plural(skippedEvents, "unreadable event")}`
@@ -140,7 +143,11 @@ const attempt = (step: Attempt, number: number): Row => {
   const what = fault === undefined
     ? step.next === "Done" ? `answered in ${took}${first}${cost}` : `interrupted after ${took}${first}`
     : `${faultText(fault)} after ${took}${first}${cost}; ${nextTexts[step.next]}`
-  return { at: startedAt, target: Terminal.escape(target), text: `attempt ${number}${delay}: ${what}` }
+  return {
+    at: startedAt,
+    target: Terminal.escape(target),
+    text: `attempt ${number}${queued === "" ? delay : queued}: ${what}`
+  }
 }
 
 const faultText = (fault: NonNullable<Attempt["fault"]>): string => {
@@ -174,6 +181,7 @@ const skipTexts: { readonly [Why in Skipped["why"]]: string } = {
   CircuitOpen: "circuit open",
   RateLimited: "rate-limited",
   Busy: "all its permits are in use",
+  Quota: "no room in its quota",
   Credential: "its key is refused or out of quota",
   ContextTooSmall: "the prompt is too long for its context"
 }

@@ -2,6 +2,7 @@
 import { BackpressureShed } from "@sluice/core/Backpressure"
 import { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import { DeadlineExceeded } from "@sluice/core/Deadline"
+import { QuotaExceeded } from "@sluice/core/Quota"
 import { withoutStack } from "@sluice/core/Refusal"
 import { AttemptTimeout } from "@sluice/core/Sluice"
 import * as AiError from "effect/ai/AiError"
@@ -106,6 +107,7 @@ export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeo
  * | `CircuitOpen` | its circuit is open |
  * | `RateLimited` | its Retry-After has not elapsed |
  * | `Busy` | all its permits are in use |
+ * | `Quota` | its quota has no room, and the wait is longer than at another target |
  * | `Credential` | it refused the credential, or the credential's quota is used up |
  * | `ContextTooSmall` | the prompt was too long for a target with at least as much context |
  *
@@ -114,7 +116,7 @@ export class IdleTimeout extends Schema.Error<IdleTimeout>("@sluice/ai/IdleTimeo
  */
 export const Unavailable = Schema.Struct({
   target: Schema.String,
-  why: Schema.Literals(["CircuitOpen", "RateLimited", "Busy", "Credential", "ContextTooSmall"]),
+  why: Schema.Literals(["CircuitOpen", "RateLimited", "Busy", "Quota", "Credential", "ContextTooSmall"]),
   /** When to try again, if it is known. */
   retryAfter: Schema.optionalKey(Schema.DurationFromMillis)
 })
@@ -169,6 +171,7 @@ const inWords: { readonly [Why in Unavailable["why"]]: string } = {
   CircuitOpen: "has an open circuit",
   RateLimited: "is rate-limited",
   Busy: "is busy",
+  Quota: "has no room in its quota",
   Credential: "refused its credential",
   ContextTooSmall: "has too small a context"
 }
@@ -182,6 +185,7 @@ const inWords: { readonly [Why in Unavailable["why"]]: string } = {
 export const Rejection = Schema.Union([
   CircuitOpen,
   BackpressureShed,
+  QuotaExceeded,
   NoTarget,
   ModelNotOffered,
   DeadlineExceeded,
@@ -258,6 +262,10 @@ const reasonOf = (rejection: Rejection): AiError.AiErrorReason => {
     case "CircuitOpen":
     case "BackpressureShed":
       return new AiError.RateLimitError({ retryAfter: rejection.retryAfter, metadata })
+    case "QuotaExceeded":
+      return rejection.why === "TooLarge" || rejection.why === "Spent"
+        ? new AiError.UnknownError({ description: rejection.message, metadata })
+        : new AiError.RateLimitError({ retryAfter: rejection.retryAfter, metadata })
     case "NoTarget":
       return rejection.targets.length > 0 && rejection.targets.every(({ why }) => why === "Credential")
         ? new AiError.AuthenticationError({ kind: "Unknown", description: rejection.message, metadata })

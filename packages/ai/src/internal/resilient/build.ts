@@ -1,6 +1,7 @@
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import { Hub } from "@sluice/core/Hub"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { EmbeddingModel } from "effect/ai/EmbeddingModel"
 import * as Model from "effect/ai/Model"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -33,7 +34,7 @@ export const build = Effect.fnUntraced(function*<S, E, R>(
         model: Option.getOrUndefined(Context.getOption(context, Model.ModelName))
       })
     ))
-  const targets = yield* Settings.targets(settings, plans, members)
+  const targets = yield* Settings.targets(settings, plans, members, tag.key !== EmbeddingModel.key)
   const logs = new Hub<CallLog>()
   yield* Effect.addFinalizer(() => logs.close)
   return new Engine(settings, targets, logs)
@@ -68,6 +69,7 @@ const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
         ? undefined
         : Option.getOrUndefined(yield* Effect.option(target.breaker.state(target.key))),
       permits: target.permits === undefined ? undefined : yield* target.permits.snapshot,
+      quota: target.quota === undefined ? undefined : yield* target.quota.levels(target.model),
       coolsFor: left(target.rest),
       credentialRestsFor: left(target.credential.rest),
       skippedEvents: target.skipped.events

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as AiRejection from "../../AiRejection.ts"
 import type { Settings } from "./settings.ts"
 import type { AnyTarget, Target } from "./target.ts"
+import type { Asked } from "./targetQuota.ts"
 
 /** A target to ask. `isForced`: its circuit is open, and so are all others. */
 export interface Choice<S> {
@@ -16,6 +17,18 @@ export interface Choice<S> {
 interface Passed {
   readonly skipped: ReadonlyArray<AiRejection.Unavailable>
   readonly open: CircuitOpen | undefined
+}
+
+/** What a look at the targets has found so far. */
+interface Seen<S> {
+  readonly skipped: Array<AiRejection.Unavailable>
+  open: CircuitOpen | undefined
+  /** The first target whose permits, or calls at once of its quota, are all in use. */
+  busy: Target<S> | undefined
+  /** The target whose quota has room first. */
+  waiting: { readonly target: Target<S>; readonly millis: number } | undefined
+  /** The first target whose quota will never have room for the call. */
+  refused: Target<S> | undefined
 }
 
 /** The result of looking for a target: one to ask, a time to wait before looking again, or none. */
@@ -30,6 +43,7 @@ export class Candidates<S> {
   private readonly settings: Settings
   private readonly deadline: Deadline | undefined
   private readonly now: () => number
+  private readonly asked: (target: AnyTarget) => Asked
   private readonly failures = new Map<AnyTarget, number>()
   private readonly excluded = new Set<AnyTarget>()
   /** A target with no more context than this is of no use to the call. */
@@ -43,12 +57,14 @@ export class Candidates<S> {
     targets: ReadonlyArray<Target<S>>,
     settings: Settings,
     deadline: Deadline | undefined,
-    now: () => number
+    now: () => number,
+    asked: (target: AnyTarget) => Asked
   ) {
     this.targets = targets
     this.settings = settings
     this.deadline = deadline
     this.now = now
+    this.asked = asked
   }
 
   // ---------- what the call has learnt
@@ -131,7 +147,7 @@ export class Candidates<S> {
       else if (why !== "Excluded") skipped.push(why)
     }
     if (this.failures.size > 0) usable.sort((a, b) => this.rankOf(a) - this.rankOf(b))
-    return this.look(usable, 0, skipped, undefined, undefined)
+    return this.look(usable, 0, { skipped, open: undefined, busy: undefined, waiting: undefined, refused: undefined })
   }
 
   private rankOf(target: AnyTarget): number {
@@ -155,33 +171,60 @@ export class Candidates<S> {
     return this.tooSmallContext === 0 || (contextTokens !== undefined && contextTokens > this.tooSmallContext)
   }
 
-  /** Looks at the circuits and permits of the targets, in order. `busy` is the first one whose permits are all in use. */
-  private look(
-    usable: ReadonlyArray<Target<S>>,
-    at: number,
-    skipped: Array<AiRejection.Unavailable>,
-    busy: Target<S> | undefined,
-    open: CircuitOpen | undefined
-  ): Effect.Effect<Selection<S>> {
+  /** Looks at the circuits, permits and quotas of the targets, in order, until one is free. */
+  private look(usable: ReadonlyArray<Target<S>>, at: number, seen: Seen<S>): Effect.Effect<Selection<S>> {
     const target = usable[at]
-    if (target === undefined) {
-      return Effect.succeed(busy === undefined ? this.noneOf({ skipped, open }) : found(busy, skipped))
-    }
-    const free: Effect.Effect<Selection<S>> = target.permits === undefined || usable.length === 1
-      ? Effect.succeed(found(target, skipped))
-      : Effect.flatMap(target.permits.snapshot, ({ capacity, running }) => {
-        if (running < capacity) return Effect.succeed(found(target, skipped))
-        skipped.push({ target: target.name, why: "Busy" })
-        return this.look(usable, at + 1, skipped, busy ?? target, open)
-      })
+    if (target === undefined) return Effect.succeed(this.bestOf(seen))
+    const next = () => this.look(usable, at + 1, seen)
+    const free: Effect.Effect<Selection<S>> = usable.length === 1
+      ? Effect.succeed(found(target, seen.skipped))
+      : Effect.suspend(() => this.lookForRoom(target, seen, next))
     if (target.breaker === undefined) return free
     return Effect.matchEffect(target.breaker.check(target.key), {
       onSuccess: () => free,
       onFailure: (open) => {
-        skipped.push({ target: target.name, why: "CircuitOpen", retryAfter: open.retryAfter })
-        return this.look(usable, at + 1, skipped, busy, open)
+        seen.skipped.push({ target: target.name, why: "CircuitOpen", retryAfter: open.retryAfter })
+        seen.open = open
+        return next()
       }
     })
+  }
+
+  private lookForRoom(
+    target: Target<S>,
+    seen: Seen<S>,
+    next: () => Effect.Effect<Selection<S>>
+  ): Effect.Effect<Selection<S>> {
+    const { permits, quota } = target
+    const byQuota = quota === undefined
+      ? Effect.succeed(found(target, seen.skipped))
+      : Effect.flatMap(quota.expectedWait(this.asked(target)), (wait) => {
+        const millis = wait === undefined ? undefined : Duration.toMillis(wait)
+        if (millis === 0) return Effect.succeed(found(target, seen.skipped))
+        const isKnown = wait !== undefined && Duration.isFinite(wait)
+        seen.skipped.push({ target: target.name, why: "Quota", ...(isKnown ? { retryAfter: wait } : {}) })
+        if (millis === undefined) seen.busy ??= target
+        else if (!isKnown) seen.refused ??= target
+        else if (seen.waiting === undefined || millis < seen.waiting.millis) seen.waiting = { target, millis }
+        return next()
+      })
+    return permits === undefined ? byQuota : Effect.flatMap(permits.snapshot, ({ capacity, running }) => {
+      if (running < capacity) return byQuota
+      seen.skipped.push({ target: target.name, why: "Busy" })
+      seen.busy ??= target
+      return next()
+    })
+  }
+
+  /**
+   * The target at which a call queues if none is free: one that waits for the end of a running call, which is soon, or else the one
+   * whose quota has room first. A target whose quota refuses the call is asked only for its refusal.
+   */
+  private bestOf({ busy, open, refused, skipped, waiting }: Seen<S>): Selection<S> {
+    const queue = busy ?? waiting?.target
+    if (queue !== undefined) return found(queue, skipped)
+    const isRefused = refused !== undefined && skipped.every(({ why }) => why === "Quota")
+    return isRefused ? found(refused, skipped) : this.noneOf({ skipped, open })
   }
 
   /** No target can be asked now: wait for the first that can, if that is soon enough; or ask the least bad one, or none. */

@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import * as Mark from "../telemetry/mark.ts"
 import type { Engine, Reading, Signature } from "./engine.ts"
 import * as Parts from "./parts.ts"
+import * as PromptSize from "./promptSize.ts"
 import type { Target } from "./target.ts"
 
 type Model = LanguageModel.LanguageModel
@@ -83,7 +84,7 @@ const generateDirectly = (
         wide(service)[method](
           unusable === undefined ? options : { ...options, prompt: reaskPrompt(options.prompt, unusable) }
         ),
-      promptLength: () => lengthOf(Prompt.make(options.prompt)),
+      promptLength: (measure) => lengthOf(options, measure),
       content: () => ({ prompt: options.prompt })
     },
     responses
@@ -98,7 +99,7 @@ const streamDirectly = (engine: Engine<Model>, options: AnyOptions): Stream.Stre
           prefill === undefined ? options : { ...options, prompt: prefilled(options.prompt, prefill) }
         ),
       hasPrefill: () => hasPrefill(Prompt.make(options.prompt)),
-      promptLength: () => lengthOf(Prompt.make(options.prompt)),
+      promptLength: (measure) => lengthOf(options, measure),
       content: () => ({ prompt: options.prompt })
     },
     {
@@ -145,7 +146,7 @@ const generate = (
     {
       method: options.responseFormat.type === "json" ? "generateObject" : "generateText",
       ask: (target, unusable) => generateOnce(target, options, unusable),
-      promptLength: () => lengthOf(options.prompt),
+      promptLength: (measure) => lengthOfCall(options, measure),
       given: withoutSpanTransformer,
       content: () => options
     },
@@ -200,7 +201,7 @@ const stream = (
             AiError.AiError
           >),
       hasPrefill: () => hasPrefill(options.prompt),
-      promptLength: () => lengthOf(options.prompt),
+      promptLength: (measure) => lengthOfCall(options, measure),
       given: withoutSpanTransformer,
       content: () => options
     },
@@ -309,6 +310,18 @@ const withoutSpanTransformer = <R>(context: Context.Context<R>): Context.Context
 
 // ---------- prompts
 
+/** The length of a prompt, and of the schema of its answer. */
+const lengthOf = ({ prompt, schema }: AnyOptions, measure: PromptSize.Measure): number =>
+  PromptSize.ofPrompt(Prompt.make(prompt), measure) + (schema === undefined ? 0 : PromptSize.ofSchema(schema, measure))
+
+/** The length of a prompt with its tools, and of the schema of its answer. */
+const lengthOfCall = (
+  { prompt, responseFormat, tools }: LanguageModel.ProviderOptions,
+  measure: PromptSize.Measure
+): number =>
+  PromptSize.ofPrompt(prompt, measure) + PromptSize.ofTools(tools, measure) +
+  (responseFormat.type === "json" ? PromptSize.ofSchema(responseFormat.schema, measure) : 0)
+
 /** The prompt of a re-ask: the original, the unusable answer, and what is wrong with it. */
 const reaskPrompt = (prompt: Prompt.RawInput, { reason }: AiError.AiError): Prompt.Prompt => {
   const original = Prompt.make(prompt)
@@ -333,15 +346,3 @@ const prefilled = (prompt: Prompt.RawInput, prefill: string): Prompt.Prompt =>
   ])
 
 const hasPrefill = ({ content }: Prompt.Prompt): boolean => content.at(-1)?.role === "assistant"
-
-/** About how many characters a prompt has. */
-export const lengthOf = ({ content }: Prompt.Prompt): number => {
-  let length = 0
-  for (const message of content) {
-    if (typeof message.content === "string") length += message.content.length
-    else {for (const part of message.content) {
-        if (part.type === "text" || part.type === "reasoning") length += part.text.length
-      }}
-  }
-  return length
-}

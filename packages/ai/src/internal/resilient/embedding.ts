@@ -15,7 +15,7 @@ export const make = (engine: Engine<Model>): Effect.Effect<Model> =>
             {
               method: "embed",
               ask: ({ service }) => service.embedMany(inputs),
-              promptLength: () => inputs.reduce((sum, input) => sum + input.length, 0)
+              promptLength: (measure) => inputs.reduce((sum, input) => sum + measure(input), 0)
             },
             vectors
           ),

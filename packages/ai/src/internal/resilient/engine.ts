@@ -18,6 +18,7 @@ import * as AiRejection from "../../AiRejection.ts"
 import type { CallLog, Usage } from "../../CallLog.ts"
 import { CurrentIdempotencyKey } from "../../IdempotencyKey.ts"
 import { CurrentModel } from "../kit/currentModel.ts"
+import { OnHeaders } from "../kit/onHeaders.ts"
 import { CurrentCollectLimits, StreamLimits } from "../stream/limits.ts"
 import { OnMalformedEvent } from "../stream/malformed.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
@@ -26,10 +27,12 @@ import { translated } from "./errors.ts"
 import { CurrentLogs } from "./lastLogs.ts"
 import { ModelCall } from "./modelCall.ts"
 import type * as Parts from "./parts.ts"
+import type { Measure } from "./promptSize.ts"
 import type { Settings } from "./settings.ts"
 import { StreamedCall } from "./streamedCall.ts"
 import type { Target } from "./target.ts"
 import { AttemptLimits } from "./attemptLimits.ts"
+import type { Charge } from "./targetQuota.ts"
 import { answered, conversationOf, trackerOf } from "./trackers.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -44,8 +47,8 @@ export interface Question<S, A> {
   readonly ask: (target: Target<S>, unusable: AiError.AiError | undefined, prefill?: string) => A
   /** Whether the prompt ends with the beginning of an answer. */
   readonly hasPrefill?: () => boolean
-  /** About how many characters the prompt has, for providers that report no usage. */
-  readonly promptLength: () => number
+  /** About how long the prompt is, as the text that takes as many tokens: for quotas, and for providers that report no usage. */
+  readonly promptLength: (measure: Measure) => number
   /** Changes the context of the target. */
   readonly given?: <R>(context: Context.Context<R>) => Context.Context<R>
   /** What traces show, if content is switched on. */
@@ -124,15 +127,17 @@ export class Engine<S> {
     unusable: AiError.AiError | undefined
   ): Effect.Effect<A, AiError.AiError, R> {
     const { isForced, target } = choice
+    const charge = call.chargeFor(target)
     const asked = Effect.flatMap(trackerOf(call.conversation, target), (tracker) => {
-      call.begin(target)
+      call.begin(target, charge)
       const watch = this.watch(call, target, question, false)
       const contextOf = this.contextOf<Effect.Effect<A, AiError.AiError, R>, R>(
         call,
         target,
         tracker,
         question,
-        unusable !== undefined
+        unusable !== undefined,
+        charge
       )
       // For an answer that comes as a stream.
       const limits = new AttemptLimits(call, target)
@@ -147,6 +152,7 @@ export class Engine<S> {
       const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {
           if (watch !== undefined) reading.observe(answer, watch)
+          if (charge !== undefined) charge.finish = reading.finish(answer)
           if (!reading.isEmpty(answer)) return Effect.succeed(answer)
           call.paid(reading.finish(answer), reading.length(answer))
           return Effect.fail(call.rejected(new AiRejection.EmptyAnswer({ target: target.name })))
@@ -154,10 +160,14 @@ export class Engine<S> {
         // Inside the circuit, whose classifier reads the translated error.
         Effect.mapError((error) => translated(call, target, error))
       )
-      return watch === undefined ? checked : watch.effect(checked, () => {})
+      const settled = charge === undefined ? checked : Effect.onExitPrimitive(checked, (exit) => {
+        charge.outputLength = call.receivedLength
+        return exit._tag === "Success" ? charge.complete() : charge.failed(exit.cause)
+      })
+      return watch === undefined ? settled : watch.effect(settled, () => {})
     })
     const admission = isForced ? target.forced : target.admission
-    return Effect.matchCauseEffect(admission.guard(asked, call.admitOptions(target)), {
+    return Effect.matchCauseEffect(admission.guard(asked, call.admitOptions(target, charge)), {
       onSuccess: (answer) =>
         Effect.succeed(
           reading.sign(answer, this.signature(call, target, reading.finish(answer), reading.length(answer)))
@@ -214,6 +224,7 @@ export class Engine<S> {
         clock: fiber.getRef(Clock.Clock),
         deadline: fiber.getRef(Deadline.Deadline),
         promptLength: question.promptLength,
+        context: fiber.context,
         model,
         offered: this.offered
       }
@@ -257,7 +268,8 @@ export class Engine<S> {
     target: Target<S>,
     tracker: ResponseIdTracker.Service | undefined,
     question: Question<S, A>,
-    hasOtherPrompt: boolean
+    hasOtherPrompt: boolean,
+    charge: Charge | undefined
   ): (context: Context.Context<R>) => Context.Context<R> {
     // Another prompt needs another key.
     const key = hasOtherPrompt ? `${call.key}-${call.attempts}` : call.key
@@ -266,9 +278,10 @@ export class Engine<S> {
         ? context
         : Context.add(context, CurrentModel, target.models.get(call.model))
       const keyed: Context.Context<R> = Context.add(named, CurrentIdempotencyKey, key)
+      const noted: Context.Context<R> = charge === undefined ? keyed : Context.add(keyed, OnHeaders, charge.onHeaders)
       const own: Context.Context<R> = tracker === undefined
-        ? keyed
-        : Context.add(keyed, ResponseIdTracker.ResponseIdTracker, tracker)
+        ? noted
+        : Context.add(noted, ResponseIdTracker.ResponseIdTracker, tracker)
       return question.given === undefined ? own : question.given(own)
     }
   }

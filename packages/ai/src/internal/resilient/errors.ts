@@ -60,6 +60,7 @@ export const translated = (
     case "CircuitOpen":
       return AiRejection.toAiError(error, call.method)
     case "BackpressureShed":
+    case "QuotaExceeded":
       return (error.why === "MaxWait" ? pastDeadline(call, "Queue") : undefined) ??
         AiRejection.toAiError(error, call.method)
   }

@@ -21,8 +21,10 @@ import { isSoonOver, maxMillisHere } from "./soonOver.ts"
 import { replaceFail, translated } from "./errors.ts"
 import * as Log from "./log.ts"
 import type * as Parts from "./parts.ts"
+import { characters, type Measure } from "./promptSize.ts"
 import type { Settings } from "./settings.ts"
 import type { AnyTarget, Target } from "./target.ts"
+import type { Asked, Charge } from "./targetQuota.ts"
 import { forget } from "./trackers.ts"
 
 const minTimeoutMillis = Duration.toMillis(defaultMinTimeout)
@@ -49,11 +51,13 @@ export class ModelCall<S> {
   hasToolCall = false
   private readonly candidates: Candidates<S>
   private readonly clock: Clock.Clock
-  private readonly promptLength: () => number
+  private readonly promptLength: (measure: Measure) => number
+  private readonly context: Context.Context<never>
   private readonly offered: () => ReadonlyArray<string>
   private readonly steps: Array<Log.OpenAttempt | Skipped> = []
   /** The length of a whole answer that has arrived in part. */
-  private receivedLength = 0
+  receivedLength = 0
+  private knownLength: number | undefined = undefined
   private reasksLeft: number
   /** When the call was ready for its next attempt. */
   private readySince: number
@@ -78,7 +82,9 @@ export class ModelCall<S> {
       readonly key: string | undefined
       readonly clock: Clock.Clock
       readonly deadline: Deadline | undefined
-      readonly promptLength: () => number
+      readonly promptLength: (measure: Measure) => number
+      /** The context of the caller. */
+      readonly context: Context.Context<never>
       /** The model that the caller requests. */
       readonly model: string | undefined
       readonly offered: () => ReadonlyArray<string>
@@ -92,12 +98,13 @@ export class ModelCall<S> {
     this.clock = fields.clock
     this.deadline = fields.deadline
     this.promptLength = fields.promptLength
+    this.context = fields.context
     this.model = fields.model
     this.offered = fields.offered
     this.startedAt = this.clock.currentTimeMillisUnsafe()
     this.readySince = this.startedAt
     this.reasksLeft = settings.reasks
-    this.candidates = new Candidates(targets, settings, fields.deadline, this.now)
+    this.candidates = new Candidates(targets, settings, fields.deadline, this.now, (target) => this.asked(target))
   }
 
   readonly now = (): number => this.clock.currentTimeMillisUnsafe()
@@ -148,7 +155,10 @@ export class ModelCall<S> {
       this.isOver = true
       return Effect.fail(lastError)
     }
-    this.noteSkipped(skipped.filter(({ target, why }) => why !== "Busy" || target !== choice.target.name))
+    // A target that is chosen although it has no room now is queued at.
+    const isSkipped = ({ target, why }: AiRejection.Unavailable) =>
+      target !== choice.target.name || (why !== "Busy" && why !== "Quota")
+    this.noteSkipped(skipped.filter(isSkipped))
     return Effect.succeed(choice)
   }
 
@@ -187,14 +197,37 @@ export class ModelCall<S> {
   }
 
   /** How an attempt asks to be admitted. */
-  admitOptions(target: AnyTarget): Admission.AdmitOptions<unknown, unknown> {
-    return { classify: this.classify, maxWait: this.candidates.maxWaitMillis(target) }
+  admitOptions(target: AnyTarget, charge: Charge | undefined): Admission.AdmitOptions<unknown, unknown> {
+    return { classify: this.classify, maxWait: this.candidates.maxWaitMillis(target), reserve: charge?.reserve }
+  }
+
+  /** What an attempt at the target reserves of its quota. `prefill`: the partial answer that it continues. */
+  chargeFor(target: AnyTarget, prefill = ""): Charge | undefined {
+    return target.quota?.charge(this.asked(target), prefill.length)
+  }
+
+  private asked(target: AnyTarget): Asked {
+    return {
+      model: this.modelOf(target),
+      length: this.length,
+      context: this.context,
+      deadlineAt: this.candidates.deadlineAt,
+      now: this.now
+    }
+  }
+
+  /** The length of the prompt, which does not change between attempts. */
+  private readonly length = (measure: Measure): number => {
+    if (measure !== characters) return this.promptLength(measure)
+    this.knownLength ??= this.promptLength(characters)
+    return this.knownLength
   }
 
   // ---------- an attempt
 
-  begin(target: Target<S>): void {
+  begin(target: Target<S>, charge: Charge | undefined): void {
     const now = this.now()
+    const waited = charge?.waited
     this.target = target
     this.receivedLength = 0
     this.attempt = {
@@ -202,6 +235,9 @@ export class ModelCall<S> {
       n: this.attempts + 1,
       target: target.name,
       waitedMillis: now - this.readySince,
+      ...(waited === undefined
+        ? {}
+        : { quota: { dimension: waited.dimension, waitedMillis: Duration.toMillis(waited.duration) } }),
       startedAt: now,
       endedAt: now,
       outcome: "Ignored",
@@ -271,7 +307,7 @@ export class ModelCall<S> {
       this.attemptFailed(target, attempt, error)
     } else {
       this.refusal = failure.error._tag === "AiError" ? undefined : failure.error
-      this.admissionFailed(target, error)
+      this.admissionFailed(target, failure.error, error)
     }
     return failed
   }
@@ -288,9 +324,11 @@ export class ModelCall<S> {
   }
 
   // Other calls were quicker after the target was chosen.
-  private admissionFailed(target: AnyTarget, error: AiError.AiError): void {
-    const why = AiRejection.is("CircuitOpen", error) ? "CircuitOpen" : "Busy"
+  private admissionFailed(target: AnyTarget, refusal: { readonly _tag: string }, error: AiError.AiError): void {
+    const why = refusal._tag === "CircuitOpen" ? "CircuitOpen" : refusal._tag === "QuotaExceeded" ? "Quota" : "Busy"
     const { retryAfter } = error
+    // It is larger than the limit, or the budget is spent.
+    if (why === "Quota" && AiOutcome.remedy(error) === "Elsewhere") this.candidates.exclude(target)
     this.noteSkipped([{ target: target.name, why, ...(retryAfter === undefined ? {} : { retryAfter }) }])
   }
 
@@ -465,7 +503,7 @@ export class ModelCall<S> {
       return { inputTokens: input, outputTokens: output, estimated: false }
     }
     return {
-      inputTokens: input ?? estimateTokens(this.promptLength()),
+      inputTokens: input ?? estimateTokens(this.length(characters)),
       outputTokens: output ?? estimateTokens(outputLength),
       estimated: true
     }

@@ -1,6 +1,7 @@
 /** The options of a resilient model. `ResilientModel` exports them. */
 import type { BackpressureOptions } from "@sluice/core/Backpressure"
 import type { CircuitBreakerOptions } from "@sluice/core/CircuitBreaker"
+import type { Quota, QuotaOptions } from "@sluice/core/Quota"
 import type { RetryPolicy } from "@sluice/core/RetryPolicy"
 import type * as EmbeddingModel from "effect/ai/EmbeddingModel"
 import type * as LanguageModel from "effect/ai/LanguageModel"
@@ -30,6 +31,19 @@ export interface StreamOptions {
    * since a tool must not run with half its input. Only `OpenAiCompatible` and `AnthropicMessages` can skip.
    */
   readonly malformedEvent?: "fail" | "skip" | undefined
+}
+
+/**
+ * The price of a model, in a currency for a million tokens.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Price {
+  readonly input: number
+  readonly output: number
+  /** Of input that is read from the provider's cache. Default: the price of input. */
+  readonly cachedInput?: number | undefined
 }
 
 /**
@@ -64,6 +78,21 @@ export interface EmbeddingTargetOptions {
   readonly breaker?: Omit<CircuitBreakerOptions, "name" | "classify"> | false | undefined
   /** Caps how many calls run at once. Without a `queue`, a call over the cap is shed. Default: no cap. */
   readonly backpressure?: Omit<BackpressureOptions, "name"> | undefined
+  /**
+   * The limits of its account: options, or a service from `Quota.make` that several layers share. Default: none.
+   *
+   * The key of the quota is the account (`credential`) and the model family. Targets of one account with equal options share one
+   * quota. A call reserves `requests`, `tokens`, `inputTokens`, `outputTokens` and `money`, as far as the quota limits them, and
+   * settles by the usage of the answer.
+   */
+  readonly quota?: Omit<QuotaOptions, "name"> | Quota["Service"] | undefined
+  /**
+   * The model family, if the provider limits several models together. Default: the model's name in lower case without its version,
+   * such as `-latest`, `-2024-08-06`, `-20250514` or `-001` at the end.
+   */
+  readonly family?: string | undefined
+  /** The price of its model. Required if the quota limits `money`. */
+  readonly price?: Price | undefined
 }
 
 /**
@@ -89,6 +118,12 @@ export interface TargetOptions extends EmbeddingTargetOptions, StreamOptions {
    * prompt.
    */
   readonly prefill?: boolean | undefined
+  /**
+   * The most tokens of an answer, for the quota. Default: `maxTokens` of the configuration of `OpenAiCompatible` and
+   * `AnthropicMessages`, or else learned from answers, starting at 4,096. Required if the quota limits `money` and the configuration
+   * has no maximum.
+   */
+  readonly maxOutputTokens?: number | undefined
 }
 
 /**
@@ -116,6 +151,7 @@ export interface EmbeddingTarget<out E = unknown, out R = unknown> extends Embed
   readonly idleTimeout?: never
   readonly models?: never
   readonly prefill?: never
+  readonly maxOutputTokens?: never
   readonly malformedEvent?: never
 }
 

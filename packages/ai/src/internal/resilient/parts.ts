@@ -48,7 +48,7 @@ export interface Finish extends AnyPart {
   readonly type: "finish"
   readonly reason: Response.FinishReason
   readonly usage: {
-    readonly inputTokens: { readonly total?: number | undefined }
+    readonly inputTokens: { readonly total?: number | undefined; readonly cacheRead?: number | undefined }
     readonly outputTokens: { readonly total?: number | undefined }
   }
   readonly metadata?: { readonly [name: string]: unknown } | undefined

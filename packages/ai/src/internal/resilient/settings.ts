@@ -2,16 +2,23 @@ import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import * as Quota from "@sluice/core/Quota"
+import * as QuotaStore from "@sluice/core/QuotaStore"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { OptionsReader, toMillis } from "@sluice/core/OptionsReader"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { LayerOptions, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
+import { factsOf } from "../kit/modelFacts.ts"
+import type { LayerOptions, Price, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
 import * as Target from "./target.ts"
+import { TargetQuota } from "./targetQuota.ts"
 
 /** A layer's options without its targets. Those of an embedding model leave out the options of streams. */
 export type Options = Omit<LayerOptions, "targets">
@@ -45,6 +52,7 @@ export interface Plan {
   readonly models: ReadonlyMap<string, string>
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   readonly permits: Backpressure.Backpressure["Service"] | undefined
+  readonly quota: Quota.Quota["Service"] | undefined
   readonly maxWaitMillis: number | undefined
 }
 
@@ -99,6 +107,10 @@ const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
   prefill: true,
   breaker: true,
   backpressure: true,
+  quota: true,
+  family: true,
+  price: true,
+  maxOutputTokens: true,
   layer: true
 }
 
@@ -114,11 +126,12 @@ export const read = Effect.fnUntraced(function*<S>(
   const options = new OptionsReader("ResilientModel")
   const settings = yield* readSettings(options, given)
   const plans: Array<Plan> = []
+  const quotas: Array<KnownQuota> = []
   if (!Array.isArray(targets)) options.refuse("targets", targets, "must be a list")
   else if (targets.length === 0) options.refuse("targets", targets, "must not be empty")
   else {
     for (const [index, target] of targets.entries()) {
-      plans.push(yield* readTarget(options, given, target, index, targets))
+      plans.push(yield* readTarget(options, given, target, index, targets, quotas))
     }
   }
   return yield* options.check({ settings, plans })
@@ -155,7 +168,8 @@ const readTarget = Effect.fnUntraced(function*<S>(
   all: Options,
   own: TargetWithLayer<S>,
   index: number,
-  targets: ReadonlyArray<TargetOptions>
+  targets: ReadonlyArray<TargetOptions>,
+  quotas: Array<KnownQuota>
 ): Effect.fn.Return<Plan, never, CircuitBreakerStore | Scope.Scope> {
   const path = `targets[${index}]`
   if (typeof own !== "object" || own === null) options.refuse(path, own, "must be an object")
@@ -167,12 +181,16 @@ const readTarget = Effect.fnUntraced(function*<S>(
     options.refuse(`${path}.name`, target.name, "must not be the name of another target")
   }
   if (!Layer.isLayer(target.layer)) options.refuse(`${path}.layer`, target.layer, "must be a layer")
-  for (const option of ["provider", "model", "credential"] as const) {
+  for (const option of ["provider", "model", "credential", "family"] as const) {
     if (target[option] !== undefined) options.nonEmptyString(`${path}.${option}`, target[option])
   }
   if (!Number.isFinite(order)) options.refuse(`${path}.order`, order, "must be a number")
   if (!(Number.isFinite(weight) && weight > 0)) options.refuse(`${path}.weight`, weight, "must be a number above 0")
   if (contextTokens !== undefined) options.integer(`${path}.contextTokens`, contextTokens, 1, 2 ** 40)
+  if (target.maxOutputTokens !== undefined) {
+    options.integer(`${path}.maxOutputTokens`, target.maxOutputTokens, 1, 2 ** 40)
+  }
+  readPrice(options, `${path}.price`, target.price)
   const limit = (option: "firstTokenTimeout" | "idleTimeout" | "attemptTimeout"): Duration.Duration =>
     target[option] === undefined
       ? options.duration(option, all[option] === undefined ? defaults[option] : all[option], 0)
@@ -184,6 +202,12 @@ const readTarget = Effect.fnUntraced(function*<S>(
   if (typeof prefill !== "boolean") options.refuse(`${path}.prefill`, prefill, "must be true or false")
   const models = readModels(options, `${path}.models`, target.models)
   const name = `${all.name ?? "model"}/${target.name}`
+  const quota = yield* makeQuota(options, `${path}.quota`, all.name ?? "model", target, quotas)
+  if (quota !== undefined && limitsMoney(quota) && target.price === undefined) {
+    options.refuse(`${path}.price`, undefined, "must be set, since the quota limits money")
+  }
+  // A service has no such field.
+  const maxWait = target.backpressure?.maxWait ?? (target.quota as Quota.QuotaOptions | undefined)?.maxWait
   return {
     options: target,
     order,
@@ -199,7 +223,8 @@ const readTarget = Effect.fnUntraced(function*<S>(
     models,
     breaker: yield* makeBreaker(options, `${path}.breaker`, name, target.breaker, attemptTimeout),
     permits: yield* makePermits(options, `${path}.backpressure`, name, target.backpressure),
-    maxWaitMillis: target.backpressure?.maxWait === undefined ? undefined : toMillis(target.backpressure.maxWait)
+    quota,
+    maxWaitMillis: maxWait === undefined ? undefined : toMillis(maxWait)
   }
 })
 
@@ -266,6 +291,53 @@ const makePermits = (
   return Effect.undefined
 }
 
+const priceOptions: { readonly [_ in keyof Price]-?: true } = { input: true, output: true, cachedInput: true }
+
+const readPrice = (options: OptionsReader, path: string, given: Price | undefined): void => {
+  if (given === undefined) return
+  const { cachedInput, input, output } = options.object(path, given, priceOptions)
+  options.number(`${path}.input`, input ?? Number.NaN, 0, 1e6)
+  options.number(`${path}.output`, output ?? Number.NaN, 0, 1e6)
+  if (cachedInput !== undefined) options.number(`${path}.cachedInput`, cachedInput, 0, 1e6)
+}
+
+/** A quota that further targets of the account share, if their options are equal. */
+interface KnownQuota {
+  readonly credential: string
+  readonly options: NonNullable<TargetOptions["quota"]>
+  readonly service: Quota.Quota["Service"]
+}
+
+const limitsMoney = ({ limits }: Quota.Quota["Service"]): boolean => limits.some(({ name }) => name === "money")
+
+const makeQuota = Effect.fnUntraced(function*(
+  options: OptionsReader,
+  path: string,
+  name: string,
+  { credential, name: target, quota: given }: TargetOptions,
+  known: Array<KnownQuota>
+): Effect.fn.Return<Quota.Quota["Service"] | undefined, never, Scope.Scope> {
+  if (given === undefined) return undefined
+  if (typeof given !== "object" || given === null) {
+    options.refuse(path, given, "must be options of a quota, or a service of `Quota`")
+    return undefined
+  }
+  // Only a service has it.
+  if ("reserve" in given) return given.limits.length === 0 ? undefined : given
+  const account = credential ?? target
+  const shared = known.find((one) => one.credential === account && Equal.equals(one.options, given))
+  if (shared !== undefined) return shared.service
+  const store = yield* Effect.serviceOption(QuotaStore.QuotaStore)
+  const made = Effect.provideService(
+    Quota.make({ ...given, name: `${name}/${account}` }),
+    QuotaStore.QuotaStore,
+    Option.isSome(store) ? store.value : yield* QuotaStore.makeMemory()
+  )
+  const service = yield* collect(options, path, made)
+  if (service !== undefined) known.push({ credential: account, options: given, service })
+  return service
+})
+
 /** What was built, or `undefined`. Then its issues are added to the others. */
 const collect = <A, R>(
   options: OptionsReader,
@@ -280,31 +352,65 @@ const collect = <A, R>(
     return undefined
   })
 
-/** The targets, once their layers are built. */
-export const targets = <S>(
+/** The targets, once their layers are built. `hasOutput`: whether the answers have tokens, as those of an embedding do not. */
+export const targets = Effect.fnUntraced(function*<S>(
   { name }: Settings,
   plans: ReadonlyArray<Plan>,
-  members: ReadonlyArray<Member<S>>
-): Effect.Effect<ReadonlyArray<Target.Target<S>>> => {
+  members: ReadonlyArray<Member<S>>,
+  hasOutput: boolean
+): Effect.fn.Return<ReadonlyArray<Target.Target<S>>, InvalidOptions> {
+  const reader = new OptionsReader("ResilientModel")
   const credentials = new Map<string, Target.Credential>()
-  return Effect.forEach(members, (member, index) => {
+  const services = new Map<string, { readonly target: string; readonly service: Quota.Quota["Service"] }>()
+  const made: Array<Target.Target<S>> = []
+  for (const [index, member] of members.entries()) {
     // There is a plan for each member.
-    const { options, ...plan } = plans[index] as Plan
+    const { options, quota: service, ...plan } = plans[index] as Plan
     const account = options.credential ?? options.name
     const credential = credentials.get(account) ?? new Target.Credential(account)
     credentials.set(account, credential)
     const model = options.model ?? member.model
-    return Target.make({
-      ...plan,
-      credential,
-      name: options.name,
-      key: `${name}/${options.name}`,
-      provider: options.provider ?? member.provider ?? options.name,
-      model: model ?? "unknown",
-      // Its own model needs no other name.
-      models: model === undefined ? plan.models : new Map([[model, undefined], ...plan.models]),
-      service: member.service,
-      contextTokens: options.contextTokens
+    const provider = options.provider ?? member.provider ?? options.name
+    const facts = factsOf(member.service)
+    const quota = service === undefined ? undefined : new TargetQuota({
+      service,
+      credential: account,
+      family: options.family,
+      price: options.price,
+      maxOutputTokens: hasOutput ? options.maxOutputTokens : 0,
+      facts,
+      provider
     })
-  })
-}
+    if (service !== undefined && quota !== undefined) {
+      const key = quota.keyOf(model ?? "unknown")
+      const other = services.get(key)
+      services.set(key, other ?? { target: options.name, service })
+      if (other !== undefined && other.service !== service) {
+        const requirement =
+          `must equal that of \`${other.target}\`, since both are of the account and model family "${key}"`
+        reader.refuse(`targets[${index}].quota`, "other options", requirement)
+      }
+      const maximum = hasOutput ? facts?.maxOutputTokens(Context.empty()) ?? options.maxOutputTokens : 0
+      if (maximum === undefined && limitsMoney(service)) {
+        const requirement = "must be set, since the quota limits money and the model's configuration has no maximum"
+        reader.refuse(`targets[${index}].maxOutputTokens`, undefined, requirement)
+      }
+    }
+    made.push(
+      yield* Target.make({
+        ...plan,
+        credential,
+        quota,
+        name: options.name,
+        key: `${name}/${options.name}`,
+        provider,
+        model: model ?? "unknown",
+        // Its own model needs no other name.
+        models: model === undefined ? plan.models : new Map([[model, undefined], ...plan.models]),
+        service: member.service,
+        contextTokens: options.contextTokens
+      })
+    )
+  }
+  return yield* reader.check(made)
+})

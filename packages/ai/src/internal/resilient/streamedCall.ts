@@ -21,6 +21,7 @@ import { timedOut } from "./errors.ts"
 import type { ModelCall } from "./modelCall.ts"
 import * as Parts from "./parts.ts"
 import type { Target } from "./target.ts"
+import type { Charge } from "./targetQuota.ts"
 import { newTracker, trackerOf } from "./trackers.ts"
 
 type Chunk<A> = Arr.NonEmptyReadonlyArray<A>
@@ -156,6 +157,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   private readonly scope: Scope.Closeable
   private readonly admission: Admission.Admission
   private admitted: Admission.Admitted | undefined
+  private readonly charge: Charge | undefined
   private readonly notesToolCalls: boolean
   /** The output that the consumer has received, if this attempt continues it. */
   private readonly continued: PartialAnswer | undefined
@@ -180,14 +182,15 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     const { afterOutput, answer } = streamed.engine.settings
     this.notesToolCalls = afterOutput === "restart"
     this.continued = streamed.partial === undefined || streamed.partial.text === "" ? undefined : streamed.partial
+    this.charge = streamed.call.chargeFor(choice.target, this.continued?.prefill)
     this.isWhole = answer === "whole"
     this.isHeld = this.isWhole || this.continued !== undefined
   }
 
   /** Admits the attempt, and pulls the first parts of the answer. */
   get first(): Effect.Effect<Chunk<A>, AiError.AiError, R> {
-    const { admission, scope, streamed: { call }, target } = this
-    const acquired = Scope.provide(admission.acquire(call.admitOptions(target)), scope)
+    const { admission, charge, scope, streamed: { call }, target } = this
+    const acquired = Scope.provide(admission.acquire(call.admitOptions(target, charge)), scope)
     const opened = Effect.flatMap(acquired, (admitted) => {
       this.admitted = admitted
       return admitted.within(this.connected)
@@ -213,11 +216,11 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     // No later request of the conversation can refer to the response to this prompt.
     const tracked = continued === undefined ? trackerOf(conversation, this.target) : newTracker(conversation)
     return Effect.flatMap(tracked, (tracker) => {
-      const { scope, streamed: { call, engine, question }, target, unusable } = this
-      call.begin(target)
+      const { charge, scope, streamed: { call, engine, question }, target, unusable } = this
+      call.begin(target, charge)
       const watch = this.watch = engine.watch(call, target, question, true)
       const opened = Effect.andThen(
-        Scope.addFinalizer(scope, Effect.sync(() => this.onClose())),
+        Scope.addFinalizer(scope, Effect.suspend(() => this.onClose())),
         Channel.toPullScoped(Stream.toChannel(this.asked), scope)
       )
       const contextOf = engine.contextOf<Stream.Stream<A, AiError.AiError, R>, R>(
@@ -225,7 +228,8 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
         target,
         tracker,
         question,
-        (unusable ?? continued) !== undefined
+        (unusable ?? continued) !== undefined,
+        charge
       )
       // The guard asks the target in a fiber of its own, with the context of the first pull.
       const pulled = (inSpan: (context: Context.Context<R>) => Context.Context<R>) =>
@@ -324,6 +328,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     // Encoded or decoded, parts of a stream have the fields that telemetry reads.
     this.watch?.chunk(parts as unknown as Parameters<Watch["chunk"]>[0])
     for (const part of parts) this.length += Parts.textOf(part).length
+    this.charge?.arrived()
     this.admitted?.progress()
   }
 
@@ -338,10 +343,21 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
   }
 
   private complete(parts: Chunk<A>): Effect.Effect<Chunk<A>> {
-    const { admitted, finish, length, streamed: { call, engine, form }, target } = this
+    const { admitted, charge, finish, length, streamed: { call, engine, form }, target } = this
     const signature = engine.signature(call, target, finish, length)
     const signed = Arr.map(parts, (part) => part.type === "finish" ? form.sign(part, signature) : part)
-    return admitted === undefined ? Effect.succeed(signed) : Effect.as(admitted.settleExit(Exit.void), signed)
+    if (admitted === undefined) return Effect.succeed(signed)
+    const settled = admitted.settleExit(Exit.void)
+    return Effect.as(
+      charge === undefined ? settled : Effect.andThen(this.settleCharge(Exit.void, charge), settled),
+      signed
+    )
+  }
+
+  private settleCharge(exit: Exit.Exit<void, unknown>, charge: Charge): Effect.Effect<void> {
+    charge.finish = this.finish
+    charge.outputLength = this.length
+    return exit._tag === "Success" ? charge.complete() : charge.failed(exit.cause)
   }
 
   private onEnd(cause: Cause.Cause<Ended | Admission.Refused>): Effect.Effect<never, Ended> {
@@ -366,15 +382,20 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
 
   /** Before the end is returned, so that the permit is free while the consumer goes on. */
   private close(exit: Exit.Exit<void, AiError.AiError>): Effect.Effect<void> {
-    const closed = Scope.close(this.scope, exit)
-    return this.admitted === undefined ? closed : Effect.andThen(this.admitted.settleExit(exit), closed)
+    const { admitted, charge, scope } = this
+    const closed = Scope.close(scope, exit)
+    if (admitted === undefined) return closed
+    const settled = Effect.andThen(admitted.settleExit(exit), closed)
+    return charge === undefined ? settled : Effect.andThen(this.settleCharge(exit, charge), settled)
   }
 
-  private onClose(): void {
-    const { finish, length, streamed: { call } } = this
+  private onClose(): Effect.Effect<void> {
+    const { charge, finish, length, streamed: { call } } = this
     this.watch?.left()
     call.left()
     if (finish !== undefined || length > 0) call.paid(finish, length)
+    // A consumer that leaves interrupts the attempt. A settlement before this one counts.
+    return charge === undefined ? Effect.void : this.settleCharge(Exit.interrupt(), charge)
   }
 }
 

@@ -5,6 +5,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Mark from "../telemetry/mark.ts"
 import type { Place } from "../telemetry/operation.ts"
+import type { TargetQuota } from "./targetQuota.ts"
 
 /** A time during which something is not called. Setting the clock back does not make it longer. */
 export class Rest {
@@ -59,11 +60,13 @@ export interface Target<out S> {
   readonly credential: Credential
   readonly breaker: CircuitBreaker["Service"] | undefined
   readonly permits: Backpressure["Service"] | undefined
+  /** The quota of its account and model family. */
+  readonly quota: TargetQuota | undefined
   /** How long a call may queue for a permit. `undefined`: without a limit. */
   readonly maxWaitMillis: number | undefined
-  /** Permits and circuit. */
+  /** Quota, permits and circuit. */
   readonly admission: Admission.Admission
-  /** Permits alone, for a target that is asked although its circuit is open. */
+  /** Quota and permits alone, for a target that is asked although its circuit is open. */
   readonly forced: Admission.Admission
   readonly limits: Limits
   /** Whether the target continues a partial answer at the end of the prompt. */
@@ -86,10 +89,11 @@ export const make = <S>(
   fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest" | "skipped">
 ): Effect.Effect<Target<S>> => {
   const { breaker, key, model, name, permits, provider, service } = fields
-  // Its breaker and permits were made by core, which is all that these refuse.
+  const quota = fields.quota?.service
+  // Its breaker, permits and quota were made by core, which is all that these refuse.
   return Effect.zipWith(
-    Effect.orDie(Admission.make({ breaker, permits, key })),
-    Effect.orDie(Admission.make({ permits })),
+    Effect.orDie(Admission.make({ breaker, permits, quota, key })),
+    Effect.orDie(Admission.make({ permits, quota })),
     (admission, forced): Target<S> => ({
       ...fields,
       admission,

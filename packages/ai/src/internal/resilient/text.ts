@@ -1,7 +1,7 @@
 import type * as Response from "effect/ai/Response"
 import type { Answer, TextModel } from "../../TextModel.ts"
 import * as Parts from "./parts.ts"
-import { lengthOf } from "./decorate.ts"
+import * as PromptSize from "./promptSize.ts"
 import type { Engine, Reading } from "./engine.ts"
 
 /** Builds a model that sends every call through the engine. */
@@ -11,7 +11,7 @@ export const make = (engine: Engine<TextModel>): TextModel => ({
       {
         method: "streamText",
         ask: ({ service }) => service.ask(prompt),
-        promptLength: () => lengthOf(prompt),
+        promptLength: (measure) => PromptSize.ofPrompt(prompt, measure),
         content: () => ({ prompt })
       },
       answers

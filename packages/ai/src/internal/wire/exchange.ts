@@ -9,6 +9,7 @@ import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
+import { OnHeaders } from "../kit/onHeaders.ts"
 import * as Body from "./body.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Failure from "./failure.ts"
@@ -41,7 +42,7 @@ export const send = (
             onSuccess: (response) => {
               received = response
               addStatus(span, response.status)
-              return Effect.void
+              return headersArrived(response)
             }
           })
         )
@@ -70,6 +71,12 @@ export const addStatus = (span: Tracer.Span, status: number): void => {
   span.attribute("http.response.status_code", status)
   if (status >= 400) span.attribute("error.type", String(status))
 }
+
+const headersArrived = ({ headers }: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
+  Effect.withFiber((fiber) => {
+    fiber.getRef(OnHeaders)?.(headers)
+    return Effect.void
+  })
 
 /** Fails because the request was not sent, or because the connection failed. */
 export const connectionLost = (

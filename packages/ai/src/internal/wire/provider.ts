@@ -11,10 +11,12 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import { setFacts } from "../kit/modelFacts.ts"
 import * as Answer from "./answer.ts"
 import { TextModel } from "../../TextModel.ts"
 import { merge, type RequestConfig } from "./config.ts"
 import { send } from "./exchange.ts"
+import { factsOf } from "./facts.ts"
 import type { Origin } from "./failure.ts"
 import { preparing } from "./request.ts"
 import { type ProviderOptions, readSettings, type Settings } from "./settings.ts"
@@ -141,10 +143,11 @@ const build = Effect.fnUntraced(function*<C extends RequestConfig>(
     })
   })
 
-  return yield* LanguageModel.make({
+  const model = yield* LanguageModel.make({
     generateText,
     streamText: (call) => Stream.unwrap(streamText(call)),
     codecTransformer: wire.codecTransformer,
     supportsSystemMessagesInHistory: Effect.succeed(wire.acceptsSystemMessagesAnywhere)
   })
+  return setFacts(model, factsOf(wire, options, settings))
 })

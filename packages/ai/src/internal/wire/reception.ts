@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import type * as HttpClientError from "effect/http/HttpClientError"
 import * as Result from "effect/Result"
 import type * as Tracer from "effect/Tracer"
+import type * as RetryAfter from "../../RetryAfter.ts"
 import { eventsOf, isStream } from "./answer.ts"
 import { type BodyKind, kindOf, linesOf, withoutDone } from "./bodyKind.ts"
 import type { Bounds } from "./bounds.ts"
@@ -29,6 +30,7 @@ export interface ReceptionOptions<C extends RequestConfig> {
   /** Whether deltas of one block become one part. */
   readonly joinsDeltas: boolean
   readonly onMalformedEvent: (() => void) | undefined
+  readonly onHeaders: ((headers: RetryAfter.Headers) => void) | undefined
   /** Ended at the head of the response, or by the failure before it. */
   readonly span: Tracer.Span | undefined
   /** The clock of the timers. */
@@ -72,7 +74,8 @@ export class Reception<C extends RequestConfig> implements Listener {
 
   answered(head: Failure.ResponseHead): void {
     this.head = head
-    const { span } = this.options
+    const { onHeaders, span } = this.options
+    onHeaders?.(head.headers)
     if (span !== undefined) {
       addStatus(span, head.status)
       this.endSpan(Exit.void)

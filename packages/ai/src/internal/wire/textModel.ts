@@ -10,10 +10,13 @@ import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type { Answer, TextModel } from "../../TextModel.ts"
+import { setFacts } from "../kit/modelFacts.ts"
+import { OnHeaders } from "../kit/onHeaders.ts"
 import { CurrentCollectLimits } from "../stream/limits.ts"
 import { OnMalformedEvent } from "../stream/malformed.ts"
 import type { RequestConfig } from "./config.ts"
 import { spanOptions } from "./exchange.ts"
+import { factsOf } from "./facts.ts"
 import { type Post, postOf, postThrough } from "./post.ts"
 import { Reception } from "./reception.ts"
 import { preparing } from "./request.ts"
@@ -63,7 +66,7 @@ const modelOver = <C extends RequestConfig>(
               : send(fiber, request, headers, json))
       )
     )
-  return { ask }
+  return setFacts({ ask }, factsOf(wire, options, settings))
 }
 
 /** Whether the program has a tracer. */
@@ -145,6 +148,7 @@ const collect = <C extends RequestConfig>(
       newId: "call",
       joinsDeltas: true,
       onMalformedEvent: fiber.getRef(OnMalformedEvent),
+      onHeaders: fiber.getRef(OnHeaders),
       context,
       span,
       failsAt: () =>

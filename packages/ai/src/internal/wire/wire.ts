@@ -26,6 +26,10 @@ export interface Wire<C extends RequestConfig> {
   readonly config: Context.Reference<C>
   readonly codecTransformer: LanguageModel.CodecTransformer
   readonly acceptsSystemMessagesAnywhere: boolean
+  /** The most tokens of an answer if the configuration has none. `undefined`: that of the model. */
+  readonly defaultMaxTokens: number | undefined
+  /** Whether input that was read from the provider's cache counts against its limits. */
+  readonly countsCacheReads: boolean
   /** Builds the JSON of a request. Fails if the API has no form for a part of the prompt. */
   readonly body: (request: WireRequest<C>) => Effect.Effect<string, AiError.AiError>
   /** Reads a response that is not streamed. */

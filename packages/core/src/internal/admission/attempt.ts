@@ -28,6 +28,8 @@ export interface Gate<E> {
   readonly breaker: Breaker | undefined
   /** The default of a request's `maxWaitMillis`. */
   readonly maxWaitMillis?: number | undefined
+  /** Called when the scope of the permits closes. */
+  readonly onClose?: Set<() => void> | undefined
 }
 
 /** What the owner of an attempt adds to its admission. Each is read where it is needed. */
@@ -431,7 +433,7 @@ export class GuardedEffect<E> extends Primitive implements AdmissionRequest<E> {
 // ---------- gates of services
 
 /** The module that made a service. */
-export type GateKind = "Backpressure" | "CircuitBreaker"
+export type GateKind = "Backpressure" | "CircuitBreaker" | "Quota"
 
 // A gate has the errors of its service, whose type the caller of `gateOf` knows.
 const gates = new WeakMap<object, { readonly kind: GateKind; readonly gate: unknown }>()

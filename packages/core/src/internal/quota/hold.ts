@@ -54,6 +54,8 @@ export class Hold implements Ticket {
   /** Whether it only checks for room, and reserves nothing. */
   declare readonly isLook: boolean
   declare sentAt: number
+  /** The limit that it waited for last, and how long it has queued. `undefined` if it never queued. */
+  declare waited: { dimension: string; since: number; millis: number } | undefined
   declare private state: "Idle" | "Reserved" | "Begun" | "Done"
   declare private portions: Portion | undefined
   declare private blockedBy: Dimension | undefined
@@ -72,6 +74,7 @@ export class Hold implements Ticket {
     this.isRowBlocked = false
     this.deadlineAt = undefined
     this.sentAt = Number.NEGATIVE_INFINITY
+    this.waited = undefined
     this.state = "Idle"
     this.portions = undefined
     this.blockedBy = undefined
@@ -125,7 +128,10 @@ export class Hold implements Ticket {
     this.isRowBlocked = ofKey === 0 && ofRow > 0
     const wait = Math.max(ofKey, ofRow)
     if (wait > 0 && this.isImmediate) return this.never(this.blockedBy ?? dimensions[0] as Dimension, "Full")
-    if (wait > 0) return Math.max(1, Math.ceil(wait))
+    if (wait > 0) {
+      if (this.waited !== undefined && this.blockedBy !== undefined) this.waited.dimension = this.blockedBy.spec.name
+      return Math.max(1, Math.ceil(wait))
+    }
     if (this.isLook) return 0
     if (host.shared !== undefined) {
       const wasDown = host.shared.isDown
@@ -177,6 +183,10 @@ export class Hold implements Ticket {
 
   queued(): void {
     this.account.inUse++
+    const now = this.host.now()
+    // Without a limit that lacks room it waits only for permits.
+    const blocking = this.blockedBy ?? this.slowest(now)
+    if (blocking !== undefined) this.waited = { dimension: blocking.spec.name, since: now, millis: 0 }
     if (this.isLook) return
     const { account: { dimensions }, amounts } = this
     // Kept, since the estimate may have changed when the call leaves the queue.
@@ -186,6 +196,7 @@ export class Hold implements Ticket {
 
   left(): void {
     this.account.inUse--
+    if (this.waited !== undefined) this.waited.millis = this.host.now() - this.waited.since
     if (this.state !== "Reserved") this.host.shared?.abandoned(this)
     for (const [index, amount] of this.queuedAmounts.entries()) {
       const dimension = this.account.dimensions[index]
@@ -313,6 +324,19 @@ export class Hold implements Ticket {
     this.blockedBy = dimension
     this.why = why
     return -1
+  }
+
+  /** The milliseconds that it would wait now. Infinity if it would be refused; `undefined` if a running call has to end first. */
+  expectedWait(): number | undefined {
+    const now = this.host.now()
+    for (const dimension of this.account.dimensions) {
+      const amount = amountOf(this.amounts, dimension.spec)
+      if (dimension.isTooLarge(amount, this.host.refusesEstimates) || dimension.isSpent(now, amount)) {
+        return Number.POSITIVE_INFINITY
+      }
+    }
+    const millis = this.predict(now)
+    return millis === Number.POSITIVE_INFINITY ? undefined : millis
   }
 
   /** The milliseconds that it would wait behind the queued calls. */

@@ -1,5 +1,7 @@
 /** The headers of a provider about one limit. */
 export interface Seen {
+  /** The window, if the header names it. */
+  readonly windowMillis?: number | undefined
   readonly limit?: number | undefined
   readonly remaining?: number | undefined
   /** The time until the whole limit is available again. */
@@ -69,7 +71,9 @@ export class Remaining {
 }
 
 /** Whether a header is about a limit of this window. Some providers send the daily limit in the header of the minute. */
-export const isOfWindow = ({ limit, remaining, resetMillis }: Seen, windowMillis: number): boolean => {
+export const isOfWindow = (seen: Seen, windowMillis: number): boolean => {
+  const { limit, remaining, resetMillis } = seen
+  if (seen.windowMillis !== undefined) return seen.windowMillis === windowMillis
   if (limit === undefined || remaining === undefined || resetMillis === undefined) return true
   const used = limit - remaining
   if (used <= 0 || resetMillis <= 0) return false

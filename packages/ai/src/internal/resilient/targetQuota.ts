@@ -1,0 +1,300 @@
+import type { ReserveOptions } from "@sluice/core/Admission"
+import type { Amount, Level, Quota, Reservation, Used } from "@sluice/core/Quota"
+import type * as AiError from "effect/ai/AiError"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as AiOutcome from "../../AiOutcome.ts"
+import * as AiRejection from "../../AiRejection.ts"
+import * as RateLimits from "../../RateLimits.ts"
+import * as RetryAfter from "../../RetryAfter.ts"
+import type { Headers } from "../../RetryAfter.ts"
+import type { ModelFacts } from "../kit/modelFacts.ts"
+import { familyOf } from "./family.ts"
+import { usageIn } from "./log.ts"
+import type { Price } from "./options.ts"
+import type * as Parts from "./parts.ts"
+import { bytes, characters, type Measure } from "./promptSize.ts"
+
+/** About how many characters count as one token. */
+const charactersOfToken = 4
+
+/** The output of a call whose maximum is unknown, until answers have shown more. */
+const firstOutput = 4_096
+
+const weight = 0.1
+const decay = 0.98
+const leastOutput = 256
+
+/** Learns the tokens of a target's calls: of an input by its length, and of an output whose maximum is unknown. */
+class TokenEstimate {
+  /** Tokens of an input, as a multiple of a quarter of its characters. */
+  private ratio = 1
+  private output = firstOutput
+
+  input(length: number): number {
+    return Math.ceil(length / charactersOfToken * this.ratio)
+  }
+
+  /** The largest output of the last calls. An older one counts less with each call. */
+  get mostOutput(): number {
+    return Math.ceil(this.output)
+  }
+
+  answered(length: number, input: number | undefined, output: number | undefined): void {
+    if (input !== undefined && input > 0 && length > 0) {
+      this.ratio += weight * (input * charactersOfToken / length - this.ratio)
+    }
+    if (output !== undefined) this.output = Math.max(leastOutput, output, this.output * decay)
+  }
+}
+
+export interface TargetQuotaFields {
+  readonly service: Quota["Service"]
+  /** The account. */
+  readonly credential: string
+  /** By the options. Default: by the name of the model. */
+  readonly family: string | undefined
+  readonly price: Price | undefined
+  /** The most tokens of an answer, by the options. 0 for a model without output. */
+  readonly maxOutputTokens: number | undefined
+  readonly facts: ModelFacts | undefined
+  readonly provider: string
+}
+
+/** The call whose amounts are reserved. */
+export interface Asked {
+  readonly model: string
+  readonly length: (measure: Measure) => number
+  readonly context: Context.Context<never>
+  readonly deadlineAt: number
+  readonly now: () => number
+}
+
+/** The quota of a target's account and model family, and what its calls reserve of it. */
+export class TargetQuota {
+  readonly service: Quota["Service"]
+  private readonly fields: TargetQuotaFields
+  private readonly estimate = new TokenEstimate()
+  private readonly names: ReadonlySet<string>
+  private readonly countsCacheReads: boolean
+
+  constructor(fields: TargetQuotaFields) {
+    this.fields = fields
+    this.service = fields.service
+    this.names = new Set(fields.service.limits.map(({ name }) => name))
+    // Their documents say that tokens read from the cache do not count. Another package's adapter is known by its name only.
+    this.countsCacheReads = fields.facts?.countsCacheReads ?? !/anthropic|groq/i.test(fields.provider)
+  }
+
+  keyOf(model: string): string {
+    const { credential, family = familyOf(model) } = this.fields
+    return `${credential}/${family}`
+  }
+
+  levels(model: string): Effect.Effect<ReadonlyArray<Level>> {
+    return Effect.map(this.service.snapshot(this.keyOf(model)), ({ levels }) => levels)
+  }
+
+  /** How long the call would wait now. Infinity if it would be refused; `undefined` if only the end of a running call makes room. */
+  expectedWait(asked: Asked): Effect.Effect<Duration.Duration | undefined> {
+    // The amounts are valid, since they are computed here.
+    return Effect.orDie(this.service.expectedWait({ key: this.keyOf(asked.model), amounts: this.amounts(asked, 0) }))
+  }
+
+  /** `extra`: the characters of a partial answer that the prompt ends with. */
+  charge(asked: Asked, extra: number): Charge {
+    return new Charge(this, asked, extra)
+  }
+
+  /** The amounts of a call: its estimated input and its greatest output. Only those that the quota limits. */
+  amounts(asked: Asked, extra: number): { readonly [dimension: string]: Amount } {
+    const { names } = this
+    const amounts: Record<string, Amount> = {}
+    const input = this.estimate.input(asked.length(characters) + extra)
+    const output = this.maxOutput(asked)
+    if (names.has("tokens")) amounts["tokens"] = { known: input, atMost: input + output }
+    if (names.has("inputTokens")) amounts["inputTokens"] = input
+    if (names.has("outputTokens")) amounts["outputTokens"] = { known: 0, atMost: output }
+    // An input has no more tokens than bytes. So a budget holds even if the estimate is wrong.
+    if (names.has("money")) amounts["money"] = this.cost(asked.length(bytes) + extra, 0, output) ?? 0
+    return amounts
+  }
+
+  /** The cost in millionths, `undefined` without a price. A price is for a million tokens, so no factor is needed. */
+  cost(input: number, cached: number, output: number): number | undefined {
+    const { price } = this.fields
+    if (price === undefined) return undefined
+    const { cachedInput = price.input } = price
+    return Math.ceil((input - cached) * price.input + cached * cachedInput + output * price.output)
+  }
+
+  /** The amounts that a call with this usage used. What the usage does not say, or is not limited, is not named. */
+  used(asked: Asked, usage: Parts.Finish["usage"]): Used | undefined {
+    const { cacheRead = 0, total: input } = usage.inputTokens
+    const { total: output } = usage.outputTokens
+    this.estimate.answered(asked.length(characters), input, output)
+    if (input === undefined || output === undefined) return undefined
+    const counted = this.countsCacheReads ? input : Math.max(0, input - cacheRead)
+    const money = this.cost(input, Math.min(cacheRead, input), output)
+    return {
+      tokens: counted + output,
+      inputTokens: counted,
+      outputTokens: output,
+      ...(money === undefined ? {} : { money })
+    }
+  }
+
+  /** The amounts of a call that was sent and whose usage is unknown: for rates its input and what came. A budget keeps all of it. */
+  unknown(asked: Asked, extra: number, outputLength: number): Used {
+    const input = this.estimate.input(asked.length(characters) + extra)
+    const output = Math.ceil(outputLength / charactersOfToken)
+    return { tokens: input + output, inputTokens: input, outputTokens: output }
+  }
+
+  private maxOutput({ context }: Asked): number {
+    const { facts, maxOutputTokens } = this.fields
+    return facts?.maxOutputTokens(context) ?? maxOutputTokens ?? this.estimate.mostOutput
+  }
+}
+
+/** What one attempt reserved, and how it is settled. */
+export class Charge {
+  /** The limit that the attempt waited for, and how long. */
+  waited: Reservation["waited"]
+  /** The finish part, which has the usage. */
+  finish: Parts.Finish | undefined = undefined
+  /** Characters of the answer so far. */
+  outputLength = 0
+  readonly reserve: ReserveOptions
+  private readonly quota: TargetQuota
+  private readonly asked: Asked
+  private readonly extra: number
+  private readonly key: string
+  private reservation: Reservation | undefined = undefined
+  private sentAt = 0
+  private arrivedBy: number | undefined = undefined
+  private observed: Effect.Effect<void> = Effect.void
+
+  constructor(quota: TargetQuota, asked: Asked, extra: number) {
+    this.quota = quota
+    this.asked = asked
+    this.extra = extra
+    this.key = quota.keyOf(asked.model)
+    this.waited = undefined
+    this.reserve = {
+      key: this.key,
+      amounts: quota.amounts(asked, extra),
+      deadlineAt: asked.deadlineAt === Number.POSITIVE_INFINITY ? undefined : asked.deadlineAt,
+      onReserved: (reservation) => {
+        this.reservation = reservation
+        this.waited = reservation.waited
+        this.sentAt = asked.now()
+      }
+    }
+  }
+
+  /** The headers of the response have arrived. */
+  readonly onHeaders = (headers: Headers): void => {
+    const now = this.asked.now()
+    this.arrivedBy ??= now
+    const seen = RateLimits.fromHeaders(headers, { now, sentAt: this.sentAt })
+    if (seen.length > 0) this.observed = this.quota.service.observe(this.key, seen)
+  }
+
+  /** A part of the answer has arrived. */
+  arrived(): void {
+    this.arrivedBy ??= this.asked.now()
+  }
+
+  /** Settles a complete answer by its usage. */
+  complete(): Effect.Effect<void> {
+    const { finish, reservation } = this
+    if (reservation === undefined) return Effect.void
+    const used = finish === undefined ? undefined : this.quota.used(this.asked, finish.usage)
+    return this.ended(reservation.settle(used ?? this.unknown(), this.arrivedBy))
+  }
+
+  /** Settles an attempt that failed or was interrupted. */
+  failed(cause: Cause.Cause<unknown>): Effect.Effect<void> {
+    const { reservation } = this
+    if (reservation === undefined) return Effect.void
+    const error = Cause.hasDies(cause) ? undefined : cause.reasons.find(Cause.isFailReason)?.error
+    return this.ended(isAiError(error) ? this.failedWith(reservation, error) : this.interrupted(reservation))
+  }
+
+  private failedWith(reservation: Reservation, error: AiError.AiError): Effect.Effect<void> {
+    if (wasNotSent(error, this.arrivedBy !== undefined)) return reservation.refund
+    const status = statusOf(error)
+    if (this.arrivedBy === undefined && "http" in error.reason) {
+      this.onHeaders(error.reason.http?.response?.headers ?? {})
+    }
+    if (AiOutcome.fromAiError(error)._tag === "Throttled") {
+      return reservation.throttled(RetryAfter.fromAiError(error, { now: this.asked.now() }))
+    }
+    const usage = usageIn(error)
+    if (usage !== undefined) {
+      const { inputTokens, outputTokens } = usage
+      const used = this.quota.used(this.asked, {
+        inputTokens: { total: inputTokens },
+        outputTokens: { total: outputTokens }
+      })
+      return reservation.settle(used ?? this.unknown(), this.arrivedBy)
+    }
+    // A request that was refused as it is generated nothing.
+    if (status !== undefined && status >= 400 && status < 500) {
+      return reservation.settle({ ...this.unknown(), money: 0 }, this.arrivedBy)
+    }
+    return this.interrupted(reservation)
+  }
+
+  private interrupted(reservation: Reservation): Effect.Effect<void> {
+    const used = this.finish === undefined ? undefined : this.quota.used(this.asked, this.finish.usage)
+    return reservation.settle(used ?? this.unknown(), this.arrivedBy)
+  }
+
+  private unknown(): Used {
+    return this.quota.unknown(this.asked, this.extra, this.outputLength)
+  }
+
+  /** Headers are followed after the settlement: what remains by the provider includes this call. */
+  private ended(settled: Effect.Effect<void>): Effect.Effect<void> {
+    this.reservation = undefined
+    const { observed } = this
+    this.observed = Effect.void
+    return observed === Effect.void ? settled : Effect.andThen(settled, observed)
+  }
+}
+
+const isAiError = (error: unknown): error is AiError.AiError =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "AiError"
+
+const statusOf = ({ reason }: AiError.AiError): number | undefined =>
+  "http" in reason ? reason.http?.response?.status : undefined
+
+// The socket's codes for a connection that was never made.
+const noConnection = /\b(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)\b/
+
+/** Whether no request reached the provider: another layer refused the call, or there was no connection. */
+const wasNotSent = (error: AiError.AiError, hasResponse: boolean): boolean => {
+  const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
+  switch (rejection?._tag) {
+    case "CircuitOpen":
+    case "BackpressureShed":
+    case "NoTarget":
+    case "ModelNotOffered":
+    case "QuotaExceeded":
+      return true
+    case "DeadlineExceeded":
+      return rejection.at !== "Attempt"
+    case undefined:
+      break
+    default:
+      return false
+  }
+  const { reason } = error
+  if (reason._tag !== "NetworkError" || hasResponse) return false
+  return reason.reason !== "TransportError" || noConnection.test(reason.description ?? "")
+}
