@@ -31,7 +31,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
   ai: [
     ["kit/"],
     ["IdempotencyKey", "RetryAfter", "TextModel", "rejection/", "stream/", "testing/Turn"],
-    ["telemetry/", "testing/Script", "wire/"],
+    ["RateLimits", "telemetry/", "testing/Script", "wire/"],
     ["AiOutcome", "AnthropicMessages", "CallLog", "GenAiTelemetry", "HttpTransport", "OpenAiCompatible", "loopback/"],
     ["AiRejection", "testing/Journal"],
     ["resilient/"],

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Result, Stream } from "effect"
-import { EmbeddingModel, LanguageModel, type Prompt } from "effect/ai"
+import { EmbeddingModel, type LanguageModel, type Prompt } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as ScriptedEmbedding from "@sluice/ai/testing/ScriptedEmbedding"

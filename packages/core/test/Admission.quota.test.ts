@@ -55,11 +55,12 @@ describe("an admission with a quota", () => {
       const permits = yield* Backpressure.make({ capacity: 4, queue: 10 })
       for (const more of [{}, { permits }]) {
         const admission = yield* Admission.make({
-          quota: yield* perMinute(1, { name: `${"permits" in more}` }),
+          quota: yield* perMinute(1),
           ...more
         })
-        yield* Effect.ignore(admission.guard(Effect.void))
-        const error = yield* Effect.flip(admission.guard(Effect.void, { reserve: { deadlineAt: 5_000 } }))
+        const key = `${Object.keys(more)}`
+        yield* Effect.ignore(admission.guard(Effect.void, { reserve: { key } }))
+        const error = yield* Effect.flip(admission.guard(Effect.void, { reserve: { key, deadlineAt: 5_000 } }))
         assert(error._tag === "QuotaExceeded")
         assert.strictEqual(error.why, "Deadline")
         assert.isAbove(Duration.toMillis(error.retryAfter ?? 0), 59_000)

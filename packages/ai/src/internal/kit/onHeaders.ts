@@ -1,6 +1,10 @@
 import * as Context from "effect/Context"
-import type { Headers } from "../../RetryAfter.ts"
+import type * as Redacted from "effect/Redacted"
 
-export const OnHeaders: Context.Reference<((headers: Headers) => void) | undefined> = Context.Reference<
-  ((headers: Headers) => void) | undefined
->("@sluice/ai/OnHeaders", { defaultValue: () => undefined })
+type Handler = (headers: { readonly [name: string]: string | Redacted.Redacted | undefined }) => void
+
+/** Called with the headers of a response when they arrive. `RateLimits` exports it. */
+export const OnHeaders: Context.Reference<Handler | undefined> = Context.Reference<Handler | undefined>(
+  "@sluice/ai/OnHeaders",
+  { defaultValue: () => undefined }
+)
