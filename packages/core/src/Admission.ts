@@ -338,7 +338,7 @@ const holdOf = (quotas: Quotas, reserve: ReserveOptions = {}): Hold | InvalidOpt
   const { amounts, deadlineAt, key, tenant } = reader.object("reserve", reserve, reserveOptions)
   const invalid = reader.invalid ?? quotas.invalid(amounts)
   if (invalid !== undefined) return invalid
-  const hold = quotas.hold({ key, tenant, amounts })
+  const hold = quotas.hold(key, tenant, amounts)
   hold.deadlineAt = deadlineAt
   return hold
 }

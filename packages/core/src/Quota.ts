@@ -516,7 +516,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
     limits: settings.limits,
     expectedWait: (options) =>
       Effect.map(read(options), ({ ask }) => {
-        const millis = quotas.hold(ask, true).expectedWait()
+        const millis = quotas.hold(ask.key, ask.tenant, ask.amounts, true).expectedWait()
         return millis === undefined ? undefined : Duration.millis(millis)
       }),
     eligible: (options) =>
