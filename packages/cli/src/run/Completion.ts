@@ -1,11 +1,13 @@
 /** Completes the lines of a run concurrently, and gives every line that was read a result. */
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as Signals from "../Signals.ts"
+import type { Written } from "./Batch.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type * as Engine from "./Engine.ts"
 import type * as Input from "./Input.ts"
@@ -19,31 +21,46 @@ import * as Settings from "./Settings.ts"
 import type { Tally } from "./Tally.ts"
 
 export interface Sink {
-  /** `request` is the hash of the line's request. `undefined` if the line is no prompt. */
-  readonly write: (
+  /**
+   * Queues the result of a line. `request` is the hash of its request, `undefined` if the line is no prompt. Calls `written` once
+   * the result is written, or with the error, and never before `push` returns.
+   */
+  readonly push: (
     completed: Engine.Completed,
-    request: string | undefined
-  ) => Effect.Effect<void, Output.OutputError | Output.ReaderGone>
+    request: string | undefined,
+    written: Written<Output.WriteError>
+  ) => void
+  /** Waits until what was pushed is written. */
+  readonly settled: Effect.Effect<void>
 }
 
 export type CompletionError =
   | Input.InputError
-  | Output.OutputError
-  | Output.ReaderGone
+  | Output.WriteError
   | Resume.ResumeError
   | RunStopped
   | Settings.SettingsError
 
-type Items = Stream.Stream<Prompt | Malformed, Input.InputError | Resume.ResumeError | Settings.SettingsError>
+type Item = Prompt | Malformed
+
+type Items = Stream.Stream<Item, Input.InputError | Resume.ResumeError | Settings.SettingsError>
+
+type Fork = <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
 
 /** A line that was read and has no result yet. */
 interface Unfinished {
-  readonly item: Prompt | Malformed
+  readonly item: Item
   /** The start of its turn, in epoch milliseconds. `undefined` while it waits for its turn. */
   startedAt: number | undefined
   attempts: number
+  /** Whether its result is queued for writing. */
+  isPushed: boolean
 }
 
+/**
+ * Runs a fiber for each prompt that is sent, and callbacks for the rest: a stream with a semaphore for the turns takes as much
+ * time as sending a prompt.
+ */
 export class Completion {
   private readonly settings: Settings.Settings
   private readonly items: Items
@@ -52,12 +69,28 @@ export class Completion {
   private readonly tally: Tally
   private readonly say: (text: string) => void
   private readonly requestOf: ReturnType<typeof Request.hasher>
+  /** The lines that were read last, up to the next one to take. */
+  private chunk: ReadonlyArray<Item> = []
+  private next = 0
+  /** Reads the next lines, once all of `chunk` are taken. */
+  private onTaken: (() => void) | undefined
+  private isRead = false
+  private isStopping = false
+  private isOver = false
+  private isDue = false
+  /** Bounded by the number of concurrent prompts. */
+  private readonly unfinished = new Map<number, Unfinished>()
+  /** Prompts that wait for a turn. */
+  private readonly queue: Array<Prompt> = []
   // As many turns as calls run at once. A prompt's first failure ends its turn, because its backoff can take minutes and
   // another prompt can run meanwhile.
-  private readonly turns: Semaphore.Semaphore
-  private readonly stopping = Deferred.makeUnsafe<void>()
-  /** Bounded by the number of concurrent prompts plus one. */
-  private readonly unfinished = new Map<number, Unfinished>()
+  private turns: number
+  private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
+  private reader: Fiber.Fiber<unknown, unknown> | undefined
+  private fork: Fork = Effect.runFork
+  private now: () => number = Date.now
+  private resume: (effect: Effect.Effect<void, CompletionError>) => void = () => {}
+  private onFinished: (() => void) | undefined
 
   constructor(
     settings: Settings.Settings,
@@ -74,7 +107,7 @@ export class Completion {
     this.tally = tally
     this.say = say
     this.requestOf = Request.hasher(settings)
-    this.turns = Semaphore.makeUnsafe(settings.concurrency)
+    this.turns = settings.concurrency
   }
 
   /**
@@ -90,103 +123,189 @@ export class Completion {
         this.say(`\nFinishing running prompts. ${again[signal]}\n`)
       })
       // The signals are awaited beside the lines, since the input ends before the last answers.
-      return Effect.raceFirst(this.lines, Effect.andThen(first, signals.second)).pipe(Effect.map(() => received))
+      const stopped = Effect.raceFirst(Effect.andThen(first, signals.second), this.engine.stopped)
+      return Effect.map(Effect.raceFirst(this.lines, stopped), () => received)
     })
   }
 
   /** Reads no further lines, and lets running prompts finish. */
   stop(): void {
-    Deferred.doneUnsafe(this.stopping, Effect.void)
+    this.isStopping = true
+    this.reader?.interruptUnsafe()
+    this.stepSoon()
   }
 
   /** Writes a result for every line that was read and has none. */
-  writeUnfinished(why: string): Effect.Effect<void, Output.OutputError | Output.ReaderGone> {
-    return Effect.flatMap(
-      Clock.currentTimeMillis,
-      (now) =>
-        Effect.forEach([...this.unfinished.values()].sort((a, b) => a.item.line - b.item.line), (each) => {
-          return each.item._tag === "Malformed"
-            ? this.write(each.item, malformed(each.item, now), () => this.tally.malformedLine())
-            : this.write(
-              each.item,
-              unfinished(each.item, each, why, now),
-              () => this.tally.unfinished(each.startedAt !== undefined)
-            )
-        }, { discard: true })
-    )
+  writeUnfinished(why: string): Effect.Effect<void, Output.WriteError> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.uninterruptible(Effect.callback((resume) => {
+        this.onFinished = () => resume(Effect.void)
+        const failed = (error: Output.WriteError) => resume(Effect.fail(error))
+        const left = [...this.unfinished.values()].filter(({ isPushed }) => !isPushed)
+        for (const each of left.sort((a, b) => a.item.line - b.item.line)) {
+          const { item, startedAt } = each
+          if (item._tag === "Malformed") this.writeMalformed(each, item, now, failed)
+          else {
+            const counted = () => this.tally.unfinished(startedAt !== undefined)
+            this.write(each, unfinished(item, each, why, now), counted, failed)
+          }
+        }
+        if (this.unfinished.size === 0) resume(Effect.void)
+      })))
   }
 
   private get lines(): Effect.Effect<void, CompletionError> {
-    return this.items.pipe(
-      // One line at a time. Otherwise lines of the same chunk would still be sent after the signal.
-      Stream.rechunk(1),
-      Stream.interruptWhen(Deferred.await(this.stopping)),
-      Stream.tap((item) => this.read(item)),
-      Stream.mapEffect((item) => this.complete(item), { concurrency: this.engine.maxPrompts, unordered: true }),
-      Stream.runDrain
+    return Effect.contextWith((context: Context.Context<never>) =>
+      Effect.callback((resume) => {
+        const clock = Context.get(context, Clock.Clock)
+        this.now = () => clock.currentTimeMillisUnsafe()
+        this.fork = Effect.runForkWith(context)
+        this.resume = resume
+        this.read()
+        return this.end
+      })
     )
   }
 
-  private read(item: Prompt | Malformed): Effect.Effect<void, Settings.SettingsError> {
-    this.unfinished.set(item.line, { item, startedAt: undefined, attempts: 0 })
-    const { targets: [{ model }] } = this.settings
-    return item._tag === "Prompt" && item.model === undefined && model === undefined
-      ? Effect.fail(
-        new Settings.SettingsError({ problems: [`line ${item.line} names no model; set --model or SLUICE_MODEL`] })
-      )
-      : Effect.void
+  /** Interrupts what runs, and waits until what was pushed is written. */
+  private readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.isOver = true
+    const fibers = this.reader === undefined ? [...this.fibers] : [this.reader, ...this.fibers]
+    return Effect.andThen(Fiber.interruptAll(fibers), this.sink.settled)
+  })
+
+  private finish(effect: Effect.Effect<void, CompletionError>): void {
+    if (this.isOver) return
+    this.isOver = true
+    this.resume(Effect.andThen(this.end, effect))
   }
 
-  private complete(
-    item: Prompt | Malformed
-  ): Effect.Effect<void, Output.OutputError | Output.ReaderGone | RunStopped> {
-    if (item._tag === "Malformed") {
-      return Effect.flatMap(
-        Clock.currentTimeMillis,
-        (now) => this.write(item, malformed(item, now), () => this.tally.malformedLine())
-      )
-    }
-    return Effect.andThen(
-      this.turns.take(1),
-      // The run may have been stopped while the prompt was queued for its turn.
-      Effect.suspend(() => Deferred.isDoneUnsafe(this.stopping) ? this.turns.release(1) : this.send(item))
-    )
-  }
+  // ---------- reading
 
-  private send(prompt: Prompt): Effect.Effect<void, Output.OutputError | Output.ReaderGone | RunStopped> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const own = this.unfinished.get(prompt.line)
-      let hasTurn = true
-      const endTurn = Effect.suspend(() => {
-        if (!hasTurn) return Effect.void
-        hasTurn = false
-        return this.turns.release(1)
-      })
-      const afterAttempt = Effect.suspend(() => {
-        if (own !== undefined) own.attempts++
-        return endTurn
-      })
-      if (own !== undefined) own.startedAt = now
-      this.tally.promptStarted()
-      return this.engine.complete(prompt, afterAttempt).pipe(
-        Effect.flatMap((completed) => this.write(prompt, completed, () => this.tally.promptFinished(completed.result))),
-        Effect.ensuring(endTurn)
-      )
+  private read(): void {
+    const reading = Stream.runForEachArray(this.items, (items) =>
+      Effect.callback<void>((resume) => {
+        this.chunk = items
+        this.next = 0
+        this.onTaken = () => resume(Effect.void)
+        this.stepSoon()
+      }))
+    const reader = this.reader = this.fork(reading)
+    reader.addObserver((exit) => {
+      this.isRead = true
+      if (Exit.isFailure(exit) && !this.isStopping) this.finish(exit)
+      this.stepSoon()
     })
   }
 
+  // ---------- lines
+
+  /**
+   * Steps once the running callback has returned. A prompt that ends its turn does so in the middle of an attempt that failed,
+   * and what that attempt shows about its target must be known before the next prompt begins.
+   */
+  private stepSoon(): void {
+    if (this.isDue) return
+    this.isDue = true
+    queueMicrotask(() => {
+      this.isDue = false
+      if (!this.isOver) this.step()
+    })
+  }
+
+  /** Starts what there is room for. */
+  private step(): void {
+    const { chunk, engine, queue, unfinished } = this
+    while (!this.isOver && !this.isStopping) {
+      if (queue.length > 0 && this.turns > 0) this.send(queue.shift())
+      else if (this.next < chunk.length && unfinished.size < engine.maxPrompts) this.take(chunk[this.next++])
+      else break
+    }
+    if (this.isOver) return
+    if (this.next === chunk.length && this.onTaken !== undefined) {
+      const { onTaken } = this
+      this.onTaken = undefined
+      onTaken()
+    }
+    const isAllTaken = this.isRead && this.next === this.chunk.length && queue.length === 0
+    const isIdle = unfinished.size === (this.isStopping ? queue.length : 0)
+    if (isIdle && (this.isStopping || isAllTaken)) this.finish(Effect.void)
+  }
+
+  private take(item: Item | undefined): void {
+    if (item === undefined) return
+    const own: Unfinished = { item, startedAt: undefined, attempts: 0, isPushed: false }
+    this.unfinished.set(item.line, own)
+    if (item._tag === "Malformed") return this.writeMalformed(own, item, this.now(), this.failed)
+    const { targets: [{ model }] } = this.settings
+    if (item.model !== undefined || model !== undefined) this.queue.push(item)
+    else {
+      this.finish(
+        new Settings.SettingsError({ problems: [`line ${item.line} names no model; set --model or SLUICE_MODEL`] })
+      )
+    }
+  }
+
+  private send(prompt: Prompt | undefined): void {
+    const own = prompt === undefined ? undefined : this.unfinished.get(prompt.line)
+    if (prompt === undefined || own === undefined) return
+    let hasTurn = true
+    const endTurn = (): void => {
+      if (!hasTurn) return
+      hasTurn = false
+      this.turns++
+      this.stepSoon()
+    }
+    const afterAttempt = Effect.sync(() => {
+      own.attempts++
+      endTurn()
+    })
+    this.turns--
+    own.startedAt = this.now()
+    this.tally.promptStarted()
+    const fiber = this.fork(this.engine.complete(prompt, afterAttempt))
+    this.fibers.add(fiber)
+    fiber.addObserver((exit) => {
+      this.fibers.delete(fiber)
+      if (Exit.isFailure(exit)) return this.finish(exit)
+      const { result } = exit.value
+      // The turn ends with the result in the file, so that a kill loses at most as many answers as run at once.
+      this.write(own, exit.value, () => {
+        this.tally.promptFinished(result)
+        endTurn()
+      }, this.failed)
+    })
+  }
+
+  // ---------- results
+
+  private readonly failed = (error: Output.WriteError): void => this.finish(Effect.fail(error))
+
+  private writeMalformed(
+    own: Unfinished,
+    item: Malformed,
+    now: number,
+    failed: (error: Output.WriteError) => void
+  ): void {
+    this.write(own, malformed(item, now), () => this.tally.malformedLine(), failed)
+  }
+
   private write(
-    item: Prompt | Malformed,
+    own: Unfinished,
     completed: Engine.Completed,
-    count: () => void
-  ): Effect.Effect<void, Output.OutputError | Output.ReaderGone> {
-    // Uninterruptible, so that no line has a second result.
-    const request = item._tag === "Prompt" ? this.requestOf(item) : undefined
-    return Effect.uninterruptible(Effect.tap(this.sink.write(completed, request), () => {
-      this.unfinished.delete(completed.result.line)
+    count: () => void,
+    failed: (error: Output.WriteError) => void
+  ): void {
+    const { item } = own
+    own.isPushed = true
+    this.sink.push(completed, item._tag === "Prompt" ? this.requestOf(item) : undefined, (error) => {
+      if (error !== undefined) return failed(error)
+      this.unfinished.delete(item.line)
       this.tally.written(completed.result)
-      return Effect.sync(count)
-    }))
+      count()
+      this.stepSoon()
+      if (this.unfinished.size === 0) this.onFinished?.()
+    })
   }
 }
 

@@ -82,8 +82,10 @@ export interface Completed {
 export interface Engine {
   /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
   readonly maxPrompts: number
-  /** Completes a prompt. Fails only if the run has to stop. Runs `afterAttempt` after each attempt that failed. */
-  readonly complete: (prompt: Prompt, afterAttempt?: Effect.Effect<void>) => Effect.Effect<Completed, RunStopped>
+  /** Completes a prompt. Runs `afterAttempt` after each attempt that failed. */
+  readonly complete: (prompt: Prompt, afterAttempt?: Effect.Effect<void>) => Effect.Effect<Completed>
+  /** Fails when the run has to stop. Whoever runs prompts interrupts them then. */
+  readonly stopped: Effect.Effect<never, RunStopped>
 }
 
 /** Builds an engine. Closes its connections with the scope. */
@@ -130,7 +132,7 @@ export const make = Effect.fnUntraced(function*(
     deduplicator,
     outage,
     credentials,
-    fatal: Effect.mapError(fatal.wait, ({ message, why }) => new RunStopped({ why, message: options.mask(message) }))
+    stopped: Effect.mapError(fatal.wait, ({ message, why }) => new RunStopped({ why, message: options.mask(message) }))
   })
 })
 
@@ -218,7 +220,7 @@ interface Answer {
   readonly from: ResilientModel.Answer | undefined
 }
 
-type CallError = AiError.AiError | OutOfBudget | RunStopped
+type CallError = AiError.AiError | OutOfBudget
 
 /** Equal requests share a flight and then its answer, until it expires. Failures are not cached. */
 const sharing = (timeToLive: Duration.Duration) =>
@@ -235,12 +237,12 @@ interface Parts {
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   readonly outage: Outage
   readonly credentials: Credentials
-  /** Fails when the run has to stop. */
-  readonly fatal: Effect.Effect<never, RunStopped>
+  readonly stopped: Effect.Effect<never, RunStopped>
 }
 
 class Calls implements Engine {
   readonly maxPrompts: number
+  readonly stopped: Effect.Effect<never, RunStopped>
   private readonly options: Options
   private readonly events: Events
   private readonly parts: Parts
@@ -250,6 +252,7 @@ class Calls implements Engine {
     this.options = options
     this.events = events
     this.maxPrompts = parts.maxPrompts
+    this.stopped = parts.stopped
     this.parts = parts
     this.share = sharing(Duration.millis(options.dedupeTtlMillis))
   }
@@ -257,7 +260,7 @@ class Calls implements Engine {
   readonly complete = (
     prompt: Prompt,
     afterAttempt: Effect.Effect<void> = Effect.void
-  ): Effect.Effect<Completed, RunStopped> =>
+  ): Effect.Effect<Completed> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const state = new PromptState(prompt, afterAttempt, now, this.options.ledger?.open(prompt))
       let served: Deduplicator.Served = "Led"
@@ -275,7 +278,7 @@ class Calls implements Engine {
         )
       return Effect.flatMap(
         Effect.exit(shared),
-        (exit) => Effect.flatMap(Clock.currentTimeMillis, (now) => this.completed(state, hows[served], exit, now))
+        (exit) => Effect.map(Clock.currentTimeMillis, (now) => this.completed(state, hows[served], exit, now))
       )
     })
 
@@ -284,14 +287,12 @@ class Calls implements Engine {
     how: How,
     exit: Exit.Exit<Answer, CallError>,
     now: number
-  ): Effect.Effect<Completed, RunStopped> {
-    const error = errorOf(exit)
-    if (error?._tag === "RunStopped") return Effect.fail(error)
+  ): Completed {
     const { attempts, prompt, trace } = state
     const { id, line } = prompt
     const common = { line, id, attempts, how, milliseconds: now - trace.startedAt }
     const result = Exit.isSuccess(exit) ? this.answered(state, common, exit.value) : this.failed(state, common, exit)
-    return Effect.succeed({ result, record: trace.record(result) })
+    return { result, record: trace.record(result) }
   }
 
   private answered(state: PromptState, common: Common, { finish, from, model, text }: Answer): Result {
@@ -348,7 +349,7 @@ class Calls implements Engine {
   }
 
   private paidRound(state: PromptState): Effect.Effect<Answer, CallError> {
-    const call = ResilientModel.withLogs(Effect.raceFirst(this.call(state.prompt), this.parts.fatal))
+    const call = ResilientModel.withLogs(this.call(state.prompt))
     return Effect.flatMap(call, ([exit, logs]): Effect.Effect<Answer, CallError> => {
       // A call that found no target made no attempt. While it waits, others may use its money.
       if (state.purse !== undefined) this.options.ledger?.release(state.purse)
@@ -377,7 +378,11 @@ class Calls implements Engine {
     }
   }
 
-  private afterRound(state: PromptState, error: AiError.AiError, end: RoundEnd): Effect.Effect<Answer, CallError> {
+  private afterRound(
+    state: PromptState,
+    error: AiError.AiError,
+    end: RoundEnd
+  ): Effect.Effect<Answer, CallError> {
     if (isTimeout(error)) state.ownError = error
     const { ownError } = state
     // A prompt that keeps failing by itself would waste every probe and block the others.
@@ -429,14 +434,14 @@ class Calls implements Engine {
   }
 
   /** Waits until a target accepts calls again. Fails if the deadline is sooner or the run has to stop. */
-  private waitFor(millis: number): Effect.Effect<void, CallError> {
-    return Effect.withFiber((fiber): Effect.Effect<void, CallError> => {
+  private waitFor(millis: number): Effect.Effect<void, AiError.AiError> {
+    return Effect.withFiber((fiber): Effect.Effect<void, AiError.AiError> => {
       const deadline = fiber.getRef(Deadline.Deadline)
       if (deadline !== undefined && fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis >= deadline.at) {
         return Effect.fail(AiRejection.toAiError(Deadline.exceeded(deadline, "Backoff"), "streamText"))
       }
       this.parts.outage.expected(millis)
-      return Effect.raceFirst(Effect.sleep(Duration.millis(millis)), this.parts.fatal)
+      return Effect.sleep(Duration.millis(millis))
     })
   }
 

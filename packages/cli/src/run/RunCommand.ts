@@ -129,16 +129,20 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const note = once(() => isResumable ? RunFile.write(path, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
   const sink: Completion.Sink = {
-    // Counted after it is written, so that the counts match the files.
-    write: ({ record, result: completed }, request) => {
+    push: ({ record, result: completed }, request, written) => {
       const millionths = ledger.close(completed.line)
       const result = millionths === undefined ? completed : { ...completed, cost: millionths / 1e6 }
-      return Effect.tap(output.write(RunResult.encode(result, request)), () => {
-        facts.add(record, result)
+      output.push(RunResult.encode(result, request), (error) => {
+        if (error !== undefined) return written(error)
+        // Counted after it is written, so that the counts match the files.
+        if (page !== undefined) facts.add(record, result)
         explanations.add(record)
-        return Effect.andThen(note, log === undefined ? Effect.void : log.write(CallRecord.encode(record)))
+        void note()
+        if (log === undefined) written(undefined)
+        else log.push(CallRecord.encode(record), written)
       })
-    }
+    },
+    settled: log === undefined ? output.settled : Effect.andThen(output.settled, log.settled)
   }
   const screen: Live.Screen = {
     write: (text) => process.stderr.write(text),
@@ -168,6 +172,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const unwritten = canWriteMore(ended, tally)
     ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended, ledger)))
     : Exit.void
+  if (tally.done > 0) yield* Effect.promise(note)
   facts.endedAt = yield* Clock.currentTimeMillis
   const reported = page === undefined || facts.answered + facts.failed === 0
     ? Exit.void
@@ -310,10 +315,10 @@ const adviceOf = (invocation: GoOn.Invocation, { done, failed }: Tally, isComple
     }\n`
 }
 
-/** Runs a task once, and makes concurrent callers wait for it. Ignores errors: the run does not need the file. */
-const once = (run: () => Promise<void>): Effect.Effect<void> => {
+/** Runs a task at the first call. Ignores errors: the run does not need the file. */
+const once = (run: () => Promise<void>): () => Promise<void> => {
   let running: Promise<void> | undefined
-  return Effect.promise(() => running ??= run().catch(() => {}))
+  return () => running ??= run().catch(() => {})
 }
 
 type Ended = Exit.Exit<Option.Option<Signals.Signal>, Completion.CompletionError>

@@ -38,7 +38,8 @@ const setup = (path: string, reply: (line: number) => Result, changes: Partial<O
         Effect.sync(() => {
           calls++
           return { result: reply(line), record: record() }
-        })
+        }),
+      stopped: Effect.never
     }
     const options = {
       cacheTtlMillis: 1_000,

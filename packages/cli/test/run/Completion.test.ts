@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option, Stream } from "effect"
 import * as CallRecord from "../../src/run/CallRecord.ts"
+import type { Sink } from "../../src/run/Completion.ts"
 import { Completion } from "../../src/run/Completion.ts"
 import type { Engine } from "../../src/run/Engine.ts"
 import type { Prompt } from "../../src/run/Prompt.ts"
@@ -16,8 +17,23 @@ import { answered } from "../support/results.ts"
 const settings = (concurrency: number, model: string | undefined): Settings =>
   ({ concurrency, omit: [], targets: [{ model }] }) as unknown as Settings
 
+/** Writes each result a turn later. */
+const sinkInto = (results: Array<Result>): Sink => ({
+  push: ({ result }, _, written) =>
+    queueMicrotask(() => {
+      results.push(result)
+      written(undefined)
+    }),
+  settled: Effect.yieldNow
+})
+
 /** A run of prompts with a scripted engine and signals. */
-const setUp = (count: number, concurrency: number, complete: Engine["complete"]) => {
+const setUp = (
+  count: number,
+  concurrency: number,
+  complete: Engine["complete"],
+  stopped: Engine["stopped"] = Effect.never
+) => {
   const first = Deferred.makeUnsafe<Signal>()
   const second = Deferred.makeUnsafe<Signal>()
   const results: Array<Result> = []
@@ -26,8 +42,8 @@ const setUp = (count: number, concurrency: number, complete: Engine["complete"])
   const completion = new Completion(
     settings(concurrency, "m"),
     Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))),
-    { maxPrompts: 4 * concurrency, complete },
-    { write: ({ result }) => Effect.sync(() => void results.push(result)) },
+    { maxPrompts: 4 * concurrency, complete, stopped },
+    sinkInto(results),
     tally,
     (text) => said.push(text)
   )
@@ -117,13 +133,60 @@ describe("Completion", () => {
       assert.strictEqual(tally.running, 0)
     }))
 
+  it.effect("a result that is being written when the run is interrupted is written once, and counted", () =>
+    Effect.gen(function*() {
+      const results: Array<Result> = []
+      const writing: Array<() => void> = []
+      const tally = new Tally()
+      const first = yield* Deferred.make<Signal>()
+      const second = yield* Deferred.make<Signal>()
+      const completion = new Completion(
+        settings(2, "m"),
+        Stream.fromIterable([prompt(1), prompt(2)]),
+        {
+          maxPrompts: 8,
+          complete: (item) => item.line === 1 ? Effect.succeed(completed(item)) : Effect.never,
+          stopped: Effect.never
+        },
+        {
+          push: ({ result }, _, written) =>
+            writing.push(() => {
+              results.push(result)
+              written(undefined)
+            }),
+          settled: Effect.sync(() => writing.splice(0).forEach((write) => write()))
+        },
+        tally,
+        () => {}
+      )
+      const run = completion.run({ first: Deferred.await(first), second: Deferred.await(second) })
+      const running = yield* Effect.forkChild(run, { startImmediately: true })
+      yield* settle
+      yield* Deferred.succeed(first, "SIGINT")
+      yield* settle
+      yield* Deferred.succeed(second, "SIGINT")
+      yield* Fiber.join(running)
+      assert.deepStrictEqual(linesOf(results), [1])
+      const unfinished = yield* Effect.forkChild(completion.writeUnfinished("stopped"), { startImmediately: true })
+      for (const write of writing) write()
+      yield* Fiber.join(unfinished)
+      assert.deepStrictEqual(linesOf(results), [1, 2])
+      assert.deepStrictEqual(tags(results), ["Unfinished", "ok"])
+      assert.deepStrictEqual([tally.answered, tally.failed], [1, 1])
+    }))
+
   it.effect("a stop of the engine gives the lines that were read a result with its reason", () =>
     Effect.gen(function*() {
       const stopped = new RunStopped({ why: "Unusable", message: "the key was refused" })
+      const stop = yield* Deferred.make<never, RunStopped>()
       const { completion, results, run } = setUp(
         5,
         1,
-        (item) => item.line === 3 ? Effect.fail(stopped) : Effect.succeed(completed(item))
+        (item) =>
+          item.line === 3
+            ? Effect.andThen(Deferred.fail(stop, stopped), Effect.never)
+            : Effect.succeed(completed(item)),
+        Deferred.await(stop)
       )
       assert.deepStrictEqual(yield* Effect.exit(run), Exit.fail(stopped))
       yield* completion.writeUnfinished(stopped.message)
@@ -141,8 +204,8 @@ describe("Completion", () => {
       const completion = new Completion(
         settings(1, undefined),
         Stream.fromIterable([{ ...prompt(1), model: "own" }, prompt(2)]),
-        { maxPrompts: 4, complete: (item) => Effect.succeed(completed(item)) },
-        { write: ({ result }) => Effect.sync(() => void results.push(result)) },
+        { maxPrompts: 4, complete: (item) => Effect.succeed(completed(item)), stopped: Effect.never },
+        sinkInto(results),
         new Tally(),
         () => {}
       )

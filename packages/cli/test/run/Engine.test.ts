@@ -8,9 +8,12 @@ import { engineFor, prompt } from "../support/engine.ts"
 import { requests } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
-/** Completes prompts with these texts, one line each. */
+/** Completes prompts with these texts, one line each, until the engine stops. */
 const completeAll = (engine: Engine, texts: ReadonlyArray<string>, concurrency = 16) =>
-  Effect.forEach(texts, (text, index) => engine.complete(prompt(index + 1, text)), { concurrency })
+  Effect.raceFirst(
+    Effect.forEach(texts, (text, index) => engine.complete(prompt(index + 1, text)), { concurrency }),
+    engine.stopped
+  )
 
 const questions = (count: number) => Array.from({ length: count }, (_, index) => `Question ${index + 1}`)
 
@@ -203,7 +206,7 @@ describe("a Retry-After of 30 days", { timeout: processTimeout }, () => {
       Effect.gen(function*() {
         const provider = yield* LoopbackProvider.make({ turns: [Turn.status(status, { retryAfter: "30 days" })] })
         const engine = yield* engineFor(provider)
-        const stopped = yield* Effect.flip(engine.complete(prompt(1)))
+        const stopped = yield* Effect.flip(completeAll(engine, ["The same question"]))
         assert.deepStrictEqual([stopped.why, /for (.*?);/.exec(stopped.message)?.[1]], ["Outage", "30 days"])
       })
   )
