@@ -123,6 +123,15 @@ export abstract class EventReader {
     return this.taken + this.parts.length + this.joined
   }
 
+  get hasParts(): boolean {
+    return this.parts.length > 0
+  }
+
+  /** How many parts wait to be taken. */
+  get waiting(): number {
+    return this.parts.length
+  }
+
   /** Reads the bytes that arrived. */
   feed(bytes: Uint8Array): void {
     if (this.sealed || this.failed !== undefined) return

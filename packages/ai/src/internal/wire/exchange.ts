@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import { OnHeaders } from "../kit/onHeaders.ts"
 import * as Body from "./body.ts"
+import type { Bounds } from "./bounds.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Failure from "./failure.ts"
 import * as Headers from "./headers.ts"
@@ -96,4 +97,20 @@ const rejected = (
         Clock.currentTimeMillis,
         (now) => Effect.fail(Failure.fromStatus(origin, Headers.withAllWaits(response), body, now))
       )
+  )
+
+/** Reads a whole body as text. Fails if it is too large, or the connection is lost. */
+export const text = (
+  origin: Failure.Origin,
+  { answerSize }: Pick<Bounds, "answerSize">,
+  response: HttpClientResponse.HttpClientResponse
+): Effect.Effect<string, AiError.AiError> =>
+  Body.text(response.stream, answerSize).pipe(
+    Effect.catch((error) =>
+      Effect.fail(
+        error._tag === "TooLarge"
+          ? Failure.incompatible(origin, response, `a response of more than ${answerSize} bytes`)
+          : Failure.cut(origin, response, error)
+      )
+    )
   )

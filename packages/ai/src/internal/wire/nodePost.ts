@@ -14,7 +14,7 @@ import process from "node:process"
 import { urlToHttpOptions } from "node:url"
 import * as Decompress from "./decompress.ts"
 import type { ResponseHead } from "./failure.ts"
-import type { Exchange, Listener, Post } from "./post.ts"
+import { type Exchange, Gate, type Listener, type Post } from "./post.ts"
 import type { StaleSockets } from "./staleSockets.ts"
 
 export interface Agents {
@@ -59,7 +59,9 @@ class NodeExchange implements Exchange {
   private readonly retried: (error: Error) => Agents | undefined
   private request: Http.ClientRequest | undefined
   private decoding: Fiber.Fiber<unknown, unknown> | undefined
-  private isDecoding = false
+  private message: Http.IncomingMessage | undefined
+  /** Of a body that is decoded. */
+  private gate: Gate | undefined
   private isOver = false
 
   constructor(
@@ -122,11 +124,22 @@ class NodeExchange implements Exchange {
     this.request?.destroy()
   }
 
+  readonly pause = (): void => {
+    if (this.gate === undefined) this.message?.pause()
+    else this.gate.close()
+  }
+
+  readonly resume = (): void => {
+    if (this.gate === undefined) this.message?.resume()
+    else this.gate.open()
+  }
+
   private onResponse(message: Http.IncomingMessage): void {
+    this.message = message
     // An `error` without a listener would end the process.
     message.on("error", (error) => {
       // What was decoded before it comes first.
-      if (!this.isDecoding) this.lose(error)
+      if (this.gate === undefined) this.lose(error)
     })
     if (this.isOver) {
       message.destroy()
@@ -150,12 +163,12 @@ class NodeExchange implements Exchange {
 
   private decode(message: Http.IncomingMessage, codings: ReadonlyArray<Decompress.Coding>): void {
     if (this.isOver) return
-    this.isDecoding = true
     const bytes = NodeStream.fromReadable<Uint8Array, unknown>({ evaluate: () => message, onError: (error) => error })
-    const reading = Stream.runForEachArray(Decompress.decoded(bytes, codings), (chunks) =>
-      Effect.sync(() => {
-        for (const chunk of chunks) if (!this.isOver) this.listener.data(chunk)
-      }))
+    const gate = this.gate = new Gate()
+    const reading = Stream.runForEachArray(Decompress.decoded(bytes, codings), (chunks) => {
+      for (const chunk of chunks) if (!this.isOver) this.listener.data(chunk)
+      return gate.pass
+    })
     const decoding = this.decoding = Effect.runForkWith(this.context)(reading)
     decoding.addObserver((exit) => Exit.isSuccess(exit) ? this.end() : this.lose(Cause.squash(exit.cause)))
   }

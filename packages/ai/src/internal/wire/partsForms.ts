@@ -39,8 +39,8 @@ interface Block {
   metadata?: Response.TextPartEncoded["metadata"]
 }
 
-/** Converts the parts of a streamed response to those of a whole one. */
-export const toWhole = (parts: ReadonlyArray<StreamPart>): Array<Part> => {
+/** Converts the parts of a streamed response to those of a whole one. Those of a whole one stay as they are. */
+export const toWhole = (parts: ReadonlyArray<Part | StreamPart>): Array<Part> => {
   const whole: Array<Part | Block> = []
   const blocks = new Map<string, Block>()
   for (const part of parts) {

@@ -24,6 +24,32 @@ export interface Listener {
 export interface Exchange {
   /** Closes the connection, unless the response has ended. */
   readonly close: () => void
+  /** Stops reading. A little more can still arrive. */
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/** Holds up a fiber that reads while the exchange is paused. */
+export class Gate {
+  private isClosed = false
+  private open_: (() => void) | undefined
+
+  readonly pass: Effect.Effect<void> = Effect.suspend(() => this.isClosed ? this.waiting : Effect.void)
+
+  private readonly waiting = Effect.callback<void>((resume) => {
+    if (!this.isClosed) return resume(Effect.void)
+    this.open_ = () => resume(Effect.void)
+  })
+
+  close(): void {
+    this.isClosed = true
+  }
+
+  open(): void {
+    this.isClosed = false
+    this.open_?.()
+    this.open_ = undefined
+  }
 }
 
 /** Posts JSON and reads the response by callbacks. A fiber for each piece would cost more than reading it. */
@@ -51,15 +77,16 @@ export const postThrough = (client: HttpClient.HttpClient): Post => {
   const scoped = HttpClient.withScope(client)
   return (url, headers, json, listener, context) => {
     let isOver = false
+    const gate = new Gate()
     const request = HttpClientRequest.post(url.href, { headers }).pipe(
       HttpClientRequest.bodyText(json, "application/json")
     )
     const received = Effect.flatMap(scoped.execute(request), (response) => {
       if (!isOver) listener.answered(response)
-      return Stream.runForEachArray(response.stream, (chunks) =>
-        Effect.sync(() => {
-          for (const chunk of chunks) if (!isOver) listener.data(chunk)
-        }))
+      return Stream.runForEachArray(response.stream, (chunks) => {
+        for (const chunk of chunks) if (!isOver) listener.data(chunk)
+        return gate.pass
+      })
     })
     const fiber = Effect.runForkWith(context)(
       Effect.scoped(Effect.provideService(received, HttpClient.TracerDisabledWhen, constTrue))
@@ -78,7 +105,9 @@ export const postThrough = (client: HttpClient.HttpClient): Post => {
         if (isOver) return
         isOver = true
         fiber.interruptUnsafe()
-      }
+      },
+      pause: () => gate.close(),
+      resume: () => gate.open()
     }
   }
 }

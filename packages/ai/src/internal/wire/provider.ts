@@ -7,22 +7,20 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
-import * as Stream from "effect/Stream"
 import { setFacts } from "../kit/modelFacts.ts"
-import * as Answer from "./answer.ts"
 import { TextModel } from "../../TextModel.ts"
+import { collect, type Part } from "./collect.ts"
 import { merge, type RequestConfig } from "./config.ts"
-import { send } from "./exchange.ts"
+import { toWhole } from "./partsForms.ts"
+import { isTraced, sending } from "./sending.ts"
+import { streamed } from "./streamed.ts"
 import { factsOf } from "./facts.ts"
-import type { Origin } from "./failure.ts"
-import { preparing } from "./request.ts"
 import { type ProviderOptions, readSettings, type Settings } from "./settings.ts"
 import { buildText } from "./textModel.ts"
 import * as Trace from "./trace.ts"
-import type { Wire, WireResponse } from "./wire.ts"
+import type { Wire } from "./wire.ts"
 
 type Services<S> = S | Model.ProviderName | Model.ModelName
 
@@ -100,54 +98,37 @@ export const makeProvider = <C extends RequestConfig>(wire: Wire<C>): Provider<C
   }
 }
 
-const build = Effect.fnUntraced(function*<C extends RequestConfig>(
+const build = <C extends RequestConfig>(
   wire: Wire<C>,
   options: ProviderOptions<C>,
   settings: Settings
-) {
-  const { bounds } = settings
-  const prepare = preparing(wire, options, settings)
-  // Ties each request to a scope, so that closing the scope closes the connection, whatever state the request is in.
-  const client = HttpClient.withScope(yield* HttpClient.HttpClient)
-
-  const exchange = Effect.fnUntraced(function*(
-    method: Origin["method"],
-    call: LanguageModel.ProviderOptions
-  ) {
-    const { headers, request } = yield* Effect.withFiber((fiber) => prepare(fiber, method, call))
-    const { config, endpoint, origin } = request
-    const json = yield* wire.body(request)
-    Trace.request(call.span, endpoint.host, origin.model, config)
-    const sent = HttpClientRequest.post(endpoint.url, { headers }).pipe(
-      HttpClientRequest.bodyText(json, "application/json")
-    )
-    const response = yield* send(client, origin, endpoint, sent, options.propagateTrace === true)
-    const newId = yield* Effect.flatMap(IdGenerator, (ids) => ids.generateId())
-    const received: WireResponse = { response, bounds, newId }
-    return { request, received, response }
-  })
-
-  const generateText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
-    const { received, request, response } = yield* exchange("generateText", call)
-    const parts = yield* Effect.flatMap(Answer.read(wire, request, received, response), Answer.wholeParts)
-    Trace.parts(call.span, parts)
-    return parts
-  }, Effect.scoped)
-
-  const streamText = Effect.fnUntraced(function*(call: LanguageModel.ProviderOptions) {
-    const { received, request, response } = yield* exchange("streamText", call)
-    const answer = yield* Answer.read(wire, request, received, response)
-    return Stream.mapArray(Answer.streamedParts(answer), (parts) => {
-      Trace.parts(call.span, parts)
-      return parts
+): Effect.Effect<LanguageModel.LanguageModel, never, HttpClient.HttpClient> =>
+  Effect.flatMap(HttpClient.HttpClient, (client) => {
+    const send = sending(wire, options, settings, client)
+    const { host } = settings.endpoint
+    const ready = (method: "generateText" | "streamText", call: LanguageModel.ProviderOptions) =>
+      Effect.flatMap(
+        newId,
+        (newId) =>
+          Effect.map(send({ method, call, streams: method === "streamText", newId }), (ready) => {
+            const span = isTraced(ready.fiber) ? call.span : undefined
+            Trace.request(span, host, ready.request.origin.model, ready.request.config)
+            return { ...ready, observe: (parts: ReadonlyArray<Part>) => Trace.parts(span, parts) }
+          })
+      )
+    const model = LanguageModel.make({
+      generateText: (call) =>
+        Effect.flatMap(ready("generateText", call), (ready) =>
+          Effect.map(collect(ready), (collected) => {
+            const parts = toWhole(collected)
+            ready.observe(parts)
+            return parts
+          })),
+      streamText: (call) => streamed(ready("streamText", call)),
+      codecTransformer: wire.codecTransformer,
+      supportsSystemMessagesInHistory: Effect.succeed(wire.acceptsSystemMessagesAnywhere)
     })
+    return Effect.map(model, (model) => setFacts(model, factsOf(wire, options, settings)))
   })
 
-  const model = yield* LanguageModel.make({
-    generateText,
-    streamText: (call) => Stream.unwrap(streamText(call)),
-    codecTransformer: wire.codecTransformer,
-    supportsSystemMessagesInHistory: Effect.succeed(wire.acceptsSystemMessagesAnywhere)
-  })
-  return setFacts(model, factsOf(wire, options, settings))
-})
+const newId = Effect.flatMap(IdGenerator, (ids) => ids.generateId())

@@ -9,7 +9,6 @@ import type * as HttpClientError from "effect/http/HttpClientError"
 import * as Result from "effect/Result"
 import type * as Tracer from "effect/Tracer"
 import type * as RetryAfter from "../../RetryAfter.ts"
-import { eventsOf, isStream } from "./answer.ts"
 import { type BodyKind, kindOf, linesOf, withoutDone } from "./bodyKind.ts"
 import type { Bounds } from "./bounds.ts"
 import type { RequestConfig } from "./config.ts"
@@ -19,8 +18,25 @@ import * as Failure from "./failure.ts"
 import * as Headers from "./headers.ts"
 import { maxHeldBytes } from "./peek.ts"
 import type { Exchange, Listener } from "./post.ts"
-import { endingMillis, lingerMillis, marginMillis } from "./responseStream.ts"
 import type { Wire, WireRequest } from "./wire.ts"
+
+/**
+ * How long a complete response waits for the end of its body. That is enough for the last bytes of a chunked body,
+ * which make the connection reusable. A server that keeps it open does not hold up the call.
+ */
+const lingerMillis = 100
+
+/**
+ * How long to wait after the finish reason for more content, the token counts, or the end of the stream.
+ *
+ * A finish reason is not always the last one. Gateways have sent more text 700 ms after it, and an answer 1.5 s after the
+ * thoughts. This is three times that. A server that keeps the connection open and sends no end delays the finish part by
+ * this time. The text before it was emitted already.
+ */
+const endingMillis = 5000
+
+/** The wait ends this long before a limit of the call, so that a complete answer does not fail as late or silent. */
+const marginMillis = 100
 
 export interface ReceptionOptions<C extends RequestConfig> {
   readonly wire: Wire<C>
@@ -38,21 +54,27 @@ export interface ReceptionOptions<C extends RequestConfig> {
   /** When the answer fails as silent or late, in epoch milliseconds. */
   readonly failsAt: () => number
   /** Called when there may be new parts, and at the end. */
-  readonly onChange: () => void
+  readonly onChange: (reception: Reception<C>) => void
 }
+
+/** So many parts can wait to be taken before the connection is no longer read. */
+const maxWaiting = 256
 
 /** `head`: before the response. `beginning`: its form is not known yet. */
 type Stage = "head" | "error" | "beginning" | "events" | "whole" | "over"
 
-/** Receives one response by callbacks, in whatever form it comes, as `Answer.read` and `ResponseStream` do in a fiber. */
+/**
+ * Receives one response by callbacks. The format of the body decides how it is read: events are a stream, and JSON is a whole
+ * response. The request and the content type decide only if the format is unclear.
+ */
 export class Reception<C extends RequestConfig> implements Listener {
   exchange: Exchange | undefined
   /** Reads a response that is a stream. */
   reader: EventReader | undefined
   /** The parts of a response that is not. */
   whole: ReadonlyArray<Response.PartEncoded> | undefined
-  failure: AiError.AiError | undefined
-  defect: Cause.Cause<never> | undefined
+  /** Why the response failed. */
+  failed: Exit.Exit<never, AiError.AiError> | undefined
   private readonly options: ReceptionOptions<C>
   private stage: Stage = "head"
   private head: Failure.ResponseHead | undefined
@@ -62,6 +84,7 @@ export class Reception<C extends RequestConfig> implements Listener {
   private ending = 0
   private endsAt = 0
   private cancel: (() => void) | undefined
+  private isPaused = false
 
   constructor(options: ReceptionOptions<C>) {
     this.options = options
@@ -70,6 +93,33 @@ export class Reception<C extends RequestConfig> implements Listener {
   /** Whether nothing more comes. */
   get isOver(): boolean {
     return this.stage === "over"
+  }
+
+  get hasParts(): boolean {
+    return this.whole !== undefined || this.reader?.hasParts === true
+  }
+
+  /** Returns the new parts of a stream. */
+  take(): ReadonlyArray<Response.StreamPartEncoded> {
+    const parts = this.reader?.take() ?? []
+    if (this.isPaused) {
+      this.isPaused = false
+      this.exchange?.resume()
+    }
+    return parts
+  }
+
+  /** Returns the parts of a whole response, once. */
+  takeWhole(): ReadonlyArray<Response.PartEncoded> {
+    const { whole = [] } = this
+    this.whole = []
+    return whole
+  }
+
+  /** Sets the wait for the end to the limits of the current pull. */
+  awaitMore(): void {
+    const { reader } = this
+    if (this.stage === "events" && reader?.isEnding === true && !reader.isComplete) this.awaitEnd(reader)
   }
 
   answered(head: Failure.ResponseHead): void {
@@ -127,8 +177,7 @@ export class Reception<C extends RequestConfig> implements Listener {
     const { origin } = this.options.request
     switch (this.stage) {
       case "head":
-        this.failure = Failure.transport(origin, error, origin.now())
-        return this.over()
+        return this.fail(Failure.transport(origin, error, origin.now()))
       case "error":
         return this.rejected()
       case "beginning":
@@ -138,20 +187,19 @@ export class Reception<C extends RequestConfig> implements Listener {
         this.reader?.end(Failure.lostBy(error))
         return this.over()
       case "whole":
-        this.failure = Failure.cut(origin, this.responseHead, error)
-        return this.over()
+        return this.fail(Failure.cut(origin, this.responseHead, error))
       case "over":
     }
   }
 
   died(cause: Cause.Cause<never>): void {
-    this.defect = cause
+    this.failed = Exit.failCause(cause)
     this.over()
   }
 
   /** Closes the connection, and calls nothing any more. */
   close(): void {
-    if (this.stage === "head") this.endSpan(this.headExit())
+    if (this.stage === "head") this.endSpan(this.failed ?? Exit.interrupt())
     this.stage = "over"
     this.cancel?.()
     this.exchange?.close()
@@ -160,11 +208,6 @@ export class Reception<C extends RequestConfig> implements Listener {
   private get responseHead(): Failure.ResponseHead {
     // It is set before every stage that reads it.
     return this.head as Failure.ResponseHead
-  }
-
-  private headExit(): Exit.Exit<void, AiError.AiError> {
-    if (this.defect !== undefined) return Exit.failCause(this.defect)
-    return this.failure === undefined ? Exit.interrupt() : Exit.fail(this.failure)
   }
 
   private endSpan(exit: Exit.Exit<void, AiError.AiError>): void {
@@ -208,20 +251,22 @@ export class Reception<C extends RequestConfig> implements Listener {
     reader.feed(bytes)
     if (reader.failure !== undefined) return this.over()
     if (reader.isComplete) this.after(lingerMillis)
-    else if (reader.isEnding) this.awaitEnd(reader)
-    else this.awaitMore()
-    this.options.onChange()
+    else if (!reader.isEnding) this.cancelTimer()
+    else if (this.cancel === undefined || this.ending !== reader.ending) this.awaitEnd(reader)
+    if (!this.options.joinsDeltas && reader.waiting > maxWaiting && !this.isPaused) {
+      this.isPaused = true
+      this.exchange?.pause()
+    }
+    this.options.onChange(this)
   }
 
-  /** Content came after a finish reason. */
-  private awaitMore(): void {
+  private cancelTimer(): void {
     this.cancel?.()
     this.cancel = undefined
   }
 
   // One time budget for each end, since a server can send keep-alives without end.
   private awaitEnd(reader: EventReader): void {
-    if (this.cancel !== undefined && this.ending === reader.ending) return
     const now = this.options.request.origin.now()
     if (this.ending !== reader.ending) {
       this.ending = reader.ending
@@ -242,18 +287,14 @@ export class Reception<C extends RequestConfig> implements Listener {
   private rejected(): void {
     const { origin } = this.options.request
     const body = new TextDecoder().decode(this.joined().subarray(0, errorBodyBytes), { stream: true })
-    this.failure = Failure.fromStatus(origin, Headers.withAllWaits(this.responseHead), body, origin.now())
-    this.over()
+    this.fail(Failure.fromStatus(origin, Headers.withAllWaits(this.responseHead), body, origin.now()))
   }
 
   private tooLarge(): void {
     const { bounds, request } = this.options
-    this.failure = Failure.incompatible(
-      request.origin,
-      this.responseHead,
-      `a response of more than ${bounds.answerSize} bytes`
+    this.fail(
+      Failure.incompatible(request.origin, this.responseHead, `a response of more than ${bounds.answerSize} bytes`)
     )
-    this.over()
   }
 
   private readWhole(): void {
@@ -267,15 +308,36 @@ export class Reception<C extends RequestConfig> implements Listener {
       return this.ended()
     }
     const read = wire.response(request, { response: this.responseHead, bounds, newId }, withoutDone(body))
-    if (Result.isSuccess(read)) this.whole = read.success
-    else this.failure = read.failure
+    if (Result.isFailure(read)) return this.fail(read.failure)
+    this.whole = read.success
+    this.over()
+  }
+
+  private fail(error: AiError.AiError): void {
+    this.failed = Exit.fail(error)
     this.over()
   }
 
   private over(): void {
     if (this.stage === "over") return
+    const failure = this.reader?.failure
+    if (failure !== undefined) this.failed ??= Exit.fail(failure)
     this.close()
-    this.failure ??= this.reader?.failure
-    this.options.onChange()
+    this.options.onChange(this)
   }
 }
+
+/** Whether a response is a stream, by the format of its body. */
+const isStream = (
+  kind: BodyKind | undefined,
+  { method }: Failure.Origin,
+  { headers }: Failure.ResponseHead
+): boolean => {
+  if (kind === "events" || kind === "json") return kind === "events"
+  const type = headers["content-type"] ?? ""
+  return method === "streamText" && !type.includes("json") && !type.includes("html")
+}
+
+/** Converts JSON texts, one a line, to the events of a stream. */
+const eventsOf = (lines: ReadonlyArray<string>): Uint8Array =>
+  new TextEncoder().encode(lines.map((line) => `data: ${line}\n\n`).join(""))

@@ -26,14 +26,15 @@ export const preparing = <C extends RequestConfig>(
   return (
     fiber: Fiber.Fiber<unknown, unknown>,
     method: Origin["method"],
-    call: WireRequest<C>["call"]
+    call: WireRequest<C>["call"],
+    streams: boolean
   ): Effect.Effect<Prepared<C>, AiError.AiError> => {
     const inner = fiber.getRef(wire.config)
     const config = options.config === undefined ? inner : merge(options.config, inner)
     const model = fiber.getRef(CurrentModel) ?? config.model ?? options.model
     const clock = fiber.getRef(Clock.Clock)
     const origin = originOf(wire, settings, method, model, () => clock.currentTimeMillisUnsafe(), inner.headers)
-    const request: WireRequest<C> = { origin, endpoint, config, fields, call }
+    const request: WireRequest<C> = { origin, endpoint, config, fields, call, streams }
     return Effect.map(
       headersOf(settings, origin, { fixed, config, own: inner.headers }),
       (headers): Prepared<C> => ({ request, headers })

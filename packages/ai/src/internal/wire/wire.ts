@@ -49,6 +49,8 @@ export interface WireRequest<C extends RequestConfig> {
   readonly config: C
   readonly fields: Rules
   readonly call: Pick<LanguageModel.ProviderOptions, "prompt" | "responseFormat" | "toolChoice" | "tools">
+  /** Whether a stream is requested. */
+  readonly streams: boolean
 }
 
 /** The head of a response, and what reading its body needs. */

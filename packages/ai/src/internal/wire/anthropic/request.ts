@@ -21,7 +21,7 @@ type Call = WireRequest<RequestConfig>["call"]
 
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
 export const body = (
-  { call, config, fields, origin }: WireRequest<RequestConfig>
+  { call, config, fields, origin, streams }: WireRequest<RequestConfig>
 ): Effect.Effect<string, AiError.AiError> =>
   Effect.try({
     try: () => {
@@ -36,7 +36,7 @@ export const body = (
         model: origin.model,
         system,
         messages,
-        stream: origin.method === "streamText"
+        stream: streams
       }))
     },
     catch: (error) => AiError.isAiErrorReason(error) ? Failure.make(origin, error) : Failure.unencodable(origin, error)

@@ -1,6 +1,4 @@
 import type * as Response from "effect/ai/Response"
-import * as DateTime from "effect/DateTime"
-import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Json from "../json.ts"
 import type { ToolCallFragment } from "../toolCalls.ts"
@@ -29,6 +27,25 @@ export const messageOf = (choice: Json.JsonObject): Json.JsonObject | undefined 
 export const deltaOf = (choice: Json.JsonObject): Json.JsonObject | undefined =>
   Json.object(choice["delta"]) ?? (typeof choice["text"] === "string" ? { content: choice["text"] } : undefined)
 
+const plainFields = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "obfuscation"])
+
+/**
+ * The text of an event that has a piece of text and nothing else, as most events of a stream. `undefined` for every other event,
+ * also for one that might be such an event: the other readers judge it.
+ */
+export const plainText = (json: Json.JsonObject): string | undefined => {
+  for (const name in json) if (!plainFields.has(name) && name !== "choices" && json[name] !== null) return undefined
+  const { choices } = json
+  if (!Array.isArray(choices) || choices.length !== 1) return undefined
+  const choice: unknown = choices[0]
+  if (!Json.isObject(choice) || choice["index"] !== 0) return undefined
+  const { delta } = choice
+  for (const name in choice) if (name !== "index" && name !== "delta" && choice[name] !== null) return undefined
+  if (!Json.isObject(delta)) return undefined
+  for (const name in delta) if (name !== "content" && name !== "role" && delta[name] !== null) return undefined
+  return typeof delta["content"] === "string" ? delta["content"] : undefined
+}
+
 /** The id, model and time of a response: the first of each that is not empty. */
 export class Head {
   private id: string | undefined
@@ -56,8 +73,11 @@ export class Head {
   }
 }
 
+// The last second that a date can have.
+const lastSecond = 8_640_000_000_000
+
 const timestamp = (epochSeconds: number): string | undefined =>
-  Option.getOrUndefined(Option.map(DateTime.make(epochSeconds * 1000), DateTime.formatIso))
+  epochSeconds <= lastSecond ? new Date(epochSeconds * 1000).toISOString() : undefined
 
 /** The tool calls of a message, or their next pieces. */
 export const toolCallsOf = (message: Json.JsonObject): ReadonlyArray<ToolCallFragment> => {

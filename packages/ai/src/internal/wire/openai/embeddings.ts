@@ -9,8 +9,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as Schema from "effect/Schema"
 import { CurrentIdempotencyKey } from "../../../IdempotencyKey.ts"
-import * as Answer from "../answer.ts"
-import { send } from "../exchange.ts"
+import { send, text as textOf } from "../exchange.ts"
 import * as Fields from "../fields.ts"
 import { fixedHeaders, headersOf, originOf } from "../requestHeaders.ts"
 import {
@@ -93,7 +92,7 @@ export const make = Effect.fnUntraced(function*(
       HttpClientRequest.bodyText(bodyOf(options, settings, inputs), "application/json")
     )
     const response = yield* send(client, origin, settings.endpoint, sent, options.propagateTrace === true)
-    const text = yield* Answer.text(origin, settings.bounds, response, response.stream)
+    const text = yield* textOf(origin, settings.bounds, response)
     return yield* Effect.fromResult(
       Vectors.read(origin, response, settings.bounds, text, inputs.length, options.dimensions)
     )

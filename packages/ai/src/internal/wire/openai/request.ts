@@ -14,7 +14,7 @@ type Call = WireRequest<RequestConfig>["call"]
 
 /** Builds the JSON of a request. Fails if the API has no form for a part of it. */
 export const body = (
-  { call, config, endpoint, fields, origin }: WireRequest<RequestConfig>
+  { call, config, endpoint, fields, origin, streams }: WireRequest<RequestConfig>
 ): Effect.Effect<string, AiError.AiError> =>
   Effect.try({
     try: () =>
@@ -27,7 +27,7 @@ export const body = (
         // This module depends on these, so `config.body` does not override them.
         model: origin.model,
         messages: Messages.fromPrompt(call.prompt, config.system, origin.provider),
-        ...streaming(config, origin)
+        ...streaming(config, streams)
       })),
     catch: (error) =>
       AiError.isAiErrorReason(error)
@@ -43,8 +43,8 @@ const limit = ({ body, maxTokens }: RequestConfig, { isOpenAi }: Endpoint): obje
 
 const limits = ["max_tokens", "max_completion_tokens"]
 
-const streaming = ({ body }: RequestConfig, { method }: Failure.Origin): object => {
-  if (method !== "streamText") return { stream: false, stream_options: undefined }
+const streaming = ({ body }: RequestConfig, streams: boolean): object => {
+  if (!streams) return { stream: false, stream_options: undefined }
   const given = body?.["stream_options"]
   const others = typeof given === "object" && given !== null && !Array.isArray(given) ? given : {}
   return { stream: true, stream_options: { include_usage: true, ...others } }

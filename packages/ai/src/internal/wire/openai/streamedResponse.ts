@@ -36,6 +36,10 @@ export class StreamedResponse extends EventReader {
 
   protected onEvent(json: unknown, data: string, name: string): void {
     if (!Json.isObject(json)) return this.onOther(json, data)
+    if (this.openKind === "text" && name === "message") {
+      const text = Chunk.plainText(json)
+      if (text !== undefined) return this.onPiece("text", text, true)
+    }
     const error = ErrorIn.inField(json)
     if (error !== undefined) return this.onError(error, data)
     if (name === "error") return this.onError(ErrorIn.asWhole(json) ?? json, data)

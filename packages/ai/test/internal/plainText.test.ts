@@ -1,0 +1,78 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import * as Headers from "effect/http/Headers"
+import { StreamedResponse } from "../../src/internal/wire/openai/streamedResponse.ts"
+
+const origin = {
+  module: "OpenAiCompatible",
+  provider: "localhost",
+  method: "streamText",
+  model: "m1",
+  url: "http://localhost/v1",
+  hasKey: false,
+  mask: (text: string) => text,
+  excerptLength: 100,
+  maxRetryAfter: Duration.hours(1),
+  now: () => 0
+} as const
+
+const bounds = { answerSize: 1_000, eventSize: 1_000, jsonDepth: 8 }
+
+interface Json {
+  readonly [field: string]: unknown
+}
+
+const choice = (delta: unknown, more: Json = {}): Json => ({ index: 0, delta, ...more })
+const event = (choices: unknown, more: Json = {}): Json => ({ id: "c1", model: "m1", choices, ...more })
+
+/** The parts and the error of a text, this event, another text, and the end. `more`: fields that every event has. */
+const read = (second: Json, more: Json): unknown => {
+  const reader = new StreamedResponse(origin, { status: 200, headers: Headers.empty }, bounds, "call")
+  const first = event([choice({ role: "assistant", content: "one" })])
+  const third = event([choice({ content: "three" })])
+  const last = event([choice({}, { finish_reason: "stop" })])
+  for (const json of [first, second, third, last]) {
+    reader.feed(new TextEncoder().encode(`data: ${JSON.stringify({ ...json, ...more })}\n\n`))
+  }
+  reader.end()
+  const { failure } = reader
+  return [reader.take(), failure?.message.replace(",\\\"unknown\\\":1", "")]
+}
+
+const events: ReadonlyArray<readonly [what: string, second: Json]> = [
+  ["a text", event([choice({ content: "two" })])],
+  ["an empty text", event([choice({ content: "" })])],
+  [
+    "a text with empty fields",
+    event([choice({ content: "two", refusal: null }, { finish_reason: null })], { usage: null })
+  ],
+  ["a reason with the text", event([choice({ content: "two" }, { finish_reason: "length" })])],
+  ["counts with the text", event([choice({ content: "two" })], { usage: { prompt_tokens: 1, completion_tokens: 2 } })],
+  ["counts in the choice", event([choice({ content: "two" }, { usage: { prompt_tokens: 1, completion_tokens: 2 } })])],
+  ["counts of a vendor", event([choice({ content: "two" })], { x_groq: { usage: { prompt_tokens: 1 } } })],
+  ["an error", event([choice({ content: "two" })], { error: { message: "broken" } })],
+  ["an error in the choice", event([choice({ content: "two" }, { error: { message: "broken" } })])],
+  ["an error in the delta", event([choice({ content: "two", error: { message: "broken" } })])],
+  ["a second choice", event([choice({ content: "two" }), { index: 1, delta: { content: "other" } }])],
+  ["a second piece of the first choice", event([choice({ content: "two" }), choice({ content: "more" })])],
+  ["another choice", event([{ index: 1, delta: { content: "other" } }])],
+  ["no index", event([{ delta: { content: "two" } }])],
+  ["a tool call", event([choice({ content: "two", tool_calls: [{ index: 0, id: "t1", function: { name: "add" } }] })])],
+  ["an old tool call", event([choice({ content: "two", function_call: { name: "add", arguments: "{}" } })])],
+  ["a thought", event([choice({ content: "two", reasoning_content: "hm" })])],
+  ["a refusal", event([choice({ content: "two", refusal: "no" })])],
+  ["a message", event([choice({ content: "two" }, { message: { content: "onetwo" } })])],
+  ["a list of texts", event([choice({ content: [{ type: "text", text: "two" }] })])],
+  ["no delta", event([choice(null)])],
+  ["no choice", event([])],
+  ["choices of another form", event({ content: "two" })]
+]
+
+describe("an event that has text alone", () => {
+  for (const [what, second] of events) {
+    it(`is read without its other fields, with the result of a reader that looks at them: ${what}`, () => {
+      // A field that no reader knows leaves the judgement to the others.
+      assert.deepStrictEqual(read(second, {}), read(second, { unknown: 1 }))
+    })
+  }
+})
