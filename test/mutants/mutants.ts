@@ -175,6 +175,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "const isCurrent = true"
   },
   {
+    name: "header-value-shown",
+    breaks: "a wrong --header shows its value",
+    caughtBy: ["packages/cli/test/run/Settings.test.ts"],
+    file: "packages/cli/src/Flag.ts",
+    find: `return "[masked]"`,
+    replace: "return text"
+  },
+  {
     name: "hint-lost",
     breaks: "a late Retry-After does not lengthen an opening",
     caughtBy: ["packages/core/test/CircuitBreaker.policies.test.ts"],
@@ -554,6 +562,14 @@ adjustToClock()
     file: "packages/core/src/internal/circuit/memory.ts",
     find: "if (this.circuits.size < this.capacity) return",
     replace: "if (this.circuits.size < Number.POSITIVE_INFINITY) return"
+  },
+  {
+    name: "table-lines-counted-twice",
+    breaks: "a CRLF in a cell of a table counts as two lines",
+    caughtBy: ["packages/cli/test/run/formats.test.ts"],
+    file: "packages/cli/src/run/Table.ts",
+    find: "if (byte === lineFeed) this.line++",
+    replace: "if (byte === lineFeed || byte === carriageReturn) this.line++"
   },
   {
     name: "tenant-left-out-of-the-key",

@@ -267,3 +267,17 @@ export const targetFromObject = (fields: Fields): Read<string> => {
       requirement: `NAME=URL#MODEL, or an object with name, url, model and, if needed, wire ("openai" or "anthropic")`
     }
 }
+
+export const inputFormats = ["jsonl", "json", "csv", "tsv", "text"] as const
+
+export type InputFormat = typeof inputFormats[number]
+
+export const inputFormat = (text: string): Read<InputFormat> => {
+  const format = inputFormats.find((format) => format === text)
+  return format === undefined ? { ok: false, requirement: `one of ${inputFormats.join(", ")}` } : ok(format)
+}
+
+export const template = (text: string): Read<string> =>
+  /\{\{[^{}]+\}\}/.test(text)
+    ? ok(text)
+    : { ok: false, requirement: `a text with the name of a field, such as "Summarise: {{body}}"` }

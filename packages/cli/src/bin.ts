@@ -86,11 +86,11 @@ const startRun = async (own: Given, inputs: ReadonlyArray<string>): Promise<numb
   if (parsed._tag !== "Parsed") {
     return usageError(parsed._tag === "Wrong" ? parsed.message : "", "see sluice run --help")
   }
-  const { given, inputs: [path = "-"], values: flags } = parsed
+  const { given, inputs: paths, values: flags } = parsed
   const { file } = sources
   if (file !== undefined && file.used > 0 && !flags.quiet) Say.note(Sources.noteOf(file))
   const { execute } = await import("./run/RunCommand.ts")
-  return execute({ command: "run", path, flags, given, own })
+  return execute({ command: "run", paths, flags, given, own })
 }
 
 /** Parses the arguments. Prints the help or a usage error and returns the exit code if there is nothing to run. */

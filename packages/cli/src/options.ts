@@ -10,7 +10,7 @@ export interface Command<F extends Flag.Flags> {
   readonly usage: string
   /** Paragraphs below the usage line. */
   readonly about: ReadonlyArray<string>
-  /** Names of the positional arguments. All are required. */
+  /** Names of the positional arguments. All are required. The last one can be repeated if its name ends in `...`. */
   readonly inputs: ReadonlyArray<string>
   readonly flags: F
   /** A command whose flags this one takes too. The help text names it instead of them. */
@@ -37,14 +37,14 @@ const longestCacheMillis = 3_650 * 86_400_000
 export const run = defineCommand({
   name: "run",
   summary: "Send a file of prompts to a model, and retry failures.",
-  usage: "run FILE -o RESULTS [flags]",
+  usage: "run FILE... -o RESULTS [flags]",
   about: [
     "Send every prompt in FILE to a model behind an OpenAI-compatible URL. Write one line of JSON per prompt to RESULTS, as " +
-    "each one finishes. `-` is standard input or output.",
+    "each one finishes. Several files are read as if they were one. `-` is standard input or output.",
     "No prompt is refused for lack of capacity. While the provider is down, the run waits for it. With several targets, " +
     "prompts go to the next target meanwhile."
   ],
-  inputs: ["FILE"],
+  inputs: ["FILE..."],
   flags: {
     output: Flag.optional("output", {
       short: "o",
@@ -100,6 +100,25 @@ export const run = defineCommand({
         "target if one fails, is down or rate-limited. NAME=anthropic:URL#MODEL speaks Anthropic's Messages API. The " +
         "key is read from SLUICE_KEY_ plus NAME in capitals. [default: one target, of --url and --model]",
       parse: Flag.target
+    }),
+    inputFormat: Flag.optional("input-format", {
+      argument: "KIND",
+      choices: Flag.inputFormats,
+      about: "Read FILE as jsonl, json (an array), csv, tsv or text. [default: by the name, as .csv, else the content]",
+      parse: Flag.inputFormat
+    }),
+    promptTemplate: Flag.optional("prompt-template", {
+      argument: "TEXT",
+      about:
+        "Make each prompt of TEXT and the fields or columns that it names: \"Summarise: {{body}}\". The text of a " +
+        "plain line is {{text}}. [default: the field prompt]",
+      shown: asGiven,
+      parse: Flag.template
+    }),
+    includeInput: Flag.toggle("include-input", {
+      about:
+        "Repeat each line of the input in its result. Rows of a table are repeated anyway, without cells of over " +
+        "1000 characters."
     }),
     system: Flag.optional("system", {
       argument: "TEXT",
@@ -274,7 +293,10 @@ export const run = defineCommand({
         `{"prompt": "...", "id": "optional"}`,
         `{"messages": [{"role": "user", "content": "..."}], "id": "optional"}`,
         `{"custom_id": "...", "body": {...}}   a line for OpenAI's Batch API`,
-        `any text                              if the file name ends in .txt`,
+        `any text                              in a file named .txt`,
+        `a row with a column prompt            in a file named .csv or .tsv`,
+        "With --prompt-template, any fields or columns. Objects can also be in",
+        "one JSON array.",
         "Beside prompt, messages, or in body: model, temperature, max_tokens,",
         "seed, stop, response_format and more. They override the flags. A",
         "request field that cannot be sent fails its line."
@@ -305,12 +327,15 @@ const {
   config: _config,
   force: _force,
   help: _help,
+  includeInput: _includeInput,
+  inputFormat: _inputFormat,
   limit: _limit,
   maxTokens: _maxTokens,
   model: _model,
   omit: _omit,
   onlyNew: _onlyNew,
   output: _output,
+  promptTemplate: _promptTemplate,
   resume: _resume,
   retryFailed: _retryFailed,
   system: _system,
@@ -330,11 +355,11 @@ export const retry = defineCommand({
   ],
   inputs: ["RESULTS"],
   flags: {
-    input: Flag.optional("input", {
+    input: Flag.many("input", {
       perRun: true,
       path: "file",
       argument: "FILE",
-      about: "Read the prompts from FILE. [default: the file of the run]",
+      about: "Read the prompts from FILE. Can be repeated. [default: the files of the run]",
       parse: Flag.text
     }),
     ...retryFlags

@@ -77,7 +77,13 @@ describe("Arguments", () => {
 
   it("missing and surplus arguments are reported", () => {
     assert.strictEqual(message(), "FILE is missing")
-    assert.strictEqual(message("a", "b\x1b[2J"), `unexpected argument "b\\x1b[2J"`)
+    const surplus = Arguments.parse(Options.status, ["a", "b\x1b[2J"])
+    assert.strictEqual(surplus._tag === "Wrong" && surplus.message, `unexpected argument "b\\x1b[2J"`)
+  })
+
+  it("a command can take several files", () => {
+    const parsed = parse("a", "-o", "out", "b")
+    assert.deepStrictEqual(parsed._tag === "Parsed" && parsed.inputs, ["a", "b"])
   })
 
   it("--help and -h win over a missing argument", () => {

@@ -22,12 +22,13 @@ import type { Tally } from "./Tally.ts"
 
 export interface Sink {
   /**
-   * Queues the result of a line. `request` is the hash of its request, `undefined` if the line is no prompt. Calls `written` once
-   * the result is written, or with the error, and never before `push` returns.
+   * Queues the result of a line. `request` is the hash of its request, `undefined` if the line is no prompt. `input` is the
+   * line, for its result. Calls `written` once the result is written, or with the error, and never before `push` returns.
    */
   readonly push: (
     completed: Engine.Completed,
     request: string | undefined,
+    input: Prompt["input"],
     written: Written<Output.WriteError>
   ) => void
   /** Waits until what was pushed is written. */
@@ -298,7 +299,8 @@ export class Completion {
   ): void {
     const { item } = own
     own.isPushed = true
-    this.sink.push(completed, item._tag === "Prompt" ? this.requestOf(item) : undefined, (error) => {
+    const request = item._tag === "Prompt" ? this.requestOf(item) : undefined
+    this.sink.push(completed, request, item.input, (error) => {
       if (error !== undefined) return failed(error)
       this.unfinished.delete(item.line)
       this.tally.written(completed.result)

@@ -1,16 +1,25 @@
-/** Recognises files that are no lines of JSON, so that one message says so instead of an error for each line. */
-import * as Terminal from "../Terminal.ts"
+/** Recognises the kind of a file, so that one message says what is wrong with it instead of an error for each line. */
+import type * as Flag from "../Flag.ts"
 
 /** The bytes of a file that are checked. */
 export const maxHead = 64 * 1024
 
-/** `Fine`: lines as expected, or unknown. `Wrong`: the likely kind of the file, and the remedy. `More`: more bytes are needed. */
+export type Format = Flag.InputFormat
+
+/** How to read a file. */
+export type Kind =
+  | { readonly format: "jsonl" | "json" | "text" }
+  | { readonly format: "csv" | "tsv"; readonly delimiter: string }
+
+/** `Fine`: the kind of the file. `Wrong`: its likely kind, and the remedy. `More`: more bytes are needed. */
 export type Verdict =
-  | { readonly _tag: "Fine" }
+  | { readonly _tag: "Fine"; readonly kind: Kind }
   | { readonly _tag: "Wrong"; readonly why: string }
   | { readonly _tag: "More" }
 
-const fine: Verdict = { _tag: "Fine" }
+const fine = (kind: Kind): Verdict => ({ _tag: "Fine", kind })
+const jsonLines = fine({ format: "jsonl" })
+const array = fine({ format: "json" })
 const more: Verdict = { _tag: "More" }
 const wrong = (why: string): Verdict => ({ _tag: "Wrong", why })
 
@@ -18,19 +27,37 @@ export interface Head {
   readonly bytes: Uint8Array
   /** Whether these are all bytes of the file. */
   readonly isWhole: boolean
-  /** Whether each line is a plain prompt. */
-  readonly isPlain: boolean
+  /** The kind that is known. `undefined`: the content decides. */
+  readonly format: Format | undefined
+}
+
+const formats: { readonly [ending: string]: Format } = { txt: "text", csv: "csv", tsv: "tsv", tab: "tsv" }
+
+/** The format by the end of a file's name. `undefined`: the content decides. */
+export const formatOf = (path: string): Format | undefined => {
+  const ending = /\.([a-z]+)$/.exec(path.toLowerCase())?.[1] ?? ""
+  return Object.hasOwn(formats, ending) ? formats[ending] : undefined
 }
 
 /** Judges a file by its first bytes. With `maxHead` bytes, or all, it does not ask for more. */
 export const judge = (head: Head): Verdict => {
-  const { bytes, isPlain, isWhole } = head
+  const { bytes, format, isWhole } = head
   const isEnough = isWhole || bytes.length >= maxHead
   if (!isEnough && mayBeCoded(bytes)) return more
   const coded = codedAs(bytes)
   if (coded !== undefined) return wrong(coded)
-  if (isPlain) return fine
-  return judgeLines(new TextDecoder().decode(bytes), isWhole, isEnough)
+  switch (format) {
+    case "jsonl":
+    case "json":
+    case "text":
+      return fine({ format })
+    case "tsv":
+      return fine({ format, delimiter: "\t" })
+    case "csv":
+      return judgeTable(new TextDecoder().decode(bytes), isEnough)
+    case undefined:
+      return judgeLines(new TextDecoder().decode(bytes), isWhole, isEnough)
+  }
 }
 
 // ---------- bytes
@@ -92,7 +119,7 @@ const judgeLines = (text: string, isWhole: boolean, isEnough: boolean): Verdict 
   const [first] = lines
   if (first === undefined) return judgePartOfLine(text.trimStart(), isEnough)
   // As soon as the first line is a prompt, the run starts.
-  if (first.startsWith("{") && isJson(first)) return fine
+  if (first.startsWith("{") && isJson(first)) return jsonLines
   if (!isEnough) return more
   if (first.includes("\r") && first.split("\r").filter((line) => line.trim() !== "").every(isJson)) {
     return wrong(`its lines end with a carriage return alone; convert it: tr '\\r' '\\n' < FILE > prompts.jsonl`)
@@ -103,33 +130,31 @@ const judgeLines = (text: string, isWhole: boolean, isEnough: boolean): Verdict 
 /** The first line is longer than the bytes that were read. */
 const judgePartOfLine = (text: string, isEnough: boolean): Verdict => {
   if (!isEnough) return more
-  return text.startsWith("[") ? wrong(array) : fine
+  return text.startsWith("[") ? array : jsonLines
 }
 
-const array = "it seems to be a JSON array; the file needs one JSON object per line. Convert it: " +
-  "jq -c '.[]' FILE > prompts.jsonl"
 const pretty = "it seems to be JSON over several lines; the file needs one JSON object per line. Convert it: " +
   "jq -c . FILE > prompts.jsonl"
 
 /** The first line begins an object and is no JSON. */
 const judgeBroken = (first: string, lines: ReadonlyArray<string>): Verdict => {
   const isOpen = /[{[,]$/.test(first)
-  return isOpen && !lines.slice(1).some(isObject) && lines.length > 1 ? wrong(pretty) : fine
+  return isOpen && !lines.slice(1).some(isObject) && lines.length > 1 ? wrong(pretty) : jsonLines
 }
 
 const judgeOther = (first: string, lines: ReadonlyArray<string>): Verdict => {
   const others = lines.slice(1)
-  if (first.startsWith("[")) return isJson(first) && others.length > 0 ? fine : wrong(array)
+  if (first.startsWith("[")) return isJson(first) && others.length > 0 ? jsonLines : array
   // Some lines are prompts, so the others fail by themselves.
-  if (lines.some((line) => line.startsWith("{"))) return fine
+  if (lines.some((line) => line.startsWith("{"))) return jsonLines
   if (first.startsWith("<")) return wrong("it seems to be XML or HTML; the file needs one JSON object per line")
-  const separated = separatorOf(first)
-  if (separated !== undefined) return wrong(tableText(first, separated))
+  const delimiter = separatorOf(first)
+  if (delimiter !== undefined) return fine({ format: "csv", delimiter })
   return wrong(
     lines.every(isJson)
       ? "its lines are JSON, but no objects; each line needs an object with prompt or messages"
-      : "it seems to be plain text; the file needs one JSON object per line. For one plain prompt per line, give it a " +
-        "name that ends in .txt"
+      : "it seems to be plain text; the file needs one JSON object per line. For one plain prompt per line, use " +
+        "--input-format text or a name that ends in .txt"
   )
 }
 
@@ -144,41 +169,24 @@ const isJson = (line: string): boolean => {
 
 const isObject = (line: string): boolean => line.startsWith("{") && isJson(line)
 
-const separators: ReadonlyArray<readonly [separator: string, name: string]> = [
-  ["\t", "TSV"],
-  [",", "CSV"],
-  [";", "CSV"],
-  ["|", "CSV"]
-]
-
-interface Separated {
-  readonly separator: string
-  readonly name: string
-}
+const separators = ["\t", ",", ";", "|"]
 
 /** The separator of a header line: it has names, and no sentences. */
-const separatorOf = (first: string): Separated | undefined => {
-  for (const [separator, name] of separators) {
-    const cells = cellsOf(first, separator)
-    if (cells.length > 1 && cells.every((cell) => /^[\p{L}\p{N}_ .#/()-]{0,40}$/u.test(cell))) {
-      return { separator, name }
-    }
+const separatorOf = (first: string): string | undefined =>
+  separators.find((separator) => {
+    const cells = first.split(separator).map((cell) => cell.trim().replace(/^(["'])(.*)\1$/, "$2"))
+    return cells.length > 1 && cells.every((cell) => /^[\p{L}\p{N}_ .#/()-]{0,40}$/u.test(cell))
+  })
+
+/** Finds the separator that the first line has most often, outside of quotes. */
+const judgeTable = (text: string, isEnough: boolean): Verdict => {
+  const [first = "", ...rest] = text.replace(/^[\uFEFF\s]+/, "").split("\n")
+  if (rest.length === 0 && !isEnough) return more
+  if (rest.length === 0 && first.trim().includes("\r")) {
+    return wrong(`its lines end with a carriage return alone; convert it: tr '\\r' '\\n' < FILE > prompts.csv`)
   }
-  return undefined
-}
-
-const cellsOf = (line: string, separator: string): ReadonlyArray<string> =>
-  line.split(separator).map((cell) => cell.trim().replace(/^(["'])(.*)\1$/, "$2"))
-
-const tableText = (first: string, { name, separator }: Separated): string => {
-  const columns = cellsOf(first, separator)
-  const shown = columns.slice(0, 5).join(", ")
-  const delimiter = separator === "," ? "" : `,delimiter="${separator === "\t" ? "\\t" : separator}"`
-  const missing = columns.includes("prompt") ? "" : ", after you have named a column prompt"
-  return `it seems to be a ${name} table with the columns ${
-    Terminal.clip(Terminal.escape(shown), 80)
-  }; the file needs ` +
-    `one JSON object per line. Convert it${missing}: ` +
-    `python3 -c 'import csv,json,sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin${delimiter})]' ` +
-    "< FILE > prompts.jsonl"
+  const bare = first.replaceAll(/"[^"]*"/g, "")
+  const times = (separator: string): number => bare.split(separator).length - 1
+  const [delimiter = ","] = [",", ";", "\t", "|"].sort((a, b) => times(b) - times(a))
+  return fine({ format: "csv", delimiter })
 }

@@ -35,7 +35,7 @@ export const open = Effect.fnUntraced(function*(
   input: Input.Input
 ): Effect.fn.Return<Files, FilesError, Scope.Scope> {
   const { force } = settings
-  const common = { force, input: input.identity }
+  const common = { force, input: input.identities }
   const isResumable = yield* lock(settings.output)
   const mode = Resume.modeOf(settings)
   if (mode !== undefined && !isResumable) {

@@ -6,8 +6,8 @@ import * as Shell from "../Shell.ts"
 /** How a run was started. */
 export interface Invocation {
   readonly command: "run" | "retry"
-  /** The input. */
-  readonly path: string
+  /** The input. At least one file. */
+  readonly paths: ReadonlyArray<string>
   readonly flags: Options.RunFlags
   /** The flags of `run` with those of the environment, of `sluice.json`, and of the run that a retry takes over. */
   readonly given: Given
@@ -18,9 +18,9 @@ export interface Invocation {
 const replaced: ReadonlySet<string> = new Set(["output", "force", "resume", "only-new", "retry-failed"])
 
 /** The command that sends all prompts without an answer. */
-export const resume = ({ command, own, path }: Invocation, results: string): string =>
+export const resume = ({ command, own, paths }: Invocation, results: string): string =>
   command === "retry" ? retry(results, own) : Shell.command(
-    ["sluice", "run", path, "-o", results, "--resume"],
+    ["sluice", "run", ...paths, "-o", results, "--resume"],
     Options.run.flags,
     own,
     replaced

@@ -11,6 +11,7 @@ import { isatty } from "node:tty"
 import * as Terminal from "../Terminal.ts"
 import type { Append, Written } from "./Batch.ts"
 import { Batch } from "./Batch.ts"
+import type { Identity } from "./Input.ts"
 import * as SystemError from "./SystemError.ts"
 
 export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")({
@@ -44,8 +45,8 @@ export interface OutputOptions {
   /** `-` is standard output. */
   readonly path: string
   readonly force: boolean
-  /** The input file, which must not be the output. */
-  readonly input: { readonly dev: number; readonly ino: number } | undefined
+  /** The input files, which must not be the output. */
+  readonly input: ReadonlyArray<Identity>
   /** The advice of the error if the file exists. Default: to use --force. */
   readonly alreadyExists?: string | undefined
   /** Keeps the content of an existing file and appends to it. */
@@ -234,7 +235,7 @@ const existingFile = (options: OutputOptions): Effect.Effect<Stats | undefined, 
     const refuse = (why: string) => Effect.fail(new OutputError({ path: options.path, why }))
     if (existing === undefined) return Effect.undefined
     if (existing.isDirectory()) return refuse("is a directory")
-    if (existing.isFile() && existing.ino === options.input?.ino && existing.dev === options.input.dev) {
+    if (existing.isFile() && options.input.some(({ dev, ino }) => existing.ino === ino && existing.dev === dev)) {
       return refuse("is the input file")
     }
     return existing.isFile() && !options.force && options.resume === undefined

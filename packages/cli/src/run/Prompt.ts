@@ -1,10 +1,13 @@
-/** Reads a line of the input as a prompt. */
+/** Reads a record of the input as a prompt. */
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as Fields from "./Fields.ts"
 import type { Message } from "./Messages.ts"
 import * as Messages from "./Messages.ts"
+import type { Record } from "./Records.ts"
+import type { Row } from "./Table.ts"
+import type { Template } from "./Template.ts"
 
 /** A line that is a prompt. */
 export interface Prompt {
@@ -19,6 +22,8 @@ export interface Prompt {
   readonly model: string | undefined
   /** The line's other request fields, under the names that the line gives them. They override the flags. */
   readonly body: Fields.Fields | undefined
+  /** The line as it was read, for its result. */
+  readonly input?: Schema.Json | undefined
 }
 
 /** A line that is no prompt, and why. */
@@ -27,47 +32,61 @@ export interface Malformed {
   readonly line: number
   readonly id: string | undefined
   readonly message: string
+  readonly input?: Schema.Json | undefined
 }
 
 export interface Format {
-  readonly isPlain: boolean
   readonly system?: string | undefined
+  /** Makes the prompt of each line from its fields. */
+  readonly template?: Template | undefined
+  /** Keeps each line for its result. */
+  readonly includeInput?: boolean | undefined
 }
 
 /** Limits the nesting of JSON. A request has about a dozen levels. */
 const maxDepth = 64
 
-export const read = (format: Format, line: number, text: string): Prompt | Malformed => {
-  if (format.isPlain) return promptOf(format, line, undefined, fromText(text))
-  const parsed = parse(text)
-  if (Result.isFailure(parsed)) return malformed(line, undefined, parsed.failure)
-  const id = idOf(parsed.success)
-  const request = fromJson(parsed.success)
-  return Result.isFailure(request)
-    ? malformed(line, id, request.failure)
-    : promptOf(format, line, id, request.success)
+/** Longer cells of a table are not repeated in its results, unless the whole input is. */
+const maxCell = 1_000
+
+export const read = (format: Format, record: Record): Prompt | Malformed => {
+  switch (record._tag) {
+    case "Unreadable":
+      return { _tag: "Malformed", line: record.line, id: undefined, message: record.why }
+    case "Row":
+      return readRow(format, record)
+    case "Line":
+      return record.isPlain ? readText(format, record) : readJson(format, record)
+  }
 }
 
-const promptOf = (
-  { system }: Format,
-  line: number,
-  id: string | undefined,
-  { body, messages, model }: Request
-): Prompt => ({
-  _tag: "Prompt",
-  line,
-  id,
-  messages: system === undefined ? messages : [systemMessage(system), ...messages],
-  model,
-  body
-})
+interface Source {
+  readonly line: number
+  readonly id: string | undefined
+  /** Repeated in the result. `undefined`: the result does not have it. */
+  readonly input: Schema.Json | undefined
+}
 
-const malformed = (line: number, id: string | undefined, message: string): Malformed => ({
-  _tag: "Malformed",
-  line,
-  id,
-  message: oneLine(message)
-})
+const made = (
+  { system }: Format,
+  { id, input, line }: Source,
+  request: Result.Result<Request, string>
+): Prompt | Malformed => {
+  if (Result.isFailure(request)) {
+    const malformed = { _tag: "Malformed", line, id, message: oneLine(request.failure) } as const
+    return input === undefined ? malformed : { ...malformed, input }
+  }
+  const { body, messages, model } = request.success
+  const prompt = {
+    _tag: "Prompt",
+    line,
+    id,
+    messages: system === undefined ? messages : [systemMessage(system), ...messages],
+    model,
+    body
+  } as const
+  return input === undefined ? prompt : { ...prompt, input }
+}
 
 /** A message may quote the line, which may be long. */
 const oneLine = (message: string): string => message.replaceAll(/\s+/g, " ").slice(0, 200)
@@ -76,11 +95,57 @@ const systemMessage = (content: string): Message => ({ role: "system", content }
 
 type Request = Pick<Prompt, "messages" | "model" | "body">
 
-const fromText = (text: string): Request => ({
-  messages: [{ role: "user", content: text }],
-  model: undefined,
-  body: undefined
-})
+const fromText = (text: string): Result.Result<Request, string> =>
+  text.trim() === ""
+    ? Result.fail("prompt must not be empty")
+    : Result.succeed({ messages: userMessage(text), model: undefined, body: undefined })
+
+const userMessage = (content: string): ReadonlyArray<Message> => [{ role: "user", content }]
+
+/** The name of a plain line in a template. */
+const textField = "text"
+
+const readText = (format: Format, { line, text }: { readonly line: number; readonly text: string }) => {
+  const prompt = format.template === undefined ? Result.succeed(text) : format.template.render({
+    names: [textField],
+    valueOf: (name) => name === textField ? text : undefined
+  })
+  const input = format.includeInput === true ? text : undefined
+  return made(format, { line, id: undefined, input }, Result.flatMap(prompt, fromText))
+}
+
+/** Reads a row. Its columns are the user's own, so none but `prompt` and those of the template changes the request. */
+const readRow = (format: Format, { cells, line, problem }: Row): Prompt | Malformed => {
+  const names = Object.keys(cells)
+  const idColumn = names.find((name) => name.toLowerCase() === "id")
+  const source = {
+    line,
+    id: (idColumn === undefined ? undefined : cells[idColumn]) || undefined,
+    input: format.includeInput === true
+      ? cells
+      : Object.fromEntries(Object.entries(cells).filter(([, cell]) => cell.length <= maxCell))
+  }
+  if (problem !== undefined) return made(format, source, Result.fail(problem))
+  const prompt = format.template === undefined
+    ? Result.succeed(cells["prompt"] ?? "")
+    : format.template.render({ names, valueOf: (name) => cells[name] })
+  return made(format, source, Result.flatMap(prompt, fromText))
+}
+
+const readJson = (format: Format, { line, text }: { readonly line: number; readonly text: string }) => {
+  const parsed = parse(text)
+  const source = {
+    line,
+    id: Result.isSuccess(parsed) ? idOf(parsed.success) : undefined,
+    input: format.includeInput === true ? Result.getOrElse(parsed, () => text) : undefined
+  }
+  const { template } = format
+  return made(
+    format,
+    source,
+    Result.flatMap(parsed, template === undefined ? fromJson : (json) => fromFields(json, template))
+  )
+}
 
 /** As `JSON.parse` returns it. */
 type Json = { readonly [key: string]: Schema.Json }
@@ -116,14 +181,18 @@ const own = (json: Json, name: string): Schema.Json | undefined => Object.hasOwn
 const fromJson = (json: Json): Result.Result<Request, string> => {
   if (Object.hasOwn(json, "body")) return fromBatch(json)
   const messages = messagesOf(json)
-  if (Result.isFailure(messages)) return Result.fail(messages.failure)
+  return Result.isFailure(messages) ? Result.fail(messages.failure) : withFields(json, messages.success)
+}
+
+/** Adds the system message and the request fields that are beside the messages. */
+const withFields = (json: Json, messages: ReadonlyArray<Message>): Result.Result<Request, string> => {
   const system = textOf(json, "system", "system")
   if (Result.isFailure(system)) return Result.fail(system.failure)
   return requestOf(
     json,
     "line",
     "model",
-    system.success === undefined ? messages.success : [systemMessage(system.success), ...messages.success]
+    system.success === undefined ? messages : [systemMessage(system.success), ...messages]
   )
 }
 
@@ -141,6 +210,22 @@ const requestOf = (
   return Result.succeed({ messages, model: model.success, body: body.success })
 }
 
+/** Makes the prompt by the template. Fields that the template uses are no request fields. */
+const fromFields = (json: Json, template: Template): Result.Result<Request, string> => {
+  const prompt = template.render({ names: Object.keys(json), valueOf: (name) => shown(own(json, name)) })
+  if (Result.isFailure(prompt)) return Result.fail(prompt.failure)
+  const request = fromText(prompt.success)
+  if (Result.isFailure(request)) return request
+  const others = Object.fromEntries(Object.entries(json).filter(([name]) => !template.fields.includes(name)))
+  return Object.hasOwn(others, "messages")
+    ? Result.fail("the line has messages, which --prompt-template does not send")
+    : withFields(others, request.success.messages)
+}
+
+/** A value in a template. */
+const shown = (value: Schema.Json | undefined): string | undefined =>
+  value === undefined || typeof value === "string" ? value : value === null ? "" : JSON.stringify(value)
+
 const messagesOf = (json: Json): Result.Result<ReadonlyArray<Message>, string> => {
   const hasPrompt = Object.hasOwn(json, "prompt")
   if (Object.hasOwn(json, "messages")) {
@@ -153,7 +238,7 @@ const messagesOf = (json: Json): Result.Result<ReadonlyArray<Message>, string> =
   if (Result.isFailure(prompt)) return Result.fail(prompt.failure)
   return prompt.success === undefined
     ? Result.fail("prompt must be a text")
-    : Result.succeed(fromText(prompt.success).messages)
+    : Result.succeed(userMessage(prompt.success))
 }
 
 /** A text that is not empty. `undefined` if it is absent or null. */

@@ -1,3 +1,5 @@
+import type * as Schema from "effect/Schema"
+
 /** Token counts. */
 export interface Usage {
   readonly inputTokens: number
@@ -51,9 +53,10 @@ export type Result = Answered | Failed
 
 /**
  * Encodes a result as a line of JSON, with fields in a fixed order. Omits undefined fields. The fields that `--resume` reads come
- * first: `request` is the hash of the line's request. Its cost and the error of a failed line follow it.
+ * first: `request` is the hash of the line's request. Its cost and the error of a failed line follow it. `input` is the line as it
+ * was read, and comes last.
  */
-export const encode = (result: Result, request?: string): string => {
+export const encode = (result: Result, request?: string, input?: Schema.Json): string => {
   const { id, line, model, target } = result
   const { attempts, how, milliseconds } = result
   const ending = result.status === "ok"
@@ -68,7 +71,7 @@ export const encode = (result: Result, request?: string): string => {
       milliseconds
     }
     : { error: result.error, target, model, attempts, how, milliseconds }
-  return `${JSON.stringify({ line, id, status: result.status, request, cost: result.cost, ...ending })}\n`
+  return `${JSON.stringify({ line, id, status: result.status, request, cost: result.cost, ...ending, input })}\n`
 }
 
 const usage = ({ estimated, inputTokens, outputTokens }: Usage) => ({

@@ -23,9 +23,9 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
   if (missing !== undefined) return refuse(`cannot read ${Terminal.escape(results)}: ${missing}`)
   const run = await RunFile.read(results)
   const beside = Terminal.escape(RunFile.pathOf(results))
-  const path = flags.input ?? run?.input
-  if (path === undefined) return refuse(`no input: ${beside} is missing or unreadable; use --input FILE`)
-  if (path === "-" && flags.input === undefined) {
+  const paths = flags.input.length > 0 ? flags.input : run?.inputs.map(({ path }) => path)
+  if (paths === undefined) return refuse(`no input: ${beside} is missing or unreadable; use --input FILE`)
+  if (paths.includes("-") && flags.input.length === 0) {
     return refuse("the run read its prompts from standard input; use --input FILE, or --input - and send them again")
   }
   const omitted = run?.omitted.find((name) => !Shell.replaces(given, name))
@@ -36,11 +36,11 @@ export const execute = async (results: string, flags: RetryFlags, given: Given):
     ? Sources.read(Options.run.flags, given, Sources.here())
     : { _tag: "Read" as const, given: Shell.over(given, new Map(Object.entries(run.flags))) }
   if (all._tag === "Wrong") return refuse(all.message)
-  const read = Arguments.readAll(Options.run.flags, all.given, [path])
+  const read = Arguments.readAll(Options.run.flags, all.given, paths)
   if (read._tag !== "Parsed") return refuse(read._tag === "Wrong" ? `${beside}: ${read.message}` : "unreadable flags")
   return await RunCommand.execute({
     command: "retry",
-    path,
+    paths,
     flags: { ...read.values, output: results, retryFailed: true },
     given: read.given,
     own: given

@@ -72,9 +72,9 @@ const sayError = (
 ): Effect.Effect<void> => Effect.sync(() => Say.error(`sluice ${command}`, ...error.problems ?? [error.message]))
 
 const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
-  const { flags, given, path } = invocation
+  const { flags, given, paths } = invocation
   const isOutputTerminal = process.stdout.isTTY === true
-  const { input, settings } = yield* Setup.make(path, flags, { env: process.env, isOutputTerminal })
+  const { input, settings } = yield* Setup.make(paths, flags, { env: process.env, isOutputTerminal })
   const signals = yield* Signals.listen
   const maskSecrets = Mask.make([
     ...settings.targets.flatMap(({ apiKey, url }) => [
@@ -126,13 +126,13 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   )
   ledger.addEarlier(resumed?.cost ?? 0)
   if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
-  const note = once(() => isResumable ? RunFile.write(path, given, settings) : Promise.resolve())
+  const note = once(() => isResumable ? RunFile.write(paths, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
   const sink: Completion.Sink = {
-    push: ({ record, result: completed }, request, written) => {
+    push: ({ record, result: completed }, request, input, written) => {
       const millionths = ledger.close(completed.line)
       const result = millionths === undefined ? completed : { ...completed, cost: millionths / 1e6 }
-      output.push(RunResult.encode(result, request), (error) => {
+      output.push(RunResult.encode(result, request, input), (error) => {
         if (error !== undefined) return written(error)
         // Counted after it is written, so that the counts match the files.
         if (page !== undefined) facts.add(record, result)
@@ -178,7 +178,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     ? Exit.void
     : yield* Effect.exit(
       page.write(Page.render(facts, {
-        input: basename(path),
+        input: Words.files(paths.map((path) => basename(path))),
         stopped: ledger.isExhausted ? `Stopped early: ${ledger.refusal}.` : stoppedBy(ended),
         unusable: tally.unusable,
         cost: ledger
@@ -308,7 +308,7 @@ const resumedText = (path: string, { output, place, torn }: Resume.Resume): stri
 const adviceOf = (invocation: GoOn.Invocation, { done, failed }: Tally, isComplete: boolean): string => {
   const results = invocation.flags.output ?? "-"
   if (!isComplete) return done === 0 ? "" : `To go on:\n  ${GoOn.resume(invocation, results)}\n`
-  return failed === 0 || invocation.path === "-"
+  return failed === 0 || invocation.paths.includes("-")
     ? ""
     : `To send the failed prompts again:\n  ${
       GoOn.retry(results, invocation.command === "retry" ? invocation.own : undefined)

@@ -10,11 +10,14 @@ import type { Settings } from "./Settings.ts"
 
 export const RunFile = Schema.Struct({
   version: Schema.Literal(1),
-  /** The absolute path of the input, or `-`. */
-  input: Schema.String,
-  /** The input's size in bytes and its time of change, in epoch milliseconds. Absent for standard input. */
-  size: Schema.optionalKey(Schema.Finite),
-  modified: Schema.optionalKey(Schema.Finite),
+  /** The input, at least one file. */
+  inputs: Schema.NonEmptyArray(Schema.Struct({
+    /** Absolute, or `-`. */
+    path: Schema.String,
+    /** The size in bytes and the time of change, in epoch milliseconds. Absent for standard input. */
+    size: Schema.optionalKey(Schema.Finite),
+    modified: Schema.optionalKey(Schema.Finite)
+  })),
   /** The values of each flag, by its name. Files are absolute. */
   flags: Schema.Record(Schema.String, Schema.Array(Schema.String)),
   /** Flags that hold a secret and are not kept. */
@@ -29,11 +32,11 @@ const flagsByName = new Map(Object.values(Options.run.flags).map((flag) => [flag
 
 /** Writes the file. `settings` has the model and the URL that came from the environment, which may change. */
 export const write = async (
-  input: string,
+  paths: ReadonlyArray<string>,
   given: Given,
   settings: Pick<Settings, "output" | "targets">
 ): Promise<void> => {
-  const found = input === "-" ? undefined : await stat(input)
+  const [first = "-", ...others] = paths
   const flags: { [name: string]: ReadonlyArray<string> } = {}
   const omitted: Array<string> = []
   for (const [name, values] of new Map([...fromEnvironment(given, settings), ...given])) {
@@ -44,16 +47,34 @@ export const write = async (
   }
   const content: RunFile = {
     version: 1,
-    input: input === "-" ? input : absolute(input),
-    ...(found?.isFile() === true ? { size: found.size, modified: Math.round(found.mtimeMs) } : {}),
+    inputs: [await inputOf(first), ...await Promise.all(others.map(inputOf))],
     flags,
     omitted
   }
   await writeFile(pathOf(settings.output), `${JSON.stringify(content)}\n`)
 }
 
+const inputOf = async (path: string): Promise<RunFile["inputs"][number]> => {
+  if (path === "-") return { path }
+  const found = await stat(path)
+  return {
+    path: absolute(path),
+    ...(found.isFile() ? { size: found.size, modified: Math.round(found.mtimeMs) } : {})
+  }
+}
+
 /** Flags that shape the requests of a run. */
-const ofRequests = ["target", "model", "system", "system-file", "omit", "temperature", "max-tokens"]
+const ofRequests = [
+  "target",
+  "model",
+  "system",
+  "system-file",
+  "input-format",
+  "prompt-template",
+  "omit",
+  "temperature",
+  "max-tokens"
+]
 
 /** The flags of requests that differ from those of the run before. */
 export const differing = (

@@ -13,14 +13,21 @@ export interface Setup {
 
 /** Reads the settings and opens the input. Fails with all problems together, so that users correct them at once. */
 export const make = Effect.fnUntraced(function*(
-  path: string,
+  paths: ReadonlyArray<string>,
   flags: RunFlags,
   surroundings: Settings.Surroundings
 ): Effect.fn.Return<Setup, Settings.SettingsError, Scope.Scope> {
   const settings = yield* Effect.result(Settings.resolve(flags, surroundings))
   const system = yield* Effect.result(Settings.systemOf(flags))
   const input = yield* Effect.result(
-    Input.make({ path, system: Result.getOrUndefined(system), limit: flags.limit })
+    Input.make({
+      paths,
+      format: flags.inputFormat,
+      system: Result.getOrUndefined(system),
+      template: flags.promptTemplate,
+      includeInput: flags.includeInput,
+      limit: flags.limit
+    })
   )
   if (Result.isSuccess(settings) && Result.isSuccess(system) && Result.isSuccess(input)) {
     return { settings: settings.success, input: input.success }

@@ -1,16 +1,20 @@
 /** `sluice status`: prints the progress of a run, from its results and their lock. Writes nothing. */
 import { open } from "node:fs/promises"
+import * as Effect from "effect/Effect"
 import * as ExitCode from "../ExitCode.ts"
 import * as Options from "../options.ts"
 import * as Say from "../Say.ts"
 import * as Shell from "../Shell.ts"
 import * as Terminal from "../Terminal.ts"
+import * as Flag from "../Flag.ts"
 import * as GoOn from "./GoOn.ts"
+import * as Input from "./Input.ts"
 import * as Journal from "./Journal.ts"
 import * as Lock from "./Lock.ts"
 import * as RunFile from "./RunFile.ts"
 import * as Status from "./Status.ts"
 import * as SystemError from "./SystemError.ts"
+import * as Words from "./Words.ts"
 
 /** Prints the status and returns the exit code. */
 export const execute = async (results: string): Promise<number> => {
@@ -43,9 +47,7 @@ const read = async (results: string) => {
       unsent: place.count("unsent"),
       lock,
       torn,
-      input: run === undefined || run.input === "-"
-        ? undefined
-        : { path: run.input, lines: await linesOf(run) }
+      input: run === undefined ? undefined : await inputOf(run)
     }
     return { status, run }
   } finally {
@@ -63,39 +65,24 @@ const adviceOf = (results: string, status: Status.Status, run: RunFile.RunFile |
   }
   const given = new Map([...Object.entries(run.flags), ...run.omitted.map((name) => [name, ["..."]] as const)])
   return `To go on:\n  ${
-    Shell.command(["sluice", "run", input.path, "-o", results, "--resume"], Options.run.flags, given)
+    Shell.command(["sluice", "run", ...pathsOf(run), "-o", results, "--resume"], Options.run.flags, given)
   }\n`
 }
 
-const lineFeed = 0x0a
-const space = 0x20
+const pathsOf = ({ inputs }: RunFile.RunFile): ReadonlyArray<string> => inputs.map(({ path }) => path)
 
-/** Counts the lines of the input that are not blank. `undefined` if it cannot be read, or if the run had a limit. */
-const linesOf = async ({ flags, input }: RunFile.RunFile): Promise<number | undefined> => {
-  if (flags["limit"] !== undefined) return undefined
-  const handle = await open(input).catch(() => undefined)
-  if (handle === undefined) return undefined
-  try {
-    const buffer = Buffer.allocUnsafe(2 ** 20)
-    let lines = 0
-    let isBlank = true
-    while (true) {
-      const { bytesRead } = await handle.read(buffer)
-      if (bytesRead === 0) return isBlank ? lines : lines + 1
-      for (let index = 0; index < bytesRead;) {
-        if (isBlank && (buffer[index] ?? 0) > space) isBlank = false
-        if (isBlank) {
-          index++
-          continue
-        }
-        const end = buffer.subarray(0, bytesRead).indexOf(lineFeed, index)
-        if (end === -1) break
-        lines++
-        isBlank = true
-        index = end + 1
-      }
-    }
-  } finally {
-    await handle.close()
-  }
+/** Counts the lines of the input. `undefined` for standard input. */
+const inputOf = async (run: RunFile.RunFile): Promise<Status.Status["input"]> => {
+  const paths = pathsOf(run)
+  if (paths.includes("-")) return undefined
+  // A limit counts prompts, so the lines that it covers are not known without reading them.
+  if (run.flags["limit"] !== undefined) return { path: Words.files(paths), lines: undefined }
+  const [format] = run.flags["input-format"] ?? []
+  const read = format === undefined ? undefined : Flag.inputFormat(format)
+  const [template] = run.flags["prompt-template"] ?? []
+  const counted = Input.make({ paths, format: read?.ok === true ? read.value : undefined, template }).pipe(
+    Effect.flatMap(({ count = Effect.undefined }) => count),
+    Effect.orElseSucceed(() => undefined)
+  )
+  return { path: Words.files(paths), lines: await Effect.runPromise(counted) }
 }

@@ -21,3 +21,7 @@ export const time = (millis: number): string => {
 }
 
 const twoDigits = (value: number): string => String(value).padStart(2, "0")
+
+/** Names files: the first, and how many others. */
+export const files = ([first = "", ...others]: ReadonlyArray<string>): string =>
+  others.length === 0 ? first : `${first} and ${plural(others.length, "other file")}`

@@ -258,12 +258,12 @@ describe("failed prompts", { timeout: processTimeout }, () => {
       const target = { name: "a", wire: "openai", model: "rules", apiKey: undefined, keySource: "" } as const
       const url = "https://one.example/v1?key=canary-5d1f"
       const settings: Parameters<typeof RunFile.write>[2] = { output: results, targets: [{ ...target, url }] }
-      yield* Effect.promise(() => RunFile.write(prompts, new Map([["system", ["a?key=b"]]]), settings))
+      yield* Effect.promise(() => RunFile.write([prompts], new Map([["system", ["a?key=b"]]]), settings))
       const kept = readFileSync(`${results}.run`, "utf8")
       assert.notInclude(kept, "canary")
       assert.deepStrictEqual(JSON.parse(kept).flags, { model: ["rules"], system: ["a?key=b"] })
       refused(yield* inShell(["retry", results], env), "--url of the run has a secret")
-      yield* Effect.promise(() => RunFile.write(prompts, new Map([["limit", ["1"]]]), settings))
+      yield* Effect.promise(() => RunFile.write([prompts], new Map([["limit", ["1"]]]), settings))
       const given = yield* inShell(["retry", results, "--url", provider.url], env)
       assert.strictEqual(given.code, 0, given.stderr)
     }))

@@ -19,7 +19,7 @@ const settings = (concurrency: number, model: string | undefined): Settings =>
 
 /** Writes each result a turn later. */
 const sinkInto = (results: Array<Result>): Sink => ({
-  push: ({ result }, _, written) =>
+  push: ({ result }, _, _input, written) =>
     queueMicrotask(() => {
       results.push(result)
       written(undefined)
@@ -149,7 +149,7 @@ describe("Completion", () => {
           stopped: Effect.never
         },
         {
-          push: ({ result }, _, written) =>
+          push: ({ result }, _, _input, written) =>
             writing.push(() => {
               results.push(result)
               written(undefined)

@@ -11,7 +11,7 @@ const itemsOf = (content: string | Uint8Array, path = "-", chunk = 7) => {
     { length: Math.ceil(bytes.length / chunk) },
     (_, index) => bytes.subarray(index * chunk, (index + 1) * chunk)
   )
-  return Stream.runCollect(Input.fromReadable({ path }, Readable.from(chunks)).items)
+  return Stream.runCollect(Input.fromReadable({ paths: [path] }, Readable.from(chunks)).items)
 }
 
 const utf16be = (text: string): Buffer => Buffer.from(text, "utf16le").swap16()
@@ -20,24 +20,15 @@ const records = [{ prompt: "a", id: 1 }, { prompt: "b", id: 2 }]
 
 describe("a file of another kind has one error with its likely kind and the remedy", () => {
   it.effect.each<readonly [kind: string, content: string | Uint8Array, parts: ReadonlyArray<string>]>([
-    ["a pretty-printed array", JSON.stringify(records, null, 2), ["JSON array", "jq -c '.[]'"]],
-    ["an array on one line", JSON.stringify(records), ["JSON array", "jq -c '.[]'"]],
-    ["an array on one line with a line end", `${JSON.stringify(records)}\n`, ["JSON array"]],
-    ["an array with an object per line", `[\n{"prompt":"a"},\n{"prompt":"b"}\n]\n`, ["JSON array"]],
-    ["an array after a blank line and a byte order mark", `\uFEFF\n ${JSON.stringify(records, null, 1)}`, [
-      "JSON array"
-    ]],
-    ["a long array", JSON.stringify(Array.from({ length: 9_000 }, () => records[0])), ["JSON array"]],
     ["a pretty-printed object", JSON.stringify(records[0], null, 2), ["JSON over several lines", "jq -c ."]],
     ["pretty-printed objects", records.map((r) => JSON.stringify(r, null, 2)).join("\n"), ["JSON over several lines"]],
     ["an object with a list", `{"data": [\n  {\n "prompt": "a"\n }\n]}`, ["JSON over several lines"]],
-    ["a CSV", "id,prompt\n1,Hello\n2,Bye\n", ["CSV table with the columns id, prompt", "csv.DictReader(sys.stdin)]"]],
-    ["a quoted CSV", `"id","prompt"\n"1","Hello, you"\n`, ["CSV table with the columns id, prompt"]],
-    ["a CSV without a prompt column", "id,text\n1,Hello\n", ["after you have named a column prompt"]],
-    ["a CSV with semicolons", "id;prompt\n1;Hello\n", ["CSV table", `delimiter=";"`]],
-    ["a CSV with multi-line cells", `id,prompt\n1,"Hello\nyou"\n`, ["CSV table"]],
-    ["a TSV", "id\tprompt\n1\tHello\n", ["TSV table", `delimiter="\\t"`]],
-    ["plain text", "Hello there.\nHow are you?\n", ["plain text", ".txt"]],
+    ["a table without a column for prompts", "id,text\n1,Hello\n", [
+      "it seems to be a table, and it has no column prompt; its columns are id, text",
+      `--prompt-template "Summarise: {{text}}"`,
+      "--input-format text"
+    ]],
+    ["plain text", "Hello there.\nHow are you?\n", ["plain text", "--input-format text", ".txt"]],
     ["JSON texts", `"Hello"\n"Bye"\n`, ["JSON, but no objects"]],
     ["XML", `<?xml version="1.0"?>\n<a/>\n`, ["XML or HTML"]],
     ["UTF-16 with a mark", Buffer.from(`\uFEFF{"prompt":"a"}\n`, "utf16le"), [
@@ -98,7 +89,7 @@ describe("a file of lines is read, although some lines are no prompts", () => {
     Effect.gen(function*() {
       const open = new Readable({ read() {} })
       open.push(`{"prompt":"a"}\n`)
-      const first = yield* Stream.runHead(Input.fromReadable({ path: "-" }, open).items)
+      const first = yield* Stream.runHead(Input.fromReadable({ paths: ["-"] }, open).items)
       assert.strictEqual(first._tag, "Some")
     }))
 })

@@ -17,7 +17,7 @@ describe("Input", () => {
   it.live("a file is read, and the count matches its items", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n\noops\n{"prompt":"b"}`)
-      const input = yield* Input.make({ path })
+      const input = yield* Input.make({ paths: [path] })
       const items = yield* Stream.runCollect(input.items)
       assert.deepStrictEqual(items.map(({ _tag, line }) => [_tag, line]), [
         ["Prompt", 1],
@@ -30,7 +30,7 @@ describe("Input", () => {
   it.live("reading and counting stop at the limit", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("prompts.jsonl", `{"prompt":"a"}\n{"prompt":"b"}\n{"prompt":"c"}\n`)
-      const input = yield* Input.make({ path, limit: 2 })
+      const input = yield* Input.make({ paths: [path], limit: 2 })
       assert.strictEqual((yield* Stream.runCollect(input.items)).length, 2)
       assert.strictEqual(yield* input.count ?? Effect.succeed(0), 2)
     }))
@@ -38,7 +38,7 @@ describe("Input", () => {
   it.live("a line that is no prompt does not count towards the limit", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("prompts.jsonl", `oops\n{"prompt":"a"}\n{}\n{"prompt":"b"}\n{"prompt":"c"}\n`)
-      const input = yield* Input.make({ path, limit: 2 })
+      const input = yield* Input.make({ paths: [path], limit: 2 })
       const items = yield* Stream.runCollect(input.items)
       assert.deepStrictEqual(items.map(({ _tag }) => _tag), ["Malformed", "Prompt", "Malformed", "Prompt"])
       assert.strictEqual(yield* input.count ?? Effect.succeed(0), 4)
@@ -47,7 +47,7 @@ describe("Input", () => {
   it.live("a .txt file has one prompt per line", () =>
     Effect.gen(function*() {
       const path = yield* fileOf("Prompts.TXT", "a\nb\n")
-      const input = yield* Input.make({ path })
+      const input = yield* Input.make({ paths: [path] })
       const items = yield* Stream.runCollect(input.items)
       assert.deepStrictEqual(items.map((item) => item._tag === "Prompt" && item.messages[0]?.content), ["a", "b"])
     }))
@@ -55,8 +55,8 @@ describe("Input", () => {
   it.live("a missing file and a directory are refused", () =>
     Effect.gen(function*() {
       const path = yield* folder
-      assert.include((yield* Effect.flip(Input.make({ path: join(path, "no") }))).message, "no such file")
-      assert.include((yield* Effect.flip(Input.make({ path }))).message, "is a directory")
+      assert.include((yield* Effect.flip(Input.make({ paths: [join(path, "no")] }))).message, "no such file")
+      assert.include((yield* Effect.flip(Input.make({ paths: [path] }))).message, "is a directory")
     }))
 
   it.live("input is read on demand", () =>
@@ -65,7 +65,7 @@ describe("Input", () => {
       const endless = Readable.from((function*() {
         for (;;) yield Buffer.from(`{"prompt":"${lines++}"}\n`)
       })())
-      const input = Input.fromReadable({ path: "-" }, endless)
+      const input = Input.fromReadable({ paths: ["-"] }, endless)
       assert.strictEqual((yield* Stream.runCollect(Stream.take(input.items, 3))).length, 3)
       assert.isBelow(lines, 1000)
       assert.isTrue(endless.destroyed)
@@ -78,7 +78,7 @@ describe("Input", () => {
           this.destroy(new Error("gone"))
         }
       })
-      const error = yield* Effect.flip(Stream.runDrain(Input.fromReadable({ path: "-" }, broken).items))
+      const error = yield* Effect.flip(Stream.runDrain(Input.fromReadable({ paths: ["-"] }, broken).items))
       assert.strictEqual(error._tag, "InputError")
     }))
 })

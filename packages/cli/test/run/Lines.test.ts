@@ -3,7 +3,7 @@ import type { Line } from "../../src/run/Lines.ts"
 import { Lines } from "../../src/run/Lines.ts"
 
 const linesIn = (bytes: Uint8Array, size: number, maxBytes?: number): Array<Line> => {
-  const lines = new Lines(maxBytes)
+  const lines = new Lines({ maxBytes })
   const all: Array<Line> = []
   for (let start = 0; start < bytes.length; start += size) all.push(...lines.push(bytes.subarray(start, start + size)))
   return [...all, ...lines.end()]

@@ -12,7 +12,7 @@ import { answered, failed } from "../support/results.ts"
 const options = (path: string, changes: Partial<Output.OutputOptions> = {}): Output.OutputOptions => ({
   path,
   force: false,
-  input: undefined,
+  input: [],
   ...changes
 })
 
@@ -105,7 +105,7 @@ describe("Output", () => {
         "already exists; use --force to replace it"
       )
       assert.include((yield* Effect.flip(Output.make(options(path, { force: true })))).message, "is a directory")
-      const input = statSync(file)
+      const input = [statSync(file)]
       assert.include(
         (yield* Effect.flip(Output.make(options(file, { force: true, input })))).message,
         "is the input file"

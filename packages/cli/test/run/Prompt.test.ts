@@ -3,7 +3,12 @@ import type { Malformed, Prompt } from "../../src/run/Prompt.ts"
 import * as PromptLine from "../../src/run/Prompt.ts"
 
 const read = (line: unknown, system?: string) =>
-  PromptLine.read({ isPlain: false, system }, 3, typeof line === "string" ? line : JSON.stringify(line))
+  PromptLine.read({ system }, {
+    _tag: "Line",
+    line: 3,
+    isPlain: false,
+    text: typeof line === "string" ? line : JSON.stringify(line)
+  })
 
 const prompt = (line: unknown, system?: string): Prompt => {
   const item = read(line, system)
@@ -58,7 +63,7 @@ describe("Prompt", () => {
   })
 
   it("a plain line is not parsed, even if it looks like JSON", () => {
-    const item = PromptLine.read({ isPlain: true }, 1, `{"id":"x"}`)
+    const item = PromptLine.read({}, { _tag: "Line", line: 1, isPlain: true, text: `{"id":"x"}` })
     assert.deepStrictEqual(item._tag === "Prompt" && item.messages, [user(`{"id":"x"}`)])
   })
 

@@ -31,7 +31,7 @@ const send = Effect.fnUntraced(function*(
     maxAttempts: 1,
     ...flags
   })
-  const prompt = PromptLine.read({ isPlain: false }, 1, JSON.stringify(line))
+  const prompt = PromptLine.read({}, { _tag: "Line", line: 1, isPlain: false, text: JSON.stringify(line) })
   if (prompt._tag === "Malformed") return yield* Effect.die(prompt.message)
   const { result } = yield* engine.complete(prompt)
   return { result, body: bodies[0], requests: bodies.length }

@@ -15,7 +15,7 @@ const make = (
 ) => {
   const parsed = Arguments.parse(Options.run, [path, ...args])
   if (parsed._tag !== "Parsed") return assert.fail(parsed._tag)
-  return Setup.make(path, parsed.values, { env, isOutputTerminal })
+  return Setup.make([path], parsed.values, { env, isOutputTerminal })
 }
 
 describe("Setup", () => {

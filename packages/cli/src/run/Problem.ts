@@ -1,0 +1,2 @@
+/** The content of an input is not what its format requires. The message says why. */
+export class Problem extends Error {}
