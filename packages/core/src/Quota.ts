@@ -37,8 +37,8 @@
  *
  * - The key names the account and the model family, since providers count by these. Two models of one family share a key.
  * - A window of 24 hours slides. A provider that resets at midnight allows up to twice as much in 24 hours.
- * - At `capacityOfKeys` the least recently used key or tenant is forgotten: its learned limits, and a tenant's use in this process.
- *   Those without use are forgotten first.
+ * - At `capacityOfKeys` the least recently used key or tenant without use is forgotten, with its learned limits. If all have use, the
+ *   least recently used one is forgotten, with a tenant's use in this process. That is counted in `forgotten`, and logged once.
  * - A loop of `eligible` and `tryReserve` loses its place in the queue. `reserve` and `withQuota` keep it.
  *
  * **Example** (Two tenants, one limit)
@@ -359,18 +359,21 @@ export interface Snapshot {
   readonly throttled: number
   /** Calls that the quota refused. */
   readonly exceeded: { readonly [why in QuotaExceeded["why"]]: number }
+  /** Keys and tenants that were forgotten while they counted. If it rises, raise `capacityOfKeys`. */
+  readonly forgotten: number
   /** Changes that slow readers of `changes` have lost. */
   readonly dropped: number
 }
 
 /**
- * A change of an enforced limit.
+ * A change of an enforced limit, or of the burst within it.
  *
  * | why | meaning |
  * |---|---|
- * | `Throttled` | a rejected call showed that the limit is lower |
+ * | `Throttled` | a rejected call showed that the limit is lower, or is enforced over a shorter time |
  * | `Header` | the provider named another limit |
- * | `Recovered` | the limit has risen to the stated one again |
+ * | `Recovered` | the limit has risen to the stated one again; `from` is the lowest since the last change |
+ * | `Set` | `setLimit` was called |
  *
  * @since 0.1.0
  * @category models
@@ -378,9 +381,12 @@ export interface Snapshot {
 export interface Change {
   readonly key: string
   readonly dimension: string
+  readonly windowMillis: number
+  /** `limit`: the amount in a window. `burst`: the shortest time in which a whole window may be used, in milliseconds. */
+  readonly of: "limit" | "burst"
   readonly from: number
   readonly to: number
-  readonly why: "Throttled" | "Header" | "Recovered"
+  readonly why: "Throttled" | "Header" | "Recovered" | "Set"
 }
 
 /**
@@ -431,11 +437,11 @@ export class Quota extends Context.Service<Quota, {
   ) => <E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | QuotaExceeded | InvalidOptions, R>
   /** Follows the limits and the room that the headers of an answer state. */
   readonly observe: (key: string, seen: ReadonlyArray<Seen>) => Effect.Effect<void>
-  /** Sets the stated limit of a key, and forgets the learned one. Publishes no change. */
+  /** Sets the stated limit of a key, and forgets the learned one. */
   readonly setLimit: (key: string, dimension: string, limit: number) => Effect.Effect<void, InvalidOptions>
   /** Reads the state of one key, or of all keys. */
   readonly snapshot: (key?: string) => Effect.Effect<Snapshot>
-  /** The changes of limits, from now on. A reader that falls 256 behind loses the oldest. Ends with the scope of the service. */
+  /** The changes of limits and bursts, from now on. A reader that falls 256 behind loses the oldest. Ends with the scope of the service. */
   readonly changes: Stream.Stream<Change>
 }>()("@sluice/core/Quota") {}
 
@@ -605,6 +611,7 @@ export const noop: Quota["Service"] = Quota.of({
       refunded: 0,
       throttled: 0,
       exceeded: { Full: 0, MaxWait: 0, Deadline: 0, TooLarge: 0, Spent: 0, Draining: 0, StoreDown: 0 },
+      forgotten: 0,
       dropped: 0
     }),
   changes: Stream.empty

@@ -57,6 +57,7 @@ import * as Layer from "effect/Layer"
 import type { StoreError } from "./internal/circuit/storeError.ts"
 import { MemoryQuotas, setMemory } from "./internal/quota/memory.ts"
 import { Ticks } from "./internal/quota/ticks.ts"
+import { once } from "./internal/quota/warning.ts"
 
 /**
  * One amount that a call asks for.
@@ -210,8 +211,9 @@ export class QuotaStore extends Context.Service<QuotaStore, {
  *
  * **Details**
  *
- * It keeps at most `capacity` targets (default 10,000). To make room it forgets a target that was not used recently, if possible
- * one without unsettled ids.
+ * It keeps at most `capacity` targets (default 10,000), and those that quotas of this process use. To make room it forgets the least
+ * recently used target without unsettled ids and amounts. If all have some, it forgets the least recently used one, and logs a
+ * warning once.
  *
  * @since 0.1.0
  * @category constructors
@@ -219,8 +221,10 @@ export class QuotaStore extends Context.Service<QuotaStore, {
 export const makeMemory = (
   options?: { readonly capacity?: number | undefined }
 ): Effect.Effect<QuotaStore["Service"]> =>
-  Effect.map(Clock.Clock, (clock) => {
-    const quotas = new MemoryQuotas(options?.capacity ?? 10_000, new Ticks(clock))
+  Effect.contextWith((context: Context.Context<never>) => {
+    const capacity = options?.capacity ?? 10_000
+    const warn = once(context, `the quota store keeps ${capacity} keys, and more count at once. Raise its capacity`)
+    const quotas = new MemoryQuotas(capacity, new Ticks(Context.get(context, Clock.Clock)), warn)
     const store = QuotaStore.of({
       reserve: (request) => Effect.sync(() => quotas.reserve(request)),
       settle: (request) => Effect.sync(() => quotas.settle(request)),
@@ -230,7 +234,7 @@ export const makeMemory = (
       read: (request) => Effect.sync(() => quotas.read(request))
     })
     setMemory(store, quotas)
-    return store
+    return Effect.succeed(store)
   })
 
 /**

@@ -1,10 +1,11 @@
 import * as Outcome from "@sluice/core/Outcome"
 import * as Quota from "@sluice/core/Quota"
+import * as QuotaStore from "@sluice/core/QuotaStore"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/effects.ts"
-import { exceededIn, makeQuota, usedOf } from "./support/quotas.ts"
+import { exceededIn, makeQuota, type Subject, usedOf } from "./support/quotas.ts"
 
 const perMinute = (limit: number, options?: Partial<Quota.QuotaOptions>) =>
   makeQuota({ limits: [Quota.requestsPerMinute(limit)], burst: 0, ...options })
@@ -326,12 +327,73 @@ describe("keys and tenants", () => {
       assert.isAtLeast(ofLarge * 20, 40)
     }))
 
-  it.effect("the least recently used tenant is forgotten, an empty one first", () =>
+  const tenantsIn = (quota: Subject) =>
+    Effect.map(quota.snapshot(), ({ levels }) => levels.flatMap(({ tenant }) => tenant ?? []))
+
+  it.effect("a tenant or key whose window or budget counts is not forgotten for one without use", () =>
     Effect.gen(function*() {
-      const quota = yield* perMinute(1_000, { tenantLimits: [Quota.requestsPerMinute(5)], capacityOfKeys: 3 })
+      const quota = yield* makeQuota({
+        limits: [Quota.requestsPerMinute(1_000)],
+        tenantLimits: [Quota.requestsPerMinute(5), Quota.total("money", 100)],
+        capacityOfKeys: 30
+      })
+      // More than the least recently used ones: each of them counts.
+      const counting = Array.from({ length: 20 }, (_, index) => `used-${index}`)
+      yield* Effect.forEach(counting, (tenant) => Effect.scoped(quota.reserve({ tenant, amounts: { money: 1 } })))
+      yield* TestClock.adjust("2 minutes")
+      yield* Effect.forEach(Array.from({ length: 100 }), (_, index) => quota.eligible({ tenant: `idle-${index}` }))
+      assert.strictEqual((yield* tenantsIn(quota)).filter((tenant) => tenant.startsWith("used")).length, 20 * 2)
+      assert.strictEqual((yield* quota.snapshot()).forgotten, 0)
+    }))
+
+  it.effect("if all count, the least recently used tenant is forgotten, which is counted and logged once", () =>
+    Effect.gen(function*() {
+      const messages: Array<unknown> = []
+      const quota = yield* Effect.provide(
+        perMinute(1_000, { tenantLimits: [Quota.requestsPerMinute(5)], capacityOfKeys: 3 }),
+        Logger.layer([Logger.make(({ message }) => messages.push(message))])
+      )
       yield* Effect.forEach(["a", "b", "c", "d", "e"], (tenant) => Effect.scoped(quota.reserve({ tenant })))
-      const { levels } = yield* quota.snapshot()
-      assert.deepStrictEqual(levels.flatMap(({ tenant }) => tenant ?? []), ["c", "d", "e"])
+      assert.deepStrictEqual(yield* tenantsIn(quota), ["c", "d", "e"])
+      assert.strictEqual((yield* quota.snapshot()).forgotten, 2)
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(messages.flat(), [
+        "quota: 3 keys and tenants are remembered, and more count at once. Raise capacityOfKeys"
+      ])
+      // A minute later they count no more, so no other is forgotten while it counts.
+      yield* TestClock.adjust("2 minutes")
+      yield* Effect.forEach(["f", "g"], (tenant) => Effect.scoped(quota.reserve({ tenant })))
+      assert.strictEqual((yield* quota.snapshot()).forgotten, 2)
+    }))
+
+  it.effect("a key that rests for a Retry-After is not forgotten before the rest is over", () =>
+    Effect.gen(function*() {
+      const quota = yield* perMinute(10, { capacityOfKeys: 2 })
+      const rejected = yield* quota.reserve({ key: "rests" })
+      yield* rejected.throttled("10 minutes")
+      yield* TestClock.adjust("2 minutes")
+      yield* Effect.forEach(["b", "c", "d"], (key) => quota.eligible({ key }))
+      const exit = yield* Effect.exit(quota.tryReserve({ key: "rests" }))
+      assert.deepStrictEqual(exceededIn(exit)?.retryAfter, Duration.minutes(8))
+    }))
+
+  it.effect("quotas that share a store keep one sum for a key, however many other keys the store sees", () =>
+    Effect.gen(function*() {
+      const store = yield* QuotaStore.makeMemory({ capacity: 2 })
+      const make = (options: Partial<Quota.QuotaOptions>) =>
+        Quota.make({ limits: [Quota.requestsPerMinute(2)], burst: 0, ...options }).pipe(
+          Effect.provideService(QuotaStore.QuotaStore, store),
+          Effect.orDie
+        )
+      const first = yield* make({})
+      yield* first.eligible({ key: "account" })
+      const other = yield* make({ capacityOfKeys: 1 })
+      yield* Effect.forEach(["a", "b", "c", "d"], (key) => other.eligible({ key }))
+      yield* first.tryReserve({ key: "account" })
+      const second = yield* make({})
+      yield* second.tryReserve({ key: "account" })
+      assert.strictEqual(yield* usedOf(first, "requests", "account"), 2)
+      assert.strictEqual(exceededIn(yield* Effect.exit(second.tryReserve({ key: "account" })))?.why, "Full")
     }))
 })
 
@@ -367,6 +429,33 @@ describe("limits that move", () => {
         100,
         "Recovered"
       ]])
+    }))
+
+  it.effect("changes tells of every burst and limit that moves, from what to what, and why", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(600), Quota.requestsPerDay(10_000)] })
+      const changes: Array<Quota.Change> = []
+      yield* Effect.forkScoped(Stream.runForEach(quota.changes, (change) => Effect.sync(() => changes.push(change))), {
+        startImmediately: true
+      })
+      const reject = Effect.scoped(Effect.gen(function*() {
+        const calls = yield* Effect.forEach(Array.from({ length: 5 }), () => quota.reserve({}))
+        yield* TestClock.adjust("1 second")
+        yield* Effect.forEach(calls, (call) => call.throttled())
+      }))
+      yield* reject
+      yield* TestClock.adjust("1 second")
+      yield* reject
+      yield* quota.setLimit("default", "requests", 300)
+      yield* quota.setLimit("default", "requests", 300)
+      yield* Effect.yieldNow
+      const ofMinute = { key: "default", dimension: "requests", windowMillis: 60_000 }
+      assert.deepStrictEqual(changes, [
+        { ...ofMinute, of: "burst", from: 10_000, to: 20_000, why: "Throttled" },
+        { ...ofMinute, of: "burst", from: 20_000, to: 40_000, why: "Throttled" },
+        { ...ofMinute, of: "limit", from: 600, to: 300, why: "Set" },
+        { ...ofMinute, windowMillis: 86_400_000, of: "limit", from: 10_000, to: 300, why: "Set" }
+      ])
     }))
 
   it.effect("without adapt a rejected call changes no limit", () =>

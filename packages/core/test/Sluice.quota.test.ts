@@ -224,7 +224,15 @@ describe("a policy with a quota", () => {
       yield* gpt.quota.observe("gpt", [{ dimension: "requests", limit: 50, sentAt: 0 }])
       yield* Effect.yieldNow
       yield* Effect.yieldNow
-      const change = { key: "gpt", dimension: "requests", from: 100, to: 50, why: "Header" }
+      const change = {
+        key: "gpt",
+        dimension: "requests",
+        windowMillis: 60_000,
+        of: "limit",
+        from: 100,
+        to: 50,
+        why: "Header"
+      }
       assert.deepStrictEqual(events, [{ _tag: "Quota", change }])
       yield* gpt.protect(Effect.void)
       assert.deepInclude((yield* gpt.snapshot).quota?.levels[0], { key: "gpt", used: 1, limit: 50, stated: 100 })

@@ -24,6 +24,13 @@ export class LinkedList<Node extends Linked<Node>> {
     this.last = node
   }
 
+  /** The first node for which the predicate holds. */
+  find(predicate: (node: Node) => boolean): Node | undefined {
+    let node = this.first
+    while (node !== undefined && !predicate(node)) node = node.next
+    return node
+  }
+
   prepend(node: Node): void {
     this.size++
     node.next = this.first

@@ -31,6 +31,17 @@ export class Account implements Linked<Account> {
     this.dimensions = own.length === 0 ? limits.dimensions : [...limits.dimensions, ...own]
     this.shared = limits.dimensions.length
   }
+
+  /** Whether it has amounts or a rest that would be lost with it. The last account of a key has those of the key too. */
+  counts(now: number): boolean {
+    const { dimensions, limits, shared } = this
+    const isLast = limits.accounts.size === 1
+    if (isLast && limits.restUntil > now) return true
+    for (let index = isLast ? 0 : shared; index < dimensions.length; index++) {
+      if ((dimensions[index]?.used(now) ?? 0) > 0) return true
+    }
+    return false
+  }
 }
 
 /** The amount that a call asks of a dimension. */
@@ -44,12 +55,13 @@ export interface AccountsOptions {
   readonly now: () => number
   readonly onChange: (change: Change) => void
   readonly share: () => number
+  /** Called when the first account of a key is made, and when its last one is forgotten. */
+  readonly onKey: (key: string, isKept: boolean) => void
+  /** Called for each account that is forgotten while it counts. */
+  readonly onForgotten: () => void
 }
 
-// How many accounts an eviction examines, which bounds the cost of a call.
-const maxLooks = 10
-
-/** The most recently used accounts. An evicted one loses its learned limits, and a tenant's its sums in this process too. */
+/** The most recently used accounts. A forgotten one loses its learned limits, and a tenant's its sums in this process too. */
 export class Accounts {
   private readonly options: AccountsOptions
   private readonly keys = new Map<string, KeyLimits>()
@@ -114,6 +126,7 @@ export class Accounts {
         accounts: new Map()
       }
       this.keys.set(key, limits)
+      this.options.onKey(key, true)
     }
     const own = tenant === undefined ? [] : settings.tenantLimits.map((spec) => this.dimension(key, tenant, spec))
     const account = new Account(limits, tenant, own)
@@ -130,33 +143,26 @@ export class Accounts {
       guardMillis,
       adapts: adapts && tenant === undefined,
       counterOf: (one, mode) => counterOf(key, tenant, one, mode),
-      onChange: (dimension, from, why) =>
-        onChange({
-          key,
-          dimension: dimension.spec.name,
-          from: Math.floor(from),
-          to: Math.floor(dimension.limit.current),
-          why
-        })
+      onChange: (change) => onChange({ key, dimension: spec.name, windowMillis: spec.windowMillis, ...change })
     })
   }
 
+  /**
+   * Forgets the least recently used account that counts nothing, or else the least recently used one without calls. Accounts are
+   * examined in that order, so an eviction that finds nothing examines all.
+   */
   private evict(): void {
     if (this.recency.size < this.options.settings.capacityOfKeys) return
     const now = this.options.now()
-    let victim: Account | undefined
-    for (let looks = 0, one = this.recency.first; one !== undefined && looks < maxLooks; looks++, one = one.next) {
-      if (one.inUse > 0) continue
-      victim ??= one
-      if (one.dimensions.every((dimension) => dimension.used(now) === 0)) {
-        victim = one
-        break
-      }
-    }
+    const empty = this.recency.find((account) => account.inUse === 0 && !account.counts(now))
+    const victim = empty ?? this.recency.find(({ inUse }) => inUse === 0)
     if (victim === undefined) return
+    if (empty === undefined) this.options.onForgotten()
     this.recency.remove(victim)
     const { limits, tenant } = victim
     limits.accounts.delete(tenant)
-    if (limits.accounts.size === 0) this.keys.delete(limits.key)
+    if (limits.accounts.size > 0) return
+    this.keys.delete(limits.key)
+    this.options.onKey(limits.key, false)
   }
 }

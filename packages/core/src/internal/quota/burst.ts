@@ -44,6 +44,11 @@ export class Burst {
     this.level = Math.min(this.capacity, this.level + amount)
   }
 
+  /** The shortest time to use a whole window, as the option `burst`. */
+  get fullAfterMillis(): number {
+    return Math.round(this.windowMillis / this.factor)
+  }
+
   /** Returns `false` if the factor was 1 already. */
   halve(now: number): boolean {
     if (this.factor <= 1) return false

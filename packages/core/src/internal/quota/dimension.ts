@@ -37,7 +37,7 @@ export interface DimensionOptions {
   readonly guardMillis: number
   readonly adapts: boolean
   readonly counterOf: (spec: CheckedDimension, mode: string) => Counter
-  readonly onChange: (dimension: Dimension, from: number, why: Change["why"]) => void
+  readonly onChange: (change: Pick<Change, "of" | "from" | "to" | "why">) => void
   /** The share of the limit that this process may use: 1, or less while a shared store is down. Infinity: the store decides. */
   readonly share: () => number
 }
@@ -211,7 +211,12 @@ export class Dimension {
   throttled(now: number, sentAt: number): void {
     if (!this.limit.isNews(sentAt)) return
     this.limit.learned(now)
-    if (this.learnMode(now) || this.burst?.halve(now) === true) return
+    if (this.learnMode(now)) return
+    const fullAfter = this.burst?.fullAfterMillis
+    if (this.burst?.halve(now) === true) {
+      this.onChange({ of: "burst", from: fullAfter ?? 0, to: this.burst.fullAfterMillis, why: "Throttled" })
+      return
+    }
     const before = this.limit.current
     this.limit.cut(this.used(now))
     if (this.limit.current !== before) this.moved(before, "Throttled")
@@ -233,9 +238,16 @@ export class Dimension {
     for (const { counter } of this.sums) counter.add(now, amount, now)
   }
 
+  /** Sets the stated limit, and forgets the learned one. */
+  setLimit(limit: number): void {
+    const before = this.limit.current
+    this.limit.set(limit)
+    if (limit !== before) this.moved(before, "Set")
+  }
+
   private moved(from: number, why: Change["why"]): void {
     this.lastMove = this.limit.current
-    this.onChange(this, from, why)
+    this.onChange({ of: "limit", from: Math.floor(from), to: Math.floor(this.limit.current), why })
   }
 
   private get sum(): Sum {

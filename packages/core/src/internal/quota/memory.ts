@@ -39,27 +39,49 @@ class Target implements Linked<Target> {
   readonly sums = new Map<string, Sum>()
   readonly held = new Map<string, Held>()
   readonly ceilings = new Map<string, KeptCeiling>()
+  /** Quotas of this process that use its sums directly. */
+  users = 0
   previous: Target | undefined = undefined
   next: Target | undefined = undefined
 
   constructor(name: string) {
     this.name = name
   }
+
+  /** Whether it has ids, amounts or a rest that would be lost with it. */
+  counts(now: number): boolean {
+    if (this.held.size > 0) return true
+    for (const { counter } of this.sums.values()) if (counter.used(now) > 0) return true
+    for (const { restUntil } of this.ceilings.values()) if (restUntil > now) return true
+    return false
+  }
 }
 
-const maxLooks = 10
 const maxSums = 10_000
 
 /** The sums of a store in this process. */
 export class MemoryQuotas {
   readonly ticks: Ticks
   private readonly capacity: number
+  private readonly onForgotten: () => void
   private readonly targets = new Map<string, Target>()
   private readonly recency = new LinkedList<Target>()
 
-  constructor(capacity: number, ticks: Ticks) {
+  /** `onForgotten` is called for each target that is forgotten while it counts. */
+  constructor(capacity: number, ticks: Ticks, onForgotten: () => void) {
     this.capacity = capacity
     this.ticks = ticks
+    this.onForgotten = onForgotten
+  }
+
+  /** Keeps the sums of a key while a quota of this process uses them. Pair it with `leave`. */
+  enter(key: string): void {
+    this.use(key).users++
+  }
+
+  leave(key: string): void {
+    const target = this.targets.get(key)
+    if (target !== undefined) target.users--
   }
 
   /** The sum that a quota of this process uses without going through the store. */
@@ -204,16 +226,19 @@ export class MemoryQuotas {
     return sum
   }
 
+  /** Forgets the oldest sum that counts nothing, or else the oldest one. */
   private evictSum({ sums }: Target): void {
     const now = this.ticks.now()
-    let victim: string | undefined
-    let looks = 0
     for (const [address, { counter }] of sums) {
-      victim ??= address
-      if (counter.used(now) === 0) victim = address
-      if (victim === address && looks > 0 || ++looks === maxLooks) break
+      if (counter.used(now) === 0) {
+        sums.delete(address)
+        return
+      }
     }
-    if (victim !== undefined) sums.delete(victim)
+    for (const address of sums.keys()) {
+      sums.delete(address)
+      return
+    }
   }
 
   private use(name: string): Target {
@@ -229,15 +254,18 @@ export class MemoryQuotas {
     return target
   }
 
-  // Skips targets with held ids, as long as there are others among the ten least recently used.
+  /**
+   * Forgets the least recently used target that counts nothing, or else the least recently used one. Targets that a quota uses
+   * stay: a new target of the same name would have other sums.
+   */
   private evict(): void {
-    for (let looks = 0; looks < maxLooks && (this.recency.first?.held.size ?? 0) > 0; looks++) {
-      if (this.recency.first !== undefined) this.recency.moveToLast(this.recency.first)
-    }
-    const { first } = this.recency
-    if (first === undefined) return
-    this.recency.remove(first)
-    this.targets.delete(first.name)
+    const now = this.ticks.now()
+    const empty = this.recency.find((target) => target.users === 0 && !target.counts(now))
+    const victim = empty ?? this.recency.find(({ users }) => users === 0)
+    if (victim === undefined) return
+    if (empty === undefined) this.onForgotten()
+    this.recency.remove(victim)
+    this.targets.delete(victim.name)
   }
 }
 

@@ -16,6 +16,7 @@ import { readAmounts, type Settings } from "./options.ts"
 import type { Seen } from "./remaining.ts"
 import { SharedQuotas } from "./shared.ts"
 import { Ticks } from "./ticks.ts"
+import { once } from "./warning.ts"
 
 /** A queue of waiting calls. `hasRoom` asks its heads again. */
 export interface Waiting {
@@ -43,12 +44,18 @@ export class Quotas implements HoldHost {
   }
   shared: HoldHost["shared"] = undefined
   readonly accounts: Accounts
+  /** Lets a store in this process forget the keys. */
+  readonly close: () => void
   /** The queues in which calls of this quota wait. */
   readonly waiting = new Set<Waiting>()
   private readonly ticks: Ticks
   private readonly names: ReadonlySet<string>
 
-  constructor(settings: Settings, clock: Clock.Clock, store: QuotaStore["Service"]) {
+  /** Keys and tenants that were forgotten while they counted. */
+  forgotten = 0
+
+  /** `warn` is called when the first key or tenant is forgotten while it counts. */
+  constructor(settings: Settings, clock: Clock.Clock, store: QuotaStore["Service"], warn: () => void) {
     this.settings = settings
     this.name = settings.name
     this.names = new Set([...settings.limits, ...settings.tenantLimits].map(({ name }) => name))
@@ -62,8 +69,16 @@ export class Quotas implements HoldHost {
       now: this.now,
       share: () =>
         this.shared === undefined ? 1 : this.shared.isDown ? 1 / settings.processes : Number.POSITIVE_INFINITY,
-      onChange: (change) => this.changes.publish(change)
+      onChange: (change) => this.changes.publish(change),
+      onKey: (key, isKept) => isKept ? memory?.enter(key) : memory?.leave(key),
+      onForgotten: () => {
+        this.forgotten++
+        warn()
+      }
     })
+    this.close = () => {
+      for (const { key } of this.accounts.all()) memory?.leave(key)
+    }
   }
 
   readonly now = (): number => this.ticks.now()
@@ -104,7 +119,7 @@ export class Quotas implements HoldHost {
 
   setLimit(key: string, name: string, limit: number): void {
     const account = this.accounts.use(key, undefined)
-    for (const { limit: learned, spec } of account.limits.dimensions) if (spec.name === name) learned.set(limit)
+    for (const dimension of account.limits.dimensions) if (dimension.spec.name === name) dimension.setLimit(limit)
     this.onRoom(account)
   }
 
@@ -112,7 +127,8 @@ export class Quotas implements HoldHost {
     const one = key === undefined ? undefined : this.accounts.limitsOf(key)
     const keys: Iterable<KeyLimits> = key === undefined ? this.accounts.all() : one === undefined ? [] : [one]
     const levels = [...keys].flatMap((limits) => this.accounts.levels(limits))
-    return { levels, ...this.counts, exceeded: { ...this.exceeded }, dropped: this.changes.dropped }
+    const { counts, exceeded, forgotten } = this
+    return { levels, ...counts, exceeded: { ...exceeded }, forgotten, dropped: this.changes.dropped }
   }
 }
 
@@ -136,8 +152,14 @@ export const makeQuotas = Effect.fnUntraced(function*(
   settings: Settings,
   store: QuotaStore["Service"]
 ): Effect.fn.Return<Quotas, never, Scope.Scope> {
-  const quotas = new Quotas(settings, yield* Clock.Clock, store)
+  const { capacityOfKeys, name } = settings
+  const warn = once(
+    yield* Effect.context<never>(),
+    `${name}: ${capacityOfKeys} keys and tenants are remembered, and more count at once. Raise capacityOfKeys`
+  )
+  const quotas = new Quotas(settings, yield* Clock.Clock, store, warn)
   yield* registerMetrics(metricsOf(quotas))
+  yield* Effect.addFinalizer(() => Effect.sync(quotas.close))
   if (memoryOf(store) === undefined) {
     const shared = new SharedQuotas({
       settings,
@@ -165,7 +187,8 @@ const reasons: ReadonlyArray<Exceeded["why"]> = [
 ]
 const ends = ["reserved", "settled", "refunded", "throttled"] as const
 
-const metricsOf = ({ accounts, counts, exceeded, name, now, settings }: Quotas): ReadonlyArray<Source> => {
+const metricsOf = (quotas: Quotas): ReadonlyArray<Source> => {
+  const { accounts, counts, exceeded, name, now, settings } = quotas
   const { counter, gauge } = sourcesOf(name)
   const sumOf = (dimension: string, read: (one: Dimension) => number) => () => {
     let sum = 0
@@ -177,6 +200,11 @@ const metricsOf = ({ accounts, counts, exceeded, name, now, settings }: Quotas):
   const names = [...new Set(settings.limits.map((limit) => limit.name))]
   return [
     ...ends.map((end) => counter(`sluice_quota_${end}_total`, `Calls whose amounts were ${end}`, () => counts[end])),
+    counter(
+      "sluice_quota_forgotten_total",
+      "Keys and tenants that were forgotten while they counted",
+      () => quotas.forgotten
+    ),
     ...reasons.map((why) => counter("sluice_quota_exceeded_total", "Calls refused", () => exceeded[why], { why })),
     ...names.flatMap((dimension) => [
       gauge(
