@@ -335,6 +335,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: `control._tag === "Open" && now > control.until`
   },
   {
+    name: "ordered-first-line-waits-for-room",
+    breaks: "the first line waits until the results behind it take fewer bytes, for ever",
+    caughtBy: ["packages/cli/test/run/Ordered.test.ts"],
+    file: "packages/cli/src/run/Ordered.ts",
+    find: " || this.places[this.head]?.line === line",
+    replace: ""
+  },
+  {
+    name: "ordered-without-a-window",
+    breaks: "results wait in memory without a bound while the first one stalls",
+    caughtBy: ["packages/cli/test/run/Ordered.test.ts"],
+    file: "packages/cli/src/run/Ordered.ts",
+    find: "this.places.length - this.head < this.window.lines",
+    replace: "this.places.length >= 0"
+  },
+  {
     name: "pace-kept-by-a-resize",
     breaks: "the `retryAfter` of a refusal is measured at the capacity before a resize",
     caughtBy: ["packages/core/test/Backpressure.pressure.test.ts"],

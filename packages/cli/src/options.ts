@@ -186,6 +186,15 @@ export const run = defineCommand({
         "calls in flight. Most runs take less than 1h. [default: 1h]",
       parse: Flag.duration(0)
     }),
+    ordered: Flag.toggle("ordered", {
+      about: "Write results in the order of FILE. Up to 16 lines per call at once, or 64 MiB of results, wait for an " +
+        "earlier line. A kill loses them. [default: as each one finishes]"
+    }),
+    sync: Flag.toggle("sync", {
+      about:
+        "Flush results to the disk before the next ones are written, so that a power cut loses none. [default: once " +
+        "a second]"
+    }),
     cache: Flag.optional("cache", {
       path: "folder",
       argument: "DIR",

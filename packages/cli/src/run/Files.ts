@@ -46,6 +46,7 @@ export const open = Effect.fnUntraced(function*(
   const output = yield* Output.make({
     ...common,
     path: settings.output,
+    sync: settings.sync,
     resume: resumed?.output,
     alreadyExists: "already exists; use --resume to go on with it, or --force to replace it"
   })

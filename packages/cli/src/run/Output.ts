@@ -49,6 +49,8 @@ export interface OutputOptions {
   readonly input: ReadonlyArray<Identity>
   /** The advice of the error if the file exists. Default: to use --force. */
   readonly alreadyExists?: string | undefined
+  /** Whether each batch of lines is flushed to the disk before it counts as written. Default: once a second. */
+  readonly sync?: boolean | undefined
   /** Keeps the content of an existing file and appends to it. */
   readonly resume?: Resumed | undefined
 }
@@ -148,6 +150,7 @@ class File {
   private readonly handle: FileHandle
   private readonly path: string
   private readonly isNew: boolean
+  private readonly syncs: boolean
   private readonly shown: (text: string) => string
   /** What the first write does before: it cuts off the rest of an existing file, and ends its last line. */
   private readonly needsCut: boolean
@@ -159,11 +162,12 @@ class File {
   /** Whether a write followed the last flush to the disk. */
   private isDirty = false
 
-  constructor(handle: FileHandle, { path, resume }: OutputOptions, existing: Stats | undefined) {
+  constructor(handle: FileHandle, { path, resume, sync = false }: OutputOptions, existing: Stats | undefined) {
     this.handle = handle
     this.path = path
     this.isNew = existing === undefined
     this.isRegular = existing === undefined || existing.isFile()
+    this.syncs = sync && this.isRegular
     this.needsCut = existing?.isFile() === true
     this.needsLineFeed = existing !== undefined && resume?.needsLineFeed === true
     this.size = existing === undefined ? 0 : resume?.end ?? 0
@@ -184,7 +188,9 @@ class File {
         this.isDirty = true
       }
       this.size += bytes.length
-      return { whole: lines.length, error: undefined }
+      const error = this.syncs ? await this.flush() : undefined
+      // Nobody knows which of the lines the disk has. --resume reads those that it has.
+      return { whole: error === undefined ? lines.length : 0, error }
     } catch (error) {
       const why = new OutputError({ path: this.path, why: SystemError.describe(error) })
       return { whole: await this.cut(lines, first, written), error: why }
@@ -196,6 +202,17 @@ class File {
     if (!this.isDirty) return
     this.isDirty = false
     await this.handle.datasync().catch(() => {})
+  }
+
+  /** As `sync`, but reports what the disk refuses. */
+  private async flush(): Promise<OutputError | undefined> {
+    this.isDirty = false
+    try {
+      await this.handle.datasync()
+      return undefined
+    } catch (error) {
+      return new OutputError({ path: this.path, why: `cannot flush it to the disk: ${SystemError.describe(error)}` })
+    }
   }
 
   async close(): Promise<void> {

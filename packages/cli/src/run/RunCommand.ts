@@ -20,6 +20,7 @@ import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
 import * as AnswerStore from "./AnswerStore.ts"
 import * as Cached from "./Cached.ts"
+import type { Written } from "./Batch.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
@@ -31,6 +32,8 @@ import { Ledger } from "./Ledger.ts"
 import type * as Input from "./Input.ts"
 import * as Live from "./Live.ts"
 import * as Prices from "./Prices.ts"
+import { Ordered, windowOf } from "./Ordered.ts"
+import type * as Output from "./Output.ts"
 import type { View } from "./Progress.ts"
 import * as Progress from "./Progress.ts"
 import type { Malformed, Prompt } from "./Prompt.ts"
@@ -128,19 +131,26 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
   const note = once(() => isResumable ? RunFile.write(paths, given, settings) : Promise.resolve())
   const explanations = new Explanations(settings.explain)
+  const ordered = settings.ordered
+    ? new Ordered<Output.WriteError>(windowOf(settings.concurrency))
+    : undefined
   const sink: Completion.Sink = {
     push: ({ record, result: completed }, request, input, written) => {
       const millionths = ledger.close(completed.line)
       const result = millionths === undefined ? completed : { ...completed, cost: millionths / 1e6 }
-      output.push(RunResult.encode(result, request, input), (error) => {
-        if (error !== undefined) return written(error)
-        // Counted after it is written, so that the counts match the files.
-        if (page !== undefined) facts.add(record, result)
-        explanations.add(record)
-        void note()
-        if (log === undefined) written(undefined)
-        else log.push(CallRecord.encode(record), written)
-      })
+      const text = RunResult.encode(result, request, input)
+      const write = (written: Written<Output.WriteError>): void =>
+        output.push(text, (error) => {
+          if (error !== undefined) return written(error)
+          // Counted after it is written, so that the counts match the files.
+          if (page !== undefined) facts.add(record, result)
+          explanations.add(record)
+          void note()
+          if (log === undefined) written(undefined)
+          else log.push(CallRecord.encode(record), written)
+        })
+      if (ordered === undefined) write(written)
+      else ordered.push(result.line, Buffer.byteLength(text), write, written)
     },
     settled: log === undefined ? output.settled : Effect.andThen(output.settled, log.settled)
   }
@@ -163,10 +173,12 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     yield* Stream.runForEach(input.again, (item) => checkPayable(item, ledger))
   }
   const read = resumed === undefined ? counted.items : resumed.items
-  const items = settings.maxCost === undefined
+  const payable = settings.maxCost === undefined
     ? read
     : Stream.tap(read, (item) => checkPayable(item, ledger))
-  const lines = new Completion.Completion(settings, items, engine, sink, tally, (text) => process.stderr.write(text))
+  const items = ordered === undefined ? payable : ordered.items(payable)
+  const sender = ordered === undefined ? engine : ordered.engine(engine)
+  const lines = new Completion.Completion(settings, items, sender, sink, tally, (text) => process.stderr.write(text))
   stop = () => lines.stop()
   const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
   const unwritten = canWriteMore(ended, tally)

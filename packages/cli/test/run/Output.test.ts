@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
+import { open } from "node:fs/promises"
 import { join } from "node:path"
 import { PassThrough, Writable } from "node:stream"
 import * as Output from "../../src/run/Output.ts"
@@ -34,6 +35,35 @@ describe("Output", () => {
       const path = join(yield* folder, "results.jsonl")
       yield* writeTo(options(path), ...Array.from({ length: 200 }, (_, index) => index + 1))
       assert.deepStrictEqual(readLines(path).map(({ line }) => line), Array.from({ length: 200 }, (_, i) => i + 1))
+    }))
+
+  it.live("with sync, lines are flushed to the disk before they are reported as written, and a failure is reported", () =>
+    Effect.gen(function*() {
+      const path = join(yield* folder, "results.jsonl")
+      const handle = yield* Effect.promise(() => open(`${path}.other`, "a"))
+      const prototype: { datasync: () => Promise<void> } = Object.getPrototypeOf(handle)
+      const { datasync } = prototype
+      yield* Effect.promise(() => handle.close())
+      const flushed: Array<number> = []
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          prototype.datasync = function() {
+            flushed.push(statSync(path).size)
+            return flushed.length === 3 ? Promise.reject(new Error("EIO")) : datasync.call(this)
+          }
+        }),
+        () => Effect.sync(() => prototype.datasync = datasync)
+      )
+      const output = yield* Output.make(options(path, { sync: true }))
+      for (const line of [1, 2]) {
+        yield* output.write(encode(answered({ line })))
+        assert.strictEqual(flushed.at(-1), statSync(path).size)
+      }
+      assert.strictEqual(flushed.length, 2)
+      assert.include(
+        (yield* Effect.flip(output.write(encode(answered({ line: 3 }))))).message,
+        "cannot flush it to the disk"
+      )
     }))
 
   it.live("characters that control a terminal are escaped on a terminal, and written as they are elsewhere", () =>
