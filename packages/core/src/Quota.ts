@@ -24,7 +24,7 @@
  * | `oversize` | `"alone"` | an estimate above the limit is admitted into an empty window |
  * | `adapt` | `true` | the stated limit may be too high; rejected calls show the true one |
  * | `capacityOfKeys` | 1,000 | how many keys and tenants are remembered |
- * | `lease`, `processes` | 60 seconds, 1 | only for a store that processes share |
+ * | `lease`, `processes`, `slice` | 60 seconds, 1, 600 ms | only for a store that processes share |
  *
  * - A limit holds in every window of its length, so it also holds for a provider with a fixed window. The window slides in 240
  *   buckets.
@@ -275,6 +275,15 @@ export interface QuotaOptions {
   readonly lease?: Duration.Input | undefined
   /** How many processes share the store. While it is down, each may use 1/`processes` of each limit. Default 1. */
   readonly processes?: number | undefined
+  /**
+   * How much a process reserves ahead in a shared store: what it used in the last `life`, at most this share of a limit. The rest is
+   * given back after `life`. Only for rates. false: each call asks the store. Default 1/(4 `processes`) and 1 % of the shortest
+   * window, at most 600 milliseconds.
+   */
+  readonly slice?:
+    | { readonly share?: number | undefined; readonly life?: Duration.Input | undefined }
+    | false
+    | undefined
   /** How many keys and tenants are remembered. Default 1,000. */
   readonly capacityOfKeys?: number | undefined
 }

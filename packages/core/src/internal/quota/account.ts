@@ -38,7 +38,7 @@ export class Account implements Linked<Account> {
     const isLast = limits.accounts.size === 1
     if (isLast && limits.restUntil > now) return true
     for (let index = isLast ? 0 : shared; index < dimensions.length; index++) {
-      if ((dimensions[index]?.used(now) ?? 0) > 0) return true
+      if ((dimensions[index]?.usedHere(now) ?? 0) > 0) return true
     }
     return false
   }
@@ -54,7 +54,6 @@ export interface AccountsOptions {
   readonly counterOf: CounterOf
   readonly now: () => number
   readonly onChange: (change: Change) => void
-  readonly share: () => number
   /** Called when the first account of a key is made, and when its last one is forgotten. */
   readonly onKey: (key: string, isKept: boolean) => void
   /** Called for each account that is forgotten while it counts. */
@@ -136,10 +135,9 @@ export class Accounts {
   }
 
   private dimension(key: string, tenant: string | undefined, spec: CheckedDimension): Dimension {
-    const { counterOf, onChange, settings: { adapts, guardMillis }, share } = this.options
+    const { counterOf, onChange, settings: { adapts, guardMillis } } = this.options
     return new Dimension({
       spec,
-      share,
       guardMillis,
       adapts: adapts && tenant === undefined,
       counterOf: (one, mode) => counterOf(key, tenant, one, mode),

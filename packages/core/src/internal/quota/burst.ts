@@ -34,6 +34,12 @@ export class Burst {
     return amount <= this.level ? 0 : Math.ceil((amount - this.level) / this.perMilli)
   }
 
+  /** The amount that can pass within a time. */
+  passes(now: number, millis: number): number {
+    this.refill(now)
+    return Math.max(0, this.level) + millis * this.perMilli
+  }
+
   take(now: number, amount: number): void {
     this.refill(now)
     this.level -= amount

@@ -38,8 +38,6 @@ export interface DimensionOptions {
   readonly adapts: boolean
   readonly counterOf: (spec: CheckedDimension, mode: string) => Counter
   readonly onChange: (change: Pick<Change, "of" | "from" | "to" | "why">) => void
-  /** The share of the limit that this process may use: 1, or less while a shared store is down. Infinity: the store decides. */
-  readonly share: () => number
 }
 
 const modes: ReadonlyArray<Mode> = ["actual", "reservedThenActual", "reserved"]
@@ -49,6 +47,9 @@ const usedShare = (asked: Amount, actual: number): number | undefined => {
   if (typeof asked === "number" || asked.atMost <= asked.known) return undefined
   return Math.min(1, Math.max(0, actual - asked.known) / (asked.atMost - asked.known))
 }
+
+/** How long the sum of calls at once in a shared store is trusted. */
+const seenMillis = 1_000
 
 /** From this share of the limit on, a rejection is due to a wrong estimate, not to the mode. */
 const estimatedBadly = 0.9
@@ -77,10 +78,13 @@ export class Dimension {
   private readonly estimate: Estimate | undefined
   private readonly remaining: Remaining | undefined
   private readonly onChange: DimensionOptions["onChange"]
-  private readonly share: () => number
+  /** The amount in a shared store that is not of this process, when it answered last. */
+  private elsewhere = 0
+  private seenAt = Number.NEGATIVE_INFINITY
+  /** Until when a shared store has no room, by its last refusal. */
+  private fullUntil = Number.NEGATIVE_INFINITY
 
-  constructor({ adapts, counterOf, guardMillis, onChange, share, spec }: DimensionOptions) {
-    this.share = share
+  constructor({ adapts, counterOf, guardMillis, onChange, spec }: DimensionOptions) {
     this.spec = spec
     const { burstFactor, counts, isRate, limit, windowMillis } = spec
     const kept = counts === "learned" ? modes : [counts]
@@ -101,7 +105,38 @@ export class Dimension {
   }
 
   used(now: number): number {
+    return this.usedHere(now) + this.usedElsewhere(now)
+  }
+
+  /** The amount of this process. */
+  usedHere(now: number): number {
     return this.sum.counter.used(now)
+  }
+
+  /** Notes the sum in a shared store, and for how long it has no room for a call. */
+  seen(now: number, used: number, waitMillis: number): void {
+    this.elsewhere = Math.max(0, used - this.usedHere(now))
+    this.seenAt = now
+    this.fullUntil = now + waitMillis
+  }
+
+  /** The milliseconds for which a shared store has no room. */
+  fullFor(now: number): number {
+    return Math.max(0, this.fullUntil - now)
+  }
+
+  /** The amount that the burst lets through within a time. */
+  passes(now: number, millis: number): number {
+    return this.burst?.passes(now, millis) ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Follows a limit that another process has lowered. Returns whether it is lower than before. */
+  follow(now: number, limit: number, at: number): boolean {
+    const before = this.limitAt(now)
+    this.limit.followCut(limit, at)
+    const after = this.limitAt(now)
+    if (after !== before) this.moved(before, "Throttled")
+    return after < before
   }
 
   limitAt(now: number): number {
@@ -118,14 +153,11 @@ export class Dimension {
     return typeof amount === "number" ? amount : this.amountOf(this.mode, amount)
   }
 
-  /** The milliseconds until a reserved number fits: 0 if now, Infinity if only a settlement can make room. */
-  wait(now: number, asked: number): number {
+  /** The milliseconds until a reserved number fits in a share of the limit: 0 if now, Infinity if only a settlement can make room. */
+  wait(now: number, asked: number, share: number): number {
     if (asked === 0) return 0
     const limit = this.limitAt(now)
-    const share = this.share()
-    const byWindow = share === Number.POSITIVE_INFINITY
-      ? 0
-      : this.sum.counter.wait(now, asked, share === 1 ? limit : Math.max(1, Math.floor(limit * share)))
+    const byWindow = this.sum.counter.wait(now, asked, share === 1 ? limit : Math.max(1, Math.floor(limit * share)))
     if (this.burst === undefined) return byWindow
     return Math.max(byWindow, this.burst.wait(now, asked, limit), this.remaining?.wait(now, asked, limit) ?? 0)
   }
@@ -140,13 +172,13 @@ export class Dimension {
   /** Whether a budget is used up, and the running calls cannot give enough of it back. */
   isSpent(now: number, amount: Amount): boolean {
     return this.spec.windowMillis === Number.POSITIVE_INFINITY &&
-      this.used(now) - this.held + this.asked(amount) > this.limitAt(now)
+      this.usedHere(now) - this.held + this.asked(amount) > this.limitAt(now)
   }
 
   /** The used share of the limit, by the strictest sum. */
   fill(now: number): number {
     if (!this.spec.isRate) return 0
-    let used = 0
+    let used = this.used(now)
     for (const { counter } of this.sums) used = Math.max(used, counter.used(now))
     return used / this.limitAt(now)
   }
@@ -163,7 +195,8 @@ export class Dimension {
     const windows = isWindow ? Math.ceil(need / limit) - 1 : 0
     const first = need - windows * limit
     const millis = Math.max(this.sum.counter.wait(now, first, limit), this.burst?.predict(now, first) ?? 0)
-    return windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
+    const all = windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
+    return Math.max(all, this.fullFor(now))
   }
 
   /** Adds the amount of a call to every sum. Returns its portions, which precede `next`. */
@@ -206,20 +239,22 @@ export class Dimension {
 
   /**
    * Learns one thing from a rejected call: a stricter mode if one explains it, otherwise a smaller burst if it can be halved,
-   * otherwise a lower limit.
+   * otherwise a lower limit. Returns whether the limit is lower.
    */
-  throttled(now: number, sentAt: number): void {
-    if (!this.limit.isNews(sentAt)) return
+  throttled(now: number, sentAt: number): boolean {
+    if (!this.limit.isNews(sentAt)) return false
     this.limit.learned(now)
-    if (this.learnMode(now)) return
+    if (this.learnMode(now)) return false
     const fullAfter = this.burst?.fullAfterMillis
     if (this.burst?.halve(now) === true) {
       this.onChange({ of: "burst", from: fullAfter ?? 0, to: this.burst.fullAfterMillis, why: "Throttled" })
-      return
+      return false
     }
     const before = this.limit.current
     this.limit.cut(this.used(now))
-    if (this.limit.current !== before) this.moved(before, "Throttled")
+    if (this.limit.current === before) return false
+    this.moved(before, "Throttled")
+    return true
   }
 
   /** Follows the headers of an answer, unless they are of another window. */
@@ -243,6 +278,10 @@ export class Dimension {
     const before = this.limit.current
     this.limit.set(limit)
     if (limit !== before) this.moved(before, "Set")
+  }
+
+  private usedElsewhere(now: number): number {
+    return this.elsewhere > 0 && now - this.seenAt <= Math.max(seenMillis, this.spec.windowMillis) ? this.elsewhere : 0
   }
 
   private moved(from: number, why: Change["why"]): void {

@@ -11,6 +11,8 @@ import { QuotaExceeded } from "./exceeded.ts"
 export interface HoldHost {
   readonly name: string
   readonly overtake: number
+  /** How many processes share the store. */
+  readonly processes: number
   readonly refusesEstimates: boolean
   readonly now: () => number
   /** Converts a time of the clock to the scale of `now`. */
@@ -25,11 +27,16 @@ export interface HoldHost {
 /** The side of a quota that a shared store decides. */
 export interface SharedSide {
   /**
-   * 0 if the store has granted the hold. Otherwise the milliseconds until the next request; Infinity while a request is in flight;
-   * -1 if the store is down and a budget needs it.
+   * 0 if the store has granted the hold, or is down. Otherwise the milliseconds until the next request; Infinity while a request is
+   * in flight.
    */
   readonly take: (hold: Hold, now: number) => number
-  readonly settled: (hold: Hold, actual: Used | undefined) => void
+  /** Whether the store has granted it already. */
+  readonly isGranted: (hold: Hold, now: number) => boolean
+  /** `counted`: its use of each dimension. `undefined`: it was not sent. */
+  readonly settled: (hold: Hold, counted: ReadonlyArray<number> | undefined, arrivedBy: number) => void
+  /** A rejected call has lowered limits, and lets the key rest. */
+  readonly throttled: (hold: Hold, lowered: ReadonlyArray<Dimension>, restMillis: number) => void
   readonly abandoned: (hold: Hold) => void
   readonly isAsking: (hold: Hold) => boolean
   readonly isDown: boolean
@@ -106,6 +113,12 @@ export class Hold implements Ticket {
   tryTake(): number {
     const { account: { dimensions, limits, shared }, amounts, host } = this
     const now = host.now()
+    const isAlone = host.shared?.isDown === true && !host.shared.isGranted(this, now)
+    const budget = isAlone
+      ? dimensions.find(({ spec }) => spec.whenStoreFails === "refuse" && amountOf(amounts, spec) !== 0)
+      : undefined
+    if (budget !== undefined) return this.never(budget, "StoreDown")
+    const share = isAlone ? 1 / host.processes : 1
     let ofKey = Math.max(0, limits.restUntil - now)
     let ofRow = 0
     this.blockedBy = undefined
@@ -118,7 +131,7 @@ export class Hold implements Ticket {
       if (asked > dimension.limit.stated && dimension.isTooLarge(amount, host.refusesEstimates)) {
         return this.never(dimension, "TooLarge")
       }
-      const wait = dimension.wait(now, asked)
+      const wait = dimension.wait(now, asked, share)
       if (wait === 0) continue
       if (wait === Number.POSITIVE_INFINITY && dimension.isSpent(now, amount)) return this.never(dimension, "Spent")
       if (wait > Math.max(ofKey, ofRow)) this.blockedBy = dimension
@@ -132,7 +145,7 @@ export class Hold implements Ticket {
       if (this.waited !== undefined && this.blockedBy !== undefined) this.waited.dimension = this.blockedBy.spec.name
       return Math.max(1, Math.ceil(wait))
     }
-    if (this.isLook) return 0
+    if (this.isLook) return host.shared === undefined || host.shared.isDown ? 0 : this.fullElsewhere(now)
     if (host.shared !== undefined) {
       const wasDown = host.shared.isDown
       const byStore = host.shared.take(this, now)
@@ -140,11 +153,7 @@ export class Hold implements Ticket {
       if (byStore === 0 && !wasDown && host.shared.isDown) return this.tryTake()
       if (byStore !== 0) {
         // There is at least one dimension.
-        const first = dimensions[0] as Dimension
-        this.blockedBy ??= first
-        if (byStore < 0) {
-          return this.never(dimensions.find(({ spec }) => spec.whenStoreFails === "refuse") ?? first, "StoreDown")
-        }
+        this.blockedBy ??= dimensions.find((one) => one.fullFor(now) > 0) ?? dimensions[0] as Dimension
         return this.isImmediate && byStore < Number.POSITIVE_INFINITY ? this.never(this.blockedBy, "Full") : byStore
       }
     }
@@ -269,7 +278,7 @@ export class Hold implements Ticket {
       portion.dimension.settle(now, portion, used, arrived)
     }
     this.host.counts.settled++
-    this.host.shared?.settled(this, actual)
+    this.host.shared?.settled(this, this.counted, arrived)
     this.host.onRoom(this.account)
   }
 
@@ -281,7 +290,7 @@ export class Hold implements Ticket {
       portion.dimension.giveBack(now, portion)
     }
     this.host.counts.refunded++
-    this.host.shared?.settled(this, undefined)
+    this.host.shared?.settled(this, undefined, now)
     this.host.onRoom(this.account)
   }
 
@@ -292,17 +301,25 @@ export class Hold implements Ticket {
     const now = host.now()
     let fullest = 0
     for (let index = 0; index < shared; index++) fullest = Math.max(fullest, dimensions[index]?.fill(now) ?? 0)
+    const lowered: Array<Dimension> = []
     for (let index = 0; index < shared; index++) {
       const dimension = dimensions[index] as Dimension
-      if (dimension.spec.isRate && dimension.fill(now) >= fullest * mostOfAll) dimension.throttled(now, this.sentAt)
+      if (!dimension.spec.isRate || dimension.fill(now) < fullest * mostOfAll) continue
+      if (dimension.throttled(now, this.sentAt)) lowered.push(dimension)
     }
     for (let portion = this.portions; portion !== undefined; portion = portion.next) {
       if (portion.dimension.spec.perCall > 0) portion.dimension.settle(now, portion, undefined, now)
       else portion.dimension.giveBack(now, portion)
     }
-    if (retryAfterMillis !== undefined) limits.restUntil = Math.max(limits.restUntil, now + retryAfterMillis)
+    const restMillis = retryAfterMillis !== undefined && now + retryAfterMillis > limits.restUntil
+      ? retryAfterMillis
+      : 0
+    limits.restUntil = Math.max(limits.restUntil, now + restMillis)
     host.counts.throttled++
-    host.shared?.settled(this, undefined)
+    if (host.shared !== undefined) {
+      host.shared.settled(this, this.counted, now)
+      host.shared.throttled(this, lowered, restMillis)
+    }
     host.onRoom(this.account)
   }
 
@@ -311,6 +328,22 @@ export class Hold implements Ticket {
     else if (this.state === "Begun") this.settle()
     // A grant that a shared store may still send is given back.
     else this.host.shared?.abandoned(this)
+  }
+
+  /** The amounts that count after its end, of each dimension. */
+  private get counted(): ReadonlyArray<number> {
+    const amounts: Array<number> = []
+    for (let portion = this.portions; portion !== undefined; portion = portion.next) {
+      if (portion.isHeld) amounts.push(portion.amount)
+    }
+    // The portions of the last dimension come first.
+    return amounts.reverse()
+  }
+
+  private fullElsewhere(now: number): number {
+    let millis = 0
+    for (const dimension of this.account.dimensions) millis = Math.max(millis, dimension.fullFor(now))
+    return Math.ceil(millis)
   }
 
   private end(): boolean {

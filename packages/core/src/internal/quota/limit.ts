@@ -55,6 +55,14 @@ export class LearnedLimit {
     this.current = wasCut ? Math.min(this.current, this.named) : this.named
   }
 
+  /** Follows a limit that another process has lowered at this time. From then on it rises as in that process. */
+  followCut(limit: number, at: number): void {
+    if (!this.adapts) return
+    this.current = Math.max(1, Math.min(this.named, limit))
+    this.cutAt = Math.max(this.cutAt, at)
+    this.grownAt = at
+  }
+
   /** Sets the stated limit, and forgets the learned one. */
   set(stated: number): void {
     this.stated = this.current = this.named = stated

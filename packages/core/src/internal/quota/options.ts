@@ -22,6 +22,8 @@ export interface Settings {
   readonly adapts: boolean
   readonly leaseMillis: number
   readonly processes: number
+  /** `undefined`: each call asks a shared store. */
+  readonly slice: { readonly share: number; readonly lifeMillis: number } | undefined
   readonly capacityOfKeys: number
 }
 
@@ -38,6 +40,7 @@ const quotaOptions: Known<QuotaOptions> = {
   adapt: true,
   lease: true,
   processes: true,
+  slice: true,
   capacityOfKeys: true
 }
 
@@ -68,10 +71,13 @@ export const readQuota = (options: OptionsReader, input: QuotaOptions, prefix = 
   }
   if (!Array.isArray(tenantLimits)) options.refuse(at("tenantLimits"), tenantLimits, "must be a list of limits")
   if (typeof adapt !== "boolean") options.refuse(at("adapt"), adapt, "must be true or false")
+  const checkedLimits = readDimensions(options, at("limits"), limits, burstMillis)
+  const checkedTenantLimits = readDimensions(options, at("tenantLimits"), tenantLimits, burstMillis)
   return {
     name,
-    limits: readDimensions(options, at("limits"), limits, burstMillis),
-    tenantLimits: readDimensions(options, at("tenantLimits"), tenantLimits, burstMillis),
+    limits: checkedLimits,
+    tenantLimits: checkedTenantLimits,
+    slice: readSlice(options, at("slice"), given.slice, [...checkedLimits, ...checkedTenantLimits], processes),
     guardMillis: options.millis(at("guard"), guard, 0),
     queue: options.integer(at("queue"), queue, 0),
     maxWaitMillis: maxWait === undefined ? undefined : options.millis(at("maxWait"), maxWait, 0),
@@ -83,6 +89,34 @@ export const readQuota = (options: OptionsReader, input: QuotaOptions, prefix = 
     capacityOfKeys: options.integer(at("capacityOfKeys"), capacityOfKeys, 1)
   }
 }
+
+const longestLifeMillis = 600
+
+/** A longer life saves requests, and lets a window hold less: its slices count as if they arrived at its end. */
+const lifeShare = 0.01
+const maxLifeShare = 0.1
+
+const readSlice = (
+  options: OptionsReader,
+  path: string,
+  input: QuotaOptions["slice"],
+  limits: ReadonlyArray<CheckedDimension>,
+  processes: number
+): Settings["slice"] => {
+  if (input === false) return undefined
+  const { life, share = 1 / (4 * Math.max(1, processes)) } = options.object(path, input ?? {}, sliceOptions)
+  const windowMillis = Math.min(...limits.flatMap((one) => one.isRate ? [one.windowMillis] : []))
+  options.number(`${path}.share`, share, 0, 1)
+  const lifeMillis = life === undefined
+    ? Math.min(longestLifeMillis, windowMillis * lifeShare)
+    : options.millis(`${path}.life`, life, 1)
+  if (life !== undefined && lifeMillis > windowMillis * maxLifeShare) {
+    options.refuse(`${path}.life`, life, "must be at most a tenth of the shortest window")
+  }
+  return windowMillis === Number.POSITIVE_INFINITY ? undefined : { share, lifeMillis }
+}
+
+const sliceOptions: Known<Exclude<QuotaOptions["slice"], false | undefined>> = { share: true, life: true }
 
 const readDimensions = (
   options: OptionsReader,

@@ -30,6 +30,7 @@ export class Quotas implements HoldHost {
   readonly settings: Settings
   readonly name: string
   readonly overtake: number
+  readonly processes: number
   readonly refusesEstimates: boolean
   readonly changes = new Hub<Change>()
   readonly counts = { reserved: 0, settled: 0, refunded: 0, throttled: 0 }
@@ -60,6 +61,7 @@ export class Quotas implements HoldHost {
     this.name = settings.name
     this.names = new Set([...settings.limits, ...settings.tenantLimits].map(({ name }) => name))
     this.overtake = settings.overtake
+    this.processes = settings.processes
     this.refusesEstimates = settings.oversize === "refuse"
     const memory = memoryOf(store)
     this.ticks = memory?.ticks ?? new Ticks(clock)
@@ -67,8 +69,6 @@ export class Quotas implements HoldHost {
       settings,
       counterOf: memory === undefined ? ownCounter : (...of) => memory.counterOf(...of),
       now: this.now,
-      share: () =>
-        this.shared === undefined ? 1 : this.shared.isDown ? 1 / settings.processes : Number.POSITIVE_INFINITY,
       onChange: (change) => this.changes.publish(change),
       onKey: (key, isKept) => isKept ? memory?.enter(key) : memory?.leave(key),
       onForgotten: () => {
@@ -164,13 +164,17 @@ export const makeQuotas = Effect.fnUntraced(function*(
     const shared = new SharedQuotas({
       settings,
       store,
-      clock: yield* Clock.Clock,
       context: yield* Effect.context<never>(),
       now: quotas.now,
-      onAnswer: (hold) => quotas.onRoom(hold.account)
+      onRoom: (account) => quotas.onRoom(account),
+      onRecovered: () => {
+        for (const { accounts } of quotas.accounts.all()) {
+          for (const account of accounts.values()) quotas.onRoom(account)
+        }
+      }
     })
     quotas.shared = shared
-    yield* Effect.addFinalizer(() => shared.flush)
+    yield* Effect.addFinalizer(() => shared.close)
   }
   yield* Effect.addFinalizer(() => quotas.changes.close)
   return quotas
