@@ -337,7 +337,7 @@ export class Hold implements Ticket {
       if (portion.isHeld) amounts.push(portion.amount)
     }
     // The portions of the last dimension come first.
-    return amounts.reverse()
+    return amounts.toReversed()
   }
 
   private fullElsewhere(now: number): number {
