@@ -120,6 +120,8 @@ export interface Dimension {
   readonly whenStoreFails: "share" | "refuse"
   /** The amount of a call whose `amounts` do not name the limit. */
   readonly perCall: number
+  /** For calls at once: how many may run at first, if the limit has to be found. Default: `limit`. */
+  readonly start?: number | undefined
 }
 
 /**
@@ -202,10 +204,15 @@ export const outputTokensPerMinute = (limit: number, counts: Counts = "reservedT
 /**
  * Limits how many calls run at once.
  *
+ * With `start` the limit is found: at first `start` calls may run, then twice as many after each round trip, up to `limit`. The first
+ * rejected call ends that: the limit becomes the number of calls in flight that are not rejected. From then on it rises by a
+ * twentieth of a call in each round trip. A rejected call does not count while a rate of the quota is nearly full.
+ *
  * @since 0.1.0
  * @category limits
  */
-export const atOnce = (limit: number): Dimension => per(0, "atOnce", limit, { perCall: 1 })
+export const atOnce = (limit: number, options?: { readonly start?: number | undefined }): Dimension =>
+  per(0, "atOnce", limit, { perCall: 1, start: options?.start })
 
 /**
  * Limits requests of the last 24 hours. Each call is one request.

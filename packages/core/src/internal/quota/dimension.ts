@@ -1,5 +1,6 @@
 import type { Amount, Change, Counts } from "../../Quota.ts"
 import { Burst } from "./burst.ts"
+import { Concurrency } from "./concurrency.ts"
 import { bucketsOfWindow, type Counter, driftMillis } from "./counter.ts"
 import { Estimate, type Sample } from "./estimate.ts"
 import { LearnedLimit } from "./limit.ts"
@@ -77,6 +78,8 @@ export class Dimension {
   private readonly burst: Burst | undefined
   private readonly estimate: Estimate | undefined
   private readonly remaining: Remaining | undefined
+  /** Learns how many calls may run at once. */
+  private readonly concurrency: Concurrency<Portion> | undefined
   private readonly onChange: DimensionOptions["onChange"]
   /** The amount in a shared store that is not of this process, when it answered last. */
   private elsewhere = 0
@@ -96,6 +99,7 @@ export class Dimension {
     this.burst = burstFactor === undefined ? undefined : new Burst(limit, windowMillis, burstFactor)
     this.estimate = kept.includes("actual") && isRate ? new Estimate() : undefined
     this.remaining = isRate ? new Remaining(windowMillis) : undefined
+    this.concurrency = spec.start === undefined ? undefined : new Concurrency(spec.start)
     this.onChange = onChange
   }
 
@@ -140,7 +144,8 @@ export class Dimension {
   }
 
   limitAt(now: number): number {
-    const { limit } = this
+    const { concurrency, limit } = this
+    if (concurrency !== undefined) return concurrency.limit(limit.stated)
     if (limit.current === limit.stated) return limit.current
     const wasLower = limit.current < limit.stated
     const current = limit.at(now)
@@ -213,6 +218,7 @@ export class Dimension {
       portions = { dimension: this, sum, isHeld, asked: amount, amount: counted, bucket, sample, next: portions }
       if (isHeld) {
         this.held += counted
+        this.concurrency?.sent(portions, this.limit.stated)
         this.burst?.take(now, counted)
         this.remaining?.took(now, counted)
       }
@@ -225,7 +231,10 @@ export class Dimension {
     const { asked, sample, sum } = portion
     if (sample !== undefined) this.estimate?.ended(sample, actual === undefined ? undefined : usedShare(asked, actual))
     if (portion.isHeld) this.held -= portion.amount
-    if (this.spec.windowMillis === 0) return this.change(now, portion, 0, arrivedBy)
+    if (this.spec.windowMillis === 0) {
+      this.concurrency?.ended(portion, true, this.limit.stated)
+      return this.change(now, portion, 0, arrivedBy)
+    }
     const keeps = actual === undefined || this.sums[sum]?.mode === "reserved"
     this.change(now, portion, keeps ? portion.amount : actual, arrivedBy)
   }
@@ -234,7 +243,18 @@ export class Dimension {
   giveBack(now: number, portion: Portion): void {
     if (portion.sample !== undefined) this.estimate?.ended(portion.sample, undefined)
     if (portion.isHeld) this.held -= portion.amount
+    this.concurrency?.ended(portion, false, this.limit.stated)
     this.change(now, portion, 0, Number.POSITIVE_INFINITY)
+  }
+
+  /** Learns from a call that was rejected while so many others ran. */
+  rejectedAtOnce(now: number, sentAt: number): void {
+    if (this.concurrency === undefined) return
+    const { stated } = this.limit
+    const from = this.concurrency.limit(stated)
+    this.concurrency.rejected(sentAt, now)
+    const to = this.concurrency.limit(stated)
+    if (to !== from) this.onChange({ of: "limit", from, to, why: "Throttled" })
   }
 
   /**

@@ -308,8 +308,11 @@ export class Hold implements Ticket {
       if (dimension.throttled(now, this.sentAt)) lowered.push(dimension)
     }
     for (let portion = this.portions; portion !== undefined; portion = portion.next) {
-      if (portion.dimension.spec.perCall > 0) portion.dimension.settle(now, portion, undefined, now)
-      else portion.dimension.giveBack(now, portion)
+      const { dimension } = portion
+      // A rate that is nearly full explains the rejection, so the calls at once do not.
+      if (fullest < mostOfAll) dimension.rejectedAtOnce(now, this.sentAt)
+      if (dimension.spec.perCall > 0 && dimension.spec.windowMillis > 0) dimension.settle(now, portion, undefined, now)
+      else dimension.giveBack(now, portion)
     }
     const restMillis = retryAfterMillis !== undefined && now + retryAfterMillis > limits.restUntil
       ? retryAfterMillis

@@ -50,7 +50,8 @@ const dimensionOptions: Known<Dimension> = {
   windowMillis: true,
   counts: true,
   whenStoreFails: true,
-  perCall: true
+  perCall: true,
+  start: true
 }
 
 const hourMillis = 3_600_000
@@ -146,6 +147,7 @@ const readDimension = (
     counts = "reservedThenActual",
     limit = Number.NaN,
     perCall = 0,
+    start,
     whenStoreFails = "share",
     windowMillis = Number.NaN
   } = given
@@ -154,6 +156,10 @@ const readDimension = (
   options.integer(`${path}.perCall`, perCall, 0)
   options.oneOf(`${path}.counts`, counts, ["actual", "reserved", "reservedThenActual", "learned"])
   options.oneOf(`${path}.whenStoreFails`, whenStoreFails, ["share", "refuse"])
+  if (start !== undefined) {
+    options.integer(`${path}.start`, start, 1)
+    if (windowMillis !== 0) options.refuse(`${path}.start`, start, "must be absent, except for calls at once")
+  }
   const isTotal = windowMillis === Number.POSITIVE_INFINITY
   const isTime = Number.isFinite(windowMillis) && windowMillis >= 1_000
   if (windowMillis !== 0 && !isTotal && !isTime) {
@@ -168,6 +174,7 @@ const readDimension = (
     counts,
     whenStoreFails,
     perCall,
+    start,
     isRate,
     burstFactor: isRate && windowMillis <= hourMillis && burstMillis !== 0 ? factor : undefined
   }
