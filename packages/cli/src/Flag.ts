@@ -272,11 +272,6 @@ export const inputFormats = ["jsonl", "json", "csv", "tsv", "text"] as const
 
 export type InputFormat = typeof inputFormats[number]
 
-export const inputFormat = (text: string): Read<InputFormat> => {
-  const format = inputFormats.find((format) => format === text)
-  return format === undefined ? { ok: false, requirement: `one of ${inputFormats.join(", ")}` } : ok(format)
-}
-
 export const template = (text: string): Read<string> =>
   /\{\{[^{}]+\}\}/.test(text)
     ? ok(text)

@@ -45,6 +45,12 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./run/StatusCommand.ts")
       return execute(parsed.inputs[0] ?? "")
     }
+    case "export": {
+      const parsed = read(Options.exportResults, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./export/ExportCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.values)
+    }
     case "explain": {
       const parsed = read(Options.explain, rest)
       if (typeof parsed === "number") return parsed

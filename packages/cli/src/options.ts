@@ -105,7 +105,7 @@ export const run = defineCommand({
       argument: "KIND",
       choices: Flag.inputFormats,
       about: "Read FILE as jsonl, json (an array), csv, tsv or text. [default: by the name, as .csv, else the content]",
-      parse: Flag.inputFormat
+      parse: Flag.oneOf(Flag.inputFormats)
     }),
     promptTemplate: Flag.optional("prompt-template", {
       argument: "TEXT",
@@ -394,6 +394,48 @@ export const status = defineCommand({
   }]
 })
 
+const exportFormats = ["csv", "openai"] as const
+
+export const exportResults = defineCommand({
+  name: "export",
+  summary: "Write the results of a run as CSV or in OpenAI's format.",
+  usage: "export RESULTS [flags]",
+  about: [
+    "Write the results of a run in another format, one per line of the input and in its order. The last answer of a line counts. " +
+    "RESULTS stays as it is, so that the run can go on."
+  ],
+  inputs: ["RESULTS"],
+  flags: {
+    format: Flag.withDefault<typeof exportFormats[number]>("format", "csv", {
+      argument: "FORMAT",
+      choices: exportFormats,
+      about:
+        "Write csv: the columns of the input, then those of the result. Or openai: the output file of OpenAI's Batch " +
+        "API. [default: csv]",
+      parse: Flag.oneOf(exportFormats)
+    }),
+    output: Flag.optional("output", {
+      short: "o",
+      path: "file",
+      argument: "FILE",
+      about: "Write to FILE. Fail if FILE exists. [default: standard output]",
+      parse: Flag.text
+    }),
+    force: Flag.toggle("force", { about: "Replace FILE." })
+  },
+  notes: [{
+    title: "Exit code",
+    lines: [
+      "0    the results were written",
+      "2    RESULTS is missing or has lines of another kind, or FILE cannot",
+      "     be written",
+      "141  the reader of the output closed the pipe"
+    ]
+  }]
+})
+
+export type ExportFlags = Values<typeof exportResults.flags>
+
 export const explain = defineCommand({
   name: "explain",
   summary: "Print what happened to one prompt of a run, step by step.",
@@ -527,4 +569,4 @@ export const provider = defineCommand({
 export type ProviderFlags = Values<typeof provider.flags>
 
 /** Every command, in the order of the help text. */
-export const commands = [run, retry, status, explain, config, provider, completions] as const
+export const commands = [run, retry, status, exportResults, explain, config, provider, completions] as const

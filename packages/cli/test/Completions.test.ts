@@ -42,7 +42,7 @@ describe.skipIf(!has("bash"))("completions of bash", () => {
   it("complete commands and the flags of each", () => {
     assert.deepStrictEqual(offered("r"), ["run", "retry"])
     assert.deepStrictEqual(offered("--v"), ["--version"])
-    assert.deepStrictEqual(offered("help", "ex"), ["explain"])
+    assert.deepStrictEqual(offered("help", "ex"), ["export", "explain"])
     for (const command of Options.commands) {
       assert.deepStrictEqual(
         offered(command.name, "--"),

@@ -41,9 +41,12 @@ const headBytes = 512
 /** A longer tail is cut without a check whether it is whole. */
 const maxTail = 64 * 2 ** 20
 
+/** Called for each result, with its position and its length in bytes. */
+export type Visit = (entry: Entry, start: number, bytes: number) => void
+
 /** Reads all results. Fails with the number of the first line that is no result. */
-export const scan = async (handle: FileHandle, path: string): Promise<Journal> => {
-  const scanner = new Scanner(handle, path)
+export const scan = async (handle: FileHandle, path: string, visit?: Visit): Promise<Journal> => {
+  const scanner = new Scanner(handle, path, visit)
   return await scanner.scan()
 }
 
@@ -114,7 +117,7 @@ const entryIn = (bytes: Buffer, start: number, end: number): Entry | undefined =
 class Scanner {
   private readonly handle: FileHandle
   private readonly path: string
-  private readonly visit: ((entry: Entry) => void) | undefined
+  private readonly visit: Visit | undefined
   private readonly place = new Place()
   private cost = 0
   private readonly buffer = Buffer.allocUnsafe(chunkBytes)
@@ -124,7 +127,7 @@ class Scanner {
   private end = 0
   private bad: { readonly line: number; readonly start: number; readonly hasZero: boolean } | undefined
 
-  constructor(handle: FileHandle, path: string, visit?: (entry: Entry) => void) {
+  constructor(handle: FileHandle, path: string, visit?: Visit) {
     this.handle = handle
     this.path = path
     this.visit = visit
@@ -178,14 +181,14 @@ class Scanner {
     this.refuseBad()
     const entry = last === closingBrace && !hasZero ? read : undefined
     if (entry === undefined) this.bad = { line: this.lines, start: this.end, hasZero }
-    else this.add(entry)
+    else this.add(entry, bytes)
     this.end += bytes + 1
   }
 
-  private add(entry: Entry): void {
+  private add(entry: Entry, bytes: number): void {
     this.cost += entry.cost
     this.place.add(entry)
-    this.visit?.(entry)
+    this.visit?.(entry, this.end, bytes)
   }
 
   /** Fails at a damaged line, unless it is the last: a power cut can leave zeros there. */
@@ -212,7 +215,7 @@ class Scanner {
     if (torn > 0 && !isTorn(await this.headAt(this.end))) throw this.noResult(this.lines + 1)
     const last = torn === 0 || torn > maxTail ? undefined : await this.lastResult(torn)
     if (last === undefined) return { place, cost, end: this.end, torn, needsLineFeed: false }
-    this.add(last)
+    this.add(last, torn)
     return { place, cost: this.cost, end: size, torn: 0, needsLineFeed: true }
   }
 

@@ -78,7 +78,7 @@ const inputOf = async (run: RunFile.RunFile): Promise<Status.Status["input"]> =>
   // A limit counts prompts, so the lines that it covers are not known without reading them.
   if (run.flags["limit"] !== undefined) return { path: Words.files(paths), lines: undefined }
   const [format] = run.flags["input-format"] ?? []
-  const read = format === undefined ? undefined : Flag.inputFormat(format)
+  const read = format === undefined ? undefined : Flag.oneOf(Flag.inputFormats)(format)
   const [template] = run.flags["prompt-template"] ?? []
   const counted = Input.make({ paths, format: read?.ok === true ? read.value : undefined, template }).pipe(
     Effect.flatMap(({ count = Effect.undefined }) => count),
