@@ -85,8 +85,10 @@ export const fromReadable = (options: InputOptions, readable: Readable): Input =
 
 interface Source {
   readonly path: string
-  readonly open: () => AsyncIterable<Uint8Array>
+  readonly open: () => Chunks
 }
+
+type Chunks = Readable | AsyncGenerator<Uint8Array, void, undefined>
 
 const chunkBytes = 64 * 1024
 
@@ -135,7 +137,7 @@ const records = (sources: ReadonlyArray<Source>, options: InputOptions): Stream.
 /** One pass over the files. */
 class Reading {
   path = ""
-  private chunks: AsyncIterable<Uint8Array> | undefined
+  private chunks: Chunks | undefined
   private readonly sources: ReadonlyArray<Source>
   private readonly options: InputOptions
 
@@ -156,9 +158,11 @@ class Reading {
     }
   }
 
-  /** Ends a read of a stream that waits for more bytes. */
+  /** Closes the file, and ends a read of a stream that waits for more bytes. */
   close(): void {
     if (this.chunks instanceof Readable) this.chunks.destroy()
+    // An iterator that was left before its first chunk does not close the file.
+    else void this.chunks?.return().catch(() => {})
   }
 }
 

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { writeFileSync } from "node:fs"
+import { readdirSync, readlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Readable } from "node:stream"
 import * as Input from "../../src/run/Input.ts"
@@ -272,6 +272,30 @@ describe("several files", () => {
       assert.strictEqual(input.identities.length, files.length)
       const two = yield* Input.make({ paths, limit: 3 })
       assert.strictEqual(yield* Stream.runCount(two.items), 3)
+    }))
+
+  it.live("are closed if they are not read to their end, or are of another kind", () =>
+    Effect.gen(function*() {
+      const path = yield* folder
+      const [large, wrong] = [join(path, "large.jsonl"), join(path, "wrong")]
+      writeFileSync(large, `{"prompt":"a"}\n`.repeat(100_000))
+      writeFileSync(wrong, "%PDF-1.7\n".repeat(100_000))
+      const input = yield* Input.make({ paths: [large] })
+      yield* Stream.runDrain(Stream.take(input.items, 1))
+      yield* Effect.ignore(Effect.timeout(input.count ?? Effect.void, 1))
+      yield* Effect.flip(Stream.runDrain((yield* Input.make({ paths: [wrong] })).items))
+      const opened = () =>
+        readdirSync("/proc/self/fd").filter((fd) => {
+          try {
+            return [large, wrong].includes(readlinkSync(`/proc/self/fd/${fd}`))
+          } catch {
+            return false
+          }
+        })
+      for (let round = 0; process.platform === "linux" && opened().length > 0; round++) {
+        assert.isBelow(round, 100, "a file is still open")
+        yield* Effect.sleep(20)
+      }
     }))
 
   it.live("are refused if one is missing, and its name is in the error, also if it fails later", () =>
