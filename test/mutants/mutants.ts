@@ -126,6 +126,30 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "const openings = 0"
   },
   {
+    name: "events-cut-at-any-line",
+    breaks: "a second line of data becomes an event of its own",
+    caughtBy: ["packages/ai/test/internal/events.test.ts"],
+    file: "packages/ai/src/internal/wire/events.ts",
+    find: "if (buffer[end + 1] !== lineFeed) return this.readSlowly(buffer.subarray(at))",
+    replace: "if (end < 0) return this.readSlowly(buffer.subarray(at))"
+  },
+  {
+    name: "events-ignore-carriage-returns",
+    breaks: "carriage returns are taken for data",
+    caughtBy: ["packages/ai/test/internal/events.test.ts"],
+    file: "packages/ai/src/internal/wire/events.ts",
+    find: "if (isMarked || buffer.includes(carriageReturn))",
+    replace: "if (isMarked)"
+  },
+  {
+    name: "events-joined-at-every-piece",
+    breaks: "an event that comes in many pieces is joined at each of them",
+    caughtBy: ["packages/ai/test/internal/events.test.ts"],
+    file: "packages/ai/src/internal/wire/events.ts",
+    find: "if (this.tailBytes === 0 || buffer.includes(lineFeed)) return",
+    replace: "if (this.tailBytes >= 0) return"
+  },
+  {
     name: "evidence-not-cleared",
     breaks: "a circuit keeps its old evidence when it moves",
     caughtBy: ["packages/core/test/CircuitBreaker.test.ts"],
@@ -380,6 +404,38 @@ export const mutants: ReadonlyArray<Mutant> = [
     if (where`
   },
   {
+    name: "plain-text-ignores-fields",
+    breaks: "the fields beside the text of an event are not read",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/openai/chunk.ts",
+    find: `&& name !== "choices" && json[name] !== null) return undefined`,
+    replace: `&& name !== "choices" && json[name] === 0) return undefined`
+  },
+  {
+    name: "plain-text-ignores-the-choice",
+    breaks: "the fields beside the delta of a choice are not read",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/openai/chunk.ts",
+    find: `name !== "delta" && choice[name] !== null)`,
+    replace: `name !== "delta" && choice[name] === 0)`
+  },
+  {
+    name: "plain-text-of-any-choice",
+    breaks: "the text of another choice is taken for that of the first",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/openai/chunk.ts",
+    find: `|| choice["index"] !== 0) return undefined`,
+    replace: `|| choice["index"] === null) return undefined`
+  },
+  {
+    name: "plain-text-of-the-first-choice",
+    breaks: "an event with two choices is read as if it had one",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/openai/chunk.ts",
+    find: "|| choices.length !== 1)",
+    replace: "|| choices.length === 0)"
+  },
+  {
     name: "probe-slot-leaked-on-defect",
     breaks: "a probe whose classifier throws keeps its slot until the lease expires",
     caughtBy: ["packages/core/test/CircuitBreaker.outcomes.test.ts"],
@@ -540,6 +596,14 @@ adjustToClock()
     replace: "leaveMarginMillis = 0"
   },
   {
+    name: "silence-broken-by-comments",
+    breaks: "comments count as content of a text",
+    caughtBy: ["packages/ai/test/TextModel.test.ts"],
+    file: "packages/ai/src/internal/wire/collect.ts",
+    find: "const content = reception.reader?.contentLength ?? 0",
+    replace: "const content = length + 1"
+  },
+  {
     name: "slow-at-slow-after",
     breaks: "a call that takes exactly slowAfter counts as slow",
     caughtBy: ["packages/core/test/CircuitBreaker.halfOpen.test.ts"],
@@ -562,6 +626,14 @@ adjustToClock()
     file: "packages/core/src/internal/circuit/machine.ts",
     find: "mustBeQuick && slowOf(code) === 1 ? 20 : weightOf(code)",
     replace: "weightOf(code)"
+  },
+  {
+    name: "socket-not-free-at-the-end",
+    breaks: "a text ends before its connection can be used again",
+    caughtBy: ["packages/ai/test/TextModel.test.ts"],
+    file: "packages/ai/src/internal/wire/nodePost.ts",
+    find: `message.on("end", () => process.nextTick(this.end))`,
+    replace: `message.on("end", this.end)`
   },
   {
     name: "store-timeout-for-each-request",
