@@ -62,7 +62,7 @@
  * | `maxWholeBytes` | 16 Mi | memory of one held answer; a larger one is emitted live from that point |
  * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf`; `"continue"` needs targets with `prefill` |
  * | `firstTokenTimeout` | 2 minutes | some models think that long in silence; lower it for interactive calls |
- * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer |
+ * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer; both hold for streams, and for whole answers from one (`wholeFromStream`) |
  * | `attemptTimeout` | 10 minutes | as in the official clients |
  * | `credentialRest` | 5 minutes | a key is seldom replaced sooner; a provider's Retry-After takes precedence |
  * | `maxHeldParts`, `maxHeldBytes` | 64, 256 Ki | more than any provider sends before its first output |

@@ -9,7 +9,7 @@ import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as TextModel from "@sluice/ai/TextModel"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { failureOf, textOf } from "./support/model.ts"
+import { failureOf, generate, textOf } from "./support/model.ts"
 import * as Raw from "./support/rawServer.ts"
 import { answering, begin, openAi, type Wire, wires } from "./support/wires.ts"
 
@@ -182,6 +182,37 @@ for (const wire of wires) {
         )
         assert.strictEqual(error.reason._tag, "AuthenticationError")
         assert.notInclude(JSON.stringify(error), key)
+      }))
+  })
+
+  describe(`generateText from a stream over ${wire.module}`, () => {
+    const modelAt = (url: string, options?: Partial<ResilientModel.StreamOptions>) =>
+      ResilientModel.layer({
+        retry: RetryPolicy.none,
+        ...options,
+        targets: [{ name: "a", layer: wire.modelAt(url, { wholeFromStream: true }) }]
+      })
+
+    it.live("requests a stream, and returns the whole answer", () =>
+      Effect.gen(function*() {
+        const server = yield* Raw.rawServer(answering(wire))
+        const { finishReason, text, usage } = yield* Effect.provide(generate(), modelAt(server.url))
+        assert.deepStrictEqual([text, finishReason, usage.outputTokens.total], ["hello", "stop", 4])
+        assert.isTrue(JSON.parse(server.requests[0]?.body ?? "{}").stream)
+      }))
+
+    it.live("fails after the limits for the first token and for silence", () =>
+      Effect.gen(function*() {
+        let sent = wire.head
+        const server = yield* Raw.rawServer((response) => begin(response, sent))
+        const limits = { firstTokenTimeout: "200 millis", idleTimeout: "200 millis" } as const
+        const first = yield* failureOf(Effect.provide(generate(), modelAt(server.url, limits)))
+        sent += wire.delta("half")
+        const second = yield* failureOf(Effect.provide(generate(), modelAt(server.url, limits)))
+        assert.deepStrictEqual([rejectionOf(first)?._tag, rejectionOf(second)?._tag], [
+          "FirstTokenTimeout",
+          "IdleTimeout"
+        ])
       }))
   })
 }

@@ -106,11 +106,13 @@ const build = <C extends RequestConfig>(
   Effect.flatMap(HttpClient.HttpClient, (client) => {
     const send = sending(wire, options, settings, client)
     const { host } = settings.endpoint
+    const isStreamed = (method: "generateText" | "streamText", { responseFormat }: LanguageModel.ProviderOptions) =>
+      method === "streamText" || (options.wholeFromStream === true && responseFormat.type === "text")
     const ready = (method: "generateText" | "streamText", call: LanguageModel.ProviderOptions) =>
       Effect.flatMap(
         newId,
         (newId) =>
-          Effect.map(send({ method, call, streams: method === "streamText", newId }), (ready) => {
+          Effect.map(send({ method, call, streams: isStreamed(method, call), newId }), (ready) => {
             const span = isTraced(ready.fiber) ? call.span : undefined
             Trace.request(span, host, ready.request.origin.model, ready.request.config)
             return { ...ready, observe: (parts: ReadonlyArray<Part>) => Trace.parts(span, parts) }

@@ -230,7 +230,7 @@ export class Reception<C extends RequestConfig> implements Listener {
 
   private begin(kind: BodyKind | undefined): void {
     const { request } = this.options
-    if (isStream(kind, request.origin, this.responseHead)) this.beginEvents()
+    if (isStream(kind, request.streams, this.responseHead)) this.beginEvents()
     else this.stage = "whole"
   }
 
@@ -330,12 +330,12 @@ export class Reception<C extends RequestConfig> implements Listener {
 /** Whether a response is a stream, by the format of its body. */
 const isStream = (
   kind: BodyKind | undefined,
-  { method }: Failure.Origin,
+  requested: boolean,
   { headers }: Failure.ResponseHead
 ): boolean => {
   if (kind === "events" || kind === "json") return kind === "events"
   const type = headers["content-type"] ?? ""
-  return method === "streamText" && !type.includes("json") && !type.includes("html")
+  return requested && !type.includes("json") && !type.includes("html")
 }
 
 /** Converts JSON texts, one a line, to the events of a stream. */

@@ -56,6 +56,12 @@ export interface ProviderOptions<C extends RequestConfig> extends ConnectionOpti
   readonly config?: C | undefined
   /** The largest event of a stream that is read, in characters. Default 1 Mi. */
   readonly maxEventSize?: number | undefined
+  /**
+   * Whether `generateText` requests a stream and collects it. Then `firstTokenTimeout` and `idleTimeout` of `ResilientModel` hold
+   * for it too, and proxies do not close the connection of a long answer as idle. Default false, since some servers support
+   * less in a stream. Objects are requested whole in any case.
+   */
+  readonly wholeFromStream?: boolean | undefined
 }
 
 export const connectionOptions: { readonly [_ in keyof ConnectionOptions]-?: true } = {
@@ -75,7 +81,8 @@ export const connectionOptions: { readonly [_ in keyof ConnectionOptions]-?: tru
 const providerOptions: { readonly [_ in keyof ProviderOptions<RequestConfig>]-?: true } = {
   ...connectionOptions,
   config: true,
-  maxEventSize: true
+  maxEventSize: true,
+  wholeFromStream: true
 }
 
 /** Options as they were read. */
