@@ -26,11 +26,23 @@ export const ofCommand = (command: Command<Flags>): string =>
   lines(
     `Usage: sluice ${command.usage}`,
     ...command.about.flatMap((paragraph) => ["", ...Text.wrap(paragraph, lineWidth)]),
-    "",
-    "Flags",
-    ...ownFlags(command).flatMap(describe),
+    ...sections(command).flatMap(([title, flags]) => ["", title, ...flags.flatMap(describe)]),
     ...command.notes.flatMap(({ lines: note, title }) => ["", title, ...note.map((line) => `  ${line}`)])
   )
+
+type Section = readonly [title: string, flags: ReadonlyArray<Flag<unknown>>]
+
+/** The flags under the titles of the command. Those without a title come last. */
+const sections = (command: Command<Flags>): ReadonlyArray<Section> => {
+  const flags = ownFlags(command)
+  const { groups = {} } = command
+  const grouped = Object.entries(groups).map(([title, names]): Section => [
+    title,
+    names.flatMap((name) => flags.filter((flag) => flag.name === name))
+  ])
+  const others = flags.filter((flag) => !grouped.some(([, flags]) => flags.includes(flag)))
+  return [...grouped, [grouped.length === 0 ? "Flags" : "Other flags", others]]
+}
 
 /** The flags that a help text describes. */
 export const ownFlags = ({ borrows, flags }: Command<Flags>): ReadonlyArray<Flag<unknown>> => {

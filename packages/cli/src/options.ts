@@ -13,6 +13,8 @@ export interface Command<F extends Flag.Flags> {
   /** Names of the positional arguments. All are required. The last one can be repeated if its name ends in `...`. */
   readonly inputs: ReadonlyArray<string>
   readonly flags: F
+  /** Titles of the help text, with the names of the flags below them. Default: one title for all. */
+  readonly groups?: { readonly [title: string]: ReadonlyArray<string> } | undefined
   /** A command whose flags this one takes too. The help text names it instead of them. */
   readonly borrows?: Command<Flag.Flags> | undefined
   /** Titled blocks below the flags. Their lines are printed unwrapped. */
@@ -45,6 +47,26 @@ export const run = defineCommand({
     "prompts go to the next target meanwhile."
   ],
   inputs: ["FILE..."],
+  groups: {
+    "Input": ["input-format", "prompt-template", "limit"],
+    "Output": ["output", "force", "include-input", "ordered", "sync"],
+    "Resuming": ["resume", "only-new", "retry-failed"],
+    "Provider": ["url", "model", "target", "key-env", "key-file", "allow-insecure-key", "header"],
+    "Request": ["system", "system-file", "temperature", "max-tokens", "omit", "no-stream"],
+    "Limits and retries": [
+      "concurrency",
+      "max-attempts",
+      "timeout",
+      "first-token-timeout",
+      "idle-timeout",
+      "deadline",
+      "max-outage",
+      "max-cost",
+      "price",
+      "price-file"
+    ],
+    "Reuse of answers": ["no-share", "dedupe-ttl", "cache", "cache-ttl", "cache-size"]
+  },
   flags: {
     output: Flag.optional("output", {
       short: "o",

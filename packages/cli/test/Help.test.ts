@@ -21,6 +21,13 @@ describe("Help", () => {
     }
   })
 
+  it("every name under a title is that of a flag, and each is under one title", () => {
+    const names = Object.values(Options.run.groups ?? {}).flat()
+    const flags = new Set(Object.values(Options.run.flags).map(({ name }) => name))
+    assert.deepStrictEqual(names.filter((name) => !flags.has(name)), [])
+    assert.strictEqual(new Set(names).size, names.length)
+  })
+
   it("every flag of `run` that takes a value states its default in brackets", () => {
     for (const flag of Object.values(Options.run.flags)) {
       if (flag.argument !== undefined) assert.match(flag.about, /\[default: [^\]]+\]$/, flag.name)
