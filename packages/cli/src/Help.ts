@@ -26,7 +26,7 @@ export const ofCommand = (command: Command<Flags>): string =>
   lines(
     `Usage: sluice ${command.usage}`,
     ...command.about.flatMap((paragraph) => ["", ...Text.wrap(paragraph, lineWidth)]),
-    ...sections(command).flatMap(([title, flags]) => ["", title, ...flags.flatMap(describe)]),
+    ...sections(command).flatMap(([title, flags]) => ["", title].concat(flags.flatMap(describe))),
     ...command.notes.flatMap(({ lines: note, title }) => ["", title, ...note.map((line) => `  ${line}`)])
   )
 
