@@ -453,6 +453,63 @@ export const mutants: ReadonlyArray<Mutant> = [
       `return Effect.onExitPrimitive(this, (exit) => exit._tag === "Success" ? this.settleExit(exit) : undefined)`
   },
   {
+    name: "quota-forgets-what-counts",
+    breaks: "a quota forgets the least recently used key, although it counts and another does not",
+    caughtBy: ["packages/core/test/Quota.test.ts"],
+    file: "packages/core/src/internal/quota/account.ts",
+    find: "account.inUse === 0 && !account.counts(now)",
+    replace: "account.inUse === 0"
+  },
+  {
+    name: "quota-guard-of-zero",
+    breaks: "a call counts from when it is sent, not from when it may arrive",
+    caughtBy: ["packages/core/test/Quota.simulation.test.ts"],
+    file: "packages/core/src/internal/quota/dimension.ts",
+    find: "this.guardMillis = Math.min(guardMillis, windowMillis / 8)",
+    replace: "this.guardMillis = 0 * guardMillis"
+  },
+  {
+    name: "quota-order-reversed",
+    breaks: "the call that asked last starts first",
+    caughtBy: ["packages/core/test/Quota.test.ts"],
+    file: "packages/core/src/internal/permits/lanes.ts",
+    find: "else row.requests.append(request)",
+    replace: "else row.requests.prepend(request)"
+  },
+  {
+    name: "quota-passer-waits-for-the-head",
+    breaks: "a call that may pass a large one starts only when the large one may",
+    caughtBy: ["packages/core/test/Quota.test.ts"],
+    file: "packages/core/src/internal/permits/lanes.ts",
+    find: "Math.min(wait, passersWait)",
+    replace: "wait"
+  },
+  {
+    name: "quota-refunded-twice",
+    breaks: "a reservation that has ended can be given back again",
+    caughtBy: ["packages/core/test/Quota.properties.test.ts"],
+    file: "packages/core/src/internal/quota/hold.ts",
+    find: `if (this.state !== "Reserved" && this.state !== "Begun") return false`,
+    replace: `if (this.state === "Idle") return false`
+  },
+  {
+    name: "quota-settled-after-its-window",
+    breaks: "a settlement changes the sum although its bucket has left the window",
+    caughtBy: ["packages/core/test/Quota.properties.test.ts"],
+    file: "packages/core/src/internal/quota/counter.ts",
+    find: `    if (bucket < this.oldest) return bucket
+`,
+    replace: ""
+  },
+  {
+    name: "quota-window-never-advances",
+    breaks: "the amounts of a window never leave it",
+    caughtBy: ["packages/core/test/Quota.properties.test.ts"],
+    file: "packages/core/src/internal/quota/counter.ts",
+    find: "this.leavesAt = (this.oldest + 1) * bucketMillis + windowMillis + driftMillis",
+    replace: "this.leavesAt = Number.POSITIVE_INFINITY"
+  },
+  {
     name: "rate-above-instead-of-reached",
     breaks: "a failure rate opens the circuit only above its threshold",
     caughtBy: ["packages/core/test/CircuitBreaker.policies.test.ts"],

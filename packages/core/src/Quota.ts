@@ -28,7 +28,7 @@
  *
  * - A limit holds in every window of its length, so it also holds for a provider with a fixed window. The window slides in 240
  *   buckets.
- * - A rejected call (an outcome `Throttled`) halves the burst. At the smallest burst it lowers the limit instead, to 97 % of the
+ * - A rejected call (an outcome `Throttled`) halves the burst. At the smallest burst it lowers the limit instead, to 98.5 % of the
  *   amount in the window. After a minute without a rejected call the limit rises by 2 % a minute.
  * - The queue has a lane for each key, and in it a row for each tenant. Rows take turns, so a tenant without room delays no other.
  * - An amount that is never settled stays reserved: money of unknown use counts as spent.
@@ -367,6 +367,8 @@ export interface Level {
  */
 export interface Snapshot {
   readonly levels: ReadonlyArray<Level>
+  /** Calls in the queue, here and in the policies that share the quota. */
+  readonly waiting: number
   /** Calls that reserved their amounts. */
   readonly reserved: number
   readonly settled: number
@@ -388,7 +390,7 @@ export interface Snapshot {
  * |---|---|
  * | `Throttled` | a rejected call showed that the limit is lower, or is enforced over a shorter time |
  * | `Header` | the provider named another limit |
- * | `Recovered` | the limit has risen to the stated one again; `from` is the lowest since the last change |
+ * | `Recovered` | the limit has risen to the stated one again; `from` is the limit after the change before |
  * | `Set` | `setLimit` was called |
  *
  * @since 0.1.0
@@ -622,6 +624,7 @@ export const noop: Quota["Service"] = Quota.of({
   snapshot: () =>
     Effect.succeed({
       levels: [],
+      waiting: 0,
       reserved: 0,
       settled: 0,
       refunded: 0,

@@ -1,7 +1,7 @@
 /** Random interleavings: a sum is that of the held and the settled amounts in its window, however the calls end. */
 import * as Quota from "@sluice/core/Quota"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Clock, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Window } from "../src/internal/quota/counter.ts"
 import { fork, range } from "./support/effects.ts"
@@ -58,78 +58,109 @@ describe("a window", () => {
   }
 })
 
+const guard = 1_000
+const bucketOf = (time: number) => Math.floor(time / quantum)
+
+/** A call that waits, or holds its amounts. */
+interface Asked {
+  readonly scope: Scope.Closeable
+  /** What it reserves: the most that it may use. */
+  readonly most: number
+  /** Its entries in the references, once it has reserved. */
+  entries: ReadonlyArray<{ bucket: number; amount: number }> | undefined
+}
+
+/** Ends of a call. The amounts of tokens and requests that they count: `undefined` for the reserved ones. */
+const ends = [
+  { name: "settle", counts: (actual: number) => [actual, undefined] },
+  { name: "refund", counts: () => [0, 0] },
+  { name: "throttled", counts: () => [0, undefined] },
+  { name: "close", counts: () => [undefined, undefined] }
+] as const
+
 describe("reservations", () => {
   for (const seed of range(10)) {
-    it.effect(`the sum is that of held and settled amounts, in any order of events, seed ${seed}`, () =>
+    it.effect(`the sums are those of held and settled amounts after each of 300 random events, seed ${seed}`, () =>
       Effect.gen(function*() {
         const random = randomOf(seed + 100)
         const whole = (below: number) => Math.floor(random() * below)
         const quota = yield* makeQuota({
-          limits: [Quota.tokensPerMinute(1_000), Quota.atOnce(8)],
+          limits: [Quota.tokensPerMinute(1_000), Quota.requestsPerMinute(12), Quota.atOnce(8)],
           burst: 0,
           adapt: false
         })
-        interface Held {
-          readonly scope: Scope.Closeable
-          readonly amount: number
-          readonly fiber: Fiber.Fiber<Quota.Reservation, unknown>
-        }
-        let calls: Array<Held> = []
-        let settled = 0
-        // Less than a window, so that nothing leaves it.
-        for (let step = 0; step < 200; step++) {
-          const event = random()
-          if (event < 0.4 || calls.length === 0) {
-            const amount = whole(200)
-            const scope = yield* Scope.make()
-            const fiber = yield* fork(Scope.provide(quota.reserve({ amounts: { tokens: amount } }), scope))
-            calls.push({ scope, amount, fiber })
-          } else {
-            const [one] = calls.splice(whole(calls.length), 1)
-            if (one === undefined) continue
-            const exit = one.fiber.pollUnsafe()
-            if (exit === undefined) yield* Fiber.interrupt(one.fiber)
-            else if (Exit.isSuccess(exit)) {
-              const reservation = exit.value
-              const actual = whole(250)
-              if (event < 0.6) {
-                yield* reservation.settle({ tokens: actual })
-                settled += actual
-              } else if (event < 0.75) yield* reservation.refund
-              else if (event < 0.9) yield* reservation.throttled()
-              else settled += one.amount
-              // A second settlement has no effect.
-              if (random() < 0.3) {
-                yield* Effect.andThen(reservation.settle({ tokens: 7 }), event < 0.9 ? reservation.refund : Effect.void)
-              }
-              if (event >= 0.9) settled += 0
-            }
-            yield* Scope.close(one.scope, Exit.void)
-          }
-          yield* TestClock.adjust(whole(200))
-          const held = calls.filter(({ fiber }) => {
-            const exit = fiber.pollUnsafe()
-            return exit !== undefined && Exit.isSuccess(exit)
+        const references = [new Reference(), new Reference()] as const
+        const calls: Array<Asked & { readonly fiber: Fiber.Fiber<Quota.Reservation, unknown> }> = []
+        const seen = new Set<string>()
+
+        const ask = Effect.gen(function*() {
+          const known = whole(50)
+          const most = known + whole(200)
+          const tokens = random() < 0.5 ? most : { known, atMost: most }
+          const call: Asked = { scope: yield* Scope.make(), most, entries: undefined }
+          const reserved = Effect.map(Clock.currentTimeMillis, (now) => {
+            call.entries = references.map((reference, index) => {
+              const entry = { bucket: bucketOf(now + guard), amount: index === 0 ? most : 1 }
+              reference.entries.push(entry)
+              return entry
+            })
           })
-          if (step % 5 === 0) {
-            assert.strictEqual(yield* usedOf(quota, "atOnce"), held.length)
-            assert.isAtMost(held.length, 8)
-          }
-        }
-        yield* Effect.forEach(
-          calls,
-          ({ fiber, scope }) => Effect.andThen(Fiber.interrupt(fiber), Scope.close(scope, Exit.void))
-        )
-        calls = []
-        assert.strictEqual(yield* usedOf(quota, "atOnce"), 0)
-        assert.isAtLeast(yield* usedOf(quota, "tokens"), 0)
-        assert.isAtLeast(settled, 0)
-        yield* TestClock.adjust("2 minutes")
-        assert.strictEqual(yield* usedOf(quota, "tokens"), 0)
-        assert.deepInclude(yield* quota.snapshot(), {
-          reserved: (yield* quota.snapshot()).settled + (yield* quota.snapshot()).refunded +
-            (yield* quota.snapshot()).throttled
+          const reserve = Effect.tap(Scope.provide(quota.reserve({ amounts: { tokens } }), call.scope), () => reserved)
+          calls.push(Object.assign(call, { fiber: yield* fork(reserve) }))
         })
+
+        const end = Effect.gen(function*() {
+          const [call] = calls.splice(whole(calls.length), 1)
+          if (call === undefined) return
+          const exit = call.fiber.pollUnsafe()
+          if (exit === undefined || Exit.isFailure(exit)) {
+            yield* Fiber.interrupt(call.fiber)
+            seen.add("interrupt")
+          } else {
+            const { name, counts } = ends[whole(ends.length)] ?? ends[0]
+            const actual = whole(250)
+            const now = yield* Clock.currentTimeMillis
+            for (const [index, entry] of call.entries?.entries() ?? []) {
+              // Nothing changes in a bucket that has left the window.
+              if ((entry.bucket + 1) * quantum <= now - windowMillis - drift) continue
+              entry.amount = counts(actual)[index] ?? entry.amount
+              entry.bucket = Math.min(entry.bucket, bucketOf(now))
+            }
+            const { refund, settle, throttled } = exit.value
+            if (name === "settle") yield* settle({ tokens: actual })
+            if (name === "refund") yield* refund
+            if (name === "throttled") yield* throttled()
+            // Only the first end takes effect.
+            if (name !== "close") yield* [settle({ tokens: 7 }), refund, throttled()][whole(3)] ?? Effect.void
+            seen.add(name)
+          }
+          yield* Scope.close(call.scope, Exit.void)
+        })
+
+        for (let step = 0; step < 300; step++) {
+          yield* calls.length === 0 || random() < 0.5 ? ask : end
+          // Calls that were granted resume. Some calls outlive the window.
+          yield* TestClock.adjust(random() < 0.3 ? 0 : random() < 0.02 ? 70_000 : whole(600))
+          const now = yield* Clock.currentTimeMillis
+          const held = calls.filter(({ entries }) => entries !== undefined).length
+          assert.deepStrictEqual(
+            [yield* usedOf(quota, "tokens"), yield* usedOf(quota, "requests"), yield* usedOf(quota, "atOnce")],
+            [references[0].used(now), references[1].used(now), held]
+          )
+          assert.isAtMost(held, 8)
+          assert.isAtMost(references[1].used(now), 12)
+        }
+        assert.deepStrictEqual([...seen].toSorted(), ["close", "interrupt", "refund", "settle", "throttled"])
+        while (calls.length > 0) yield* end
+        assert.strictEqual(yield* usedOf(quota, "atOnce"), 0)
+        const { levels, refunded, reserved, settled, throttled } = yield* quota.snapshot()
+        assert.deepStrictEqual([reserved, levels.map(({ queued }) => queued)], [settled + refunded + throttled, [
+          0,
+          0,
+          0
+        ]])
+        yield* TestClock.adjust("2 minutes")
+        assert.deepStrictEqual([yield* usedOf(quota, "tokens"), yield* usedOf(quota, "requests")], [0, 0])
       }))
   }
 })

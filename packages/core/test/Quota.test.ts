@@ -270,6 +270,21 @@ describe("waiting", () => {
       assert.strictEqual(ended([behind]), 0)
     }))
 
+  it.effect("a small call behind a large one starts as soon as it fits, while the large one still waits", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const reserve = (tokens: number) => quota.reserve({ amounts: { tokens } })
+      yield* reserve(30)
+      yield* TestClock.adjust("10 seconds")
+      yield* reserve(60)
+      const large = yield* fork(reserve(95))
+      const small = yield* fork(reserve(20))
+      yield* TestClock.adjust("50 seconds")
+      assert.deepStrictEqual([ended([large]), ended([small])], [0, 0])
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([ended([large]), ended([small])], [0, 1])
+    }))
+
   it.effect("eligible waits and holds nothing", () =>
     Effect.gen(function*() {
       const quota = yield* perMinute(1)
@@ -418,14 +433,14 @@ describe("limits that move", () => {
       const calls = yield* Effect.forEach(Array.from({ length: 50 }), () => quota.reserve({}))
       yield* TestClock.adjust("100 millis")
       yield* Effect.forEach(calls.slice(0, 10), (call) => call.throttled())
-      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 48)
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 49)
       yield* TestClock.adjust("2 minutes")
-      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 50)
+      assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 51)
       yield* TestClock.adjust("1 hour")
       assert.strictEqual((yield* quota.snapshot()).levels[0]?.limit, 100)
       yield* Effect.yieldNow
-      assert.deepStrictEqual(changes.map(({ from, to, why }) => [from, to, why]), [[100, 48, "Throttled"], [
-        48,
+      assert.deepStrictEqual(changes.map(({ from, to, why }) => [from, to, why]), [[100, 49, "Throttled"], [
+        49,
         100,
         "Recovered"
       ]])

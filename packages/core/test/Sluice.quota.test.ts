@@ -1,6 +1,7 @@
 import * as Outcome from "@sluice/core/Outcome"
 import * as Quota from "@sluice/core/Quota"
 import * as QuotaStore from "@sluice/core/QuotaStore"
+import * as Sluice from "@sluice/core/Sluice"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Metric, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -240,6 +241,33 @@ describe("a policy with a quota", () => {
       const values = metrics.filter(({ id }) => id === "sluice_quota_used" || id === "sluice_quota_limit")
       assert.deepStrictEqual(values.map(({ state }) => "value" in state ? state.value : undefined), [1, 50])
       assert.isUndefined((yield* gpt.snapshot).backpressure)
+    }).pipe(withStore))
+
+  it.effect("a call that waits for its quota is told by snapshot, metrics and its report, a refusal by an event", () =>
+    Effect.gen(function*() {
+      const gpt = yield* makeGpt({ quota: requests(1, { queue: 1, tenantLimits: [Quota.requestsPerMinute(5)] }) })
+      assert.include(gpt.describe, "quota: 1 requests in 1m, for each key; 5 requests in 1m, for each tenant")
+      const events: Array<unknown> = []
+      yield* Effect.forkScoped(Stream.runForEach(gpt.events, (event) => Effect.sync(() => events.push(event))), {
+        startImmediately: true
+      })
+      const waitingNow = Effect.map(
+        Metric.snapshot,
+        (all) => all.flatMap(({ id, state }) => id === "sluice_quota_waiting" && "value" in state ? [state.value] : [])
+      )
+      yield* gpt.protect(Effect.void)
+      const waits = yield* fork(Sluice.withReport(gpt.protect(Effect.void)))
+      assert.deepStrictEqual([(yield* gpt.snapshot).quota?.waiting, yield* waitingNow], [1, [1]])
+      yield* Effect.exit(gpt.protect(Effect.void))
+      yield* TestClock.adjust("62 seconds")
+      const [, report] = yield* Fiber.join(waits)
+      assert.isAtLeast(report.waitedMillis, 60_000)
+      assert.deepStrictEqual([(yield* gpt.snapshot).quota?.waiting, yield* waitingNow], [0, [0]])
+      assert.deepStrictEqual(
+        events.filter((event) => (event as { readonly _tag: string })._tag === "Rejected"),
+        [{ _tag: "Rejected", key: "gpt", reason: "QuotaExceeded", at: 0 }]
+      )
+      assert.strictEqual((yield* gpt.snapshot).quota?.exceeded.Full, 1)
     }).pipe(withStore))
 
   it.effect("options are validated with the others, and a copy of a service is no quota", () =>

@@ -170,7 +170,10 @@ export class Lanes<E> {
     if (wait === 0) this.grant(lane, row, head)
     else if (wait < 0) this.host.refuse(head)
     else if (ticketOf(head).isRowBlocked) this.blockRow(lane, row, wait)
-    else if (!this.pass(lane, row, head)) this.block(lane, wait)
+    else {
+      const passersWait = this.pass(lane, row, head)
+      if (passersWait > 0) this.block(lane, Math.min(wait, passersWait))
+    }
     return true
   }
 
@@ -192,24 +195,30 @@ export class Lanes<E> {
     return ticketOf(head).size * ticketOf(head).overtake - (lane.head === head ? lane.passed : 0) + tolerance
   }
 
-  /** Grants a request that is small enough to pass the head of its row. */
-  private pass(lane: Lane<E>, row: Row<E>, head: Request<E>): boolean {
+  /**
+   * Grants a request that is small enough to pass the head of its row. Returns 0 if the lane is to be asked again now, otherwise
+   * the milliseconds until the first of those requests may fit.
+   */
+  private pass(lane: Lane<E>, row: Row<E>, head: Request<E>): number {
     if (lane.head !== head) {
       lane.head = head
       lane.passed = 0
     }
     const allowed = this.allowance(lane)
+    let soonest = Number.POSITIVE_INFINITY
     let next = head.next
     for (let looks = 0; next !== undefined && looks < maxPassers; looks++) {
       const ticket = ticketOf(next)
-      if (ticket.size <= allowed && ticket.tryTake() === 0) {
+      const wait = ticket.size <= allowed ? ticket.tryTake() : -1
+      if (wait === 0) {
         lane.passed += ticket.size
         this.host.grant(next)
-        return true
+        return 0
       }
+      if (wait > 0) soonest = Math.min(soonest, wait)
       next = next.next
     }
-    return row.requests.first !== head
+    return row.requests.first === head ? soonest : 0
   }
 
   private makeReady(lane: Lane<E>): void {

@@ -125,6 +125,11 @@ export class Permits<E = never> {
     return this.lanes === undefined ? this.line.size : this.line.size + this.lanes.size
   }
 
+  /** Requests in the queue that need a quota. */
+  get ticketed(): number {
+    return this.lanes?.size ?? 0
+  }
+
   /** Takes a slot if one is free. Pair it with `leaveSlot`. */
   takeSlot(): boolean {
     if (this.isDraining || this.slots >= this.capacity + this.queue) return false

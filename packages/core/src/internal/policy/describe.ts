@@ -5,6 +5,7 @@ import type { Dimension } from "../../Quota.ts"
 import type { Window } from "../../CircuitBreakerStore.ts"
 import type { Trip } from "../circuit/model.ts"
 import type { CheckedBreaker } from "../circuit/options.ts"
+import type { Settings as QuotaSettings } from "../quota/options.ts"
 import type { CheckedPolicy } from "./options.ts"
 
 /** The steps of a call, outermost first, one line each. */
@@ -21,13 +22,18 @@ export const describe = (
   }
   if (retry.maxAttempts > 1) lines.push(`retry: ${retry.maxAttempts} attempts, ${describeDelays(retry)}`)
   if (backpressure !== undefined) lines.push(`permits: ${backpressure.capacity} at once`)
-  if (quota !== undefined) lines.push(`quota: ${quota.settings.limits.map(describeLimit).join(", ")}, for each key`)
+  if (quota !== undefined) lines.push(`quota: ${describeQuota(quota.settings)}`)
   if (breaker !== undefined) lines.push(`circuit: one for each key, ${describeOpenings(breaker)}`)
   if (attemptTimeoutMillis !== undefined) lines.push(`attempt timeout: ${format(attemptTimeoutMillis)}`)
   return lines
 }
 
 const format = (duration: Duration.Input): string => Duration.format(Duration.fromInputUnsafe(duration))
+
+const describeQuota = ({ limits, tenantLimits }: Pick<QuotaSettings, "limits" | "tenantLimits">): string => {
+  const ofKey = `${limits.map(describeLimit).join(", ")}, for each key`
+  return tenantLimits.length === 0 ? ofKey : `${ofKey}; ${tenantLimits.map(describeLimit).join(", ")}, for each tenant`
+}
 
 const describeLimit = ({ limit, name, windowMillis }: Dimension): string => {
   if (windowMillis === 0) return `${limit} ${name}`

@@ -1,10 +1,10 @@
-const keptShare = 0.97
+const keptShare = 0.985
 const growthPerMinute = 0.02
 const cleanMillis = 60_000
 const nearlyEmpty = 0.2
 
 /**
- * The enforced limit. A rejected call that the burst does not explain lowers it to 97 % of the sum in the window, since the true
+ * The enforced limit. A rejected call that the burst does not explain lowers it to 98.5 % of the sum in the window, since the true
  * limit is at most that sum. After a minute without a rejected call it rises by 2 % of the stated limit a minute, up to the stated
  * limit or the one in the provider's headers.
  */

@@ -20,6 +20,7 @@ import { once } from "./warning.ts"
 
 /** A queue of waiting calls. `hasRoom` asks its heads again. */
 export interface Waiting {
+  readonly ticketed: number
   hasRoom(lane: string, row: string): void
 }
 
@@ -128,7 +129,14 @@ export class Quotas implements HoldHost {
     const keys: Iterable<KeyLimits> = key === undefined ? this.accounts.all() : one === undefined ? [] : [one]
     const levels = [...keys].flatMap((limits) => this.accounts.levels(limits))
     const { counts, exceeded, forgotten } = this
-    return { levels, ...counts, exceeded: { ...exceeded }, forgotten, dropped: this.changes.dropped }
+    const { dropped } = this.changes
+    return { levels, waiting: this.waitingCalls, ...counts, exceeded: { ...exceeded }, forgotten, dropped }
+  }
+
+  get waitingCalls(): number {
+    let calls = 0
+    for (const { ticketed } of this.waiting) calls += ticketed
+    return calls
   }
 }
 
@@ -204,6 +212,7 @@ const metricsOf = (quotas: Quotas): ReadonlyArray<Source> => {
   const names = [...new Set(settings.limits.map((limit) => limit.name))]
   return [
     ...ends.map((end) => counter(`sluice_quota_${end}_total`, `Calls whose amounts were ${end}`, () => counts[end])),
+    gauge("sluice_quota_waiting", "Calls in the queue", () => quotas.waitingCalls),
     counter(
       "sluice_quota_forgotten_total",
       "Keys and tenants that were forgotten while they counted",
