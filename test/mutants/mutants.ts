@@ -448,7 +448,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "an interrupted probe keeps its slot until the lease expires",
     caughtBy: ["packages/core/test/CircuitBreaker.interruption.test.ts"],
     file: "packages/core/src/internal/admission/attempt.ts",
-    find: "return Effect.onExitPrimitive(this, (exit) => this.settleExit(exit))",
+    find: "return Effect.onExitPrimitive(this, (exit) => this.end(exit))",
     replace:
       `return Effect.onExitPrimitive(this, (exit) => exit._tag === "Success" ? this.settleExit(exit) : undefined)`
   },
