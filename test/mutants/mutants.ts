@@ -83,6 +83,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "this.bytes > Number.POSITIVE_INFINITY"
   },
   {
+    name: "concurrency-keeps-its-first-cut",
+    breaks: "of a burst of rejected calls only the first lowers the limit of calls at once",
+    caughtBy: ["packages/core/test/Quota.concurrency.test.ts"],
+    file: "packages/core/src/internal/quota/concurrency.ts",
+    find: "} else this.ceiling--",
+    replace: "}"
+  },
+  {
     name: "dead-waiter",
     breaks: "an interrupted waiter stays in the queue",
     caughtBy: ["packages/core/test/Backpressure.queue.test.ts"],
@@ -469,6 +477,30 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "this.guardMillis = 0 * guardMillis"
   },
   {
+    name: "quota-money-of-an-unknown-use-returned",
+    breaks: "an answer that broke off costs nothing, so a budget can be exceeded",
+    caughtBy: ["packages/ai/test/ResilientModel.quota.test.ts"],
+    file: "packages/ai/src/internal/resilient/targetQuota.ts",
+    find: "return { tokens: input + output, inputTokens: input, outputTokens: output }",
+    replace: "return { tokens: input + output, inputTokens: input, outputTokens: output, money: 0 }"
+  },
+  {
+    name: "quota-of-a-refused-call-kept",
+    breaks: "a call to a closed port counts against the quota of its target",
+    caughtBy: ["packages/ai/test/ResilientModel.quotaWire.test.ts"],
+    file: "packages/ai/src/internal/resilient/targetQuota.ts",
+    find: "if (wasNotSent(error, this.arrivedBy !== undefined)) return reservation.refund",
+    replace: ""
+  },
+  {
+    name: "quota-of-each-target",
+    breaks: "two targets of one account each use the whole limit",
+    caughtBy: ["packages/ai/test/ResilientModel.quota.test.ts"],
+    file: "packages/ai/src/internal/resilient/settings.ts",
+    find: "if (shared !== undefined) return shared.service",
+    replace: ""
+  },
+  {
     name: "quota-order-reversed",
     breaks: "the call that asked last starts first",
     caughtBy: ["packages/core/test/Quota.test.ts"],
@@ -502,6 +534,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: ""
   },
   {
+    name: "quota-wait-is-not-compared",
+    breaks: "a call waits for the quota of the last target, although another has room sooner",
+    caughtBy: ["packages/ai/test/ResilientModel.quota.test.ts"],
+    file: "packages/ai/src/internal/resilient/candidates.ts",
+    find: "seen.waiting === undefined || millis < seen.waiting.millis",
+    replace: "seen.waiting === undefined || millis >= seen.waiting.millis"
+  },
+  {
     name: "quota-window-never-advances",
     breaks: "the amounts of a window never leave it",
     caughtBy: ["packages/core/test/Quota.properties.test.ts"],
@@ -516,6 +556,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "packages/core/src/internal/circuit/machine.ts",
     find: "share / sum.calls >= trip.rate",
     replace: "share / sum.calls > trip.rate"
+  },
+  {
+    name: "rate-limit-without-a-window",
+    breaks: "a limit in a header counts although its window is unknown",
+    caughtBy: ["packages/ai/test/RateLimits.test.ts"],
+    file: "packages/ai/src/RateLimits.ts",
+    find: "limit === undefined ? remaining !== undefined : hasWindow",
+    replace: "true"
   },
   {
     name: "redis-clock-set-back",

@@ -24,8 +24,9 @@
  *
  * 1. Tries the first available target, by `order`. It skips a target whose circuit is open, whose Retry-After has not
  *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, whose context is too
- *    small for the prompt, or that does not offer the model of `withModel`. If only busy targets are left, it queues at
- *    the first of them, or is shed without a queue.
+ *    small for the prompt, or that does not offer the model of `withModel`. A target whose quota has no room is skipped if
+ *    another can start sooner. If only busy targets are left, it queues at the first of them, or is shed without a queue. If
+ *    only quotas without room are left, it queues at the shortest wait, and holds no permit while it does.
  * 2. Tries the same target once more, after the backoff or a Retry-After of up to 5 seconds, if its failure is soon over: a
  *    lost connection, a 5xx or a similar status. This needs a closed circuit, and an attempt left for another target.
  *    Otherwise, as after any silence, it falls back at once to a target that has not failed in this call. Without one it
@@ -81,6 +82,10 @@
  * | `prefill` | false | whether it continues a partial answer at the end of the prompt, for `afterOutput: "continue"` |
  * | `contextTokens` | unknown | set it on all targets: a prompt that is too long goes only to a larger context |
  * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 5, 10, 20, then 30 seconds | the first notices an outage, the second a provider that still answers at times; a probe costs one call, so a short outage is over soon |
+ * | `quota` | none | the limits of its account, which targets of one account and model family share |
+ * | `family` | the model's name without its version | set it if the provider limits several models together |
+ * | `price` | none | in a currency for a million tokens; required if the quota limits `money` |
+ * | `maxOutputTokens` | `maxTokens` of the configuration, or else learned, starting at 4,096 | set it for other adapters, and for `money` |
  * | `backpressure` | no cap | set `capacity` to the account's concurrency limit, and a `queue` to wait instead of being shed |
  *
  * **Errors**

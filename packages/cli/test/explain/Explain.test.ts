@@ -124,6 +124,12 @@ describe("Explain", () => {
     assert.deepStrictEqual(lines("__proto__", record({ id: "__proto__" })), [1])
   })
 
+  it("an attempt that waited for its quota says how long, and for which limit", () => {
+    const quota = { dimension: "tokens", waitedMillis: 12_000 }
+    const text = Explain.render(record({ calls: [call(attempt({ waitedMillis: 12_000, quota }))] }), undefined, 120)
+    assert.include(text, "attempt 1, waited 12s for tokens of the quota: answered")
+  })
+
   it("events that an attempt skipped are shown, if there were any", () => {
     const rendered = (changes: Partial<Attempt>) =>
       Explain.render(record({ calls: [call(attempt(changes))] }), undefined, 120)
