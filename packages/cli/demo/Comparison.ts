@@ -24,7 +24,10 @@ export interface Counts {
 }
 
 /** Counts one client's outcomes. An answer is full if a provider sent exactly this text for exactly this prompt. */
-export const counts = (outcomes: ReadonlyArray<Outcome>, { first, second }: Journals): Counts => {
+export const counts = (
+  outcomes: ReadonlyArray<Outcome>,
+  { first, second }: Pick<Journals, "first" | "second">
+): Counts => {
   const journal = [...first, ...second]
   const whole = new Set(journal.flatMap(({ answer, prompt }) => answer === undefined ? [] : [`${answer} ${prompt}`]))
   const reported = outcomes.filter(({ text }) => text !== undefined)

@@ -1,4 +1,4 @@
-/** The two providers of the demo, which run in a worker: one with faults, one without. */
+/** The providers of the demo, which run in a worker: one with faults, two without. */
 import type * as Journal from "@sluice/ai/testing/Journal"
 import * as Effect from "effect/Effect"
 import { Worker } from "node:worker_threads"
@@ -6,7 +6,7 @@ import { Worker } from "node:worker_threads"
 export type ToProvider = "journals" | "clear" | "stop"
 
 export type FromProvider =
-  | { readonly _tag: "Ready"; readonly first: Endpoint; readonly second: Endpoint }
+  | { readonly _tag: "Ready"; readonly first: Endpoint; readonly second: Endpoint; readonly third: Endpoint }
   | { readonly _tag: "Journals"; readonly journals: Journals }
 
 export interface Endpoint {
@@ -18,14 +18,17 @@ export interface Endpoint {
 export interface Journals {
   readonly first: ReadonlyArray<Journal.Entry>
   readonly second: ReadonlyArray<Journal.Entry>
+  readonly third: ReadonlyArray<Journal.Entry>
 }
 
 export interface Providers {
   readonly first: Endpoint
   /** Without faults. */
   readonly second: Endpoint
+  /** Without faults, for the run that is killed. */
+  readonly third: Endpoint
   readonly journals: Effect.Effect<Journals>
-  /** Clears the journals for the next client. */
+  /** Clears the journals of the first two for the next client. */
   readonly clear: Effect.Effect<void>
 }
 
@@ -41,11 +44,12 @@ export const start = (seed: number) =>
     const journalsAfter = (message: ToProvider) =>
       Effect.map(
         send(worker, message),
-        (reply) => reply._tag === "Journals" ? reply.journals : { first: [], second: [] }
+        (reply) => reply._tag === "Journals" ? reply.journals : { first: [], second: [], third: [] }
       )
     return {
       first: ready.first,
       second: ready.second,
+      third: ready.third,
       journals: journalsAfter("journals"),
       clear: Effect.asVoid(journalsAfter("clear"))
     } satisfies Providers

@@ -1,6 +1,7 @@
 /** `npm start`: one bad day at a provider, met by the official client, by Sluice, and by Sluice with a second provider. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { relative } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -11,6 +12,7 @@ import * as Terminal from "../src/Terminal.ts"
 import * as Text from "../src/Text.ts"
 import { concurrency } from "./badDay.ts"
 import * as Comparison from "./Comparison.ts"
+import * as KilledRun from "./killedRun.ts"
 import * as Official from "./officialClient.ts"
 import * as Provider from "./Provider.ts"
 import * as Strip from "./Strip.ts"
@@ -69,6 +71,8 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
     }))
     return { run, counts: Comparison.counts(outcomes, yield* providers.journals) }
   })
+  // Most of the time the clients wait, so the run that is killed disturbs them little.
+  const killing = yield* Effect.forkChild(KilledRun.run(providers.third, tickets.length))
   const { counts: sluice, run } = yield* throughSluice("Sluice, at the defaults of `sluice run`", [providers.first])
   const second = yield* throughSluice("Sluice, with a second target", [providers.first, providers.second])
 
@@ -85,6 +89,8 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
       `The same with a second provider, over ${Words.time(second.counts.millis)}:\n${strip(second.run, second.counts)}`
   )
   yield* Console.log(details(run))
+  const killed = yield* Fiber.join(killing)
+  yield* Console.log(`\n${KilledRun.render(killed, (yield* providers.journals).third, tickets.length)}`)
   yield* Console.log("\nTwo tickets of Sluice without the second provider: > is the ticket, = the answer")
   yield* Console.log(samples(run.results, prompts))
   const path = writeResults(run.results)
@@ -95,7 +101,8 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
       "  FILE has one prompt per line. The key is read from OPENAI_API_KEY.\n" +
       "  --report page.html shows what happened, --target adds a provider.\n"
   )
-  return [sluice, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
+  return killed.answered === tickets.length && killed.twice === 0 &&
+    [sluice, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
 })
 
 const strip = ({ circuits }: Through.Run, { millis }: Comparison.Counts): string =>

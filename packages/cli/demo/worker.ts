@@ -1,4 +1,4 @@
-/** The worker of the demo's two providers: one with faults, one without. */
+/** The worker of the demo's providers: one with faults, two without. */
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as LocalModel from "@sluice/local-model/LocalModel"
 import * as Effect from "effect/Effect"
@@ -32,14 +32,18 @@ const program = Effect.gen(function*() {
   }
   const first = yield* LoopbackProvider.make({ ...common, script: badDay(workerData) })
   const second = yield* LoopbackProvider.make(common)
+  const third = yield* LoopbackProvider.make(common)
   // Starts the model, so that the first client does not wait for it.
   yield* local.answer("Good morning. My parcel has not arrived.")
-  send({ _tag: "Ready", first: endpointOf(first), second: endpointOf(second) })
+  send({ _tag: "Ready", first: endpointOf(first), second: endpointOf(second), third: endpointOf(third) })
   while (true) {
     const message = yield* nextMessage
     if (message === "stop") return
     if (message === "clear") yield* Effect.andThen(first.clear, second.clear)
-    send({ _tag: "Journals", journals: { first: yield* first.journal, second: yield* second.journal } })
+    send({
+      _tag: "Journals",
+      journals: { first: yield* first.journal, second: yield* second.journal, third: yield* third.journal }
+    })
   }
 })
 

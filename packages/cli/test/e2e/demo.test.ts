@@ -59,6 +59,11 @@ describe("the demo", { timeout: processTimeout }, () => {
       assert.include(first.stdout, `circuit over ${one}: `)
       assert.include(first.stdout, `with a second provider, over ${two}:\n`)
       assert.include(first.stdout, "npm start -- --seed 8\n")
+      const killed =
+        /killed \(kill -9\) after (\d+) answers, .*: 204 of 204 answered, 0 of them paid twice.* and (\d+) after\./
+      const [, before, after] = killed.exec(first.stdout.replaceAll("\n", " ")) ?? []
+      assert.isAtLeast(Number(before), 102)
+      assert.strictEqual(Number(before) + Number(after), 204)
       allAnswered(resultsIn(`${root}build/demo/results.jsonl`), 204)
 
       // After the first, since both write the same file.
