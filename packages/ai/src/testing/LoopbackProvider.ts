@@ -78,9 +78,10 @@
  * @since 0.1.0
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
-import { OptionsReader } from "@sluice/core/OptionsReader"
+import { OptionsReader, toMillis } from "@sluice/core/OptionsReader"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -181,8 +182,10 @@ export interface Pace {
  *
  * **Details**
  *
- * - `requestsPerMinute` and `tokensPerMinute` are token buckets. A bucket starts full, holds one minute's worth, and is
- *   refilled steadily. Responses report its state in the headers of their format.
+ * - `enforcement` counts `requestsPerMinute` and `tokensPerMinute` as providers do: by a token bucket, which starts full and is
+ *   refilled steadily, by windows one after the other, or by a log of the last window. Responses report the state in the headers
+ *   of their format.
+ * - `window` enforces the limits of a minute over another time: 600 a minute over a second are 10 a second.
  * - The tokens of a prompt count when the request arrives, those of its answer when it ends. A long answer can overdraw
  *   them.
  *
@@ -194,6 +197,10 @@ export interface LimitOptions {
   readonly tokensPerMinute?: number | undefined
   /** How many requests may be open at once. The Retry-After of the others is one second. */
   readonly concurrent?: number | undefined
+  /** Default `"bucket"`. */
+  readonly enforcement?: "bucket" | "fixedWindow" | "log" | undefined
+  /** Default one minute. */
+  readonly window?: Duration.Input | undefined
 }
 
 /**
@@ -270,7 +277,7 @@ export const make = Effect.fnUntraced(function*<R = never>(
   const turns = new Turns(options?.turns)
   let began = recorder.now().monotonic
   const outages = new Outages(script.outage, began)
-  const limits = new Limits({ ...noLimits, ...options?.limits }, began)
+  const limits = new Limits(rulesOf(options?.limits), began)
   const answering: Answering.Answering<R> = {
     script,
     turns,
@@ -367,7 +374,11 @@ export const layer = <R = never>(
 
 const echo: Answer = ({ prompt }) => Effect.succeed({ text: `Loopback echo: ${prompt}` })
 
-const noLimits = { requestsPerMinute: undefined, tokensPerMinute: undefined, concurrent: undefined }
+const rulesOf = (
+  { concurrent, enforcement = "bucket", requestsPerMinute, tokensPerMinute, window = "1 minute" }: LimitOptions = {}
+) => ({ requestsPerMinute, tokensPerMinute, concurrent, enforcement, windowMillis: toMillis(window) })
+
+const limitNames = ["requestsPerMinute", "tokensPerMinute", "concurrent"] as const
 
 /** The endpoint of a request, and the format of its response. */
 interface Route {
@@ -407,9 +418,13 @@ const check = <R>(options: Options<R> | undefined): Effect.Effect<Settings, Inva
     checked.integer("port", options?.port ?? 0, 0, 65_535)
     const pace = Paces.check(checked, options?.pace)
     checkTurns(checked, options?.turns)
-    for (const [name, limit] of Object.entries(options?.limits ?? {})) {
-      if (limit !== undefined) checked.integer(`limits.${name}`, limit, 1, 1e12)
+    const limits = options?.limits ?? {}
+    for (const name of limitNames) {
+      if (limits[name] !== undefined) checked.integer(`limits.${name}`, limits[name], 1, 1e12)
     }
+    const { enforcement = "bucket", window = "1 minute" } = limits
+    checked.oneOf("limits.enforcement", enforcement, ["bucket", "fixedWindow", "log"])
+    checked.duration("limits.window", window, 1)
     const journalCapacity = checked.integer("journalCapacity", options?.journalCapacity ?? 100_000, 1, 10_000_000)
     const apiKey = options?.apiKey === false ? undefined : options?.apiKey ?? randomKey()
     const { invalid } = checked

@@ -6,7 +6,13 @@ export interface Rules {
   readonly requestsPerMinute: number | undefined
   readonly tokensPerMinute: number | undefined
   readonly concurrent: number | undefined
+  /** How the limits of a minute are counted. */
+  readonly enforcement: Enforcement
+  /** The window over which they are enforced, in milliseconds: 600 a minute over a second are 10 a second. */
+  readonly windowMillis: number
 }
+
+export type Enforcement = "bucket" | "fixedWindow" | "log"
 
 export interface Limited {
   readonly limit: "requests" | "tokens" | "concurrent"
@@ -15,19 +21,30 @@ export interface Limited {
 
 const minute = 60_000
 
-/** A token bucket for one minute. A long answer can overdraw it. */
-class Bucket {
+/** Counts amounts over time. A long answer can exceed the capacity. */
+interface Counter {
   readonly capacity: number
+  /** Milliseconds until this amount is admitted. More than the capacity waits until nothing else is counted. */
+  waitFor(amount: number, now: number): number
+  take(amount: number, now: number): void
+  remaining(now: number): number
+  untilFull(now: number): number
+}
+
+/** A token bucket. */
+class Bucket implements Counter {
+  readonly capacity: number
+  private readonly windowMillis: number
   private level: number
   private at: number
 
-  constructor(capacity: number, now: number) {
+  constructor(capacity: number, windowMillis: number, now: number) {
     this.capacity = capacity
+    this.windowMillis = windowMillis
     this.level = capacity
     this.at = now
   }
 
-  /** Milliseconds until it holds this amount. More than its capacity waits until it is full. */
   waitFor(amount: number, now: number): number {
     return this.timeFor(Math.min(amount, this.capacity) - this.refilled(now))
   }
@@ -45,21 +62,109 @@ class Bucket {
   }
 
   private refilled(now: number): number {
-    this.level = Math.min(this.capacity, this.level + (now - this.at) * this.capacity / minute)
+    this.level = Math.min(this.capacity, this.level + (now - this.at) * this.capacity / this.windowMillis)
     this.at = now
     return this.level
   }
 
   private timeFor(amount: number): number {
     // A rounding error of a millionth must not cause a wait.
-    return amount <= 1e-6 ? 0 : Math.ceil(amount * minute / this.capacity)
+    return amount <= 1e-6 ? 0 : Math.ceil(amount * this.windowMillis / this.capacity)
+  }
+}
+
+/** Windows of equal length, one after the other. Each begins at 0. */
+class FixedWindow implements Counter {
+  readonly capacity: number
+  private readonly windowMillis: number
+  private beganAt: number
+  private used = 0
+
+  constructor(capacity: number, windowMillis: number, now: number) {
+    this.capacity = capacity
+    this.windowMillis = windowMillis
+    this.beganAt = now
+  }
+
+  waitFor(amount: number, now: number): number {
+    this.turnTo(now)
+    return this.used === 0 || this.used + amount <= this.capacity ? 0 : this.untilFull(now)
+  }
+
+  take(amount: number, now: number): void {
+    this.turnTo(now)
+    this.used += amount
+  }
+
+  remaining(now: number): number {
+    this.turnTo(now)
+    return Math.max(0, this.capacity - this.used)
+  }
+
+  untilFull(now: number): number {
+    this.turnTo(now)
+    return this.used === 0 ? 0 : Math.ceil(this.beganAt + this.windowMillis - now)
+  }
+
+  private turnTo(now: number): void {
+    const windows = Math.floor((now - this.beganAt) / this.windowMillis)
+    if (windows <= 0) return
+    this.beganAt += windows * this.windowMillis
+    this.used = 0
+  }
+}
+
+/** A log of all amounts: the sum of the last window at any moment. */
+class Log implements Counter {
+  readonly capacity: number
+  private readonly windowMillis: number
+  private entries: Array<{ readonly at: number; readonly amount: number }> = []
+
+  constructor(capacity: number, windowMillis: number) {
+    this.capacity = capacity
+    this.windowMillis = windowMillis
+  }
+
+  waitFor(amount: number, now: number): number {
+    this.forget(now)
+    let over = this.used + Math.min(amount, this.capacity) - this.capacity
+    for (const entry of this.entries) {
+      if (over <= 0) return 0
+      over -= entry.amount
+      if (over <= 0) return Math.ceil(entry.at + this.windowMillis - now)
+    }
+    return 0
+  }
+
+  take(amount: number, now: number): void {
+    this.forget(now)
+    this.entries.push({ at: now, amount })
+  }
+
+  remaining(now: number): number {
+    this.forget(now)
+    return Math.max(0, this.capacity - this.used)
+  }
+
+  untilFull(now: number): number {
+    this.forget(now)
+    return this.entries.length === 0 ? 0 : Math.ceil((this.entries.at(-1)?.at ?? now) + this.windowMillis - now)
+  }
+
+  private get used(): number {
+    return this.entries.reduce((sum, { amount }) => sum + amount, 0)
+  }
+
+  private forget(now: number): void {
+    const first = this.entries.findIndex(({ at }) => at > now - this.windowMillis)
+    this.entries = first === -1 ? [] : this.entries.slice(first)
   }
 }
 
 export class Limits {
   private readonly rules: Rules
-  private requests: Bucket | undefined
-  private tokens: Bucket | undefined
+  private requests: Counter | undefined
+  private tokens: Counter | undefined
   private running = 0
 
   constructor(rules: Rules, now: number) {
@@ -69,8 +174,22 @@ export class Limits {
 
   clear(now: number): void {
     const { requestsPerMinute, tokensPerMinute } = this.rules
-    this.requests = requestsPerMinute === undefined ? undefined : new Bucket(requestsPerMinute, now)
-    this.tokens = tokensPerMinute === undefined ? undefined : new Bucket(tokensPerMinute, now)
+    this.requests = this.counterOf(requestsPerMinute, now)
+    this.tokens = this.counterOf(tokensPerMinute, now)
+  }
+
+  private counterOf(perMinute: number | undefined, now: number): Counter | undefined {
+    if (perMinute === undefined) return undefined
+    const { enforcement, windowMillis } = this.rules
+    const capacity = Math.max(1, Math.floor(perMinute * windowMillis / minute))
+    switch (enforcement) {
+      case "bucket":
+        return new Bucket(capacity, windowMillis, now)
+      case "fixedWindow":
+        return new FixedWindow(capacity, windowMillis, now)
+      case "log":
+        return new Log(capacity, windowMillis)
+    }
   }
 
   /** Admits a request, or returns why it is refused. Pair an admitted one with `leave`. */
@@ -99,7 +218,7 @@ export class Limits {
     now: { readonly monotonic: number; readonly epoch: number }
   ): { readonly [name: string]: string } {
     const headers: { [name: string]: string } = {}
-    const note = (what: "requests" | "tokens", bucket: Bucket | undefined) => {
+    const note = (what: "requests" | "tokens", bucket: Counter | undefined) => {
       if (bucket === undefined) return
       const { capacity } = bucket
       const remaining = String(bucket.remaining(now.monotonic))
