@@ -125,6 +125,21 @@ export const count = (text: string): Read<number> => {
     : { ok: false, requirement: "a whole number such as 500, 200k or 2M" }
 }
 
+/** A limit of every account, or of the account of one target. */
+export interface Limit {
+  readonly target: string | undefined
+  readonly limit: number
+}
+
+/** Reads a limit such as `500` or `2M`, or `NAME=500` for one target. */
+export const limit = (text: string): Read<Limit> => {
+  const [, target, number = ""] = /^(?:([^=]*)=)?(.*)$/s.exec(text) ?? []
+  const read = count(number)
+  return read.ok && (target === undefined || targetName.test(target))
+    ? ok({ target, limit: read.value })
+    : { ok: false, requirement: "a whole number such as 500, 200k or 2M, or NAME=500 for one target" }
+}
+
 /** Reads an amount of dollars. */
 export const dollars = (text: string): Read<number> => {
   const value = /^\$?\d+(?:\.\d+)?$/.test(text) ? Number(text.replace("$", "")) : Number.NaN

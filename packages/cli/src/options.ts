@@ -55,6 +55,10 @@ export const run = defineCommand({
     "Request": ["system", "system-file", "temperature", "max-tokens", "omit", "no-stream"],
     "Limits and retries": [
       "concurrency",
+      "rpm",
+      "tpm",
+      "itpm",
+      "otpm",
       "max-attempts",
       "timeout",
       "first-token-timeout",
@@ -164,10 +168,34 @@ export const run = defineCommand({
       about: "Limit each answer to N tokens. [default: the provider's]",
       parse: Flag.integer(1, 100_000_000)
     }),
-    concurrency: Flag.withDefault("concurrency", 16, {
+    concurrency: Flag.optional("concurrency", {
       argument: "N",
-      about: "Run at most N calls at once per target. Small accounts allow 16. [default: 16]",
+      about:
+        "Run at most N calls at once per target. [default: 16; with --rpm, --tpm, --itpm or --otpm as many as the " +
+        "limits need, at most 512]",
       parse: Flag.integer(1, 1000)
+    }),
+    rpm: Flag.many("rpm", {
+      argument: "N",
+      about:
+        "Send at most N requests a minute to each account: 500, 2k. NAME=N is for the account of one target. Never " +
+        "more in any minute. Rejections lower a limit that is too high. [default: none]",
+      parse: Flag.limit
+    }),
+    tpm: Flag.many("tpm", {
+      argument: "N",
+      about: "Use at most N tokens a minute, input and output together, as --rpm: 200k, 2M. [default: none]",
+      parse: Flag.limit
+    }),
+    itpm: Flag.many("itpm", {
+      argument: "N",
+      about: "Use at most N input tokens a minute, as --rpm. [default: none]",
+      parse: Flag.limit
+    }),
+    otpm: Flag.many("otpm", {
+      argument: "N",
+      about: "Use at most N output tokens a minute, as --rpm. [default: none]",
+      parse: Flag.limit
     }),
     maxAttempts: Flag.withDefault("max-attempts", 5, {
       argument: "N",
@@ -262,6 +290,12 @@ export const run = defineCommand({
       argument: "FILE",
       about: "Read the prices of models from FILE. [default: the price list of sluice]",
       parse: Flag.text
+    }),
+    dryRun: Flag.toggle("dry-run", {
+      perRun: true,
+      about:
+        "Send nothing and write nothing. Print how many lines, different requests and tokens there are, and the cost " +
+        "and the time that they need at least."
     }),
     keyEnv: Flag.optional("key-env", {
       argument: "NAME",

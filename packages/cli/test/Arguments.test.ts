@@ -23,11 +23,10 @@ describe("Arguments", () => {
   it("absent flags get the defaults of the help text", () => {
     const parsed = parse("-")
     if (parsed._tag !== "Parsed") return assert.fail(parsed._tag)
-    const { concurrency, dedupeTtlMillis, force, maxAttempts, maxOutageMillis, timeoutMillis } = parsed.values
+    const { dedupeTtlMillis, force, maxAttempts, maxOutageMillis, timeoutMillis } = parsed.values
     assert.deepStrictEqual(
-      { concurrency, dedupeTtlMillis, force, maxAttempts, maxOutageMillis, timeoutMillis },
+      { dedupeTtlMillis, force, maxAttempts, maxOutageMillis, timeoutMillis },
       {
-        concurrency: 16,
         dedupeTtlMillis: 3_600_000,
         force: false,
         maxAttempts: 5,

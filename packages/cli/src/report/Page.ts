@@ -16,6 +16,8 @@ export interface About {
   readonly stopped: string | undefined
   /** Reasons of targets that could not answer any prompt. */
   readonly unusable: ReadonlyMap<string, string>
+  /** Limits that were learned. */
+  readonly limits?: ReadonlyArray<string> | undefined
   /** The money of the run. Left out if no price is known. */
   readonly cost?: Pick<Ledger, "before" | "hasPriced" | "limit" | "spent" | "spentNow"> | undefined
 }
@@ -64,7 +66,7 @@ ${content}</section>`
 
 // ---------- totals
 
-const totals = (facts: Facts, { cost }: About): Html => {
+const totals = (facts: Facts, { cost, limits = [] }: About): Html => {
   const { answered, answeredElsewhere, cached, failed, incomplete, joined, next, paid, requests, retries } = facts
   const shown: ReadonlyArray<readonly [label: string, value: string, note: string]> = [
     ["answered", Words.count(answered), incompleteText(incomplete)],
@@ -87,7 +89,9 @@ ${
       }</dd></div>
 `
     )
-  }</dl>${paid.estimated ? html`<p class="note">~ partly estimated: a provider reported no usage.</p>` : ""}`
+  }</dl>${paid.estimated ? html`<p class="note">~ partly estimated: a provider reported no usage.</p>` : ""}${
+    limits.length === 0 ? "" : html`<p class="note">Learned limits: ${limits.join(", ")}.</p>`
+  }`
 }
 
 const costNote = ({ before, limit, spent }: NonNullable<About["cost"]>): string =>

@@ -1,8 +1,10 @@
 /** Watches the attempts of a run, to tell failures of a target, of a credential and of a prompt apart. */
 import * as AiOutcome from "@sluice/ai/AiOutcome"
+import * as AiRejection from "@sluice/ai/AiRejection"
 import type * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 import type * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import { QuotaExceeded } from "@sluice/core/Quota"
 import * as AiError from "effect/ai/AiError"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -28,6 +30,8 @@ interface Watched {
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"]
   /** The key of its circuit. */
   readonly key: string
+  /** Whether its limits pace its calls, and learn from rate limits. */
+  readonly hasQuota: boolean
   /** Attempts without a part of an answer, the oldest first. At most as many as run at once. */
   readonly silent: Set<Attempt>
   /** When the last probe was answered, in epoch milliseconds. */
@@ -67,6 +71,7 @@ export class Attempts implements Targets.Observer {
     this.watched = new Map([...circuits].map(([target, circuit]) => [target, {
       ...circuit,
       pace: new Pace(),
+      hasQuota: (target.limits ?? []).length > 0,
       silent: new Set(),
       probedAt: Number.NEGATIVE_INFINITY,
       answers: 0,
@@ -80,7 +85,7 @@ export class Attempts implements Targets.Observer {
     const watched = this.watched.get(target)
     if (watched === undefined) return Effect.die(`the target ${target.name} is not watched`)
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const wait = watched.pace.reserve(now, this.longestWaitMillis)
+      const wait = watched.hasQuota ? 0 : watched.pace.reserve(now, this.longestWaitMillis)
       if (wait > this.longestWaitMillis) return Effect.fail(notYet(wait))
       const start = this.start(target, watched, state)
       return wait === 0 ? start : Effect.andThen(Effect.sleep(Duration.millis(wait)), start)
@@ -102,7 +107,7 @@ export class Attempts implements Targets.Observer {
           const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
           if (money === undefined) {
             state.isShort = true
-            return Effect.fail(notYet(1))
+            return Effect.fail(noMoney)
           }
           state.begin(target)
           this.onStarted()
@@ -222,7 +227,9 @@ class Attempt implements Targets.Attempt {
     if (remedy === "Credential") return resting(error, given)
     if (remedy === "Wait") {
       state.throttledSince ??= now
-      return RetryAfter.fromAiError(error) === undefined ? paced(error, watched.pace.refused(now)) : error
+      return RetryAfter.fromAiError(error) === undefined && !watched.hasQuota
+        ? paced(error, watched.pace.refused(now))
+        : error
     }
     if (remedy === "Retry" && !Failure.isOutage(error)) {
       this.countFailure()
@@ -253,6 +260,21 @@ const errorOf = (reason: AiError.AiErrorReason): AiError.AiError =>
 /** The target must not be called before this time has passed. No request was made. */
 const notYet = (millis: number): AiError.AiError =>
   errorOf(new AiError.RateLimitError({ retryAfter: Duration.millis(Math.ceil(millis)) }))
+
+/** The budget has no room for the attempt. No request was made. */
+const noMoney = AiRejection.toAiError(
+  new QuotaExceeded({
+    policy: "run",
+    why: "Full",
+    dimension: "money",
+    asked: 0,
+    used: 0,
+    limit: 0,
+    queued: 0,
+    retryAfter: Duration.millis(1)
+  }),
+  "streamText"
+)
 
 const silenceOf = ({ url }: Target, millis: number): AiError.AiError =>
   errorOf(

@@ -45,6 +45,8 @@ export interface Events {
   readonly circuitChanged: (change: Change) => void
   /** A target cannot answer any prompt. `why` is `undefined` if it can after all. */
   readonly unusable: (target: string, why: string | undefined) => void
+  /** The levels of a target's quota, ten times a second. */
+  readonly quota?: ((target: string, levels: NonNullable<ResilientModel.TargetState["quota"]>) => void) | undefined
 }
 
 export type Options =
@@ -178,7 +180,9 @@ const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<T
       layer: Layer.succeed(LanguageModel.LanguageModel, model),
       breaker: breakerOptions(options),
       // The queue has a slot for every prompt, so that none is refused.
-      backpressure: { capacity: concurrency, queue: maxPrompts }
+      backpressure: { capacity: concurrency, queue: maxPrompts },
+      quota: quotaOf(target),
+      maxOutputTokens: options.maxTokens
     })),
     retry: RetryPolicy.exponential({
       maxAttempts: options.maxAttempts,
@@ -193,6 +197,9 @@ const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<T
   })
 }
 
+/** The order of lines has no meaning, so small prompts may use what a large one waits for, up to its size. */
+const quotaOf = ({ limits = [] }: Target) => limits.length === 0 ? undefined : { limits, overtake: 1 }
+
 /** As often as the live line is drawn. */
 const pollInterval = Duration.millis(100)
 
@@ -205,6 +212,7 @@ const watchCircuits = (
   const watch = new Circuits.Watch()
   const poll = Effect.map(Effect.zip(states, Clock.currentTimeMillis), ([states, now]) => {
     for (const change of watch.changes(states, now)) events.circuitChanged(change)
+    for (const { name, quota } of states) if (quota !== undefined) events.quota?.(name, quota)
     if (Circuits.millisToCall(states) > 0) outage.observed(now, "down")
     attempts.endSilent(states, now)
   })

@@ -90,7 +90,7 @@ export class Ledger {
       if (model !== undefined && this.options.prices.of(target, model) === undefined) {
         return `no price for model ${model} at ${new URL(target.url).host}; use --price IN,OUT or --price-file`
       }
-      if (this.maxTokensOf(prompt, target) === undefined) {
+      if (maxTokensOf(prompt, target, this.options.maxTokens) === undefined) {
         return "--max-cost needs a limit of tokens for each answer; use --max-tokens"
       }
     }
@@ -230,18 +230,21 @@ export class Ledger {
       ? 0
       : costOf(found.price, {
         inputTokens: mostInputTokens(prompt),
-        outputTokens: this.maxTokensOf(prompt, target) ?? 0
+        outputTokens: maxTokensOf(prompt, target, this.options.maxTokens) ?? 0
       })
   }
+}
 
-  private maxTokensOf({ body = {} }: Pick<Prompt, "body">, { wire }: Target): number | undefined {
-    const own = ["max_tokens", "max_completion_tokens"].map((name) => body[name]).filter((value) =>
-      typeof value === "number"
-    )
-    return own.length > 0
-      ? Math.max(...own)
-      : this.options.maxTokens ?? (wire === "anthropic" ? anthropicMaxTokens : undefined)
-  }
+/** The most tokens that an answer can have: by its line, by the flag, or by the wire. `undefined`: without a limit. */
+export const maxTokensOf = (
+  { body = {} }: Pick<Prompt, "body">,
+  { wire }: Pick<Target, "wire">,
+  ofFlag: number | undefined
+): number | undefined => {
+  const own = ["max_tokens", "max_completion_tokens"].map((name) => body[name]).filter((value) =>
+    typeof value === "number"
+  )
+  return own.length > 0 ? Math.max(...own) : ofFlag ?? (wire === "anthropic" ? anthropicMaxTokens : undefined)
 }
 
 /** The limit that the Anthropic wire sets if there is none. */

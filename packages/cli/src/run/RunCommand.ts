@@ -24,12 +24,14 @@ import type { Written } from "./Batch.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
+import * as DryRun from "./DryRun.ts"
 import * as Engine from "./Engine.ts"
 import * as Files from "./Files.ts"
 import * as GoOn from "./GoOn.ts"
 import { Ids } from "./Ids.ts"
 import { Ledger } from "./Ledger.ts"
 import type * as Input from "./Input.ts"
+import * as Limits from "./Limits.ts"
 import * as Live from "./Live.ts"
 import * as Prices from "./Prices.ts"
 import { Ordered, windowOf } from "./Ordered.ts"
@@ -78,6 +80,11 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const { flags, given, paths } = invocation
   const isOutputTerminal = process.stdout.isTTY === true
   const { input, settings } = yield* Setup.make(paths, flags, { env: process.env, isOutputTerminal })
+  if (settings.dryRun) {
+    const text = yield* DryRun.run(settings, input)
+    yield* Effect.sync(() => void process.stdout.write(text))
+    return ExitCode.ok
+  }
   const signals = yield* Signals.listen
   const maskSecrets = Mask.make([
     ...settings.targets.flatMap(({ apiKey, url }) => [
@@ -97,6 +104,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     })),
     startedAt
   )
+  const learned = new Limits.Learned()
   let stop = (): void => {}
   const ledger = new Ledger({ ...settings, onExhausted: () => stop() })
   const progress = new RunProgress(tally, startedAt, settings.targets.length, ledger)
@@ -109,6 +117,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
       progress.circuitChanged(change)
       facts.circuitChanged(change)
     },
+    quota: (target, levels) => learned.add(target, levels),
     unusable: (target, why) => {
       if (why === undefined) tally.unusable.delete(target)
       else tally.unusable.set(target, why)
@@ -193,7 +202,8 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
         input: Words.files(paths.map((path) => basename(path))),
         stopped: ledger.isExhausted ? `Stopped early: ${ledger.refusal}.` : stoppedBy(ended),
         unusable: tally.unusable,
-        cost: ledger
+        cost: ledger,
+        limits: learned.texts
       }))
     )
   const explanation = explanations.render()
@@ -208,6 +218,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
       before,
       cache: cache?.counts,
       ids,
+      limits: learned.texts,
       cost: costText(ledger, facts.endedAt)
     }))
   }

@@ -1,4 +1,5 @@
 /** The settings of a run: flags, completed by the environment and key files. */
+import type { Dimension } from "@sluice/core/Quota"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
@@ -9,6 +10,7 @@ import * as Flag from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
 import type { RunFlags } from "../options.ts"
 import * as Terminal from "../Terminal.ts"
+import * as Limits from "./Limits.ts"
 import * as Prices from "./Prices.ts"
 import * as SystemError from "./SystemError.ts"
 
@@ -32,6 +34,8 @@ export interface Target {
   readonly apiKey: Redacted.Redacted | undefined
   /** Source of the key, for messages: an environment variable or a file. */
   readonly keySource: string
+  /** The rate limits of its account. Default: none. */
+  readonly limits?: ReadonlyArray<Dimension> | undefined
 }
 
 export interface Settings extends
@@ -40,6 +44,7 @@ export interface Settings extends
     | "url"
     | "model"
     | "config"
+    | "concurrency"
     | "keyEnv"
     | "keyFile"
     | "output"
@@ -48,8 +53,13 @@ export interface Settings extends
     | "headers"
     | "price"
     | "priceFile"
+    | "rpm"
+    | "tpm"
+    | "itpm"
+    | "otpm"
   >
 {
+  readonly concurrency: number
   readonly prices: Prices.Prices
   /** In order of preference. */
   readonly targets: readonly [Target, ...ReadonlyArray<Target>]
@@ -68,12 +78,17 @@ export interface Surroundings {
 export const openAiUrl = "https://api.openai.com/v1"
 const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
+/** Small accounts allow it. */
+const defaultConcurrency = 16
+/** Enough for 6,000 calls of 5 seconds a minute. The limits keep the calls at once below it. */
+const pacedConcurrency = 512
 
 export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Effect<Settings, SettingsError> =>
   Effect.gen(function*() {
     const { env, isOutputTerminal } = surroundings
     const problems: Array<string> = []
     const {
+      concurrency,
       headers,
       config: _config,
       idleTimeoutMillis,
@@ -81,13 +96,17 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       keyFile,
       model: _model,
       output,
+      itpm: _itpm,
+      otpm: _otpm,
       price,
       priceFile,
+      rpm: _rpm,
       targets: _targets,
+      tpm: _tpm,
       url: _url,
       ...rest
     } = flags
-    if (output === undefined && isOutputTerminal) {
+    if (output === undefined && isOutputTerminal && !flags.dryRun) {
       problems.push("--output is required on a terminal: -o results.jsonl, or -o - to print results here")
     }
     if (flags.noStream && (flags.firstTokenTimeoutMillis ?? idleTimeoutMillis) !== undefined) {
@@ -108,16 +127,25 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env)
     )
     if (Result.isFailure(targets)) return yield* refuseAll([...problems, ...targets.failure.problems])
+    problems.push(...Limits.problems(flags, targets.success.map(({ name }) => name)))
     if (problems.length > 0) return yield* refuseAll(problems)
+    const isPaced = [flags.rpm, flags.tpm, flags.itpm, flags.otpm].some((limits) => limits.length > 0)
     return {
       ...rest,
+      concurrency: concurrency ?? (isPaced ? pacedConcurrency : defaultConcurrency),
       prices: new Prices.Prices(price, Result.getOrElse(list, () => [])),
-      targets: targets.success,
+      targets: limited(targets.success, flags),
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,
       headers: headersOf(headers, env)
     }
   })
+
+const limited = (targets: Settings["targets"], flags: RunFlags): Settings["targets"] => {
+  const [first, ...others] = targets
+  const withLimits = (target: Target): Target => ({ ...target, limits: Limits.of(flags, target) })
+  return [withLimits(first), ...others.map(withLimits)]
+}
 
 /** Flags of a resumed run that exclude each other. */
 const resumeProblems = ({ force, onlyNew, output, resume, retryFailed }: RunFlags): ReadonlyArray<string> => {

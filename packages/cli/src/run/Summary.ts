@@ -13,6 +13,8 @@ const indent = labelWidth + 2
 export interface More {
   /** Lines that earlier runs of the same results answered, and lines without an answer that this run left out. */
   readonly before?: { readonly answered: number; readonly leftOut: number } | undefined
+  /** Limits that were learned. */
+  readonly limits?: ReadonlyArray<string> | undefined
   /** What the run cost. `undefined` if no price is known. */
   readonly cost?: string | undefined
   /** Lines that `--cache` answered, and answers that were added to it. `undefined` without it. */
@@ -21,7 +23,11 @@ export interface More {
 }
 
 /** Renders the summary of a run. The time per answer leaves out shared answers, which would lower it. */
-export const render = (tally: Tally, elapsedMillis: number, { before, cache, cost, ids }: More = {}): string =>
+export const render = (
+  tally: Tally,
+  elapsedMillis: number,
+  { before, cache, cost, ids, limits = [] }: More = {}
+): string =>
   [
     row("answered", Words.count(tally.answered)),
     row("failed", `${Words.count(tally.failed)}${stopped(tally)}`),
@@ -46,6 +52,7 @@ export const render = (tally: Tally, elapsedMillis: number, { before, cache, cos
     row("tokens", tokens(tally.spent)),
     row("tokens saved", tokens(tally.saved)),
     ...(cost === undefined ? [] : rows("cost", Text.wrap(cost, width))),
+    ...rows("learned limits", limits.flatMap((limit) => Text.wrap(safe(limit), width))),
     row("time", Words.time(elapsedMillis)),
     ...[...tally.unusable].flatMap(([target, why]) => rows("unusable", Text.wrap(safe(`${target}: ${why}`), width)))
   ].join("")

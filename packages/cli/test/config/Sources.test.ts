@@ -56,7 +56,7 @@ describe("Sources", () => {
     assert.strictEqual(from("concurrency", file, env), "SLUICE_CONCURRENCY")
     assert.strictEqual(values(file).concurrency, 2)
     assert.strictEqual(from("concurrency", file), "sluice.json")
-    assert.strictEqual(values(undefined).concurrency, 16)
+    assert.isUndefined(values(undefined).concurrency)
     assert.isUndefined(from("concurrency", undefined))
     assert.strictEqual(values(file, env, ["--concurrency", "4"]).timeoutMillis, 2_000)
   })
