@@ -18,6 +18,9 @@ const valuesOf = ({ choices, path }: Flag<unknown>): Values => choices ?? path ?
 /** What completes a positional argument, by its name in the usage line. */
 const inputValues = (name: string): Values => name === "ID" ? "none" : name === "SHELL" ? shells : "file"
 
+/** Whether an argument can be given several times. */
+const isRepeated = (name: string): boolean => name.endsWith("...")
+
 const flagsOf = ({ flags }: Command<Flags>): ReadonlyArray<Flag<unknown>> => Object.values(flags)
 
 const spellings = ({ name, short }: Flag<unknown>): ReadonlyArray<string> =>
@@ -90,7 +93,9 @@ ${
       done
       case "$inputs" in
 ${
-    command.inputs.map((name, index) => `        ${index}) ${bashValues(inputValues(name))} ;;\n`).join("")
+    command.inputs.map((name, index) =>
+      `        ${isRepeated(name) ? "*" : index}) ${bashValues(inputValues(name))} ;;\n`
+    ).join("")
   }        *) COMPREPLY=($(compgen -W '${names}' -- "$current")) ;;
       esac ;;
 `
@@ -131,7 +136,9 @@ const zshCommand = (command: Command<Flags>): string =>
 ${
     [
       ...flagsOf(command).map((flag) => zshFlag(flag)),
-      ...command.inputs.map((name, index) => quoted(`${index + 1}:${name}:${zshValues(inputValues(name))}`))
+      ...command.inputs.map((name, index) =>
+        quoted(`${isRepeated(name) ? "*" : index + 1}:${name}:${zshValues(inputValues(name))}`)
+      )
     ].map((line) => `        ${line}`).join(" \\\n")
   } ;;
 `

@@ -236,6 +236,12 @@ export const run = defineCommand({
         "calls in flight. Most runs take less than 1h. [default: 1h]",
       parse: Flag.duration(0)
     }),
+    samples: Flag.withDefault("samples", 1, {
+      argument: "N",
+      about:
+        "Ask for N answers to each prompt, in N results with the number of their sample. They share no call. [default: 1]",
+      parse: Flag.integer(1, 100)
+    }),
     ordered: Flag.toggle("ordered", {
       about: "Write results in the order of FILE. Up to 16 lines per call at once, or 64 MiB of results, wait for an " +
         "earlier line. A kill loses them. [default: as each one finishes]"

@@ -71,7 +71,9 @@ describe.skipIf(!has("bash"))("completions of bash", () => {
     assert.deepStrictEqual(offered("run", "--model", "m", "--timeout", "=", "3s", "--no-stream", "=", "false", "my"), [
       "my prompts.jsonl"
     ])
-    assert.include(offered("run", "x", ""), "--output")
+    // Several files are allowed.
+    assert.deepStrictEqual(offered("run", "x", "res"), ["results.jsonl"])
+    assert.include(offered("explain", "5", "x", ""), "--help")
   })
 })
 

@@ -51,7 +51,8 @@ export const render = (record: CallRecord, leader: CallRecord | undefined, colum
 }
 
 const headline = (record: CallRecord): string => {
-  const { attempts, error, finish, id, line, milliseconds, model, status, target } = record
+  const { attempts, error, finish, id, milliseconds, model, sample, status, target } = record
+  const line = sample === undefined ? String(record.line) : `${record.line}, sample ${sample}`
   const name = id === undefined ? `line ${line}` : `${Terminal.clip(Terminal.escape(id), 60)} (line ${line})`
   const count = Words.plural(attempts, "attempt")
   const after = attempts === 0 ? Words.time(milliseconds) : `${Words.time(milliseconds)} and ${count}`

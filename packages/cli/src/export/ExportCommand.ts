@@ -7,6 +7,7 @@ import * as ExitCode from "../ExitCode.ts"
 import type { ExportFlags } from "../options.ts"
 import * as Journal from "../run/Journal.ts"
 import * as Output from "../run/Output.ts"
+import * as Samples from "../run/Samples.ts"
 import * as SystemError from "../run/SystemError.ts"
 import * as Say from "../Say.ts"
 import type { Exported } from "./Formats.ts"
@@ -66,19 +67,20 @@ const chunkLength = 2 ** 20
 
 /** Where the results are in their file: 25 bytes a result. */
 class Found {
+  /** As `Samples.keyOf` gives them. */
   private readonly lines: Array<number> = []
   private readonly starts: Array<number> = []
   private readonly sizes: Array<number> = []
   private readonly answered: Array<boolean> = []
 
-  readonly add: Journal.Visit = ({ line, state }, start, bytes) => {
-    this.lines.push(line)
+  readonly add: Journal.Visit = (entry, start, bytes) => {
+    this.lines.push(Samples.keyOf(entry))
     this.starts.push(start)
     this.sizes.push(bytes)
-    this.answered.push(state === "ok")
+    this.answered.push(entry.state === "ok")
   }
 
-  /** The results that count, in the order of their lines: the last answer of a line, else its last failure. */
+  /** The results that count, in the order of their lines: the last answer of a line or sample, else its last failure. */
   inOrder(): Uint32Array {
     const { answered, lines } = this
     const order = Uint32Array.from(lines.keys()).sort((a, b) =>

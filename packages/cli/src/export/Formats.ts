@@ -14,26 +14,34 @@ export type Exported = Result & {
 /** Collects the columns of all results, since the header comes first. */
 export class Columns {
   private readonly ofInput = new Set<string>()
+  private hasSamples = false
 
-  add({ input }: Exported): void {
+  add({ input, sample }: Exported): void {
+    if (sample !== undefined) this.hasSamples = true
     for (const name of Object.keys(fieldsOf(input))) if (name.toLowerCase() !== "id") this.ofInput.add(name)
   }
 
   /** The columns of the input come first. One with the name of a column of the results gets a prefix. */
   get header(): string {
-    const names = [...this.ofInput].map((name) => own.has(name) ? `input_${name}` : name)
-    return csvLine([...names, ...own.keys()])
+    const ownNames = this.own.map(([name]) => name)
+    const names = [...this.ofInput].map((name) => ownNames.includes(name) ? `input_${name}` : name)
+    return csvLine([...names, ...ownNames])
+  }
+
+  private get own() {
+    return [...own].filter(([name]) => name !== "sample" || this.hasSamples)
   }
 
   row(result: Exported): string {
     const fields = fieldsOf(result.input)
     const cells = [...this.ofInput].map((name) => textOf(Object.hasOwn(fields, name) ? fields[name] : undefined))
-    return csvLine([...cells, ...[...own.values()].map((cellOf) => String(cellOf(result) ?? ""))])
+    return csvLine([...cells, ...this.own.map(([, cellOf]) => String(cellOf(result) ?? ""))])
   }
 }
 
 const own = new Map<string, (result: Exported) => string | number | undefined>([
   ["line", ({ line }) => line],
+  ["sample", ({ sample }) => sample],
   ["id", ({ id }) => id],
   ["status", ({ status }) => status],
   ["text", (result) => result.status === "ok" ? result.text : undefined],
@@ -65,16 +73,18 @@ const csvLine = (cells: ReadonlyArray<string>): string =>
 
 /** A line of the output file of OpenAI's Batch API. `created` is in epoch seconds. */
 export const openAiLine = (result: Exported, created: number): string => {
-  const { id, line, model, request } = result
+  const { id, line, model, request, sample } = result
+  const ownId = sample === undefined ? `sluice_${line}` : `sluice_${line}_${sample}`
+  const customId = id ?? `line-${line}`
   return `${
     JSON.stringify({
-      id: `sluice_${line}`,
-      custom_id: id ?? `line-${line}`,
+      id: ownId,
+      custom_id: sample === undefined ? customId : `${customId}#${sample}`,
       response: result.status === "failed" ? null : {
         status_code: 200,
         request_id: request,
         body: {
-          id: `sluice_${line}`,
+          id: ownId,
           object: "chat.completion",
           created,
           model,

@@ -50,9 +50,10 @@ export const over = (
       if (kept === undefined || answer === undefined) continue
       // An equal line of this run may have made the call.
       if (kept.at < startedAt) counts.reused++
-      const { id, line } = prompt
+      const { id, line, sample } = prompt
       const result: Answered = {
         line,
+        sample,
         id,
         status: "ok",
         ...answer,

@@ -11,6 +11,7 @@ import type { Result } from "./Result.ts"
  */
 export const CallRecord = Schema.Struct({
   line: Schema.Int,
+  sample: Schema.optionalKey(Schema.Int),
   id: Schema.optionalKey(Schema.String),
   status: Schema.Literals(["ok", "failed"]),
   how: Schema.Literals(["led", "joined", "cached"]),
@@ -71,6 +72,7 @@ export class Trace {
   record(result: Result): CallRecord {
     return {
       line: result.line,
+      ...defined("sample", result.sample),
       ...defined("id", result.id),
       status: result.status,
       how: result.how,

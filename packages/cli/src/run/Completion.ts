@@ -17,6 +17,7 @@ import * as Request from "./Request.ts"
 import type { Failure, Result } from "./Result.ts"
 import type * as Resume from "./Resume.ts"
 import type { RunStopped } from "./RunStopped.ts"
+import * as Samples from "./Samples.ts"
 import * as Settings from "./Settings.ts"
 import type { Tally } from "./Tally.ts"
 
@@ -143,7 +144,7 @@ export class Completion {
         this.onFinished = () => resume(Effect.void)
         const failed = (error: Output.WriteError) => resume(Effect.fail(error))
         const left = [...this.unfinished.values()].filter(({ isPushed }) => !isPushed)
-        for (const each of left.sort((a, b) => a.item.line - b.item.line)) {
+        for (const each of left.sort((a, b) => Samples.keyOf(a.item) - Samples.keyOf(b.item))) {
           const { item, startedAt } = each
           if (item._tag === "Malformed") this.writeMalformed(each, item, now, failed)
           else {
@@ -236,7 +237,7 @@ export class Completion {
   private take(item: Item | undefined): void {
     if (item === undefined) return
     const own: Unfinished = { item, startedAt: undefined, attempts: 0, isPushed: false }
-    this.unfinished.set(item.line, own)
+    this.unfinished.set(Samples.keyOf(item), own)
     if (item._tag === "Malformed") return this.writeMalformed(own, item, this.now(), this.failed)
     const { targets: [{ model }] } = this.settings
     if (item.model !== undefined || model !== undefined) this.queue.push(item)
@@ -248,7 +249,7 @@ export class Completion {
   }
 
   private send(prompt: Prompt | undefined): void {
-    const own = prompt === undefined ? undefined : this.unfinished.get(prompt.line)
+    const own = prompt === undefined ? undefined : this.unfinished.get(Samples.keyOf(prompt))
     if (prompt === undefined || own === undefined) return
     let hasTurn = true
     const endTurn = (): void => {
@@ -302,7 +303,7 @@ export class Completion {
     const request = item._tag === "Prompt" ? this.requestOf(item) : undefined
     this.sink.push(completed, request, item.input, (error) => {
       if (error !== undefined) return failed(error)
-      this.unfinished.delete(item.line)
+      this.unfinished.delete(Samples.keyOf(item))
       this.tally.written(completed.result)
       count()
       this.stepSoon()
@@ -318,12 +319,15 @@ const again: { readonly [_ in Signals.Signal]: string } = {
 }
 
 const failed = (
-  { attempts, id, line, startedAt }: Pick<Result, "attempts" | "id" | "line"> & { readonly startedAt: number },
+  { attempts, id, line, sample, startedAt }: Pick<Result, "attempts" | "id" | "line" | "sample"> & {
+    readonly startedAt: number
+  },
   now: number,
   error: Pick<Failure, "tag" | "message">
 ): Engine.Completed => {
   const result: Result = {
     line,
+    sample,
     id,
     status: "failed",
     target: undefined,
@@ -340,11 +344,11 @@ const malformed = ({ id, line, message }: Malformed, now: number): Engine.Comple
   failed({ id, line, attempts: 0, startedAt: now }, now, { tag: "MalformedLine", message })
 
 const unfinished = (
-  { id, line }: Prompt,
+  { id, line, sample }: Prompt,
   { attempts, startedAt }: Unfinished,
   why: string,
   now: number
 ): Engine.Completed =>
   startedAt === undefined
-    ? failed({ id, line, attempts, startedAt: now }, now, { tag: "NotSent", message: `not sent: ${why}` })
-    : failed({ id, line, attempts, startedAt }, now, { tag: "Unfinished", message: `not finished: ${why}` })
+    ? failed({ id, line, sample, attempts, startedAt: now }, now, { tag: "NotSent", message: `not sent: ${why}` })
+    : failed({ id, line, sample, attempts, startedAt }, now, { tag: "Unfinished", message: `not finished: ${why}` })

@@ -233,7 +233,12 @@ type CallError = AiError.AiError | OutOfBudget
 /** Equal requests share a flight and then its answer, until it expires. Failures are not cached. */
 const sharing = (timeToLive: Duration.Duration) =>
   Deduplicator.operation<Answer, CallError>()("chat", {
-    key: ({ body, messages, model }: Pick<Prompt, "body" | "messages" | "model">) => ({ body, messages, model }),
+    key: ({ body, messages, model, sample }: Pick<Prompt, "body" | "messages" | "model" | "sample">) => ({
+      body,
+      messages,
+      model,
+      sample
+    }),
     size: ({ text }) => 2 * text.length,
     timeToLive: (exit) => Exit.isSuccess(exit) ? timeToLive : Duration.zero
   })
@@ -297,8 +302,8 @@ class Calls implements Engine {
     now: number
   ): Completed {
     const { attempts, prompt, trace } = state
-    const { id, line } = prompt
-    const common = { line, id, attempts, how, milliseconds: now - trace.startedAt }
+    const { id, line, sample } = prompt
+    const common = { line, sample, id, attempts, how, milliseconds: now - trace.startedAt }
     const result = Exit.isSuccess(exit) ? this.answered(state, common, exit.value) : this.failed(state, common, exit)
     return { result, record: trace.record(result) }
   }
@@ -463,7 +468,7 @@ class Calls implements Engine {
   }
 }
 
-type Common = Pick<Result, "line" | "id" | "attempts" | "how" | "milliseconds">
+type Common = Pick<Result, "line" | "sample" | "id" | "attempts" | "how" | "milliseconds">
 
 /** How a round ended. */
 interface RoundEnd {

@@ -75,7 +75,7 @@ export const endOfLines = async (handle: FileHandle): Promise<number> => {
 }
 
 const form =
-  /^\{"line":([1-9]\d{0,14}),(?:"id":"((?:[^"\\]|\\.)*)",)?"status":"(?:(ok)|failed)"(?:,"request":"([0-9a-f]{16})")?(?:,"cost":([0-9.]+))?(?:,"error":\{"tag":"([^"]*)")?/
+  /^\{"line":([1-9]\d{0,14}),(?:"sample":([1-9]\d{0,3}),)?(?:"id":"((?:[^"\\]|\\.)*)",)?"status":"(?:(ok)|failed)"(?:,"request":"([0-9a-f]{16})")?(?:,"cost":([0-9.]+))?(?:,"error":\{"tag":"([^"]*)")?/
 
 /** The tags of lines that failed only because the run stopped. */
 export const unsent: ReadonlySet<string> = new Set(["NotSent", "Unfinished"])
@@ -84,17 +84,18 @@ export const unsent: ReadonlySet<string> = new Set(["NotSent", "Unfinished"])
 const entryOf = (head: string): Entry | undefined => {
   const match = form.exec(head)
   if (match === null) return undefined
-  const [, line, id, ok, request, dollars, tag] = match
+  const [, line, number, id, ok, request, dollars, tag] = match
+  const sample = number === undefined ? 1 : Number(number)
   const cost = dollars === undefined ? 0 : Math.round(Number(dollars) * 1e6)
   if (ok !== undefined) {
     return request === undefined
       ? undefined
-      : { line: Number(line), id, request, cost, state: "ok" }
+      : { line: Number(line), sample, id, request, cost, state: "ok" }
   }
   // A failed line that was no prompt has no request.
   return tag === undefined
     ? undefined
-    : { line: Number(line), id, request, cost, state: unsent.has(tag) ? "unsent" : "failed" }
+    : { line: Number(line), sample, id, request, cost, state: unsent.has(tag) ? "unsent" : "failed" }
 }
 
 const opening = `{"line":`

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import type * as Prices from "./Prices.ts"
 import { ageOf, costOf, shown } from "./Prices.ts"
 import type { Prompt } from "./Prompt.ts"
+import * as Samples from "./Samples.ts"
 import type { Settings, Target } from "./Settings.ts"
 
 /** The budget has no room for another attempt of a prompt. */
@@ -99,14 +100,15 @@ export class Ledger {
 
   open(prompt: Prompt): Purse {
     const purse: Purse = { prompt, held: 0, spent: 0, isUnknown: false }
-    this.purses.set(prompt.line, purse)
+    this.purses.set(Samples.keyOf(prompt), purse)
     return purse
   }
 
   /** Ends a line and returns its cost. `undefined` if it is not known. */
-  close(line: number): number | undefined {
-    const purse = this.purses.get(line)
-    this.purses.delete(line)
+  close(line: Pick<Prompt, "line" | "sample">): number | undefined {
+    const key = Samples.keyOf(line)
+    const purse = this.purses.get(key)
+    this.purses.delete(key)
     if (purse !== undefined) this.release(purse)
     if (purse?.isUnknown === true || !(this.hasPriced || this.isPriced)) return undefined
     return purse?.spent ?? 0

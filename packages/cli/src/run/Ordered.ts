@@ -5,6 +5,7 @@ import * as Stream from "effect/Stream"
 import type { Written } from "./Batch.ts"
 import type { Engine } from "./Engine.ts"
 import type { Malformed, Prompt } from "./Prompt.ts"
+import * as Samples from "./Samples.ts"
 
 /** Limits the results that wait for an earlier one. */
 export interface Window {
@@ -25,6 +26,7 @@ type Write<E> = (written: Written<E>) => void
 
 /** A line that was read and has no result yet, or one that waits. */
 interface Place<E> {
+  /** As `Samples.keyOf` gives it. */
   readonly line: number
   result: { readonly write: Write<E>; readonly bytes: number } | undefined
 }
@@ -46,7 +48,7 @@ export class Ordered<E> {
   /** Gives each item the next place as it is read. */
   items<E2>(items: Stream.Stream<Prompt | Malformed, E2>): Stream.Stream<Prompt | Malformed, E2> {
     // One at a time, since the first items of an array have to pass before its last ones find room.
-    return Stream.tap(Stream.rechunk(items, 1), ({ line }) => this.admit(line))
+    return Stream.tap(Stream.rechunk(items, 1), (item) => this.admit(Samples.keyOf(item)))
   }
 
   /** An engine that starts no prompt while the results that wait take too many bytes. */
@@ -54,7 +56,7 @@ export class Ordered<E> {
     return {
       ...engine,
       complete: (prompt, afterAttempt) =>
-        Effect.andThen(this.started(prompt.line), engine.complete(prompt, afterAttempt))
+        Effect.andThen(this.started(Samples.keyOf(prompt)), engine.complete(prompt, afterAttempt))
     }
   }
 

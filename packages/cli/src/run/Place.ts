@@ -1,4 +1,4 @@
-/** The progress of a run: the state of every line of its input, in 13 bytes a line. */
+/** The progress of a run: the state of every line of its input, in 13 bytes for each sample of a line. */
 
 /** The state of a line by its results. `unsent`: it failed only because the run stopped. */
 export type State = "new" | "ok" | "failed" | "unsent"
@@ -10,6 +10,13 @@ const seenBit = 4
 
 /** Small pages, so that a file whose line numbers have gaps costs little. */
 const pageLines = 4_096
+
+/** More than there are samples of a line. Each number of a sample has pages of its own. */
+const sampleStride = 2 ** 14
+
+const pageNumber = (line: number, sample = 1): number => Math.floor(line / pageLines) * sampleStride + sample
+
+type Sampled = { readonly line: number; readonly sample?: number | undefined }
 
 interface Page {
   readonly states: Uint8Array
@@ -23,6 +30,8 @@ interface Page {
 /** The fields of a result that resuming needs. */
 export interface Entry {
   readonly line: number
+  /** Counted from 1. */
+  readonly sample: number
   /** The id as JSON, without quotes, one character for each byte. `undefined` if there is none. */
   readonly id: string | undefined
   readonly state: Exclude<State, "new">
@@ -38,18 +47,20 @@ export type Comparison = "same" | "changed" | "other"
 export class Place {
   private readonly pages = new Map<number, Page>()
   private readonly counts: { [_ in State]: number } = { new: 0, ok: 0, failed: 0, unsent: 0 }
-  /** The highest line that has a result. */
+  /** The highest line that has a result, and the highest sample. */
   lastLine = 0
+  lastSample = 1
 
   /** Adds a result. The last one of a line counts, but an answer is never replaced by a failure. */
-  add({ id, line, request, state }: Entry): void {
-    const page = this.pageOf(line)
+  add({ id, line, request, sample, state }: Entry): void {
+    const page = this.pageOf(line, sample)
     const index = line % pageLines
     const before = this.stateAt(page, index)
     if (before === "ok" && state !== "ok") return
     if (before !== "new") this.counts[before]--
     this.counts[state]++
     if (line > this.lastLine) this.lastLine = line
+    if (sample > this.lastSample) this.lastSample = sample
     page.states[index] = states.indexOf(state) | ((page.states[index] ?? 0) & seenBit)
     page.high[index] = request === undefined ? 0 : Number.parseInt(request.slice(0, 8), 16)
     page.low[index] = request === undefined ? 0 : Number.parseInt(request.slice(8), 16)
@@ -61,8 +72,8 @@ export class Place {
     return this.counts[state]
   }
 
-  stateOf(line: number): State {
-    const page = this.pages.get(Math.floor(line / pageLines))
+  stateOf({ line, sample }: Sampled): State {
+    const page = this.pages.get(pageNumber(line, sample))
     return page === undefined ? "new" : this.stateAt(page, line % pageLines)
   }
 
@@ -70,8 +81,8 @@ export class Place {
    * Compares a line that has a result. `changed`: it has the same id and another request. `other`: it has another id.
    * A line that was no prompt has no request to compare.
    */
-  compare(line: number, id: string | undefined, request: string | undefined): Comparison {
-    const page = this.pageOf(line)
+  compare({ line, sample }: Sampled, id: string | undefined, request: string | undefined): Comparison {
+    const page = this.pageOf(line, sample)
     const index = line % pageLines
     const high = page.high[index] ?? 0
     const low = page.low[index] ?? 0
@@ -83,8 +94,8 @@ export class Place {
   }
 
   /** Records that the input has this line. */
-  see(line: number): void {
-    const page = this.pages.get(Math.floor(line / pageLines))
+  see({ line, sample }: Sampled): void {
+    const page = this.pages.get(pageNumber(line, sample))
     if (page === undefined) return
     const index = line % pageLines
     page.states[index] = (page.states[index] ?? 0) | seenBit
@@ -99,7 +110,7 @@ export class Place {
         const bits = states[index] ?? 0
         if (bits === 0 || (bits & seenBit) !== 0) continue
         count++
-        first = Math.min(first, number * pageLines + index)
+        first = Math.min(first, Math.floor(number / sampleStride) * pageLines + index)
       }
     }
     return count === 0 ? undefined : { first, count }
@@ -109,8 +120,8 @@ export class Place {
     return states[(page.states[index] ?? 0) & stateBits] ?? "new"
   }
 
-  private pageOf(line: number): Page {
-    const number = Math.floor(line / pageLines)
+  private pageOf(line: number, sample: number | undefined): Page {
+    const number = pageNumber(line, sample)
     const known = this.pages.get(number)
     if (known !== undefined) return known
     const page: Page = {

@@ -14,6 +14,8 @@ export interface Prompt {
   readonly _tag: "Prompt"
   /** Counted from 1. */
   readonly line: number
+  /** The number of the sample, from 1. `undefined` without `--samples`. */
+  readonly sample?: number | undefined
   /** The line's own id. Printed only, never used as a key or path. */
   readonly id: string | undefined
   /** At least one message. */

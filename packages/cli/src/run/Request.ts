@@ -6,7 +6,7 @@ import type { Settings } from "./Settings.ts"
 /** The settings of a run that shape the requests of all lines. */
 export type Common = Pick<Settings, "temperature" | "maxTokens" | "omit" | "targets">
 
-type Fields = Pick<Prompt, "body" | "messages" | "model">
+type Fields = Pick<Prompt, "body" | "messages" | "model" | "sample">
 
 /**
  * Returns the function that hashes a prompt: 16 hexadecimal digits of its canonical form. The URL, the key, the headers and all
@@ -21,7 +21,7 @@ export const hasher = (common: Common): (prompt: Fields) => string => {
 export const canonical = (common: Common): (prompt: Fields) => string => {
   const { maxTokens = null, omit, targets: [{ model: defaultModel = null }], temperature = null } = common
   const omitted = omit.length === 0 ? [] : [[...new Set(omit)].sort()]
-  return ({ body, messages, model }) =>
+  return ({ body, messages, model, sample = 1 }) =>
     // An array has a fixed order. The order of the line's own fields has no meaning.
     JSON.stringify([
       model ?? defaultModel,
@@ -29,7 +29,9 @@ export const canonical = (common: Common): (prompt: Fields) => string => {
       temperature,
       maxTokens,
       body === undefined ? null : ordered(body),
-      ...omitted
+      ...omitted,
+      // A first sample is the only request of a run without --samples, which can be resumed with it.
+      ...(sample === 1 ? [] : [{ sample }])
     ])
 }
 

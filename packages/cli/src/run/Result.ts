@@ -24,6 +24,8 @@ export interface Failure {
 interface Line {
   /** Counted from 1. */
   readonly line: number
+  /** The number of the sample, from 1. `undefined` without `--samples`. */
+  readonly sample?: number | undefined
   readonly id: string | undefined
   /** The target of the answer or of the last attempt. */
   readonly target: string | undefined
@@ -57,7 +59,7 @@ export type Result = Answered | Failed
  * was read, and comes last.
  */
 export const encode = (result: Result, request?: string, input?: Schema.Json): string => {
-  const { id, line, model, target } = result
+  const { id, line, model, sample, target } = result
   const { attempts, how, milliseconds } = result
   const ending = result.status === "ok"
     ? {
@@ -71,7 +73,9 @@ export const encode = (result: Result, request?: string, input?: Schema.Json): s
       milliseconds
     }
     : { error: result.error, target, model, attempts, how, milliseconds }
-  return `${JSON.stringify({ line, id, status: result.status, request, cost: result.cost, ...ending, input })}\n`
+  return `${
+    JSON.stringify({ line, sample, id, status: result.status, request, cost: result.cost, ...ending, input })
+  }\n`
 }
 
 const usage = ({ estimated, inputTokens, outputTokens }: Usage) => ({

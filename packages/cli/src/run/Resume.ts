@@ -67,7 +67,7 @@ export const make = (
   input: Input.Input,
   mode: Mode
 ): Effect.Effect<Resume, ResumeError | Journal.JournalError> =>
-  Effect.map(read(settings.output), (journal): Resume => {
+  Effect.map(Effect.tap(read(settings.output), (journal) => fitSamples(settings, journal)), (journal): Resume => {
     const place = journal?.place ?? new Place()
     const lines = new Lines(settings, place, mode)
     const { again, items } = input
@@ -90,6 +90,17 @@ export const make = (
       items: Stream.suspend(() => left === 0 ? Stream.empty : Stream.filter(items, (item) => lines.isSent(item)))
     }
   })
+
+/** Fails if results have samples that the run does not ask for. */
+const fitSamples = (
+  { output: path, samples }: Settings,
+  journal: Journal.Journal | undefined
+): Effect.Effect<void, ResumeError> => {
+  const { lastSample } = journal?.place ?? { lastSample: 1 }
+  return lastSample <= samples
+    ? Effect.void
+    : Effect.fail(new ResumeError({ path, why: `it has ${lastSample} samples of a line; use --samples ${lastSample}` }))
+}
 
 /** Compares each line as it is read, and looks for missing ones at the end. */
 const compared = (items: Input.Input["items"], lines: Lines): Resume["items"] =>
@@ -140,6 +151,8 @@ const check = (again: Stream.Stream<Item, Input.InputError>, lines: Lines) =>
       )
   })
 
+const sampledOf = (item: Item) => ({ line: item.line, sample: item._tag === "Prompt" ? item.sample : undefined })
+
 class Lines {
   private readonly settings: Settings
   private readonly place: Place
@@ -157,12 +170,12 @@ class Lines {
   /** Whether the line is sent. Counts the lines without an answer that are left out. */
   passes(item: Item): boolean {
     const isSent = this.isSent(item)
-    if (!isSent && this.place.stateOf(item.line) !== "ok") this.leftOut++
+    if (!isSent && this.place.stateOf(sampledOf(item)) !== "ok") this.leftOut++
     return isSent
   }
 
   isSent(item: Item): boolean {
-    const state = this.place.stateOf(item.line)
+    const state = this.place.stateOf(sampledOf(item))
     // Its result would be the same again.
     if (item._tag === "Malformed" && state === "failed") return false
     return sent[this.mode].has(state)
@@ -171,10 +184,10 @@ class Lines {
   /** Whether the line matches its result. Records that the input has the line. */
   isSame(item: Item): boolean {
     const { place } = this
-    const state = place.stateOf(item.line)
+    const state = place.stateOf(sampledOf(item))
     if (state === "new") return true
-    place.see(item.line)
-    const compared = place.compare(item.line, item.id, item._tag === "Prompt" ? this.requestOf(item) : undefined)
+    place.see(sampledOf(item))
+    const compared = place.compare(sampledOf(item), item.id, item._tag === "Prompt" ? this.requestOf(item) : undefined)
     // A failed line has no answer that could belong to another request. So it may be corrected if its id identifies it.
     return compared === "same" || (compared === "changed" && state !== "ok" && item.id !== undefined)
   }

@@ -44,6 +44,7 @@ import * as Resume from "./Resume.ts"
 import * as RunFile from "./RunFile.ts"
 import type { Settings } from "./Settings.ts"
 import { SettingsError } from "./Settings.ts"
+import * as Samples from "./Samples.ts"
 import * as Setup from "./Setup.ts"
 import * as Summary from "./Summary.ts"
 import { Tally } from "./Tally.ts"
@@ -130,9 +131,10 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     })
   const ids = new Ids()
   // A resumed run reads its input completely before it begins, if it can be read again.
-  const counted = input.again === undefined || Resume.modeOf(settings) === undefined
+  const identified = input.again === undefined || Resume.modeOf(settings) === undefined
     ? { ...input, items: withIds(input.items, ids) }
     : { ...input, again: withIds(input.again, ids) }
+  const counted = Samples.of(identified, settings.samples)
   const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted).pipe(
     Effect.catchTag("ResumeError", (error) => withDifference(error, given, settings))
   )
@@ -145,7 +147,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     : undefined
   const sink: Completion.Sink = {
     push: ({ record, result: completed }, request, input, written) => {
-      const millionths = ledger.close(completed.line)
+      const millionths = ledger.close(completed)
       const result = millionths === undefined ? completed : { ...completed, cost: millionths / 1e6 }
       const text = RunResult.encode(result, request, input)
       const write = (written: Written<Output.WriteError>): void =>
@@ -159,7 +161,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
           else log.push(CallRecord.encode(record), written)
         })
       if (ordered === undefined) write(written)
-      else ordered.push(result.line, Buffer.byteLength(text), write, written)
+      else ordered.push(Samples.keyOf(result), Buffer.byteLength(text), write, written)
     },
     settled: log === undefined ? output.settled : Effect.andThen(output.settled, log.settled)
   }
@@ -175,8 +177,8 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     })
   }
   progress.total = left
-  if (resumed === undefined && input.count !== undefined && screen.mode !== "off") {
-    yield* Effect.forkScoped(count(input.count, progress))
+  if (resumed === undefined && counted.count !== undefined && screen.mode !== "off") {
+    yield* Effect.forkScoped(count(counted.count, progress))
   }
   if (settings.maxCost !== undefined && input.again !== undefined) {
     yield* Stream.runForEach(input.again, (item) => checkPayable(item, ledger))

@@ -14,18 +14,24 @@ export interface Status {
   readonly torn: number
   /** The input, and how many lines it has. `undefined` if it is not known. */
   readonly input: { readonly path: string; readonly lines: number | undefined } | undefined
+  /** Answers to each line. Default: 1. */
+  readonly samples?: number | undefined
 }
 
 const labelWidth = 15
 
 /** Renders the status. The caller prints the command that continues the run below it. */
 export const render = (status: Status): string => {
-  const { answered, failed, input, torn, unsent } = status
+  const { answered, failed, input, samples = 1, torn, unsent } = status
   const row = (label: string, text: string): string => `  ${label.padEnd(labelWidth)}${text}\n`
   const left = leftOf(status)
   const of = input === undefined || input.lines === undefined
     ? ""
-    : ` of ${Words.plural(input.lines, "line")} in ${Terminal.escape(input.path)}`
+    : samples === 1
+    ? ` of ${Words.plural(input.lines, "line")} in ${Terminal.escape(input.path)}`
+    : ` of ${Words.count(samples * input.lines)} answers to ${Words.plural(input.lines, "line")} in ${
+      Terminal.escape(input.path)
+    }`
   return [
     `${Terminal.escape(status.results)}: ${stateOf(status)}\n`,
     row("answered", `${Words.count(answered)}${of}`),
@@ -41,8 +47,8 @@ export const render = (status: Status): string => {
 export const isRunning = ({ lock }: Status): boolean => lock._tag === "held"
 
 /** Lines of the input without a result. `undefined` if the input is not known. */
-export const leftOf = ({ answered, failed, input, unsent }: Status): number | undefined =>
-  input?.lines === undefined ? undefined : Math.max(0, input.lines - answered - failed - unsent)
+export const leftOf = ({ answered, failed, input, samples = 1, unsent }: Status): number | undefined =>
+  input?.lines === undefined ? undefined : Math.max(0, samples * input.lines - answered - failed - unsent)
 
 /** Whether every line has an answer, as far as is known. */
 export const isComplete = (status: Status): boolean =>

@@ -47,6 +47,7 @@ const read = async (results: string) => {
       unsent: place.count("unsent"),
       lock,
       torn,
+      samples: Number(run?.flags["samples"]?.[0] ?? 1),
       input: run === undefined ? undefined : await inputOf(run)
     }
     return { status, run }

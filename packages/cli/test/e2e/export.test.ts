@@ -45,6 +45,29 @@ const exported = Effect.fnUntraced(function*(results: ReadonlyArray<object | str
 })
 
 describe("sluice export", { timeout: processTimeout }, () => {
+  it.live("samples of a line are results of their own", () =>
+    Effect.gen(function*() {
+      const sample = (line: number, number: number, text: string) => {
+        const { line: _, ...rest } = answered(line, text)
+        return { line, sample: number, ...rest }
+      }
+      const results = [sample(2, 2, "d"), sample(1, 2, "old"), sample(2, 1, "c"), sample(1, 2, "b"), sample(1, 1, "a")]
+      const csv = yield* exported(results, [])
+      assert.strictEqual(csv.code, 0, csv.stderr)
+      const rows: ReadonlyArray<{ readonly [name: string]: string }> = parse(csv.stdout, { columns: true })
+      assert.deepStrictEqual(rows.map(({ line, sample, text }) => [line, sample, text]), [
+        ["1", "1", "a"],
+        ["1", "2", "b"],
+        ["2", "1", "c"],
+        ["2", "2", "d"]
+      ])
+      const openAi = yield* exported(results, ["--format", "openai"])
+      assert.deepStrictEqual(
+        openAi.stdout.trimEnd().split("\n").map((line) => JSON.parse(line).custom_id),
+        ["p1#1", "p1#2", "p2#1", "p2#2"]
+      )
+    }))
+
   it.live("writes CSV in the order of the input, with its columns, and the last answer of each line", () =>
     Effect.gen(function*() {
       const row = { ID: "p2", text: "a \"b\",\nc", topic: "x" }

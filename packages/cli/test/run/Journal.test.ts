@@ -47,7 +47,7 @@ describe("Journal", () => {
       ].join(""))
       if (journal instanceof Journal.JournalError) return assert.fail(journal.message)
       const { place } = journal
-      assert.deepStrictEqual([1, 2, 3, 4, 5, 6].map((line) => place.stateOf(line)), [
+      assert.deepStrictEqual([1, 2, 3, 4, 5, 6].map((line) => place.stateOf({ line })), [
         "ok",
         "failed",
         "ok",
@@ -72,12 +72,12 @@ describe("Journal", () => {
       const journal = yield* scan(ids.map((id, index) => ok(index + 1, id, "z".repeat(index * 400_000))).join(""))
       if (journal instanceof Journal.JournalError) return assert.fail(journal.message)
       assert.deepStrictEqual(
-        ids.map((id, index) => journal.place.compare(index + 1, id, request)),
+        ids.map((id, index) => journal.place.compare({ line: index + 1 }, id, request)),
         ids.map(() => "same")
       )
-      assert.strictEqual(journal.place.compare(1, "other", request), "other")
-      assert.strictEqual(journal.place.compare(1, undefined, request), "other")
-      assert.strictEqual(journal.place.compare(1, "plain", "0123456789abcdee"), "changed")
+      assert.strictEqual(journal.place.compare({ line: 1 }, "other", request), "other")
+      assert.strictEqual(journal.place.compare({ line: 1 }, undefined, request), "other")
+      assert.strictEqual(journal.place.compare({ line: 1 }, "plain", "0123456789abcdee"), "changed")
       assert.strictEqual(journal.torn, 0)
     }))
 

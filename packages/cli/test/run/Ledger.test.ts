@@ -35,7 +35,7 @@ describe("Ledger", () => {
       const attempt = ledger.begin(purse, target)
       assert.strictEqual(ledger.spent, 0)
       attempt?.settle({ inputTokens: 7, outputTokens: 3 })
-      assert.deepStrictEqual([ledger.spent, ledger.close(1)], [37, 37])
+      assert.deepStrictEqual([ledger.spent, ledger.close({ line: 1 })], [37, 37])
     }))
 
   it.effect("an attempt of unknown use stays spent at its maximum, and one that was refused costs nothing", () =>
@@ -45,7 +45,7 @@ describe("Ledger", () => {
       yield* ledger.take(purse)
       ledger.begin(purse, target)?.settle("nothing")
       ledger.begin(purse, target)?.settle(undefined)
-      assert.strictEqual(ledger.close(1), most)
+      assert.strictEqual(ledger.close({ line: 1 }), most)
     }))
 
   it.effect("a line waits while running attempts could free enough, and goes on once one has", () =>
@@ -137,7 +137,7 @@ const randomRun = (seed: number) =>
     })
     yield* Effect.forEach(
       Array.from({ length: 12 }, (_, index) => prompt(index + 1, `Question ${seed} ${index}`)),
-      (line) => Effect.map(engine.complete(line), () => ledger.close(line.line)),
+      (line) => Effect.map(engine.complete(line), () => ledger.close(line)),
       { concurrency: 1 + seed % 5 }
     )
     return { seed, limit: ledger.limit, spent: ledger.spent, paid: costIn(yield* journal), ledger }

@@ -15,6 +15,7 @@ describe("Request", () => {
     const elsewhere = { ...common, targets: [{ ...target, name: "b", url: "http://b/v1" }, target] } as const
     assert.strictEqual(Request.hasher(elsewhere)(prompt(1)), base)
     assert.strictEqual(Request.hasher(common)({ ...prompt(1), model: "m" }), base)
+    assert.strictEqual(Request.hasher(common)({ ...prompt(1), sample: 1 }), base)
   })
 
   it("the order of a line's own fields has no meaning, that of a list has one", () => {
@@ -30,6 +31,8 @@ describe("Request", () => {
       Request.hasher(common)(prompt(1, "Another question")),
       Request.hasher(common)({ ...prompt(1), model: "other" }),
       Request.hasher(common)({ ...prompt(1), body: { seed: 7 } }),
+      Request.hasher(common)({ ...prompt(1), sample: 2 }),
+      Request.hasher(common)({ ...prompt(1), sample: 3 }),
       Request.hasher({ ...common, temperature: 0 })(prompt(1)),
       Request.hasher({ ...common, maxTokens: 5 })(prompt(1)),
       Request.hasher({ ...common, omit: ["temperature"] })(prompt(1)),
