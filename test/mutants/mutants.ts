@@ -249,6 +249,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "this.previous = shortest + 2 * spread"
   },
   {
+    name: "joined-deltas-uncounted",
+    breaks: "an error of a collected text counts joined deltas as one part",
+    caughtBy: ["packages/ai/test/wireCases/ends.test.ts"],
+    file: "packages/ai/src/internal/wire/eventReader.ts",
+    find: "this.joined++",
+    replace: "this.joined += 0"
+  },
+  {
     name: "key-in-a-log-line",
     breaks: `the warning about a failed store contains a circuit's key`,
     caughtBy: ["packages/core/test/privacy.test.ts"],
@@ -610,6 +618,14 @@ adjustToClock()
     replace: "const mustRead = false"
   },
   {
+    name: "resent-after-any-reset",
+    breaks: "a request is sent again whose connection was not idle",
+    caughtBy: ["packages/ai/test/HttpTransport.staleSockets.test.ts"],
+    file: "packages/ai/src/internal/wire/nodePost.ts",
+    find: "staleSockets.has(error) ? fresh : undefined",
+    replace: "error instanceof Error ? fresh : undefined"
+  },
+  {
     name: "retried-stream-at-the-tail",
     breaks: "a further attempt of a stream is queued behind calls that have not run yet",
     caughtBy: ["packages/core/test/Sluice.streams.test.ts"],
@@ -715,6 +731,14 @@ adjustToClock()
     file: "packages/ai/src/internal/wire/collect.ts",
     find: "const content = reception.reader?.contentLength ?? 0",
     replace: "const content = length + 1"
+  },
+  {
+    name: "silence-not-watched-after-the-first-token",
+    breaks: "a text that falls silent after its beginning waits for the first-token limit",
+    caughtBy: ["packages/ai/test/TextModel.test.ts"],
+    file: "packages/ai/src/internal/wire/collect.ts",
+    find: "if (lastAt + limits.idleMillis < firesAt) watch(limits.idleMillis)",
+    replace: "if (lastAt < 0) watch(limits.idleMillis)"
   },
   {
     name: "slow-at-slow-after",
