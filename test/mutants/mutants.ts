@@ -848,6 +848,103 @@ adjustToClock()
     file: "packages/core/src/internal/circuit/machine.ts",
     find: "(buckets - 1) * width",
     replace: "buckets * width"
+  },
+  {
+    name: "quota-slice-counted-too-early",
+    breaks: "a shared store counts a slice as if all of its calls were sent at once",
+    caughtBy: ["packages/core/test/Quota.slices.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "guardMillis: guardMillis + lifeMillis",
+    replace: "guardMillis: 0"
+  },
+  {
+    name: "quota-slice-never-given-back",
+    breaks: "the rest of a slice stays reserved while its calls run",
+    caughtBy: ["packages/core/test/Quota.slices.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "else if (slice.rest > restShare)",
+    replace: "else if (slice.rest > 2)"
+  },
+  {
+    name: "quota-slice-used-after-its-life",
+    breaks: "calls start from a slice that the store counts as over",
+    caughtBy: ["packages/core/test/Quota.slices.test.ts"],
+    file: "packages/core/src/internal/quota/slice.ts",
+    find: "if (!this.isOpen || now >= this.until) return false",
+    replace: "if (this.calls > 1e9) return false"
+  },
+  {
+    name: "quota-outage-ignores-own-use",
+    breaks: "a process takes its part anew at each outage",
+    caughtBy: ["packages/core/test/Quota.outage.test.ts"],
+    file: "packages/core/src/internal/quota/hold.ts",
+    find: "const share = isAlone ? 1 / host.processes : 1",
+    replace: "const share = isAlone ? 1 : 1"
+  },
+  {
+    name: "quota-outage-use-is-lost",
+    breaks: "the use during an outage of the store is never recorded",
+    caughtBy: ["packages/core/test/Quota.outage.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "this.fork(Effect.andThen(ping, this.record),",
+    replace: "this.fork(ping,"
+  },
+  {
+    name: "quota-local-calls-not-adopted",
+    breaks: "calls that began during an outage never count at once in the store",
+    caughtBy: ["packages/core/test/Quota.outage.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "for (const hold of local) this.adopt(hold)",
+    replace: ""
+  },
+  {
+    name: "quota-lost-reply-repeated-with-a-new-id",
+    breaks: "a reply of the store that is lost counts as an outage",
+    caughtBy: ["packages/core/test/Quota.outage.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "Effect.retry(this.options.store.reserve(request), { times: 1 })",
+    replace: "this.options.store.reserve(request)"
+  },
+  {
+    name: "quota-recovers-in-each-process",
+    breaks: "a limit that is shared rises from the time at which each process hears of it",
+    caughtBy: ["packages/core/test/Quota.ceilings.test.ts"],
+    file: "packages/core/src/internal/quota/ceilings.ts",
+    find: "this.follow(dimension, now, limit, now - ageMillis)",
+    replace: "this.follow(dimension, now, limit, now)"
+  },
+  {
+    name: "quota-rest-not-shared",
+    breaks: "other processes do not keep the Retry-After",
+    caughtBy: ["packages/core/test/Quota.ceilings.test.ts"],
+    file: "packages/core/src/internal/quota/ceilings.ts",
+    find: "if (restMillis === 0 || now",
+    replace: "if (restMillis >= 0 || now"
+  },
+  {
+    name: "quota-cut-by-own-use",
+    breaks: "a rejected call lowers the limit to the use of one process",
+    caughtBy: ["packages/core/test/Quota.ceilings.test.ts"],
+    file: "packages/core/src/internal/quota/dimension.ts",
+    find: "this.limit.cut(this.used(now))",
+    replace: "this.limit.cut(this.usedHere(now))"
+  },
+  {
+    name: "redis-quota-lasts-longer-after-set-back",
+    breaks: "windows and leases last longer after the clock of Redis is set back",
+    caughtBy: ["packages/redis/test/RedisQuotaStore.test.ts"],
+    file: "packages/redis/src/internal/quotaScripts.ts",
+    find: `    now = at
+`,
+    replace: ""
+  },
+  {
+    name: "redis-quota-settled-after-its-window",
+    breaks: "a settlement of an amount that has left its window makes the sum negative",
+    caughtBy: ["packages/redis/test/RedisQuotaStore.test.ts"],
+    file: "packages/redis/src/internal/quotaScripts.ts",
+    find: "elseif tonumber(bucket) >= lo then",
+    replace: "else"
   }
 ]
 

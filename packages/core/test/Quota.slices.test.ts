@@ -66,6 +66,34 @@ describe("slices of a shared store", () => {
       state.isInstant = true
     }))
 
+  it.effect("the store counts a slice as used at the end of its life", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const journal = new Journal()
+      const options: Quota.QuotaOptions = {
+        limits: [Quota.requestsPerMinute(10)],
+        burst: 0,
+        guard: 0,
+        slice: { share: 1 }
+      }
+      const [a, b] = [yield* makeOn(service, options), yield* makeOn(service, options)]
+      yield* TestClock.adjust("900 millis")
+      const reserving = yield* Effect.forEach(range(10), () => fork(a.reserve({})))
+      yield* TestClock.adjust("50 millis")
+      for (const one of reserving) yield* (yield* Fiber.join(one)).refund
+      yield* TestClock.adjust("500 millis")
+      // They start in the last moments of the slice, in a later bucket than that in which it began.
+      yield* Effect.forEach(range(9), () => fork(a.withQuota({ usage })(journal.call(10))))
+      yield* TestClock.adjust("10 millis")
+      assert.strictEqual(journal.times.length, 9)
+      yield* TestClock.adjust("59 seconds")
+      yield* Effect.forEach(range(10), () => fork(b.withQuota({ usage })(journal.call(10))))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(journal.times.length, 19)
+      assert.isAtMost(journal.most(60_000), 10)
+      state.isInstant = true
+    }))
+
   it.effect("budgets and calls at once are asked for one by one", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* sharedStore

@@ -186,6 +186,7 @@ export const settle: CheckBodies = {
       const ask = requests(10, 5, brief)
       yield* reserve("a", [ask])
       yield* sleep(1_200)
+      yield* expect("it has left", yield* used(ask), 0)
       yield* settle("a", { requests: 0 })
       yield* expect("the sum is not negative", yield* used(ask), 0)
       yield* reserve("b", [ask])
