@@ -44,12 +44,14 @@ const isDeeperThan = (value: unknown, maxDepth: number): boolean => {
   if (typeof value !== "object" || value === null) return false
   if (maxDepth === 0) return true
   if (Array.isArray(value)) {
-    for (const item of value) if (isDeeperThan(item, maxDepth - 1)) return true
+    for (const item of value) if (typeof item === "object" && isDeeperThan(item, maxDepth - 1)) return true
     return false
   }
   // An object of `JSON.parse` has no inherited fields but those of `Object.prototype`, which are not enumerable.
-  for (const name in value) {
-    if (isDeeperThan(Reflect.get(value, name), maxDepth - 1)) return true
+  const fields = value as { readonly [name: string]: unknown }
+  for (const name in fields) {
+    const field = fields[name]
+    if (typeof field === "object" && isDeeperThan(field, maxDepth - 1)) return true
   }
   return false
 }
