@@ -113,3 +113,17 @@ export interface TextModel {
  * @category services
  */
 export const TextModel: Context.Service<TextModel, TextModel> = Context.Service<TextModel>("@sluice/ai/TextModel")
+
+/**
+ * Called with the characters of an answer's content so far, its thoughts included, whenever more arrived. Default `undefined`.
+ *
+ * **When to use**
+ *
+ * For a program that watches the progress of its calls. The text itself is not passed on: an attempt that fails is repeated.
+ *
+ * @since 0.1.0
+ * @category references
+ */
+export const OnContent: Context.Reference<((characters: number) => void) | undefined> = Context.Reference<
+  ((characters: number) => void) | undefined
+>("@sluice/ai/TextModel/OnContent", { defaultValue: () => undefined })

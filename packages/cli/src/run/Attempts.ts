@@ -7,10 +7,8 @@ import type * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import { QuotaExceeded } from "@sluice/core/Quota"
 import * as AiError from "effect/ai/AiError"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type { Credentials } from "./Credentials.ts"
 import * as Failure from "./Failure.ts"
 import type { Ledger, Reservation, Used } from "./Ledger.ts"
@@ -84,10 +82,15 @@ export class Attempts implements Targets.Observer {
   readonly begin = (target: Target, state: PromptState): Effect.Effect<Targets.Attempt, AiError.AiError> => {
     const watched = this.watched.get(target)
     if (watched === undefined) return Effect.die(`the target ${target.name} is not watched`)
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.withFiber((fiber) => {
+      const clock = fiber.getRef(Clock.Clock)
+      const now = clock.currentTimeMillisUnsafe()
       const wait = watched.hasQuota ? 0 : watched.pace.reserve(now, this.longestWaitMillis)
       if (wait > this.longestWaitMillis) return Effect.fail(notYet(wait))
-      const start = this.start(target, watched, state)
+      const start = Effect.flatMap(
+        Effect.orDie(watched.breaker.state(watched.key)),
+        ({ _tag }) => this.start(target, watched, state, clock, _tag !== "Closed")
+      )
       return wait === 0 ? start : Effect.andThen(Effect.sleep(Duration.millis(wait)), start)
     })
   }
@@ -95,25 +98,21 @@ export class Attempts implements Targets.Observer {
   private start(
     target: Target,
     watched: Watched,
-    state: PromptState
+    state: PromptState,
+    clock: Clock.Clock,
+    isProbe: boolean
   ): Effect.Effect<Targets.Attempt, AiError.AiError> {
-    return Effect.flatMap(
-      Effect.orDie(watched.breaker.state(watched.key)),
-      ({ _tag }) =>
-        Effect.flatMap(Clock.Clock, (clock): Effect.Effect<Targets.Attempt, AiError.AiError> => {
-          const wait = this.credentials.mayAskIn(target, state, clock.currentTimeMillisUnsafe())
-          if (wait > 0) return Effect.fail(notYet(wait))
-          const { ledger } = this
-          const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
-          if (money === undefined) {
-            state.isShort = true
-            return Effect.fail(noMoney)
-          }
-          state.begin(target)
-          this.onStarted()
-          return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, _tag !== "Closed", money))
-        })
-    )
+    const wait = this.credentials.mayAskIn(target, state, clock.currentTimeMillisUnsafe())
+    if (wait > 0) return Effect.fail(notYet(wait))
+    const { ledger } = this
+    const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
+    if (money === undefined) {
+      state.isShort = true
+      return Effect.fail(noMoney)
+    }
+    state.begin(target)
+    this.onStarted()
+    return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, isProbe, money))
   }
 
   /**
@@ -145,8 +144,7 @@ const unpaid: Reservation = { settle: () => {} }
 
 class Attempt implements Targets.Attempt {
   readonly startedAt: number
-  readonly cut: Effect.Effect<never, AiError.AiError>
-  private readonly ending = Deferred.makeUnsafe<never, AiError.AiError>()
+  onCut: ((error: AiError.AiError) => void) | undefined
   private readonly target: Target
   private readonly watched: Watched
   private readonly state: PromptState
@@ -175,14 +173,13 @@ class Attempt implements Targets.Attempt {
     this.money = money
     this.startedAt = clock.currentTimeMillisUnsafe()
     this.answersBefore = watched.answers
-    this.cut = Deferred.await(this.ending)
     watched.silent.add(this)
   }
 
   /** Ends a silent attempt. */
   end(now: number): void {
     this.watched.silent.delete(this)
-    Deferred.doneUnsafe(this.ending, Exit.fail(silenceOf(this.target, now - this.startedAt)))
+    this.onCut?.(silenceOf(this.target, now - this.startedAt))
   }
 
   readonly part = (): void => {

@@ -4,14 +4,14 @@ import * as AiRejection from "@sluice/ai/AiRejection"
 import type { CallLog } from "@sluice/ai/CallLog"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
+import * as TextModel from "@sluice/ai/TextModel"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import * as Deadline from "@sluice/core/Deadline"
 import * as Deduplicator from "@sluice/core/Deduplicator"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiError from "effect/ai/AiError"
-import * as LanguageModel from "effect/ai/LanguageModel"
-import type * as Response from "effect/ai/Response"
+import * as AiPrompt from "effect/ai/Prompt"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -21,13 +21,13 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { Attempts, isOwnRefusal, originalOf } from "./Attempts.ts"
 import type { CallRecord } from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Circuits from "./Circuits.ts"
 import { accountOf, Credentials } from "./Credentials.ts"
 import * as Failure from "./Failure.ts"
+import type { Part } from "./Messages.ts"
 import { type Ledger, OutOfBudget } from "./Ledger.ts"
 import { Fatal, Outage } from "./Outage.ts"
 import type { Prompt } from "./Prompt.ts"
@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(function*(
   yield* watchCircuits(states, events, outage, attempts)
   return new Calls(options, events, {
     maxPrompts,
-    model: Context.get(context, LanguageModel.LanguageModel),
+    model: Context.get(context, TextModel.TextModel),
     states,
     deduplicator,
     outage,
@@ -170,14 +170,14 @@ const breakerOptions = ({ concurrency }: Options) => ({
 
 const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<Targets.TargetModel>) => {
   const { concurrency, targets, timeoutMillis } = options
-  return ResilientModel.layerStore({
+  return ResilientModel.layerTextStore({
     name: layerName,
     targets: models.map(({ model, target }) => ({
       name: target.name,
       provider: new URL(target.url).host,
       model: target.model ?? "none",
       credential: accountOf(targets, target),
-      layer: Layer.succeed(LanguageModel.LanguageModel, model),
+      layer: Layer.succeed(TextModel.TextModel, model),
       breaker: breakerOptions(options),
       // The queue has a slot for every prompt, so that none is refused.
       backpressure: { capacity: concurrency, queue: maxPrompts },
@@ -191,9 +191,7 @@ const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<T
     }),
     attemptTimeout: Duration.millis(timeoutMillis),
     firstTokenTimeout: Duration.millis(options.firstTokenTimeoutMillis ?? timeoutMillis),
-    idleTimeout: Duration.millis(options.idleTimeoutMillis),
-    // Only complete answers are written, so partial output can be discarded.
-    afterOutput: "restart"
+    idleTimeout: Duration.millis(options.idleTimeoutMillis)
   })
 }
 
@@ -225,7 +223,7 @@ interface Answer {
   readonly text: string
   readonly model: string | undefined
   readonly finish: Finish
-  readonly from: ResilientModel.Answer | undefined
+  readonly from: TextModel.Source | undefined
 }
 
 type CallError = AiError.AiError | OutOfBudget
@@ -245,7 +243,7 @@ const sharing = (timeToLive: Duration.Duration) =>
 
 interface Parts {
   readonly maxPrompts: number
-  readonly model: LanguageModel.LanguageModel
+  readonly model: TextModel.TextModel
   readonly states: Effect.Effect<ReadonlyArray<ResilientModel.TargetState>>
   readonly deduplicator: Deduplicator.Deduplicator["Service"]
   readonly outage: Outage
@@ -459,12 +457,7 @@ class Calls implements Engine {
   }
 
   private call(prompt: Prompt): Effect.Effect<Answer, AiError.AiError> {
-    const { model } = this.parts
-    const request = { prompt: prompt.messages.map(toWire) }
-    const answer = this.options.noStream
-      ? Effect.map(model.generateText(request), ({ content }) => content.reduce(append, emptyAnswer))
-      : Stream.runFold(model.streamText(request), () => emptyAnswer, append)
-    return Targets.withRequest(answer, prompt)
+    return Targets.withRequest(Effect.map(this.parts.model.ask(toWire(prompt)), answerOf), prompt)
   }
 }
 
@@ -504,29 +497,38 @@ const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined =>
 
 const hows: { readonly [Served in Deduplicator.Served]: How } = { Led: "led", Joined: "joined", Cached: "cached" }
 
-const toWire = ({ content, role }: Prompt["messages"][number]) =>
-  role === "system"
-    ? { role, content }
-    : { role, content: typeof content === "string" ? [{ type: "text" as const, text: content }] : content }
+const toWire = ({ messages }: Prompt): AiPrompt.Prompt => AiPrompt.fromMessages(messages.map(messageOf))
 
-const emptyAnswer: Answer = { text: "", model: undefined, finish: "unknown", from: undefined }
+const messageOf = ({ content, role }: Prompt["messages"][number]): AiPrompt.Message => {
+  switch (role) {
+    case "system":
+      return AiPrompt.makeMessage(role, { content })
+    case "assistant":
+      return AiPrompt.makeMessage(role, { content: partsOf(content) })
+    case "user":
+      return AiPrompt.makeMessage(role, { content: partsOf(content) })
+  }
+}
+
+const partsOf = (content: string | ReadonlyArray<Part>) =>
+  typeof content === "string" ? [AiPrompt.makePart("text", { text: content })] : content.map(partOf)
+
+const partOf = (part: Part) =>
+  part.type === "text"
+    ? AiPrompt.makePart("text", { text: part.text })
+    : AiPrompt.makePart("file", {
+      mediaType: part.mediaType,
+      data: part.data,
+      fileName: part.fileName,
+      options: part.options
+    })
 
 /** Caps the model name of a response, which goes into results and log. */
 const maxModelLength = 128
 
-const append = (answer: Answer, part: Response.Part<{}> | Response.StreamPart<{}>): Answer => {
-  switch (part.type) {
-    case "text":
-      return { ...answer, text: answer.text + part.text }
-    case "text-delta":
-      return { ...answer, text: answer.text + part.delta }
-    case "response-metadata":
-      return ResilientModel.restartOf(part) === undefined
-        ? { ...answer, model: part.modelId?.slice(0, maxModelLength) ?? answer.model }
-        : emptyAnswer
-    case "finish":
-      return { ...answer, finish: part.reason, from: ResilientModel.answeredBy(part) }
-    default:
-      return answer
-  }
-}
+const answerOf = ({ finishReason, from, model, text }: TextModel.Answer): Answer => ({
+  text,
+  model: model?.slice(0, maxModelLength),
+  finish: finishReason,
+  from
+})

@@ -2,20 +2,20 @@
 import * as AnthropicMessages from "@sluice/ai/AnthropicMessages"
 import * as HttpTransport from "@sluice/ai/HttpTransport"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
+import * as TextModel from "@sluice/ai/TextModel"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as AiError from "effect/ai/AiError"
 import type * as LanguageModel from "effect/ai/LanguageModel"
-import type * as Response from "effect/ai/Response"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as Failure from "./Failure.ts"
 import type { Used } from "./Ledger.ts"
 import type { Prompt } from "./Prompt.ts"
@@ -26,8 +26,8 @@ import type { Settings, Target } from "./Settings.ts"
 
 /** An attempt that is under way. */
 export interface Attempt {
-  /** Fails to end the attempt. */
-  readonly cut: Effect.Effect<never, AiError.AiError>
+  /** Sets what ends the attempt with an error. */
+  onCut: ((error: AiError.AiError) => void) | undefined
   /** A part of the answer arrived. */
   readonly part: () => void
   readonly succeeded: (used: Used) => Effect.Effect<void>
@@ -44,12 +44,12 @@ export interface Observer {
 
 type Options = Pick<
   Settings,
-  "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts" | "headers" | "omit"
+  "targets" | "allowInsecureKey" | "temperature" | "maxTokens" | "maxAttempts" | "headers" | "noStream" | "omit"
 >
 
 export interface TargetModel {
   readonly target: Target
-  readonly model: LanguageModel.LanguageModel
+  readonly model: TextModel.TextModel
 }
 
 /** Builds the models, in the order of their targets. Closes their connections with the scope. */
@@ -73,8 +73,8 @@ const unusable = (invalid: InvalidOptions, target: Target): RunStopped =>
 
 const modelOf = (
   { apiKey, model = "none", url, wire }: Target,
-  { allowInsecureKey, headers, maxTokens, omit, temperature }: Options
-): Effect.Effect<LanguageModel.LanguageModel, InvalidOptions, HttpClient.HttpClient> => {
+  { allowInsecureKey, headers, maxTokens, noStream, omit, temperature }: Options
+): Effect.Effect<TextModel.TextModel, InvalidOptions, HttpClient.HttpClient> => {
   // A Retry-After of any length is accepted: the run compares it with --max-outage, and shows it.
   const options = {
     url,
@@ -86,14 +86,32 @@ const modelOf = (
     maxRetryAfter: longestRetryAfter,
     config: { temperature, maxTokens }
   }
-  return wire === "openai" ? OpenAiCompatible.make(options) : AnthropicMessages.make(options)
+  const format = wire === "openai" ? OpenAiCompatible : AnthropicMessages
+  return noStream ? Effect.map(format.make(options), unstreamed) : format.makeText(options)
 }
+
+/** A model that requests an answer as a whole, and not as a stream. */
+const unstreamed = (model: LanguageModel.LanguageModel): TextModel.TextModel => ({
+  ask: (prompt) =>
+    Effect.map(model.generateText({ prompt }), ({ content, finishReason, reasoningText = "", text, usage }) => {
+      const metadata = content.find((part) => part.type === "response-metadata")
+      return {
+        id: metadata?.id,
+        model: metadata?.modelId,
+        text,
+        reasoning: reasoningText,
+        finishReason,
+        usage,
+        from: undefined
+      }
+    })
+})
 
 const longestRetryAfter = Failure.longestRetryAfter
 
 /** Applies the request fields of a prompt's line, in the format of whichever target is called. */
 export const withRequest = <A, E, R>(self: Effect.Effect<A, E, R>, prompt: Prompt): Effect.Effect<A, E, R> =>
-  self.pipe(
+  prompt.model === undefined && prompt.body === undefined ? self : self.pipe(
     OpenAiCompatible.withConfigOverride({ model: prompt.model, body: prompt.body }),
     AnthropicMessages.withConfigOverride(anthropicRequest(prompt))
   )
@@ -146,70 +164,54 @@ const untranslatable = ({ name, wire }: Target, { body = {} }: Prompt): AiError.
 // ---------- observation
 
 const observed = (
-  model: LanguageModel.LanguageModel,
+  model: TextModel.TextModel,
   target: Target,
   maxAttempts: number,
   observer: Observer
-): LanguageModel.LanguageModel => {
-  const begin = Effect.withFiber((fiber): Effect.Effect<Begun, AiError.AiError> => {
-    const state = Context.get(fiber.context, CurrentPrompt)
-    if (state === undefined) return Effect.die("a call without CurrentPrompt")
-    const refusal = untranslatable(target, state.prompt)
-    return refusal === undefined
-      ? Effect.map(observer.begin(target, state), (attempt) => ({ attempt, state, used: undefined }))
-      : Effect.fail(refusal)
-  })
-  // Counts the attempts over all calls of the prompt. Each call, and each restart, would count from 1.
-  const numbered = ({ attempts }: PromptState) => ({ attempt: attempts, maxAttempts: Math.max(attempts, maxAttempts) })
-  const ended = (begun: Begun) => (exit: Exit.Exit<unknown, AiError.AiError>): Effect.Effect<void> => {
-    const { attempt, state } = begun
-    // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
-    if (Exit.isSuccess(exit)) return attempt.succeeded(begun.used)
-    // No error: a timeout or the end of the run interrupted the attempt.
-    if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
-    return state.afterAttempt
-  }
-  const generateText = (options: { readonly prompt: never }) =>
-    Effect.flatMap(begin, (begun) => {
-      const { attempt, state } = begun
-      const answer = Effect.map(model.generateText(options), (response) => {
-        for (const part of response.content) note(begun, part)
-        return response
+): TextModel.TextModel => ({
+  ask: (prompt) =>
+    Effect.withFiber((fiber: AnyFiber): Effect.Effect<TextModel.Answer, AiError.AiError> => {
+      const state = fiber.getRef(CurrentPrompt)
+      if (state === undefined) return Effect.die("a call without CurrentPrompt")
+      const refusal = untranslatable(target, state.prompt)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      return Effect.flatMap(observer.begin(target, state), (attempt) => {
+        // Counts the attempts over all calls of the prompt. Each call would count from 1.
+        const number = { attempt: state.attempts, maxAttempts: Math.max(state.attempts, maxAttempts) }
+        const context = fiber.context.pipe(
+          Context.add(RetryPolicy.CurrentAttempt, number),
+          Context.add(TextModel.OnContent, attempt.part)
+        )
+        const answer = Effect.mapError(cuttable(model.ask(prompt), context, attempt), attempt.failed)
+        return Effect.onExitPrimitive(answer, (exit) => {
+          // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
+          if (Exit.isSuccess(exit)) return attempt.succeeded(usedBy(exit.value))
+          // No error: a timeout or the end of the run interrupted the attempt.
+          if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
+          return state.afterAttempt
+        })
       })
-      return Effect.raceFirst(answer, attempt.cut).pipe(
-        Effect.mapError(attempt.failed),
-        Effect.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
-        Effect.onExit(ended(begun))
-      )
     })
-  const streamText = (options: { readonly prompt: never }) =>
-    Stream.unwrap(Effect.map(begin, (begun) => {
-      const { attempt, state } = begun
-      const parts = Stream.map(model.streamText(options), (part) => {
-        attempt.part()
-        note(begun, part)
-        return part
-      })
-      return Stream.interruptWhen(parts, attempt.cut).pipe(
-        Stream.mapError(attempt.failed),
-        Stream.provideService(RetryPolicy.CurrentAttempt, numbered(state)),
-        Stream.onExit(ended(begun))
-      )
-    }))
-  // Options and parts pass through unchanged, so the model's own types hold.
-  return { ...model, ...{ generateText, streamText } as unknown as Partial<LanguageModel.LanguageModel> }
-}
+})
 
-interface Begun {
-  readonly attempt: Attempt
-  readonly state: PromptState
-  used: Used
-}
+type AnyFiber = Fiber.Fiber<unknown, unknown>
 
-/** Keeps the usage that the provider reports at the end of an answer. */
-const note = (begun: Begun, part: Response.Part<{}> | Response.StreamPart<{}>): void => {
-  if (part.type !== "finish") return
-  const inputTokens = part.usage.inputTokens.total
-  const outputTokens = part.usage.outputTokens.total
-  if (inputTokens !== undefined && outputTokens !== undefined) begun.used = { inputTokens, outputTokens }
+/** Runs an attempt so that `onCut` ends it, in a fiber of its own. A race would need one more. */
+const cuttable = <A>(
+  self: Effect.Effect<A, AiError.AiError>,
+  context: Context.Context<never>,
+  attempt: Attempt
+): Effect.Effect<A, AiError.AiError> =>
+  Effect.callback((resume) => {
+    const fiber = Effect.runForkWith(context)(self)
+    attempt.onCut = (error) => resume(Effect.andThen(Fiber.interrupt(fiber), Effect.fail(error)))
+    fiber.addObserver(resume)
+    return Fiber.interrupt(fiber)
+  })
+
+/** The usage that the provider reported. */
+const usedBy = ({ usage }: TextModel.Answer): Used => {
+  const inputTokens = usage.inputTokens.total
+  const outputTokens = usage.outputTokens.total
+  return inputTokens === undefined || outputTokens === undefined ? undefined : { inputTokens, outputTokens }
 }

@@ -3,6 +3,7 @@ import type * as AiError from "effect/ai/AiError"
 import type * as Response from "effect/ai/Response"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { OnContent } from "../../TextModel.ts"
 import { CurrentCollectLimits, StreamLimits } from "../stream/limits.ts"
 import type { RequestConfig } from "./config.ts"
 import type { Reception } from "./reception.ts"
@@ -18,6 +19,7 @@ export const collect = <C extends RequestConfig>(
     const { context } = fiber
     const attempt = fiber.getRef(StreamLimits)
     const limits = request.streams ? fiber.getRef(CurrentCollectLimits) : undefined
+    const notify = fiber.getRef(OnContent)
     const clock = fiber.getRef(Clock.Clock)
     // Never set back, since the limits are about elapsed time.
     const now = (): number => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
@@ -51,6 +53,7 @@ export const collect = <C extends RequestConfig>(
     const onContent = (content: number): void => {
       const isFirst = length === 0
       length = content
+      notify?.(content)
       if (limits === undefined) return
       lastAt = now()
       if (isFirst) {
