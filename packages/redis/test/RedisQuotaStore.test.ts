@@ -48,6 +48,25 @@ await describeWithRedis("RedisQuotaStore", (it) => {
       }
     }))
 
+  it.effect("after the clock is set forward windows are empty, and settlements of earlier calls change no sum", () =>
+    Effect.gen(function*() {
+      const { setBack, store } = yield* subject
+      const request = { target: "forward", leaseMillis: 7_200_000, guardMillis: 0, asks: [ask] }
+      const used = Effect.suspend(() =>
+        Effect.map(store.read({ target: "forward", scopes: ["all"] }), ([level]) => level?.used)
+      )
+      yield* store.reserve({ ...request, id: "a" })
+      yield* setBack(-3_600_000)
+      assert.strictEqual(yield* used, 0)
+      yield* store.settle({ target: "forward", id: "a", actual: [{ scope: "all", dimension: "requests", amount: 0 }] })
+      assert.strictEqual(yield* used, 0)
+      yield* store.reserve({ ...request, id: "b" })
+      // When the clock is right again, time continues from the latest.
+      yield* setBack(3_600_000)
+      assert.strictEqual(yield* used, 1)
+      assert.strictEqual((yield* store.reserve({ ...request, id: "c" })).used[0], 2)
+    }))
+
   it.effect("a prefix with braces is refused", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(RedisQuotaStore.make({ prefix: "{a}" }))
