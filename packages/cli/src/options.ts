@@ -52,7 +52,7 @@ export const run = defineCommand({
     "Output": ["output", "force", "include-input", "ordered", "sync"],
     "Resuming": ["resume", "only-new", "retry-failed"],
     "Provider": ["url", "model", "target", "key-env", "key-file", "allow-insecure-key", "header"],
-    "Request": ["system", "system-file", "temperature", "max-tokens", "omit", "no-stream"],
+    "Request": ["system", "system-file", "temperature", "max-tokens", "samples", "omit", "no-stream"],
     "Limits and retries": [
       "concurrency",
       "rpm",

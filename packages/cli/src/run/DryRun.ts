@@ -47,7 +47,8 @@ export const needs = <E>(settings: Settings, items: Stream.Stream<Prompt | Malfo
     return Effect.as(
       Stream.runForEach(items, (item) =>
         Effect.sync(() => {
-          counted.lines++
+          // Samples of a line follow its first one.
+          if (item._tag === "Malformed" || (item.sample ?? 1) === 1) counted.lines++
           if (item._tag === "Malformed") {
             counted.malformed++
             return

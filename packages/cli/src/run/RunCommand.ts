@@ -82,7 +82,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const isOutputTerminal = process.stdout.isTTY === true
   const { input, settings } = yield* Setup.make(paths, flags, { env: process.env, isOutputTerminal })
   if (settings.dryRun) {
-    const text = yield* DryRun.run(settings, input)
+    const text = yield* DryRun.run(settings, Samples.of(input, settings.samples))
     yield* Effect.sync(() => void process.stdout.write(text))
     return ExitCode.ok
   }

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync } from "node:fs"
+import { lines } from "../support/files.ts"
 import { run, setUp } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
@@ -32,6 +33,15 @@ describe("sluice run --dry-run", { timeout: processTimeout }, () => {
       assert.isFalse(existsSync(results))
       assert.isFalse(existsSync(`${results}.lock`))
       assert.deepStrictEqual(yield* provider.journal, [])
+    }))
+
+  it.live("each sample of a line is a request", () =>
+    Effect.gen(function*() {
+      const { env, prompts, results } = yield* setUp(lines(6, 4))
+      const { code, stderr, stdout } = yield* run([prompts, "-o", results, "--dry-run", "--samples", "3"], env)
+      assert.strictEqual(code, 0, stderr)
+      assert.match(stdout, /lines +6\n/)
+      assert.match(stdout, /requests +12\b/)
     }))
 
   it.live("of a resumed run it counts the lines that are left", () =>
