@@ -40,7 +40,7 @@ const fileName = "answers-1.sqlite"
 /** Longer than any transaction of another run takes. */
 const busyMillis = 5_000
 
-/** Throws `CacheError`. Each method takes some 0.05 ms, apart from waits for another run that is writing. */
+/** Throws `CacheError`. `get` takes some 0.02 ms and `put` 0.2 ms, apart from waits for another run that is writing. */
 export class AnswerStore {
   readonly path: string
   /** Whether a damaged file was replaced. */
