@@ -36,6 +36,8 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
     case "retry": {
       const parsed = read(Options.retry, rest)
       if (typeof parsed === "number") return parsed
+      const Heap = await import("./Heap.ts")
+      Heap.keepSmall()
       const { execute } = await import("./run/RetryCommand.ts")
       return execute(parsed.inputs[0] ?? "", parsed.values, parsed.given)
     }
@@ -95,6 +97,8 @@ const startRun = async (own: Given, inputs: ReadonlyArray<string>): Promise<numb
   const { given, inputs: paths, values: flags } = parsed
   const { file } = sources
   if (file !== undefined && file.used > 0 && !flags.quiet) Say.note(Sources.noteOf(file))
+  const Heap = await import("./Heap.ts")
+  Heap.keepSmall()
   const { execute } = await import("./run/RunCommand.ts")
   return execute({ command: "run", paths, flags, given, own })
 }
