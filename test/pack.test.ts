@@ -32,11 +32,11 @@ const modulesOf = ({ files, manifest }: Published): ReadonlyArray<string> =>
     : []
 
 describe("the tarballs", () => {
-  it("a tarball has the build, its sources, the manifest, the README and the licence, and nothing else", () => {
+  it("a tarball has the build, its sources, the manifest, the README, the licence and the price list, and nothing else", () => {
     for (const { files, manifest } of packages) {
       for (const file of ["package.json", "README.md", "LICENSE"]) assert.include(files, file, manifest.name)
       const others = files.filter((file) =>
-        !/^(package\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts)$/.test(file)
+        !/^(package\.json|prices\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts)$/.test(file)
       )
       assert.deepStrictEqual(others, [], manifest.name)
       assert.deepStrictEqual(files.filter((file) => /\.test\./.test(file)), [], manifest.name)

@@ -17,6 +17,30 @@ export interface Mutant {
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
+    name: "budget-without-what-runs",
+    breaks: "a budget admits attempts without counting those that run",
+    caughtBy: ["packages/cli/test/run/Ledger.test.ts"],
+    file: "packages/cli/src/run/Ledger.ts",
+    find: "return this.spent + this.reserved + amount <= this.limit",
+    replace: "return this.spent + amount <= this.limit"
+  },
+  {
+    name: "unknown-use-is-free",
+    breaks: "an attempt of unknown use costs nothing in a budget",
+    caughtBy: ["packages/cli/test/run/Ledger.test.ts"],
+    file: "packages/cli/src/run/Ledger.ts",
+    find: "          ? this.mostOf(purse.prompt, target)\n          : costOf(",
+    replace: "          ? 0\n          : costOf("
+  },
+  {
+    name: "failures-are-free",
+    breaks: "a failed attempt costs nothing in a budget, also if the provider had begun to answer",
+    caughtBy: ["packages/cli/test/run/Ledger.test.ts"],
+    file: "packages/cli/src/run/Attempts.ts",
+    find: `this.money.settle(Failure.isFree(error) ? "nothing" : undefined)`,
+    replace: `this.money.settle("nothing")`
+  },
+  {
     name: "abandoned-flight-runs-on",
     breaks: "a flight that every caller has left runs on",
     caughtBy: ["packages/core/test/Deduplicator.test.ts"],

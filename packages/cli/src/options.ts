@@ -55,6 +55,7 @@ export const run = defineCommand({
     "Request": ["system", "system-file", "temperature", "max-tokens", "samples", "omit", "no-stream"],
     "Limits and retries": [
       "concurrency",
+      "adaptive",
       "rpm",
       "tpm",
       "itpm",
@@ -174,6 +175,11 @@ export const run = defineCommand({
         "Run at most N calls at once per target. [default: 16; with --rpm, --tpm, --itpm or --otpm as many as the " +
         "limits need, at most 512]",
       parse: Flag.integer(1, 1000)
+    }),
+    adaptive: Flag.toggle("adaptive", {
+      about:
+        "Find how many calls the provider runs at once: start with 4 per target, and raise it until one is rejected, " +
+        "up to --concurrency, or else 64."
     }),
     rpm: Flag.many("rpm", {
       argument: "N",

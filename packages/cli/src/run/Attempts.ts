@@ -29,7 +29,7 @@ interface Watched {
   /** The key of its circuit. */
   readonly key: string
   /** Whether its limits pace its calls, and learn from rate limits. */
-  readonly hasQuota: boolean
+  readonly hasRates: boolean
   /** Attempts without a part of an answer, the oldest first. At most as many as run at once. */
   readonly silent: Set<Attempt>
   /** When the last probe was answered, in epoch milliseconds. */
@@ -69,7 +69,7 @@ export class Attempts implements Targets.Observer {
     this.watched = new Map([...circuits].map(([target, circuit]) => [target, {
       ...circuit,
       pace: new Pace(),
-      hasQuota: (target.limits ?? []).length > 0,
+      hasRates: (target.limits ?? []).some(({ windowMillis }) => windowMillis > 0),
       silent: new Set(),
       probedAt: Number.NEGATIVE_INFINITY,
       answers: 0,
@@ -85,7 +85,7 @@ export class Attempts implements Targets.Observer {
     return Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
       const now = clock.currentTimeMillisUnsafe()
-      const wait = watched.hasQuota ? 0 : watched.pace.reserve(now, this.longestWaitMillis)
+      const wait = watched.hasRates ? 0 : watched.pace.reserve(now, this.longestWaitMillis)
       if (wait > this.longestWaitMillis) return Effect.fail(notYet(wait))
       const start = Effect.flatMap(
         Effect.orDie(watched.breaker.state(watched.key)),
@@ -108,7 +108,7 @@ export class Attempts implements Targets.Observer {
     const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
     if (money === undefined) {
       state.isShort = true
-      return Effect.fail(noMoney)
+      return Effect.fail(notYet(1))
     }
     state.begin(target)
     this.onStarted()
@@ -224,7 +224,7 @@ class Attempt implements Targets.Attempt {
     if (remedy === "Credential") return resting(error, given)
     if (remedy === "Wait") {
       state.throttledSince ??= now
-      return RetryAfter.fromAiError(error) === undefined && !watched.hasQuota
+      return RetryAfter.fromAiError(error) === undefined && !watched.hasRates
         ? paced(error, watched.pace.refused(now))
         : error
     }
@@ -254,24 +254,21 @@ class Attempt implements Targets.Attempt {
 const errorOf = (reason: AiError.AiErrorReason): AiError.AiError =>
   AiError.make({ module: "sluice", method: "run", reason })
 
-/** The target must not be called before this time has passed. No request was made. */
+/** The target must not be called before this time has passed. No request was made, so it says nothing about its limits. */
 const notYet = (millis: number): AiError.AiError =>
-  errorOf(new AiError.RateLimitError({ retryAfter: Duration.millis(Math.ceil(millis)) }))
-
-/** The budget has no room for the attempt. No request was made. */
-const noMoney = AiRejection.toAiError(
-  new QuotaExceeded({
-    policy: "run",
-    why: "Full",
-    dimension: "money",
-    asked: 0,
-    used: 0,
-    limit: 0,
-    queued: 0,
-    retryAfter: Duration.millis(1)
-  }),
-  "streamText"
-)
+  AiRejection.toAiError(
+    new QuotaExceeded({
+      policy: "run",
+      why: "Full",
+      dimension: "pace",
+      asked: 1,
+      used: 0,
+      limit: 0,
+      queued: 0,
+      retryAfter: Duration.millis(Math.ceil(millis))
+    }),
+    "streamText"
+  )
 
 const silenceOf = ({ url }: Target, millis: number): AiError.AiError =>
   errorOf(

@@ -117,7 +117,7 @@ export const render = (
   answered: number | undefined
 ): string => {
   const { inputCost, inputTokens, lines, malformed, mostCost, outputTokens, requests } = counted
-  const { limits = [] } = target
+  const limits = (target.limits ?? []).filter(({ windowMillis }) => windowMillis > 0)
   const rows: ReadonlyArray<readonly [label: string, text: string]> = [
     ["lines", Words.count(lines)],
     ...(answered === undefined ? [] : [["answered", `${Words.count(answered)} by earlier runs, left out`] as const]),

@@ -36,6 +36,9 @@ export const of = (
   ]
 }
 
+/** A limit of calls at once that is found: from 4 up to the most. */
+export const found = (most: number): Dimension => Quota.atOnce(most, { start: Math.min(4, most) })
+
 /** Whether the provider counts the most that an answer may have, as docs/choosing-limits.md says. */
 const countsReserved = (url: string): boolean =>
   /(?:^|\.)(?:openai\.com|openai\.azure\.com|cognitiveservices\.azure\.com)$/
@@ -64,13 +67,18 @@ export class Learned {
     this.levels.set(target, levels)
   }
 
-  /** `main: 412 of 500 requests a minute`, for each limit that is below the stated one. */
-  get texts(): ReadonlyArray<string> {
+  /**
+   * `main: 412 of 500 requests a minute`, for each limit that is below the stated one. Calls at once begin below it, so their limit
+   * was learned only if a call was rejected.
+   */
+  texts(wasRejected: boolean): ReadonlyArray<string> {
     return [...this.levels].flatMap(([target, levels]) =>
-      levels.filter(({ limit, stated }) => limit < stated).map(({ dimension, limit, stated, windowMillis }) => {
-        const of = shown({ limit: stated, name: dimension, windowMillis })
-        return `${target}: ${Words.count(Math.floor(limit))} of ${of}`
-      })
+      levels.filter(({ limit, stated, windowMillis }) => limit < stated && (windowMillis > 0 || wasRejected)).map(
+        ({ dimension, limit, stated, windowMillis }) => {
+          const of = shown({ limit: stated, name: dimension, windowMillis })
+          return `${target}: ${Words.count(Math.floor(limit))} of ${of}`
+        }
+      )
     )
   }
 }

@@ -197,6 +197,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     : Exit.void
   if (tally.done > 0) yield* Effect.promise(note)
   facts.endedAt = yield* Clock.currentTimeMillis
+  const limitTexts = learned.texts(tally.failures.some(([reason]) => reason === "rate limit"))
   const reported = page === undefined || facts.answered + facts.failed === 0
     ? Exit.void
     : yield* Effect.exit(
@@ -205,7 +206,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
         stopped: ledger.isExhausted ? `Stopped early: ${ledger.refusal}.` : stoppedBy(ended),
         unusable: tally.unusable,
         cost: ledger,
-        limits: learned.texts
+        limits: limitTexts
       }))
     )
   const explanation = explanations.render()
@@ -220,7 +221,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
       before,
       cache: cache?.counts,
       ids,
-      limits: learned.texts,
+      limits: limitTexts,
       cost: costText(ledger, facts.endedAt)
     }))
   }

@@ -45,6 +45,7 @@ export interface Settings extends
     | "model"
     | "config"
     | "concurrency"
+    | "adaptive"
     | "keyEnv"
     | "keyFile"
     | "output"
@@ -80,6 +81,8 @@ const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
 /** Small accounts allow it. */
 const defaultConcurrency = 16
+/** More would be too much for a server that rejects none. */
+const adaptiveConcurrency = 64
 /** Enough for 6,000 calls of 5 seconds a minute. The limits keep the calls at once below it. */
 const pacedConcurrency = 512
 
@@ -88,6 +91,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     const { env, isOutputTerminal } = surroundings
     const problems: Array<string> = []
     const {
+      adaptive,
       concurrency,
       headers,
       config: _config,
@@ -130,20 +134,23 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     problems.push(...Limits.problems(flags, targets.success.map(({ name }) => name)))
     if (problems.length > 0) return yield* refuseAll(problems)
     const isPaced = [flags.rpm, flags.tpm, flags.itpm, flags.otpm].some((limits) => limits.length > 0)
+    const most = concurrency ?? (isPaced ? pacedConcurrency : adaptive ? adaptiveConcurrency : defaultConcurrency)
     return {
       ...rest,
-      concurrency: concurrency ?? (isPaced ? pacedConcurrency : defaultConcurrency),
+      concurrency: most,
       prices: new Prices.Prices(price, Result.getOrElse(list, () => [])),
-      targets: limited(targets.success, flags),
+      targets: limited(targets.success, flags, adaptive ? most : undefined),
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,
       headers: headersOf(headers, env)
     }
   })
 
-const limited = (targets: Settings["targets"], flags: RunFlags): Settings["targets"] => {
+/** Adds the limits. `atMost`: how many calls may run at once, if the provider's limit of them has to be found. */
+const limited = (targets: Settings["targets"], flags: RunFlags, atMost: number | undefined): Settings["targets"] => {
   const [first, ...others] = targets
-  const withLimits = (target: Target): Target => ({ ...target, limits: Limits.of(flags, target) })
+  const found = atMost === undefined ? [] : [Limits.found(atMost)]
+  const withLimits = (target: Target): Target => ({ ...target, limits: [...Limits.of(flags, target), ...found] })
   return [withLimits(first), ...others.map(withLimits)]
 }
 

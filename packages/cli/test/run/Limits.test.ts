@@ -21,12 +21,13 @@ describe("Limits", () => {
     const learned = new Limits.Learned()
     const level = { key: "main/rules", tenant: undefined, used: 0, counts: "actual", queued: 0 } as const
     learned.add("main", [{ ...level, dimension: "requests", limit: 500, stated: 500, windowMillis: 60_000 }])
-    assert.deepStrictEqual(learned.texts, [])
+    assert.deepStrictEqual(learned.texts(true), [])
     learned.add("main", [
       { ...level, dimension: "requests", limit: 412.4, stated: 500, windowMillis: 60_000 },
       { ...level, dimension: "atOnce", limit: 37, stated: 64, windowMillis: 0 }
     ])
-    assert.deepStrictEqual(learned.texts, ["main: 412 of 500 requests a minute", "main: 37 of 64 calls at once"])
+    assert.deepStrictEqual(learned.texts(true), ["main: 412 of 500 requests a minute", "main: 37 of 64 calls at once"])
+    assert.deepStrictEqual(learned.texts(false), ["main: 412 of 500 requests a minute"])
   })
 
   it("tokens are counted as the provider counts them", () => {
