@@ -140,6 +140,18 @@ describe("Page", () => {
     assert.notMatch(page.replaceAll("\n", ""), /[\p{Cc}\p{Cf}]/u)
   })
 
+  it("the cost of the run and learned limits are shown", () => {
+    const cost = { hasPriced: true, spentNow: 1_234_567, spent: 4_560_000, before: 3_325_433, limit: 5_000_000 }
+    const page = Page.render(new Facts(targets, 0), { ...about, cost, limits: ["main: 412 of 500 requests a minute"] })
+    wellFormed(page)
+    assert.include(
+      page,
+      "<dt>cost</dt><dd><strong>$1.23</strong><span>$4.56 with earlier runs, of at most $5.00</span></dd>"
+    )
+    assert.include(page, "Learned limits: main: 412 of 500 requests a minute.")
+    assert.notInclude(Page.render(new Facts(targets, 0), about), "<dt>cost</dt>")
+  })
+
   it("failed prompts are grouped by reason, the most frequent first, with one message each", () => {
     const facts = new Facts(targets, 0)
     for (

@@ -28,6 +28,12 @@ describe("Progress", () => {
     )
   })
 
+  it("the cost is shown with what is expected at the end, as far as that is known", () => {
+    const cost = { spent: 1_234_567, expected: 5_144_000 }
+    assert.include(Progress.render(view({ cost }), 200), " · 16 running · $1.23 of about $5.14 · ")
+    assert.include(Progress.render(view({ cost: { ...cost, expected: undefined } }), 200), " · $1.23 · ")
+  })
+
   it("an open circuit is shown with the time until its probe", () => {
     assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 22_000 }] }), 200), "next try in 12s")
     assert.include(Progress.render(view({ open: [{ target: "main", probeAt: 9_000 }] }), 200), "provider down, trying")

@@ -112,4 +112,16 @@ describe("Summary", () => {
     for (const line of table.split("\n")) assert.isAtMost(Terminal.width(line), 80)
     for (let status = 500; status < 530; status++) assert.include(table, `HTTP ${status}: 1`)
   })
+
+  it("cost and learned limits have rows, which wrap", () => {
+    const table = Summary.render(new Tally(), 0, {
+      cost: "$1.23, $4.56 with earlier runs, of at most $5.00, the prices of OpenAI are of 2026-01-01, 99 days old",
+      limits: ["main: 412 of 500 requests a minute", "backup: 37 of 64 calls at once"]
+    })
+    assert.include(table, "\n  cost             $1.23, $4.56 with earlier runs, of at most $5.00, the prices")
+    assert.include(
+      table,
+      "\n  learned limits   main: 412 of 500 requests a minute\n                   backup: 37 of 64 calls at once\n"
+    )
+  })
 })
