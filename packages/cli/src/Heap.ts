@@ -5,7 +5,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8"
  * Bytes of the space for new objects from which on it does not grow. V8 lets it grow to 128 MiB or more. A run keeps little for
  * long, so a larger space saves no time.
  */
-const enoughBytes = 16 * 2 ** 20
+const enoughBytes = 8 * 2 ** 20
 
 /**
  * Stops the growth of the space for new objects once it is large enough. A flag of `node` would set its size, but the command's

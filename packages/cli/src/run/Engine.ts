@@ -143,6 +143,9 @@ const promptsPerPermit = 8
 /** Limits the cached answers: 3,000 tokens for each of 5,000 answers, and a small share of the process's memory. */
 const maxCachedBytes = 64 * 2 ** 20
 
+/** What a cached answer takes beside its text. In a file of short answers that is most of it. */
+const entryBytes = 400
+
 /** In an outage another prompt makes each probe. This many prompts share the probes of the default `--max-outage`. */
 const minPrompts = 64
 
@@ -237,7 +240,7 @@ const sharing = (timeToLive: Duration.Duration) =>
       model,
       sample
     }),
-    size: ({ text }) => 2 * text.length,
+    size: ({ text }) => entryBytes + 2 * text.length,
     timeToLive: (exit) => Exit.isSuccess(exit) ? timeToLive : Duration.zero
   })
 
