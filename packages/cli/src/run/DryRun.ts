@@ -141,7 +141,7 @@ export const render = (
       : [
         [
           "time",
-          `at least ${Words.time(leastMillis(limits, counted))} at ${limits.map(Limits.shown).join(", ")}`
+          `${timeText(leastMillis(limits, counted))} at ${limits.map(Limits.shown).join(", ")}`
         ] as const
       ])
   ]
@@ -151,6 +151,9 @@ export const render = (
     )
   ).join("")
 }
+
+const timeText = (millis: number): string =>
+  millis === 0 ? "less than a minute of waiting" : `at least ${Words.time(millis)}`
 
 const costText = (input: number | undefined, most: number | undefined): string =>
   input === undefined
