@@ -17,6 +17,22 @@ export interface Mutant {
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
+    name: "text-renews-no-probe",
+    breaks: "the text of a slow probe does not renew its lease, so another call becomes a probe",
+    caughtBy: ["packages/ai/test/TextModel.test.ts"],
+    file: "packages/ai/src/internal/resilient/attemptLimits.ts",
+    find: "    this.progress?.()\n",
+    replace: ""
+  },
+  {
+    name: "progress-of-inner-probe-only",
+    breaks: "progress renews the lease of the innermost probe only",
+    caughtBy: ["packages/core/test/Admission.test.ts"],
+    file: "packages/core/src/Admission.ts",
+    find: "for (let each: typeof probe | undefined = probe; each !== undefined; each = each.parent) each.progress()",
+    replace: "probe.progress()"
+  },
+  {
     name: "budget-without-what-runs",
     breaks: "a budget admits attempts without counting those that run",
     caughtBy: ["packages/cli/test/run/Ledger.test.ts"],

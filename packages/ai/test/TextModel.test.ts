@@ -8,6 +8,7 @@ import * as HttpTransport from "@sluice/ai/HttpTransport"
 import * as OpenAiCompatible from "@sluice/ai/OpenAiCompatible"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as TextModel from "@sluice/ai/TextModel"
+import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { failureOf, generate, textOf } from "./support/model.ts"
 import * as Raw from "./support/rawServer.ts"
@@ -105,6 +106,43 @@ for (const wire of wires) {
         })
         const { text } = yield* Effect.provide(ask(), resilientAt(wire, server.url, { idleTimeout: "400 millis" }))
         assert.strictEqual(text, "1 2 3 4 5 6 7 8 9 10 ")
+      }))
+
+    it.live("holds the place of a probe while its text arrives, and closes the circuit", () =>
+      Effect.gen(function*() {
+        const server = yield* Raw.rawServer((response, received, n) => {
+          if (n === 1) return void response.writeHead(503).end()
+          if (n === 3) return answering(wire)(response, received, n)
+          begin(response, wire.head)
+          let sent = 0
+          const timer = setInterval(() => {
+            response.write(sent++ < 32 ? wire.delta(`${sent} `) : wire.finish + wire.done)
+            if (sent <= 32) return
+            response.end()
+            clearInterval(timer)
+          }, 50)
+        })
+        const breaker = {
+          trip: CircuitBreaker.consecutive(1),
+          openFor: "1 milli",
+          probeLease: "800 millis",
+          probesToClose: 1
+        } as const
+        const model = ResilientModel.layerText({
+          retry: RetryPolicy.none,
+          targets: [{ name: "a", layer: textAt(wire, server.url), breaker }]
+        })
+        yield* Effect.gen(function*() {
+          yield* failureOf(ask())
+          yield* Effect.sleep("10 millis")
+          const probe = yield* Effect.forkChild(ask(), { startImmediately: true })
+          yield* Effect.sleep("1200 millis")
+          const refused = yield* failureOf(ask())
+          assert.strictEqual(rejectionOf(refused)?._tag, "CircuitOpen")
+          assert.match((yield* Fiber.join(probe)).text, /^1 2 .* 32 $/)
+          assert.strictEqual((yield* ask()).from?.target, "a")
+        }).pipe(Effect.provide(model))
+        assert.strictEqual(server.requests.length, 3)
       }))
 
     it.live("is retried after half an answer", () =>

@@ -28,7 +28,8 @@
  *   defect with `InvalidOptions` when it runs, so that `InvalidOptions` is not among the errors of every attempt.
  *   `tryAcquireUnsafe` throws it.
  * - Settle as soon as the verdict is known. Until then the permit is taken and a probe slot is held.
- * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count.
+ * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count. An effect
+ *   under `guard` finds it with `progressOf`.
  *
  * **Example** (Held by a callback)
  *
@@ -57,6 +58,7 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -75,6 +77,7 @@ import {
 } from "./internal/admission/attempt.ts"
 import { guardStream } from "./internal/admission/guardStream.ts"
 import { acquire, Held } from "./internal/admission/held.ts"
+import { CurrentProbe } from "./internal/circuit/probe.ts"
 import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { readPermitOptions } from "./internal/permits/options.ts"
 import type { PermitRequest } from "./internal/permits/permits.ts"
@@ -196,6 +199,44 @@ export interface Admission {
     self: Stream.Stream<A, E, R>,
     options?: AdmitOptions<void, E> & Pick<GuardStreamOptions<A, E>, "isComplete">
   ) => Stream.Stream<A, E | Refused, R>
+}
+
+/**
+ * Returns a function that renews the lease of the probe that an effect with this context is part of, and of every probe around
+ * it. `undefined` if the effect is part of none, as nearly always.
+ *
+ * **When to use**
+ *
+ * In a long effect under `guard`, or under a policy, that hears of its progress. `acquire` returns `Admitted.progress`, and
+ * `guardStream` renews the lease with every part.
+ *
+ * **Example** (An effect that renews its lease)
+ *
+ * ```ts
+ * import { type Context, Effect } from "effect"
+ * import * as Admission from "@sluice/core/Admission"
+ *
+ * const received = (pieces: ReadonlyArray<string>) =>
+ *   Effect.contextWith((context: Context.Context<never>) => {
+ *     const progress = Admission.progressOf(context)
+ *     return Effect.forEach(pieces, (piece) =>
+ *       Effect.sync(() => {
+ *         progress?.()
+ *         return piece
+ *       }))
+ *   })
+ *
+ * console.log(await Effect.runPromise(received(["a", "b"]))) // => [ 'a', 'b' ]
+ * ```
+ *
+ * @since 0.1.0
+ * @category probes
+ */
+export const progressOf = (context: Context.Context<never>): (() => void) | undefined => {
+  const probe = Context.get(context, CurrentProbe)
+  return probe === undefined ? undefined : () => {
+    for (let each: typeof probe | undefined = probe; each !== undefined; each = each.parent) each.progress()
+  }
 }
 
 const admissionOptions: Known<AdmissionOptions> = { breaker: true, permits: true, quota: true, key: true }

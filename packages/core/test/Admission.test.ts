@@ -5,7 +5,7 @@ import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Outcome from "@sluice/core/Outcome"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
+import { Cause, type Context, Duration, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { yields } from "./support/probe.ts"
 import { faultyStore, remoteStore } from "./support/stores.ts"
@@ -205,6 +205,40 @@ describe("acquire", () => {
       yield* probe.settle(Outcome.success)
       assert.strictEqual((yield* subject.breaker.state("openai"))._tag, "Closed")
       yield* isIdle(subject)
+    }).pipe(Effect.scoped, inMemory))
+
+  it.effect("a guarded effect renews the lease of its probe, and of the probe around it", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({
+        trip: CircuitBreaker.consecutive(1),
+        probeLease: "10 seconds",
+        probesToClose: 1
+      })
+      const outer = yield* Admission.make({ breaker, key: "outer" })
+      const inner = yield* Admission.make({ breaker, key: "inner" })
+      const slow = Effect.contextWith((context: Context.Context<never>) => {
+        const progress = Admission.progressOf(context)
+        return Effect.repeat(Effect.andThen(Effect.sleep("8 seconds"), Effect.sync(() => progress?.())), { times: 4 })
+      })
+      for (const { guard } of [outer, inner]) yield* Effect.flip(guard(Effect.fail("503")))
+      yield* TestClock.adjust("30 seconds")
+      const running = yield* Effect.forkChild(outer.guard(inner.guard(slow)))
+      yield* TestClock.adjust("30 seconds")
+      for (const { tryAcquireUnsafe } of [outer, inner]) {
+        assert.deepInclude(tryAcquireUnsafe(), { _tag: "CircuitOpen", state: "HalfOpen" })
+      }
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(running)
+      for (const key of ["outer", "inner"]) assert.strictEqual((yield* breaker.state(key))._tag, "Closed")
+    }).pipe(inMemory, Effect.scoped))
+
+  it.effect("an effect that is not part of a probe has no lease to renew", () =>
+    Effect.gen(function*() {
+      const { admission } = yield* makeSubject()
+      const found = Effect.contextWith((context: Context.Context<never>) =>
+        Effect.succeed(Admission.progressOf(context))
+      )
+      assert.isUndefined(yield* admission.guard(found))
     }).pipe(Effect.scoped, inMemory))
 
   it.effect("a probe without progress loses its slot to the next attempt, and its outcome does not count", () =>

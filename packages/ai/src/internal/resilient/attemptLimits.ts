@@ -10,11 +10,14 @@ export class AttemptLimits<S> implements CollectLimits {
   private readonly call: ModelCall<S>
   private readonly target: Target<S>
   private readonly endsAt: number
+  private readonly progress: (() => void) | undefined
 
-  constructor(call: ModelCall<S>, target: Target<S>) {
+  /** `progress` renews the lease of a probe. */
+  constructor(call: ModelCall<S>, target: Target<S>, progress: (() => void) | undefined) {
     const { attemptMillis, firstTokenMillis, idleMillis } = target.limits
     this.call = call
     this.target = target
+    this.progress = progress
     this.firstTokenMillis = firstTokenMillis
     this.idleMillis = idleMillis
     this.endsAt = call.now() + attemptMillis
@@ -27,7 +30,10 @@ export class AttemptLimits<S> implements CollectLimits {
 
   readonly onFirst = (): void => this.call.firstToken()
 
-  readonly onContent = (length: number): void => this.call.received(length)
+  readonly onContent = (length: number): void => {
+    this.call.received(length)
+    this.progress?.()
+  }
 
   readonly silent = (phase: "first" | "idle", parts: number): AiError.AiError =>
     this.call.silent(this.target, phase, parts)

@@ -1,3 +1,4 @@
+import * as Admission from "@sluice/core/Admission"
 import * as Deadline from "@sluice/core/Deadline"
 import type { Hub } from "@sluice/core/Hub"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
@@ -139,15 +140,16 @@ export class Engine<S> {
         unusable !== undefined,
         charge
       )
-      // For an answer that comes as a stream.
-      const limits = new AttemptLimits(call, target)
       const answer = Effect.updateContext(
         question.ask(target, unusable),
-        (context: Context.Context<R>) =>
-          this.withMalformedEvents(call, target, contextOf(context)).pipe(
+        (context: Context.Context<R>) => {
+          // For an answer that comes as a stream.
+          const limits = new AttemptLimits(call, target, Admission.progressOf(context))
+          return this.withMalformedEvents(call, target, contextOf(context)).pipe(
             Context.add(StreamLimits, limits),
             Context.add(CurrentCollectLimits, limits)
           )
+        }
       )
       const checked = Deadline.within(answer, target.limits.attemptTimeout).pipe(
         Effect.flatMap((answer) => {

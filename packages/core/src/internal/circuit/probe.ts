@@ -7,6 +7,8 @@ export interface Probe {
   /** Of the opening that is probed. Generations are microseconds, so no two circuits of one key share one. */
   readonly generation: number
   readonly parent: Probe | undefined
+  /** Renews its lease. */
+  readonly progress: () => void
 }
 
 /**
@@ -25,8 +27,12 @@ export const isWithinProbe = (key: string, generation: number): boolean => {
   return probe !== undefined
 }
 
-export const probeOf = ({ generation, key }: { readonly key: string; readonly generation: number }): Probe => ({
-  key,
-  generation,
-  parent: Fiber.getCurrent()?.getRef(CurrentProbe)
+/** The probe that an attempt makes. */
+export const probeOf = (
+  attempt: { readonly key: string; readonly generation: number; progress(): void }
+): Probe => ({
+  key: attempt.key,
+  generation: attempt.generation,
+  parent: Fiber.getCurrent()?.getRef(CurrentProbe),
+  progress: () => attempt.progress()
 })
