@@ -181,7 +181,7 @@ export interface Admission {
   ) => Effect.Effect<Admitted<A, E>, Refused, Scope.Scope>
   /**
    * Admits an attempt now, or returns the refusal. `undefined` where only `acquire` can answer: the attempt would queue, or the
-   * circuits are shared. An `Admitted` has to be settled.
+   * circuits or the quota are shared. An `Admitted` has to be settled.
    */
   readonly tryAcquireUnsafe: <A = unknown, E = unknown>(
     options?: AdmitOptions<A, E>

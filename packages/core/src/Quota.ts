@@ -68,7 +68,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -77,7 +77,7 @@ import type { AnyEffect } from "./internal/kit/primitive.ts"
 import { Permits } from "./internal/permits/permits.ts"
 import type { QuotaExceeded } from "./internal/quota/exceeded.ts"
 import type { Hold } from "./internal/quota/hold.ts"
-import { readAsk, readQuota, type Settings } from "./internal/quota/options.ts"
+import { readAsk, readLimit, readQuota, type Settings } from "./internal/quota/options.ts"
 import { makeQuotas, type Quotas, setQuotas } from "./internal/quota/quotas.ts"
 import { reservationOf } from "./internal/quota/reservation.ts"
 import { settleByExit } from "./internal/quota/settleByExit.ts"
@@ -206,7 +206,8 @@ export const outputTokensPerMinute = (limit: number, counts: Counts = "reservedT
  *
  * With `start` the limit is found: at first `start` calls may run, then twice as many after each round trip, up to `limit`. The first
  * rejected call ends that: the limit becomes the number of calls in flight that are not rejected. From then on it rises by a
- * twentieth of a call in each round trip. A rejected call does not count while a rate of the quota is nearly full.
+ * twentieth of a call in each round trip. A rejected call does not count while a rate of the quota is nearly full. Processes that
+ * share a store each find their own number, and keep `limit` together.
  *
  * @since 0.1.0
  * @category limits
@@ -323,8 +324,8 @@ export interface Reservation {
   /** The limit that the call waited for, and how long it queued. `undefined` if it did not wait. */
   readonly waited: { readonly dimension: string; readonly duration: Duration.Duration } | undefined
   /**
-   * Replaces the reserved amounts by the used ones. Amounts that `actual` does not name stay as reserved. `arrivedBy` is a time by
-   * which the call had reached the provider, such as that of the answer's headers, in epoch milliseconds. Default now.
+   * Replaces the reserved amounts by the used ones. Amounts that `actual` does not name, or that are negative or no number, stay as
+   * reserved. `arrivedBy` is a time by which the call had reached the provider, such as that of the answer's headers, in epoch milliseconds. Default now.
    */
   readonly settle: (actual: Used, arrivedBy?: number) => Effect.Effect<void>
   /** Gives everything back, for a call that was not sent. */
@@ -455,8 +456,13 @@ export class Quota extends Context.Service<Quota, {
   ) => <E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | QuotaExceeded | InvalidOptions, R>
   /** Follows the limits and the room that the headers of an answer state. */
   readonly observe: (key: string, seen: ReadonlyArray<Seen>) => Effect.Effect<void>
-  /** Sets the stated limit of a key, and forgets the learned one. */
-  readonly setLimit: (key: string, dimension: string, limit: number) => Effect.Effect<void, InvalidOptions>
+  /** Sets the stated limit of a key, and forgets the learned one. `window` is required if two limits have the name. */
+  readonly setLimit: (
+    key: string,
+    dimension: string,
+    limit: number,
+    options?: { readonly window?: Duration.Input | undefined }
+  ) => Effect.Effect<void, InvalidOptions>
   /** Reads the state of one key, or of all keys. */
   readonly snapshot: (key?: string) => Effect.Effect<Snapshot>
   /** The changes of limits and bursts, from now on. A reader that falls 256 behind loses the oldest. Ends with the scope of the service. */
@@ -523,17 +529,23 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
           const hold = holdOf(ask)
           const request = { permits: 1, maxWaitMillis, where: undefined, ticket: hold }
           const attempt = new Attempt({ gate, key: "", hooks: {}, permits: request }, Effect.void, fiber)
-          // An attempt that is interrupted in the queue leaves it now. The scope keeps a reservation.
+          // An attempt that is interrupted in the queue leaves it now. The scope keeps a reservation until it is settled: in a child
+          // scope, so that a long scope does not keep the finalizers of all.
+          const scope = Scope.forkUnsafe(Context.getUnsafe(fiber.context, Scope.Scope))
+          const leave = (exit: Exit.Exit<unknown, unknown>) => {
+            Scope.closeUnsafe(scope, Exit.void)
+            return attempt.settleExit(exit)
+          }
           const kept = Effect.onExitPrimitive(attempt, (exit) => {
-            if (exit._tag === "Failure") return attempt.settleExit(exit)
+            if (exit._tag === "Failure") return leave(exit)
             hold.begun()
-            return Scope.addFinalizer(
-              Context.getUnsafe(fiber.context, Scope.Scope),
-              Effect.suspend(() => attempt.settleExit(exit) ?? Effect.void)
-            )
+            return Scope.addFinalizer(scope, Effect.suspend(() => attempt.settleExit(exit) ?? Effect.void))
           })
           // Without a circuit it fails with the errors of the permits only.
-          return Effect.map(kept, () => reservationOf(hold)) as Effect.Effect<Reservation, QuotaExceeded>
+          return Effect.map(kept, () => reservationOf(hold, () => leave(Exit.void))) as Effect.Effect<
+            Reservation,
+            QuotaExceeded
+          >
         })
     )
   const service = Quota.of({
@@ -566,13 +578,13 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
           }))
     },
     observe: (key, seen) => Effect.sync(() => quotas.observe(key, seen)),
-    setLimit: (key, dimension, limit) => {
+    setLimit: (key, dimension, limit, options) => {
       const reader = new OptionsReader("Quota")
       reader.integer("limit", limit, 1)
-      if (!settings.limits.some(({ name }) => name === dimension)) {
-        reader.refuse("dimension", dimension, "must be the name of one of the limits")
-      }
-      return Effect.map(reader.check(limit), (checked) => quotas.setLimit(key, dimension, checked))
+      const spec = readLimit(reader, dimension, options, settings)
+      return Effect.map(reader.check(limit), (checked) => {
+        if (spec !== undefined) quotas.setLimit(key, spec, checked)
+      })
     },
     snapshot: (key) => Effect.sync(() => quotas.snapshot(key)),
     changes: quotas.changes.stream

@@ -5,8 +5,10 @@ import * as Admission from "@sluice/core/Admission"
 import * as Backpressure from "@sluice/core/Backpressure"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import * as Outcome from "@sluice/core/Outcome"
 import * as Quota from "@sluice/core/Quota"
 import * as QuotaStore from "@sluice/core/QuotaStore"
+import { makeOn, sharedStore, usedIn } from "./support/sharedQuotas.ts"
 
 const perMinute = (requests: number, options?: Partial<Quota.QuotaOptions>) =>
   Quota.make({ name: "account", limits: [Quota.requestsPerMinute(requests)], burst: 0, ...options })
@@ -35,6 +37,33 @@ describe("an admission with a quota", () => {
       assert.strictEqual(yield* ask("b"), "b")
       yield* TestClock.adjust("2 minutes")
       assert.strictEqual(yield* Fiber.join(waiting), "a")
+    })))
+
+  it.effect("an attempt of tryAcquireUnsafe counts as the quota counts each call", () =>
+    run(Effect.gen(function*() {
+      const quota = yield* perMinute(2)
+      const admission = yield* Admission.make({ quota })
+      const reservations: Array<Quota.Reservation> = []
+      const reserve = { onReserved: (reservation: Quota.Reservation) => reservations.push(reservation) }
+      for (let calls = 0; calls < 2; calls++) {
+        const admitted = admission.tryAcquireUnsafe({ reserve })
+        assert(admitted?._tag === "Admitted")
+        if (calls === 1) yield* reservations[1]?.refund ?? Effect.void
+        admitted.settleUnsafe(Outcome.success)
+      }
+      assert.strictEqual(reservations.length, 2)
+      assert.strictEqual(yield* usedOf(quota), 1)
+    })))
+
+  it.effect("an attempt that tryAcquireUnsafe leaves to acquire gives back what a shared store grants it", () =>
+    run(Effect.gen(function*() {
+      const { service, state, store } = yield* sharedStore
+      const quota = yield* makeOn(service, { limits: [Quota.atOnce(1)] })
+      const admission = yield* Admission.make({ quota })
+      assert.isUndefined(admission.tryAcquireUnsafe())
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* usedIn(store, "atOnce"), 0)
+      state.isInstant = true
     })))
 
   it.effect("a refused circuit gives the reserved amounts back", () =>

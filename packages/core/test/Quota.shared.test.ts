@@ -1,5 +1,6 @@
 /** Quotas that share a store which is not in memory: here the reference store, whose answers take a while. */
 import * as Quota from "@sluice/core/Quota"
+import * as QuotaStore from "@sluice/core/QuotaStore"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
@@ -107,6 +108,70 @@ describe("a quota on a shared store", () => {
       assert.deepStrictEqual([exceeded?.dimension, exceeded?.used, exceeded?.limit], ["requests", 10, 10])
       const retryMillis = Duration.toMillis(exceeded?.retryAfter ?? 0)
       assert.isTrue(retryMillis > 55_000 && retryMillis < 65_000, `${retryMillis}`)
+      state.isInstant = true
+    }))
+
+  it.effect("a store that answers at once grants each call once", () =>
+    Effect.gen(function*() {
+      const memory = yield* QuotaStore.makeMemory()
+      // A copy is no store in memory, so the quota asks it.
+      const quota = yield* makeOn(QuotaStore.QuotaStore.of({ ...memory }), { limits: [Quota.atOnce(2)] })
+      const call = Effect.sleep("1 second").pipe(quota.withQuota({ usage: () => ({}) }))
+      const calls = yield* fork(Effect.all(range(20).map(() => call), { concurrency: "unbounded" }))
+      for (let seconds = 0; seconds < 15; seconds++) yield* TestClock.adjust("1 second")
+      assert.isDefined(calls.pollUnsafe())
+      const { levels, reserved } = yield* quota.snapshot()
+      assert.deepStrictEqual([reserved, levels[0]?.used], [20, 0])
+    }))
+
+  it.effect("a budget that other processes have used is refused as Spent, once it has not changed for a minute", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const budget = { limits: [Quota.total("money", 100)] }
+      const [first, second] = [yield* makeOn(service, budget), yield* makeOn(service, budget)]
+      const reserve = (quota: Quota.Quota["Service"], money: number) => fork(quota.reserve({ amounts: { money } }))
+      const held = yield* reserve(first, 95)
+      yield* TestClock.adjust("1 second")
+      const calls = [yield* reserve(second, 10), yield* reserve(second, 10)]
+      const endedNow = () => calls.map((call) => call.pollUnsafe() !== undefined)
+      yield* TestClock.adjust("50 seconds")
+      assert.deepStrictEqual(endedNow(), [false, false])
+      // The first process gives back enough for one of them.
+      yield* Effect.flatMap(Fiber.join(held), ({ settle }) => settle({ money: 85 }))
+      yield* TestClock.adjust("50 seconds")
+      assert.deepStrictEqual(endedNow(), [true, false])
+      yield* Effect.flatMap(Fiber.join(calls[0]!), ({ settle }) => settle({}))
+      yield* TestClock.adjust("61 seconds")
+      assert.strictEqual(exceededIn(yield* Fiber.await(calls[1]!))?.why, "Spent")
+      // Now it is known.
+      const last = yield* reserve(second, 10)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(exceededIn(yield* Fiber.await(last))?.why, "Spent")
+      state.isInstant = true
+    }))
+
+  it.effect("each process finds how many calls it may run at once, and together they keep the limit", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const limits = { limits: [Quota.atOnce(24, { start: 2 })] }
+      const quotas = [yield* makeOn(service, limits), yield* makeOn(service, limits)]
+      const running = [0, 0]
+      const most = [0, 0, 0]
+      const add = (at: number, calls: number) => {
+        running[at]! += calls
+        most[at] = Math.max(most[at]!, running[at]!)
+        most[2] = Math.max(most[2]!, running[0]! + running[1]!)
+      }
+      const call = (at: number) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => add(at, 1)),
+          () => Effect.sleep("1 second"),
+          () => Effect.sync(() => add(at, -1))
+        ).pipe(quotas[at]!.withQuota({ usage: () => ({}) }))
+      yield* Effect.forEach(range(400), (n) => fork(call(n % 2)))
+      for (let steps = 0; steps < 300; steps++) yield* TestClock.adjust("100 millis")
+      assert.strictEqual(most[2], 24)
+      assert.isAbove(Math.min(most[0]!, most[1]!), 6)
       state.isInstant = true
     }))
 })

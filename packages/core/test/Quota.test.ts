@@ -58,6 +58,44 @@ describe("admission", () => {
       assert.strictEqual(exceededIn(exit)?.used, 150)
     }))
 
+  it.effect("a use that is no amount keeps the reserved one, and a fraction counts as the next whole number", () =>
+    Effect.gen(function*() {
+      for (
+        const [tokens, counted] of [[Number.NaN, 10], [-50, 10], [Number.POSITIVE_INFINITY, 10], [2.5, 3]] as const
+      ) {
+        const quota = yield* makeQuota({ limits: [Quota.total("tokens", 100)] })
+        yield* Effect.void.pipe(quota.withQuota({ amounts: { tokens: 10 }, usage: () => ({ tokens }) }))
+        assert.strictEqual(yield* usedOf(quota, "tokens"), counted, String(tokens))
+        // From an untyped source.
+        yield* Effect.void.pipe(quota.withQuota({ amounts: { tokens: 10 }, usage: () => null as never }))
+        assert.strictEqual(yield* usedOf(quota, "tokens"), counted + 10)
+      }
+    }))
+
+  it.effect("an arrival at no time counts as now", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const reservation = yield* quota.reserve({ amounts: { tokens: 50 } })
+      yield* reservation.settle({ tokens: 50 }, Number.NaN)
+      yield* TestClock.adjust("61 seconds")
+      assert.strictEqual(yield* usedOf(quota, "tokens"), 0)
+    }))
+
+  it.effect("a long scope keeps only the reservations that have not ended", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.atOnce(1)], burst: 0 })
+      const scope = yield* Scope.make()
+      const reserve = Effect.provideService(quota.reserve({}), Scope.Scope, scope)
+      yield* Effect.flatMap(reserve, ({ settle }) => settle({}))
+      yield* Effect.flatMap(reserve, ({ refund }) => refund)
+      yield* Effect.flatMap(reserve, ({ throttled }) => throttled())
+      assert.strictEqual(scope.state._tag, "Empty")
+      yield* reserve
+      assert.strictEqual(yield* usedOf(quota, "atOnce"), 1)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* usedOf(quota, "atOnce"), 0)
+    }))
+
   it.effect("a refund gives everything back, and only once", () =>
     Effect.gen(function*() {
       const quota = yield* perMinute(1)
@@ -252,6 +290,38 @@ describe("waiting", () => {
       assert.isAbove(ratios.length, 80)
       assert.isAtLeast(ratios[Math.floor(ratios.length * 0.05)] ?? 0, 0.95)
       assert.isAtMost(ratios[Math.floor(ratios.length * 0.95)] ?? 9, 1.05)
+    }))
+
+  it.effect("a call above the burst or the limit that could start now is not said to wait", () =>
+    Effect.gen(function*() {
+      const waitOf = (options: Partial<Quota.QuotaOptions>, amount: Quota.Amount) =>
+        Effect.gen(function*() {
+          const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(60_000)], ...options })
+          const wait = yield* quota.expectedWait({ amounts: { tokens: amount } })
+          yield* quota.tryReserve({ amounts: { tokens: amount } })
+          return Duration.toMillis(wait ?? Duration.infinity)
+        })
+      // The burst holds 6,000.
+      assert.strictEqual(yield* waitOf({}, 20_000), 0)
+      assert.strictEqual(yield* waitOf({ burst: 0 }, { known: 1, atMost: 200_000 }), 0)
+    }))
+
+  it.effect("a call above the limit waits for one empty window, also behind another one", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.tokensPerMinute(100)], burst: 0 })
+      const amounts = { tokens: { known: 1, atMost: 300 } }
+      yield* quota.reserve({ amounts: { tokens: 1 } })
+      const waitOf = Effect.map(quota.expectedWait({ amounts }), (wait) => Duration.toSeconds(wait ?? 0))
+      assert.isAtMost(yield* waitOf, 62)
+      yield* fork(quota.reserve({ amounts }))
+      assert.isAtMost(yield* waitOf, 124)
+    }))
+
+  it.effect("the remaining amount of a header is part of the expected wait", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(60)], burst: 0 })
+      yield* quota.observe("default", [{ dimension: "requests", remaining: 0, sentAt: 0 }])
+      assert.strictEqual(Duration.toMillis((yield* quota.expectedWait({})) ?? 0), 1_000)
     }))
 
   it.effect("small calls pass a large one at the head, up to half of its size", () =>
@@ -461,16 +531,29 @@ describe("limits that move", () => {
       yield* reject
       yield* TestClock.adjust("1 second")
       yield* reject
-      yield* quota.setLimit("default", "requests", 300)
-      yield* quota.setLimit("default", "requests", 300)
+      const minute = { window: "1 minute" } as const
+      yield* quota.setLimit("default", "requests", 300, minute)
+      yield* quota.setLimit("default", "requests", 300, minute)
+      yield* quota.setLimit("default", "requests", 8_000, { window: "1 day" })
       yield* Effect.yieldNow
       const ofMinute = { key: "default", dimension: "requests", windowMillis: 60_000 }
       assert.deepStrictEqual(changes, [
         { ...ofMinute, of: "burst", from: 10_000, to: 20_000, why: "Throttled" },
         { ...ofMinute, of: "burst", from: 20_000, to: 40_000, why: "Throttled" },
         { ...ofMinute, of: "limit", from: 600, to: 300, why: "Set" },
-        { ...ofMinute, windowMillis: 86_400_000, of: "limit", from: 10_000, to: 300, why: "Set" }
+        { ...ofMinute, windowMillis: 86_400_000, of: "limit", from: 10_000, to: 8_000, why: "Set" }
       ])
+    }))
+
+  it.effect("setLimit of a name with two windows needs the window", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({ limits: [Quota.requestsPerMinute(600), Quota.requestsPerDay(10_000)] })
+      for (const options of [undefined, { window: "1 hour" } as const]) {
+        const error = yield* Effect.flip(quota.setLimit("default", "requests", 300, options))
+        assert.match(error.message, /window .*must be one of 1m, 1d/)
+      }
+      yield* quota.setLimit("default", "requests", 300, { window: "1 day" })
+      assert.deepStrictEqual((yield* quota.snapshot()).levels.map(({ limit }) => limit), [600, 300])
     }))
 
   it.effect("without adapt a rejected call changes no limit", () =>

@@ -164,7 +164,11 @@ describe("a policy with a quota", () => {
       const gpt = yield* makeGpt({ quota: { limits: [Quota.tokensPerMinute(100)] } })
       const ask = (tokens: unknown) => Effect.exit(gpt.protect(Effect.void, { amounts: { tokens: tokens as number } }))
       for (
-        const tokens of [-1, 0.5, null, "5", { known: 5, atMost: 3 }, { known: 1 }, { known: 1, atMost: 2, most: 3 }]
+        const tokens of [-1, 0.5, 2 ** 60, null, "5", { known: 5, atMost: 3 }, { known: 1 }, {
+          known: 1,
+          atMost: 2,
+          most: 3
+        }]
       ) {
         assert.isTrue(Exit.hasDies(yield* ask(tokens)), JSON.stringify(tokens))
       }

@@ -240,13 +240,19 @@ export class Attempt<E> extends Primitive implements CircuitAdmission {
     const { gate: { breaker, permits }, permits: permitRequest } = this.request
     if (breaker !== undefined && breaker.local === undefined) return "Wait"
     if (permits !== undefined && !this.take(permits)) {
-      const open = breaker?.local?.look(this.key)
-      if (open !== undefined) return open
-      return permits.wouldQueue(permitRequest) ? "Wait" : permits.refusalNow(permitRequest)
+      const refused = breaker?.local?.look(this.key) ??
+        (permits.wouldQueue(permitRequest) ? "Wait" : permits.refusalNow(permitRequest))
+      // A shared store may have been asked. Its grant has no owner.
+      permitRequest.ticket?.ended()
+      return refused
     }
     try {
       const refused = breaker?.local === undefined ? undefined : this.enterLocally(breaker, breaker.local)
-      if (refused === undefined) return undefined
+      if (refused === undefined) {
+        // The hook of an `Admission`, which refuses nothing.
+        this.request.hooks.begin?.()
+        return undefined
+      }
       this.release()
       return refused.open
     } catch (defect) {

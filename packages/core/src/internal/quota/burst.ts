@@ -20,18 +20,15 @@ export class Burst {
     this.level = this.capacity
   }
 
-  /** The milliseconds until an amount may pass, with a burst for this limit. */
-  wait(now: number, amount: number, limit: number): number {
+  /**
+   * The milliseconds until an amount may pass, after all of `ahead` has passed, with a burst for this limit. An amount above the
+   * capacity passes when the level is full.
+   */
+  wait(now: number, amount: number, limit: number, ahead = 0): number {
     this.refill(now)
     if (limit !== this.limit) this.setLimit(limit)
-    const missing = Math.min(amount, this.capacity) - this.level
+    const missing = ahead + Math.min(amount, this.capacity) - this.level
     return missing <= 1e-6 ? 0 : Math.max(1, Math.ceil(missing / this.perMilli))
-  }
-
-  /** The milliseconds until calls of this size in sum could have passed. */
-  predict(now: number, amount: number): number {
-    this.refill(now)
-    return amount <= this.level ? 0 : Math.ceil((amount - this.level) / this.perMilli)
   }
 
   /** The amount that can pass within a time. */

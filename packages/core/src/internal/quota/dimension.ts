@@ -52,6 +52,9 @@ const usedShare = (asked: Amount, actual: number): number | undefined => {
 /** How long the sum of calls at once in a shared store is trusted. */
 const seenMillis = 1_000
 
+/** Most calls end within this time, and settle what they hold of a budget. */
+const settledMillis = 60_000
+
 /** From this share of the limit on, a rejection is due to a wrong estimate, not to the mode. */
 const estimatedBadly = 0.9
 /** A stricter mode explains a rejection if its sum has reached this share of the limit. */
@@ -83,6 +86,8 @@ export class Dimension {
   private readonly onChange: DimensionOptions["onChange"]
   /** The amount in a shared store that is not of this process, when it answered last. */
   private elsewhere = 0
+  /** When that amount changed last. */
+  private elsewhereSince = Number.NEGATIVE_INFINITY
   private seenAt = Number.NEGATIVE_INFINITY
   /** Until when a shared store has no room, by its last refusal. */
   private fullUntil = Number.NEGATIVE_INFINITY
@@ -119,7 +124,9 @@ export class Dimension {
 
   /** Notes the sum in a shared store, and for how long it has no room for a call. */
   seen(now: number, used: number, waitMillis: number): void {
-    this.elsewhere = Math.max(0, used - this.usedHere(now))
+    const elsewhere = Math.max(0, used - this.usedHere(now))
+    if (elsewhere !== this.elsewhere) this.elsewhereSince = now
+    this.elsewhere = elsewhere
     this.seenAt = now
     this.fullUntil = now + waitMillis
   }
@@ -153,9 +160,19 @@ export class Dimension {
     return current
   }
 
+  /** The limit for the sum of all processes. Each of them finds by itself how many calls it may run at once. */
+  limitOfAll(now: number): number {
+    return this.concurrency === undefined ? this.limitAt(now) : this.limit.stated
+  }
+
   /** The number that is reserved for an amount. */
   asked(amount: Amount): number {
     return typeof amount === "number" ? amount : this.amountOf(this.mode, amount)
+  }
+
+  /** The part of the limit that an amount needs: all of it, if it is above the limit. */
+  needs(now: number, amount: Amount): number {
+    return Math.min(this.asked(amount), this.limitAt(now))
   }
 
   /** The milliseconds until a reserved number fits in a share of the limit: 0 if now, Infinity if only a settlement can make room. */
@@ -174,10 +191,14 @@ export class Dimension {
     return (isStrict ? this.asked(amount) : known) > this.limit.stated
   }
 
-  /** Whether a budget is used up, and the running calls cannot give enough of it back. */
+  /**
+   * Whether a budget is used up, and the running calls cannot give enough of it back. What other processes hold of it is unknown, so
+   * their amount counts as used once it has not changed for a minute.
+   */
   isSpent(now: number, amount: Amount): boolean {
-    return this.spec.windowMillis === Number.POSITIVE_INFINITY &&
-      this.usedHere(now) - this.held + this.asked(amount) > this.limitAt(now)
+    if (this.spec.windowMillis !== Number.POSITIVE_INFINITY) return false
+    const elsewhere = now - this.elsewhereSince >= settledMillis ? this.elsewhere : 0
+    return this.usedHere(now) - this.held + elsewhere + this.asked(amount) > this.limitAt(now)
   }
 
   /** The used share of the limit, by the strictest sum. */
@@ -190,7 +211,7 @@ export class Dimension {
 
   /** The milliseconds that a call would wait behind the queued ones: whole windows first, then until the rest fits. */
   predict(now: number, amount: Amount): number {
-    const asked = this.asked(amount)
+    const asked = this.needs(now, amount)
     if (asked === 0) return 0
     const limit = this.limitAt(now)
     const need = asked + this.queued
@@ -199,7 +220,12 @@ export class Dimension {
     // A call that is behind a full limit of queued amounts starts a window later.
     const windows = isWindow ? Math.ceil(need / limit) - 1 : 0
     const first = need - windows * limit
-    const millis = Math.max(this.sum.counter.wait(now, first, limit), this.burst?.predict(now, first) ?? 0)
+    const own = Math.min(asked, first)
+    const millis = Math.max(
+      this.sum.counter.wait(now, first, limit),
+      this.burst?.wait(now, own, limit, first - own) ?? 0,
+      this.remaining?.wait(now, first, limit) ?? 0
+    )
     const all = windows === 0 ? millis : millis + windows * (windowMillis + this.lagMillis + driftMillis)
     return Math.max(all, this.fullFor(now))
   }
@@ -301,6 +327,7 @@ export class Dimension {
   }
 
   private usedElsewhere(now: number): number {
+    if (this.concurrency !== undefined) return 0
     return this.elsewhere > 0 && now - this.seenAt <= Math.max(seenMillis, this.spec.windowMillis) ? this.elsewhere : 0
   }
 

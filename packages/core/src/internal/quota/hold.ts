@@ -42,9 +42,12 @@ export interface SharedSide {
   readonly isDown: boolean
 }
 
-const noneUsed: Used = {}
 const noAmounts: ReadonlyArray<number> = []
 const mostOfAll = 0.9
+
+/** A used amount as a whole number. `undefined` for what is no amount, such as NaN: it would make the sum useless. */
+const amountIn = (used: number | undefined): number | undefined =>
+  used !== undefined && used >= 0 && used <= Number.MAX_SAFE_INTEGER ? Math.ceil(used) : undefined
 
 /**
  * The amounts of one attempt: requested, reserved, then settled once. It reserves all dimensions or none, in one synchronous step,
@@ -154,6 +157,8 @@ export class Hold implements Ticket {
       if (byStore !== 0) {
         // There is at least one dimension.
         this.blockedBy ??= dimensions.find((one) => one.fullFor(now) > 0) ?? dimensions[0] as Dimension
+        const spent = dimensions.find((one) => one.isSpent(now, amountOf(amounts, one.spec)))
+        if (spent !== undefined && byStore < Number.POSITIVE_INFINITY) return this.never(spent, "Spent")
         return this.isImmediate && byStore < Number.POSITIVE_INFINITY ? this.never(this.blockedBy, "Full") : byStore
       }
     }
@@ -199,7 +204,7 @@ export class Hold implements Ticket {
     if (this.isLook) return
     const { account: { dimensions }, amounts } = this
     // Kept, since the estimate may have changed when the call leaves the queue.
-    this.queuedAmounts = dimensions.map((dimension) => dimension.asked(amountOf(amounts, dimension.spec)))
+    this.queuedAmounts = dimensions.map((dimension) => dimension.needs(now, amountOf(amounts, dimension.spec)))
     for (const [index, amount] of this.queuedAmounts.entries()) (dimensions[index] as Dimension).queued += amount
   }
 
@@ -269,13 +274,13 @@ export class Hold implements Ticket {
   }
 
   /** Records the actual use. Amounts that it does not name stay reserved. `arrivedBy`: the latest time of the call's arrival. */
-  settle(actual: Used = noneUsed, arrivedBy?: number): void {
+  settle(actual?: Used, arrivedBy: number = Number.POSITIVE_INFINITY): void {
     if (!this.end()) return
     const now = this.host.now()
-    const arrived = arrivedBy === undefined ? now : Math.min(now, this.host.at(arrivedBy))
+    const arrivedAt = this.host.at(arrivedBy)
+    const arrived = arrivedAt < now ? arrivedAt : now
     for (let portion = this.portions; portion !== undefined; portion = portion.next) {
-      const used = actual[portion.dimension.spec.name]
-      portion.dimension.settle(now, portion, used, arrived)
+      portion.dimension.settle(now, portion, amountIn(actual?.[portion.dimension.spec.name]), arrived)
     }
     this.host.counts.settled++
     this.host.shared?.settled(this, this.counted, arrived)

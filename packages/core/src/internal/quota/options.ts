@@ -1,5 +1,6 @@
+import * as Duration from "effect/Duration"
 import type { Amount, Amounts, AskOptions, Dimension, QuotaOptions } from "../../Quota.ts"
-import type { Known, OptionsReader } from "../../OptionsReader.ts"
+import { type Known, type OptionsReader, toMillis } from "../../OptionsReader.ts"
 
 /** A checked dimension. */
 export interface CheckedDimension extends Dimension {
@@ -213,4 +214,23 @@ export const readAmounts = (options: OptionsReader, path: string, amounts: Amoun
       options.integer(`${at}.atMost`, atMost, typeof least === "number" ? least : 0)
     }
   }
+}
+
+/** Reads which limit a name means, and a window if two limits have that name. */
+export const readLimit = (
+  options: OptionsReader,
+  name: string,
+  input: { readonly window?: Duration.Input | undefined } = {},
+  { limits }: Settings
+): CheckedDimension | undefined => {
+  const { window } = options.object("options", input, { window: true })
+  const named = limits.filter((limit) => limit.name === name)
+  if (named.length === 0) options.refuse("dimension", name, "must be the name of one of the limits")
+  const windowMillis = window === undefined ? undefined : toMillis(window)
+  const found = named.filter((limit) => windowMillis === undefined || limit.windowMillis === windowMillis)
+  if (named.length > 0 && found.length !== 1) {
+    const windows = named.map((limit) => Duration.format(Duration.millis(limit.windowMillis)))
+    options.refuse("window", window, `must be one of ${windows.join(", ")}`)
+  }
+  return found[0]
 }

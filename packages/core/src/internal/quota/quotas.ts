@@ -12,7 +12,7 @@ import { makeCounter } from "./counter.ts"
 import type { Dimension } from "./dimension.ts"
 import { Hold, type HoldHost } from "./hold.ts"
 import { memoryOf } from "./memory.ts"
-import { readAmounts, type Settings } from "./options.ts"
+import { type CheckedDimension, readAmounts, type Settings } from "./options.ts"
 import type { Seen } from "./remaining.ts"
 import { SharedQuotas } from "./shared.ts"
 import { Ticks } from "./ticks.ts"
@@ -118,9 +118,9 @@ export class Quotas implements HoldHost {
     this.onRoom(account)
   }
 
-  setLimit(key: string, name: string, limit: number): void {
+  setLimit(key: string, spec: CheckedDimension, limit: number): void {
     const account = this.accounts.use(key, undefined)
-    for (const dimension of account.limits.dimensions) if (dimension.spec.name === name) dimension.setLimit(limit)
+    account.limits.dimensions[this.settings.limits.indexOf(spec)]?.setLimit(limit)
     this.onRoom(account)
   }
 
@@ -151,7 +151,8 @@ const isAmount = (amount: Amount | undefined): boolean => {
   return isWhole(amount.known) && isWhole(amount.atMost) && amount.known <= amount.atMost
 }
 
-const isWhole = (amount: number | undefined): boolean => amount !== undefined && Number.isInteger(amount) && amount >= 0
+const isWhole = (amount: number | undefined): boolean =>
+  amount !== undefined && Number.isSafeInteger(amount) && amount >= 0
 
 const ownCounter: CounterOf = (_key, _tenant, { windowMillis }) => makeCounter(windowMillis)
 

@@ -88,7 +88,7 @@ export class SharedQuotas implements SharedSide {
   constructor(options: SharedOptions) {
     this.options = options
     this.ceilings = new Ceilings(options.now, (request) => {
-      this.fork(Effect.timeout(options.store.limit(request), storeTimeout), (exit) => {
+      this.fork(Effect.timeout(Effect.suspend(() => options.store.limit(request)), storeTimeout), (exit) => {
         if (Exit.isFailure(exit)) this.fail()
       })
     })
@@ -199,7 +199,7 @@ export class SharedQuotas implements SharedSide {
     const now = this.options.now()
     const asks = asksOf(hold, now)
     this.asked.set(hold, { _tag: "Asking" })
-    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, (verdict) => {
+    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
       const isWanted = this.asked.get(hold)?._tag === "Asking"
       if (isWanted) this.asked.delete(hold)
       // The store may have granted the request, with only the reply lost.
@@ -214,7 +214,6 @@ export class SharedQuotas implements SharedSide {
           this.keep(hold.lane, id)
         }
       }
-      this.options.onRoom(hold.account)
     })
     return this.afterAsk(hold)
   }
@@ -225,13 +224,21 @@ export class SharedQuotas implements SharedSide {
     return this.isDown ? 0 : this.take(hold, this.options.now())
   }
 
-  /** A request that was lost, or whose reply was lost, is repeated once with the same id. */
-  private reserve(request: RequestOf<"reserve">, onVerdict: (verdict: Verdict | undefined) => void): void {
-    const reserve = Effect.retry(this.options.store.reserve(request), { times: 1 })
+  /** A request that was lost, or whose reply was lost, is repeated once with the same id. Then the account is asked again. */
+  private reserve(
+    request: RequestOf<"reserve">,
+    account: Account,
+    onVerdict: (verdict: Verdict | undefined) => void
+  ): void {
+    let isAsking = true
+    const reserve = Effect.retry(Effect.suspend(() => this.options.store.reserve(request)), { times: 1 })
     this.fork(Effect.timeout(reserve, storeTimeout), (exit) => {
       if (Exit.isFailure(exit)) this.fail()
       onVerdict(Exit.isSuccess(exit) ? exit.value : undefined)
+      // If the store answers at once, the hold is being asked right now. Asked again, it would take its amounts twice.
+      if (!isAsking) this.options.onRoom(account)
     })
+    isAsking = false
   }
 
   /** Notes the sums of all processes, and what others have learned. Returns whether the request was for an outdated limit. */
@@ -252,7 +259,7 @@ export class SharedQuotas implements SharedSide {
   // The store does not notify a process of room, so it asks again soon. A random delay spreads the requests of the processes.
   private waitOf({ waitMillis }: Verdict): number {
     const spread = Context.get(this.options.context, Random.Random).nextDoubleUnsafe()
-    return Math.max(1, Math.ceil(waitMillis <= soonMillis ? soonMillis * (1 + spread) : waitMillis))
+    return Math.ceil(waitMillis > soonMillis ? waitMillis : soonMillis * (1 + spread))
   }
 
   private settle(
@@ -268,11 +275,17 @@ export class SharedQuotas implements SharedSide {
 
   private sendSettle(request: RequestOf<"settle">, at: number): void {
     const agoMillis = Math.max(0, this.options.now() - at)
-    this.fork(Effect.timeout(this.options.store.settle({ ...request, agoMillis }), storeTimeout), (exit) => {
-      if (Exit.isSuccess(exit)) return
-      if (this.unsettled.length < maxUnsettled) this.unsettled.push({ request, at })
-      this.fail()
-    })
+    this.fork(
+      Effect.timeout(
+        Effect.suspend(() => this.options.store.settle({ ...request, agoMillis })),
+        storeTimeout
+      ),
+      (exit) => {
+        if (Exit.isSuccess(exit)) return
+        if (this.unsettled.length < maxUnsettled) this.unsettled.push({ request, at })
+        this.fail()
+      }
+    )
   }
 
   // ---------- slices
@@ -316,7 +329,7 @@ export class SharedQuotas implements SharedSide {
     desk.isAsking = true
     this.asked.set(hold, { _tag: "Asking" })
     // The store counts the slice as arriving after its life, which has begun: no call of it arrives later.
-    this.reserve({ target, id, leaseMillis, guardMillis: guardMillis + lifeMillis, asks }, (verdict) => {
+    this.reserve({ target, id, leaseMillis, guardMillis: guardMillis + lifeMillis, asks }, account, (verdict) => {
       desk.isAsking = false
       const isWanted = this.asked.get(hold)?._tag === "Asking"
       if (isWanted) this.asked.delete(hold)
@@ -339,7 +352,6 @@ export class SharedQuotas implements SharedSide {
           }
         }
       }
-      this.options.onRoom(account)
     })
     return this.afterAsk(hold)
   }
@@ -459,7 +471,7 @@ export class SharedQuotas implements SharedSide {
     const granted: Asked = { _tag: "Granted", id, asks }
     this.asked.set(hold, granted)
     this.keep(hold.lane, id)
-    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, (verdict) => {
+    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
       if (verdict !== undefined || this.asked.get(hold) !== granted) return
       this.asked.set(hold, asked)
       this.local.add(hold)
@@ -502,7 +514,7 @@ const askedOf = ({ amounts }: Hold, dimensions: ReadonlyArray<Dimension>): Reado
 const asksOf = ({ account, amounts }: Hold, now: number): ReadonlyArray<Ask> =>
   account.dimensions.map((dimension) => {
     const amount = dimension.asked(amountOf(amounts, dimension.spec))
-    return askOf(account, dimension, dimension.limitAt(now), amount, amount)
+    return askOf(account, dimension, dimension.limitOfAll(now), amount, amount)
   })
 
 const askOf = (
