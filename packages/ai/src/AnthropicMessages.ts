@@ -77,6 +77,7 @@ import * as Provider from "./internal/wire/provider.ts"
 import type * as Settings from "./internal/wire/settings.ts"
 import type { Wire } from "./internal/wire/wire.ts"
 import type { TextModel } from "./TextModel.ts"
+import { defaultMaxTokens } from "./internal/wire/anthropic/maxTokens.ts"
 import * as Request from "./internal/wire/anthropic/request.ts"
 import * as Response from "./internal/wire/anthropic/response.ts"
 import { StreamedResponse } from "./internal/wire/anthropic/streamedResponse.ts"
@@ -179,7 +180,7 @@ const wire: Wire<RequestConfig> = {
   config: Config,
   codecTransformer: toCodecAnthropic,
   acceptsSystemMessagesAnywhere: false,
-  defaultMaxTokens: Request.defaultMaxTokens,
+  defaultMaxTokens,
   countsCacheReads: false,
   body: Request.body,
   response: Response.read,

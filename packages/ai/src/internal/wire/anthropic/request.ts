@@ -9,13 +9,8 @@ import type { RequestConfig } from "../../../AnthropicMessages.ts"
 import * as Failure from "../failure.ts"
 import * as Fields from "../fields.ts"
 import type { WireRequest } from "../wire.ts"
+import { defaultMaxTokens } from "./maxTokens.ts"
 import * as Messages from "./messages.ts"
-
-/**
- * The API requires a limit. This one is about 3,000 words and within the limits of every model. A shorter response
- * costs no more.
- */
-export const defaultMaxTokens = 4096
 
 type Call = WireRequest<RequestConfig>["call"]
 
