@@ -47,7 +47,9 @@ export class ChatRules extends Rules {
 
   // The quotes of a key are escaped within a string, so a text with these words does not match.
   isPlain(_name: string, data: string): boolean {
-    if (this.hasFinishReason || !data.includes("\"delta\"") || data.includes("\"error\"")) return false
+    // Each choice has to be seen, so that it is known which ones the server sends.
+    if (this.hasFinishReason || this.finished.size < this.choices) return false
+    if (!data.includes("\"delta\"") || data.includes("\"error\"")) return false
     for (let at = data.indexOf(finishReasonKey); at !== -1; at = data.indexOf(finishReasonKey, at)) {
       at += finishReasonKey.length
       while (isBetween(data.charCodeAt(at))) at++
