@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Fiber, Layer, Result, Stream } from "effect"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Result, Schema, Stream } from "effect"
 import { EmbeddingModel, type LanguageModel, type Prompt } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
@@ -14,6 +14,7 @@ import {
   type Built,
   failed,
   ok,
+  plainRetry,
   readAll,
   rejectionOf,
   runFor,
@@ -283,6 +284,79 @@ describe("the quota of a target", () => {
       assert.deepStrictEqual(yield* levelsOf(built), { requests: 2 })
     }))
 
+  it.effect("a re-ask and a continuation reserve the part of the answer that they send again, byte by byte", () =>
+    Effect.gen(function*() {
+      const heldBy = (turn: Turn.Turn, ask: (built: Built) => Effect.Effect<unknown, unknown>) =>
+        Effect.gen(function*() {
+          const quota = { limits: [Quota.total("money", 1_000_000)] }
+          const target = {
+            turns: [turn, Turn.hang()],
+            quota,
+            price: { input: 1, output: 0 },
+            maxOutputTokens: 1,
+            prefill: true
+          }
+          const built = yield* build({ A: target }, { afterOutput: "continue" })
+          const fiber = yield* Effect.forkChild(ask(built))
+          yield* TestClock.adjust("10 seconds")
+          const { money = 0 } = yield* levelsOf(built)
+          yield* Fiber.interrupt(fiber)
+          return money
+        })
+      const text = Array.from({ length: 10 }, () => "é".repeat(100)).join(" ")
+      const unusable = Turn.answer(text, { usage: { inputTokens: 0, outputTokens: 0 } })
+      const object = yield* heldBy(
+        unusable,
+        ({ model }) => model.generateObject({ prompt: "hi", schema: Schema.Struct({ n: Schema.Number }) })
+      )
+      assert.isAbove(object, 2_000)
+      const broken = yield* heldBy(
+        Turn.cut({ content: text, afterTokens: 20 }),
+        ({ stream }) => Stream.runDrain(stream)
+      )
+      const sent = yield* heldBy(Turn.hang(), ({ stream }) => Stream.runDrain(stream))
+      // About 300 characters, most of them of two bytes.
+      assert.isAtLeast(broken, 2 * sent + 500)
+    }))
+
+  it.effect("short prompts to which the provider adds tokens do not make long ones too large", () =>
+    Effect.gen(function*() {
+      const turns = [...Turn.repeat(answerOf(400, 1), 100), answerOf(10_000, 1)]
+      const built = yield* build({ A: { turns, quota: tokens(100_000), maxOutputTokens: 1 } })
+      for (let calls = 0; calls < 100; calls++) yield* built.generate
+      yield* built.model.generateText({ prompt: "x".repeat(40_000) })
+    }))
+
+  it.effect("a use that no model has is not learned", () =>
+    Effect.gen(function*() {
+      const turns = [answerOf(1e12, 1e12), Turn.hang()]
+      const built = yield* build({ A: { turns, quota: { limits: [Quota.tokensPerMinute(100_000)], burst: 0 } } })
+      yield* built.generate
+      yield* TestClock.adjust("2 minutes")
+      const fiber = yield* Effect.forkChild(built.generate)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* levelsOf(built), { tokens: 1 + 4_096 })
+      yield* Fiber.interrupt(fiber)
+    }))
+
+  it.effect("the maxWait of a service holds for its targets, with and without a deadline", () =>
+    Effect.gen(function*() {
+      for (const more of [{}, { deadline: "10 minutes" }] as const) {
+        const quota = yield* Quota.make({ ...requests(1), maxWait: "5 seconds" }).pipe(
+          Effect.provide(QuotaStore.layerMemory),
+          Effect.orDie
+        )
+        const built = yield* build({ A: { turns: [], quota }, B: { turns: [], quota } }, {
+          retry: plainRetry({ maxAttempts: 1 }),
+          ...more
+        })
+        yield* Effect.all([built.generate, built.generate])
+        const rejection = rejectionOf(yield* runFor("1 second", Effect.scoped(built.generate)))
+        assert(rejection._tag === "QuotaExceeded")
+        assert.strictEqual(rejection.why, "MaxWait")
+      }
+    }))
+
   it.effect("a budget that is spent ends the call, and other targets go on", () =>
     Effect.gen(function*() {
       const target = {
@@ -317,6 +391,8 @@ describe("the quota of a target", () => {
       const issues = (target: object) => issuesOf([{ name: "A", ...target }])
       assert.deepStrictEqual(yield* issues({ quota: 3 }), ["targets[0].quota"])
       assert.deepStrictEqual(yield* issues({ quota: { limits: [] } }), ["targets[0].quota.limits"])
+      const tenants = { ...requests(1), tenantLimits: [Quota.requestsPerMinute(1)] }
+      assert.deepStrictEqual(yield* issues({ quota: tenants }), ["targets[0].quota.tenantLimits"])
       assert.deepStrictEqual(yield* issues({ family: "" }), ["targets[0].family"])
       assert.deepStrictEqual(yield* issues({ maxOutputTokens: 0 }), ["targets[0].maxOutputTokens"])
       assert.deepStrictEqual(yield* issues({ price: { input: -1, output: 1 } }), ["targets[0].price.input"])

@@ -436,6 +436,8 @@ export interface Seen {
 export class Quota extends Context.Service<Quota, {
   /** The limits of each key, by the options. */
   readonly limits: ReadonlyArray<Dimension>
+  /** How long a call may wait, by the options. `undefined`: no limit. */
+  readonly maxWait: Duration.Duration | undefined
   /**
    * How long a call would wait now, behind the queued calls. Infinity if it would be refused. `undefined` if only the end of a
    * running call can make room, which may come at any time.
@@ -550,6 +552,7 @@ const serviceOf = (quotas: Quotas, permits: Permits<QuotaExceeded>, settings: Se
     )
   const service = Quota.of({
     limits: settings.limits,
+    maxWait: settings.maxWaitMillis === undefined ? undefined : Duration.millis(settings.maxWaitMillis),
     expectedWait: (options) =>
       Effect.map(read(options), ({ ask }) => {
         const millis = quotas.hold(ask.key, ask.tenant, ask.amounts, true).expectedWait()
@@ -626,6 +629,7 @@ const free: Reservation = {
  */
 export const noop: Quota["Service"] = Quota.of({
   limits: [],
+  maxWait: undefined,
   expectedWait: () => Effect.succeed(Duration.zero),
   eligible: () => Effect.void,
   tryReserve: () => Effect.succeed(free),

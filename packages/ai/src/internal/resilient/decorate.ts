@@ -84,7 +84,7 @@ const generateDirectly = (
         wide(service)[method](
           unusable === undefined ? options : { ...options, prompt: reaskPrompt(options.prompt, unusable) }
         ),
-      promptLength: (measure) => lengthOf(options, measure),
+      promptLength: (measure, unusable) => lengthOf(options, measure, unusable),
       content: () => ({ prompt: options.prompt })
     },
     responses
@@ -146,7 +146,7 @@ const generate = (
     {
       method: options.responseFormat.type === "json" ? "generateObject" : "generateText",
       ask: (target, unusable) => generateOnce(target, options, unusable),
-      promptLength: (measure) => lengthOfCall(options, measure),
+      promptLength: (measure, unusable) => lengthOfCall(options, measure, unusable),
       given: withoutSpanTransformer,
       content: () => options
     },
@@ -311,15 +311,22 @@ const withoutSpanTransformer = <R>(context: Context.Context<R>): Context.Context
 // ---------- prompts
 
 /** The length of a prompt, and of the schema of its answer. */
-const lengthOf = ({ prompt, schema }: AnyOptions, measure: PromptSize.Measure): number =>
-  PromptSize.ofPrompt(Prompt.make(prompt), measure) + (schema === undefined ? 0 : PromptSize.ofSchema(schema, measure))
+const lengthOf = (
+  { prompt, schema }: AnyOptions,
+  measure: PromptSize.Measure,
+  unusable?: AiError.AiError
+): number =>
+  PromptSize.ofPrompt(unusable === undefined ? Prompt.make(prompt) : reaskPrompt(prompt, unusable), measure) +
+  (schema === undefined ? 0 : PromptSize.ofSchema(schema, measure))
 
 /** The length of a prompt with its tools, and of the schema of its answer. */
 const lengthOfCall = (
   { prompt, responseFormat, tools }: LanguageModel.ProviderOptions,
-  measure: PromptSize.Measure
+  measure: PromptSize.Measure,
+  unusable?: AiError.AiError
 ): number =>
-  PromptSize.ofPrompt(prompt, measure) + PromptSize.ofTools(tools, measure) +
+  PromptSize.ofPrompt(unusable === undefined ? prompt : reaskPrompt(prompt, unusable), measure) +
+  PromptSize.ofTools(tools, measure) +
   (responseFormat.type === "json" ? PromptSize.ofSchema(responseFormat.schema, measure) : 0)
 
 /** The prompt of a re-ask: the original, the unusable answer, and what is wrong with it. */

@@ -28,7 +28,7 @@ import { translated } from "./errors.ts"
 import { CurrentLogs } from "./lastLogs.ts"
 import { ModelCall } from "./modelCall.ts"
 import type * as Parts from "./parts.ts"
-import type { Measure } from "./promptSize.ts"
+import type { PromptLength } from "./promptSize.ts"
 import type { Settings } from "./settings.ts"
 import { StreamedCall } from "./streamedCall.ts"
 import type { Target } from "./target.ts"
@@ -49,7 +49,7 @@ export interface Question<S, A> {
   /** Whether the prompt ends with the beginning of an answer. */
   readonly hasPrefill?: () => boolean
   /** About how long the prompt is, as the text that takes as many tokens: for quotas, and for providers that report no usage. */
-  readonly promptLength: (measure: Measure) => number
+  readonly promptLength: PromptLength
   /** Changes the context of the target. */
   readonly given?: <R>(context: Context.Context<R>) => Context.Context<R>
   /** What traces show, if content is switched on. */
@@ -128,7 +128,7 @@ export class Engine<S> {
     unusable: AiError.AiError | undefined
   ): Effect.Effect<A, AiError.AiError, R> {
     const { isForced, target } = choice
-    const charge = call.chargeFor(target)
+    const charge = call.chargeFor(target, unusable)
     const asked = Effect.flatMap(trackerOf(call.conversation, target), (tracker) => {
       call.begin(target, charge)
       const watch = this.watch(call, target, question, false)

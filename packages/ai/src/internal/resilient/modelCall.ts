@@ -21,7 +21,7 @@ import { isSoonOver, maxMillisHere } from "./soonOver.ts"
 import { replaceFail, translated } from "./errors.ts"
 import * as Log from "./log.ts"
 import type * as Parts from "./parts.ts"
-import { characters, type Measure } from "./promptSize.ts"
+import { characters, type Measure, type PromptLength } from "./promptSize.ts"
 import type { Settings } from "./settings.ts"
 import type { AnyTarget, Target } from "./target.ts"
 import type { Asked, Charge } from "./targetQuota.ts"
@@ -51,7 +51,7 @@ export class ModelCall<S> {
   hasToolCall = false
   private readonly candidates: Candidates<S>
   private readonly clock: Clock.Clock
-  private readonly promptLength: (measure: Measure) => number
+  private readonly promptLength: PromptLength
   private readonly context: Context.Context<never>
   private readonly offered: () => ReadonlyArray<string>
   private readonly steps: Array<Log.OpenAttempt | Skipped> = []
@@ -82,7 +82,7 @@ export class ModelCall<S> {
       readonly key: string | undefined
       readonly clock: Clock.Clock
       readonly deadline: Deadline | undefined
-      readonly promptLength: (measure: Measure) => number
+      readonly promptLength: PromptLength
       /** The context of the caller. */
       readonly context: Context.Context<never>
       /** The model that the caller requests. */
@@ -201,9 +201,15 @@ export class ModelCall<S> {
     return { classify: this.classify, maxWait: this.candidates.maxWaitMillis(target), reserve: charge?.reserve }
   }
 
-  /** What an attempt at the target reserves of its quota. `prefill`: the partial answer that it continues. */
-  chargeFor(target: AnyTarget, prefill = ""): Charge | undefined {
-    return target.quota?.charge(this.asked(target), prefill.length)
+  /**
+   * What an attempt at the target reserves of its quota. A re-ask sends the `unusable` answer too, a continuation the `prefill`.
+   */
+  chargeFor(target: AnyTarget, unusable: AiError.AiError | undefined, prefill = ""): Charge | undefined {
+    if (target.quota === undefined) return undefined
+    const asked = this.asked(target)
+    if (unusable === undefined && prefill === "") return target.quota.charge(asked)
+    const length = (measure: Measure) => this.promptLength(measure, unusable) + measure(prefill)
+    return target.quota.charge({ ...asked, length })
   }
 
   private asked(target: AnyTarget): Asked {

@@ -85,7 +85,7 @@ export interface EmbeddingTargetOptions {
    * quota. A call reserves `requests`, `tokens`, `inputTokens`, `outputTokens` and `money`, as far as the quota limits them, and
    * settles by the usage of the answer.
    */
-  readonly quota?: Omit<QuotaOptions, "name"> | Quota["Service"] | undefined
+  readonly quota?: Omit<QuotaOptions, "name" | "tenantLimits"> | Quota["Service"] | undefined
   /**
    * The model family, if the provider limits several models together. Default: the model's name in lower case without its version,
    * such as `-latest`, `-2024-08-06`, `-20250514` or `-001` at the end.

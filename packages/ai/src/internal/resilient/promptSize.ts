@@ -1,9 +1,13 @@
+import type * as AiError from "effect/ai/AiError"
 import type * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
 import type * as Schema from "effect/Schema"
 
 /** How long a text is: in characters, or in bytes, which is more than it can have of tokens. */
 export type Measure = (text: string) => number
+
+/** The length of a call's prompt. `unusable`: of the prompt that asks again after this answer. */
+export type PromptLength = (measure: Measure, unusable?: AiError.AiError) => number
 
 export const characters: Measure = (text) => text.length
 export const bytes: Measure = (text) => encoder.encode(text).byteLength

@@ -206,8 +206,7 @@ const readTarget = Effect.fnUntraced(function*<S>(
   if (quota !== undefined && limitsMoney(quota) && target.price === undefined) {
     options.refuse(`${path}.price`, undefined, "must be set, since the quota limits money")
   }
-  // A service has no such field.
-  const maxWait = target.backpressure?.maxWait ?? (target.quota as Quota.QuotaOptions | undefined)?.maxWait
+  const maxWait = target.backpressure?.maxWait ?? target.quota?.maxWait
   return {
     options: target,
     order,
@@ -327,6 +326,9 @@ const makeQuota = Effect.fnUntraced(function*(
   const account = credential ?? target
   const shared = known.find((one) => one.credential === account && Equal.equals(one.options, given))
   if (shared !== undefined) return shared.service
+  if ((given as Quota.QuotaOptions).tenantLimits !== undefined) {
+    options.refuse(`${path}.tenantLimits`, given, "must be absent, since the calls of a model have no tenant")
+  }
   const store = yield* Effect.serviceOption(QuotaStore.QuotaStore)
   const made = Effect.provideService(
     Quota.make({ ...given, name: `${name}/${account}` }),

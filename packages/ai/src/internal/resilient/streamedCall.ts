@@ -182,7 +182,7 @@ class StreamAttempt<S, A extends Parts.AnyPart, R> {
     const { afterOutput, answer } = streamed.engine.settings
     this.notesToolCalls = afterOutput === "restart"
     this.continued = streamed.partial === undefined || streamed.partial.text === "" ? undefined : streamed.partial
-    this.charge = streamed.call.chargeFor(choice.target, this.continued?.prefill)
+    this.charge = streamed.call.chargeFor(choice.target, unusable, this.continued?.prefill)
     this.isWhole = answer === "whole"
     this.isHeld = this.isWhole || this.continued !== undefined
   }

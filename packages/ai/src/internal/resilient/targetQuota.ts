@@ -27,15 +27,37 @@ const firstOutput = 4_096
 const weight = 0.1
 const decay = 0.98
 const leastOutput = 256
+/** No model answers with more tokens. A provider that reports more is not followed. */
+const greatestOutput = 2 ** 18
 
-/** Learns the tokens of a target's calls: of an input by its length, and of an output whose maximum is unknown. */
+/** Lengths have to vary by about 100 tokens before the slope is learned from them. */
+const priorVariance = 100 ** 2
+/** Three tokens for each character, in a text of rare scripts. */
+const greatestSlope = 12
+const leastSlope = 0.25
+/** The most tokens that a provider adds to a prompt, for tools and instructions of its own. */
+const greatestOffset = 50_000
+
+/**
+ * Learns the tokens of a target's calls: of an input by its length, and of an output whose maximum is unknown.
+ *
+ * The tokens of an input are a line over a quarter of its characters: the provider adds some tokens to each prompt. A ratio alone
+ * would apply the additions of short prompts to long ones, and refuse them as too large. The line is that of the last calls.
+ */
 class TokenEstimate {
-  /** Tokens of an input, as a multiple of a quarter of its characters. */
-  private ratio = 1
+  private meanLength = 0
+  private meanTokens = 0
+  private variance = 0
+  private covariance = 0
   private output = firstOutput
 
   input(length: number): number {
-    return Math.ceil(length / charactersOfToken * this.ratio)
+    const quarter = length / charactersOfToken
+    const slope = Math.min(
+      greatestSlope,
+      Math.max(leastSlope, (this.covariance + priorVariance) / (this.variance + priorVariance))
+    )
+    return Math.ceil(Math.max(leastSlope * quarter, this.meanTokens + slope * (quarter - this.meanLength)))
   }
 
   /** The largest output of the last calls. An older one counts less with each call. */
@@ -44,10 +66,18 @@ class TokenEstimate {
   }
 
   answered(length: number, input: number | undefined, output: number | undefined): void {
-    if (input !== undefined && input > 0 && length > 0) {
-      this.ratio += weight * (input * charactersOfToken / length - this.ratio)
+    const quarter = length / charactersOfToken
+    if (input !== undefined && input > 0 && input <= greatestOffset + greatestSlope * quarter) {
+      const ofLength = quarter - this.meanLength
+      const ofTokens = input - this.meanTokens
+      this.meanLength += weight * ofLength
+      this.meanTokens += weight * ofTokens
+      this.variance = (1 - weight) * (this.variance + weight * ofLength * ofLength)
+      this.covariance = (1 - weight) * (this.covariance + weight * ofLength * ofTokens)
     }
-    if (output !== undefined) this.output = Math.max(leastOutput, output, this.output * decay)
+    if (output !== undefined && output <= greatestOutput) {
+      this.output = Math.max(leastOutput, output, this.output * decay)
+    }
   }
 }
 
@@ -67,6 +97,7 @@ export interface TargetQuotaFields {
 /** The call whose amounts are reserved. */
 export interface Asked {
   readonly model: string
+  /** Of the prompt that is sent. */
   readonly length: (measure: Measure) => number
   readonly context: Context.Context<never>
   readonly deadlineAt: number
@@ -101,25 +132,24 @@ export class TargetQuota {
   /** How long the call would wait now. Infinity if it would be refused; `undefined` if only the end of a running call makes room. */
   expectedWait(asked: Asked): Effect.Effect<Duration.Duration | undefined> {
     // The amounts are valid, since they are computed here.
-    return Effect.orDie(this.service.expectedWait({ key: this.keyOf(asked.model), amounts: this.amounts(asked, 0) }))
+    return Effect.orDie(this.service.expectedWait({ key: this.keyOf(asked.model), amounts: this.amounts(asked) }))
   }
 
-  /** `extra`: the characters of a partial answer that the prompt ends with. */
-  charge(asked: Asked, extra: number): Charge {
-    return new Charge(this, asked, extra)
+  charge(asked: Asked): Charge {
+    return new Charge(this, asked)
   }
 
   /** The amounts of a call: its estimated input and its greatest output. Only those that the quota limits. */
-  amounts(asked: Asked, extra: number): { readonly [dimension: string]: Amount } {
+  amounts(asked: Asked): { readonly [dimension: string]: Amount } {
     const { names } = this
     const amounts: Record<string, Amount> = {}
-    const input = this.estimate.input(asked.length(characters) + extra)
+    const input = this.estimate.input(asked.length(characters))
     const output = this.maxOutput(asked)
     if (names.has("tokens")) amounts["tokens"] = { known: input, atMost: input + output }
     if (names.has("inputTokens")) amounts["inputTokens"] = input
     if (names.has("outputTokens")) amounts["outputTokens"] = { known: 0, atMost: output }
     // An input has no more tokens than bytes. So a budget holds even if the estimate is wrong.
-    if (names.has("money")) amounts["money"] = this.cost(asked.length(bytes) + extra, 0, output) ?? 0
+    if (names.has("money")) amounts["money"] = this.cost(asked.length(bytes), 0, output) ?? 0
     return amounts
   }
 
@@ -148,8 +178,8 @@ export class TargetQuota {
   }
 
   /** The amounts of a call that was sent and whose usage is unknown: for rates its input and what came. A budget keeps all of it. */
-  unknown(asked: Asked, extra: number, outputLength: number): Used {
-    const input = this.estimate.input(asked.length(characters) + extra)
+  unknown(asked: Asked, outputLength: number): Used {
+    const input = this.estimate.input(asked.length(characters))
     const output = Math.ceil(outputLength / charactersOfToken)
     return { tokens: input + output, inputTokens: input, outputTokens: output }
   }
@@ -171,22 +201,20 @@ export class Charge {
   readonly reserve: ReserveOptions
   private readonly quota: TargetQuota
   private readonly asked: Asked
-  private readonly extra: number
   private readonly key: string
   private reservation: Reservation | undefined = undefined
   private sentAt = 0
   private arrivedBy: number | undefined = undefined
   private observed: Effect.Effect<void> = Effect.void
 
-  constructor(quota: TargetQuota, asked: Asked, extra: number) {
+  constructor(quota: TargetQuota, asked: Asked) {
     this.quota = quota
     this.asked = asked
-    this.extra = extra
     this.key = quota.keyOf(asked.model)
     this.waited = undefined
     this.reserve = {
       key: this.key,
-      amounts: quota.amounts(asked, extra),
+      amounts: quota.amounts(asked),
       deadlineAt: asked.deadlineAt === Number.POSITIVE_INFINITY ? undefined : asked.deadlineAt,
       onReserved: (reservation) => {
         this.reservation = reservation
@@ -256,7 +284,7 @@ export class Charge {
   }
 
   private unknown(): Used {
-    return this.quota.unknown(this.asked, this.extra, this.outputLength)
+    return this.quota.unknown(this.asked, this.outputLength)
   }
 
   /** Headers are followed after the settlement: what remains by the provider includes this call. */
