@@ -1009,6 +1009,245 @@ adjustToClock()
     file: "packages/cli/src/run/Lines.ts",
     find: "new Uint8Array(chunk.subarray(start))",
     replace: "chunk.subarray(start)"
+  },
+  {
+    name: "front-line-end-of-two-pieces",
+    breaks: "a carriage return and a line feed in two pieces of a stream count as two line ends",
+    caughtBy: ["packages/ai/test/front/guard.fuzz.test.ts"],
+    file: "packages/ai/src/internal/front/frames.ts",
+    find: "if (after === bytes.length) this.isReturned = true",
+    replace: "if (after === bytes.length) this.isReturned = false"
+  },
+  {
+    name: "front-memory-of-passed-bytes-reused",
+    breaks: "bytes that were passed on are overwritten by the next ones",
+    caughtBy: ["packages/ai/test/front/guard.fuzz.test.ts"],
+    file: "packages/ai/src/internal/front/frames.ts",
+    find: "if (start > 0 || this.heldSize === 0) {",
+    replace: "if (this.held.length < size) {"
+  },
+  {
+    name: "front-large-event-has-no-bound",
+    breaks: "an event that never ends is kept without a bound",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/guard.ts",
+    find: "if (frames.rest.length > this.maxEventBytes) this.failTooLarge()",
+    replace: ""
+  },
+  {
+    name: "front-done-of-a-cut-answer",
+    breaks: "`[DONE]` without a finish reason is passed on, which clients take for a whole answer",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/rules.ts",
+    find: `if (!this.isComplete) this.failure = { _tag: "Unfinished" }
+    return this.isComplete`,
+    replace: "return true"
+  },
+  {
+    name: "front-late-error-spoils-the-answer",
+    breaks: "an error after the end fails a complete answer",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/guard.ts",
+    find: "if (rules.failure !== undefined && wasComplete) {",
+    replace: "if (rules.failure !== undefined && wasComplete && rules.isOver) {"
+  },
+  {
+    name: "front-unnamed-event-of-anthropic",
+    breaks: "an event without the name that Anthropic's clients need is passed on without one",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/guard.ts",
+    find: "this.missing = `event: ${type}\\n`",
+    replace: "this.missing = undefined"
+  },
+  {
+    name: "front-half-an-event-not-noticed",
+    breaks: "an answer is complete although the stream was lost within more text",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/guard.ts",
+    find: `      rules.isComplete = false
+      return undefined`,
+    replace: "      return undefined"
+  },
+  {
+    name: "front-error-that-clients-do-not-raise",
+    breaks: "an answer ends with an error of the provider on which clients raise none",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/guard.ts",
+    find: "failure?._tag === \"Error\" && failure.isRaised) return failedEvent",
+    replace: "failure?._tag === \"Error\") return failedEvent"
+  },
+  {
+    name: "front-only-the-first-finish-reason",
+    breaks: "the finish reason of the second choice of an event is not seen",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/chat.ts",
+    find: "at = data.indexOf(finishReasonKey, at)) {",
+    replace: "at = -1) {"
+  },
+  {
+    name: "front-choice-never-seen",
+    breaks: "an answer is complete without the end of a choice that began late",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/chat.ts",
+    find: "this.hasFinishReason || this.finished.size < this.choices",
+    replace: "this.hasFinishReason"
+  },
+  {
+    name: "front-text-after-the-finish-reason",
+    breaks: "text after a finish reason does not make the answer incomplete again",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/chat.ts",
+    find: "if (this.hasFinishReason || this.finished.size < this.choices) return false",
+    replace: "if (this.finished.size < this.choices) return false"
+  },
+  {
+    name: "front-finish-reason-with-each-piece",
+    breaks: "the second finish reason of a server that sends one with each piece counts as the end",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/chat.ts",
+    find: "if (hasOutput && wasFinished) this.wasReopened = true",
+    replace: ""
+  },
+  {
+    name: "front-counts-beside-a-choice-dropped",
+    breaks: "an event with token counts is left out although the client asked for them",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/chat.ts",
+    find: "return !(this.dropUsage && Json.isObject(json[\"usage\"]))",
+    replace: "return !Json.isObject(json[\"usage\"])"
+  },
+  {
+    name: "front-empty-delta-is-output",
+    breaks: "an empty delta commits the front to a target",
+    caughtBy: ["packages/ai/test/front/guard.test.ts"],
+    file: "packages/ai/src/internal/front/rules.ts",
+    find: "value === null || value === undefined || value === \"\" || value === false ||",
+    replace: "value === null || value === undefined || value === false ||"
+  },
+  {
+    name: "front-first-of-two-models",
+    breaks: "the first of two fields with the same key counts",
+    caughtBy: ["packages/ai/test/front/body.test.ts"],
+    file: "packages/ai/src/internal/front/body.ts",
+    find: "ranges.get(key)?.at(-1)",
+    replace: "ranges.get(key)?.at(0)"
+  },
+  {
+    name: "front-second-model-stays",
+    breaks: "only one of two fields with the same key is replaced",
+    caughtBy: ["packages/ai/test/front/body.test.ts"],
+    file: "packages/ai/src/internal/front/body.ts",
+    find: "for (const [from, to] of own) {",
+    replace: "for (const [from, to] of own.slice(-1)) {"
+  },
+  {
+    name: "front-escaped-key-not-read",
+    breaks: "a key with an escaped character is not found",
+    caughtBy: ["packages/ai/test/front/body.test.ts"],
+    file: "packages/ai/src/internal/front/body.ts",
+    find: "if (!text.includes(\"\\\\\")) return text.slice(1, -1)",
+    replace: "if (text !== \"\") return text.slice(1, -1)"
+  },
+  {
+    name: "front-escaped-backslash-hides-a-quote",
+    breaks: "a quote after two backslashes does not end a string",
+    caughtBy: ["packages/ai/test/front/body.test.ts"],
+    file: "packages/ai/src/internal/front/body.ts",
+    find: "if ((at - before) % 2 === 0) return at + 1",
+    replace: "if (before === at) return at + 1"
+  },
+  {
+    name: "front-second-object-of-a-body",
+    breaks: "text after the JSON object of a body is ignored",
+    caughtBy: ["packages/ai/test/front/body.test.ts"],
+    file: "packages/ai/src/internal/front/body.ts",
+    find: `if (bytes[at] === closeBrace) return isEnd(bytes, at + 1) ? ranges : undefined
+    if (bytes[at] !== comma)`,
+    replace: `if (bytes[at] === closeBrace) return ranges
+    if (bytes[at] !== comma)`
+  },
+  {
+    name: "front-header-of-the-connection-passed-on",
+    breaks: "a header that the connection names is passed on",
+    caughtBy: ["packages/ai/test/front/headers.test.ts"],
+    file: "packages/ai/src/internal/front/headers.ts",
+    find: "dropped.has(name) || named.has(name)",
+    replace: "dropped.has(name)"
+  },
+  {
+    name: "front-target-header-replaced-by-the-client",
+    breaks: "a client's header replaces that of the target",
+    caughtBy: ["packages/ai/test/front/headers.test.ts"],
+    file: "packages/ai/src/internal/front/headers.ts",
+    find: `    "accept-encoding": "identity",
+    ...own,`,
+    replace: `    "accept-encoding": "identity",
+    ...own,
+    ...sent,`
+  },
+  {
+    name: "front-web-pages-may-read-answers",
+    breaks: "the provider's CORS headers let any web page read answers",
+    caughtBy: ["packages/ai/test/front/headers.test.ts"],
+    file: "packages/ai/src/internal/front/headers.ts",
+    find: "const ofProviderPrefixes = [\"access-control-\", ",
+    replace: "const ofProviderPrefixes = ["
+  },
+  {
+    name: "front-two-content-lengths",
+    breaks: "a request with two lengths is accepted",
+    caughtBy: ["packages/ai/test/front/headers.test.ts"],
+    file: "packages/ai/src/internal/front/headers.ts",
+    find: "typeof length !== \"string\" || !/^\\d+$/.test(length)",
+    replace: "typeof length !== \"string\" && !/^\\d+$/.test(length[0] ?? \"\")"
+  },
+  {
+    name: "front-dot-segments-pass",
+    breaks: "dot segments reach the provider",
+    caughtBy: ["packages/ai/test/front/route.test.ts"],
+    file: "packages/ai/src/internal/front/route.ts",
+    find: " && each !== \"..\"",
+    replace: ""
+  },
+  {
+    name: "front-path-of-an-api-by-its-end-alone",
+    breaks: "messages of a thread of OpenAI go to Anthropic",
+    caughtBy: ["packages/ai/test/front/route.test.ts"],
+    file: "packages/ai/src/internal/front/route.ts",
+    find: "operations.find(([each]) => each === suffix)",
+    replace: "operations.find(([each]) => suffix.endsWith(each))"
+  },
+  {
+    name: "front-key-in-the-query-passed-on",
+    breaks: "the client's key in the query reaches the provider",
+    caughtBy: ["packages/ai/test/front/route.test.ts"],
+    file: "packages/ai/src/internal/front/route.ts",
+    find: "nameOf(parameter).toLowerCase() !== \"key\"",
+    replace: "nameOf(parameter) !== \"\""
+  },
+  {
+    name: "front-wait-that-clients-ignore",
+    breaks: "a wait is longer than official clients obey",
+    caughtBy: ["packages/ai/test/front/refusal.test.ts"],
+    file: "packages/ai/src/internal/front/refusal.ts",
+    find: "String(Math.min(longestWait, seconds))",
+    replace: "String(seconds)"
+  },
+  {
+    name: "front-retry-of-a-long-wait",
+    breaks: "clients retry at once if the wait is too long for them",
+    caughtBy: ["packages/ai/test/front/refusal.test.ts"],
+    file: "packages/ai/src/internal/front/refusal.ts",
+    find: "return isTooLong ? false : undefined",
+    replace: "return undefined"
+  },
+  {
+    name: "front-credential-error-passed-on",
+    breaks: "the provider's refusal of our key reaches the client",
+    caughtBy: ["packages/ai/test/front/refusal.test.ts"],
+    file: "packages/ai/src/internal/front/refusal.ts",
+    find: "if (status < 400 || status === 401 ||",
+    replace: "if (status < 400 ||"
   }
 ]
 
