@@ -35,8 +35,9 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["AiOutcome", "AnthropicMessages", "CallLog", "GenAiTelemetry", "HttpTransport", "OpenAiCompatible", "loopback/"],
     ["AiRejection", "testing/Journal"],
     ["resilient/"],
+    ["front/"],
     ["ResilientModel", "testing/LoopbackProvider", "testing/ScriptedModel"],
-    ["testing/ScriptedEmbedding"],
+    ["Front", "testing/ScriptedEmbedding"],
     ["index", "testing/index"]
   ]
 }
@@ -52,6 +53,7 @@ const publicModules: Readonly<Record<string, ReadonlyArray<string>>> = {
   "core retry/": ["RetryPolicy"],
   "core pipeline/": ["Pipeline"],
   "core policy/": ["Sluice"],
+  "ai front/": ["Front"],
   "ai loopback/": ["testing/Journal", "testing/LoopbackProvider", "testing/ScriptedModel"],
   "ai rejection/": ["AiRejection"],
   "ai resilient/": ["ResilientModel"],

@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function*(
   )
   return withPost(
     decompress(client),
-    (url, ...rest) => isLoopback(url) ? direct.post(url, ...rest) : main.post(url, ...rest)
+    (sent, ...rest) => isLoopback(sent.url) ? direct.post(sent, ...rest) : main.post(sent, ...rest)
   )
 })
 

@@ -1,4 +1,4 @@
-/** The types that connect the front's edges, the relay and the providers. All answers come by callbacks, so that no fiber lives as long as a stream. */
+/** What connects the front's edges with its calls. An answer goes by callbacks, so that no fiber lives as long as a stream. */
 
 /** Headers by their names in lower case. */
 export type IncomingHeaders = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
@@ -22,37 +22,10 @@ export interface Sink {
   /** Returns false if the client is slow. `onDrain` reports when it can take more. */
   readonly write: (bytes: Uint8Array) => boolean
   readonly end: (bytes?: Uint8Array | string) => void
+  /** Breaks an answer off that has no form of its own for an error. */
+  readonly abort: () => void
+  /** Sets the listener. A later one replaces it. */
   readonly onDrain: (listener: () => void) => void
-  /** Calls the listener if the client leaves before the end. */
+  /** Sets the listener, which is called if the client leaves before the end. A later one replaces it. */
   readonly onLeave: (listener: () => void) => void
 }
-
-/** The response of a provider. */
-export interface Outgoing {
-  readonly status: number
-  readonly headers: IncomingHeaders
-  readonly onData: (listener: (bytes: Uint8Array) => void) => void
-  readonly onEnd: (listener: () => void) => void
-  readonly onLost: (listener: (error: Error) => void) => void
-  readonly pause: () => void
-  readonly resume: () => void
-  /** Closes the connection. No listener is called after it. */
-  readonly destroy: () => void
-}
-
-/** A request to a provider. */
-export interface OutgoingRequest {
-  readonly method: string
-  readonly url: URL
-  readonly headers: OutgoingHeaders
-  readonly body: Uint8Array
-}
-
-/** Receives the response to a request, or the reason why there is none. One of them is called, once, unless the request was destroyed. */
-export interface Answering {
-  readonly answer: (outgoing: Outgoing) => void
-  readonly lost: (error: Error) => void
-}
-
-/** Sends a request to a provider. */
-export type Send = (request: OutgoingRequest, on: Answering) => { readonly destroy: () => void }

@@ -22,9 +22,10 @@ import type { AnyTarget, Rest } from "./target.ts"
 export const build = Effect.fnUntraced(function*<S, E, R>(
   options: Settings.Options,
   given: ReadonlyArray<TargetWithLayer<S, E, R>>,
-  tag: Context.Key<S, S>
+  tag: Context.Key<S, S>,
+  module = "ResilientModel"
 ): Effect.fn.Return<Engine<S>, InvalidOptions | E, CircuitBreakerStore | Scope.Scope | R> {
-  const { plans, settings } = yield* Settings.read(options, given)
+  const { plans, settings } = yield* Settings.read(options, given, module)
   const members = yield* Effect.forEach(given, (target) =>
     Effect.map(
       Layer.build(target.layer),

@@ -25,7 +25,8 @@ import { OnMalformedEvent } from "../stream/malformed.ts"
 import { Attempt as Watch } from "../telemetry/attempt.ts"
 import type { Choice } from "./candidates.ts"
 import { translated } from "./errors.ts"
-import { CurrentLogs } from "./lastLogs.ts"
+import { HeldAttempt } from "./heldAttempt.ts"
+import { CurrentLogs, type LogKeeper } from "./lastLogs.ts"
 import { ModelCall } from "./modelCall.ts"
 import type * as Parts from "./parts.ts"
 import type { PromptLength } from "./promptSize.ts"
@@ -54,6 +55,22 @@ export interface Question<S, A> {
   readonly given?: <R>(context: Context.Context<R>) => Context.Context<R>
   /** What traces show, if content is switched on. */
   readonly content?: () => { readonly prompt: Prompt.RawInput; readonly tools?: ReadonlyArray<Tool.Any> | undefined }
+}
+
+/** A call whose answer outlives the effect that opens it, such as one that is relayed as bytes. */
+export interface Opening<S, A> extends Pick<Question<S, never>, "content" | "method" | "promptLength"> {
+  /** Whether a stream is requested. */
+  readonly streams: boolean
+  /** In the order in which they are tried. */
+  readonly targets: ReadonlyArray<Target<S>>
+  /** The requested model. */
+  readonly model: string | undefined
+  /** The names of all models, for the error that none of the targets has it. */
+  readonly offered: () => ReadonlyArray<string>
+  /** Called with the call before its first attempt. */
+  readonly onBegin: (call: ModelCall<S>) => void
+  /** Opens the answer of one attempt: succeeds when the client gets it, and leaves the attempt to its callbacks. */
+  readonly open: (attempt: HeldAttempt<S>) => Effect.Effect<A, AiError.AiError>
 }
 
 /** How to read a whole answer. */
@@ -204,7 +221,30 @@ export class Engine<S> {
     )
   }
 
-  // ---------- both
+  // ---------- answers that outlive the effect
+
+  /** Makes attempts until one is open. That one holds its admission and its quota until it is settled. */
+  open<A>(opening: Opening<S, A>): Effect.Effect<A, AiError.AiError> {
+    return this.withDeadline(Effect.withFiber((fiber: AnyFiber) => {
+      const call = this.callOf(fiber, opening, opening.targets, opening.model, opening.offered)
+      opening.onBegin(call)
+      const { context } = fiber
+      const logs = fiber.getRef(CurrentLogs)
+      const end = (exit: Exit.Exit<unknown, unknown>) => this.publish(logs, call, exit)
+      const attempt = Effect.flatMap(
+        call.choose,
+        (choice) => new HeldAttempt(this, call, choice, context, end).open(opening)
+      )
+      const attempts = RetryPolicy.retry(attempt, this.settings.retry, { classify: call.judge, delay: call.delay })
+      const opened = Effect.catchCause(attempts, (cause) => Effect.failCause(call.ending(cause)))
+      return Effect.onExitPrimitive(opened, (exit) => {
+        if (exit._tag === "Failure") end(exit)
+        return undefined
+      })
+    }))
+  }
+
+  // ---------- all
 
   private withDeadline<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     const { deadline } = this.settings
@@ -212,12 +252,24 @@ export class Engine<S> {
   }
 
   private begin<A>(fiber: AnyFiber, question: Question<S, A>): ModelCall<S> {
-    const random = fiber.getRef(Random.Random)
     const model = question.method === "embed" ? undefined : fiber.getRef(CurrentModel)
     const targets = model === undefined ? this.targets : this.targets.filter(({ models }) => models.has(model))
+    const random = fiber.getRef(Random.Random)
+    const ordered = this.isSpread ? spread(targets, () => random.nextDoubleUnsafe()) : targets
+    return this.callOf(fiber, question, ordered, model, this.offered)
+  }
+
+  private callOf(
+    fiber: AnyFiber,
+    question: Pick<Question<S, never>, "method" | "promptLength">,
+    targets: ReadonlyArray<Target<S>>,
+    model: string | undefined,
+    offered: () => ReadonlyArray<string>
+  ): ModelCall<S> {
+    const random = fiber.getRef(Random.Random)
     return new ModelCall(
       this.settings,
-      this.isSpread ? spread(targets, () => random.nextDoubleUnsafe()) : targets,
+      targets,
       question.method,
       {
         conversation: conversationOf(fiber.context),
@@ -228,7 +280,7 @@ export class Engine<S> {
         promptLength: question.promptLength,
         context: fiber.context,
         model,
-        offered: this.offered
+        offered
       }
     )
   }
@@ -241,7 +293,10 @@ export class Engine<S> {
   private end(fiber: AnyFiber, call: ModelCall<S>, exit: Exit.Exit<unknown, unknown>): void {
     // A call that was interrupted from outside has a running attempt here.
     call.left()
-    const logs = fiber.getRef(CurrentLogs)
+    this.publish(fiber.getRef(CurrentLogs), call, exit)
+  }
+
+  private publish(logs: LogKeeper | undefined, call: ModelCall<S>, exit: Exit.Exit<unknown, unknown>): void {
     if (logs === undefined && !this.logs.hasReaders) return
     const log = call.log(exit)
     logs?.add(log)
@@ -249,7 +304,12 @@ export class Engine<S> {
   }
 
   /** The telemetry of an attempt. `undefined` if the target has its own. */
-  watch<A>(call: ModelCall<S>, target: Target<S>, question: Question<S, A>, streams: boolean): Watch | undefined {
+  watch(
+    call: ModelCall<S>,
+    target: Target<S>,
+    question: Pick<Question<S, never>, "content" | "method">,
+    streams: boolean
+  ): Watch | undefined {
     if (target.isWatched) return undefined
     return new Watch({
       name: question.method === "embed" ? "embeddings" : "chat",
@@ -315,7 +375,7 @@ export class Engine<S> {
 }
 
 /** The targets by order. Targets of the same order are shuffled, those of more weight sooner more often. */
-const spread = <S>(targets: ReadonlyArray<Target<S>>, random: () => number): ReadonlyArray<Target<S>> => {
+export const spread = <S>(targets: ReadonlyArray<Target<S>>, random: () => number): ReadonlyArray<Target<S>> => {
   // Efraimidis and Spirakis, "Weighted random sampling with a reservoir": the largest random^(1/weight) first.
   const drawn = targets.map((target) => ({ target, ticket: random() ** (1 / target.weight) }))
   drawn.sort((a, b) => a.target.order - b.target.order || b.ticket - a.ticket)

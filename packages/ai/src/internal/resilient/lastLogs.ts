@@ -6,8 +6,13 @@ import type { CallLog } from "../../CallLog.ts"
 /** The same number as the buffer of a layer's `calls`. */
 const defaultCapacity = 256
 
+/** Takes the log of every call when it ends. */
+export interface LogKeeper {
+  add(log: CallLog): void
+}
+
 /** The last logs of the calls made within an effect. */
-export class LastLogs {
+export class LastLogs implements LogKeeper {
   /** How many older logs were dropped. */
   dropped = 0
   private readonly capacity: number
@@ -43,7 +48,7 @@ export const make = (capacity = defaultCapacity): Effect.Effect<LastLogs> =>
   })
 
 /** Where the calls of an effect put their logs. */
-export const CurrentLogs: Context.Reference<LastLogs | undefined> = Context.Reference<LastLogs | undefined>(
+export const CurrentLogs: Context.Reference<LogKeeper | undefined> = Context.Reference<LogKeeper | undefined>(
   "@sluice/ai/ResilientModel/CurrentLogs",
   { defaultValue: () => undefined }
 )

@@ -71,12 +71,12 @@ const defaults = {
 }
 
 // As objects, so that the compiler says which one is missing.
-const streamOptions: { readonly [_ in keyof StreamOptions]: true } = {
+const streamOptions: { readonly [_ in keyof StreamOptions]-?: true } = {
   firstTokenTimeout: true,
   idleTimeout: true,
   malformedEvent: true
 }
-const layerOptions: { readonly [_ in keyof LayerOptions]: true } = {
+export const layerOptions: { readonly [_ in keyof LayerOptions]-?: true } = {
   ...streamOptions,
   attemptTimeout: true,
   targets: true,
@@ -93,7 +93,7 @@ const layerOptions: { readonly [_ in keyof LayerOptions]: true } = {
   maxHeldParts: true,
   maxHeldBytes: true
 }
-const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
+export const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]-?: true } = {
   ...streamOptions,
   attemptTimeout: true,
   name: true,
@@ -114,16 +114,17 @@ const targetOptions: { readonly [_ in keyof TargetWithLayer<never>]: true } = {
   layer: true
 }
 
-/** Reads all options, and builds each target's circuit and permits. Fails with all issues. */
+/** Reads all options of a module, and builds each target's circuit and permits. Fails with all issues. */
 export const read = Effect.fnUntraced(function*<S>(
   given: Options,
-  targets: ReadonlyArray<TargetWithLayer<S>>
+  targets: ReadonlyArray<TargetWithLayer<S>>,
+  module: string
 ): Effect.fn.Return<
   { readonly settings: Settings; readonly plans: ReadonlyArray<Plan> },
   InvalidOptions,
   CircuitBreakerStore | Scope.Scope
 > {
-  const options = new OptionsReader("ResilientModel")
+  const options = new OptionsReader(module)
   const settings = yield* readSettings(options, given)
   const plans: Array<Plan> = []
   const quotas: Array<KnownQuota> = []

@@ -198,6 +198,11 @@ export class Attempt {
   chunk(parts: ReadonlyArray<Response.AnyPart>): void {
     let output = 0
     for (const part of parts) if (this.part(part)) output++
+    this.output(output)
+  }
+
+  /** Reports that so many pieces of output arrived together. */
+  output(output: number): void {
     if (output === 0 || this.clock === undefined) return
     const now = this.clock.currentTimeMillisUnsafe()
     if (this.firstChunkAt === undefined) this.firstChunkAt = now

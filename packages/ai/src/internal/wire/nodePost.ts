@@ -14,7 +14,7 @@ import process from "node:process"
 import { urlToHttpOptions } from "node:url"
 import * as Decompress from "./decompress.ts"
 import type { ResponseHead } from "./failure.ts"
-import { type Exchange, Gate, type Listener, type Post } from "./post.ts"
+import { type Exchange, Gate, type Listener, type Post, type Sent } from "./post.ts"
 import type { StaleSockets } from "./staleSockets.ts"
 
 export interface Agents {
@@ -22,7 +22,7 @@ export interface Agents {
   readonly https: Https.Agent
 }
 
-/** Posts over the kept connections, and once more over a fresh one if a kept one had gone stale. */
+/** Sends over the kept connections, and once more over a fresh one if a kept one had gone stale. */
 export const nodePost = (kept: Agents, fresh: Agents, staleSockets: StaleSockets): Post => {
   // A provider has one URL, and its options need not be made for each request.
   const prepared = new WeakMap<URL, Http.RequestOptions>()
@@ -30,16 +30,14 @@ export const nodePost = (kept: Agents, fresh: Agents, staleSockets: StaleSockets
     const known = prepared.get(url)
     if (known !== undefined) return known
     const { hostname, path, port } = urlToHttpOptions(url)
-    const options = { hostname, path, port, method: "POST" }
+    const options = { hostname, path, port }
     prepared.set(url, options)
     return options
   }
-  return (url, headers, json, listener, context) => {
+  return (sent, listener, context) => {
     const exchange = new NodeExchange(
-      url,
-      optionsOf(url),
-      headers,
-      json,
+      sent,
+      optionsOf(sent.url),
       listener,
       context,
       (error) => staleSockets.has(error) ? fresh : undefined
@@ -49,11 +47,12 @@ export const nodePost = (kept: Agents, fresh: Agents, staleSockets: StaleSockets
   }
 }
 
+/** The methods whose requests have no length if they have no body. */
+const hasNoBody = new Set(["GET", "HEAD"])
+
 class NodeExchange implements Exchange {
-  private readonly url: URL
+  private readonly sent: Sent
   private readonly options: Http.RequestOptions
-  private readonly headers: Readonly<Record<string, string>>
-  private readonly json: string
   private readonly listener: Listener
   private readonly context: Context.Context<never>
   private readonly retried: (error: Error) => Agents | undefined
@@ -65,33 +64,30 @@ class NodeExchange implements Exchange {
   private isOver = false
 
   constructor(
-    url: URL,
+    sent: Sent,
     options: Http.RequestOptions,
-    headers: Readonly<Record<string, string>>,
-    json: string,
     listener: Listener,
     context: Context.Context<never>,
     retried: (error: Error) => Agents | undefined
   ) {
-    this.url = url
+    this.sent = sent
     this.options = options
-    this.headers = headers
-    this.json = json
     this.listener = listener
     this.context = context
     this.retried = retried
   }
 
   open(agents: Agents): void {
-    const isSecure = this.url.protocol === "https:"
+    const { body, headers, method, url } = this.sent
+    const isSecure = url.protocol === "https:"
     const options = {
       ...this.options,
+      method,
       agent: isSecure ? agents.https : agents.http,
       headers: {
-        ...this.headers,
-        "content-type": "application/json",
-        "content-length": Buffer.byteLength(this.json),
-        "accept-encoding": Decompress.acceptEncoding
+        "accept-encoding": Decompress.acceptEncoding,
+        ...headers,
+        ...(body.length === 0 && hasNoBody.has(method) ? {} : { "content-length": Buffer.byteLength(body) })
       }
     }
     const request = this.request = isSecure ? Https.request(options) : Http.request(options)
@@ -113,8 +109,8 @@ class NodeExchange implements Exchange {
       if (fresh === undefined) this.lose(error)
       else this.open(fresh)
     })
-    // One write: the body is a text of known length.
-    request.end(this.json)
+    // One write: the length of the body is known.
+    request.end(body)
   }
 
   readonly close = (): void => {
@@ -182,7 +178,7 @@ class NodeExchange implements Exchange {
   private lose(cause: unknown): void {
     if (this.isOver) return
     this.isOver = true
-    const request = HttpClientRequest.post(this.url)
+    const request = HttpClientRequest.make(this.sent.method)(this.sent.url)
     this.listener.lost(
       new HttpClientError.HttpClientError({ reason: new HttpClientError.TransportError({ request, cause }) })
     )

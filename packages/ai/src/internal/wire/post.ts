@@ -3,9 +3,11 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { constTrue } from "effect/Function"
+import * as HttpHeaders from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import type * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type * as HttpMethod from "effect/http/HttpMethod"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { ResponseHead } from "./failure.ts"
@@ -52,14 +54,17 @@ export class Gate {
   }
 }
 
-/** Posts JSON and reads the response by callbacks. A fiber for each piece would cost more than reading it. */
-export type Post = (
-  url: URL,
-  headers: Readonly<Record<string, string>>,
-  json: string,
-  listener: Listener,
-  context: Context.Context<never>
-) => Exchange
+/** A request to a provider. */
+export interface Sent {
+  readonly method: HttpMethod.HttpMethod
+  readonly url: URL
+  /** With the type of the body. The transport adds `content-length`. */
+  readonly headers: Readonly<Record<string, string | ReadonlyArray<string>>>
+  readonly body: string | Uint8Array
+}
+
+/** Sends a request and reads the response by callbacks. A fiber for each piece would cost more than reading it. */
+export type Post = (sent: Sent, listener: Listener, context: Context.Context<never>) => Exchange
 
 const posts = new WeakMap<HttpClient.HttpClient, Post>()
 
@@ -75,11 +80,12 @@ export const withPost = (client: HttpClient.HttpClient, post: Post): HttpClient.
 /** Posts through any client, in a fiber. */
 export const postThrough = (client: HttpClient.HttpClient): Post => {
   const scoped = HttpClient.withScope(client)
-  return (url, headers, json, listener, context) => {
+  return ({ body, headers, method, url }, listener, context) => {
     let isOver = false
     const gate = new Gate()
-    const request = HttpClientRequest.post(url.href, { headers }).pipe(
-      HttpClientRequest.bodyText(json, "application/json")
+    const request = withBody(
+      HttpClientRequest.make(method)(url.href, { headers: HttpHeaders.fromInput(headers) }),
+      body
     )
     const received = Effect.flatMap(scoped.execute(request), (response) => {
       if (!isOver) listener.answered(response)
@@ -110,4 +116,15 @@ export const postThrough = (client: HttpClient.HttpClient): Post => {
       resume: () => gate.open()
     }
   }
+}
+
+const withBody = (
+  request: HttpClientRequest.HttpClientRequest,
+  body: string | Uint8Array
+): HttpClientRequest.HttpClientRequest => {
+  if (body.length === 0) return request
+  const type = request.headers["content-type"]
+  return typeof body === "string"
+    ? HttpClientRequest.bodyText(request, body, type)
+    : HttpClientRequest.bodyUint8Array(request, body, type)
 }

@@ -74,10 +74,17 @@ export const sending = <C extends RequestConfig>(
                   span,
                   context
                 })
-                const sent = traces && span !== undefined
-                  ? { ...headers, ...HttpTraceContext.toHeaders(span) }
-                  : headers
-                reception.exchange = post(url, sent, json, reception, context)
+                const traced = traces && span !== undefined ? HttpTraceContext.toHeaders(span) : undefined
+                reception.exchange = post(
+                  {
+                    method: "POST",
+                    url,
+                    headers: { ...headers, ...traced, "content-type": "application/json" },
+                    body: json
+                  },
+                  reception,
+                  context
+                )
                 return reception
               }
             })

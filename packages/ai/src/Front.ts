@@ -1,0 +1,252 @@
+/**
+ * A front for models: any client of OpenAI's or Anthropic's API gets retries, fallback, circuits, limits, and streams that are
+ * complete or fail.
+ *
+ * **When to use**
+ *
+ * - With the clients `openai`, `@anthropic-ai/sdk` and the AI SDK: pass `fetch` of the front to the client. Nothing else changes.
+ * - In a server, for clients in other processes and languages: `listener` for `node:http`, `handler` for Web requests.
+ *
+ * **When not to use**
+ *
+ * - In a program that calls `LanguageModel` of Effect. Use `ResilientModel`.
+ *
+ * **Details**
+ *
+ * A call is made as by `ResilientModel`, with the same attempts, circuits, permits, quotas, deadlines, logs and telemetry. Its
+ * request and its answer pass as bytes: unknown fields and long numbers stay as they are. Only the model's name, the key and the
+ * headers of the connection change.
+ *
+ * A stream:
+ *
+ * - Is held until its first output, or until it is complete with `answer: "whole"`. A failure before it is retried, and the client
+ *   does not see it.
+ * - After it, a lost connection, a silence or an error of the provider ends the answer with the error event of the client's API, and
+ *   a clean end. Every official client raises an error on it. After a lost connection alone, some take half an answer for a whole one.
+ * - Is whole as soon as the provider has said why it ends, whatever happens to the connection after that.
+ *
+ * | request | answer |
+ * |---|---|
+ * | `POST /v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/messages` | a call, at the targets of its model that have the endpoint |
+ * | `GET /v1/models` | the offered models; at the first target if the front offers every model |
+ * | `GET /sluice/calls/ID` | the log of one of the last calls, by the `x-sluice-call` of its response |
+ * | other requests below `/v1` | those of the first target with this API: one attempt, without circuit, permits and quota |
+ *
+ * A response has the headers `x-sluice-target`, `x-sluice-attempts` and `x-sluice-call`.
+ *
+ * Options of the front, besides those of `ResilientModel` that are not about parts:
+ *
+ * | option | default | why this default, when to change it |
+ * |---|---|---|
+ * | `targets` | required | |
+ * | `models` | each target decides | set it if a model has an order of targets of its own |
+ * | `heartbeat` | never | set it behind a proxy that closes silent connections, to less than its limit |
+ * | `countUsage` | false | the request passes as it is; set it for exact token counts of clients that do not ask for them |
+ * | `maxBodyBytes` | 32 Mi | as much as the providers take |
+ * | `maxAnswerBytes` | 16 Mi | a whole answer is held until it is complete |
+ * | `keptCalls` | 1,000 | a log takes about 1 KB |
+ *
+ * A target has the options of a target of `ResilientModel`, and these in place of its layer:
+ *
+ * | option | default | why this default, when to change it |
+ * |---|---|---|
+ * | `url`, `speaks` | required | the base URL up to `/v1`, and the API: `"openai"` or `"anthropic"` |
+ * | `endpoints` | all of the API | set it for a server that has only some of them |
+ * | `apiKey`, `keyHeader`, `headers` | none | they replace those of the client |
+ * | `allowInsecureKey` | false | a key would be sent unencrypted to another machine |
+ * | `model` | as the client asks | set it for a target that has another name for the model, or another model |
+ * | `models` | every model | set it if the target has only some models, or other names for them |
+ *
+ * **Errors**
+ *
+ * - A call that failed after all attempts has the status, the headers and the body of the provider's last error, with
+ *   `x-should-retry: false`. Errors about the target's own key become 502.
+ * - Other refusals have the status and the code of `AiRejection.toHttp`, in the form of the client's API.
+ * - Invalid options fail the layer with `InvalidOptions`, which has all issues.
+ *
+ * **Gotchas**
+ *
+ * - Switch off the retries of the client (`maxRetries: 0`), or attempts multiply. `openai` and `@anthropic-ai/sdk` obey
+ *   `x-should-retry`, and the AI SDK does not.
+ * - A front has no authentication of its own. `sluice serve` has.
+ * - An answer that is not streamed is held until it is whole, so a client without a stream needs a long timeout.
+ *
+ * **Example** (The second target answers)
+ *
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import * as Front from "@sluice/ai/Front"
+ * import * as HttpTransport from "@sluice/ai/HttpTransport"
+ * import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+ * import * as Turn from "@sluice/ai/testing/Turn"
+ *
+ * const program = Effect.gen(function*() {
+ *   const down = yield* LoopbackProvider.make({ turns: [Turn.status(503), Turn.status(503)] })
+ *   const up = yield* LoopbackProvider.make({ turns: [Turn.answer("Good morning")] })
+ *   const Model = Front.layer({
+ *     targets: [
+ *       { name: "down", url: down.url, speaks: "openai", apiKey: down.apiKey },
+ *       { name: "up", url: up.url, speaks: "openai", apiKey: up.apiKey }
+ *     ],
+ *     retriesHere: 0
+ *   }).pipe(Layer.provide(HttpTransport.layer()))
+ *
+ *   const ask = Front.Front.use(({ fetch }) =>
+ *     Effect.promise(() =>
+ *       fetch("http://front/v1/chat/completions", {
+ *         method: "POST",
+ *         headers: { "content-type": "application/json" },
+ *         body: JSON.stringify({ model: "any", messages: [{ role: "user", content: "Hello" }] })
+ *       })
+ *     )
+ *   )
+ *   const response = yield* Effect.provide(ask, Model)
+ *   console.log(response.status, response.headers.get("x-sluice-target"))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => 200 up
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import * as CircuitBreakerStores from "@sluice/core/CircuitBreakerStore"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import type * as Scope from "effect/Scope"
+import type { CallLog } from "./CallLog.ts"
+import { CallLogs } from "./internal/front/callLogs.ts"
+import { Core } from "./internal/front/core.ts"
+import type { Exchange, Sink } from "./internal/front/exchange.ts"
+import { Models } from "./internal/front/models.ts"
+import { type Listener, listener } from "./internal/front/nodeEdge.ts"
+import { type FrontOptions, read } from "./internal/front/options.ts"
+import { UpstreamService } from "./internal/front/upstream.ts"
+import { fetchOf, handler } from "./internal/front/webEdge.ts"
+import { build, reportsOf } from "./internal/resilient/build.ts"
+import { CurrentLogs } from "./internal/resilient/lastLogs.ts"
+import { postOf, postThrough } from "./internal/wire/post.ts"
+import type { ResilientModel, TargetState } from "./ResilientModel.ts"
+
+export type { Exchange, Sink } from "./internal/front/exchange.ts"
+export type { FrontOptions, FrontTarget } from "./internal/front/options.ts"
+
+/**
+ * A front, and the state and the events of its targets.
+ *
+ * @since 0.1.0
+ * @category services
+ */
+export class Front extends Context.Service<
+  Front,
+  ResilientModel["Service"] & {
+    /** For a client in this process. The host of a URL is ignored. */
+    readonly fetch: typeof globalThis.fetch
+    /** For a server with Web requests: Next, Hono, Bun, Deno. */
+    readonly handler: (request: Request) => Promise<Response>
+    /** For a server of `node:http`, Express or Fastify. */
+    readonly listener: Listener
+    /** For a server of another kind. */
+    readonly exchange: (exchange: Exchange, sink: Sink) => void
+    /** The log of one of the last calls, by the `x-sluice-call` of its response. */
+    readonly call: (id: string) => CallLog | undefined
+  }
+>()("@sluice/ai/Front") {}
+
+const makeService = Effect.fnUntraced(function*(
+  options: FrontOptions
+): Effect.fn.Return<Front["Service"], InvalidOptions, CircuitBreakerStore | HttpClient.HttpClient | Scope.Scope> {
+  const { keptCalls, maxBodyBytes, routes, shared, targets, ...settings } = yield* read(options)
+  const engine = yield* build(shared, targets, UpstreamService, "Front")
+  const client = yield* HttpClient.HttpClient
+  const logs = new CallLogs(keptCalls)
+  const context = yield* Effect.context<never>()
+  const core = new Core({
+    ...settings,
+    engine,
+    logs,
+    models: new Models(engine.targets, routes),
+    post: postOf(client) ?? postThrough(client),
+    context: Context.add(context, CurrentLogs, logs)
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => core.stop()))
+  const edge = { exchange: core.exchange, tooLarge: core.tooLarge, maxBodyBytes }
+  return {
+    ...reportsOf(engine),
+    fetch: fetchOf(edge),
+    handler: handler(edge),
+    listener: listener(edge),
+    exchange: core.exchange,
+    call: (id) => logs.get(id)
+  }
+})
+
+/**
+ * Provides a front with circuits in the `CircuitBreakerStore` of the context.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerStore = (
+  options: FrontOptions
+): Layer.Layer<Front, InvalidOptions, CircuitBreakerStore | HttpClient.HttpClient> =>
+  Layer.effect(Front, makeService(options))
+
+/**
+ * Provides a front. Circuits are kept in this process, and each layer has its own.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: FrontOptions): Layer.Layer<Front, InvalidOptions, HttpClient.HttpClient> =>
+  Layer.provide(layerStore(options), Layer.fresh(CircuitBreakerStores.layerMemory))
+
+/**
+ * A front for programs without Effect.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PromiseFront extends Pick<Front["Service"], "call" | "exchange" | "fetch" | "handler" | "listener"> {
+  /** The state of every target, in order. */
+  readonly targets: () => Promise<ReadonlyArray<TargetState>>
+  /** Refuses further requests, ends those that run with an error, and closes the connections. */
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Builds a front for a program without Effect. Rejects with `InvalidOptions`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = async (options: FrontOptions): Promise<PromiseFront> => {
+  const runtime = ManagedRuntime.make(Layer.provide(layer(options), await transport()))
+  const exit = await runtime.runPromiseExit(Front)
+  if (Exit.isFailure(exit)) {
+    await runtime.dispose()
+    throw Cause.squash(exit.cause)
+  }
+  const { call, exchange, fetch, handler, listener, targets } = exit.value
+  return {
+    call,
+    exchange,
+    fetch,
+    handler,
+    listener,
+    targets: () => runtime.runPromise(targets),
+    close: () => runtime.dispose()
+  }
+}
+
+/** The transport for Node, or `fetch` where there is no Node. */
+const transport = async (): Promise<Layer.Layer<HttpClient.HttpClient, InvalidOptions>> =>
+  globalThis.process?.versions?.node === undefined
+    ? (await import("effect/http/FetchHttpClient")).layer
+    : (await import("./HttpTransport.ts")).layer()

@@ -1,0 +1,328 @@
+import { callAfter } from "@sluice/core/Timer"
+import type * as AiError from "effect/ai/AiError"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import type { Opening } from "../resilient/engine.ts"
+import type { HeldAttempt } from "../resilient/heldAttempt.ts"
+import type { ModelCall } from "../resilient/modelCall.ts"
+import type { Target } from "../resilient/target.ts"
+import type { ResponseHead } from "../wire/failure.ts"
+import { type Asked, asked as readAsked, field, splice } from "./body.ts"
+import type { Core } from "./core.ts"
+import type { Exchange, OutgoingHeaders, Sink } from "./exchange.ts"
+import { errorEnding, errorEvent, Guard, type Wire } from "./guard.ts"
+import { isCoded, toClient, toProvider } from "./headers.ts"
+import { ownName } from "./models.ts"
+import { promptLength } from "./promptLength.ts"
+import * as Refusal from "./refusal.ts"
+import { type Client, type ErrorResponse, Relay } from "./relay.ts"
+import { refuse } from "./reply.ts"
+import type { Route } from "./route.ts"
+import { type Endpoint, MaxOutput, type Upstream } from "./upstream.ts"
+
+const comment = Buffer.from(": sluice\n\n")
+
+const stopped: Refusal.Refusal = {
+  status: 503,
+  code: "backpressure_shed",
+  message: "The server was stopped before the answer was complete.",
+  retryAfter: Duration.seconds(1)
+}
+
+/** One call of a model by a client: its request, its attempts, and its answer. */
+export class Call implements Client {
+  private readonly core: Core
+  private readonly route: Route
+  private readonly endpoint: Endpoint
+  private readonly exchange: Exchange
+  private readonly sink: Sink
+  /** `undefined` for embeddings, which have no streams. */
+  private readonly wire: Wire | undefined
+  /** What the client asks for. `undefined`: its body cannot be read. */
+  private readonly asked: Asked | undefined
+  /** The model that the client asks for. */
+  private readonly model: string | undefined
+  private readonly streams: boolean
+  /** Whether we ask for the token counts of a stream, which the client has not asked for. */
+  private readonly addsUsage: boolean
+  /** Whether the body is compressed, so that it can be neither read nor changed. */
+  private readonly isCoded: boolean
+  private call: ModelCall<Upstream> | undefined
+  private fiber: Fiber.Fiber<unknown, unknown> | undefined
+  private relay: Relay | undefined
+  private isOpen = false
+  private isOver = false
+  /** Whether the client has the head of the response. */
+  private hasHead = false
+  private cancelHeartbeat: (() => void) | undefined
+  private errorResponse: { readonly error: AiError.AiError; readonly response: ErrorResponse } | undefined
+
+  constructor(core: Core, route: Route, endpoint: Endpoint, exchange: Exchange, sink: Sink) {
+    this.core = core
+    this.route = route
+    this.endpoint = endpoint
+    this.exchange = exchange
+    this.sink = sink
+    this.wire = endpoint === "embeddings" ? undefined : endpoint
+    const { body, headers } = exchange
+    this.isCoded = isCoded(headers)
+    const asked = this.asked = this.isCoded ? undefined : readAsked(body)
+    this.model = asked?.model ?? route.deployment
+    this.streams = this.wire !== undefined && asked?.isStream === true
+    this.addsUsage = core.options.countsUsage && endpoint === "chat" && this.streams &&
+      asked?.includesUsage === false &&
+      field(body, "stream_options") === undefined
+  }
+
+  start(): void {
+    const { core: { options: { context, engine } }, sink, streams, wire } = this
+    sink.onLeave(() => this.left())
+    sink.onDrain(() => this.relay?.resume())
+    if (this.asked === undefined && !this.isCoded) return this.refuse(Refusal.refuse("invalid_body"))
+    const targets = this.targets()
+    // It would have to be changed.
+    if (targets === undefined) return this.refuse(Refusal.refuse("unsupported_media_type"))
+    const opening: Opening<Upstream, void> = {
+      method: wire === undefined ? "embed" : streams ? "streamText" : "generateText",
+      streams,
+      targets,
+      model: this.model,
+      offered: () => this.core.options.models.offered,
+      promptLength: promptLength(this.exchange.body),
+      onBegin: (call) => {
+        this.call = call
+      },
+      open: (attempt) => this.attempt(attempt)
+    }
+    const opened = targets.some(({ quota }) => quota !== undefined)
+      ? Effect.provideService(engine.open(opening), MaxOutput, this.maxOutput())
+      : engine.open(opening)
+    if (streams) this.awaitHeartbeat()
+    const fiber = this.fiber = Effect.runForkWith(context)(opened)
+    fiber.addObserver((exit) => this.ended(exit))
+  }
+
+  /** Ends the call, since the server stops. */
+  stop(): void {
+    if (this.isOver) return
+    const { relay } = this
+    if (!this.isOpen || relay === undefined) {
+      this.refuse(stopped)
+      this.fiber?.interruptUnsafe()
+      return
+    }
+    const { guard } = relay
+    relay.left()
+    this.over()
+    if (guard === undefined) this.sink.abort()
+    else this.sink.end(errorEnding(guard, stopped))
+  }
+
+  // ---------- the request
+
+  /** The targets of the model that have the endpoint. `undefined`: the request would have to be changed, and cannot be. */
+  private targets(): ReadonlyArray<Target<Upstream>> | undefined {
+    const { core: { options: { context, models } }, endpoint, model } = this
+    const random = Context.get(context, Random.Random)
+    const offering = models.of(model, () => random.nextDoubleUnsafe())
+      .filter(({ service }) => service.endpoints.has(endpoint))
+    if (this.isCoded) {
+      const unchanged = offering.filter((target) => ownName(target, model) === undefined)
+      return unchanged.length === 0 && offering.length > 0 ? undefined : unchanged
+    }
+    const [first] = offering
+    // Another account does not have the state.
+    return first !== undefined && this.hasState()
+      ? offering.filter(({ credential }) => credential === first.credential)
+      : offering
+  }
+
+  /** Whether the request depends on what a provider keeps. */
+  private hasState(): boolean {
+    const { endpoint, exchange: { body } } = this
+    return endpoint === "responses" &&
+      (isSet(field(body, "previous_response_id")) || isSet(field(body, "conversation")) ||
+        field(body, "background") === true)
+  }
+
+  private maxOutput(): number | undefined {
+    const { choices = 1, maxTokens } = this.asked ?? {}
+    return maxTokens === undefined ? undefined : maxTokens * choices
+  }
+
+  private bodyFor(target: Target<Upstream>): Uint8Array {
+    const { model } = this
+    const name = ownName(target, model)
+    let { body } = this.exchange
+    if (name !== undefined && name !== model) body = splice(body, "model", JSON.stringify(name))
+    return this.addsUsage ? splice(body, "stream_options", `{"include_usage":true}`) : body
+  }
+
+  private headersFor({ key }: ModelCall<Upstream>, { service }: Target<Upstream>): OutgoingHeaders {
+    return toProvider(this.exchange.headers, {
+      own: service.headers,
+      defaults: {
+        "idempotency-key": key,
+        "content-type": "application/json",
+        ...(service.speaks === "anthropic" ? { "anthropic-version": "2023-06-01" } : {})
+      },
+      length: undefined
+    })
+  }
+
+  // ---------- an attempt
+
+  private attempt(attempt: HeldAttempt<Upstream>): Effect.Effect<void, AiError.AiError> {
+    return Effect.callback((resume) => {
+      const { core: { options: { bounds, context, engine: { settings }, post } }, route, wire } = this
+      const { call, target } = attempt
+      const { service } = target
+      const method = wire === undefined ? "embedMany" : this.streams ? "streamText" : "generateText"
+      const origin = service.origin(method, call.modelOf(target), call.now)
+      const holdsAll = settings.answer === "whole"
+      const relay = this.relay = new Relay({
+        attempt,
+        client: this,
+        origin,
+        bounds,
+        context,
+        guard: wire === undefined ? undefined : () => this.guard(wire),
+        streams: this.streams,
+        isAnthropic: service.speaks === "anthropic",
+        holdsAll,
+        maxHeldBytes: holdsAll ? settings.maxWholeBytes : settings.maxHeldBytes,
+        onErrorResponse: (error, response) => {
+          this.errorResponse = { error, response }
+        },
+        opened: resume
+      })
+      const request = {
+        method: "POST" as const,
+        url: service.urlOf(route),
+        headers: this.headersFor(call, target),
+        body: this.bodyFor(target)
+      }
+      relay.start((listener) => post(request, listener, context))
+      return Effect.sync(() => relay.close())
+    })
+  }
+
+  private guard(wire: Wire): Guard {
+    const { core: { options: { bounds } } } = this
+    return new Guard(wire, { choices: this.asked?.choices, dropUsage: this.addsUsage, maxEventBytes: bounds.eventSize })
+  }
+
+  // ---------- the answer
+
+  head({ target }: HeldAttempt<Upstream>, { headers, status }: ResponseHead, length?: number): void {
+    this.isOpen = true
+    const own = {
+      "x-sluice-target": target.name,
+      ...this.names(),
+      ...(length === undefined ? {} : { "content-length": String(length) })
+    }
+    this.sendHead(status, toClient(headers, { own, changesLength: length === undefined }))
+  }
+
+  write(bytes: Uint8Array): boolean {
+    return this.sink.write(bytes)
+  }
+
+  end(bytes?: Uint8Array | string): void {
+    this.over()
+    this.sink.end(bytes)
+  }
+
+  fail(error: AiError.AiError, guard: Guard): void {
+    this.end(errorEnding(guard, Refusal.ofError(error)))
+  }
+
+  private sendHead(status: number, headers: OutgoingHeaders): void {
+    this.cancelHeartbeat?.()
+    if (this.hasHead) return
+    this.hasHead = true
+    this.sink.head(status, headers)
+  }
+
+  // ---------- no answer
+
+  private ended(exit: Exit.Exit<unknown, AiError.AiError>): void {
+    if (exit._tag === "Success" || this.isOver) return
+    const error = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)?.error
+    if (error === undefined) return this.died(exit.cause)
+    const refusal = Refusal.ofError(error)
+    const { errorResponse } = this
+    if (errorResponse?.error === error && !this.hasHead) {
+      const { body, ...response } = errorResponse.response
+      const own = { ...this.names(), "content-length": String(body.length) }
+      const head = Refusal.verbatim(refusal, {
+        status: response.status,
+        headers: toClient(response.headers, { own, changesLength: true })
+      })
+      if (head !== undefined) {
+        this.over()
+        this.sendHead(head.status, head.headers)
+        return this.sink.end(body)
+      }
+    }
+    this.refuse(refusal)
+  }
+
+  private died(cause: Cause.Cause<unknown>): void {
+    Effect.runForkWith(this.core.options.context)(Effect.logError("a call of the front died", cause))
+    this.refuse({ status: 500, code: "internal_error", message: "The server cannot make this call." })
+  }
+
+  private refuse(refusal: Refusal.Refusal): void {
+    const { hasHead, route: { speaks }, sink, wire } = this
+    this.over()
+    if (hasHead && wire !== undefined) return sink.end(errorEvent(wire, refusal))
+    this.hasHead = true
+    refuse(sink, speaks, refusal, this.names())
+  }
+
+  private names(): OutgoingHeaders {
+    const { call } = this
+    return call === undefined ? {} : { "x-sluice-attempts": String(call.attempts), "x-sluice-call": call.id }
+  }
+
+  private left(): void {
+    if (this.isOver) return
+    this.over()
+    if (this.isOpen) this.relay?.left()
+    else this.fiber?.interruptUnsafe()
+  }
+
+  private over(): void {
+    this.isOver = true
+    this.cancelHeartbeat?.()
+    this.core.over(this)
+  }
+
+  // ---------- the heartbeat
+
+  private awaitHeartbeat(): void {
+    const { context, heartbeatMillis } = this.core.options
+    if (heartbeatMillis === undefined) return
+    this.cancelHeartbeat = callAfter(context, heartbeatMillis, () => {
+      const { call, isOpen, isOver } = this
+      if (isOpen || isOver) return
+      if (!this.hasHead) {
+        this.sendHead(200, {
+          "content-type": "text/event-stream",
+          "cache-control": "no-cache",
+          ...(call === undefined ? {} : { "x-sluice-call": call.id })
+        })
+      }
+      this.sink.write(comment)
+      this.awaitHeartbeat()
+    })
+  }
+}
+
+const isSet = (value: unknown): boolean => value !== undefined && value !== null

@@ -1,0 +1,144 @@
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as HttpMethod from "effect/http/HttpMethod"
+import * as Schema from "effect/Schema"
+import { CallLog } from "../../CallLog.ts"
+import type { Engine } from "../resilient/engine.ts"
+import type { Bounds } from "../wire/bounds.ts"
+import type { Post } from "../wire/post.ts"
+import { Call } from "./call.ts"
+import type { CallLogs } from "./callLogs.ts"
+import type { Exchange, Sink } from "./exchange.ts"
+import { problem } from "./headers.ts"
+import type { Models } from "./models.ts"
+import { Pass } from "./pass.ts"
+import * as Refusal from "./refusal.ts"
+import { json, refuse } from "./reply.ts"
+import { type Route, route as routeOf, type Speaks } from "./route.ts"
+import type { Upstream } from "./upstream.ts"
+
+export interface CoreOptions {
+  readonly engine: Engine<Upstream>
+  readonly post: Post
+  readonly models: Models
+  readonly logs: CallLogs
+  readonly bounds: Bounds
+  /** The context of all calls. */
+  readonly context: Context.Context<never>
+  /** How often a client that waits for the first output gets a comment. `undefined`: never. */
+  readonly heartbeatMillis: number | undefined
+  /** Whether streams of chat completions are asked for their token counts. */
+  readonly countsUsage: boolean
+}
+
+/** What is stopped with the server. */
+interface Stoppable {
+  stop(): void
+}
+
+const stopping: Refusal.Refusal = {
+  status: 503,
+  code: "backpressure_shed",
+  message: "The server is stopping.",
+  retryAfter: Duration.seconds(1)
+}
+
+const logPath = "/sluice/calls/"
+
+const encodeLog = Schema.encodeSync(Schema.toCodecJson(CallLog))
+
+/** Answers the requests of clients. */
+export class Core {
+  readonly options: CoreOptions
+  private readonly running = new Set<Stoppable>()
+  private isStopped = false
+
+  constructor(options: CoreOptions) {
+    this.options = options
+  }
+
+  /** Answers a request. */
+  readonly exchange = (exchange: Exchange, sink: Sink): void => {
+    const { headers, method, path } = exchange
+    const isAnthropic = speaksAnthropic(exchange)
+    const speaks = isAnthropic ? "anthropic" : "openai"
+    if (this.isStopped) return refuse(sink, speaks, stopping)
+    if (headers["upgrade"] !== undefined) return refuse(sink, speaks, Refusal.refuse("upgrade_required"))
+    const ambiguity = problem(headers)
+    if (ambiguity !== undefined) return refuse(sink, speaks, Refusal.refuse("invalid_headers", ambiguity))
+    if (method === "OPTIONS" || !HttpMethod.isHttpMethod(method)) {
+      return refuse(sink, speaks, Refusal.refuse("method_not_allowed"))
+    }
+    if (path.startsWith(logPath) && method === "GET") return this.log(path.slice(logPath.length), speaks, sink)
+    if (path === "/" && (method === "HEAD" || method === "GET")) return json(sink, { name: "sluice" })
+    const route = routeOf(method, path, isAnthropic)
+    if (route === undefined) return refuse(sink, speaks, Refusal.refuse("not_found"))
+    switch (route.operation) {
+      case "chat":
+      case "embeddings":
+      case "messages":
+      case "responses":
+        return this.start(new Call(this, route, route.operation, exchange, sink))
+      case "models":
+        if (!this.options.models.isOpen) return this.model(route, sink)
+        return this.start(new Pass(this, route, method, exchange, sink))
+      case "countTokens":
+      case "other":
+        return this.start(new Pass(this, route, method, exchange, sink))
+    }
+  }
+
+  /** Answers a request whose body is too large. */
+  readonly tooLarge = (exchange: Exchange, sink: Sink): void => {
+    const speaks = speaksAnthropic(exchange) ? "anthropic" : "openai"
+    refuse(sink, speaks, Refusal.refuse("request_too_large"))
+  }
+
+  /** Refuses further requests, and ends those that run. */
+  stop(): void {
+    this.isStopped = true
+    for (const running of this.running) running.stop()
+  }
+
+  over(ended: Stoppable): void {
+    this.running.delete(ended)
+  }
+
+  private start(call: Call | Pass): void {
+    this.running.add(call)
+    call.start()
+  }
+
+  private log(id: string, speaks: Speaks, sink: Sink): void {
+    const log = this.options.logs.get(id)
+    if (log === undefined) {
+      const message = "The call is unknown, still runs, or is no longer kept."
+      return refuse(sink, speaks, Refusal.refuse("not_found", message))
+    }
+    json(sink, encodeLog(log))
+  }
+
+  private model({ speaks, suffix }: Route, sink: Sink): void {
+    const { models: { offered } } = this.options
+    const id = suffix.slice("/models/".length)
+    if (id === "") return json(sink, listOf(speaks, offered))
+    if (offered.includes(id)) return json(sink, modelOf(speaks, id))
+    refuse(sink, speaks, { status: 404, code: "model_not_found", message: "The model does not exist." })
+  }
+}
+
+/** Whether a client speaks Anthropic's API. Its paths are its own, but for those of the models. */
+const speaksAnthropic = ({ headers, path }: Exchange): boolean =>
+  headers["anthropic-version"] !== undefined || /\/messages(?:$|[?/])/.test(path)
+
+const modelOf = (speaks: Speaks, id: string) =>
+  speaks === "anthropic"
+    ? { type: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z" }
+    : { id, object: "model", created: 0, owned_by: "sluice" }
+
+const listOf = (speaks: Speaks, ids: ReadonlyArray<string>) => {
+  const data = ids.map((id) => modelOf(speaks, id))
+  return speaks === "anthropic"
+    ? { data, has_more: false, first_id: ids[0] ?? null, last_id: ids.at(-1) ?? null }
+    : { object: "list", data }
+}

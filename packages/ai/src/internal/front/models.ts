@@ -1,0 +1,73 @@
+import { spread } from "../resilient/engine.ts"
+import type { Target } from "../resilient/target.ts"
+import type { Upstream } from "./upstream.ts"
+
+type FrontTarget = Target<Upstream>
+
+/** The targets of a model, in the order in which they are tried. Those of one group share the calls by weight. */
+type Groups = ReadonlyArray<ReadonlyArray<FrontTarget>>
+
+/** From the models that clients ask for to the targets. A name that ends with `*` stands for all models that begin like it. */
+export type Routes = { readonly [asked: string]: ReadonlyArray<string> }
+
+/** Finds the targets of a model. */
+export class Models {
+  /** The names of all models. Of a pattern, none is known. */
+  readonly offered: ReadonlyArray<string>
+  private readonly exact = new Map<string, Groups>()
+  /** The longest beginning first. */
+  private readonly patterns: ReadonlyArray<readonly [beginning: string, groups: Groups]>
+  /** The targets for models without a route. */
+  private readonly rest: ReadonlyArray<FrontTarget>
+
+  constructor(targets: ReadonlyArray<FrontTarget>, routes: Routes | undefined) {
+    const patterns: Array<readonly [string, Groups]> = []
+    for (const [asked, names] of Object.entries(routes ?? {})) {
+      const groups = groupsOf(names.flatMap((name) => targets.filter((target) => target.name === name)))
+      if (asked.endsWith("*")) patterns.push([asked.slice(0, -1), groups])
+      else this.exact.set(asked, groups)
+    }
+    this.patterns = patterns.sort(([a], [b]) => b.length - a.length)
+    this.rest = routes === undefined ? targets : []
+    this.offered = routes === undefined
+      ? [...new Set(targets.flatMap(({ models }) => [...models.keys()]))]
+      : [...this.exact.keys()]
+  }
+
+  /** Whether models are offered whose names are not known here. */
+  get isOpen(): boolean {
+    return this.patterns.length > 0 || this.rest.some(({ service }) => service.offersAll && service.model === undefined)
+  }
+
+  /** The targets of a model, in order. `undefined`: the request names no model. */
+  of(asked: string | undefined, random: () => number): ReadonlyArray<FrontTarget> {
+    const groups = this.groups(asked)
+    return groups.every(({ length }) => length === 1)
+      ? groups.flat()
+      : groups.flatMap((group) => spread(group, random))
+  }
+
+  private groups(asked: string | undefined): Groups {
+    const known = asked === undefined ? undefined : this.exact.get(asked)
+    if (known !== undefined) return known
+    const pattern = asked === undefined ? undefined : this.patterns.find(([beginning]) => asked.startsWith(beginning))
+    if (pattern !== undefined) return pattern[1]
+    return groupsOf(
+      this.rest.filter(({ models, service }) => asked === undefined || service.offersAll || models.has(asked))
+    )
+  }
+}
+
+/** The target's own name for a model. `undefined`: the name that the client uses. */
+export const ownName = ({ models, service }: FrontTarget, asked: string | undefined): string | undefined =>
+  (asked === undefined ? undefined : models.get(asked)) ?? service.model
+
+const groupsOf = (targets: ReadonlyArray<FrontTarget>): Groups => {
+  const groups = new Map<number, Array<FrontTarget>>()
+  for (const target of targets) {
+    const group = groups.get(target.order)
+    if (group === undefined) groups.set(target.order, [target])
+    else group.push(target)
+  }
+  return [...groups.values()]
+}
