@@ -66,6 +66,7 @@ describe("streams of messages as chat completions", () => {
       { tool_calls: [{ index: 0, function: { arguments: `{"a":12345678901234567890` } }] },
       { tool_calls: [{ index: 0, function: { arguments: "}" } }] },
       { tool_calls: [{ index: 1, id: "t2", type: "function", function: { name: "g", arguments: "" } }] },
+      { tool_calls: [{ index: 1, function: { arguments: "{}" } }] },
       {}
     ])
     const events = dataOf(text)
@@ -107,12 +108,12 @@ describe("streams of messages as chat completions", () => {
       start,
       begin(1, { type: "tool_use", id: "a", name: "f", input: {} }),
       begin(4, { type: "tool_use", id: "b", name: "f", input: {} }),
-      delta(1, { type: "input_json_delta", partial_json: "{}" }),
-      delta(4, { type: "input_json_delta", partial_json: "[]" })
+      delta(1, { type: "input_json_delta", partial_json: `{"x":1}` }),
+      delta(4, { type: "input_json_delta", partial_json: `{"x":2}` })
     ])
     assert.deepStrictEqual(deltasOf(text).slice(-2), [
-      { tool_calls: [{ index: 0, function: { arguments: "{}" } }] },
-      { tool_calls: [{ index: 1, function: { arguments: "[]" } }] }
+      { tool_calls: [{ index: 0, function: { arguments: `{"x":1}` } }] },
+      { tool_calls: [{ index: 1, function: { arguments: `{"x":2}` } }] }
     ])
   })
 

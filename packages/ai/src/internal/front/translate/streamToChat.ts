@@ -11,7 +11,7 @@ import { MessagesUsage, toChat } from "./usage.ts"
 
 interface Call {
   readonly index: number
-  /** The arguments that came with the start of the block. They count if no deltas follow. */
+  /** The arguments if no deltas bring any: those that came with the start of the block, or none. Clients parse them. */
   startInput: string | undefined
 }
 
@@ -119,9 +119,9 @@ export class StreamToChat {
       case "thinking":
         return this.thought(Event.textOf(block["thinking"]))
       case "tool_use": {
-        const call = { index: this.calls.size, startInput: Event.inputOf(block["input"]) }
+        const call = { index: this.calls.size, startInput: Event.inputOf(block["input"]) ?? "{}" }
         this.calls.set(index, call)
-        this.startInputs += call.startInput?.length ?? 0
+        this.startInputs += call.startInput.length
         if (call.index >= maxCalls || this.startInputs > maxHeld) this.isUnreadable = true
         const id = Json.text(block["id"]) ?? `${this.options.id}_${call.index}`
         const own = { name: Json.text(block["name"]) ?? "", arguments: "" }
@@ -144,7 +144,10 @@ export class StreamToChat {
 
   private onBlockStop(index: unknown): void {
     this.text(this.startText.end())
-    const call = this.calls.get(index)
+    this.endInput(this.calls.get(index))
+  }
+
+  private endInput(call: Call | undefined): void {
     if (call?.startInput !== undefined) this.input(call, call.startInput)
   }
 
@@ -153,6 +156,7 @@ export class StreamToChat {
     const stop = sentReason(Json.object(event["delta"])?.["stop_reason"])
     if (stop === undefined || this.hasFinished) return
     this.hasFinished = true
+    for (const call of this.calls.values()) this.endInput(call)
     this.delta("{}", Endings.toChat(finishReason(stop), this.calls.size > 0))
   }
 

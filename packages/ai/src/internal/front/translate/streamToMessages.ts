@@ -76,6 +76,11 @@ export class StreamToMessages {
   }
 
   private onEvent(event: Json.JsonObject): void {
+    const plain = Chunk.plainText(event)
+    if (plain !== undefined) {
+      this.start(event)
+      return this.text("text", plain)
+    }
     const { error } = event
     if (Json.isObject(error) || (typeof error === "string" && error !== "")) {
       this.event("error", JSON.stringify(Errors.errorToMessages(event)).slice(1, -1))
@@ -88,8 +93,6 @@ export class StreamToMessages {
       return
     }
     this.start(event)
-    const text = Chunk.plainText(event)
-    if (text !== undefined) return this.text("text", text)
     this.usage.add(event, choices[0])
     for (const choice of choices) this.onChoice(choice)
   }
