@@ -1248,6 +1248,102 @@ adjustToClock()
     file: "packages/ai/src/internal/front/refusal.ts",
     find: "if (status < 400 || status === 401 ||",
     replace: "if (status < 400 ||"
+  },
+  {
+    name: "translated-call-without-arguments",
+    breaks: "a translated tool call without arguments has arguments that are no JSON",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/streamToChat.ts",
+    find: "Event.inputOf(block[\"input\"]) ?? \"{}\"",
+    replace: "Event.inputOf(block[\"input\"]) ?? \"\""
+  },
+  {
+    name: "translated-calls-are-interleaved",
+    breaks: "a tool call is closed before its arguments are whole",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/toolBlocks.ts",
+    find: "if (this.open?.isWhole === false) return",
+    replace: ""
+  },
+  {
+    name: "translated-calls-end-as-a-text",
+    breaks: "a translated answer with tool calls ends as if it had none",
+    caughtBy: ["packages/ai/test/front/translate.answers.test.ts", "packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/endings.ts",
+    find: "hasCalls && (ending",
+    replace: "!hasCalls && (ending"
+  },
+  {
+    name: "translated-calls-twice",
+    breaks: "a tool call that a server repeats has its arguments twice",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/toolBlocks.ts",
+    find: "this.isWhole || (this.depth",
+    replace: "this.isWhole === undefined || (this.depth"
+  },
+  {
+    name: "translated-chat-without-an-end",
+    breaks: "a cut stream of chat completions looks complete as messages",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/streamToMessages.ts",
+    find: "if (this.ending === undefined || this.hasEnded",
+    replace: "if ((this.ending ??= \"stop\") === \"error\" || this.hasEnded"
+  },
+  {
+    name: "translated-deep-events",
+    breaks: "a deeply nested event of a provider throws",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/events.ts",
+    find: "data.length >= shortLength",
+    replace: "data.length < 0"
+  },
+  {
+    name: "translated-fields-are-dropped",
+    breaks: "a field of a request without an equivalent is dropped",
+    caughtBy: ["packages/ai/test/front/translate.requests.test.ts"],
+    file: "packages/ai/src/internal/front/translate/level.ts",
+    find: "rule === undefined || !rule.some",
+    replace: "rule !== undefined && !rule.some"
+  },
+  {
+    name: "translated-long-numbers",
+    breaks: "long numbers of a translated request are rounded",
+    caughtBy: ["packages/ai/test/front/translate.requests.test.ts", "packages/ai/test/front/translate.answers.test.ts"],
+    file: "packages/ai/src/internal/front/translate/exactJson.ts",
+    find: "rawJSON === undefined || !(",
+    replace: "rawJSON !== undefined || !("
+  },
+  {
+    name: "translated-messages-without-an-end",
+    breaks: "a cut stream of messages looks complete as chat completions",
+    caughtBy: ["packages/ai/test/front/translate.streams.test.ts"],
+    file: "packages/ai/src/internal/front/translate/streamToChat.ts",
+    find: "if (!this.hasFinished || this.hasEnded",
+    replace: "if (this.hasEnded"
+  },
+  {
+    name: "translated-results-after-texts",
+    breaks: "results of tools that follow other content change their place",
+    caughtBy: ["packages/ai/test/front/translate.requests.test.ts"],
+    file: "packages/ai/src/internal/front/translate/requestToChat.ts",
+    find: "if (parts.length > 0) refuse(here",
+    replace: "if (parts.length < 0) refuse(here"
+  },
+  {
+    name: "translated-signed-thoughts",
+    breaks: "signed thoughts are sent to servers of chat completions",
+    caughtBy: ["packages/ai/test/front/translate.requests.test.ts"],
+    file: "packages/ai/src/internal/front/translate/requestToChat.ts",
+    find: "if (signature === \"\" && options",
+    replace: "if (signature !== undefined && options"
+  },
+  {
+    name: "translated-usage-without-the-cache",
+    breaks: "tokens that were written to a cache are missing from the translated prompt",
+    caughtBy: ["packages/ai/test/front/translate.answers.test.ts"],
+    file: "packages/ai/src/internal/front/translate/usage.ts",
+    find: "input + cacheRead + cacheWrite",
+    replace: "input + cacheRead"
   }
 ]
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import OpenAI from "openai"
+import OpenAI, { BadRequestError } from "openai"
 import { chatOverMessages, messagesOverChat } from "../../src/internal/front/translate/translation.ts"
 import { got } from "../support/cases.ts"
 import { answerOptions, bytesOf, chunk, done, event, type Json, streamed } from "./translated.ts"
@@ -78,7 +78,7 @@ const params: OpenAI.ChatCompletionCreateParamsNonStreaming = {
   tools: [{ type: "function", function: { name: "f", parameters: { type: "object", properties: {} } } }]
 }
 
-const summary = ({ choices, usage }: OpenAI.ChatCompletion) => ({
+const summary = ({ choices, usage }: OpenAI.ChatCompletion): object => ({
   text: choices[0]?.message.content,
   calls: choices[0]?.message.tool_calls?.map((call) => call.type === "function" ? call.function : call),
   finish: choices[0]?.finish_reason,
@@ -109,8 +109,8 @@ describe("OpenAI's client with a provider of messages", () => {
 
   it("shows the field that has no equivalent", async () => {
     const error = await client.chat.completions.create({ ...params, seed: 7 }).then(() => undefined, (error) => error)
-    assert.instanceOf(error, OpenAI.BadRequestError)
-    assert.strictEqual(error instanceof OpenAI.BadRequestError ? error.param : undefined, "seed")
+    assert.instanceOf(error, BadRequestError)
+    assert.strictEqual(error instanceof BadRequestError ? error.param : undefined, "seed")
   })
 })
 

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as AiRejection from "../../AiRejection.ts"
 import type { OutgoingHeaders } from "./exchange.ts"
 import type { Speaks } from "./route.ts"
+import { messagesType } from "./translate/errors.ts"
 
 /** Why the front itself refuses a request. The other codes are those of `AiRejection.toHttp`. */
 export type OwnCode =
@@ -128,21 +129,10 @@ const openAiError = ({ code, message, param = undefined, status }: Refusal): obj
 const anthropicError = (refusal: Refusal): object => ({
   type: "error",
   error: {
-    type: overloaded.has(refusal.code) ? "overloaded_error" : anthropicType(refusal.status),
+    type: overloaded.has(refusal.code) ? "overloaded_error" : messagesType(refusal.status),
     message: refusal.message
   }
 })
-
-const anthropicTypes = new Map([
-  [401, "authentication_error"],
-  [404, "not_found_error"],
-  [413, "request_too_large"],
-  [429, "rate_limit_error"],
-  [504, "timeout_error"]
-])
-
-const anthropicType = (status: number): string =>
-  anthropicTypes.get(status) ?? (status < 500 ? "invalid_request_error" : "api_error")
 
 /** A response of the provider. */
 interface Answered {
