@@ -41,6 +41,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "return this.spent + amount <= this.limit"
   },
   {
+    name: "turns-for-all-that-wait",
+    breaks: "the deadlines of prompts begin while limits hold them back, and a stopped run waits for them",
+    caughtBy: ["packages/cli/test/run/Completion.test.ts"],
+    file: "packages/cli/src/run/Completion.ts",
+    find: " && this.waiting < maxWaiting",
+    replace: ""
+  },
+  {
+    name: "full-by-permits-only",
+    breaks: "silent attempts block a run whose calls at once are limited by the quota until their timeout",
+    caughtBy: ["packages/cli/test/run/Engine.test.ts"],
+    file: "packages/cli/src/run/Attempts.ts",
+    find: "windowMillis === 0 && used >= limit",
+    replace: "windowMillis === 0 && used > limit"
+  },
+  {
     name: "unknown-use-is-free",
     breaks: "an attempt of unknown use costs nothing in a budget",
     caughtBy: ["packages/cli/test/run/Ledger.test.ts"],

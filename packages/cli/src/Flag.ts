@@ -83,6 +83,13 @@ export const toggle = (name: string, row: Row): Flag<boolean> => ({
   read: ([text]) => ok(text !== undefined && text !== "false")
 })
 
+/** A switch whose default depends on other flags: `undefined` if absent. */
+export const optionalToggle = (name: string, row: Row): Flag<boolean | undefined> => ({
+  name,
+  ...row,
+  read: ([text]) => ok(text === undefined ? undefined : text !== "false")
+})
+
 /** A value of a flag for a message, without its secrets. */
 export const shown = (flag: Flag<unknown> | undefined, value: string): string =>
   (flag?.shown ?? UrlSecrets.hideInArgument)(value)

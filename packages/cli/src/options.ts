@@ -172,14 +172,15 @@ export const run = defineCommand({
     concurrency: Flag.optional("concurrency", {
       argument: "N",
       about:
-        "Run at most N calls at once per target. [default: 16; with --rpm, --tpm, --itpm or --otpm as many as the " +
-        "limits need, at most 512]",
+        "Run at most N calls at once per target. [default: found by --adaptive; with --rpm, --tpm, --itpm or --otpm as " +
+        "many as the limits need, at most 512]",
       parse: Flag.integer(1, 1000)
     }),
-    adaptive: Flag.toggle("adaptive", {
+    adaptive: Flag.optionalToggle("adaptive", {
       about:
         "Find how many calls the provider runs at once: start with 4 per target, and raise it until one is rejected, " +
-        "up to --concurrency, or else 64."
+        "up to --concurrency, or else 64. --adaptive=false runs 16. [default: on without --concurrency, --rpm, --tpm, " +
+        "--itpm and --otpm]"
     }),
     rpm: Flag.many("rpm", {
       argument: "N",

@@ -127,8 +127,7 @@ export class Attempts implements Targets.Observer {
       const patience = Math.max(minPatienceMillis, patienceFactor * slowest)
       const state = states.find(({ name }) => name === target.name)
       const isClosed = state?.circuit?._tag === "Closed"
-      const isFull = state?.permits !== undefined && state.permits.queued > 0 &&
-        state.permits.running >= state.permits.capacity
+      const isFull = state !== undefined && hasNoRoom(state)
       for (const attempt of silent) {
         const isSuspect = isClosed ? attempt.startedAt < probedAt : isFull
         if (!isSuspect || now - attempt.startedAt < patience) break
@@ -138,6 +137,12 @@ export class Attempts implements Targets.Observer {
     }
   }
 }
+
+/** Whether a call waits because as many run as may run at once: by the permits, or by a limit that is being found. */
+const hasNoRoom = ({ permits, quota = [] }: ResilientModel.TargetState): boolean =>
+  permits !== undefined && permits.queued > 0 &&
+  (permits.running >= permits.capacity ||
+    quota.some(({ limit, used, windowMillis }) => windowMillis === 0 && used >= limit))
 
 /** The reservation of a run that counts no money. */
 const unpaid: Reservation = { settle: () => {} }

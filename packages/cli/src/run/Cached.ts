@@ -80,11 +80,11 @@ export const over = (
 
   return {
     ...engine,
-    complete: (prompt, afterAttempt) =>
+    complete: (prompt, turn) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const found = find(prompt, now)
         if (found !== undefined) return Effect.succeed(found)
-        return Effect.tap(engine.complete(prompt, afterAttempt), (completed) =>
+        return Effect.tap(engine.complete(prompt, turn), (completed) =>
           Effect.map(Clock.currentTimeMillis, (now) => keep(prompt, completed, now)))
       })
   }

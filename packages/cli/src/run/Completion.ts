@@ -87,6 +87,8 @@ export class Completion {
   // As many turns as calls run at once. A prompt's first failure ends its turn, because its backoff can take minutes and
   // another prompt can run meanwhile.
   private turns: number
+  /** Prompts that wait for their first attempt. */
+  private waiting = 0
   private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
   private reader: Fiber.Fiber<unknown, unknown> | undefined
   private fork: Fork = Effect.runFork
@@ -219,7 +221,7 @@ export class Completion {
   private step(): void {
     const { chunk, engine, queue, unfinished } = this
     while (!this.isOver && !this.isStopping) {
-      if (queue.length > 0 && this.turns > 0) this.send(queue.shift())
+      if (queue.length > 0 && this.turns > 0 && this.waiting < maxWaiting) this.send(queue.shift())
       else if (this.next < chunk.length && unfinished.size < engine.maxPrompts) this.take(chunk[this.next++])
       else break
     }
@@ -252,6 +254,13 @@ export class Completion {
     const own = prompt === undefined ? undefined : this.unfinished.get(Samples.keyOf(prompt))
     if (prompt === undefined || own === undefined) return
     let hasTurn = true
+    let isWaiting = false
+    const waits = (is: boolean): void => {
+      if (is === isWaiting) return
+      isWaiting = is
+      if (this.waiting === maxWaiting) this.stepSoon()
+      this.waiting += is ? 1 : -1
+    }
     const endTurn = (): void => {
       if (!hasTurn) return
       hasTurn = false
@@ -265,10 +274,12 @@ export class Completion {
     this.turns--
     own.startedAt = this.now()
     this.tally.promptStarted()
-    const fiber = this.fork(this.engine.complete(prompt, afterAttempt))
+    const turn = { waits: () => waits(true), sent: () => waits(false), afterAttempt }
+    const fiber = this.fork(this.engine.complete(prompt, turn))
     this.fibers.add(fiber)
     fiber.addObserver((exit) => {
       this.fibers.delete(fiber)
+      waits(false)
       if (Exit.isFailure(exit)) return this.finish(exit)
       const { result } = exit.value
       // The turn ends with the result in the file, so that a kill loses at most as many answers as run at once.
@@ -311,6 +322,12 @@ export class Completion {
     })
   }
 }
+
+/**
+ * How many prompts may wait for their first attempt. While limits of the provider hold calls back, further prompts keep their turn,
+ * so that their deadline has not begun, and a run that is stopped need not wait for them.
+ */
+const maxWaiting = 8
 
 const again: { readonly [_ in Signals.Signal]: string } = {
   SIGINT: "Press Ctrl-C again to stop now.",

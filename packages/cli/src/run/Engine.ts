@@ -31,7 +31,7 @@ import type { Part } from "./Messages.ts"
 import { type Ledger, OutOfBudget } from "./Ledger.ts"
 import { Fatal, Outage } from "./Outage.ts"
 import type { Prompt } from "./Prompt.ts"
-import { CurrentPrompt, PromptState } from "./PromptState.ts"
+import { CurrentPrompt, noTurn, PromptState, type Turn } from "./PromptState.ts"
 import type { Finish, How, Result, Usage } from "./Result.ts"
 import { RunStopped } from "./RunStopped.ts"
 import type { Settings, Target } from "./Settings.ts"
@@ -84,8 +84,7 @@ export interface Completed {
 export interface Engine {
   /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
   readonly maxPrompts: number
-  /** Completes a prompt. Runs `afterAttempt` after each attempt that failed. */
-  readonly complete: (prompt: Prompt, afterAttempt?: Effect.Effect<void>) => Effect.Effect<Completed>
+  readonly complete: (prompt: Prompt, turn?: Turn) => Effect.Effect<Completed>
   /** Fails when the run has to stop. Whoever runs prompts interrupts them then. */
   readonly stopped: Effect.Effect<never, RunStopped>
 }
@@ -273,12 +272,15 @@ class Calls implements Engine {
 
   readonly complete = (
     prompt: Prompt,
-    afterAttempt: Effect.Effect<void> = Effect.void
+    turn: Turn = noTurn
   ): Effect.Effect<Completed> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const state = new PromptState(prompt, afterAttempt, now, this.options.ledger?.open(prompt))
+      const state = new PromptState(prompt, turn, now, this.options.ledger?.open(prompt))
       let served: Deduplicator.Served = "Led"
-      const answer = this.answer(state, now)
+      const answer = Effect.suspend(() => {
+        turn.waits()
+        return this.answer(state, now)
+      })
       const shared = this.options.noShare
         ? answer
         : answer.pipe(

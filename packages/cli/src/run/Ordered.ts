@@ -55,8 +55,7 @@ export class Ordered<E> {
   engine(engine: Engine): Engine {
     return {
       ...engine,
-      complete: (prompt, afterAttempt) =>
-        Effect.andThen(this.started(Samples.keyOf(prompt)), engine.complete(prompt, afterAttempt))
+      complete: (prompt, turn) => Effect.andThen(this.started(Samples.keyOf(prompt)), engine.complete(prompt, turn))
     }
   }
 

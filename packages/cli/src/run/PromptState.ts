@@ -1,16 +1,28 @@
 import type * as AiError from "effect/ai/AiError"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import { Trace } from "./CallRecord.ts"
 import type { Purse } from "./Ledger.ts"
 import type { Prompt } from "./Prompt.ts"
 import type { Target } from "./Settings.ts"
 
+/** What the run learns of a prompt while it is completed. */
+export interface Turn {
+  /** Its call waits for its first attempt. Not called if another line's call serves it. */
+  readonly waits: () => void
+  /** An attempt is sent. */
+  readonly sent: () => void
+  /** Runs after each attempt that failed. */
+  readonly afterAttempt: Effect.Effect<void>
+}
+
+/** The turn of a prompt that nothing waits for. */
+export const noTurn: Turn = { waits: () => {}, sent: () => {}, afterAttempt: Effect.void }
+
 /** The state of one prompt over all its calls. */
 export class PromptState {
   readonly prompt: Prompt
-  /** Runs after each attempt that failed. */
-  readonly afterAttempt: Effect.Effect<void>
+  readonly turn: Turn
   readonly trace: Trace
   /** Its money. `undefined` if the run counts none. */
   readonly purse: Purse | undefined
@@ -29,16 +41,17 @@ export class PromptState {
   /** Whether an attempt was not made because the budget had no room for it at that moment. */
   isShort = false
 
-  constructor(prompt: Prompt, afterAttempt: Effect.Effect<void>, now: number, purse?: Purse) {
+  constructor(prompt: Prompt, turn: Turn, now: number, purse?: Purse) {
     this.prompt = prompt
     this.purse = purse
-    this.afterAttempt = afterAttempt
+    this.turn = turn
     this.trace = new Trace(now)
   }
 
   begin(target: Target): void {
     this.attempts++
     this.target = target
+    this.turn.sent()
   }
 
   /** Counts a failed attempt that the prompt may have caused. `isOwn`: other prompts are answered, or do not fail. */

@@ -80,7 +80,7 @@ export const openAiUrl = "https://api.openai.com/v1"
 const anthropicUrl = "https://api.anthropic.com"
 const defaultIdleMillis = 30_000
 /** Small accounts allow it. */
-const defaultConcurrency = 16
+const fixedConcurrency = 16
 /** More would be too much for a server that rejects none. */
 const adaptiveConcurrency = 64
 /** Enough for 6,000 calls of 5 seconds a minute. The limits keep the calls at once below it. */
@@ -134,12 +134,13 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     problems.push(...Limits.problems(flags, targets.success.map(({ name }) => name)))
     if (problems.length > 0) return yield* refuseAll(problems)
     const isPaced = [flags.rpm, flags.tpm, flags.itpm, flags.otpm].some((limits) => limits.length > 0)
-    const most = concurrency ?? (isPaced ? pacedConcurrency : adaptive ? adaptiveConcurrency : defaultConcurrency)
+    const isAdaptive = adaptive ?? (concurrency === undefined && !isPaced)
+    const most = concurrency ?? (isPaced ? pacedConcurrency : isAdaptive ? adaptiveConcurrency : fixedConcurrency)
     return {
       ...rest,
       concurrency: most,
       prices: new Prices.Prices(price, Result.getOrElse(list, () => [])),
-      targets: limited(targets.success, flags, adaptive ? most : undefined),
+      targets: limited(targets.success, flags, isAdaptive ? most : undefined),
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,
       headers: headersOf(headers, env)

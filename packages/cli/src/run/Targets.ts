@@ -188,7 +188,7 @@ const observed = (
           if (Exit.isSuccess(exit)) return attempt.succeeded(usedBy(exit.value))
           // No error: a timeout or the end of the run interrupted the attempt.
           if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
-          return state.afterAttempt
+          return state.turn.afterAttempt
         })
       })
     })

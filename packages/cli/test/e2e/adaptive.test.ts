@@ -5,14 +5,14 @@ import { allAnswered, lines, resultsIn } from "../support/files.ts"
 import { run, setUp } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
-describe("sluice run --adaptive", { timeout: processTimeout }, () => {
+describe("sluice run without limits", { timeout: processTimeout }, () => {
   it.live("starts with four calls at once, and finds the limit of the provider with few rejected calls", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(200), {
         limits: { concurrent: 12 },
         pace: { firstTokenMillis: 100, tokenMillis: 10, tokensPerChunk: 4 }
       })
-      const { code, stderr } = yield* run([prompts, "-o", results, "--adaptive"], env)
+      const { code, stderr } = yield* run([prompts, "-o", results], env)
       assert.strictEqual(code, 0, stderr)
       allAnswered(resultsIn(results), 200)
       const journal = yield* provider.journal

@@ -13,7 +13,7 @@ describe("sluice run with a provider that goes down during the run", { timeout: 
   it.live("1,500 prompts are answered despite an outage of 12 seconds, with fewer than 50 requests during it", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(1_500), { pace: { firstTokenMillis: 10 } })
-      const command = yield* start([prompts, "-o", results], env)
+      const command = yield* start([prompts, "-o", results, "--concurrency", String(concurrency)], env)
       yield* requests(provider, 500, command)
       yield* provider.down
       yield* Effect.sleep("12 seconds")

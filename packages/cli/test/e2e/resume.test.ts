@@ -49,7 +49,17 @@ describe("a run that is resumed", { timeout: processTimeout }, () => {
     Effect.gen(function*() {
       const count = 100 * (kills + 1)
       const { env, prompts, provider, results } = yield* setUp(lines(count), { answer, pace: { firstTokenMillis: 20 } })
-      const args = [prompts, "-o", results, "--resume", "--no-stream", "--no-share", "--quiet"]
+      const args = [
+        prompts,
+        "-o",
+        results,
+        "--resume",
+        "--no-stream",
+        "--no-share",
+        "--quiet",
+        "--concurrency",
+        String(concurrency)
+      ]
       let seed = 7
       for (let kill = 0; kill < kills; kill++) {
         const before = (yield* provider.journal).length

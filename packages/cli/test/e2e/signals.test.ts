@@ -5,9 +5,11 @@ import { lines, resultsIn } from "../support/files.ts"
 import { requests, says, setUp, start } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
+const concurrency = 16
+
 const startRun = Effect.fnUntraced(function*(firstTokenMillis: number) {
   const { env, prompts, provider, results } = yield* setUp(lines(400), { pace: { firstTokenMillis } })
-  const command = yield* start([prompts, "-o", results], env)
+  const command = yield* start([prompts, "-o", results, "--concurrency", String(concurrency)], env)
   return { provider, results, command }
 })
 
@@ -48,15 +50,15 @@ describe("signals during sluice run", { timeout: processTimeout }, () => {
   it.live("a second SIGINT stops the run at once", () =>
     Effect.gen(function*() {
       const { command, provider, results } = yield* startRun(600_000)
-      yield* requests(provider, 16, command)
+      yield* requests(provider, concurrency, command)
       command.process.kill("SIGINT")
       yield* says(command, "again to stop now")
       command.process.kill("SIGINT")
       const { code } = yield* Effect.promise(() => command.ended)
       assert.strictEqual(code, 130)
       const tags = resultsIn(results).flatMap((result) => result.status === "failed" ? [result.error.tag] : [])
-      assert.strictEqual(tags.filter((tag) => tag === "Unfinished").length, 16)
+      assert.strictEqual(tags.filter((tag) => tag === "Unfinished").length, concurrency)
       assert.deepStrictEqual([...new Set(tags)].sort(), ["NotSent", "Unfinished"])
-      assert.strictEqual((yield* provider.journal).length, 16)
+      assert.strictEqual((yield* provider.journal).length, concurrency)
     }))
 })

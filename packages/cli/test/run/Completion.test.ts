@@ -5,6 +5,7 @@ import type { Sink } from "../../src/run/Completion.ts"
 import { Completion } from "../../src/run/Completion.ts"
 import type { Engine } from "../../src/run/Engine.ts"
 import type { Prompt } from "../../src/run/Prompt.ts"
+import type { Turn } from "../../src/run/PromptState.ts"
 import type { Result } from "../../src/run/Result.ts"
 import { RunStopped } from "../../src/run/RunStopped.ts"
 import type { Settings } from "../../src/run/Settings.ts"
@@ -110,10 +111,32 @@ describe("Completion", () => {
       })
   )
 
+  it.effect("few prompts wait for their first attempt, and the next one begins as soon as one of them is sent", () =>
+    Effect.gen(function*() {
+      const turns: Array<Turn> = []
+      const { run, tally } = setUp(100, 64, (_, turn) =>
+        Effect.suspend(() => {
+          if (turn !== undefined) turns.push(turn)
+          turn?.waits()
+          return Effect.never
+        }))
+      yield* Effect.forkChild(run, { startImmediately: true })
+      yield* settle
+      assert.deepStrictEqual([turns.length, tally.running], [8, 8])
+      for (const turn of turns.slice(0, 3)) turn.sent()
+      yield* settle
+      assert.strictEqual(tally.running, 11)
+      // A call of another line serves these, so they wait for no limit.
+      const shared = setUp(100, 64, () => Effect.never)
+      yield* Effect.forkChild(shared.run, { startImmediately: true })
+      yield* settle
+      assert.strictEqual(shared.tally.running, 64)
+    }))
+
   it.effect("a second signal stops the run, and every line that was read has a result", () =>
     Effect.gen(function*() {
-      const { completion, results, run, signal, tally } = setUp(100, 2, (_, afterAttempt) =>
-        Effect.andThen(afterAttempt ?? Effect.void, Effect.never))
+      const { completion, results, run, signal, tally } = setUp(100, 2, (_, turn) =>
+        Effect.andThen(turn?.afterAttempt ?? Effect.void, Effect.never))
       const running = yield* Effect.forkChild(run, { startImmediately: true })
       yield* settle
       yield* signal("SIGINT")

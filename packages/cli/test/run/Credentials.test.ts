@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { AiError } from "effect/ai"
 import { Credentials } from "../../src/run/Credentials.ts"
 import { Fatal } from "../../src/run/Outage.ts"
-import { PromptState } from "../../src/run/PromptState.ts"
+import { noTurn, PromptState } from "../../src/run/PromptState.ts"
 import type { Target } from "../../src/run/Settings.ts"
 import { prompt } from "../support/engine.ts"
 
@@ -22,7 +22,7 @@ const refusal = AiError.make({
   reason: new AiError.AuthenticationError({ kind: "InvalidKey", description: "HTTP 401" })
 })
 
-const state = (line: number) => new PromptState(prompt(line), Effect.void, 0)
+const state = (line: number) => new PromptState(prompt(line), noTurn, 0)
 
 const setUp = (...targets: readonly [Target, ...ReadonlyArray<Target>]) => {
   const fatal = new Fatal()

@@ -4,6 +4,7 @@ import * as Turn from "@sluice/ai/testing/Turn"
 import { Effect, Fiber } from "effect"
 import { createServer, type ServerResponse } from "node:http"
 import type { Completed, Engine } from "../../src/run/Engine.ts"
+import * as Limits from "../../src/run/Limits.ts"
 import { engineFor, prompt } from "../support/engine.ts"
 import { requests } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
@@ -128,9 +129,14 @@ describe("a rate limit without Retry-After", { timeout: processTimeout }, () => 
 })
 
 describe("an outage in which connections hang", { timeout: processTimeout }, () => {
-  it.live.each([1, 4])(
-    "with %i calls at once another prompt finds the provider back, long before --timeout",
-    (concurrency) =>
+  it.live.each([
+    { atOnce: 1, concurrency: 1, failures: 5 },
+    { atOnce: 4, concurrency: 4, failures: 5 },
+    // As many as --adaptive has found. Half of 20 calls open the circuit.
+    { atOnce: 4, concurrency: 64, failures: 15, limits: [Limits.found(4)] }
+  ])(
+    "with $atOnce calls at once and a cap of $concurrency another prompt finds the provider back, long before --timeout",
+    ({ atOnce, concurrency, failures, limits }) =>
       Effect.gen(function*() {
         let isDown = false
         const silent: Array<ServerResponse> = []
@@ -159,8 +165,17 @@ describe("an outage in which connections hang", { timeout: processTimeout }, () 
         )
         const address = server.address()
         const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}/v1`
-        const timeoutMillis = 120_000
+        const timeoutMillis = 30_000
         const engine = yield* engineFor({ url, apiKey: undefined }, {
+          targets: [{
+            name: "main",
+            wire: "openai",
+            url,
+            model: "m",
+            apiKey: undefined,
+            keySource: "the test",
+            limits
+          }],
           concurrency,
           noStream: true,
           timeoutMillis,
@@ -169,10 +184,10 @@ describe("an outage in which connections hang", { timeout: processTimeout }, () 
         yield* completeAll(engine, questions(5))
         isDown = true
         const waiting = yield* Effect.forkChild(completeAll(engine, questions(30), 30), { startImmediately: true })
-        while (silent.length < concurrency) yield* Effect.sleep(5)
+        while (silent.length < atOnce) yield* Effect.sleep(5)
         // Those in flight fail, and the circuit opens. The next one is silent.
-        while (silent.length < 5 + concurrency) {
-          for (const response of silent.slice(0, 5)) response.destroy()
+        while (silent.length < failures + atOnce) {
+          for (const response of silent.slice(0, failures)) response.destroy()
           yield* Effect.sleep(5)
         }
         const returnedAt = performance.now()

@@ -41,6 +41,20 @@ describe("Settings", () => {
       ])
     }))
 
+  it.effect("without limits and --concurrency the calls at once are found, which a flag changes", () =>
+    Effect.gen(function*() {
+      const of = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+        const { concurrency, targets: [{ limits = [] }] } = yield* resolve(args, { OPENAI_API_KEY: "key" })
+        return [concurrency, limits.flatMap(({ name, start }) => name === "atOnce" ? [start] : [])]
+      })
+      assert.deepStrictEqual(yield* of(), [64, [4]])
+      assert.deepStrictEqual(yield* of("--adaptive=false"), [16, []])
+      assert.deepStrictEqual(yield* of("--concurrency", "8"), [8, []])
+      assert.deepStrictEqual(yield* of("--concurrency", "2", "--adaptive"), [2, [2]])
+      assert.deepStrictEqual(yield* of("--rpm", "60"), [512, []])
+      assert.deepStrictEqual(yield* of("--otpm", "60", "--adaptive"), [512, [4]])
+    }))
+
   it.effect("the key is read from the environment or a file, without its line end", () =>
     Effect.gen(function*() {
       const directory = yield* folder
