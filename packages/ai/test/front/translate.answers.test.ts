@@ -288,20 +288,19 @@ describe("errors of providers in the form of the other wire", () => {
   })
 })
 
-describe("lists", () => {
-  it("the models of one wire are listed in the form of the other", () => {
-    const messages = Models.messagesModels(Models.modelIds(Models.chatModels(["a", "b"], "sluice")) ?? [])
-    assert.deepStrictEqual(Models.modelIds(messages), ["a", "b"])
-    assert.deepStrictEqual([messages["first_id"], messages["last_id"], messages["has_more"]], ["a", "b", false])
-    assert.deepStrictEqual(Models.messagesModels([]), { data: [], has_more: false, first_id: null, last_id: null })
+describe("models", () => {
+  it("are listed in the form of each wire", () => {
     assert.deepStrictEqual(Models.chatModels(["a"], "sluice"), {
       object: "list",
       data: [{ id: "a", object: "model", created: 0, owned_by: "sluice" }]
     })
-    assert.isUndefined(Models.modelIds({ data: 3 }))
-  })
-
-  it("a count of tokens has Anthropic's form", () => {
-    assert.deepStrictEqual(Models.tokenCount(7), { input_tokens: 7 })
+    const model = { type: "model", id: "a", display_name: "a", created_at: "1970-01-01T00:00:00Z" }
+    assert.deepStrictEqual(Models.messagesModels(["a", "b"]), {
+      data: [model, { ...model, id: "b", display_name: "b" }],
+      has_more: false,
+      first_id: "a",
+      last_id: "b"
+    })
+    assert.deepStrictEqual(Models.messagesModels([]), { data: [], has_more: false, first_id: null, last_id: null })
   })
 })

@@ -155,11 +155,12 @@ const streamOf = (message: Json, below: Below): ReadonlyArray<string> => {
       : block.type === "thinking"
       ? [{ ...block, thinking: "" }, "thinking_delta", "thinking", block.thinking ?? ""] as const
       : [{ ...block, input: {} }, "input_json_delta", "partial_json", JSON.stringify(block.input)] as const
+    const deltas = piecesOf(whole, below).map((piece) =>
+      event("content_block_delta", { index, delta: { type: kind, [field]: piece } })
+    )
     return [
       event("content_block_start", { index, content_block: empty }),
-      ...piecesOf(whole, below).map((piece) =>
-        event("content_block_delta", { index, delta: { type: kind, [field]: piece } })
-      ),
+      deltas.join(""),
       event("content_block_stop", { index })
     ]
   })

@@ -1,6 +1,6 @@
-import * as Json from "../../wire/json.ts"
+import type * as Json from "../../wire/json.ts"
 
-// Lists of models and counts of tokens in the forms of both wires.
+// Models and lists of them in the forms of both wires.
 
 /** A model of chat completions. `owner`: who serves it. */
 export const chatModel = (id: string, owner: string): Json.JsonObject => ({
@@ -30,12 +30,3 @@ export const messagesModels = (ids: ReadonlyArray<string>): Json.JsonObject => (
   first_id: ids[0] ?? null,
   last_id: ids.at(-1) ?? null
 })
-
-/** The ids in a list of models of either wire. `undefined`: it is no list. */
-export const modelIds = (list: unknown): ReadonlyArray<string> | undefined => {
-  const data = Json.object(list)?.["data"]
-  return Array.isArray(data) ? data.flatMap((model) => Json.text(Json.object(model)?.["id"]) ?? []) : undefined
-}
-
-/** The answer to `count_tokens`. */
-export const tokenCount = (tokens: number): Json.JsonObject => ({ input_tokens: tokens })
