@@ -248,6 +248,23 @@ describe("the quota of a target", () => {
       assert.deepStrictEqual(yield* levelsOf(built), { requests: 1, tokens: 0 })
     }))
 
+  it.effect("a Retry-After of a day ends calls of every target of the account, and none waits for it", () =>
+    Effect.gen(function*() {
+      const turns = [Turn.refusal("rateLimit", { retryAfter: "1 day" })]
+      const of = (model: string) => ({ turns, model, credential: "one", quota: requests(100) })
+      const built = yield* build({ A: of("m"), B: of("m") })
+      assert.strictEqual(summaryOf(yield* runFor("1 second", built.generate)), "RateLimitError")
+      assert.strictEqual(summaryOf(yield* runFor("1 second", built.generate)), "NoTarget")
+      const cools = Effect.map(
+        built.resilient.targets,
+        (targets) => targets.map(({ coolsFor }) => coolsFor !== undefined)
+      )
+      assert.deepStrictEqual(yield* cools, [true, true])
+      // Another family has limits of its own.
+      const other = yield* build({ A: of("m"), B: { ...of("n"), turns: [ok] } })
+      assert.strictEqual(valueOf(yield* runFor("1 second", other.generate)), "good")
+    }))
+
   it.effect("a call that was not sent is refunded", () =>
     Effect.gen(function*() {
       const open = { trip: CircuitBreaker.consecutive(1), openFor: "1 minute" } as const

@@ -16,7 +16,8 @@ import type { ResilientModel, TargetState } from "../../ResilientModel.ts"
 import { Engine } from "./engine.ts"
 import type { Target as TargetWithLayer } from "./options.ts"
 import * as Settings from "./settings.ts"
-import type { AnyTarget, Rest } from "./target.ts"
+import type { Rest } from "./rest.ts"
+import type { AnyTarget } from "./target.ts"
 
 /** Builds the layers of all targets, and their engine. */
 export const build = Effect.fnUntraced(function*<S, E, R>(
@@ -56,8 +57,8 @@ export const reportsOf = <S>({ logs, targets }: Engine<S>): ResilientModel["Serv
 
 const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
   Effect.gen(function*() {
-    const left = (rest: Rest) => {
-      const millis = rest.left(now)
+    const left = (rest: Rest, other?: Rest) => {
+      const millis = Math.max(rest.left(now), other?.left(now) ?? 0)
       return millis > 0 ? Duration.millis(millis) : undefined
     }
     return {
@@ -71,7 +72,7 @@ const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
         : Option.getOrUndefined(yield* Effect.option(target.breaker.state(target.key))),
       permits: target.permits === undefined ? undefined : yield* target.permits.snapshot,
       quota: target.quota === undefined ? undefined : yield* target.quota.levels(target.model),
-      coolsFor: left(target.rest),
+      coolsFor: left(target.rest, target.quota?.restOf(target.model)),
       credentialRestsFor: left(target.credential.rest),
       skippedEvents: target.skipped.events
     }

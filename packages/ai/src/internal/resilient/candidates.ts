@@ -161,7 +161,8 @@ export class Candidates<S> {
     if (credentialMillis > 0) {
       return { target: target.name, why: "Credential", retryAfter: Duration.millis(credentialMillis) }
     }
-    const restMillis = target.rest.left(now)
+    const restOfKey = target.quota?.restOf(this.asked(target).model)
+    const restMillis = Math.max(target.rest.left(now), restOfKey?.left(now) ?? 0)
     return restMillis > 0
       ? { target: target.name, why: "RateLimited", retryAfter: Duration.millis(restMillis) }
       : undefined

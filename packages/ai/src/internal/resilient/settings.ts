@@ -17,6 +17,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { factsOf } from "../kit/modelFacts.ts"
 import type { LayerOptions, Price, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
+import type { Rest } from "./rest.ts"
 import * as Target from "./target.ts"
 import { TargetQuota } from "./targetQuota.ts"
 
@@ -365,6 +366,7 @@ export const targets = Effect.fnUntraced(function*<S>(
   const reader = new OptionsReader("ResilientModel")
   const credentials = new Map<string, Target.Credential>()
   const services = new Map<string, { readonly target: string; readonly service: Quota.Quota["Service"] }>()
+  const rests = new Map<string, Rest>()
   const made: Array<Target.Target<S>> = []
   for (const [index, member] of members.entries()) {
     // There is a plan for each member.
@@ -382,7 +384,8 @@ export const targets = Effect.fnUntraced(function*<S>(
       price: options.price,
       maxOutputTokens: hasOutput ? options.maxOutputTokens : 0,
       facts,
-      provider
+      provider,
+      rests
     })
     if (service !== undefined && quota !== undefined) {
       const key = quota.keyOf(model ?? "unknown")

@@ -3,7 +3,7 @@ import type { Amount, Level, Quota, Reservation, Used } from "@sluice/core/Quota
 import type * as AiError from "effect/ai/AiError"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as AiOutcome from "../../AiOutcome.ts"
@@ -17,6 +17,7 @@ import { usageIn } from "./log.ts"
 import type { Price } from "./options.ts"
 import type * as Parts from "./parts.ts"
 import { bytes, characters, type Measure } from "./promptSize.ts"
+import { Rest } from "./rest.ts"
 
 /** About how many characters count as one token. */
 const charactersOfToken = 4
@@ -92,6 +93,8 @@ export interface TargetQuotaFields {
   readonly maxOutputTokens: number | undefined
   readonly facts: ModelFacts | undefined
   readonly provider: string
+  /** The rests of the keys of the layer's quotas. */
+  readonly rests: Map<string, Rest>
 }
 
 /** The call whose amounts are reserved. */
@@ -123,6 +126,15 @@ export class TargetQuota {
   keyOf(model: string): string {
     const { credential, family = familyOf(model) } = this.fields
     return `${credential}/${family}`
+  }
+
+  /** How long the provider asked for no calls of the account and family, whichever target it answered. */
+  restOf(model: string): Rest {
+    const { rests } = this.fields
+    const key = this.keyOf(model)
+    let rest = rests.get(key)
+    if (rest === undefined) rests.set(key, rest = new Rest())
+    return rest
   }
 
   levels(model: string): Effect.Effect<ReadonlyArray<Level>> {
@@ -260,7 +272,10 @@ export class Charge {
       this.onHeaders(error.reason.http?.response?.headers ?? {})
     }
     if (AiOutcome.fromAiError(error)._tag === "Throttled") {
-      return reservation.throttled(RetryAfter.fromAiError(error, { now: this.asked.now() }))
+      const now = this.asked.now()
+      const retryAfter = RetryAfter.fromAiError(error, { now })
+      if (retryAfter !== undefined) this.quota.restOf(this.asked.model).take(now, Duration.toMillis(retryAfter))
+      return reservation.throttled(retryAfter)
     }
     const usage = usageIn(error)
     if (usage !== undefined) {

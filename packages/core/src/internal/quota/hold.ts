@@ -159,7 +159,8 @@ export class Hold implements Ticket {
         this.blockedBy ??= dimensions.find((one) => one.fullFor(now) > 0) ?? dimensions[0] as Dimension
         const spent = dimensions.find((one) => one.isSpent(now, amountOf(amounts, one.spec)))
         if (spent !== undefined && byStore < Number.POSITIVE_INFINITY) return this.never(spent, "Spent")
-        return this.isImmediate && byStore < Number.POSITIVE_INFINITY ? this.never(this.blockedBy, "Full") : byStore
+        if (this.isImmediate && byStore < Number.POSITIVE_INFINITY) return this.never(this.blockedBy, "Full")
+        return Math.max(1, Math.ceil(byStore))
       }
     }
     // A new list: an attempt that waited for its circuit gave its first portions back.
