@@ -25,6 +25,10 @@
  *   a clean end. Every official client raises an error on it. After a lost connection alone, some take half an answer for a whole one.
  * - Is whole as soon as the provider has said why it ends, whatever happens to the connection after that.
  *
+ * A target with the other API gets a translation of the request: between chat completions and messages. A request with a field that
+ * has no equal there is refused, with the field as `param`. Fields that change only the cost are left out, and named in
+ * `x-sluice-omitted`. Responses and embeddings are not translated.
+ *
  * | request | answer |
  * |---|---|
  * | `POST /v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/messages` | a call, at the targets of its model that have the endpoint |
@@ -40,6 +44,7 @@
  * |---|---|---|
  * | `targets` | required | |
  * | `models` | each target decides | set it if a model has an order of targets of its own |
+ * | `translate` | true | a fallback to the other API; set it to false if only the client's API will do |
  * | `heartbeat` | never | set it behind a proxy that closes silent connections, to less than its limit |
  * | `countUsage` | false | the request passes as it is; set it for exact token counts of clients that do not ask for them |
  * | `maxBodyBytes` | 32 Mi | as much as the providers take |

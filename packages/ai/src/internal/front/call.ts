@@ -6,7 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as AiRejection from "../../AiRejection.ts"
 import type { Opening } from "../resilient/engine.ts"
 import type { HeldAttempt } from "../resilient/heldAttempt.ts"
 import type { ModelCall } from "../resilient/modelCall.ts"
@@ -14,15 +16,16 @@ import type { Target } from "../resilient/target.ts"
 import type { ResponseHead } from "../wire/failure.ts"
 import { type Asked, asked as readAsked, field, splice } from "./body.ts"
 import type { Core } from "./core.ts"
-import type { Exchange, OutgoingHeaders, Sink } from "./exchange.ts"
-import { errorEnding, errorEvent, Guard, type Wire } from "./guard.ts"
+import type { Exchange, IncomingHeaders, OutgoingHeaders, Sink } from "./exchange.ts"
+import { errorEnding, errorEvent, type ErrorWords, Guard, type Wire } from "./guard.ts"
 import { isCoded, toClient, toProvider } from "./headers.ts"
 import { ownName } from "./models.ts"
 import { promptLength } from "./promptLength.ts"
 import * as Refusal from "./refusal.ts"
-import { type Client, type ErrorResponse, Relay } from "./relay.ts"
+import { type Client, type ErrorResponse, Relay, type Translated } from "./relay.ts"
 import { refuse } from "./reply.ts"
 import type { Route } from "./route.ts"
+import { canServe, type Request, Translations } from "./translations.ts"
 import { type Endpoint, MaxOutput, type Upstream } from "./upstream.ts"
 
 const comment = Buffer.from(": sluice\n\n")
@@ -52,7 +55,10 @@ export class Call implements Client {
   private readonly addsUsage: boolean
   /** Whether the body is compressed, so that it can be neither read nor changed. */
   private readonly isCoded: boolean
+  private readonly translations: Translations
   private call: ModelCall<Upstream> | undefined
+  /** The request of the last attempt, if it was translated. */
+  private translated: Request | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
   private relay: Relay | undefined
   private isOpen = false
@@ -73,6 +79,7 @@ export class Call implements Client {
     this.isCoded = isCoded(headers)
     const asked = this.asked = this.isCoded ? undefined : readAsked(body)
     this.model = asked?.model ?? route.deployment
+    this.translations = new Translations(body, endpoint, this.model)
     this.streams = this.wire !== undefined && asked?.isStream === true
     this.addsUsage = core.options.countsUsage && endpoint === "chat" && this.streams &&
       asked?.includesUsage === false &&
@@ -93,6 +100,7 @@ export class Call implements Client {
       targets,
       model: this.model,
       offered: () => this.core.options.models.offered,
+      accepts: this.translations.accepts,
       promptLength: promptLength(this.exchange.body),
       onBegin: (call) => {
         this.call = call
@@ -118,20 +126,18 @@ export class Call implements Client {
     }
     const { guard } = relay
     relay.left()
-    this.over()
-    if (guard === undefined) this.sink.abort()
-    else this.sink.end(errorEnding(guard, stopped))
+    if (guard !== undefined) this.endInError(stopped, guard)
   }
 
   // ---------- the request
 
   /** The targets of the model that have the endpoint. `undefined`: the request would have to be changed, and cannot be. */
   private targets(): ReadonlyArray<Target<Upstream>> | undefined {
-    const { core: { options: { context, models } }, endpoint, model } = this
+    const { core: { options: { context, models, translates } }, endpoint, isCoded, model } = this
     const random = Context.get(context, Random.Random)
     const offering = models.of(model, () => random.nextDoubleUnsafe())
-      .filter(({ service }) => service.endpoints.has(endpoint))
-    if (this.isCoded) {
+      .filter((target) => canServe(target, endpoint, translates && !isCoded))
+    if (isCoded) {
       const unchanged = offering.filter((target) => ownName(target, model) === undefined)
       return unchanged.length === 0 && offering.length > 0 ? undefined : unchanged
     }
@@ -155,7 +161,8 @@ export class Call implements Client {
     return maxTokens === undefined ? undefined : maxTokens * choices
   }
 
-  private bodyFor(target: Target<Upstream>): Uint8Array {
+  private bodyFor(target: Target<Upstream>): string | Uint8Array {
+    if (this.translated !== undefined) return this.translated.body
     const { model } = this
     const name = ownName(target, model)
     let { body } = this.exchange
@@ -164,12 +171,13 @@ export class Call implements Client {
   }
 
   private headersFor({ key }: ModelCall<Upstream>, { service }: Target<Upstream>): OutgoingHeaders {
-    return toProvider(this.exchange.headers, {
+    const { exchange: { headers }, translated } = this
+    return toProvider(translated === undefined ? headers : withoutVendors(headers), {
       own: service.headers,
       defaults: {
         "idempotency-key": key,
         "content-type": "application/json",
-        ...(service.speaks === "anthropic" ? { "anthropic-version": "2023-06-01" } : {})
+        ...(service.speaks === "anthropic" ? { "anthropic-version": anthropicVersion } : {})
       },
       length: undefined
     })
@@ -182,6 +190,8 @@ export class Call implements Client {
       const { core: { options: { bounds, context, engine: { settings }, post } }, route, wire } = this
       const { call, target } = attempt
       const { service } = target
+      const translated = this.translated = this.translations.of(target)
+      const wireOfTarget = wire === undefined ? undefined : wireAt(service.endpoints, wire)
       const method = wire === undefined ? "embedMany" : this.streams ? "streamText" : "generateText"
       const origin = service.origin(method, call.modelOf(target), call.now)
       const holdsAll = settings.answer === "whole"
@@ -191,7 +201,8 @@ export class Call implements Client {
         origin,
         bounds,
         context,
-        guard: wire === undefined ? undefined : () => this.guard(wire),
+        guard: wireOfTarget === undefined ? undefined : () => this.guard(wireOfTarget),
+        translated: translated === undefined ? undefined : this.answers(translated, call),
         streams: this.streams,
         isAnthropic: service.speaks === "anthropic",
         holdsAll,
@@ -203,13 +214,21 @@ export class Call implements Client {
       })
       const request = {
         method: "POST" as const,
-        url: service.urlOf(route),
+        url: service.urlOf(translated === undefined ? route : { suffix: translated.suffix, query: "" }),
         headers: this.headersFor(call, target),
         body: this.bodyFor(target)
       }
       relay.start((listener) => post(request, listener, context))
       return Effect.sync(() => relay.close())
     })
+  }
+
+  private answers({ includeUsage, translation }: Request, { id, now }: ModelCall<Upstream>): Translated {
+    const options = { id, created: Math.floor(now() / 1000), includeUsage }
+    return {
+      stream: () => translation.stream(options),
+      whole: (body) => translation.answer(body, options)
+    }
   }
 
   private guard(wire: Wire): Guard {
@@ -221,9 +240,11 @@ export class Call implements Client {
 
   head({ target }: HeldAttempt<Upstream>, { headers, status }: ResponseHead, length?: number): void {
     this.isOpen = true
+    const { omitted = [] } = this.translated ?? {}
     const own = {
       "x-sluice-target": target.name,
       ...this.names(),
+      ...(omitted.length === 0 ? {} : { "x-sluice-omitted": omitted.join(", ") }),
       ...(length === undefined ? {} : { "content-length": String(length) })
     }
     this.sendHead(status, toClient(headers, { own, changesLength: length === undefined }))
@@ -239,7 +260,13 @@ export class Call implements Client {
   }
 
   fail(error: AiError.AiError, guard: Guard): void {
-    this.end(errorEnding(guard, Refusal.ofError(error)))
+    this.endInError(Refusal.ofError(error), guard)
+  }
+
+  /** The provider's own error event is in the form of the target. */
+  private endInError(words: ErrorWords, guard: Guard): void {
+    const { translated, wire } = this
+    this.end(translated === undefined || wire === undefined ? errorEnding(guard, words) : errorEvent(wire, words))
   }
 
   private sendHead(status: number, headers: OutgoingHeaders): void {
@@ -255,11 +282,19 @@ export class Call implements Client {
     if (exit._tag === "Success" || this.isOver) return
     const error = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)?.error
     if (error === undefined) return this.died(exit.cause)
+    const { errorResponse, translated, translations: { unsupported } } = this
+    if (unsupported !== undefined && hasNoTarget(error)) {
+      return this.refuse(Refusal.unsupported(unsupported.param, unsupported.message))
+    }
     const refusal = Refusal.ofError(error)
-    const { errorResponse } = this
     if (errorResponse?.error === error && !this.hasHead) {
-      const { body, ...response } = errorResponse.response
-      const own = { ...this.names(), "content-length": String(body.length) }
+      const { response } = errorResponse
+      const { body } = translated?.translation.error(response.status, response.body) ?? response
+      const own = {
+        ...this.names(),
+        ...(translated === undefined ? {} : { "content-type": "application/json" }),
+        "content-length": String(Buffer.byteLength(body))
+      }
       const head = Refusal.verbatim(refusal, {
         status: response.status,
         headers: toClient(response.headers, { own, changesLength: true })
@@ -324,5 +359,21 @@ export class Call implements Client {
     })
   }
 }
+
+/** Whether no target can ever take the request. */
+const hasNoTarget = (error: AiError.AiError): boolean => {
+  const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
+  return rejection?._tag === "NoTarget" && rejection.targets.length === 0
+}
+
+const anthropicVersion = "2023-06-01"
+
+/** The headers that belong to the API of the client, which the target does not have. */
+const withoutVendors = (headers: IncomingHeaders): IncomingHeaders =>
+  Object.fromEntries(Object.entries(headers).filter(([name]) => !/^(?:anthropic|openai)-/.test(name)))
+
+/** The wire of a target's answer to a request of another wire. */
+const wireAt = (endpoints: ReadonlySet<Endpoint>, wire: Wire): Wire =>
+  endpoints.has(wire) ? wire : wire === "chat" ? "messages" : "chat"
 
 const isSet = (value: unknown): boolean => value !== undefined && value !== null

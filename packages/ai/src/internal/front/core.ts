@@ -15,6 +15,7 @@ import { Pass } from "./pass.ts"
 import * as Refusal from "./refusal.ts"
 import { json, refuse } from "./reply.ts"
 import { type Route, route as routeOf, type Speaks } from "./route.ts"
+import { chatModel, chatModels, messagesModel, messagesModels } from "./translate/models.ts"
 import type { Upstream } from "./upstream.ts"
 
 export interface CoreOptions {
@@ -29,6 +30,8 @@ export interface CoreOptions {
   readonly heartbeatMillis: number | undefined
   /** Whether streams of chat completions are asked for their token counts. */
   readonly countsUsage: boolean
+  /** Whether requests are translated for targets with the other API. */
+  readonly translates: boolean
 }
 
 /** What is stopped with the server. */
@@ -42,6 +45,9 @@ const stopping: Refusal.Refusal = {
   message: "The server is stopping.",
   retryAfter: Duration.seconds(1)
 }
+
+/** Of all models. */
+const owner = "sluice"
 
 const logPath = "/sluice/calls/"
 
@@ -121,8 +127,9 @@ export class Core {
   private model({ speaks, suffix }: Route, sink: Sink): void {
     const { models: { offered } } = this.options
     const id = suffix.slice("/models/".length)
-    if (id === "") return json(sink, listOf(speaks, offered))
-    if (offered.includes(id)) return json(sink, modelOf(speaks, id))
+    const isAnthropic = speaks === "anthropic"
+    if (id === "") return json(sink, isAnthropic ? messagesModels(offered) : chatModels(offered, owner))
+    if (offered.includes(id)) return json(sink, isAnthropic ? messagesModel(id) : chatModel(id, owner))
     refuse(sink, speaks, { status: 404, code: "model_not_found", message: "The model does not exist." })
   }
 }
@@ -130,15 +137,3 @@ export class Core {
 /** Whether a client speaks Anthropic's API. Its paths are its own, but for those of the models. */
 const speaksAnthropic = ({ headers, path }: Exchange): boolean =>
   headers["anthropic-version"] !== undefined || /\/messages(?:$|[?/])/.test(path)
-
-const modelOf = (speaks: Speaks, id: string) =>
-  speaks === "anthropic"
-    ? { type: "model", id, display_name: id, created_at: "1970-01-01T00:00:00Z" }
-    : { id, object: "model", created: 0, owned_by: "sluice" }
-
-const listOf = (speaks: Speaks, ids: ReadonlyArray<string>) => {
-  const data = ids.map((id) => modelOf(speaks, id))
-  return speaks === "anthropic"
-    ? { data, has_more: false, first_id: ids[0] ?? null, last_id: ids.at(-1) ?? null }
-    : { object: "list", data }
-}

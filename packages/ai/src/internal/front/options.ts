@@ -63,6 +63,11 @@ export interface FrontOptions
    */
   readonly models?: Routes | undefined
   /**
+   * Whether chat completions and messages are translated into each other for targets with the other API. A request with a field that
+   * has no equal there is refused. Default true.
+   */
+  readonly translate?: boolean | undefined
+  /**
    * How often a client that waits for the first output of a stream gets a comment, so that no proxy closes its connection as idle.
    * After the first comment the status is 200, and a refusal is an error event. Default: never.
    */
@@ -82,6 +87,7 @@ export interface FrontOptions
 
 const own: { readonly [_ in Exclude<keyof FrontOptions, keyof LayerOptions>]-?: true } = {
   models: true,
+  translate: true,
   heartbeat: true,
   countUsage: true,
   maxBodyBytes: true,
@@ -111,6 +117,7 @@ export interface Read {
   readonly routes: Routes | undefined
   readonly heartbeatMillis: number | undefined
   readonly countsUsage: boolean
+  readonly translates: boolean
   readonly maxBodyBytes: number
   readonly keptCalls: number
   readonly bounds: Bounds
@@ -128,7 +135,9 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     maxAnswerBytes = 16 * 2 ** 20,
     maxBodyBytes = 32 * 2 ** 20
   } = options.object("options", given, known)
+  const { translate = true } = given
   if (typeof countUsage !== "boolean") options.refuse("countUsage", countUsage, "must be true or false")
+  if (typeof translate !== "boolean") options.refuse("translate", translate, "must be true or false")
   const targets: Array<Target<Upstream.Upstream, never, never>> = []
   const list = Array.isArray(given.targets) ? given.targets as FrontOptions["targets"] : []
   if (list.length === 0) options.refuse("targets", given.targets, "must be a list of at least one target")
@@ -156,6 +165,7 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     routes: given.models,
     heartbeatMillis: heartbeat === undefined ? undefined : options.millis("heartbeat", heartbeat, 1),
     countsUsage: countUsage,
+    translates: translate,
     maxBodyBytes: options.integer("maxBodyBytes", maxBodyBytes, 1, maxBound),
     keptCalls: options.integer("keptCalls", keptCalls, 0, 1_000_000),
     bounds: {

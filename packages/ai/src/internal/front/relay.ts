@@ -15,6 +15,7 @@ import { maxHeldBytes as maxUnknownBytes } from "../wire/peek.ts"
 import type { Exchange, Listener } from "../wire/post.ts"
 import type { Guard } from "./guard.ts"
 import type { Upstream } from "./upstream.ts"
+import type { StreamTranslator } from "./translate/translation.ts"
 import { usageOf } from "./usage.ts"
 
 /**
@@ -52,7 +53,7 @@ export interface Client {
   /** Returns false if the client is slow. It calls `Relay.resume` when the client can take more. */
   readonly write: (bytes: Uint8Array) => boolean
   readonly end: (bytes?: Uint8Array | string) => void
-  /** Ends an answer of which the client has a part. */
+  /** Ends a stream of which the client has a part. */
   readonly fail: (error: AiError.AiError, guard: Guard) => void
 }
 
@@ -69,6 +70,8 @@ export interface RelayOptions {
   readonly streams: boolean
   /** Whether the answer has the token counts of Anthropic. */
   readonly isAnthropic: boolean
+  /** To the API of the client. `undefined`: the target has the same one. */
+  readonly translated: Translated | undefined
   /** Whether a stream is held until it is complete. */
   readonly holdsAll: boolean
   readonly maxHeldBytes: number
@@ -76,6 +79,13 @@ export interface RelayOptions {
   readonly onErrorResponse: (error: AiError.AiError, response: ErrorResponse) => void
   /** Called once: when the client gets the answer, or when the attempt has failed before. */
   readonly opened: (result: Effect.Effect<void, AiError.AiError>) => void
+}
+
+/** An answer in the API of the client. */
+export interface Translated {
+  readonly stream: () => StreamTranslator
+  /** `undefined`: it is malformed. */
+  readonly whole: (body: Uint8Array) => string | undefined
 }
 
 /** `beginning`: the form of the body is not known yet. */
@@ -92,6 +102,7 @@ export class Relay implements Listener {
   private response: Failure.ResponseHead | undefined
   /** Of a stream. */
   guard: Guard | undefined
+  private translator: StreamTranslator | undefined
   private held: Array<Uint8Array> = []
   private heldBytes = 0
   /** Whether the client gets the answer. */
@@ -227,6 +238,7 @@ export class Relay implements Listener {
     this.stage = stage
     if (stage === "whole") return this.checkSize()
     this.guard = this.options.guard?.()
+    this.translator = this.options.translated?.stream()
     const { held } = this
     this.held = []
     this.heldBytes = 0
@@ -260,12 +272,15 @@ export class Relay implements Listener {
   }
 
   /** Passes events on, or holds them. */
-  private pass(events: Uint8Array | undefined, guard: Guard): void {
+  private pass(passed: Uint8Array | undefined, guard: Guard): void {
     const { attempt, holdsAll, maxHeldBytes } = this.options
     if (guard.hasOutput) {
       attempt.firstToken()
-      if (events !== undefined) attempt.output()
+      if (passed !== undefined) attempt.output()
     }
+    const { translator } = this
+    const events = translator === undefined || passed === undefined ? passed : translator.feed(passed)
+    if (translator?.failed === true) return this.fail(attempt.malformed())
     if (this.isOpen) {
       if (events !== undefined) this.write(events)
       return
@@ -293,12 +308,15 @@ export class Relay implements Listener {
   }
 
   private complete(guard: Guard): void {
-    if (!this.isOpen) this.open()
     const { attempt, client } = this.options
+    const { translator } = this
+    const rest = translator === undefined ? guard.ending : translator.end()
+    if (translator?.failed === true) return this.fail(attempt.malformed())
+    if (!this.isOpen) this.open()
     this.over(guard.isOver)
     // Before the end, so that the permit is free when the client has the answer.
     attempt.complete(this.ending)
-    client.end(guard.ending)
+    client.end(rest)
   }
 
   /** The guard has found why the rest must not pass. */
@@ -329,7 +347,7 @@ export class Relay implements Listener {
   }
 
   private wholeEnded(): void {
-    const { attempt, client, isAnthropic, opened, origin } = this.options
+    const { attempt, client, isAnthropic, opened, origin, translated } = this.options
     const response = this.response as Failure.ResponseHead
     const body = this.joined()
     const text = new TextDecoder().decode(body)
@@ -342,10 +360,12 @@ export class Relay implements Listener {
     const error = ErrorIn.asWhole(json)
     if (error !== undefined) return this.fail(Failure.fromStream(origin, response, error, text))
     if (!Json.isObject(json)) return this.fail(Failure.malformed(origin, response, text))
+    const answer = translated === undefined ? body : translated.whole(body)
+    if (answer === undefined) return this.fail(attempt.malformed())
     this.over()
     attempt.complete({ usage: usageOf(json, isAnthropic), length: text.length })
-    client.head(attempt, response, body.length)
-    client.end(body)
+    client.head(attempt, response, Buffer.byteLength(answer))
+    client.end(answer)
     opened(Effect.void)
   }
 

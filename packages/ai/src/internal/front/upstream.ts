@@ -23,6 +23,7 @@ export interface UpstreamOptions {
   readonly headers?: Headers.Custom | undefined
   readonly model?: string | undefined
   readonly models?: object | undefined
+  readonly maxOutputTokens?: number | undefined
 }
 
 /** The endpoints of each API, unless a target has fewer. */
@@ -46,6 +47,10 @@ export class Upstream {
   readonly endpoints: ReadonlySet<Endpoint>
   /** The model that it is asked for whatever the client asks for, except for the names of its `models`. */
   readonly model: string | undefined
+  /** The most tokens of an answer, if the request has to say it and does not. */
+  readonly maxOutputTokens: number | undefined
+  /** Whether it is OpenAI itself. */
+  readonly isOpenAi: boolean
   /** Whether it is asked for every model, and not only for those that it names. */
   readonly offersAll: boolean
   /** The headers of its options and its key. */
@@ -57,6 +62,8 @@ export class Upstream {
     this.speaks = options.speaks
     this.endpoints = new Set(options.endpoints ?? endpointsOf[options.speaks])
     this.model = options.model
+    this.maxOutputTokens = options.maxOutputTokens
+    this.isOpenAi = settings.endpoint.isOpenAi
     this.offersAll = options.models === undefined
     this.settings = settings
     this.headers = { ...Headers.plain(options.headers), ...Headers.plain(settings.key) }

@@ -2,6 +2,7 @@ import type { CircuitOpen } from "@sluice/core/CircuitBreaker"
 import type { Deadline } from "@sluice/core/Deadline"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constTrue } from "effect/Function"
 import type * as AiRejection from "../../AiRejection.ts"
 import type { Settings } from "./settings.ts"
 import type { AnyTarget, Target } from "./target.ts"
@@ -44,6 +45,7 @@ export class Candidates<S> {
   private readonly deadline: Deadline | undefined
   private readonly now: () => number
   private readonly asked: (target: AnyTarget) => Asked
+  private readonly accepts: (target: Target<S>) => boolean
   private readonly failures = new Map<AnyTarget, number>()
   private readonly excluded = new Set<AnyTarget>()
   /** A target with no more context than this is of no use to the call. */
@@ -58,13 +60,15 @@ export class Candidates<S> {
     settings: Settings,
     deadline: Deadline | undefined,
     now: () => number,
-    asked: (target: AnyTarget) => Asked
+    asked: (target: AnyTarget) => Asked,
+    accepts: (target: Target<S>) => boolean = constTrue
   ) {
     this.targets = targets
     this.settings = settings
     this.deadline = deadline
     this.now = now
     this.asked = asked
+    this.accepts = accepts
   }
 
   // ---------- what the call has learnt
@@ -177,6 +181,10 @@ export class Candidates<S> {
     const target = usable[at]
     if (target === undefined) return Effect.succeed(this.bestOf(seen))
     const next = () => this.look(usable, at + 1, seen)
+    if (!this.accepts(target)) {
+      this.exclude(target)
+      return next()
+    }
     const free: Effect.Effect<Selection<S>> = usable.length === 1
       ? Effect.succeed(found(target, seen.skipped))
       : Effect.suspend(() => this.lookForRoom(target, seen, next))

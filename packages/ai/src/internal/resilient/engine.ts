@@ -67,6 +67,8 @@ export interface Opening<S, A> extends Pick<Question<S, never>, "content" | "met
   readonly model: string | undefined
   /** The names of all models, for the error that none of the targets has it. */
   readonly offered: () => ReadonlyArray<string>
+  /** Whether a target can take the request. Asked when the target is next. */
+  readonly accepts: (target: Target<S>) => boolean
   /** Called with the call before its first attempt. */
   readonly onBegin: (call: ModelCall<S>) => void
   /** Opens the answer of one attempt: succeeds when the client gets it, and leaves the attempt to its callbacks. */
@@ -226,7 +228,7 @@ export class Engine<S> {
   /** Makes attempts until one is open. That one holds its admission and its quota until it is settled. */
   open<A>(opening: Opening<S, A>): Effect.Effect<A, AiError.AiError> {
     return this.withDeadline(Effect.withFiber((fiber: AnyFiber) => {
-      const call = this.callOf(fiber, opening, opening.targets, opening.model, opening.offered)
+      const call = this.callOf(fiber, opening, opening.targets, opening.model, opening)
       opening.onBegin(call)
       const { context } = fiber
       const logs = fiber.getRef(CurrentLogs)
@@ -256,7 +258,7 @@ export class Engine<S> {
     const targets = model === undefined ? this.targets : this.targets.filter(({ models }) => models.has(model))
     const random = fiber.getRef(Random.Random)
     const ordered = this.isSpread ? spread(targets, () => random.nextDoubleUnsafe()) : targets
-    return this.callOf(fiber, question, ordered, model, this.offered)
+    return this.callOf(fiber, question, ordered, model, this)
   }
 
   private callOf(
@@ -264,7 +266,7 @@ export class Engine<S> {
     question: Pick<Question<S, never>, "method" | "promptLength">,
     targets: ReadonlyArray<Target<S>>,
     model: string | undefined,
-    offered: () => ReadonlyArray<string>
+    { accepts, offered }: Pick<Opening<S, never>, "offered"> & Partial<Pick<Opening<S, never>, "accepts">>
   ): ModelCall<S> {
     const random = fiber.getRef(Random.Random)
     return new ModelCall(
@@ -280,13 +282,14 @@ export class Engine<S> {
         promptLength: question.promptLength,
         context: fiber.context,
         model,
-        offered
+        offered,
+        accepts
       }
     )
   }
 
   /** The names of all models. */
-  private readonly offered = (): ReadonlyArray<string> => [
+  readonly offered = (): ReadonlyArray<string> => [
     ...new Set(this.targets.flatMap(({ models }) => [...models.keys()]))
   ]
 

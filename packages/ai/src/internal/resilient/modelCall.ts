@@ -88,6 +88,8 @@ export class ModelCall<S> {
       /** The model that the caller requests. */
       readonly model: string | undefined
       readonly offered: () => ReadonlyArray<string>
+      /** Whether a target can take the request. Asked when the target is next. Default: always. */
+      readonly accepts?: ((target: Target<S>) => boolean) | undefined
     }
   ) {
     this.settings = settings
@@ -104,7 +106,14 @@ export class ModelCall<S> {
     this.startedAt = this.clock.currentTimeMillisUnsafe()
     this.readySince = this.startedAt
     this.reasksLeft = settings.reasks
-    this.candidates = new Candidates(targets, settings, fields.deadline, this.now, (target) => this.asked(target))
+    this.candidates = new Candidates(
+      targets,
+      settings,
+      fields.deadline,
+      this.now,
+      (target) => this.asked(target),
+      fields.accepts
+    )
   }
 
   readonly now = (): number => this.clock.currentTimeMillisUnsafe()
