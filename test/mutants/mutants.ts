@@ -190,28 +190,36 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "const openings = 0"
   },
   {
+    name: "events-bounded-by-bytes",
+    breaks: "an event is too large by its bytes, although it has fewer characters",
+    caughtBy: ["packages/ai/test/internal/events.test.ts"],
+    file: "packages/ai/src/internal/wire/events.ts",
+    find: "return size > maxSize",
+    replace: "return frames.restSize > maxSize"
+  },
+  {
     name: "events-cut-at-any-line",
     breaks: "a second line of data becomes an event of its own",
     caughtBy: ["packages/ai/test/internal/events.test.ts"],
-    file: "packages/ai/src/internal/wire/events.ts",
-    find: "if (buffer[end + 1] !== lineFeed) return this.readSlowly(buffer.subarray(at))",
-    replace: "if (end < 0) return this.readSlowly(buffer.subarray(at))"
+    file: "packages/ai/src/internal/wire/frames.ts",
+    find: "if (at > this.line) {",
+    replace: "if (at > this.line && this.lines < 1) {"
   },
   {
     name: "events-ignore-carriage-returns",
     breaks: "carriage returns are taken for data",
     caughtBy: ["packages/ai/test/internal/events.test.ts"],
-    file: "packages/ai/src/internal/wire/events.ts",
-    find: "if (isMarked || buffer.includes(carriageReturn))",
-    replace: "if (isMarked)"
+    file: "packages/ai/src/internal/wire/frames.ts",
+    find: "this.hasReturns = buffer.includes(carriageReturn)",
+    replace: "this.hasReturns = false"
   },
   {
-    name: "events-joined-at-every-piece",
-    breaks: "an event that comes in many pieces is joined at each of them",
+    name: "events-copied-with-every-piece",
+    breaks: "an event that comes in many pieces is copied with each of them",
     caughtBy: ["packages/ai/test/internal/events.test.ts"],
-    file: "packages/ai/src/internal/wire/events.ts",
-    find: "if (this.tailBytes === 0 || buffer.includes(lineFeed)) return",
-    replace: "if (this.tailBytes >= 0) return"
+    file: "packages/ai/src/internal/wire/frames.ts",
+    find: "Buffer.allocUnsafe(2 * size)",
+    replace: "Buffer.allocUnsafe(size)"
   },
   {
     name: "evidence-not-cleared",
@@ -1030,7 +1038,7 @@ adjustToClock()
     name: "front-line-end-of-two-pieces",
     breaks: "a carriage return and a line feed in two pieces of a stream count as two line ends",
     caughtBy: ["packages/ai/test/front/guard.fuzz.test.ts"],
-    file: "packages/ai/src/internal/front/frames.ts",
+    file: "packages/ai/src/internal/wire/frames.ts",
     find: "if (after === bytes.length) this.isReturned = true",
     replace: "if (after === bytes.length) this.isReturned = false"
   },
@@ -1038,7 +1046,7 @@ adjustToClock()
     name: "front-memory-of-passed-bytes-reused",
     breaks: "bytes that were passed on are overwritten by the next ones",
     caughtBy: ["packages/ai/test/front/guard.fuzz.test.ts"],
-    file: "packages/ai/src/internal/front/frames.ts",
+    file: "packages/ai/src/internal/wire/frames.ts",
     find: "if (start > 0 || this.heldSize === 0) {",
     replace: "if (this.held.length < size) {"
   },
@@ -1047,7 +1055,7 @@ adjustToClock()
     breaks: "an event that never ends is kept without a bound",
     caughtBy: ["packages/ai/test/front/guard.test.ts"],
     file: "packages/ai/src/internal/front/guard.ts",
-    find: "if (frames.rest.length > this.maxEventBytes) this.failTooLarge()",
+    find: "if (frames.restSize > this.maxEventBytes) this.failTooLarge()",
     replace: ""
   },
   {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ending, errorEnding, errorEvent, Guard, type GuardOptions, type Wire } from "../../src/internal/front/guard.ts"
+import { errorEnding, errorEvent, Guard, type GuardOptions, type Wire } from "../../src/internal/front/guard.ts"
 
 const data = (value: object) => `data: ${JSON.stringify(value)}\n\n`
 const named = (type: string, more: object = {}) => `event: ${type}\n${data({ type, ...more })}`
@@ -503,12 +503,12 @@ describe("Guard", () => {
     })
 
     it("adds what a complete answer lacks", () => {
-      assert.strictEqual(ending(fed("chat", stop).guard), done)
-      assert.strictEqual(ending(fed("chat", stop + done).guard), "")
-      assert.strictEqual(ending(fed("chat", stop + data({ error: { message: "late" } })).guard), done)
-      assert.strictEqual(ending(fed("messages", stopReason("end_turn")).guard), messageStop)
-      assert.strictEqual(ending(fed("messages", stopReason("end_turn") + messageStop).guard), "")
-      assert.strictEqual(ending(fed("responses", completed).guard), "")
+      assert.strictEqual(fed("chat", stop).guard.ending, done)
+      assert.strictEqual(fed("chat", stop + done).guard.ending, "")
+      assert.strictEqual(fed("chat", stop + data({ error: { message: "late" } })).guard.ending, done)
+      assert.strictEqual(fed("messages", stopReason("end_turn")).guard.ending, messageStop)
+      assert.strictEqual(fed("messages", stopReason("end_turn") + messageStop).guard.ending, "")
+      assert.strictEqual(fed("responses", completed).guard.ending, "")
     })
   })
 

@@ -1,8 +1,8 @@
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import * as Result from "effect/Result"
+import { fieldsOf, Frames } from "../wire/frames.ts"
 import * as Json from "../wire/json.ts"
 import { ChatRules } from "./chat.ts"
-import { Frames } from "./frames.ts"
 import { MessagesRules } from "./messages.ts"
 import { ResponsesRules } from "./responses.ts"
 import type { Failure, Rules, Usage } from "./rules.ts"
@@ -29,12 +29,6 @@ const maxJsonDepth = 128
 
 const openBrace = 0x7b
 const closeBrace = 0x7d
-const space = 0x20
-const colon = 0x3a
-// The first four characters of each as one number.
-const data = 0x64617461
-const even = 0x6576656e
-const t = 0x74
 
 /**
  * Judges a streamed answer while its bytes are passed on unchanged.
@@ -134,7 +128,7 @@ export class Guard {
       this.missing = undefined
       from = isPassed ? frames.start : frames.end
     }
-    if (frames.rest.length > this.maxEventBytes) this.failTooLarge()
+    if (frames.restSize > this.maxEventBytes) this.failTooLarge()
     const whole = from === 0 && frames.cut === bytes.length ? bytes : bytes.subarray(from, frames.cut)
     if (pieces === undefined) return whole.length === 0 ? undefined : whole
     pieces.push(whole)
@@ -147,9 +141,9 @@ export class Guard {
    * Half an event that has content makes the answer incomplete.
    */
   end(isLost = false): Uint8Array | undefined {
-    const { frames: { rest }, rules } = this
+    const { frames, rules } = this
     if (this.failure !== undefined || rules.isOver) return undefined
-    const text = rest.toString()
+    const text = frames.rest()
     const { data, name } = fieldsOf(text)
     const isWhole = data !== undefined && (isDone(data) || parse(data) !== undefined)
     if (!isWhole && rules.hasContent(text)) {
@@ -159,36 +153,25 @@ export class Guard {
     const isPassed = isWhole && this.read(name, data)
     if (rules.failure === undefined) {
       if (!isLost) rules.closed()
-    } else if (rules.failure._tag === "Error") this.failedEvent = Buffer.concat([rest, blankLine])
-    return isPassed ? Buffer.concat([Buffer.from(this.missing ?? ""), rest, blankLine]) : undefined
+    } else if (rules.failure._tag === "Error") this.failedEvent = Buffer.from(`${text}\n\n`)
+    return isPassed ? Buffer.from(`${this.missing ?? ""}${text}\n\n`) : undefined
   }
 
   /** Looks at one event. Returns whether it is passed on. */
   private look(): boolean {
-    const { bytes, end, firstEnd, lastEnd, lines, second, start } = this.frames
+    const { bytes, dataStart, end, lastEnd, start } = this.frames
     if (end - start > this.maxEventBytes) return this.failTooLarge()
-    let name = ""
-    let at = start
-    if (lines === 2 && startsWithEvent(bytes, start)) {
-      name = bytes.toString("latin1", valueStart(bytes, start + 6), firstEnd)
-      at = second
+    if (dataStart === -1) {
+      const { data, name } = this.frames.fields
+      return data === undefined || this.read(name, data)
     }
-    if ((lines > 1 && at === start) || !startsWithData(bytes, at)) return this.lookAtLines()
-    at = valueStart(bytes, at + 5)
+    const { name } = this.frames
     this.last = bytes
-    this.lastStart = at
+    this.lastStart = dataStart
     this.lastEnd = lastEnd
-    return (this.rules.hasOutput && bytes[at] === openBrace && bytes[lastEnd - 1] === closeBrace &&
-      this.rules.isPlain(name, bytes.toString("latin1", at, lastEnd))) ||
-      this.read(name, bytes.toString("utf8", at, lastEnd))
-  }
-
-  /** Looks at an event in another form than a line of data, perhaps after a line with its name. */
-  private lookAtLines(): boolean {
-    const { bytes, lastEnd, start } = this.frames
-    const isMarked = this.events === 1 && bytes[start] === byteOrderMark[0] && bytes[start + 1] === byteOrderMark[1]
-    const { data, name } = fieldsOf(bytes.toString("utf8", isMarked ? start + byteOrderMark.length : start, lastEnd))
-    return data === undefined || this.read(name, data)
+    return (this.rules.hasOutput && bytes[dataStart] === openBrace && bytes[lastEnd - 1] === closeBrace &&
+      this.rules.isPlain(name, bytes.toString("latin1", dataStart, lastEnd))) ||
+      this.read(name, bytes.toString("utf8", dataStart, lastEnd))
   }
 
   private read(name: string, data: string): boolean {
@@ -251,9 +234,6 @@ export const errorEvent = (wire: Wire, { code, message, sequence = 0 }: ErrorWor
   }
 }
 
-/** What a complete answer still lacks. */
-export const ending = (guard: Guard): string => guard.ending
-
 /**
  * What ends an incomplete answer: the provider's own error event, and ours if there is none or if clients do not raise an error
  * on it.
@@ -265,8 +245,6 @@ export const errorEnding = (guard: Guard, error: ErrorWords): Uint8Array => {
   return failedEvent === undefined ? ours : Buffer.concat([failedEvent, ours])
 }
 
-const blankLine = Buffer.from("\n\n")
-const byteOrderMark = Buffer.from("\uFEFF")
 const word = /^[\w.]+$/
 
 const parse = (text: string): unknown => {
@@ -279,26 +257,4 @@ const isDone = (data: string): boolean => data.startsWith("[DONE]") || data === 
 const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array | undefined => {
   const bytes = Buffer.concat(pieces)
   return bytes.length === 0 ? undefined : bytes
-}
-
-const startsWithData = (bytes: Buffer, at: number): boolean =>
-  bytes.length - at >= 5 && bytes.readUInt32BE(at) === data && bytes[at + 4] === colon
-
-const startsWithEvent = (bytes: Buffer, at: number): boolean =>
-  bytes.length - at >= 6 && bytes.readUInt32BE(at) === even && bytes[at + 4] === t && bytes[at + 5] === colon
-
-const valueStart = (bytes: Buffer, at: number): number => bytes[at] === space ? at + 1 : at
-
-/** The name and the data of an event of any form. `data` is `undefined` if it has none: clients ignore such an event. */
-const fieldsOf = (text: string): { readonly name: string; readonly data: string | undefined } => {
-  let name = ""
-  let data: string | undefined
-  for (const line of text.split(/\r\n|\n|\r/)) {
-    const colon = line.indexOf(":")
-    const field = colon === -1 ? line : line.slice(0, colon)
-    const value = colon === -1 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1)
-    if (field === "event") name = value
-    else if (field === "data") data = data === undefined ? value : `${data}\n${value}`
-  }
-  return { name, data }
 }
