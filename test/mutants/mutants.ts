@@ -17,6 +17,38 @@ export interface Mutant {
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
+    name: "grant-taken-twice",
+    breaks: "a shared store that answers at once lets a queued call take its amounts twice",
+    caughtBy: ["packages/core/test/Quota.shared.test.ts"],
+    file: "packages/core/src/internal/quota/shared.ts",
+    find: "if (!isAsking) this.options.onRoom(account)",
+    replace: "this.options.onRoom(account)"
+  },
+  {
+    name: "grant-without-an-owner",
+    breaks: "what a shared store grants to tryAcquireUnsafe stays held for ever",
+    caughtBy: ["packages/core/test/Admission.quota.test.ts"],
+    file: "packages/core/src/internal/admission/attempt.ts",
+    find: "      permitRequest.ticket?.ended()\n      return refused\n",
+    replace: "      return refused\n"
+  },
+  {
+    name: "quota-use-of-no-number",
+    breaks: "a use of NaN makes a sum NaN",
+    caughtBy: ["packages/core/test/Quota.test.ts"],
+    file: "packages/core/src/internal/quota/hold.ts",
+    find: "used !== undefined && used >= 0 && used <= Number.MAX_SAFE_INTEGER",
+    replace: "used !== undefined"
+  },
+  {
+    name: "quota-re-ask-by-the-first-prompt",
+    breaks: "a re-ask reserves its first prompt only, so a budget is exceeded",
+    caughtBy: ["packages/ai/test/ResilientModel.quota.test.ts"],
+    file: "packages/ai/src/internal/resilient/modelCall.ts",
+    find: "this.promptLength(measure, unusable) + measure(prefill)",
+    replace: "this.promptLength(measure) + measure(prefill)"
+  },
+  {
     name: "text-renews-no-probe",
     breaks: "the text of a slow probe does not renew its lease, so another call becomes a probe",
     caughtBy: ["packages/ai/test/TextModel.test.ts"],
@@ -966,7 +998,7 @@ adjustToClock()
     breaks: "a reply of the store that is lost counts as an outage",
     caughtBy: ["packages/core/test/Quota.outage.test.ts"],
     file: "packages/core/src/internal/quota/shared.ts",
-    find: "Effect.retry(this.options.store.reserve(request), { times: 1 })",
+    find: "Effect.retry(Effect.suspend(() => this.options.store.reserve(request)), { times: 1 })",
     replace: "this.options.store.reserve(request)"
   },
   {

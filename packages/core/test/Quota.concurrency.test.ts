@@ -124,9 +124,11 @@ describe("a limit of calls at once with a start", () => {
       assert.strictEqual((yield* quota.snapshot()).levels[1]?.limit, 8)
     }).pipe(Effect.scoped))
 
-  it.effect("is refused for other limits", () =>
+  it.effect("is refused for other limits, and above the limit", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(make([{ ...Quota.requestsPerMinute(8), start: 2 }]))
-      assert.deepStrictEqual(error.issues.map(({ option }) => option), ["limits[0].start"])
+      for (const limit of [{ ...Quota.requestsPerMinute(8), start: 2 }, Quota.atOnce(8, { start: 9 })]) {
+        const error = yield* Effect.flip(make([limit]))
+        assert.deepStrictEqual(error.issues.map(({ option }) => option), ["limits[0].start"])
+      }
     }).pipe(Effect.scoped))
 })

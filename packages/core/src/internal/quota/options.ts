@@ -158,7 +158,7 @@ const readDimension = (
   options.oneOf(`${path}.counts`, counts, ["actual", "reserved", "reservedThenActual", "learned"])
   options.oneOf(`${path}.whenStoreFails`, whenStoreFails, ["share", "refuse"])
   if (start !== undefined) {
-    options.integer(`${path}.start`, start, 1)
+    options.integer(`${path}.start`, start, 1, limit)
     if (windowMillis !== 0) options.refuse(`${path}.start`, start, "must be absent, except for calls at once")
   }
   const isTotal = windowMillis === Number.POSITIVE_INFINITY
