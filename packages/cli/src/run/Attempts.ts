@@ -3,6 +3,7 @@ import * as AiOutcome from "@sluice/ai/AiOutcome"
 import * as AiRejection from "@sluice/ai/AiRejection"
 import type * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
+import * as Admission from "@sluice/core/Admission"
 import type * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import { QuotaExceeded } from "@sluice/core/Quota"
 import * as AiError from "effect/ai/AiError"
@@ -87,10 +88,8 @@ export class Attempts implements Targets.Observer {
       const now = clock.currentTimeMillisUnsafe()
       const wait = watched.hasRates ? 0 : watched.pace.reserve(now, this.longestWaitMillis)
       if (wait > this.longestWaitMillis) return Effect.fail(notYet(wait))
-      const start = Effect.flatMap(
-        Effect.orDie(watched.breaker.state(watched.key)),
-        ({ _tag }) => this.start(target, watched, state, clock, _tag !== "Closed")
-      )
+      const isProbe = Admission.progressOf(fiber.context) !== undefined
+      const start = Effect.suspend(() => this.start(target, watched, state, clock, isProbe))
       return wait === 0 ? start : Effect.andThen(Effect.sleep(Duration.millis(wait)), start)
     })
   }
