@@ -181,12 +181,12 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     yield* Effect.forkScoped(count(counted.count, progress))
   }
   if (settings.maxCost !== undefined && input.again !== undefined) {
-    yield* Stream.runForEach(input.again, (item) => checkPayable(item, ledger))
+    yield* Stream.runForEachArray(input.again, (items) => checkPayable(items, ledger))
   }
   const read = resumed === undefined ? counted.items : resumed.items
   const payable = settings.maxCost === undefined
     ? read
-    : Stream.tap(read, (item) => checkPayable(item, ledger))
+    : Stream.mapArrayEffect(read, (items) => Effect.as(checkPayable(items, ledger), items))
   const items = ordered === undefined ? payable : ordered.items(payable)
   const sender = ordered === undefined ? engine : ordered.engine(engine)
   const lines = new Completion.Completion(settings, items, sender, sink, tally, (text) => process.stderr.write(text))
@@ -240,10 +240,13 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   return tally.failed === 0 && (resumed?.leftOut() ?? 0) === 0 ? ExitCode.ok : ExitCode.someFailed
 })
 
-/** Fails if a prompt has no price or no limit of tokens, which a budget needs. */
-const checkPayable = (item: Prompt | Malformed, ledger: Ledger): Effect.Effect<void, SettingsError> => {
-  const problem = item._tag === "Prompt" ? ledger.problemOf(item) : undefined
-  return problem === undefined ? Effect.void : new SettingsError({ problems: [`line ${item.line}: ${problem}`] })
+/** Fails at the first prompt that has no price or no limit of tokens, which a budget needs. */
+const checkPayable = (items: ReadonlyArray<Prompt | Malformed>, ledger: Ledger): Effect.Effect<void, SettingsError> => {
+  for (const item of items) {
+    const problem = item._tag === "Prompt" ? ledger.problemOf(item) : undefined
+    if (problem !== undefined) return new SettingsError({ problems: [`line ${item.line}: ${problem}`] })
+  }
+  return Effect.void
 }
 
 /** The row of the summary. `undefined` if no price was known. */

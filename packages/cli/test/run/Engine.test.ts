@@ -102,7 +102,8 @@ describe("a refused credential", { timeout: processTimeout }, () => {
       assert.strictEqual(stopped.why, "Unusable")
       assert.match(stopped.message, /the key from the test was refused: .*5 times in a row.*were not sent/)
       assert.strictEqual(unusable.length, 1)
-      // Four were in flight together, one was sent between the first two refusals, and then one asked after each rest.
+      // Four were in flight together. The first refusal may concern its own prompt, so the next prompt is sent at once. The
+      // second delays all, and then one prompt asks after each delay.
       assert.isAtMost((yield* provider.journal).length, 1 + 4 + 1 + 4)
     }))
 })
