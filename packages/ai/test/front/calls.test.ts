@@ -130,6 +130,21 @@ describe("fallback", () => {
       assert.include(down.requests[0]?.body, "\"model\":\"m\"")
     }).pipe(Effect.scoped))
 
+  it.live("a whole answer that reports a failure, or is none, is retried", () =>
+    Effect.gen(function*() {
+      const failures = [
+        { choices: [{ index: 0, message: { content: "half" }, finish_reason: "error" }] },
+        { status: "ok" }
+      ]
+      const provider = yield* rawServer((response, received, n) =>
+        n <= failures.length ? json(response, 200, failures[n - 1]) : answer(response, received, n)
+      )
+      const front = yield* frontOf([at(provider.url)])
+      const got = yield* ask(fetched, front, chat, { body: chat.whole })
+      assert.strictEqual(got.text, chat.answer)
+      assert.strictEqual(got.headers["x-sluice-attempts"], "3")
+    }).pipe(Effect.scoped))
+
   it.live("models have targets in an order of their own, also by the beginning of their names", () =>
     Effect.gen(function*() {
       const one = yield* rawServer(answer)

@@ -512,6 +512,31 @@ describe("Guard", () => {
     })
   })
 
+  describe("reads a whole answer", () => {
+    const rows: ReadonlyArray<readonly [Wire, object, string | undefined]> = [
+      ["chat", { choices: [{ message: { content: "a" }, finish_reason: "stop" }] }, undefined],
+      ["chat", { choices: [{ message: { content: "a" } }] }, undefined],
+      ["chat", { choices: [{ message: { content: "a" }, finish_reason: "error" }] }, "Error"],
+      ["chat", { choices: [{ message: { content: "a" } }, { index: 1, error: { message: "x" } }] }, "Error"],
+      ["chat", { choices: [] }, "Malformed"],
+      ["chat", { ok: true }, "Malformed"],
+      ["messages", { content: [], stop_reason: "end_turn" }, undefined],
+      ["messages", { content: [], stop_reason: "error" }, "Error"],
+      ["messages", { type: "message" }, "Malformed"],
+      ["responses", { status: "completed", error: null, output: [] }, undefined],
+      ["responses", { status: "queued" }, undefined],
+      ["responses", { status: "failed", error: { message: "x" } }, "Error"],
+      ["responses", {}, "Malformed"]
+    ]
+    for (const [wire, answer, tag] of rows) {
+      it(`${wire}: ${JSON.stringify(answer)} has ${tag ?? "no"} failure`, () => {
+        const guard = new Guard(wire)
+        guard.whole({ ...answer })
+        assert.strictEqual(failed(guard), tag)
+      })
+    }
+  })
+
   describe("ends an incomplete answer", () => {
     const words = { message: "The \"model\"\nstopped.", code: "idle_timeout" }
 
@@ -526,6 +551,12 @@ describe("Guard", () => {
         errorEvent("responses", { ...words, sequence: 8 }),
         named("error", { code: words.code, message: words.message, param: null, sequence_number: 8, error })
       )
+    })
+
+    it("without the provider's words about the server's credential", () => {
+      const { guard } = fed("chat", hello + data({ error: { message: "Incorrect API key: sk-secret" } }))
+      const end = Buffer.from(errorEnding(guard, { message: "m", code: "credential_refused" })).toString()
+      assert.strictEqual(end, errorEvent("chat", { message: "m", code: "credential_refused" }))
     })
 
     it("with the next number of a stream of responses", () => {

@@ -72,6 +72,13 @@ export class ChatRules extends Rules {
     return true
   }
 
+  readWhole(answer: Json.JsonObject): boolean {
+    const { choices } = answer
+    return Array.isArray(choices) && choices.length > 0
+      ? this.read(answer, "")
+      : this.foreign(answer, JSON.stringify(answer))
+  }
+
   hasContent(beginning: string): boolean {
     return beginning.includes("\"delta\"")
   }

@@ -135,6 +135,11 @@ export class Guard {
     return joined(pieces)
   }
 
+  /** Reads a whole answer in place of a stream. `failure` says why it is none. */
+  whole(answer: Json.JsonObject): void {
+    this.rules.readWhole(answer)
+  }
+
   /**
    * Ends the stream, and returns its last event if only the blank line after it is missing. `isLost`: the connection broke.
    *
@@ -236,10 +241,11 @@ export const errorEvent = (wire: Wire, { code, message, sequence = 0 }: ErrorWor
 
 /**
  * What ends an incomplete answer: the provider's own error event, and ours if there is none or if clients do not raise an error
- * on it.
+ * on it. An error about the server's credential may show a part of it, so the client gets only ours.
  */
 export const errorEnding = (guard: Guard, error: ErrorWords): Uint8Array => {
-  const { failedEvent, failure } = guard
+  const { failure } = guard
+  const failedEvent = error.code === "credential_refused" ? undefined : guard.failedEvent
   if (failedEvent !== undefined && failure?._tag === "Error" && failure.isRaised) return failedEvent
   const ours = Buffer.from(errorEvent(guard.wire, { sequence: guard.sequence, ...error }))
   return failedEvent === undefined ? ours : Buffer.concat([failedEvent, ours])

@@ -65,6 +65,14 @@ export class MessagesRules extends Rules {
     }
   }
 
+  readWhole(answer: Json.JsonObject): boolean {
+    const { content, stop_reason } = answer
+    this.counts.addFrom(answer)
+    if (!Array.isArray(content) && typeof content !== "string") return this.foreign(answer, JSON.stringify(answer))
+    const sent = sentReason(stop_reason)
+    return sent === undefined || this.finishes(sent)
+  }
+
   hasContent(beginning: string): boolean {
     return beginning.includes("content_block_")
   }

@@ -17,6 +17,8 @@ const silent = new Set([
   "ping"
 ])
 
+const failed = { message: "the provider failed the response" }
+
 /** The rules of streamed responses of OpenAI. The answer is complete at the event that ends it. */
 export class ResponsesRules extends Rules {
   private readonly counts = new Usage()
@@ -43,7 +45,7 @@ export class ResponsesRules extends Rules {
       case "error":
         return this.fail(ErrorIn.asWhole(json) ?? json)
       case "response.failed":
-        return this.fail(Json.object(response?.["error"]) ?? { message: "the provider failed the response" })
+        return this.fail(Json.object(response?.["error"]) ?? failed)
       case "response.completed":
       case "response.incomplete":
         if (response !== undefined) this.counts.add(response, undefined)
@@ -64,6 +66,14 @@ export class ResponsesRules extends Rules {
         if (!silent.has(type) && json["delta"] !== "") this.hasOutput = true
         return true
     }
+  }
+
+  readWhole(answer: Json.JsonObject): boolean {
+    const { error, output, status } = answer
+    this.counts.add(answer, undefined)
+    if (status === "failed") return this.fail(Json.object(error) ?? failed)
+    // A response in the background has no output yet.
+    return Array.isArray(output) || typeof status === "string" || this.foreign(answer, JSON.stringify(answer))
   }
 
   hasContent(): boolean {

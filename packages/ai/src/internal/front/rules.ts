@@ -42,6 +42,9 @@ export abstract class Rules {
   /** Reads an event. Returns whether it is passed on. */
   abstract read(json: Json.JsonObject, name: string): boolean
 
+  /** Reads a whole answer in place of a stream. One without a finish reason is complete, since its JSON is. */
+  abstract readWhole(answer: Json.JsonObject): boolean
+
   /** The token counts so far. */
   abstract get usage(): Usage
 
