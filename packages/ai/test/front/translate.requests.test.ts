@@ -33,6 +33,13 @@ const both: ReadonlyArray<Row> = [
     messages: messages({ system: [{ type: "text", text: "a" }, { type: "text", text: "b" }] })
   },
   {
+    title: "instructions within a conversation, which keep their place",
+    chat: chat({ messages: [...hi, { role: "system", content: "be brief" }, { role: "assistant", content: "yes" }] }),
+    messages: messages({
+      messages: [...hi, { role: "system", content: "be brief" }, { role: "assistant", content: "yes" }]
+    })
+  },
+  {
     title: "images as data and by URL",
     chat: chat({
       messages: [{
@@ -371,14 +378,6 @@ describe("requests of messages as chat completions", () => {
     assert.deepStrictEqual(result(undefined), [{ role: "tool", tool_call_id: "c", content: "The tool failed." }])
   })
 
-  it("instructions within a conversation keep their place", () => {
-    const turns = [...hi, { role: "assistant", content: "yes" }, { role: "system", content: "be brief" }, ...hi]
-    assert.deepStrictEqual(
-      requested(messagesOverChat, messages({ messages: turns })).request,
-      chat({ messages: turns })
-    )
-  })
-
   it("marks for the cache and adaptive thinking go, and the marks are named", () => {
     const cache_control = { type: "ephemeral" }
     const { omitted, request } = requested(
@@ -497,7 +496,6 @@ describe("chat completions that messages have no equivalent for are refused", ()
     { request: { tools: [{ type: "custom", custom: { name: "x" } }] }, param: "tools[0].type" },
     { request: { tools: [{ ...chatTool, x: 1 }] }, param: "tools[0].x" },
     { request: { ...tools.chat, tool_choice: { type: "allowed_tools" } }, param: "tool_choice.type" },
-    { request: { messages: [...hi, { role: "system", content: "x" }] }, param: "messages[1].role" },
     { request: { messages: [{ role: "function", name: "f", content: "x" }] }, param: "messages[0].role" },
     { request: { messages: [{ role: "user", name: "ann", content: "x" }] }, param: "messages[0].name" },
     {
@@ -704,6 +702,11 @@ describe("hostile requests are refused and do not throw", () => {
       assert.isAbove(sent.text.length, 10_000_000)
     })
   }
+
+  it("a long name of a field is cut in the refusal", () => {
+    const { message, param } = refused(chatOverMessages, chat({ ["x".repeat(100_000)]: 1 }))
+    assert.isBelow(param.length + message.length, 300)
+  })
 
   it("names of the prototype are no fields", () => {
     assert.strictEqual(refused(chatOverMessages, `{"model":"m","messages":[],"__proto__":{"n":2}}`).param, "__proto__")

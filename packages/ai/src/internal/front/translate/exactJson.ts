@@ -14,14 +14,14 @@ interface RawJson {
 
 const { isRawJSON, rawJSON }: RawJson = JSON as RawJson
 
-/** A number that may not survive a round trip. Also matches a few texts, which then cost time only. */
+/** A number in an object or array that may not survive a round trip. Also matches a few texts, which then cost time only. */
 const longNumber = /[:[,\s]-?(?:[\d.]{16}|[\d.]+[eE][+-]?\d{3})/
 
 /** Parses JSON without changing the value of any number. `undefined`: it is no JSON, or nests deeper than `maxDepth`. */
 export const parse = (text: string, maxDepth: number): { readonly value: unknown } | undefined => {
   const plain = BoundedJson.parse(text, maxDepth)
   if (Result.isFailure(plain)) return undefined
-  if (rawJSON === undefined || !(longNumber.test(text) || longNumber.test(` ${text}`))) return { value: plain.success }
+  if (rawJSON === undefined || !longNumber.test(text)) return { value: plain.success }
   // Several times slower, so only for the few texts that need it.
   const keep = (_: string, value: unknown, context?: { readonly source?: string }): unknown =>
     typeof value === "number" && context?.source !== undefined && String(value) !== context.source

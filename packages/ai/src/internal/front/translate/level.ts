@@ -43,7 +43,13 @@ export const level = (
     ...Object.entries(rules.neutral ?? {})
   ])
 
-export const join = (at: string, name: string): string => at === "" ? name : `${at}.${name}`
+/** A longer name of a field is cut. */
+const longestName = 64
+
+export const join = (at: string, name: string): string => {
+  const short = name.length > longestName ? `${name.slice(0, longestName)}…` : name
+  return at === "" ? short : `${at}.${short}`
+}
 
 /** Reads the objects of one request. */
 export class Reader {

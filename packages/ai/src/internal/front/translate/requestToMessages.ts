@@ -99,7 +99,8 @@ const effortAndFormat = (request: Json.JsonObject, reader: Reader): object => {
 }
 
 const formatLevel = level("type json_schema")
-const jsonSchemaLevel = level("schema description", { omitted: "name strict" })
+// The name is a label, and the API has no answers that only try to follow the schema.
+const jsonSchemaLevel = level("name description schema strict")
 
 const formatOf = (value: unknown, reader: Reader): object | undefined => {
   if (value === null || value === undefined) return undefined
@@ -165,13 +166,14 @@ const choiceOf = (choice: unknown, reader: Reader): { readonly type: string; rea
 type Block = Json.JsonObject
 
 interface Turn {
-  readonly role: "user" | "assistant"
+  readonly role: "user" | "assistant" | "system"
   readonly content: Array<Block>
 }
 
 const instructionsLevel = level("role content")
 const userLevel = level("role content")
-const toolMessageLevel = level("role content tool_call_id")
+// The name of the tool, which older clients send, is in the call too.
+const toolMessageLevel = level("role content tool_call_id name")
 const assistantLevel = level("role content tool_calls refusal", {
   // Thoughts have no signature of Anthropic, which refuses them then. The last three only their provider can read.
   omitted:
@@ -188,9 +190,10 @@ const conversationOf = (value: unknown, reader: Reader): { readonly system: unkn
     switch (role) {
       case "system":
       case "developer": {
-        if (turns.length > 0) refuse(`${at}.role`, "comes before all other messages at this target")
         const instructions = blocksOf(reader.object(message, at, instructionsLevel), at, reader, textBlock)
-        for (const block of instructions) system.push(block)
+        // Newer models of Anthropic take instructions within a conversation. The provider refuses them for the others.
+        if (turns.length > 0) append(turns, "system", instructions)
+        else for (const block of instructions) system.push(block)
         break
       }
       case "user":
@@ -316,7 +319,8 @@ const saidBlock = (part: unknown, at: string, reader: Reader): Block =>
     ? { type: "text", text: reader.text(reader.object(part, at, refusalLevel)["refusal"], `${at}.refusal`) }
     : textBlock(part, at, reader)
 
-const callLevel = level("id type function", { omitted: "index extra_content" })
+// The index is that in a stream, which some clients keep.
+const callLevel = level("id type function index", { omitted: "extra_content" })
 const callFunctionLevel = level("name arguments")
 
 const toolUse = (sent: unknown, at: string, reader: Reader): Block => {
