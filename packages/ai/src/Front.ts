@@ -47,6 +47,7 @@
  * | `translate` | true | a fallback to the other API; set it to false if only the client's API will do |
  * | `heartbeat` | never | set it behind a proxy that closes silent connections, to less than its limit |
  * | `countUsage` | false | the request passes as it is; set it for exact token counts of clients that do not ask for them |
+ * | `dedupe` | false | set it if clients send the same request at the same time; they all get one answer, also with a temperature |
  * | `maxBodyBytes` | 32 Mi | as much as the providers take |
  * | `maxAnswerBytes` | 16 Mi | a whole answer is held until it is complete |
  * | `keptCalls` | 1,000 | a log takes about 1 KB |
@@ -116,6 +117,7 @@
  */
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import * as CircuitBreakerStores from "@sluice/core/CircuitBreakerStore"
+import * as Deduplicator from "@sluice/core/Deduplicator"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -132,6 +134,7 @@ import type { Exchange, Sink } from "./internal/front/exchange.ts"
 import { Models } from "./internal/front/models.ts"
 import { type Listener, listener } from "./internal/front/nodeEdge.ts"
 import { type FrontOptions, read } from "./internal/front/options.ts"
+import { Shared } from "./internal/front/shared.ts"
 import { UpstreamService } from "./internal/front/upstream.ts"
 import { fetchOf, handler } from "./internal/front/webEdge.ts"
 import { build, reportsOf } from "./internal/resilient/build.ts"
@@ -167,20 +170,26 @@ export class Front extends Context.Service<
 const makeService = Effect.fnUntraced(function*(
   options: FrontOptions
 ): Effect.fn.Return<Front["Service"], InvalidOptions, CircuitBreakerStore | HttpClient.HttpClient | Scope.Scope> {
-  const { keptCalls, maxBodyBytes, routes, shared, targets, ...settings } = yield* read(options)
-  const engine = yield* build(shared, targets, UpstreamService, "Front")
+  const { dedupes, keptCalls, maxBodyBytes, routes, shared: calls, targets, ...settings } = yield* read(options)
+  const engine = yield* build(calls, targets, UpstreamService, "Front")
   const client = yield* HttpClient.HttpClient
   const logs = new CallLogs(keptCalls)
   const context = yield* Effect.context<never>()
+  const name = `${engine.settings.name}/front`
+  const shared = dedupes ? new Shared(yield* Deduplicator.make({ name }), context) : undefined
   const core = new Core({
     ...settings,
+    shared,
     engine,
     logs,
     models: new Models(engine.targets, routes),
     post: postOf(client) ?? postThrough(client),
     context: Context.add(context, CurrentLogs, logs)
   })
-  yield* Effect.addFinalizer(() => Effect.sync(() => core.stop()))
+  yield* Effect.addFinalizer(() => {
+    core.stop()
+    return shared?.over ?? Effect.void
+  })
   const edge = { exchange: core.exchange, tooLarge: core.tooLarge, maxBodyBytes }
   return {
     ...reportsOf(engine),

@@ -20,10 +20,10 @@ import type { Exchange, IncomingHeaders, OutgoingHeaders, Sink } from "./exchang
 import { errorEnding, errorEvent, type ErrorWords, Guard, type Wire } from "./guard.ts"
 import { isCoded, toClient, toProvider } from "./headers.ts"
 import { ownName } from "./models.ts"
-import { promptLength } from "./promptLength.ts"
+import { PromptLength } from "./promptLength.ts"
 import * as Refusal from "./refusal.ts"
 import { type Client, type ErrorResponse, Relay, type Translated } from "./relay.ts"
-import { refuse } from "./reply.ts"
+import { asHeader, refuse } from "./reply.ts"
 import type { Route } from "./route.ts"
 import { canServe, type Request, Translations } from "./translations.ts"
 import { type Endpoint, MaxOutput, type Upstream } from "./upstream.ts"
@@ -42,7 +42,7 @@ export class Call implements Client {
   private readonly core: Core
   private readonly route: Route
   private readonly endpoint: Endpoint
-  private readonly exchange: Exchange
+  private exchange: Exchange
   private readonly sink: Sink
   /** `undefined` for embeddings, which have no streams. */
   private readonly wire: Wire | undefined
@@ -56,6 +56,7 @@ export class Call implements Client {
   /** Whether the body is compressed, so that it can be neither read nor changed. */
   private readonly isCoded: boolean
   private readonly translations: Translations
+  private readonly prompt: PromptLength
   private call: ModelCall<Upstream> | undefined
   /** The request of the last attempt, if it was translated. */
   private translated: Request | undefined
@@ -79,6 +80,7 @@ export class Call implements Client {
     this.isCoded = isCoded(headers)
     const asked = this.asked = this.isCoded ? undefined : readAsked(body)
     this.model = asked?.model ?? route.deployment
+    this.prompt = new PromptLength(body)
     this.translations = new Translations(body, endpoint, this.model)
     this.streams = this.wire !== undefined && asked?.isStream === true
     this.addsUsage = core.options.countsUsage && endpoint === "chat" && this.streams &&
@@ -101,7 +103,7 @@ export class Call implements Client {
       model: this.model,
       offered: () => this.core.options.models.offered,
       accepts: this.translations.accepts,
-      promptLength: promptLength(this.exchange.body),
+      promptLength: this.prompt.of,
       onBegin: (call) => {
         this.call = call
       },
@@ -242,12 +244,21 @@ export class Call implements Client {
     this.isOpen = true
     const { omitted = [] } = this.translated ?? {}
     const own = {
-      "x-sluice-target": target.name,
+      "x-sluice-target": asHeader(target.name),
       ...this.names(),
       ...(omitted.length === 0 ? {} : { "x-sluice-omitted": omitted.join(", ") }),
       ...(length === undefined ? {} : { "content-length": String(length) })
     }
     this.sendHead(status, toClient(headers, { own, changesLength: length === undefined }))
+    this.release()
+  }
+
+  /** Nothing is sent again. A request with images can be larger than everything else that a stream needs. */
+  private release(): void {
+    this.exchange = { ...this.exchange, body: empty }
+    this.prompt.release()
+    this.translations.release()
+    if (this.translated !== undefined) this.translated = { ...this.translated, body: "" }
   }
 
   write(bytes: Uint8Array): boolean {
@@ -359,6 +370,8 @@ export class Call implements Client {
     })
   }
 }
+
+const empty = new Uint8Array(0)
 
 /** Whether no target can ever take the request. */
 const hasNoTarget = (error: AiError.AiError): boolean => {

@@ -15,8 +15,9 @@ import { Pass } from "./pass.ts"
 import * as Refusal from "./refusal.ts"
 import { json, refuse } from "./reply.ts"
 import { type Route, route as routeOf, type Speaks } from "./route.ts"
+import type { Shared } from "./shared.ts"
 import { chatModel, chatModels, messagesModel, messagesModels } from "./translate/models.ts"
-import type { Upstream } from "./upstream.ts"
+import type { Endpoint, Upstream } from "./upstream.ts"
 
 export interface CoreOptions {
   readonly engine: Engine<Upstream>
@@ -32,6 +33,8 @@ export interface CoreOptions {
   readonly countsUsage: boolean
   /** Whether requests are translated for targets with the other API. */
   readonly translates: boolean
+  /** Identical requests share one call. `undefined`: each has its own. */
+  readonly shared: Shared | undefined
 }
 
 /** What is stopped with the server. */
@@ -84,7 +87,7 @@ export class Core {
       case "embeddings":
       case "messages":
       case "responses":
-        return this.start(new Call(this, route, route.operation, exchange, sink))
+        return this.call(route, route.operation, exchange, sink)
       case "models":
         if (!this.options.models.isOpen) return this.model(route, sink)
         return this.start(new Pass(this, route, method, exchange, sink))
@@ -108,6 +111,13 @@ export class Core {
 
   over(ended: Stoppable): void {
     this.running.delete(ended)
+  }
+
+  private call(route: Route, endpoint: Endpoint, exchange: Exchange, sink: Sink): void {
+    const start = (sink: Sink) => this.start(new Call(this, route, endpoint, exchange, sink))
+    const { shared } = this.options
+    if (shared === undefined) start(sink)
+    else shared.answer(exchange, route.speaks, sink, start)
   }
 
   private start(call: Call | Pass): void {

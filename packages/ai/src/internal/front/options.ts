@@ -77,6 +77,11 @@ export interface FrontOptions
    * counts is then not passed on. Default false: the request passes as it is.
    */
   readonly countUsage?: boolean | undefined
+  /**
+   * Whether identical requests in flight share one call, also streams. A client that joins reads the answer from its beginning.
+   * Requests with different keys of clients are never shared. Default false.
+   */
+  readonly dedupe?: boolean | undefined
   /** The largest body of a request, in bytes. Default 32 Mi. */
   readonly maxBodyBytes?: number | undefined
   /** The largest whole answer, in bytes. Default 16 Mi. */
@@ -88,6 +93,7 @@ export interface FrontOptions
 const own: { readonly [_ in Exclude<keyof FrontOptions, keyof LayerOptions>]-?: true } = {
   models: true,
   translate: true,
+  dedupe: true,
   heartbeat: true,
   countUsage: true,
   maxBodyBytes: true,
@@ -118,6 +124,7 @@ export interface Read {
   readonly heartbeatMillis: number | undefined
   readonly countsUsage: boolean
   readonly translates: boolean
+  readonly dedupes: boolean
   readonly maxBodyBytes: number
   readonly keptCalls: number
   readonly bounds: Bounds
@@ -135,8 +142,9 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     maxAnswerBytes = 16 * 2 ** 20,
     maxBodyBytes = 32 * 2 ** 20
   } = options.object("options", given, known)
-  const { translate = true } = given
+  const { dedupe = false, translate = true } = given
   if (typeof countUsage !== "boolean") options.refuse("countUsage", countUsage, "must be true or false")
+  if (typeof dedupe !== "boolean") options.refuse("dedupe", dedupe, "must be true or false")
   if (typeof translate !== "boolean") options.refuse("translate", translate, "must be true or false")
   const targets: Array<Target<Upstream.Upstream, never, never>> = []
   const list = Array.isArray(given.targets) ? given.targets as FrontOptions["targets"] : []
@@ -166,6 +174,7 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     heartbeatMillis: heartbeat === undefined ? undefined : options.millis("heartbeat", heartbeat, 1),
     countsUsage: countUsage,
     translates: translate,
+    dedupes: dedupe,
     maxBodyBytes: options.integer("maxBodyBytes", maxBodyBytes, 1, maxBound),
     keptCalls: options.integer("keptCalls", keptCalls, 0, 1_000_000),
     bounds: {

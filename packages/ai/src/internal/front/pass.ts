@@ -13,7 +13,7 @@ import type { Exchange, Sink } from "./exchange.ts"
 import { isCoded, toClient, toProvider } from "./headers.ts"
 import { ownName } from "./models.ts"
 import * as Refusal from "./refusal.ts"
-import { refuse } from "./reply.ts"
+import { asHeader, refuse } from "./reply.ts"
 import type { Route } from "./route.ts"
 import type { Upstream } from "./upstream.ts"
 
@@ -93,7 +93,7 @@ export class Pass implements Listener {
     if (status === 401 || status === 402 || status === 403 || status === 407) return this.refuse(credentialRefused)
     this.hasHead = true
     this.cancel?.()
-    const own = { "x-sluice-target": this.target?.name ?? "" }
+    const own = { "x-sluice-target": asHeader(this.target?.name ?? "") }
     this.sink.head(status, toClient(headers, { own, changesLength: false }))
   }
 

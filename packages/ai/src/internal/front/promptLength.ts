@@ -13,19 +13,33 @@ const base64 = /^(?:data:[^,]{0,200},)?[A-Za-z0-9+/_-]{64,}/
  * About how long the prompt of a request is. All texts count, also those of tools and schemas. A file within the request counts as
  * the text that takes as many tokens.
  */
-export const promptLength = (body: Uint8Array): (measure: Measure) => number => {
-  let parsed: unknown
-  let isParsed = false
-  return (measure) => {
-    if (!isParsed) {
-      isParsed = true
-      try {
-        parsed = JSON.parse(new TextDecoder().decode(body))
-      } catch {
-        parsed = undefined
-      }
-    }
-    return parsed === undefined ? body.length : lengthOf(parsed, measure, 0)
+export class PromptLength {
+  private readonly size: number
+  private body: Uint8Array | undefined
+  private prompt: unknown
+
+  constructor(body: Uint8Array) {
+    this.size = body.length
+    this.body = body
+  }
+
+  readonly of = (measure: Measure): number => {
+    // Parsed only for a quota, or for a provider that reports no usage.
+    if (this.prompt === undefined && this.body !== undefined) this.prompt = parse(this.body)
+    return this.prompt === undefined ? this.size : lengthOf(this.prompt, measure, 0)
+  }
+
+  /** Forgets the request, which can be large, while its answer streams. From now on its size counts. */
+  release(): void {
+    this.body = this.prompt = undefined
+  }
+}
+
+const parse = (body: Uint8Array): unknown => {
+  try {
+    return JSON.parse(new TextDecoder().decode(body))
+  } catch {
+    return undefined
   }
 }
 

@@ -251,7 +251,10 @@ export class Relay implements Listener {
     const { attempt, origin } = this.options
     this.lastAt = origin.now()
     attempt.progress()
-    this.pass(guard.feed(bytes), guard)
+    const events = guard.feed(bytes)
+    // Output that failed with the same bytes is not sent, so that another attempt can replace it.
+    if (guard.failure !== undefined && !this.isOpen) return this.broken(guard)
+    this.pass(events, guard)
     if (this.isOver) return
     if (guard.failure !== undefined) return this.broken(guard)
     if (guard.isOver) return this.complete(guard)

@@ -15,3 +15,6 @@ export const refuse = (sink: Sink, speaks: Speaks, refusal: Refusal, more?: Outg
   sink.head(status, { ...headers, ...more })
   sink.end(body)
 }
+
+/** A name as the value of a header, which has visible ASCII characters only. */
+export const asHeader = (name: string): string => /^[\x21-\x7e]*$/.test(name) ? name : encodeURIComponent(name)

@@ -47,10 +47,10 @@ export interface Unsupported {
 export class Translations {
   /** The first field that a target has no equal for. */
   unsupported: Unsupported | undefined
-  private readonly body: Uint8Array
+  private body: Uint8Array
   private readonly endpoint: Endpoint
   private readonly model: string | undefined
-  private readonly made = new Map<Target<Upstream>, Request | undefined>()
+  private made = new Map<Target<Upstream>, Request | undefined>()
 
   constructor(body: Uint8Array, endpoint: Endpoint, model: string | undefined) {
     this.body = body
@@ -79,4 +79,12 @@ export class Translations {
     this.made.set(target, request)
     return request
   }
+
+  /** Forgets the request while its answer streams. */
+  release(): void {
+    this.body = empty
+    this.made = new Map()
+  }
 }
+
+const empty = new Uint8Array(0)

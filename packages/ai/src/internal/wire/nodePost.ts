@@ -51,7 +51,7 @@ export const nodePost = (kept: Agents, fresh: Agents, staleSockets: StaleSockets
 const hasNoBody = new Set(["GET", "HEAD"])
 
 class NodeExchange implements Exchange {
-  private readonly sent: Sent
+  private sent: Sent
   private readonly options: Http.RequestOptions
   private readonly listener: Listener
   private readonly context: Context.Context<never>
@@ -132,6 +132,8 @@ class NodeExchange implements Exchange {
 
   private onResponse(message: Http.IncomingMessage): void {
     this.message = message
+    // A body can be large, and an answer can take minutes.
+    this.sent = { ...this.sent, body: "" }
     // An `error` without a listener would end the process.
     message.on("error", (error) => {
       // What was decoded before it comes first.
