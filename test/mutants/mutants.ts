@@ -1209,8 +1209,8 @@ adjustToClock()
     breaks: "a quote after two backslashes does not end a string",
     caughtBy: ["packages/ai/test/front/body.test.ts"],
     file: "packages/ai/src/internal/front/body.ts",
-    find: "if ((at - before) % 2 === 0) return at + 1",
-    replace: "if (before === at) return at + 1"
+    find: "if ((found - before) % 2 === 0) return found + 1",
+    replace: "if (before === found) return found + 1"
   },
   {
     name: "front-second-object-of-a-body",

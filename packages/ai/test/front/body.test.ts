@@ -58,6 +58,16 @@ describe("field", () => {
     })
   }
 
+  it("finds the end of a string of any length with any number of backslashes before its quotes", () => {
+    for (let length = 0; length < 80; length++) {
+      for (let slashes = 0; slashes < 5; slashes++) {
+        const text = `${"a".repeat(length)}${"\\".repeat(slashes)}"${"\\".repeat(slashes)}`
+        const body = JSON.stringify({ [text.slice(0, 20)]: text, text, model: "a" })
+        assert.strictEqual(field(bytes(body), "model"), "a", body)
+      }
+    }
+  })
+
   it("passes over a million nested arrays", () => {
     const depth = 1_000_000
     const body = `{"a":${"[".repeat(depth)}${"]".repeat(depth)},"model":"a"}`

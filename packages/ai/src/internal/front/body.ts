@@ -151,12 +151,24 @@ const keyOf = (bytes: Buffer, from: number, to: number): string | undefined => {
   return typeof key === "string" ? key : undefined
 }
 
+/** How many bytes of a string are read one by one before the rest is searched. A search costs as much as reading that many. */
+const nearby = 32
+
 /** Where a string ends, after its quote. -1: it does not end. */
 const stringEnd = (bytes: Buffer, from: number): number => {
-  for (let at = bytes.indexOf(quote, from + 1); at !== -1; at = bytes.indexOf(quote, at + 1)) {
-    let before = at
-    while (bytes[before - 1] === backslash) before--
-    if ((at - before) % 2 === 0) return at + 1
+  let at = from + 1
+  while (at < bytes.length) {
+    for (const near = at + nearby; at < near; at++) {
+      const byte = bytes[at]
+      if (byte === quote) return at + 1
+      if (byte === backslash) at++
+    }
+    const found = bytes.indexOf(quote, at)
+    if (found === -1) return -1
+    let before = found
+    while (before > at && bytes[before - 1] === backslash) before--
+    if ((found - before) % 2 === 0) return found + 1
+    at = found + 1
   }
   return -1
 }
