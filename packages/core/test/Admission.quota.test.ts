@@ -66,6 +66,24 @@ describe("an admission with a quota", () => {
       state.isInstant = true
     })))
 
+  it.effect("in a queue that two quotas use, a call that waits for one of them does not delay those of the other", () =>
+    run(Effect.gen(function*() {
+      const permits = yield* Backpressure.make({ capacity: 1, queue: 100 })
+      const [small, large] = [yield* perMinute(1), yield* perMinute(10)]
+      const first = yield* Admission.make({ permits, quota: small })
+      const second = yield* Admission.make({ permits, quota: large })
+      yield* first.guard(Effect.void)
+      const waiting = yield* Effect.forkChild(first.guard(Effect.void), { startImmediately: true })
+      const calls = yield* Effect.forkChild(Effect.all(Array.from({ length: 9 }, () => second.guard(Effect.void)), {
+        concurrency: "unbounded"
+      }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([waiting.pollUnsafe(), calls.pollUnsafe()].map((exit) => exit !== undefined), [
+        false,
+        true
+      ])
+    })))
+
   it.effect("a refused circuit gives the reserved amounts back", () =>
     run(Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make({ trip: CircuitBreaker.consecutive(1), openFor: "10 seconds" })

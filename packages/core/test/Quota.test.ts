@@ -4,6 +4,9 @@ import * as QuotaStore from "@sluice/core/QuotaStore"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { OptionsReader } from "@sluice/core/OptionsReader"
+import { Accounts } from "../src/internal/quota/account.ts"
+import { readQuota } from "../src/internal/quota/options.ts"
 import { fork } from "./support/effects.ts"
 import { exceededIn, makeQuota, type Subject, usedOf } from "./support/quotas.ts"
 
@@ -450,6 +453,51 @@ describe("keys and tenants", () => {
       yield* Effect.forEach(["f", "g"], (tenant) => Effect.scoped(quota.reserve({ tenant })))
       assert.strictEqual((yield* quota.snapshot()).forgotten, 2)
     }))
+
+  it.effect("after more calls at once than it remembers, a quota forgets the tenants of those that have ended", () =>
+    Effect.gen(function*() {
+      const quota = yield* makeQuota({
+        limits: [Quota.requestsPerMinute(1_000)],
+        tenantLimits: [Quota.atOnce(1)],
+        capacityOfKeys: 5
+      })
+      const use = (tenant: string) => Effect.flatMap(quota.reserve({ tenant }), ({ settle }) => settle({}))
+      const calls = yield* Effect.forEach(
+        Array.from({ length: 50 }, (_, n) => `a${n}`),
+        (tenant) => quota.reserve({ tenant })
+      )
+      yield* Effect.forEach(calls, ({ settle }) => settle({}))
+      yield* Effect.forEach(Array.from({ length: 50 }, (_, n) => `b${n}`), use)
+      const { levels } = yield* quota.snapshot()
+      assert.strictEqual(levels.filter(({ tenant }) => tenant !== undefined).length, 5)
+    }))
+
+  it("while all tenants count, most new ones examine only a few of them", () => {
+    let reads = 0
+    let counted = 1
+    let now = 0
+    const counter = { used: () => ++reads && counted, wait: () => 0, add: () => 0, change: () => 0 }
+    const limits = [Quota.requestsPerMinute(1)]
+    const settings = readQuota(new OptionsReader("Test"), { limits, tenantLimits: limits, capacityOfKeys: 500 })
+    let forgotten = 0
+    const accounts = new Accounts({
+      settings,
+      laneOf: (key) => key,
+      counterOf: () => counter,
+      now: () => now,
+      onChange: () => {},
+      onKey: () => {},
+      onForgotten: () => forgotten++
+    })
+    for (let n = 0; n < 600; n++) accounts.use("key", `${n}`)
+    assert.strictEqual(forgotten, 100)
+    assert.isAtMost(reads, 500 + 100 * 32)
+    // Later all are examined again.
+    now = 2_000
+    counted = 0
+    accounts.use("key", "new")
+    assert.strictEqual(forgotten, 100)
+  })
 
   it.effect("a key that rests for a Retry-After is not forgotten before the rest is over", () =>
     Effect.gen(function*() {

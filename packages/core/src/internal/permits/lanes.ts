@@ -101,8 +101,11 @@ export class Lanes<E> {
     this.size++
     lane.round = Math.max(lane.round, ticket.size)
     ticket.queued()
+    const isHead = row.requests.first === request
+    // The row waits for the room that its last head needs.
+    if (isHead && !row.isActive) this.activate(lane, row)
     // It is a new head, or small enough to pass the head.
-    if (row.requests.first === request || ticket.size <= this.allowance(lane)) this.makeReady(lane)
+    if (isHead || ticket.size <= this.allowance(lane)) this.makeReady(lane)
   }
 
   remove(request: Request<E>): void {

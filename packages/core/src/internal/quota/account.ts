@@ -7,6 +7,8 @@ import type { CheckedDimension, Settings } from "./options.ts"
 /** The limits of a key, which all its tenants share. */
 export interface KeyLimits {
   readonly key: string
+  /** Its lane in the queues. Several quotas can use one queue. */
+  readonly lane: string
   readonly dimensions: ReadonlyArray<Dimension>
   /** The end of the provider's Retry-After. No call of the key starts before. */
   restUntil: number
@@ -51,6 +53,7 @@ export type CounterOf = (key: string, tenant: string | undefined, spec: CheckedD
 
 export interface AccountsOptions {
   readonly settings: Settings
+  readonly laneOf: (key: string) => string
   readonly counterOf: CounterOf
   readonly now: () => number
   readonly onChange: (change: Change) => void
@@ -60,11 +63,14 @@ export interface AccountsOptions {
   readonly onForgotten: () => void
 }
 
+const fewLooks = 32
+
 /** The most recently used accounts. A forgotten one loses its learned limits, and a tenant's its sums in this process too. */
 export class Accounts {
   private readonly options: AccountsOptions
   private readonly keys = new Map<string, KeyLimits>()
   private readonly recency = new LinkedList<Account>()
+  private allCountUntil = Number.NEGATIVE_INFINITY
 
   constructor(options: AccountsOptions) {
     this.options = options
@@ -114,12 +120,14 @@ export class Accounts {
   }
 
   private make(key: string, tenant: string | undefined): Account {
-    this.evict()
+    // Accounts with calls are kept, so there can be too many. Two for one bring their number down again.
+    if (this.evict()) this.evict()
     const { settings } = this.options
     let limits = this.keys.get(key)
     if (limits === undefined) {
       limits = {
         key,
+        lane: this.options.laneOf(key),
         dimensions: settings.limits.map((spec) => this.dimension(key, undefined, spec)),
         restUntil: Number.NEGATIVE_INFINITY,
         accounts: new Map()
@@ -146,21 +154,25 @@ export class Accounts {
   }
 
   /**
-   * Forgets the least recently used account that counts nothing, or else the least recently used one without calls. Accounts are
-   * examined in that order, so an eviction that finds nothing examines all.
+   * Forgets the least recently used account that counts nothing, or else the least recently used one without calls. Returns whether
+   * it has. Accounts are examined in that order. After an eviction that has examined all in vain, the next second examines a few.
    */
-  private evict(): void {
-    if (this.recency.size < this.options.settings.capacityOfKeys) return
+  private evict(): boolean {
+    if (this.recency.size < this.options.settings.capacityOfKeys) return false
     const now = this.options.now()
-    const empty = this.recency.find((account) => account.inUse === 0 && !account.counts(now))
+    let looks = now < this.allCountUntil ? fewLooks : Number.POSITIVE_INFINITY
+    const found = this.recency.find((account) => looks-- <= 0 || account.inUse === 0 && !account.counts(now))
+    const empty = looks < 0 ? undefined : found
+    if (found === undefined) this.allCountUntil = now + 1_000
     const victim = empty ?? this.recency.find(({ inUse }) => inUse === 0)
-    if (victim === undefined) return
+    if (victim === undefined) return false
     if (empty === undefined) this.options.onForgotten()
     this.recency.remove(victim)
     const { limits, tenant } = victim
     limits.accounts.delete(tenant)
-    if (limits.accounts.size > 0) return
+    if (limits.accounts.size > 0) return true
     this.keys.delete(limits.key)
     this.options.onKey(limits.key, false)
+    return true
   }
 }

@@ -98,8 +98,12 @@ export class Hold implements Ticket {
     return this.host.overtake
   }
 
-  get lane(): string {
+  get key(): string {
     return this.account.limits.key
+  }
+
+  get lane(): string {
+    return this.account.limits.lane
   }
 
   get row(): string {

@@ -26,6 +26,8 @@ export interface Waiting {
 
 const noAmounts: Amounts = {}
 
+let quotasMade = 0
+
 /** The limits of all keys and tenants, and the counters of their calls. */
 export class Quotas implements HoldHost {
   readonly settings: Settings
@@ -65,9 +67,11 @@ export class Quotas implements HoldHost {
     this.processes = settings.processes
     this.refusesEstimates = settings.oversize === "refuse"
     const memory = memoryOf(store)
+    const id = quotasMade++
     this.ticks = memory?.ticks ?? new Ticks(clock)
     this.accounts = new Accounts({
       settings,
+      laneOf: (key) => `${id} ${key}`,
       counterOf: memory === undefined ? ownCounter : (...of) => memory.counterOf(...of),
       now: this.now,
       onChange: (change) => this.changes.publish(change),
@@ -97,8 +101,8 @@ export class Quotas implements HoldHost {
     return reader.invalid
   }
 
-  onRoom({ limits: { key }, tenant }: Account): void {
-    for (const line of this.waiting) line.hasRoom(key, tenant ?? "")
+  onRoom({ limits: { lane }, tenant }: Account): void {
+    for (const line of this.waiting) line.hasRoom(lane, tenant ?? "")
   }
 
   onExceeded(why: Exceeded["why"]): void {

@@ -160,7 +160,7 @@ export class SharedQuotas implements SharedSide {
   settled(hold: Hold, counted: ReadonlyArray<number> | undefined, arrivedBy: number): void {
     const asked = this.asked.get(hold)
     this.asked.delete(hold)
-    if (asked?._tag === "Granted") this.settle(hold.lane, asked.id, actualOf(asked.asks, counted), arrivedBy)
+    if (asked?._tag === "Granted") this.settle(hold.key, asked.id, actualOf(asked.asks, counted), arrivedBy)
     else if (asked?._tag === "Sliced") {
       const { amounts, slice } = asked
       const { account: { dimensions } } = hold
@@ -169,7 +169,7 @@ export class SharedQuotas implements SharedSide {
     } else if (asked?._tag === "Local") {
       this.local.delete(hold)
       for (const [index, ask] of asked.asks.entries()) {
-        this.unrecorded.add(hold.lane, ask, counted?.[index] ?? 0, arrivedBy)
+        this.unrecorded.add(hold.key, ask, counted?.[index] ?? 0, arrivedBy)
       }
     }
   }
@@ -199,19 +199,19 @@ export class SharedQuotas implements SharedSide {
     const now = this.options.now()
     const asks = asksOf(hold, now)
     this.asked.set(hold, { _tag: "Asking" })
-    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
+    this.reserve({ target: hold.key, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
       const isWanted = this.asked.get(hold)?._tag === "Asking"
       if (isWanted) this.asked.delete(hold)
       // The store may have granted the request, with only the reply lost.
-      if (verdict === undefined) this.settle(hold.lane, id, actualOf(asks, undefined), now)
+      if (verdict === undefined) this.settle(hold.key, id, actualOf(asks, undefined), now)
       else {
         const isNews = this.heed(hold.account, hold.account.dimensions, asks, verdict)
         if (!verdict.ok) {
           if (isWanted) this.asked.set(hold, { _tag: "Wait", until: this.options.now() + this.waitOf(verdict) })
-        } else if (!isWanted || isNews) this.settle(hold.lane, id, actualOf(asks, undefined), now)
+        } else if (!isWanted || isNews) this.settle(hold.key, id, actualOf(asks, undefined), now)
         else {
           this.asked.set(hold, { _tag: "Granted", id, asks })
-          this.keep(hold.lane, id)
+          this.keep(hold.key, id)
         }
       }
     })
@@ -310,7 +310,7 @@ export class SharedQuotas implements SharedSide {
   private askForSlice(hold: Hold, desk: Desk, now: number): number {
     const { settings: { guardMillis, leaseMillis, slice } } = this.options
     const lifeMillis = slice?.lifeMillis ?? 0
-    const { account, lane: target } = hold
+    const { account, key: target } = hold
     if (desk.slice?.isOpen === true) {
       desk.uses = desk.slice.usesIn(lifeMillis, now)
       this.closeSlice(desk.slice)
@@ -470,12 +470,12 @@ export class SharedQuotas implements SharedSide {
     const asks = asked.asks.map((ask) => Object.assign({}, ask, { limit: Number.POSITIVE_INFINITY }))
     const granted: Asked = { _tag: "Granted", id, asks }
     this.asked.set(hold, granted)
-    this.keep(hold.lane, id)
-    this.reserve({ target: hold.lane, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
+    this.keep(hold.key, id)
+    this.reserve({ target: hold.key, id, leaseMillis, guardMillis, asks }, hold.account, (verdict) => {
       if (verdict !== undefined || this.asked.get(hold) !== granted) return
       this.asked.set(hold, asked)
       this.local.add(hold)
-      this.held.get(hold.lane)?.delete(id)
+      this.held.get(hold.key)?.delete(id)
     })
   }
 
