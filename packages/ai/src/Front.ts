@@ -45,6 +45,7 @@
  * | `targets` | required | |
  * | `models` | each target decides | set it if a model has an order of targets of its own |
  * | `translate` | true | a fallback to the other API; set it to false if only the client's API will do |
+ * | `omittable` | none | what has no equal is refused; name fields that you can do without, such as `thinking` for Claude Code |
  * | `heartbeat` | never | set it behind a proxy that closes silent connections, to less than its limit |
  * | `countUsage` | false | the request passes as it is; set it for exact token counts of clients that do not ask for them |
  * | `dedupe` | false | set it if clients send the same request at the same time; they all get one answer, also with a temperature |

@@ -604,8 +604,8 @@ describe("fields that the operator lets go", () => {
   })
 
   it("are left out and named", () => {
-    const droppable = ["top_k", "thinking", "context_management", "seed"]
-    const { omitted, request: sent } = requested(messagesOverChat, request, { droppable })
+    const omittable = ["top_k", "thinking", "context_management", "seed"]
+    const { omitted, request: sent } = requested(messagesOverChat, request, { omittable })
     assert.deepStrictEqual(sent, chat())
     assert.sameMembers([...omitted], ["top_k", "thinking", "context_management"])
   })
@@ -613,14 +613,14 @@ describe("fields that the operator lets go", () => {
   it("are translated where they have an equivalent", () => {
     const disabled = messages({ thinking: { type: "disabled" } })
     assert.deepStrictEqual(
-      requested(messagesOverChat, disabled, { droppable: ["thinking"] }).request,
+      requested(messagesOverChat, disabled, { omittable: ["thinking"] }).request,
       chat({ reasoning_effort: "none" })
     )
   })
 
   it("do not include what a request needs", () => {
     assert.strictEqual(
-      refused(messagesOverChat, messages({ messages: 1 }), { droppable: ["messages"] }).param,
+      refused(messagesOverChat, messages({ messages: 1 }), { omittable: ["messages"] }).param,
       "messages"
     )
   })

@@ -132,4 +132,23 @@ describe("targets with the other API", () => {
       assert.strictEqual(got.status, 200)
       assert.include(got.headers["x-sluice-omitted"], "cache_control")
     }).pipe(Effect.scoped, within))
+
+  it.live("a field that the options let go is left out and named", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(answering(anthropic))
+      const front = yield* frontOf([at(provider.url, anthropic)], { omittable: ["seed"] })
+      const got = yield* node.ask(front, { path: chat.path, body: withSeed })
+      assert.deepStrictEqual([got.status, got.headers["x-sluice-omitted"]], [200, "seed"])
+      assert.notInclude(provider.requests[0]?.body, "seed")
+    }).pipe(Effect.scoped, within))
+
+  it.live("an overload has the status of the client's API", () =>
+    Effect.gen(function*() {
+      const error = { type: "error", error: { type: "overloaded_error", message: "busy" } }
+      const provider = yield* rawServer((response) => json(response, 529, error))
+      const front = yield* frontOf([at(provider.url, anthropic)], { retriesHere: 0 })
+      const got = yield* fetched.ask(front, { path: chat.path, body: plain(chat.whole) })
+      assert.strictEqual(got.status, 503)
+      assert.include(got.text, "busy")
+    }).pipe(Effect.scoped, within))
 })

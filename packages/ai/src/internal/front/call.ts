@@ -81,7 +81,7 @@ export class Call implements Client {
     const asked = this.asked = this.isCoded ? undefined : readAsked(body)
     this.model = asked?.model ?? route.deployment
     this.prompt = new PromptLength(body)
-    this.translations = new Translations(body, endpoint, this.model)
+    this.translations = new Translations(body, endpoint, this.model, core.options.omittable)
     this.streams = this.wire !== undefined && asked?.isStream === true
     this.addsUsage = core.options.countsUsage && endpoint === "chat" && this.streams &&
       asked?.includesUsage === false &&
@@ -300,14 +300,14 @@ export class Call implements Client {
     const refusal = Refusal.ofError(error)
     if (errorResponse?.error === error && !this.hasHead) {
       const { response } = errorResponse
-      const { body } = translated?.translation.error(response.status, response.body) ?? response
+      const { body, status } = translated?.translation.error(response.status, response.body) ?? response
       const own = {
         ...this.names(),
         ...(translated === undefined ? {} : { "content-type": "application/json" }),
         "content-length": String(Buffer.byteLength(body))
       }
       const head = Refusal.verbatim(refusal, {
-        status: response.status,
+        status,
         headers: toClient(response.headers, { own, changesLength: true })
       })
       if (head !== undefined) {

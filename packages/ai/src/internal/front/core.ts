@@ -35,6 +35,8 @@ export interface CoreOptions {
   readonly translates: boolean
   /** Identical requests share one call. `undefined`: each has its own. */
   readonly shared: Shared | undefined
+  /** The fields at the top of a request that a translation may leave out. */
+  readonly omittable: ReadonlyArray<string>
 }
 
 /** What is stopped with the server. */

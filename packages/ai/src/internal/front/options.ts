@@ -68,6 +68,11 @@ export interface FrontOptions
    */
   readonly translate?: boolean | undefined
   /**
+   * Fields at the top of a request that a translation may leave out where they have no equal, such as `"thinking"` and
+   * `"context_management"`. The header `x-sluice-omitted` names those that were. Default: none, so that such requests are refused.
+   */
+  readonly omittable?: ReadonlyArray<string> | undefined
+  /**
    * How often a client that waits for the first output of a stream gets a comment, so that no proxy closes its connection as idle.
    * After the first comment the status is 200, and a refusal is an error event. Default: never.
    */
@@ -94,6 +99,7 @@ const own: { readonly [_ in Exclude<keyof FrontOptions, keyof LayerOptions>]-?: 
   models: true,
   translate: true,
   dedupe: true,
+  omittable: true,
   heartbeat: true,
   countUsage: true,
   maxBodyBytes: true,
@@ -125,12 +131,16 @@ export interface Read {
   readonly countsUsage: boolean
   readonly translates: boolean
   readonly dedupes: boolean
+  readonly omittable: ReadonlyArray<string>
   readonly maxBodyBytes: number
   readonly keptCalls: number
   readonly bounds: Bounds
 }
 
 const maxBound = 2 ** 30
+
+/** They are sent in a header. */
+const isField = /^\w+$/
 
 /** Reads the options that the engine does not read. Fails with all issues. */
 export const read = Effect.fnUntraced(function*(given: FrontOptions) {
@@ -142,9 +152,12 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     maxAnswerBytes = 16 * 2 ** 20,
     maxBodyBytes = 32 * 2 ** 20
   } = options.object("options", given, known)
-  const { dedupe = false, translate = true } = given
+  const { dedupe = false, omittable = [], translate = true } = given
   if (typeof countUsage !== "boolean") options.refuse("countUsage", countUsage, "must be true or false")
   if (typeof dedupe !== "boolean") options.refuse("dedupe", dedupe, "must be true or false")
+  if (!Array.isArray(omittable) || !omittable.every((name) => typeof name === "string" && isField.test(name))) {
+    options.refuse("omittable", omittable, "must be a list of names of fields")
+  }
   if (typeof translate !== "boolean") options.refuse("translate", translate, "must be true or false")
   const targets: Array<Target<Upstream.Upstream, never, never>> = []
   const list = Array.isArray(given.targets) ? given.targets as FrontOptions["targets"] : []
@@ -175,6 +188,7 @@ export const read = Effect.fnUntraced(function*(given: FrontOptions) {
     countsUsage: countUsage,
     translates: translate,
     dedupes: dedupe,
+    omittable,
     maxBodyBytes: options.integer("maxBodyBytes", maxBodyBytes, 1, maxBound),
     keptCalls: options.integer("keptCalls", keptCalls, 0, 1_000_000),
     bounds: {

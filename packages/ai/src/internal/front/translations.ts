@@ -50,12 +50,14 @@ export class Translations {
   private body: Uint8Array
   private readonly endpoint: Endpoint
   private readonly model: string | undefined
+  private readonly omittable: ReadonlyArray<string>
   private made = new Map<Target<Upstream>, Request | undefined>()
 
-  constructor(body: Uint8Array, endpoint: Endpoint, model: string | undefined) {
+  constructor(body: Uint8Array, endpoint: Endpoint, model: string | undefined, omittable: ReadonlyArray<string>) {
     this.body = body
     this.endpoint = endpoint
     this.model = model
+    this.omittable = omittable
   }
 
   /** Whether a target can take the request as it is, or translated. */
@@ -71,7 +73,8 @@ export class Translations {
     const translated = standing.translation.request(this.body, {
       model: ownName(target, this.model),
       maxTokens: maxOutputTokens,
-      isOpenAi
+      isOpenAi,
+      omittable: this.omittable
     })
     if (Result.isFailure(translated)) this.unsupported ??= translated.failure
     const { suffix, translation } = standing

@@ -113,11 +113,11 @@ export interface Translated {
 }
 
 /**
- * Translates a request, or refuses it. `droppable`: the fields at the top of the request that may be left out if they have no equivalent.
+ * Translates a request, or refuses it. `omittable`: the fields at the top of the request that may be left out if they have no equivalent.
  */
 export const translated = (
   value: unknown,
-  droppable: ReadonlyArray<string>,
+  omittable: ReadonlyArray<string>,
   translate: (request: Json.JsonObject, reader: Reader) => Json.JsonObject
 ): Result.Result<Translated, Refusal> => {
   const dropped: Array<string> = []
@@ -130,7 +130,7 @@ export const translated = (
     } catch (refusal) {
       if (!(refusal instanceof Untranslatable)) throw refusal
       const [field = ""] = refusal.param.split(/[.[]/, 1)
-      if (!droppable.includes(field) || !ExactJson.isObject(request) || !Object.hasOwn(request, field)) {
+      if (!omittable.includes(field) || !ExactJson.isObject(request) || !Object.hasOwn(request, field)) {
         return Result.fail({ param: refusal.param, message: refusal.message })
       }
       dropped.push(field)

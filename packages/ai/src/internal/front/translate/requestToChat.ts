@@ -9,7 +9,7 @@ export interface Options {
   readonly model?: string | undefined
   /** Whether the target is OpenAI, which names the limit `max_completion_tokens` and takes no thoughts. Other servers take `max_tokens`. */
   readonly isOpenAi?: boolean | undefined
-  readonly droppable?: ReadonlyArray<string> | undefined
+  readonly omittable?: ReadonlyArray<string> | undefined
 }
 
 const requestLevel = level(
@@ -19,7 +19,7 @@ const requestLevel = level(
 )
 
 export const requestToChat = (request: unknown, options: Options): Result.Result<Translated, Refusal> =>
-  translated(request, options.droppable ?? [], (request, reader) => {
+  translated(request, options.omittable ?? [], (request, reader) => {
     reader.object(request, "", requestLevel)
     const stream = reader.optionalBoolean(request, "stream", "")
     const limit = reader.optionalNumber(request, "max_tokens", "") ?? refuse("max_tokens", "is required")

@@ -11,7 +11,7 @@ export interface Options {
   readonly model?: string | undefined
   /** The limit of an answer for requests without one. The API requires a limit. */
   readonly maxTokens?: number | undefined
-  readonly droppable?: ReadonlyArray<string> | undefined
+  readonly omittable?: ReadonlyArray<string> | undefined
 }
 
 const requestLevel = level(
@@ -36,7 +36,7 @@ const requestLevel = level(
 )
 
 export const requestToMessages = (request: unknown, options: Options): Result.Result<Translated, Refusal> =>
-  translated(request, options.droppable ?? [], (request, reader) => {
+  translated(request, options.omittable ?? [], (request, reader) => {
     reader.object(request, "", requestLevel)
     reader.object(request["stream_options"] ?? {}, "stream_options", streamOptionsLevel)
     const tools = toolsOf(request["tools"], reader)

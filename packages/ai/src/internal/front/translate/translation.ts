@@ -18,7 +18,7 @@ export interface RequestOptions {
   /** Whether the target is OpenAI itself. */
   readonly isOpenAi?: boolean | undefined
   /** The fields at the top of a request that are left out if they have no equivalent. Default: none, so that they are refused. */
-  readonly droppable?: ReadonlyArray<string> | undefined
+  readonly omittable?: ReadonlyArray<string> | undefined
 }
 
 export interface AnswerOptions {
