@@ -138,12 +138,12 @@ describe("bounds", () => {
   it.live("a compressed request passes as it is, and is refused if it would have to be changed", () =>
     Effect.gen(function*() {
       const provider = yield* rawServer((response, { headers }) =>
-        json(response, 200, { coding: headers["content-encoding"] })
+        json(response, 200, { choices: [{ message: { content: headers["content-encoding"] } }] })
       )
       const same = yield* frontOf([at(provider.url)])
       const other = yield* frontOf([at(provider.url, { model: "other" })])
       const coded = { ...asking, headers: { "content-encoding": "gzip" } }
-      assert.strictEqual((yield* fetched.ask(same, coded)).text, "{\"coding\":\"gzip\"}")
+      assert.strictEqual((yield* fetched.ask(same, coded)).text, "{\"choices\":[{\"message\":{\"content\":\"gzip\"}}]}")
       assert.strictEqual((yield* fetched.ask(other, coded)).status, 415)
     }).pipe(Effect.scoped, within))
 
