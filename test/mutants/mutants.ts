@@ -89,6 +89,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "windowMillis === 0 && used > limit"
   },
   {
+    name: "model-over-forgets-facts",
+    breaks: "a limit of tokens reserves the longest answer so far, although a line limits its own",
+    caughtBy: ["packages/cli/test/run/Limits.test.ts"],
+    file: "packages/ai/src/TextModel.ts",
+    find: "return facts === undefined ? { ask } : setFacts({ ask }, facts)",
+    replace: "return { ask }"
+  },
+  {
     name: "unknown-use-is-free",
     breaks: "an attempt of unknown use costs nothing in a budget",
     caughtBy: ["packages/cli/test/run/Ledger.test.ts"],

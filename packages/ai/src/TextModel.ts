@@ -50,10 +50,12 @@
  * @since 0.1.0
  */
 import type * as AiError from "effect/ai/AiError"
+import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import { factsOf, setFacts } from "./internal/kit/modelFacts.ts"
 
 /**
  * A complete answer.
@@ -113,6 +115,32 @@ export interface TextModel {
  * @category services
  */
 export const TextModel: Context.Service<TextModel, TextModel> = Context.Service<TextModel>("@sluice/ai/TextModel")
+
+/**
+ * Makes a model that calls another one, for example to watch its calls.
+ *
+ * **Details**
+ *
+ * A quota of `ResilientModel` reserves the same amounts as for `inner`: it knows the most tokens of each call's answer, also those
+ * of `withConfigOverride`. Without this function it knows only `TargetOptions.maxOutputTokens`.
+ *
+ * **Example** (Count the calls)
+ *
+ * ```ts
+ * import * as TextModel from "@sluice/ai/TextModel"
+ * import { Effect } from "effect"
+ *
+ * const counted = (inner: TextModel.TextModel, count: () => void) =>
+ *   TextModel.over(inner, (prompt) => Effect.andThen(Effect.sync(count), inner.ask(prompt)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const over = (inner: TextModel | LanguageModel.LanguageModel, ask: TextModel["ask"]): TextModel => {
+  const facts = factsOf(inner)
+  return facts === undefined ? { ask } : setFacts({ ask }, facts)
+}
 
 /**
  * Called with the characters of an answer's content so far, its thoughts included, whenever more arrived. Default `undefined`.

@@ -183,8 +183,7 @@ const resilient = (options: Options, maxPrompts: number, models: ReadonlyArray<T
       breaker: breakerOptions(options),
       // The queue has a slot for every prompt, so that none is refused.
       backpressure: { capacity: concurrency, queue: maxPrompts },
-      quota: quotaOf(target),
-      maxOutputTokens: options.maxTokens
+      quota: quotaOf(target)
     })),
     retry: RetryPolicy.exponential({
       maxAttempts: options.maxAttempts,

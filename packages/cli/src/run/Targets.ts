@@ -91,21 +91,23 @@ const modelOf = (
 }
 
 /** A model that requests an answer as a whole, and not as a stream. */
-const unstreamed = (model: LanguageModel.LanguageModel): TextModel.TextModel => ({
-  ask: (prompt) =>
-    Effect.map(model.generateText({ prompt }), ({ content, finishReason, reasoningText = "", text, usage }) => {
-      const metadata = content.find((part) => part.type === "response-metadata")
-      return {
-        id: metadata?.id,
-        model: metadata?.modelId,
-        text,
-        reasoning: reasoningText,
-        finishReason,
-        usage,
-        from: undefined
-      }
-    })
-})
+const unstreamed = (model: LanguageModel.LanguageModel): TextModel.TextModel =>
+  TextModel.over(
+    model,
+    (prompt) =>
+      Effect.map(model.generateText({ prompt }), ({ content, finishReason, reasoningText = "", text, usage }) => {
+        const metadata = content.find((part) => part.type === "response-metadata")
+        return {
+          id: metadata?.id,
+          model: metadata?.modelId,
+          text,
+          reasoning: reasoningText,
+          finishReason,
+          usage,
+          from: undefined
+        }
+      })
+  )
 
 const longestRetryAfter = Failure.longestRetryAfter
 
@@ -168,31 +170,33 @@ const observed = (
   target: Target,
   maxAttempts: number,
   observer: Observer
-): TextModel.TextModel => ({
-  ask: (prompt) =>
-    Effect.withFiber((fiber: AnyFiber): Effect.Effect<TextModel.Answer, AiError.AiError> => {
-      const state = fiber.getRef(CurrentPrompt)
-      if (state === undefined) return Effect.die("a call without CurrentPrompt")
-      const refusal = untranslatable(target, state.prompt)
-      if (refusal !== undefined) return Effect.fail(refusal)
-      return Effect.flatMap(observer.begin(target, state), (attempt) => {
-        // Counts the attempts over all calls of the prompt. Each call would count from 1.
-        const number = { attempt: state.attempts, maxAttempts: Math.max(state.attempts, maxAttempts) }
-        const context = fiber.context.pipe(
-          Context.add(RetryPolicy.CurrentAttempt, number),
-          Context.add(TextModel.OnContent, attempt.part)
-        )
-        const answer = Effect.mapError(cuttable(model.ask(prompt), context, attempt), attempt.failed)
-        return Effect.onExitPrimitive(answer, (exit) => {
-          // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
-          if (Exit.isSuccess(exit)) return attempt.succeeded(usedBy(exit.value))
-          // No error: a timeout or the end of the run interrupted the attempt.
-          if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
-          return state.turn.afterAttempt
+): TextModel.TextModel =>
+  TextModel.over(
+    model,
+    (prompt) =>
+      Effect.withFiber((fiber: AnyFiber): Effect.Effect<TextModel.Answer, AiError.AiError> => {
+        const state = fiber.getRef(CurrentPrompt)
+        if (state === undefined) return Effect.die("a call without CurrentPrompt")
+        const refusal = untranslatable(target, state.prompt)
+        if (refusal !== undefined) return Effect.fail(refusal)
+        return Effect.flatMap(observer.begin(target, state), (attempt) => {
+          // Counts the attempts over all calls of the prompt. Each call would count from 1.
+          const number = { attempt: state.attempts, maxAttempts: Math.max(state.attempts, maxAttempts) }
+          const context = fiber.context.pipe(
+            Context.add(RetryPolicy.CurrentAttempt, number),
+            Context.add(TextModel.OnContent, attempt.part)
+          )
+          const answer = Effect.mapError(cuttable(model.ask(prompt), context, attempt), attempt.failed)
+          return Effect.onExitPrimitive(answer, (exit) => {
+            // The prompt keeps its turn until its answer is written. A kill then loses at most as many answers as run at once.
+            if (Exit.isSuccess(exit)) return attempt.succeeded(usedBy(exit.value))
+            // No error: a timeout or the end of the run interrupted the attempt.
+            if (Option.isNone(Cause.findErrorOption(exit.cause))) attempt.interrupted()
+            return state.turn.afterAttempt
+          })
         })
       })
-    })
-})
+  )
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Dimension } from "@sluice/core/Quota"
 import * as Quota from "@sluice/core/Quota"
-import type * as Journal from "@sluice/ai/testing/Journal"
+import * as Journal from "@sluice/ai/testing/Journal"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
 import * as Limits from "../../src/run/Limits.ts"
@@ -37,6 +37,33 @@ describe("Limits", () => {
     assert.strictEqual(countsAt("https://mine.openai.azure.com/openai/v1"), "reserved")
     assert.strictEqual(countsAt("https://notopenai.com/v1"), "learned")
   })
+})
+
+describe("a run with a limit of tokens", () => {
+  it.live.each([false, true])(
+    "reserves the limit of tokens of each line, with noStream: %s",
+    (noStream) =>
+      Effect.gen(function*() {
+        const { apiKey, journal, url } = yield* LoopbackProvider.make({ pace: { firstTokenMillis: 300 } })
+        const limits = [Quota.per("1 minute", "outputTokens", 2_000)]
+        const target = {
+          name: "main",
+          wire: "openai",
+          url,
+          model: "rules",
+          apiKey,
+          keySource: "the test",
+          limits
+        } as const
+        const engine = yield* engineFor({ apiKey, url }, { targets: [target], noShare: true, noStream })
+        const own = (line: number) => ({ ...prompt(line), body: { max_tokens: 20 } })
+        const all = yield* Effect.forEach([1, 2, 3, 4, 5], (line) => engine.complete(own(line)), { concurrency: 5 })
+        assert.deepStrictEqual(all.map(({ result }) => result.status), ["ok", "ok", "ok", "ok", "ok"])
+        // All fit at once: none waited for the end of another.
+        assert.strictEqual(Journal.maxOpen(yield* journal), 5)
+      }),
+    20_000
+  )
 })
 
 // The shortest window with the guard of a minute: a request may arrive up to a second after it was sent.
