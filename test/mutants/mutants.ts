@@ -97,6 +97,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "return { ask }"
   },
   {
+    name: "kills-are-free",
+    breaks: "each kill of a run lets it exceed its budget by the calls that ran",
+    caughtBy: ["packages/cli/test/e2e/budget.test.ts"],
+    file: "packages/cli/src/run/BudgetFile.ts",
+    find: "return Math.max(lost, atMost - inResults)",
+    replace: "return lost"
+  },
+  {
+    name: "sent-before-the-mark",
+    breaks: "a call is sent before the file beside the results covers its cost",
+    caughtBy: ["packages/cli/test/run/Ledger.test.ts"],
+    file: "packages/cli/src/run/Ledger.ts",
+    find: "return isCovered ? undefined : Effect.callback(",
+    replace: "return this.marked >= 0 ? undefined : Effect.callback("
+  },
+  {
     name: "unknown-use-is-free",
     breaks: "an attempt of unknown use costs nothing in a budget",
     caughtBy: ["packages/cli/test/run/Ledger.test.ts"],

@@ -101,17 +101,27 @@ export class Attempts implements Targets.Observer {
     clock: Clock.Clock,
     isProbe: boolean
   ): Effect.Effect<Targets.Attempt, AiError.AiError> {
-    const wait = this.credentials.mayAskIn(target, state, clock.currentTimeMillisUnsafe())
-    if (wait > 0) return Effect.fail(notYet(wait))
     const { ledger } = this
     const money = ledger === undefined || state.purse === undefined ? unpaid : ledger.begin(state.purse, target)
     if (money === undefined) {
       state.isShort = true
       return Effect.fail(notYet(1))
     }
-    state.begin(target)
-    this.onStarted()
-    return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, isProbe, money))
+    const send = (): Effect.Effect<Targets.Attempt, AiError.AiError> => {
+      const wait = this.credentials.mayAskIn(target, state, clock.currentTimeMillisUnsafe())
+      if (wait > 0) {
+        money.settle("nothing")
+        return Effect.fail(notYet(wait))
+      }
+      state.begin(target)
+      this.onStarted()
+      return Effect.succeed(new Attempt(target, watched, state, this.credentials, clock, isProbe, money))
+    }
+    const covered = ledger?.covered()
+    return covered === undefined ? send() : Effect.andThen(
+      Effect.onInterrupt(covered, () => Effect.sync(() => money.settle("nothing"))),
+      Effect.suspend(send)
+    )
   }
 
   /**

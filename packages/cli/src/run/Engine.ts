@@ -102,6 +102,9 @@ export const make = Effect.fnUntraced(function*(
     (target, why) => events.unusable(target, why === undefined ? undefined : options.mask(why))
   )
   const outage = new Outage(options, fatal)
+  if (options.ledger !== undefined) {
+    options.ledger.onUnmarked = ({ message }) => fatal.stop("Unusable", message)
+  }
   // Shared with the model's own breakers, so that the answer to a slow probe closes the circuit.
   const store = yield* Layer.build(Layer.fresh(CircuitBreakerStore.layerMemory))
   const circuits = yield* Effect.forEach(

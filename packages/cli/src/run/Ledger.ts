@@ -1,6 +1,7 @@
 /**
  * The money of a run. Reserves the most that an attempt can cost before it is sent, and settles by its usage. An attempt of
- * unknown use stays at its reservation, so the sum spent never exceeds the limit.
+ * unknown use stays at its reservation, so the sum spent never exceeds the limit. A mark, which a kill does not lose, is never below
+ * what the attempts that were sent can have cost.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -33,6 +34,11 @@ export interface Purse {
   isUnknown: boolean
 }
 
+/** Keeps an amount that may have been spent, where a kill does not lose it. */
+export interface Mark {
+  readonly raise: (atMost: number) => Promise<void>
+}
+
 interface Waiter {
   readonly purse: Purse
   readonly amount: number
@@ -56,8 +62,19 @@ export class Ledger {
   /** Whether an attempt was made with and without a known price. */
   hasPriced = false
   hasUnpriced = false
+  /** Called if the mark cannot be raised. Attempts that it does not cover are not sent. */
+  onUnmarked: (error: Error) => void = () => {}
   private oldest: Prices.Found | undefined
+  /** Of attempts that run, and of lines that wait for theirs. */
   private reserved = 0
+  /** Of attempts that run. */
+  private running = 0
+  /** What may have been spent by the mark. Infinity without one. */
+  private marked = Number.POSITIVE_INFINITY
+  private mark: Mark | undefined
+  private isRaising = false
+  /** Attempts that wait until the mark covers them. */
+  private uncovered: Array<() => void> = []
   private readonly options: Options
   private readonly waiting = new Set<Waiter>()
   /** Lines without a result. As many as run at once. */
@@ -82,6 +99,22 @@ export class Ledger {
   addEarlier(cost: number): void {
     this.before += cost
     this.spent += cost
+  }
+
+  /** Uses a mark, from what was spent before. */
+  useMark(mark: Mark): void {
+    this.mark = mark
+    this.marked = this.spent
+  }
+
+  /** Waits until the mark covers the attempts that have begun. `undefined` if it does. */
+  covered(): Effect.Effect<void> | undefined {
+    const isCovered = Math.min(this.limit, this.spent + this.running) <= this.marked
+    // Raised early, so that few attempts wait for the disk.
+    if (!isCovered || this.spent + 1.25 * this.running > this.marked) this.raise()
+    return isCovered ? undefined : Effect.callback((resume) => {
+      this.uncovered.push(() => resume(Effect.void))
+    })
   }
 
   /** Why a prompt cannot be paid: it has no price at a target, or no limit of tokens. `undefined` if it can. */
@@ -140,6 +173,7 @@ export class Ledger {
     const amount = this.isLimited ? this.mostOf(purse.prompt, target) : 0
     if (purse.held < amount && !this.fits(amount - purse.held)) return undefined
     this.reserved += amount - purse.held
+    this.running += amount
     purse.held = 0
     this.serve()
     const model = purse.prompt.model ?? target.model
@@ -159,6 +193,7 @@ export class Ledger {
           ? this.mostOf(purse.prompt, target)
           : costOf(found.price, used)
         this.reserved -= amount
+        this.running -= amount
         this.spent += cost
         purse.spent += cost
         this.serve()
@@ -205,6 +240,33 @@ export class Ledger {
       if (!isHeld) this.exhausted()
       waiter.resume(isHeld)
     }
+  }
+
+  /** Half of what runs ahead, so that it is seldom written, and a kill counts little more than what runs. */
+  private get nextMark(): number {
+    return Math.min(this.limit, Math.ceil(this.spent + 1.5 * this.running))
+  }
+
+  private raise(): void {
+    const { mark, nextMark } = this
+    if (mark === undefined || this.isRaising) return
+    if (nextMark <= this.marked) return this.covers(this.uncovered.splice(0))
+    this.isRaising = true
+    // After the turn, so that all attempts of one turn are covered at once.
+    queueMicrotask(() => {
+      const { nextMark: atMost, uncovered } = this
+      this.uncovered = []
+      mark.raise(atMost).then(() => {
+        this.marked = atMost
+        this.isRaising = false
+        this.covers(uncovered)
+        if (this.uncovered.length > 0) this.raise()
+      }, (error: Error) => this.onUnmarked(error))
+    })
+  }
+
+  private covers(attempts: ReadonlyArray<() => void>): void {
+    for (const resume of attempts) resume()
   }
 
   private exhausted(): void {

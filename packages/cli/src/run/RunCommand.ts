@@ -21,6 +21,7 @@ import * as UrlSecrets from "../UrlSecrets.ts"
 import * as AnswerStore from "./AnswerStore.ts"
 import * as Cached from "./Cached.ts"
 import type { Written } from "./Batch.ts"
+import * as BudgetFile from "./BudgetFile.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
@@ -138,9 +139,27 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const { isResumable, left, log, output, page, resumed } = yield* Files.open(settings, counted).pipe(
     Effect.catchTag("ResumeError", (error) => withDifference(error, given, settings))
   )
-  ledger.addEarlier(resumed?.cost ?? 0)
-  if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed))
-  const note = once(() => isResumable ? RunFile.write(paths, given, settings) : Promise.resolve())
+  const lost = resumed === undefined ? 0 : yield* BudgetFile.lostOf(settings.output, resumed.cost)
+  ledger.addEarlier((resumed?.cost ?? 0) + lost)
+  if (resumed !== undefined && !settings.quiet) yield* say(resumedText(settings.output, resumed, lost))
+  const budget = new BudgetFile.BudgetFile(settings.output, lost)
+  const note = once(async () => {
+    if (!isResumable) return
+    await RunFile.write(paths, given, settings)
+    if (settings.maxCost === undefined) await budget.settle(lost)
+  })
+  if (isResumable && settings.maxCost !== undefined) {
+    ledger.useMark(budget)
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        output.settled,
+        // If it cannot be written, the higher mark stays.
+        Effect.promise(() => budget.settle(ledger.spent - (resumed?.cost ?? 0) - inResults).catch(() => {}))
+      )
+    )
+  }
+  /** The cost of the results that this run has written. */
+  let inResults = 0
   const explanations = new Explanations(settings.explain)
   const ordered = settings.ordered
     ? new Ordered<Output.WriteError>(windowOf(settings.concurrency))
@@ -154,6 +173,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
         output.push(text, (error) => {
           if (error !== undefined) return written(error)
           // Counted after it is written, so that the counts match the files.
+          inResults += millionths ?? 0
           if (page !== undefined) facts.add(record, result)
           explanations.add(record)
           void note()
@@ -321,16 +341,17 @@ const withDifference = (error: Resume.ResumeError, given: Shell.Given, settings:
   })
 
 /** Describes the progress of the earlier runs, and the bytes that were cut off. */
-const resumedText = (path: string, { output, place, torn }: Resume.Resume): string => {
+const resumedText = (path: string, { output, place, torn }: Resume.Resume, lost: number): string => {
   const name = Terminal.escape(path)
-  if (output === undefined) return `${name} does not exist yet; starting it\n`
+  const more = lost === 0 ? "" : `calls without a result may have cost ${Prices.shown(lost)}, which the budget counts\n`
+  if (output === undefined) return `${name} does not exist yet; starting it\n${more}`
   const cut = torn === 0
     ? ""
     : `${name} ends in an unfinished line, of which ${Words.plural(torn, "byte")} are cut off\n`
   const failed = place.count("failed") + place.count("unsent")
   return `${cut}${name} has ${Words.plural(place.count("ok"), "answer")} and ${
     Words.plural(failed, "line")
-  } without one\n`
+  } without one\n${more}`
 }
 
 /** Returns the advice with the command that sends the prompts without an answer. */

@@ -2,11 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Journal from "@sluice/ai/testing/Journal"
 import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
+import { existsSync, writeFileSync } from "node:fs"
 import { costOf } from "../../src/run/Prices.ts"
 import type { Result } from "../../src/run/Result.ts"
 import { refused, split } from "../support/command.ts"
 import { allAnswered, lines, resultsIn } from "../support/files.ts"
-import { run, setUp } from "../support/provider.ts"
+import { requests, run, setUp, start } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
 const price = { input: 1_000, output: 10_000 }
@@ -53,6 +54,52 @@ describe("sluice run --max-cost", { timeout: processTimeout }, () => {
       allAnswered(all.filter(({ status }) => status === "ok"), 200)
       assert.closeTo(sumOf(all), costIn(yield* provider.journal), 1e-9)
       assert.match(second.stderr, /\n {2}cost +\$\d+\.\d\d, \$\d+\.\d\d with earlier runs, of at most \$/)
+    }))
+
+  it.live("costs at most the budget although the run is killed and resumed several times", () =>
+    Effect.gen(function*() {
+      const { env, prompts, provider, results } = yield* setUp(lines(1_000), {
+        ...options,
+        pace: { firstTokenMillis: 50, tokenMillis: 100, tokensPerChunk: 1 }
+      })
+      // A kill loses about $1: eight calls that run.
+      const budget = ["--price", "1000,10000", "--max-tokens", "12", "--concurrency", "8", "--max-cost", "10"]
+      const args = [prompts, "-o", results, "--resume", ...budget]
+      for (let kill = 0; kill < 4; kill++) {
+        const before = (yield* provider.journal).length
+        const command = yield* start(args, env)
+        // The first kill comes before there is a result.
+        yield* requests(provider, before + (kill === 0 ? 8 : 12), command)
+        yield* Effect.sleep(700)
+        command.process.kill("SIGKILL")
+        yield* Effect.promise(() => command.ended)
+      }
+      const last = yield* run(args, env)
+      assert.strictEqual(last.code, 4, last.stderr)
+      assert.match(last.stderr, /\ncalls without a result may have cost \$\d\.\d\d, which the budget counts\n/)
+      const paid = costIn(yield* provider.journal)
+      assert.isAtMost(paid, 10)
+      assert.isAbove(paid, sumOf(resultsIn(results)) + 2)
+      // What was lost stays counted after a run that ended.
+      const calls = (yield* provider.journal).length
+      assert.strictEqual((yield* run(args, env)).code, 4)
+      assert.strictEqual((yield* provider.journal).length, calls)
+    }))
+
+  it.live("a run that ends leaves no mark beside its results, and a damaged one is refused", () =>
+    Effect.gen(function*() {
+      const { env, prompts, results } = yield* setUp(lines(8), options)
+      const args = [prompts, "-o", results, "--resume", ...flags, "--max-cost", "50"]
+      assert.strictEqual((yield* run([...args, "--limit", "4"], env)).code, 0)
+      const mark = `${results}.budget`
+      assert.isFalse(existsSync(mark))
+      writeFileSync(mark, "{")
+      const { code, stderr } = yield* run(args, env)
+      assert.deepStrictEqual(
+        [code, /results\.jsonl\.budget: it is damaged\. Delete it/.test(stderr)],
+        [2, true],
+        stderr
+      )
     }))
 
   it.live("what earlier runs spent counts, so the same budget sends nothing more", () =>

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Journal from "@sluice/ai/testing/Journal"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
-import { Effect, Fiber } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import { Ledger, mostInputTokens } from "../../src/run/Ledger.ts"
 import { costOf, Prices } from "../../src/run/Prices.ts"
 import type { Target } from "../../src/run/Settings.ts"
@@ -23,6 +23,8 @@ const make = (maxCost: number | undefined, options: Partial<ConstructorParameter
 
 /** The most that an attempt of this prompt costs: its input and 100 tokens. */
 const most = costOf(price, { inputTokens: mostInputTokens(prompt(1)), outputTokens: 100 })
+
+const half = (millionths: number): number => Math.ceil(millionths / 2)
 
 const dollars = (millionths: number): number => millionths / 1e6
 
@@ -106,6 +108,49 @@ describe("Ledger", () => {
     )
     assert.include(make(1, { prices: new Prices(undefined, []) }).problemOf(prompt(1)), "no price for model rules at")
   })
+
+  it.effect("an attempt waits until the mark covers it, and the mark is never above the budget", () =>
+    Effect.gen(function*() {
+      const marks: Array<number> = []
+      const written: Array<() => void> = []
+      const ledger = make(dollars(3 * most))
+      ledger.useMark({
+        raise: (atMost) =>
+          new Promise((resolve) => {
+            marks.push(atMost)
+            written.push(resolve)
+          })
+      })
+      const [first, second, third] = [ledger.open(prompt(1)), ledger.open(prompt(2)), ledger.open(prompt(3))]
+      const one = ledger.begin(first, target)
+      const waiting = yield* Effect.forkChild(ledger.covered() ?? Effect.void, { startImmediately: true })
+      yield* Effect.yieldNow
+      assert.deepStrictEqual([marks, waiting.pollUnsafe()], [[half(3 * most)], undefined])
+      // Begun after the mark was computed, which does not cover them.
+      ledger.begin(second, target)
+      ledger.begin(third, target)
+      const later = yield* Effect.forkChild(ledger.covered() ?? Effect.void, { startImmediately: true })
+      written.shift()?.()
+      yield* Fiber.join(waiting)
+      yield* Effect.yieldNow
+      assert.deepStrictEqual([marks, later.pollUnsafe()], [[half(3 * most), 3 * most], undefined])
+      written.shift()?.()
+      yield* Fiber.join(later)
+      one?.settle({ inputTokens: 1, outputTokens: 0 })
+      assert.isUndefined(ledger.covered())
+    }))
+
+  it.effect("an attempt that the mark cannot cover is not sent, and the run is told", () =>
+    Effect.gen(function*() {
+      const ledger = make(dollars(3 * most))
+      const failed = Deferred.makeUnsafe<string>()
+      ledger.onUnmarked = ({ message }) => Deferred.doneUnsafe(failed, Effect.succeed(message))
+      ledger.useMark({ raise: () => Promise.reject(new Error("the disk is full")) })
+      ledger.begin(ledger.open(prompt(1)), target)
+      const waiting = yield* Effect.forkChild(ledger.covered() ?? Effect.void, { startImmediately: true })
+      assert.strictEqual(yield* Deferred.await(failed), "the disk is full")
+      assert.isUndefined(waiting.pollUnsafe())
+    }))
 
   it("earlier runs count towards the budget", () => {
     const ledger = make(1)
