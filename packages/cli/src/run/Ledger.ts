@@ -256,12 +256,13 @@ export class Ledger {
     queueMicrotask(() => {
       const { nextMark: atMost, uncovered } = this
       this.uncovered = []
-      mark.raise(atMost).then(() => {
+      const raised = (): void => {
         this.marked = atMost
         this.isRaising = false
         this.covers(uncovered)
         if (this.uncovered.length > 0) this.raise()
-      }, (error: Error) => this.onUnmarked(error))
+      }
+      mark.raise(atMost).then(raised, (error: Error) => this.onUnmarked(error))
     })
   }
 
