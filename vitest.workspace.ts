@@ -31,6 +31,8 @@ export default defineConfig({
     setupFiles,
     // Tests that start servers and processes need up to 6 s if both cores are busy. Vitest's 5 s would fail them.
     testTimeout: 60_000,
+    // The same machine runs the hooks. One builds and packs all packages.
+    hookTimeout: 60_000,
     // One more than there are cores, since tests of processes mostly wait. Vitest would use one less than there are.
     maxWorkers: availableParallelism() + 1,
     projects: [

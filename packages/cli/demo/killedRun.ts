@@ -3,7 +3,8 @@ import type * as Journal from "@sluice/ai/testing/Journal"
 import * as Effect from "effect/Effect"
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
-import { readFileSync, rmSync } from "node:fs"
+import { mkdirSync, readFileSync, rmSync } from "node:fs"
+import { dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Result } from "../src/run/Result.ts"
 import { concurrency } from "./badDay.ts"
@@ -58,6 +59,7 @@ const answers = (): ReadonlyArray<Result> => {
 
 export const run = (provider: Endpoint, tickets: number): Effect.Effect<KilledRun> =>
   Effect.scoped(Effect.gen(function*() {
+    mkdirSync(dirname(results), { recursive: true })
     for (const path of [results, `${results}.lock`, `${results}.run`]) rmSync(path, { force: true })
     const first = yield* start(provider, "--concurrency", String(concurrency))
     while (answers().length < tickets / 2 && first.exitCode === null) yield* Effect.sleep(10)

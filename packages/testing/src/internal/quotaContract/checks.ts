@@ -154,7 +154,7 @@ export const settle: CheckBodies = {
       yield* reserve("a", [ask], { guardMillis: 500 })
       yield* settle("a", {}, 100, true)
       const { waitMillis } = yield* reserve("b", [ask])
-      yield* expectThat("it waits for the guard too", waitMillis > 2_300, waitMillis, "more than 2300")
+      yield* expectThat("it waits for the guard too", waitMillis > 2_100, waitMillis, "more than 2100")
     }
   ),
 
