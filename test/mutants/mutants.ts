@@ -1390,8 +1390,8 @@ adjustToClock()
     breaks: "long numbers of a translated request are rounded",
     caughtBy: ["packages/ai/test/front/translate.requests.test.ts", "packages/ai/test/front/translate.answers.test.ts"],
     file: "packages/ai/src/internal/front/translate/exactJson.ts",
-    find: "rawJSON === undefined || !(",
-    replace: "rawJSON !== undefined || !("
+    find: "rawJSON === undefined || !longNumber",
+    replace: "rawJSON !== undefined || !longNumber"
   },
   {
     name: "translated-messages-without-an-end",
