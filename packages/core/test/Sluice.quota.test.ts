@@ -90,6 +90,22 @@ describe("a policy with a quota", () => {
       assert.strictEqual((yield* gpt.snapshot).quota?.throttled, 2)
     }).pipe(withStore))
 
+  it.effect("a further attempt with room does not wait behind a call of its tenant without room", () =>
+    Effect.gen(function*() {
+      const gpt = yield* makeGpt({
+        retry: retry(2),
+        quota: { ...requests(100), limits: [Quota.requestsPerMinute(100)], tenantLimits: [Quota.tokensPerMinute(100)] }
+      })
+      let attempts = 0
+      const fails = Effect.suspend(() => ++attempts === 1 ? Effect.fail("503") : Effect.succeed("answer"))
+      const retried = yield* fork(gpt.protect(fails, { tenant: "a", amounts: { tokens: 10 } }))
+      assert.strictEqual(attempts, 1)
+      const large = yield* fork(gpt.protect(Effect.void, { tenant: "a", amounts: { tokens: 95 } }))
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual([retried, large].map((fiber) => fiber.pollUnsafe() !== undefined), [true, false])
+      yield* Fiber.interrupt(large)
+    }).pipe(withStore))
+
   it.effect("an attempt that its circuit refuses gives its reservation back", () =>
     Effect.gen(function*() {
       const gpt = yield* makeGpt({ quota: requests(10), breaker: breaker(1), backpressure: { capacity: 2 } })
