@@ -13,6 +13,12 @@ const exitCodes: { readonly [_ in Signal]: number } = {
 
 export const exitCode = (signal: Signal): number => exitCodes[signal]
 
+/**
+ * Ends the process by a signal that it listens for no longer. `process.exit` would wait for system calls that block, such as a
+ * write to a named pipe that nobody reads.
+ */
+export const endNow = (signal: Signal): void => void process.kill(process.pid, signal)
+
 /** Signals of this process. Replaces Node's default, which ends the process at once. */
 export interface Signals {
   /** The first signal, which asks for an orderly end. */
@@ -21,22 +27,24 @@ export interface Signals {
   readonly second: Effect.Effect<Signal>
 }
 
-/** Listens for signals until the scope closes. */
+/** Listens until the scope closes, or until the second signal. A third one ends the process, for example while an output blocks. */
 export const listen: Effect.Effect<Signals, never, Scope.Scope> = Effect.suspend(() => {
   const first = Deferred.makeUnsafe<Signal>()
   const second = Deferred.makeUnsafe<Signal>()
+  const stop = (): void => {
+    for (const signal of signals) process.off(signal, onSignal)
+  }
   const onSignal = (signal: Signal): void => {
-    Deferred.doneUnsafe(Deferred.isDoneUnsafe(first) ? second : first, Effect.succeed(signal))
+    const isSecond = Deferred.isDoneUnsafe(first)
+    if (isSecond) stop()
+    Deferred.doneUnsafe(isSecond ? second : first, Effect.succeed(signal))
   }
   return Effect.acquireRelease(
     Effect.sync((): Signals => {
       for (const signal of signals) process.on(signal, onSignal)
       return { first: Deferred.await(first), second: Deferred.await(second) }
     }),
-    () =>
-      Effect.sync(() => {
-        for (const signal of signals) process.off(signal, onSignal)
-      })
+    () => Effect.sync(stop)
   )
 })
 

@@ -52,20 +52,37 @@ import { Tally } from "./Tally.ts"
 import * as Words from "./Words.ts"
 
 /** Runs the file and returns the exit code. If prompts have no answer, prints the command that continues the run. */
-export const execute = (invocation: GoOn.Invocation): Promise<number> => {
-  const end: End = { advice: "" }
-  return Effect.runPromise(
-    Effect.scoped(run(invocation, end)).pipe(
-      Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
-      Effect.catch((error) => Effect.as(sayError(invocation, error), exitCodeOf(error))),
-      Effect.tap(() => say(end.advice))
-    )
+export const execute = async (invocation: GoOn.Invocation): Promise<number> => {
+  const end: End = { advice: "", hasBegun: false, stoppedEarly: undefined }
+  const code = await Effect.runPromise(
+    Effect.scoped(Effect.flatMap(Signals.listen, (signals) =>
+      Effect.raceFirst(
+        Effect.scoped(run(invocation, end, signals)),
+        Effect.flatMap(signals.first, (signal) => {
+          if (end.hasBegun) return Effect.never
+          end.stoppedEarly = signal
+          return Effect.as(
+            sayError(invocation, { message: `stopped by ${signal} before the first prompt was sent` }),
+            Signals.exitCode(signal)
+          )
+        })
+      ))).pipe(
+        Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
+        Effect.catch((error) => Effect.as(sayError(invocation, error), exitCodeOf(error))),
+        Effect.tap(() => say(end.advice))
+      )
   )
+  if (end.stoppedEarly !== undefined) Signals.endNow(end.stoppedEarly)
+  return code
 }
 
 /** Set by a run for its end. */
 interface End {
   advice: string
+  /** Whether prompts may have been sent. Before, a signal ends the run at once. */
+  hasBegun: boolean
+  /** The signal that ended the run before it began. */
+  stoppedEarly: Signals.Signal | undefined
 }
 
 const exitCodeOf = (error: { readonly _tag: string; readonly why?: string | undefined }): number =>
@@ -78,7 +95,7 @@ const sayError = (
   error: { readonly message: string; readonly problems?: ReadonlyArray<string> }
 ): Effect.Effect<void> => Effect.sync(() => Say.error(`sluice ${command}`, ...error.problems ?? [error.message]))
 
-const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
+const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End, signals: Signals.Signals) {
   const { flags, given, paths } = invocation
   const isOutputTerminal = process.stdout.isTTY === true
   const { input, settings } = yield* Setup.make(paths, flags, { env: process.env, isOutputTerminal })
@@ -87,7 +104,6 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
     yield* Effect.sync(() => void process.stdout.write(text))
     return ExitCode.ok
   }
-  const signals = yield* Signals.listen
   const maskSecrets = Mask.make([
     ...settings.targets.flatMap(({ apiKey, url }) => [
       ...(apiKey === undefined ? [] : [Redacted.value(apiKey)]),
@@ -211,6 +227,7 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End) {
   const sender = ordered === undefined ? engine : ordered.engine(engine)
   const lines = new Completion.Completion(settings, items, sender, sink, tally, (text) => process.stderr.write(text))
   stop = () => lines.stop()
+  end.hasBegun = true
   const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
   const unwritten = canWriteMore(ended, tally)
     ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended, ledger)))
@@ -485,7 +502,11 @@ class RunProgress {
 
   /** What this run is expected to cost in all, by the lines that are done. `undefined` if it is not known. */
   get expectedCost(): number | undefined {
-    const { done } = this.tally
-    return this.total === undefined || done === 0 ? undefined : this.ledger.spentNow * Math.max(1, this.total / done)
+    const { done, stopped } = this.tally
+    // Lines that were not sent say nothing about the cost.
+    const finished = done - stopped
+    return this.total === undefined || finished === 0
+      ? undefined
+      : this.ledger.spentNow * Math.max(1, this.total / finished)
   }
 }

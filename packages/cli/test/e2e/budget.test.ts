@@ -102,6 +102,19 @@ describe("sluice run --max-cost", { timeout: processTimeout }, () => {
       )
     }))
 
+  it.live("the printed budget is enough for the rest, also if a small part was sent", () =>
+    Effect.gen(function*() {
+      const { env, prompts, results } = yield* setUp(lines(40), { ...options, pace: {} })
+      const first = yield* run([prompts, "-o", results, ...flags, "--max-cost", "0.7"], env)
+      assert.strictEqual(first.code, 4, first.stderr)
+      const answered = resultsIn(results).filter(({ status }) => status === "ok").length
+      assert.isAbove(answered, 0)
+      assert.isBelow(answered, 10)
+      const [, advice = ""] = /To go on:\n {2}sluice ([^\n]*)\n/.exec(first.stderr) ?? []
+      const second = yield* run((yield* Effect.promise(() => split(advice))).slice(1), env)
+      assert.strictEqual(second.code, 0, second.stderr)
+    }))
+
   it.live("what earlier runs spent counts, so the same budget sends nothing more", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp(lines(8), options)
