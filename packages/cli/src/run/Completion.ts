@@ -78,6 +78,8 @@ export class Completion {
   private onTaken: (() => void) | undefined
   private isRead = false
   private isStopping = false
+  /** Why the lines end early. Reported once the running prompts are finished. */
+  private failure: Effect.Effect<void, CompletionError> | undefined
   private isOver = false
   private isDue = false
   /** Bounded by the number of concurrent prompts. */
@@ -197,9 +199,16 @@ export class Completion {
     const reader = this.reader = this.fork(reading)
     reader.addObserver((exit) => {
       this.isRead = true
-      if (Exit.isFailure(exit) && !this.isStopping) this.finish(exit)
+      if (Exit.isFailure(exit) && !this.isStopping) this.fail(exit)
       this.stepSoon()
     })
+  }
+
+  /** Lets running prompts finish, since their answers are paid for, and fails then. */
+  private fail(failure: Effect.Effect<void, CompletionError>): void {
+    this.failure = failure
+    if (this.fibers.size > 0) this.say("\nThe input has an error. Finishing running prompts.\n")
+    this.stop()
   }
 
   // ---------- lines
@@ -233,7 +242,7 @@ export class Completion {
     }
     const isAllTaken = this.isRead && this.next === this.chunk.length && queue.length === 0
     const isIdle = unfinished.size === (this.isStopping ? queue.length : 0)
-    if (isIdle && (this.isStopping || isAllTaken)) this.finish(Effect.void)
+    if (isIdle && (this.isStopping || isAllTaken)) this.finish(this.failure ?? Effect.void)
   }
 
   private take(item: Item | undefined): void {
@@ -242,9 +251,9 @@ export class Completion {
     this.unfinished.set(Samples.keyOf(item), own)
     if (item._tag === "Malformed") return this.writeMalformed(own, item, this.now(), this.failed)
     const { targets: [{ model }] } = this.settings
-    if (item.model !== undefined || model !== undefined) this.queue.push(item)
-    else {
-      this.finish(
+    this.queue.push(item)
+    if (item.model === undefined && model === undefined) {
+      this.fail(
         new Settings.SettingsError({ problems: [`line ${item.line} names no model; set --model or SLUICE_MODEL`] })
       )
     }

@@ -54,7 +54,7 @@ export interface InputOptions {
   readonly limit?: number | undefined
 }
 
-/** Reads the files on demand. Fails if one of them is missing. */
+/** Reads the files on demand. Fails if one of them is missing, or if one after the first is of another kind or lacks a column. */
 export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
   Effect.gen(function*() {
     const { paths } = options
@@ -67,6 +67,10 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
       open: () => path === "-" ? process.stdin : chunksIn(path)
     }))
     const canRepeat = stats.length === paths.length && stats.every((stat) => stat.isFile())
+    if (canRepeat) {
+      // The first file is read before the first call anyway.
+      yield* Effect.forEach(sources.slice(1), (source) => checkHead(source, options), { discard: true })
+    }
     return {
       items: itemsOf(sources, options),
       again: canRepeat ? itemsOf(sources, options) : undefined,
@@ -74,6 +78,10 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
       identities: stats.map(({ dev, ino }) => ({ dev, ino }))
     }
   })
+
+/** Reads the beginning of a file, and so its kind and its columns. */
+const checkHead = (source: Source, options: InputOptions): Effect.Effect<void, InputError> =>
+  Stream.runDrain(Stream.take(records([source], options), 1))
 
 /** Returns an input that reads this stream. */
 export const fromReadable = (options: InputOptions, readable: Readable): Input => ({

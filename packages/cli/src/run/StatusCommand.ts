@@ -76,12 +76,11 @@ const pathsOf = ({ inputs }: RunFile.RunFile): ReadonlyArray<string> => inputs.m
 const inputOf = async (run: RunFile.RunFile): Promise<Status.Status["input"]> => {
   const paths = pathsOf(run)
   if (paths.includes("-")) return undefined
-  // A limit counts prompts, so the lines that it covers are not known without reading them.
-  if (run.flags["limit"] !== undefined) return { path: Words.files(paths), lines: undefined }
   const [format] = run.flags["input-format"] ?? []
   const read = format === undefined ? undefined : Flag.oneOf(Flag.inputFormats)(format)
   const [template] = run.flags["prompt-template"] ?? []
-  const counted = Input.make({ paths, format: read?.ok === true ? read.value : undefined, template }).pipe(
+  const [limit] = (run.flags["limit"] ?? []).map(Number)
+  const counted = Input.make({ paths, format: read?.ok === true ? read.value : undefined, template, limit }).pipe(
     Effect.flatMap(({ count = Effect.undefined }) => count),
     Effect.orElseSucceed(() => undefined)
   )

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Process from "../support/command.ts"
 import { lines, resultsIn, write } from "../support/files.ts"
@@ -97,6 +97,8 @@ describe("several files as input", { timeout: processTimeout }, () => {
       writeFileSync(second, JSON.stringify([{ prompt: "a" }, { prompt: "b" }]))
       const first = yield* run([prompts, second, "-o", results, "--limit", "3"], env)
       assert.strictEqual(first.code, 0, first.stderr)
+      const limited = yield* Effect.promise(() => Process.run(["status", results]))
+      assert.match(limited.stdout, /results.jsonl: complete\n {2}answered +3 of 3 lines/)
       const third = write(join(directory, "last.txt"), ["c"])
       Process.refused(
         yield* run([second, prompts, "-o", results, "--resume"], env),
@@ -109,6 +111,17 @@ describe("several files as input", { timeout: processTimeout }, () => {
       Process.refused(yield* run([prompts, second, "-o", second, "--force"], env), "is the input file")
       const status = yield* Effect.promise(() => Process.run(["status", results]))
       assert.match(status.stdout, /answered +5 of 5 lines in .*prompts.jsonl and 2 other files/)
+    }))
+
+  it.live("a file after the first that lacks a column, or is of another kind, is refused before the first call", () =>
+    Effect.gen(function*() {
+      const { directory, env, prompts, provider, results } = yield* setUp(lines(2))
+      const table = write(join(directory, "table.csv"), ["id,body", "a,first"])
+      const page = write(join(directory, "page.html"), ["<html>"])
+      Process.refused(yield* run([prompts, table, "-o", results], env), "table.csv", "has no column prompt")
+      Process.refused(yield* run([prompts, page, "-o", results], env), "page.html", "XML or HTML")
+      assert.deepStrictEqual(yield* provider.journal, [])
+      assert.isFalse(existsSync(results))
     }))
 })
 

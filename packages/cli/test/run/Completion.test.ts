@@ -4,6 +4,7 @@ import * as CallRecord from "../../src/run/CallRecord.ts"
 import type { Sink } from "../../src/run/Completion.ts"
 import { Completion } from "../../src/run/Completion.ts"
 import type { Engine } from "../../src/run/Engine.ts"
+import { InputError } from "../../src/run/Input.ts"
 import type { Prompt } from "../../src/run/Prompt.ts"
 import type { Turn } from "../../src/run/PromptState.ts"
 import type { Result } from "../../src/run/Result.ts"
@@ -33,7 +34,8 @@ const setUp = (
   count: number,
   concurrency: number,
   complete: Engine["complete"],
-  stopped: Engine["stopped"] = Effect.never
+  stopped: Engine["stopped"] = Effect.never,
+  end: Stream.Stream<never, InputError> = Stream.empty
 ) => {
   const first = Deferred.makeUnsafe<Signal>()
   const second = Deferred.makeUnsafe<Signal>()
@@ -42,7 +44,7 @@ const setUp = (
   const tally = new Tally()
   const completion = new Completion(
     settings(concurrency, "m"),
-    Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))),
+    Stream.concat(Stream.fromIterable(Array.from({ length: count }, (_, index) => prompt(index + 1))), end),
     { maxPrompts: 4 * concurrency, complete, stopped },
     sinkInto(results),
     tally,
@@ -93,6 +95,28 @@ describe("Completion", () => {
       assert.deepStrictEqual(tags(results), ["NotSent", "ok"])
       assert.deepStrictEqual([tally.answered, tally.failed, tally.stopped, tally.running], [2, 5, 5, 0])
       assert.deepStrictEqual(said, ["\nFinishing running prompts. Press Ctrl-C again to stop now.\n"])
+    }))
+
+  it.effect("an error of the input lets running prompts finish, sends no others, and ends the run then", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const failure = new InputError({ path: "prompts.csv", why: "a quote is not closed" })
+      const { completion, results, run, said } = setUp(
+        5,
+        2,
+        (item) => Effect.as(Deferred.await(gate), completed(item)),
+        Effect.never,
+        Stream.fail(failure)
+      )
+      const running = yield* Effect.forkChild(Effect.flip(run), { startImmediately: true })
+      yield* settle
+      assert.isUndefined(running.pollUnsafe())
+      yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual(yield* Fiber.join(running), failure)
+      yield* completion.writeUnfinished(failure.message)
+      assert.deepStrictEqual(linesOf(results), [1, 2, 3, 4, 5])
+      assert.deepStrictEqual(results.filter(({ status }) => status === "ok").map(({ line }) => line), [1, 2])
+      assert.deepStrictEqual(said, ["\nThe input has an error. Finishing running prompts.\n"])
     }))
 
   it.effect.each(["SIGTERM", "SIGHUP"] as const)(

@@ -304,7 +304,7 @@ describe("several files", () => {
       const [a, b] = [join(path, "a.jsonl"), join(path, "b.csv")]
       writeFileSync(a, `{"prompt":"a"}\n`)
       assert.include((yield* Effect.flip(Input.make({ paths: [a, b] }))).message, "b.csv: no such file")
-      writeFileSync(b, `prompt\n"`)
+      writeFileSync(b, `prompt\n${"b\n".repeat(50_000)}"`)
       const input = yield* Input.make({ paths: [a, b] })
       assert.include((yield* Effect.flip(Stream.runDrain(input.items))).message, "b.csv: the quoted cell")
       assert.include((yield* Effect.flip(Input.make({ paths: ["-", a, "-"] }))).message, "only once")
