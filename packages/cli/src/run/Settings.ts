@@ -49,6 +49,7 @@ export interface Settings extends
     | "keyEnv"
     | "keyFile"
     | "output"
+    | "systemFile"
     | "targets"
     | "idleTimeoutMillis"
     | "headers"
@@ -105,6 +106,8 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       price,
       priceFile,
       rpm: _rpm,
+      system: _system,
+      systemFile: _systemFile,
       targets: _targets,
       tpm: _tpm,
       url: _url,
@@ -122,6 +125,8 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     problems.push(...resumeProblems(flags))
     if (keyFile !== undefined && keyEnv !== undefined) problems.push("use --key-env or --key-file, not both")
     problems.push(...headerProblems(headers, env))
+    const system = yield* Effect.result(systemOf(flags))
+    if (Result.isFailure(system)) problems.push(...system.failure.problems)
     if (price !== undefined && priceFile !== undefined) problems.push("use --price or --price-file, not both")
     const list = yield* Effect.result(Prices.read(priceFile))
     if (Result.isFailure(list)) problems.push(list.failure.message)
@@ -141,6 +146,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
       concurrency: most,
       prices: new Prices.Prices(price, Result.getOrElse(list, () => [])),
       targets: limited(targets.success, flags, isAdaptive ? most : undefined),
+      system: Result.getOrUndefined(system),
       output: output ?? "-",
       idleTimeoutMillis: idleTimeoutMillis ?? defaultIdleMillis,
       headers: headersOf(headers, env)

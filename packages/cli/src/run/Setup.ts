@@ -18,23 +18,21 @@ export const make = Effect.fnUntraced(function*(
   surroundings: Settings.Surroundings
 ): Effect.fn.Return<Setup, Settings.SettingsError, Scope.Scope> {
   const settings = yield* Effect.result(Settings.resolve(flags, surroundings))
-  const system = yield* Effect.result(Settings.systemOf(flags))
   const input = yield* Effect.result(
     Input.make({
       paths,
       format: flags.inputFormat,
-      system: Result.getOrUndefined(system),
+      system: Result.isSuccess(settings) ? settings.success.system : undefined,
       template: flags.promptTemplate,
       includeInput: flags.includeInput,
       limit: flags.limit
     })
   )
-  if (Result.isSuccess(settings) && Result.isSuccess(system) && Result.isSuccess(input)) {
+  if (Result.isSuccess(settings) && Result.isSuccess(input)) {
     return { settings: settings.success, input: input.success }
   }
   return yield* Settings.refuseAll([
     ...(Result.isFailure(settings) ? settings.failure.problems : []),
-    ...(Result.isFailure(system) ? system.failure.problems : []),
     ...(Result.isFailure(input) ? [input.failure.message] : []),
     // A missing model alone is no problem: each line may name its own.
     ...(Settings.namesModel(flags)

@@ -48,6 +48,12 @@ describe("sluice config", { timeout: processTimeout }, () => {
     assert.notMatch(stdout, /sk-own-secret|url-secret/)
   })
 
+  it("ends with exit code 2 and the message of a run, if none could start", async () => {
+    save({ model: "m", url: "http://localhost:1/v1", system: "Be brief.", systemFile: "missing.txt" })
+    const { code, stderr } = await run(["config"])
+    assert.deepStrictEqual([code, stderr], [2, "sluice config: use --system or --system-file, not both\n"])
+  })
+
   it("--json prints the same for programs", async () => {
     save({ model: "m", url: "http://localhost:1/v1" })
     const { code, stdout } = await run(["config", "--json", "--url", "http://localhost:2/v1?sig=secret"])
