@@ -219,7 +219,9 @@ const describe = (error: unknown): string => {
   if (error instanceof Foreign) return "it is not a file of sluice; name another folder with --cache"
   switch (codeOf(error)) {
     case undefined:
-      return SystemError.describe(error)
+      return SystemError.codeOf(error) === "EEXIST"
+        ? "--cache names a file; name a folder"
+        : SystemError.describe(error)
     case busy:
       return "another run keeps it locked; try again, or name another folder with --cache"
     case damaged:

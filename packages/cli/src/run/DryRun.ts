@@ -43,12 +43,14 @@ export const needs = <E>(settings: Settings, items: Stream.Stream<Prompt | Malfo
       mostCost: 0
     }
     const seen = new Set<number>()
+    let last = 0
     const requestOf = Request.hasher(settings)
     return Effect.as(
       Stream.runForEach(items, (item) =>
         Effect.sync(() => {
-          // Samples of a line follow its first one.
-          if (item._tag === "Malformed" || (item.sample ?? 1) === 1) counted.lines++
+          // Samples of a line follow each other.
+          if (item.line !== last) counted.lines++
+          last = item.line
           if (item._tag === "Malformed") {
             counted.malformed++
             return

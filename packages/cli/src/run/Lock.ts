@@ -4,7 +4,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
-import { link, readFile, realpath, unlink, writeFile } from "node:fs/promises"
+import { link, readFile, realpath, rm, unlink, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { basename, dirname, join } from "node:path"
 import * as Terminal from "../Terminal.ts"
@@ -119,8 +119,8 @@ const afterOther = async (second: string, file: string, text: string): Promise<S
 /** Creates a file with this content in one step, so that no other process sees a part of it. */
 const create = async (file: string, text: string): Promise<boolean> => {
   const temporary = `${file}.${randomUUID().slice(0, 8)}`
-  await writeFile(temporary, text, { flag: "wx" })
   try {
+    await writeFile(temporary, text, { flag: "wx" })
     await link(temporary, file)
     return true
   } catch (error) {
@@ -130,7 +130,7 @@ const create = async (file: string, text: string): Promise<boolean> => {
     if (linkless.has(code)) return await createInPlace(file, text)
     throw error
   } finally {
-    await unlink(temporary)
+    await rm(temporary, { force: true })
   }
 }
 

@@ -44,6 +44,15 @@ describe("sluice run --dry-run", { timeout: processTimeout }, () => {
       assert.match(stdout, /requests +12\b/)
     }))
 
+  it.live("samples that are added to answered lines are counted by line and by request", () =>
+    Effect.gen(function*() {
+      const { env, prompts, results } = yield* setUp(lines(4))
+      assert.strictEqual((yield* run([prompts, "-o", results], env)).code, 0)
+      const { stdout } = yield* run([prompts, "-o", results, "--resume", "--dry-run", "--samples", "3"], env)
+      assert.match(stdout, /lines +4\n/)
+      assert.match(stdout, /requests +8\b/)
+    }))
+
   it.live("of a resumed run it counts the lines that are left", () =>
     Effect.gen(function*() {
       const { env, prompts, provider, results } = yield* setUp([prompt("one"), prompt("two"), prompt("three")])

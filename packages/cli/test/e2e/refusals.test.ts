@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { limited, refused } from "../support/command.ts"
 import { lines, resultsIn, resultsOf } from "../support/files.ts"
@@ -120,6 +120,14 @@ describe("an output that fails", { timeout: processTimeout }, () => {
       const ended = yield* run([prompts, "-o", "/dev/full"], env)
       refused(ended, "/dev/full", "the disk is full")
       assert.isAtMost((yield* provider.journal).length, 2 * concurrency)
+    }))
+
+  it.live("a disk that is full before the run leaves no file", () =>
+    Effect.gen(function*() {
+      const { directory, env, prompts, provider, results } = yield* setUp(lines(2))
+      refused(yield* limited(["run", prompts, "-o", results], env, 0), "the file is too large")
+      assert.deepStrictEqual(readdirSync(directory), ["prompts.jsonl"])
+      assert.deepStrictEqual(yield* provider.journal, [])
     }))
 
   it.live("a disk that is full in the middle of a line leaves whole lines", () =>

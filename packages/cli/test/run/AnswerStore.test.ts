@@ -88,7 +88,7 @@ describe("AnswerStore", () => {
       assert.include(refusal(path), "it is not a file of sluice")
       const inTheWay = join(path, "file")
       writeFileSync(inTheWay, "")
-      assert.include(refusal(inTheWay), "already exists")
+      assert.include(refusal(inTheWay), "--cache names a file; name a folder")
     }))
 
   it.effect("a damaged file of this program is replaced", () =>
