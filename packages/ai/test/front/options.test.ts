@@ -25,7 +25,9 @@ describe("options", () => {
           { ...at("localhost"), apiKey: Redacted.make("a b"), extra: 1 } as Front.FrontTarget,
           at("https://x/v1", { name: "b", endpoints: ["messages"] })
         ],
-        { heartbeat: -1, maxBodyBytes: 0, models: { m: ["c"] }, reasks: 1 } as Partial<Front.FrontOptions>
+        { heartbeat: -1, maxBodyBytes: 0, models: { m: ["c"] }, omittable: ["x\r\ny"], reasks: 1 } as Partial<
+          Front.FrontOptions
+        >
       )))
       const paths = error.issues.map(({ option }) => option)
       for (
@@ -37,7 +39,8 @@ describe("options", () => {
           "targets[1].endpoints",
           "models[\"m\"]",
           "heartbeat",
-          "maxBodyBytes"
+          "maxBodyBytes",
+          "omittable"
         ]
       ) assert.include(paths, path)
       assert.isTrue(error.message.startsWith("Front: "), error.message)
