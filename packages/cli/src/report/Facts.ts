@@ -64,6 +64,8 @@ export class Facts {
   endedAt: number
   answered = 0
   failed = 0
+  /** When lines got their answers, also shared ones. */
+  readonly answers = new Bins<"answered">()
   joined = 0
   cached = 0
   requests = 0
@@ -122,8 +124,9 @@ export class Facts {
     if (this.failedPrompts.length < limits.failed) this.failedPrompts.push(listed(record, message))
   }
 
-  private addAnswered({ finish = "unknown", how, milliseconds, target }: CallRecord): void {
+  private addAnswered({ finish = "unknown", how, milliseconds, startedAt, target }: CallRecord): void {
     this.answered++
+    this.answers.add("answered", startedAt + milliseconds - this.startedAt)
     if (finish !== "stop") count(this.incomplete, finish)
     if (target !== this.preferred) this.answeredElsewhere++
     if (how !== "led") {

@@ -44,6 +44,7 @@ ${about.stopped === undefined ? "" : html`<p class="stopped">${about.stopped}</p
 </header>
 <main>
 ${totals(facts, about)}
+${throughput(facts, millis)}
 ${timelines(facts, millis)}
 ${targets(facts, about)}
 ${latency(facts)}
@@ -109,6 +110,54 @@ const tokens = (sum: Sum): string => `${mark(sum)}${Words.count(sum.inputTokens 
 
 // ---------- over time
 
+/** A rate over less time would jump. */
+const leastMillis = 1_000
+const maxBars = 60
+
+/** Answers in equal times, as rates. */
+const throughput = ({ answered, answers }: Facts, millis: number): Html | undefined => {
+  if (answered === 0) return undefined
+  const width = answers.width * Math.ceil(Math.max(leastMillis, millis / maxBars) / answers.width)
+  const bars = new Map<number, number>()
+  for (const { at, counts } of answers.entries()) {
+    const start = at - at % width
+    bars.set(start, (bars.get(start) ?? 0) + sumOf(counts))
+  }
+  const highest = Math.max(...bars.values())
+  const unit = answered * 1_000 >= millis ? { millis: 1_000, words: "a second" } : { millis: 60_000, words: "a minute" }
+  const rate = (times: number, over: number): string => `${perUnit(times * unit.millis / over)} ${unit.words}`
+  return section(
+    "Answers over time",
+    html`<figure>
+<figcaption>${rate(answered, millis)} <small>on average, at most ${rate(highest, width)}</small></figcaption>
+<svg viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="Answers over time">
+${
+      [...bars].map(([at, times]) => {
+        const tall = times / highest * height
+        const x = at / millis * wide
+        return html`<g><title>${Words.time(at)}: ${rate(times, width)}</title><rect class="answered" x="${
+          round(x)
+        }" y="${round(height - tall)}" width="${round(barWidth(x, width, millis))}" height="${round(tall)}" /></g>
+`
+      })
+    }</svg>
+</figure>
+`,
+    axis(millis),
+    html`<p class="note">Each bar is the rate over ${Words.time(width)}, with shared answers.</p>`
+  )
+}
+
+const perUnit = (rate: number): string => rate < 10 ? rate.toFixed(1) : Words.count(Math.round(rate))
+
+const axis = (millis: number): Html =>
+  html`<p class="axis"><span>0</span><span>${Words.time(millis / 2)}</span><span>${Words.time(millis)}</span></p>
+`
+
+/** The columns of a bar. The last one may extend beyond the end. */
+const barWidth = (x: number, width: number, millis: number): number =>
+  Math.max(1.5, Math.min(width / millis * wide, wide - x) * 0.9)
+
 const endings: ReadonlyArray<readonly [ending: Ending, words: string]> = [
   ["answered", "answered"],
   ["throttled", "rate-limited"],
@@ -129,8 +178,7 @@ const timelines = (facts: Facts, millis: number): Html => {
     }<span class="open"><i></i>${openWords}</span></p>
 `,
     all.map((target) => timeline(target, millis, highest)),
-    html`<p class="axis"><span>0</span><span>${Words.time(millis / 2)}</span><span>${Words.time(millis)}</span></p>
-`,
+    axis(millis),
     html`<p class="note">Each bar counts the attempts that ended in that time. All targets share a scale, up to ${
       Words.count(highest)
     }. Circuits were sampled ten times per second.</p>
@@ -172,8 +220,7 @@ const bar = (
   highest: number
 ): Html => {
   const x = at / millis * wide
-  // The last bin may extend beyond the end.
-  const columns = Math.max(1.5, Math.min(width / millis * wide, wide - x) * 0.9)
+  const columns = barWidth(x, width, millis)
   let y = height
   const words = endings.flatMap(([ending, words]) => counts.has(ending) ? [`${counts.get(ending)} ${words}`] : [])
   const rects = endings.map(([ending]) => {

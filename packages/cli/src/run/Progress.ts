@@ -32,7 +32,7 @@ export const render = (view: View, columns: number): string => {
     ...(failed === 0 ? [] : [`${Words.count(failed)} failed`]),
     // Early, because a narrow terminal clips the end.
     ...circuitTexts(view),
-    `${rate < 10 ? rate.toFixed(1) : Words.count(rate)}/s`,
+    rateText(rate),
     `${Words.count(running)} running`,
     ...costTexts(view),
     ...(failedAttempts === 0 ? [] : [Words.plural(failedAttempts, "failed attempt")]),
@@ -41,6 +41,13 @@ export const render = (view: View, columns: number): string => {
   ]
   return Terminal.clip(parts.join(" · "), columns)
 }
+
+const rateText = (rate: number): string =>
+  rate >= 10
+    ? `${Words.count(rate)}/s`
+    : rate >= 1 || rate === 0
+    ? `${rate.toFixed(1)}/s`
+    : `${Math.ceil(60 * rate)}/min`
 
 const circuitTexts = ({ now, open, targets }: View): ReadonlyArray<string> =>
   open.map(({ probeAt, target }) => {

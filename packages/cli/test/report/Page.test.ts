@@ -189,6 +189,24 @@ describe("Page", () => {
     assert.deepStrictEqual([facts.requests, facts.retries], [4, 2])
   })
 
+  it("answers over time are rates of at most sixty bars, by the second or by the minute", () => {
+    const pageOf = (answers: number, everyMillis: number) => {
+      const facts = new Facts(targets, 0)
+      for (let line = 1; line <= answers; line++) {
+        add(facts, record({ line, startedAt: (line - 1) * everyMillis, milliseconds: everyMillis / 2, calls: [] }))
+      }
+      facts.endedAt = answers * everyMillis
+      const page = Page.render(facts, about)
+      wellFormed(page)
+      return page
+    }
+    const fast = pageOf(20_000, 10)
+    assert.include(fast, "<figcaption>100 a second <small>on average, at most 100 a second</small></figcaption>")
+    assert.isAtMost(fast.match(/<title>[^<]*: 100 a second<\/title>/g)?.length ?? 0, 60)
+    assert.include(pageOf(90, 4_000), "<figcaption>15 a minute <small>on average, at most")
+    assert.notInclude(Page.render(new Facts(targets, 0), about), "Answers over time")
+  })
+
   it("an open circuit and a failed attempt differ in shape", () => {
     const facts = new Facts(targets, 1_000)
     add(facts, record({ calls: [call(refused(503))] }))

@@ -28,6 +28,11 @@ describe("Progress", () => {
     )
   })
 
+  it("a rate below one a second is shown by the minute", () => {
+    assert.include(Progress.render(view({ rate: 0.2 }), 200), " · 12/min · ")
+    assert.include(Progress.render(view({ rate: 1.26 }), 200), " · 1.3/s · ")
+  })
+
   it("the cost is shown with what is expected at the end, as far as that is known", () => {
     const cost = { spent: 1_234_567, expected: 5_144_000 }
     assert.include(Progress.render(view({ cost }), 200), " · 16 running · $1.23 of about $5.14 · ")
