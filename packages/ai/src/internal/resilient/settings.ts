@@ -328,8 +328,10 @@ const makeQuota = Effect.fnUntraced(function*(
   const account = credential ?? target
   const shared = known.find((one) => one.credential === account && Equal.equals(one.options, given))
   if (shared !== undefined) return shared.service
-  if ((given as Quota.QuotaOptions).tenantLimits !== undefined) {
-    options.refuse(`${path}.tenantLimits`, given, "must be absent, since the calls of a model have no tenant")
+  // Of an untyped caller.
+  const { tenantLimits } = given as Quota.QuotaOptions
+  if (tenantLimits !== undefined) {
+    options.refuse(`${path}.tenantLimits`, tenantLimits, "must be absent, since the calls of a model have no tenant")
   }
   const store = yield* Effect.serviceOption(QuotaStore.QuotaStore)
   const made = Effect.provideService(
