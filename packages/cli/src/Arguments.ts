@@ -80,7 +80,7 @@ const problemOf = (
 
 const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
   const missing = names[inputs.length]
-  if (missing !== undefined) return wrong(`${missing.replace("...", "")} is missing`)
+  if (missing !== undefined && !missing.startsWith("[")) return wrong(`${missing.replace("...", "")} is missing`)
   if (names.at(-1)?.endsWith("...") === true) return undefined
   const surplus = inputs[names.length]
   return surplus === undefined

@@ -16,7 +16,19 @@ type Values = "file" | "folder" | "none" | ReadonlyArray<string>
 const valuesOf = ({ choices, path }: Flag<unknown>): Values => choices ?? path ?? "none"
 
 /** What completes a positional argument, by its name in the usage line. */
-const inputValues = (name: string): Values => name === "ID" ? "none" : name === "SHELL" ? shells : "file"
+const inputValues = (name: string): Values => {
+  switch (name) {
+    case "SHELL":
+      return shells
+    case "ACTION":
+      return ["add", "list", "remove"]
+    case "ID":
+    case "[NAME]":
+      return "none"
+    default:
+      return "file"
+  }
+}
 
 /** Whether an argument can be given several times. */
 const isRepeated = (name: string): boolean => name.endsWith("...")

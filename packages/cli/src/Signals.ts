@@ -1,6 +1,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { isatty } from "node:tty"
 import * as ExitCode from "./ExitCode.ts"
 
 export type Signal = "SIGINT" | "SIGTERM" | "SIGHUP"
@@ -28,24 +29,42 @@ export interface Signals {
 }
 
 /** Listens until the scope closes, or until the second signal. A third one ends the process, for example while an output blocks. */
-export const listen: Effect.Effect<Signals, never, Scope.Scope> = Effect.suspend(() => {
-  const first = Deferred.makeUnsafe<Signal>()
-  const second = Deferred.makeUnsafe<Signal>()
-  const stop = (): void => {
-    for (const signal of signals) process.off(signal, onSignal)
-  }
-  const onSignal = (signal: Signal): void => {
-    const isSecond = Deferred.isDoneUnsafe(first)
-    if (isSecond) stop()
-    Deferred.doneUnsafe(isSecond ? second : first, Effect.succeed(signal))
+export const listen: Effect.Effect<Signals, never, Scope.Scope> = Effect.suspend(() => listenTo(all))
+
+/** `listen` for some signals only. */
+export const listenTo = (signals: ReadonlyArray<Signal>): Effect.Effect<Signals, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const first = Deferred.makeUnsafe<Signal>()
+    const second = Deferred.makeUnsafe<Signal>()
+    const stop = (): void => {
+      for (const signal of signals) process.off(signal, onSignal)
+    }
+    const onSignal = (signal: Signal): void => {
+      const isSecond = Deferred.isDoneUnsafe(first)
+      if (isSecond) stop()
+      Deferred.doneUnsafe(isSecond ? second : first, Effect.succeed(signal))
+    }
+    return Effect.acquireRelease(
+      Effect.sync((): Signals => {
+        for (const signal of signals) process.on(signal, onSignal)
+        return { first: Deferred.await(first), second: Deferred.await(second) }
+      }),
+      () => Effect.sync(stop)
+    )
+  })
+
+const all = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+
+/** Runs `reload` at SIGHUP until the scope closes. If SIGHUP says that the terminal was closed, it counts as SIGTERM. */
+export const onHangUp = (reload: () => void): Effect.Effect<void, never, Scope.Scope> => {
+  const hadTerminal = isatty(0)
+  const onSignal = (): void => {
+    // A terminal that was closed is none any more.
+    if (hadTerminal && !isatty(0)) process.emit("SIGTERM", "SIGTERM")
+    else reload()
   }
   return Effect.acquireRelease(
-    Effect.sync((): Signals => {
-      for (const signal of signals) process.on(signal, onSignal)
-      return { first: Deferred.await(first), second: Deferred.await(second) }
-    }),
-    () => Effect.sync(stop)
+    Effect.sync(() => void process.on("SIGHUP", onSignal)),
+    () => Effect.sync(() => process.off("SIGHUP", onSignal))
   )
-})
-
-const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+}

@@ -65,6 +65,18 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./config/ConfigCommand.ts")
       return execute(parsed.given, parsed.values.json)
     }
+    case "serve": {
+      const parsed = read(Options.serve, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./serve/ServeCommand.ts")
+      return execute(parsed.given)
+    }
+    case "keys": {
+      const parsed = read(Options.keys, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./serve/KeysCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.inputs[1], parsed.values)
+    }
     case "completions": {
       const parsed = read(Options.completions, rest)
       if (typeof parsed === "number") return parsed

@@ -32,7 +32,7 @@ export const execute = async (
     )
   )
   const rows = [...settingRows(sources, env), ...keyRows(settings)]
-  const stray = Sources.strayVariables(Options.run.flags, surroundings)
+  const stray = Sources.strayVariables({ ...Options.serve.flags, ...Options.run.flags }, surroundings)
   process.stdout.write(
     isJson
       ? `${

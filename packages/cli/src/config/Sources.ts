@@ -52,9 +52,17 @@ export const configurable = (flags: Flags): ReadonlyArray<Flag<unknown>> =>
 export const keyOf = ({ name }: Flag<unknown>): string =>
   name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 
-/** Completes the flags of a command line. Messages hold no value, since it may be a secret in the wrong place. */
-export const read = (flags: Flags, given: Given, surroundings: Surroundings): Sources | Wrong => {
-  const file = fromFile(flags, given.get("config")?.[0], surroundings)
+/**
+ * Completes the flags of a command line. Messages hold no value, since it may be a secret in the wrong place. With a section, the
+ * settings of the file are in its key of that name.
+ */
+export const read = (
+  flags: Flags,
+  given: Given,
+  surroundings: Surroundings,
+  section?: string
+): Sources | Wrong => {
+  const file = fromFile(flags, given.get("config")?.[0], surroundings, section)
   if (file?._tag === "Wrong") return file
   const environment = fromEnvironment(flags, surroundings)
   if (environment._tag === "Wrong") return environment
@@ -145,10 +153,12 @@ const defaultName = "sluice.json"
 const fromFile = (
   flags: Flags,
   named: string | undefined,
-  { directory, env }: Surroundings
+  { directory, env }: Surroundings,
+  section: string | undefined
 ): File | Wrong | undefined => {
   const path = resolve(directory, named ?? defaultName)
-  const name = named === undefined ? defaultName : Terminal.clip(Terminal.escape(basename(named)), 40)
+  const fileName = named === undefined ? defaultName : Terminal.clip(Terminal.escape(basename(named)), 40)
+  const name = section === undefined ? fileName : `${section} of ${fileName}`
   let text: string
   try {
     text = readFileSync(path, "utf8")
@@ -157,12 +167,14 @@ const fromFile = (
     return wrong(`cannot read ${Terminal.escape(named ?? defaultName)}: ${SystemError.describe(error)}`)
   }
   const parsed = parse(text)
-  if (!parsed.ok) return wrong(`${name} must be ${parsed.requirement}`)
+  if (!parsed.ok) return wrong(`${fileName} must be ${parsed.requirement}`)
+  const settings = section === undefined ? parsed.value : sectionOf(parsed.value, section)
+  if (settings === undefined) return wrong(`${section} in ${fileName} must be an object`)
   const known = keysOf(flags)
   const given = new Map<string, ReadonlyArray<string>>()
   const shown = new Map<string, ReadonlyArray<string>>()
-  for (const [key, value] of Object.entries(parsed.value)) {
-    if (key === "$schema") continue
+  for (const [key, value] of Object.entries(settings)) {
+    if (section === undefined && otherKeys.has(key)) continue
     const flag = known.get(key)
     if (flag === undefined) return wrong(strayKey(key, name, flags))
     const values = textsOf(flag, value)
@@ -180,6 +192,14 @@ const fromFile = (
     shown.set(flag.name, flag.path === undefined ? values.value : expanded)
   }
   return { _tag: "Read", path, name, given, shown }
+}
+
+/** Keys of the file that are no settings of a run. */
+const otherKeys = new Set(["$schema", "serve"])
+
+const sectionOf = (file: Fields, section: string): Fields | undefined => {
+  const settings = file[section] ?? {}
+  return typeof settings === "object" && !Array.isArray(settings) ? { ...settings } : undefined
 }
 
 /** Parses the file. The message of `JSON.parse` is left out, since it quotes the text. */
@@ -248,6 +268,8 @@ const secretHeader = /auth|cookie|key|token|secret|password|credential/i
 
 /** Whether a value has a secret that is written out. */
 const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
+  // The text of an object, whose parts were checked one by one.
+  if (text.startsWith("{")) return false
   const bare = text.replaceAll(reference, "")
   switch (holdsSecret) {
     case "url":

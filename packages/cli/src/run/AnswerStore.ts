@@ -2,7 +2,8 @@
 import * as Schema from "effect/Schema"
 import { chmodSync, closeSync, mkdirSync, openSync, readSync, rmSync } from "node:fs"
 import { join } from "node:path"
-import type * as Sqlite from "node:sqlite"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
+import * as Sqlite from "../Sqlite.ts"
 import * as Terminal from "../Terminal.ts"
 import * as SystemError from "./SystemError.ts"
 
@@ -46,11 +47,11 @@ export class AnswerStore {
   /** Whether a damaged file was replaced. */
   isReplaced = false
   private readonly options: Options
-  private database: Sqlite.DatabaseSync
-  private select: Sqlite.StatementSync
-  private insert: Sqlite.StatementSync
-  private bytes: Sqlite.StatementSync
-  private oldest: Sqlite.StatementSync
+  private database: DatabaseSync
+  private select: StatementSync
+  private insert: StatementSync
+  private bytes: StatementSync
+  private oldest: StatementSync
 
   constructor(options: Options) {
     this.options = options
@@ -60,7 +61,7 @@ export class AnswerStore {
       this.start()
     } catch (error) {
       this.close()
-      if (!isDamage(error)) throw this.error(error)
+      if (!Sqlite.isDamage(error)) throw this.error(error)
       this.replace()
     }
     this.select = this.database.prepare("SELECT answer, at FROM answers WHERE key = ? AND at > ?")
@@ -117,11 +118,11 @@ export class AnswerStore {
   }
 
   /** Creates the folder and the file, which only this user can read. */
-  private open(): Sqlite.DatabaseSync {
+  private open(): DatabaseSync {
     return this.guarded(() => {
       mkdirSync(this.options.folder, { recursive: true, mode: 0o700 })
       closeSync(openSync(this.path, "a", 0o600))
-      return new (sqlite().DatabaseSync)(this.path, { timeout: busyMillis })
+      return new (Sqlite.load().DatabaseSync)(this.path, { timeout: busyMillis })
     })
   }
 
@@ -141,7 +142,7 @@ export class AnswerStore {
     database.exec("COMMIT")
     chmodSync(this.path, 0o600)
     database.exec("PRAGMA synchronous = NORMAL")
-    toWal(database)
+    Sqlite.toWal(database)
     const { changes } = database.prepare("DELETE FROM answers WHERE at <= ?").run(this.options.since)
     if (changes > 0) database.exec("PRAGMA incremental_vacuum")
   }
@@ -171,17 +172,6 @@ const schema = `
     BEGIN UPDATE size SET bytes = bytes - old.bytes + new.bytes; END;
 `
 
-/** A write-ahead log lets runs read while another one writes. The change needs the file alone, for a moment. */
-const toWal = (database: Sqlite.DatabaseSync): void => {
-  if (database.prepare("PRAGMA journal_mode").get()?.["journal_mode"] === "wal") return
-  try {
-    database.exec("PRAGMA journal_mode = WAL")
-  } catch (error) {
-    // Another run has the file open and makes the change, or the next one does.
-    if (codeOf(error) !== busy) throw error
-  }
-}
-
 // ---------- files and errors
 
 /** The file is no cache of this program. */
@@ -203,45 +193,11 @@ const isOurs = (path: string): boolean => {
   }
 }
 
-/** SQLite's codes. */
-const busy = 5
-const damaged = 11
-const full = 13
-const notADatabase = 26
-
-/** The primary code of an error of SQLite. */
-const codeOf = (error: unknown): number | undefined =>
-  error instanceof Error && "errcode" in error && typeof error.errcode === "number" ? error.errcode & 0xff : undefined
-
-const isDamage = (error: unknown): boolean => codeOf(error) === damaged || codeOf(error) === notADatabase
-
 const describe = (error: unknown): string => {
   if (error instanceof Foreign) return "it is not a file of sluice; name another folder with --cache"
-  switch (codeOf(error)) {
-    case undefined:
-      return SystemError.codeOf(error) === "EEXIST"
-        ? "--cache names a file; name a folder"
-        : SystemError.describe(error)
-    case busy:
-      return "another run keeps it locked; try again, or name another folder with --cache"
-    case damaged:
-    case notADatabase:
-      return "it is damaged; delete it"
-    case full:
-      return "the disk is full"
-    default:
-      // SQLite's own messages name tables and files, and no values.
-      return error instanceof Error ? error.message : "unknown error"
+  if (SystemError.codeOf(error) === "EEXIST") return "--cache names a file; name a folder"
+  if (Sqlite.codeOf(error) === Sqlite.busy) {
+    return "another run keeps it locked; try again, or name another folder with --cache"
   }
-}
-
-/** Loads SQLite without the warning that Node's module is experimental, which users cannot act on. */
-const sqlite = (): typeof Sqlite => {
-  const { emitWarning } = process
-  process.emitWarning = () => {}
-  try {
-    return process.getBuiltinModule("node:sqlite")
-  } finally {
-    process.emitWarning = emitWarning
-  }
+  return Sqlite.describe(error)
 }

@@ -2,7 +2,7 @@
 import * as AiRejection from "@sluice/ai/AiRejection"
 import type * as CallLog from "@sluice/ai/CallLog"
 import * as RetryAfter from "@sluice/ai/RetryAfter"
-import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -223,6 +223,19 @@ export const unusable = (
         return `${option} ${requirement}`
     }
   }).join("; ")
+
+/** The messages of `unusable` for options of several targets, which are named `targets[0].url`. */
+export const unusableTargets = (
+  { issues, module }: InvalidOptions,
+  targets: ReadonlyArray<Pick<CallSettings, "keySource" | "url"> & { readonly name: string }>
+): ReadonlyArray<string> =>
+  issues.map((issue) => {
+    const [, index, option] = /^targets\[(\d+)\]\.(.+)$/.exec(issue.option) ?? []
+    const target = targets[Number(index)]
+    return target === undefined || option === undefined
+      ? `${issue.option} ${issue.requirement}`
+      : `target ${target.name}: ${unusable(new InvalidOptions({ module, issues: [{ ...issue, option }] }), target)}`
+  })
 
 const textOf = (reason: AiError.AiErrorReason): string => oneLine(aiMessage(reason))
 

@@ -133,7 +133,7 @@ export const resolve = (flags: RunFlags, surroundings: Surroundings): Effect.Eff
     const files = yield* Effect.result(checkFiles(flags))
     if (Result.isFailure(files)) problems.push(...files.failure.problems)
     const targets = yield* Effect.result<Settings["targets"], SettingsError, never>(
-      flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env)
+      targetsOf(flags, env)
     )
     if (Result.isFailure(targets)) return yield* refuseAll([...problems, ...targets.failure.problems])
     problems.push(...Limits.problems(flags, targets.success.map(({ name }) => name)))
@@ -173,7 +173,7 @@ const resumeProblems = ({ force, onlyNew, output, resume, retryFailed }: RunFlag
 
 type Headers = ReadonlyArray<Flag.HeaderFlag>
 
-const headerProblems = (headers: Headers, env: Environment): ReadonlyArray<string> => {
+export const headerProblems = (headers: Headers, env: Environment): ReadonlyArray<string> => {
   const names = headers.map(({ name }) => name.toLowerCase())
   return headers.flatMap(({ name, value }, index) => {
     const expanded = Flag.expand(value, env)
@@ -186,7 +186,7 @@ const headerProblems = (headers: Headers, env: Environment): ReadonlyArray<strin
   })
 }
 
-const headersOf = (headers: Headers, env: Environment): Settings["headers"] =>
+export const headersOf = (headers: Headers, env: Environment): Settings["headers"] =>
   Object.fromEntries(headers.flatMap(({ name, value }) => {
     const expanded = Flag.expand(value, env)
     return expanded.ok ? [[name, Redacted.make(expanded.value)]] : []
@@ -252,7 +252,22 @@ const nodeOf = (path: string): Effect.Effect<string | undefined> =>
 
 type Environment = Surroundings["env"]
 
-const singleTarget = (flags: RunFlags, env: Environment) =>
+/** Flags that name targets and their keys. */
+type TargetFlags = Pick<RunFlags, "keyEnv" | "keyFile" | "model" | "url"> & {
+  readonly targets: ReadonlyArray<GivenTarget>
+}
+
+type GivenTarget = Omit<Flag.TargetFlag, "model"> & {
+  readonly model?: string | undefined
+  /** The variable that has its key. */
+  readonly keyEnv?: string | undefined
+}
+
+/** The targets of the flags, with their keys. */
+export const targetsOf = (flags: TargetFlags, env: Environment): Effect.Effect<Settings["targets"], SettingsError> =>
+  flags.targets.length === 0 ? singleTarget(flags, env) : severalTargets(flags, env)
+
+const singleTarget = (flags: TargetFlags, env: Environment) =>
   Effect.gen(function*() {
     const { keyEnv } = flags
     const url = flags.url ?? (yield* urlFrom(env["OPENAI_BASE_URL"]))
@@ -273,7 +288,7 @@ const urlFrom = (text: string | undefined): Effect.Effect<string, SettingsError>
 type Key = Pick<Target, "apiKey" | "keySource">
 
 /** The key of the flags, else of `OPENAI_API_KEY`. */
-const sharedKey = ({ keyEnv, keyFile }: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> =>
+const sharedKey = ({ keyEnv, keyFile }: TargetFlags, env: Environment): Effect.Effect<Key, SettingsError> =>
   keyFile === undefined
     ? Effect.succeed(keyIn(env, keyEnv ?? "OPENAI_API_KEY"))
     : Effect.map(readKey(keyFile), (key) => ({ apiKey: Redacted.make(key), keySource: keyFile }))
@@ -302,7 +317,7 @@ const keyPrefix = "SLUICE_KEY_"
 
 const keyVariable = (name: string): string => keyPrefix + name.toUpperCase().replaceAll("-", "_")
 
-const severalTargets = (flags: RunFlags, env: Environment) =>
+const severalTargets = (flags: TargetFlags, env: Environment) =>
   Effect.gen(function*() {
     if (flags.url !== undefined || flags.model !== undefined) {
       return yield* refuse("use --target, or --url and --model, not both")
@@ -313,7 +328,10 @@ const severalTargets = (flags: RunFlags, env: Environment) =>
       return yield* refuse(`two targets are named ${duplicate.name}; names must differ in more than case, - and _`)
     }
     const [first, ...others] = yield* Effect.forEach(flags.targets, (target) =>
-      Effect.map(keyOf(target, flags, env), (key): Target => ({ ...target, ...key })))
+      Effect.map(
+        keyOf(target, flags, env),
+        (key): Target => ({ name: target.name, wire: target.wire, url: target.url, model: target.model, ...key })
+      ))
     if (first === undefined) {
       return yield* Effect.die("no target, although --target was given")
     }
@@ -326,7 +344,13 @@ const severalTargets = (flags: RunFlags, env: Environment) =>
  * The target's own key, else that of `--key-env` or `--key-file`, else that of its vendor's clients. A key is not sent to
  * another vendor: `OPENAI_API_KEY` goes to OpenAI, to the host of `OPENAI_BASE_URL`, and to a single target.
  */
-const keyOf = (target: Flag.TargetFlag, flags: RunFlags, env: Environment): Effect.Effect<Key, SettingsError> => {
+const keyOf = (target: GivenTarget, flags: TargetFlags, env: Environment): Effect.Effect<Key, SettingsError> => {
+  if (target.keyEnv !== undefined) {
+    const named = keyIn(env, target.keyEnv)
+    return named.apiKey === undefined
+      ? refuse(`no key for target ${target.name}: ${target.keyEnv} is not set`)
+      : Effect.succeed(named)
+  }
   const own = keyIn(env, keyVariable(target.name))
   if (own.apiKey !== undefined) return Effect.succeed(own)
   if (flags.keyEnv !== undefined || flags.keyFile !== undefined) return sharedKey(flags, env)

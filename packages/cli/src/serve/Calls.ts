@@ -1,0 +1,319 @@
+/** What the gateway does around each call of a client: the limits of its key, its log line, and metrics. */
+import type { CallLog } from "@sluice/ai/CallLog"
+import type { Exchange, Sink } from "@sluice/ai/Front"
+import type { Reservation } from "@sluice/core/Quota"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Prices from "../run/Prices.ts"
+import * as Clients from "./Clients.ts"
+import type { Logs } from "./Logs.ts"
+import type { Metrics } from "./Metrics.ts"
+import * as Refusal from "./Refusal.ts"
+import type { Current } from "./Reloads.ts"
+import type { Asked } from "./Request.ts"
+import * as Request from "./Request.ts"
+import type { Target } from "./Settings.ts"
+
+export interface Surroundings {
+  readonly current: () => Current
+  readonly clients: Clients.Clients
+  readonly logs: Logs
+  readonly metrics: Metrics
+  readonly owners: Owners
+}
+
+/** As many as a front keeps logs of calls. */
+const maxOwners = 1_000
+
+/** Which client made a call, of the last calls. */
+export class Owners {
+  private readonly names = new Map<string, string>()
+
+  add(call: string, client: string): void {
+    this.names.set(call, client)
+    if (this.names.size <= maxOwners) return
+    for (const oldest of this.names.keys()) {
+      this.names.delete(oldest)
+      return
+    }
+  }
+
+  get(call: string): string | undefined {
+    return this.names.get(call)
+  }
+}
+
+type Refused = Refusal.Refusal
+
+/** Answers the request of a client whose body was read. */
+export const handle = (surroundings: Surroundings, client: Clients.Client, exchange: Exchange, sink: Sink): void => {
+  const call = new Call(surroundings, client, exchange, sink)
+  const refusal = call.admit()
+  if (refusal === undefined) call.start()
+  else call.refuse(refusal)
+}
+
+const operations = new Map([
+  ["/v1/chat/completions", "chat"],
+  ["/v1/responses", "responses"],
+  ["/v1/embeddings", "embeddings"],
+  ["/v1/messages", "messages"]
+])
+
+const longestName = 64
+
+/** How the response ended: with its end, broken off, or since the client left. */
+type Ended = "ended" | "broken" | "left"
+
+class Call implements Sink {
+  private readonly surroundings: Surroundings
+  private readonly client: Clients.Client
+  private readonly exchange: Exchange
+  private readonly sink: Sink
+  private readonly path: string
+  private readonly operation: string
+  private readonly startedAt = Date.now()
+  private readonly current: Current
+  private asked: Asked | undefined
+  private reservation: Reservation | undefined
+  private reservedMoney = 0
+  private readonly scope = Scope.makeUnsafe()
+  private status = 0
+  private id: string | undefined
+  private target: string | undefined
+  private attempts: string | undefined
+  private firstByteAt: number | undefined
+  private isStarted = false
+  private isOver = false
+
+  constructor(surroundings: Surroundings, client: Clients.Client, exchange: Exchange, sink: Sink) {
+    this.surroundings = surroundings
+    this.client = client
+    this.exchange = exchange
+    this.sink = sink
+    this.current = surroundings.current()
+    this.path = exchange.path.split("?")[0] ?? ""
+    this.operation = exchange.method === "POST" ? operations.get(this.path) ?? "other" : "other"
+  }
+
+  // ---------- the limits of the key
+
+  /** Reserves the use of the call. Returns why it is refused. */
+  admit(): Refused | undefined {
+    const { client, exchange: { body, method }, path } = this
+    if (!Clients.isLimited(client)) return undefined
+    if (!Request.isKnown(method, path)) {
+      return {
+        status: 403,
+        code: "key_is_limited",
+        message: "A key with limits may use chat/completions, responses, embeddings, messages and models."
+      }
+    }
+    if (method !== "POST") return undefined
+    const asked = this.asked = Request.read(body)
+    if (asked === undefined) {
+      return { status: 400, code: "invalid_body", message: "The body must be a JSON object with one field model." }
+    }
+    if (!Clients.mayUse(client, asked.model)) {
+      return { status: 403, code: "model_not_allowed", message: "The key may not use this model." }
+    }
+    return this.operation === "other" ? undefined : this.reserve(asked)
+  }
+
+  private reserve({ inputTokens, model, outputTokens }: Asked): Refused | undefined {
+    const { key, quota } = this.client
+    if (quota === undefined || key === undefined) return undefined
+    const money = key.costPerDay === undefined ? 0 : this.most(model, inputTokens, outputTokens)
+    if (money === undefined) {
+      return {
+        status: 403,
+        code: "no_price",
+        message: "The key has a limit of cost, and the price of this model is not known. --price-file adds it."
+      }
+    }
+    const amounts = {
+      ...(key.tpm === undefined ? {} : { tokens: { known: inputTokens, atMost: inputTokens + outputTokens } }),
+      ...(key.costPerDay === undefined ? {} : { money })
+    }
+    this.reservedMoney = money
+    // It takes no wait, and its store is in this process.
+    const reserved = Effect.runSync(
+      Effect.result(Scope.provide(quota.tryReserve({ key: key.id, amounts }), this.scope))
+    )
+    if (Result.isSuccess(reserved)) {
+      this.reservation = reserved.success
+      return undefined
+    }
+    const { failure } = reserved
+    const after = failure._tag === "QuotaExceeded" && failure.retryAfter !== undefined
+      ? Math.max(1, Math.ceil(Duration.toSeconds(failure.retryAfter)))
+      : undefined
+    // A minute's window can take a second more. A client that is a second early is refused once more.
+    const isSoon = after !== undefined && after <= longestRetryAfter + 5
+    return {
+      status: 429,
+      code: "key_limit",
+      message:
+        `The key has reached its limit of ${failure._tag === "QuotaExceeded" ? nounOf(failure.dimension) : "use"}.` +
+        (after === undefined ? "" : ` Retry after ${after} s.`),
+      // Clients ignore a longer one, and come back sooner.
+      headers: isSoon ? { "retry-after": String(Math.min(after, longestRetryAfter)) } : { "x-should-retry": "false" }
+    }
+  }
+
+  /** The highest cost of the call among the targets, in millionths of a dollar. `undefined` if no price is known. */
+  private most(asked: string, inputTokens: number, outputTokens: number): number | undefined {
+    const { settings: { targets } } = this.current
+    const costs = targets.map((target) => this.cost(target, asked, { inputTokens, outputTokens }))
+    const known = costs.filter((cost) => cost !== undefined)
+    return known.length < costs.length ? undefined : Math.max(...known)
+  }
+
+  private cost(
+    target: Target,
+    asked: string,
+    tokens: { readonly inputTokens: number; readonly outputTokens: number }
+  ): number | undefined {
+    const { models, model = asked } = target
+    const name = models !== undefined && Object.hasOwn(models, asked) ? models[asked] ?? model : model
+    const price = this.current.settings.prices.of(target, name)
+    return price === undefined ? undefined : Prices.costOf(price.price, tokens)
+  }
+
+  // ---------- the answer
+
+  start(): void {
+    this.isStarted = true
+    this.current.enter()
+    this.current.front.exchange(this.exchange, this)
+  }
+
+  refuse(refusal: Refused): void {
+    const body = Refusal.bodyOf(this.path, refusal)
+    const headers: Record<string, string> = {
+      "content-type": "application/json",
+      "content-length": String(Buffer.byteLength(body))
+    }
+    for (const [name, value] of Object.entries(refusal.headers ?? {})) headers[name] = String(value)
+    this.surroundings.metrics.refused(refusal.code)
+    this.head(refusal.status, headers)
+    this.end(body)
+  }
+
+  head(status: number, headers: Parameters<Sink["head"]>[1]): void {
+    this.status = status
+    this.id = text(headers["x-sluice-call"])
+    if (this.id !== undefined) this.surroundings.owners.add(this.id, this.client.name)
+    this.target = text(headers["x-sluice-target"])
+    this.attempts = text(headers["x-sluice-attempts"])
+    this.firstByteAt = Date.now()
+    this.sink.head(status, headers)
+  }
+
+  write(bytes: Uint8Array): boolean {
+    return this.sink.write(bytes)
+  }
+
+  end(bytes?: Uint8Array | string): void {
+    this.over("ended")
+    this.sink.end(bytes)
+  }
+
+  abort(): void {
+    this.over("broken")
+    this.sink.abort()
+  }
+
+  onDrain(listener: () => void): void {
+    this.sink.onDrain(listener)
+  }
+
+  onLeave(listener: () => void): void {
+    this.sink.onLeave(() => {
+      listener()
+      this.over("left")
+    })
+  }
+
+  // ---------- the end
+
+  private over(result: Ended): void {
+    if (this.isOver) return
+    this.isOver = true
+    // The call ends in this turn, and its log is kept then.
+    setImmediate(() => {
+      this.ended(result)
+      if (this.isStarted) this.current.leave()
+    })
+  }
+
+  private ended(result: Ended): void {
+    const { client, current: { front }, id, operation, status, surroundings: { logs, metrics } } = this
+    const log = id === undefined ? undefined : front.call(id)
+    const cost = log === undefined ? 0 : this.costOf(log)
+    this.settle(log, cost, result)
+    const outcome = result === "ended" ? resultOf(log, status) : result
+    metrics.ended(client.name, operation, status, outcome)
+    if (log !== undefined) metrics.used(client.name, log.usage.inputTokens, log.usage.outputTokens, cost / 1e6)
+    const now = Date.now()
+    logs.info("request", {
+      key: client.name,
+      method: this.exchange.method,
+      operation,
+      status,
+      result: outcome,
+      why: log?.fault?.type,
+      target: this.target,
+      attempts: this.attempts === undefined ? undefined : Number(this.attempts),
+      durationMillis: now - this.startedAt,
+      firstByteMillis: this.firstByteAt === undefined ? undefined : this.firstByteAt - this.startedAt,
+      inputTokens: log?.usage.inputTokens,
+      outputTokens: log?.usage.outputTokens,
+      costDollars: cost === 0 ? undefined : cost / 1e6,
+      call: id?.slice(0, longestName)
+    })
+  }
+
+  /** The cost of all attempts, in millionths of a dollar. An attempt without a price counts as free. */
+  private costOf({ steps }: CallLog): number {
+    let sum = 0
+    for (const step of steps) {
+      if (step._tag !== "Attempt" || step.usage === undefined) continue
+      const target = this.current.settings.targets.find(({ name }) => name === step.target)
+      if (target !== undefined) sum += this.cost(target, this.asked?.model ?? "", step.usage) ?? 0
+    }
+    return sum
+  }
+
+  private settle(log: CallLog | undefined, cost: number, result: Ended): void {
+    const { client: { key }, id, reservation, reservedMoney, scope, surroundings: { clients } } = this
+    if (reservation === undefined) return
+    // A client that left before the head of the answer left no id of the call. Its attempts were sent all the same.
+    const isUnknown = log === undefined && (id !== undefined || result === "left")
+    const settled = log !== undefined
+      ? reservation.settle({ tokens: log.usage.inputTokens + log.usage.outputTokens, money: cost })
+      : isUnknown
+      ? Effect.void
+      : reservation.refund
+    Effect.runSync(Effect.andThen(settled, Scope.close(scope, Exit.void)))
+    if (key?.costPerDay !== undefined) clients.spend(key, isUnknown ? reservedMoney : cost, Date.now())
+  }
+}
+
+const longestRetryAfter = 60
+
+const text = (value: string | ReadonlyArray<string> | undefined): string | undefined =>
+  typeof value === "string" ? value : undefined
+
+const nouns = new Map([["requests", "requests a minute"], ["tokens", "tokens a minute"], ["money", "cost in 24 hours"]])
+
+const nounOf = (dimension: string): string => nouns.get(dimension) ?? dimension
+
+/** A stream that failed has the status 200. */
+const resultOf = (log: CallLog | undefined, status: number): string => {
+  if (log !== undefined) return { Success: "ok", Failure: "failed", Interrupted: "stopped" }[log.result]
+  return status < 400 ? "ok" : "failed"
+}

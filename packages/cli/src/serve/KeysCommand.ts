@@ -1,0 +1,113 @@
+/** `sluice keys`: adds, lists and removes the keys of a gateway's clients. */
+import * as ExitCode from "../ExitCode.ts"
+import * as Nearest from "../Nearest.ts"
+import type { KeysFlags } from "../options.ts"
+import * as Prices from "../run/Prices.ts"
+import * as Words from "../run/Words.ts"
+import * as Say from "../Say.ts"
+import * as Terminal from "../Terminal.ts"
+import * as Keys from "./Keys.ts"
+
+const actions = ["add", "list", "remove"] as const
+
+const nameForm = /^[\p{L}\p{N}][\p{L}\p{N}._@-]{0,63}$/u
+
+export const execute = (action: string, name: string | undefined, flags: KeysFlags, now = Date.now()): number => {
+  const refuse = (problem: string): number => {
+    Say.error("sluice keys", problem)
+    return ExitCode.unusable
+  }
+  const known = actions.find((known) => known === action)
+  if (known === undefined) {
+    const nearest = Nearest.find(action, actions)
+    return refuse(
+      `ACTION must be one of ${actions.join(", ")}${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
+    )
+  }
+  if ((name === undefined) !== (known === "list")) {
+    return refuse(known === "list" ? "list takes no name" : `${known} needs a name: sluice keys ${known} NAME`)
+  }
+  if (known !== "add" && hasLimits(flags)) return refuse(`${known} takes no limits; they belong to add`)
+  try {
+    switch (known) {
+      case "add":
+        return nameForm.test(name ?? "")
+          ? add(name ?? "", flags, now)
+          : refuse("NAME must have 1 to 64 letters, digits, ., _, @ and -, and begin with a letter or digit")
+      case "list":
+        return list(flags, now)
+      case "remove":
+        return remove(name ?? "", flags, refuse)
+    }
+  } catch (error) {
+    if (error instanceof Keys.KeysError) return refuse(error.message)
+    throw error
+  }
+}
+
+const hasLimits = ({ isAdmin, maxCostPerDay, models, rpm, tpm }: KeysFlags): boolean =>
+  isAdmin || maxCostPerDay !== undefined || models.length > 0 || rpm !== undefined || tpm !== undefined
+
+/** Prints the token alone on standard output, so that a script can take it. */
+const add = (name: string, { isAdmin, keys, maxCostPerDay, models, rpm, tpm }: KeysFlags, now: number): number => {
+  const file = Keys.KeyFile.open(keys)
+  try {
+    const costPerDay = maxCostPerDay === undefined ? undefined : Math.ceil(maxCostPerDay * 1e6)
+    const token = file.add(name, { isAdmin, costPerDay, models, rpm, tpm }, now)
+    process.stdout.write(`${token}\n`)
+    Say.note(`Added the key of ${name} to ${keys}. It is shown this once only.`)
+    return ExitCode.ok
+  } finally {
+    file.close()
+  }
+}
+
+const remove = (name: string, { keys }: KeysFlags, refuse: (problem: string) => number): number => {
+  const file = Keys.KeyFile.openExisting(keys)
+  try {
+    if (file?.remove(name) === true) return ExitCode.ok
+    const nearest = Nearest.find(name, file?.list().map((key) => key.name) ?? [])
+    const suggestion = nearest === undefined ? "" : `; did you mean ${Terminal.escape(nearest)}?`
+    return refuse(`no key is named ${Terminal.clip(Terminal.escape(name), 40)}${suggestion}`)
+  } finally {
+    file?.close()
+  }
+}
+
+const list = ({ keys }: KeysFlags, now: number): number => {
+  const file = Keys.KeyFile.openExisting(keys)
+  try {
+    const all = file?.list() ?? []
+    if (file === undefined || all.length === 0) {
+      Say.note(`no keys in ${keys}; sluice keys add NAME adds one`)
+      return ExitCode.ok
+    }
+    process.stdout.write(table(all, ({ id }) => file.spent(id, now)))
+    return ExitCode.ok
+  } finally {
+    file?.close()
+  }
+}
+
+const table = (keys: ReadonlyArray<Keys.Key>, spentOf: (key: Keys.Key) => number): string => {
+  const rows = keys.map((key) => {
+    const { at, costPerDay, isAdmin, models, name, rpm, tpm } = key
+    return [
+      Terminal.clip(Terminal.escape(name), 20),
+      new Date(at).toISOString().slice(0, 10),
+      perMinute(rpm),
+      perMinute(tpm),
+      `${Prices.shown(spentOf(key))}${costPerDay === undefined ? "" : ` of ${Prices.shown(costPerDay)}`}`,
+      [...(isAdmin ? ["(admin)"] : []), models.length === 0 ? "all" : Terminal.escape(models.join(" "))].join(" ")
+    ]
+  })
+  const all = [["name", "added", "rpm", "tpm", "last 24 h", "models"], ...rows]
+  const widths = all[0]?.map((_, column) => Math.max(...all.map((row) => Terminal.width(row[column] ?? "")))) ?? []
+  return all.map((row) => `${row.map((cell, column) => pad(cell, widths[column] ?? 0)).join("  ").trimEnd()}\n`).join(
+    ""
+  )
+}
+
+const perMinute = (limit: number | undefined): string => limit === undefined ? "-" : Words.count(limit)
+
+const pad = (text: string, width: number): string => text + " ".repeat(Math.max(0, width - Terminal.width(text)))

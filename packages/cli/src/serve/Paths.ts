@@ -1,0 +1,59 @@
+/** The paths of the gateway itself. */
+import { CallLog } from "@sluice/ai/CallLog"
+import * as Schema from "effect/Schema"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type * as Calls from "./Calls.ts"
+import type { Client } from "./Clients.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Refusal from "./Refusal.ts"
+
+const callPath = "/sluice/calls/"
+
+const encodeLog = Schema.encodeSync(Schema.toCodecJson(CallLog))
+
+const adminOnly: Refusal.Refusal = {
+  status: 403,
+  code: "admin_only",
+  message: "This path needs an admin key: sluice keys add NAME --admin."
+}
+
+const callNotFound: Refusal.Refusal = {
+  status: 404,
+  code: "call_not_found",
+  message: "The call is unknown, still runs, or is no longer kept."
+}
+
+/** Answers a path of the gateway. Returns false if there is no such path. */
+export const answer = (
+  { current, metrics, owners }: Calls.Surroundings,
+  { method }: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  client: Client
+): boolean => {
+  if (method !== "GET") return false
+  if (path === "/metrics") {
+    if (client.isAdmin) send(response, Metrics.contentType, metrics.text())
+    else Refusal.send(response, path, adminOnly)
+    return true
+  }
+  if (path.startsWith(callPath)) {
+    const id = path.slice(callPath.length)
+    // A client sees no call of another one, nor whether there is one.
+    const log = client.isAdmin || owners.get(id) === client.name ? current().front.call(id) : undefined
+    if (log === undefined) Refusal.send(response, path, callNotFound)
+    else send(response, "application/json", JSON.stringify(encodeLog(log)))
+    return true
+  }
+  return false
+}
+
+const send = (response: ServerResponse, type: string, body: string): void => {
+  response.writeHead(200, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(body),
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff"
+  })
+  response.end(body)
+}

@@ -1,0 +1,153 @@
+/** `sluice serve`: the gateway, until a signal. */
+import * as HttpTransport from "@sluice/ai/HttpTransport"
+import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
+import * as QuotaStore from "@sluice/core/QuotaStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { isIPv6 } from "node:net"
+import * as Sources from "../config/Sources.ts"
+import * as ExitCode from "../ExitCode.ts"
+import type { ServeFlags } from "../options.ts"
+import * as Run from "../run/Settings.ts"
+import * as SystemError from "../run/SystemError.ts"
+import * as Say from "../Say.ts"
+import type { Given } from "../Shell.ts"
+import * as Signals from "../Signals.ts"
+import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
+import * as Calls from "./Calls.ts"
+import * as Clients from "./Clients.ts"
+import { drain } from "./Drain.ts"
+import * as Keys from "./Keys.ts"
+import { Logs } from "./Logs.ts"
+import { Metrics } from "./Metrics.ts"
+import * as Paths from "./Paths.ts"
+import { Reloads } from "./Reloads.ts"
+import { Server } from "./Server.ts"
+import * as Settings from "./Settings.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/** Serves until a signal and returns the exit code. */
+export const execute = (given: Given): Promise<number> => {
+  const surroundings = Sources.here()
+  return Effect.runPromise(
+    serve(given, surroundings).pipe(
+      Effect.scoped,
+      Effect.provide(layer(surroundings.env)),
+      Effect.catch((error) =>
+        Effect.sync(() => {
+          Say.error("sluice serve", ...problemsOf(error))
+          return ExitCode.unusable
+        })
+      )
+    )
+  )
+}
+
+// Without options the transport has none that could be invalid.
+const layer = (env: Sources.Surroundings["env"]) =>
+  Layer.mergeAll(
+    CircuitBreakerStore.layerMemory,
+    QuotaStore.layerMemory,
+    Layer.orDie(HttpTransport.layer()),
+    Telemetry.layer(env)
+  )
+
+const problemsOf = (error: Run.SettingsError | Keys.KeysError): ReadonlyArray<string> =>
+  error._tag === "SettingsError" ? error.problems : [error.message]
+
+const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Surroundings) {
+  const settings = yield* Settings.read(given, surroundings)
+  const { flags } = settings
+  const logs = new Logs(flags.logFormat ?? (process.stderr.isTTY ? "text" : "json"))
+  const metrics = new Metrics(yield* Effect.context<never>())
+  const clients = yield* openClients(flags, logs)
+  const reloads = yield* Reloads.make({ given, surroundings, settings, logs, metrics })
+  const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
+  yield* Signals.onHangUp(() => void reloads.reload("SIGHUP"))
+  const calls = { current: () => reloads.current, clients, logs, metrics, owners: new Calls.Owners() }
+  const server = yield* Effect.tryPromise({
+    try: () =>
+      Server.listen({
+        host: flags.host,
+        port: flags.port,
+        allowedHosts: () => new Set(reloads.current.settings.flags.allowHosts),
+        client: ({ headers }) => clients.find(headers, Date.now()),
+        handle: (client, exchange, sink) => Calls.handle(calls, client, exchange, sink),
+        own: (request, response, path, client) => Paths.answer(calls, request, response, path, client),
+        // The message could quote a request.
+        onDefect: (error) => logs.error("defect", { type: error instanceof Error ? error.name : typeof error }),
+        onRefused: (code) => metrics.refused(code),
+        onRunning: (count) => metrics.running(count)
+      }),
+    catch: (error) => new Run.SettingsError({ problems: [cannotListen(flags, error)] })
+  })
+  process.stdout.write(welcome(settings, server.port, clients))
+  logs.info("started", { port: server.port, targets: settings.targets.length })
+  const signal = yield* signals.first
+  yield* Effect.raceFirst(drain(server, reloads, logs, signal), Effect.asVoid(signals.second))
+  server.destroy()
+  yield* lastTurn
+  logs.info("stopped")
+  return ExitCode.ok
+})
+
+/** Lets the calls that have ended write their line of the log. */
+const lastTurn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+
+/** Refuses to be reachable from other machines without a key. */
+const openClients = ({ host, keys }: ServeFlags, logs: Logs) =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<QuotaStore.QuotaStore | Scope.Scope>()
+    const clients = yield* Effect.acquireRelease(
+      Effect.try({
+        try: () => new Clients.Clients(keys, context, (error) => logs.error("keys", { why: error.message })),
+        catch: (error) => {
+          if (error instanceof Keys.KeysError) return error
+          throw error
+        }
+      }),
+      (clients) => Effect.sync(() => clients.close())
+    )
+    if (clients.hasKeys || isLoopback(host)) return clients
+    return yield* Run.refuseAll([
+      `other machines can reach --host ${Terminal.escape(host)}, and there is no key in ${
+        Terminal.escape(keys)
+      }; sluice keys add NAME adds one`
+    ])
+  })
+
+const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || /^127(?:\.\d{1,3}){3}$/.test(host)
+
+const cannotListen = ({ host, port }: ServeFlags, error: unknown): string => {
+  const code = SystemError.codeOf(error)
+  const why = code === "EADDRINUSE"
+    ? "the port is in use; set another with --port"
+    : code === "EADDRNOTAVAIL" || code === "ENOTFOUND"
+    ? "the address is not of this machine; set another with --host"
+    : SystemError.describe(error)
+  return `cannot listen on ${Terminal.escape(host)}, port ${port}: ${why}`
+}
+
+const welcome = (
+  { flags: { host, keys }, targets }: Settings.Settings,
+  port: number,
+  clients: Clients.Clients
+): string => {
+  const address = `http://${
+    host === "0.0.0.0" || host === "::" ? "localhost" : isIPv6(host) ? `[${host}]` : host
+  }:${port}`
+  const token = clients.hasKeys ? "..." : clients.token
+  return [
+    `Gateway at ${address}${isLoopback(host) ? ", reachable from this machine only" : ""}.`,
+    `It calls ${targets.map(({ name, url }) => `${name} (${UrlSecrets.shown(url)})`).join(", then ")}.`,
+    "",
+    clients.hasKeys ? `Clients need a key of ${Terminal.escape(keys)}:` : "For clients, in another terminal:",
+    `  export OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token}`,
+    `  export ANTHROPIC_BASE_URL=${address} ANTHROPIC_API_KEY=${token}`,
+    "Ctrl-C stops it.",
+    ""
+  ].join("\n")
+}

@@ -1,0 +1,64 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import { Effect, Fiber } from "effect"
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { folder } from "../support/files.ts"
+import { ask, start } from "../support/gateway.ts"
+import { requests, says } from "../support/provider.ts"
+import { processTimeout } from "../support/timeouts.ts"
+
+const provider = (name: string, pace?: LoopbackProvider.Pace) =>
+  LoopbackProvider.make({ apiKey: false, pace, answer: () => Effect.succeed({ text: name }) })
+
+describe("the settings of a gateway that runs", { timeout: processTimeout }, () => {
+  it.live("a changed file is taken over, and a call that runs keeps its target", () =>
+    Effect.gen(function*() {
+      const slow = yield* provider("slow", { firstTokenMillis: 3_500 })
+      const quick = yield* provider("quick")
+      const directory = yield* folder
+      const write = (serve: unknown) => writeFileSync(join(directory, "sluice.json"), JSON.stringify({ serve }))
+      write({ target: [`a=${slow.url}`] })
+      const gateway = yield* start(directory, [])
+      const before = yield* Effect.forkChild(ask(gateway, gateway.token))
+      yield* requests(slow, 1)
+      write({ target: [`b=${quick.url}`] })
+      yield* says(gateway.command, "reloaded")
+      const after = yield* ask(gateway, gateway.token)
+      assert.include(after.text, "quick")
+      const { status, text } = yield* Fiber.join(before)
+      assert.strictEqual(status, 200, text)
+      assert.include(text, "slow")
+    }))
+
+  it.live("an unusable file changes nothing, and the log names what is wrong without values", () =>
+    Effect.gen(function*() {
+      const own = yield* provider("own")
+      const directory = yield* folder
+      const path = join(directory, "sluice.json")
+      writeFileSync(path, JSON.stringify({ serve: { target: [`a=${own.url}`] } }))
+      const gateway = yield* start(directory, [])
+      const refusals: ReadonlyArray<readonly [string, string]> = [
+        [
+          `{"serve":{"tagret":["a=http://secret-canary@x"]}}`,
+          "unknown key tagret in serve of sluice.json; did you mean target?"
+        ],
+        [`{"serve":{"target":[{"name":"a","url":"http://127.0.0.1:1","key":"secret-canary"}]}}`, "as ${NAME}"],
+        [`{"serve":{"target":[{"name":"a","url":"http://127.0.0.1:1","key":"\${NOT_SET}"}]}}`, "NOT_SET is not set"],
+        [`{"serve":{"target":[{"name":"a","ulr":"secret-canary"}]}}`, "did you mean url?"],
+        [`{"serve":[1]}`, "serve in sluice.json must be an object"],
+        [`{"serve":`, "must be one JSON object"]
+      ]
+      for (const [text, problem] of refusals) {
+        writeFileSync(path, text)
+        gateway.command.process.kill("SIGHUP")
+        yield* says(gateway.command, problem)
+      }
+      const { status, text } = yield* ask(gateway, gateway.token)
+      assert.strictEqual(status, 200)
+      assert.include(text, "own")
+      gateway.command.process.kill("SIGTERM")
+      const { stderr } = yield* Effect.promise(() => gateway.command.ended)
+      assert.notInclude(stderr, "secret-canary")
+    }))
+})

@@ -1,0 +1,116 @@
+import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import { Effect, Redacted } from "effect"
+import { request } from "node:http"
+import { connect } from "node:net"
+import { join } from "node:path"
+import type { Command } from "./command.ts"
+import * as Process from "./command.ts"
+import { says } from "./provider.ts"
+
+export interface Gateway {
+  readonly command: Command
+  /** Without a path. */
+  readonly url: string
+  readonly port: number
+  /** The token that it printed. Empty if clients need keys. */
+  readonly token: string
+}
+
+type Environment = { readonly [name: string]: string }
+
+/** Starts `sluice serve` on a free port, with its keys in the folder. Kills it with the scope. */
+export const start = (directory: string, args: ReadonlyArray<string>, env: Environment = {}) =>
+  Effect.gen(function*() {
+    const command = yield* Effect.acquireRelease(
+      Effect.sync(() => Process.start(["serve", "--port", "0", ...args], env, directory)),
+      ({ process }) => Effect.sync(() => process.kill("SIGKILL"))
+    )
+    yield* says(command, "started")
+    const welcome = yield* Effect.promise(() => command.says("Ctrl-C stops it."))
+    const port = Number(/:(\d+)/.exec(welcome)?.[1])
+    const token = /sluice_[\w-]+/.exec(welcome)?.[0] ?? ""
+    return { command, url: `http://127.0.0.1:${port}`, port, token } satisfies Gateway
+  })
+
+/** The flags and the environment of a gateway with the targets `a`, `b` and so on. */
+export const over = (...providers: ReadonlyArray<LoopbackProvider.LoopbackProvider["Service"]>) => ({
+  args: providers.flatMap(({ url }, index) => ["--target", `${"abc"[index]}=${url}`]),
+  env: Object.fromEntries(
+    providers.flatMap(({ apiKey }, index) =>
+      apiKey === undefined ? [] : [[`SLUICE_KEY_${"ABC"[index]}`, Redacted.value(apiKey)]]
+    )
+  )
+})
+
+export const keysIn = (directory: string): string => join(directory, "sluice-keys.sqlite")
+
+/** Runs `sluice keys` in a folder. */
+export const keys = (directory: string, ...args: ReadonlyArray<string>) =>
+  Effect.promise(() => Process.run(["keys", ...args], {}, directory))
+
+/** Adds a key and returns its token. */
+export const addKey = (directory: string, ...args: ReadonlyArray<string>) =>
+  Effect.map(keys(directory, "add", ...args), ({ stdout }) => stdout.trim())
+
+export interface Answer {
+  readonly status: number
+  readonly headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }
+  readonly text: string
+}
+
+interface Sent {
+  readonly method?: string
+  readonly headers?: { readonly [name: string]: string }
+  readonly body?: string
+}
+
+/** Sends a request with exactly these headers. */
+export const send = ({ port }: Pick<Gateway, "port">, path: string, { body, headers = {}, method }: Sent = {}) =>
+  Effect.promise(() =>
+    new Promise<Answer>((resolve, reject) => {
+      const sent = request({
+        port,
+        host: "127.0.0.1",
+        path,
+        method: method ?? (body === undefined ? "GET" : "POST"),
+        headers: { ...headers },
+        agent: false
+      }, (response) => {
+        const chunks: Array<Buffer> = []
+        response.on("data", (chunk: Buffer) => chunks.push(chunk))
+        response.on("error", reject)
+        response.on("end", () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            text: Buffer.concat(chunks).toString()
+          }))
+      })
+      sent.on("error", reject)
+      sent.end(body)
+    })
+  )
+
+/** Asks for a chat completion. */
+export const ask = (gateway: Pick<Gateway, "port">, token: string, more: { readonly [field: string]: unknown } = {}) =>
+  send(gateway, "/v1/chat/completions", {
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "Hello" }], ...more })
+  })
+
+/** Sends bytes over a connection of its own, and returns all that comes until it closes. */
+export const sendRaw = ({ port }: Pick<Gateway, "port">, text: string) =>
+  Effect.promise(() =>
+    new Promise<string>((resolve) => {
+      let received = ""
+      const socket = connect(port, "127.0.0.1", () => socket.write(text))
+      socket.on("data", (data) => received += data.toString())
+      socket.on("error", () => {})
+      socket.on("close", () => resolve(received))
+      socket.setTimeout(5_000, () => socket.destroy())
+    })
+  )
+
+/** The lines of the log on standard error. */
+export const logsOf = (stderr: string): ReadonlyArray<{ readonly [field: string]: unknown }> =>
+  stderr.trim().split("\n").map((line) => JSON.parse(line))
