@@ -223,10 +223,13 @@ export const refuseAll = (problems: ReadonlyArray<string>) => Effect.fail(new Se
 /** Whether the settings name a model for lines without one. */
 export const namesModel = ({ model, targets }: RunFlags): boolean => targets.length > 0 || model !== undefined
 
-/** Refuses two outputs to one file. */
+/** Refuses two outputs to one file, and one to a file that a run keeps beside its results. */
 const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags) {
   const outputs = [["--output", output], ["--log", log], ["--report", report]] as const
   const written = new Map<string, string>()
+  for (const end of output === undefined || output === "-" ? [] : besideResults) {
+    written.set(absolute(output + end), `the ${end} file of --output`)
+  }
   for (const [flag, path] of outputs) {
     if (path === undefined || (path === "-" && flag === "--output")) continue
     if (path === "-") return yield* refuse(`${flag} must be a file name; standard output is for results`)
@@ -238,6 +241,8 @@ const checkFiles = Effect.fnUntraced(function*({ log, output, report }: RunFlags
     }
   }
 })
+
+const besideResults = [".run", ".lock", ".budget"]
 
 /** Identifies an existing file independent of its path, since links are other paths to it. */
 const nodeOf = (path: string): Effect.Effect<string | undefined> =>

@@ -138,6 +138,10 @@ describe("Settings", () => {
       const url = ["--url", "http://localhost:1"]
       const wrong = (...args: ReadonlyArray<string>) =>
         Effect.map(Effect.flip(resolve([...url, ...args])), (error) => error.message)
+      for (const end of [".run", ".lock", ".budget"]) {
+        const both = `the ${end} file of --output and --log name the same file`
+        assert.include(yield* wrong("-o", "a", "--log", `a${end}`), both)
+      }
       assert.include(yield* wrong("-o", "a", "--log", "./a"), "--output and --log name the same file")
       assert.include(yield* wrong("--log", "a", "--report", "b/../a"), "--log and --report name the same file")
       assert.include(yield* wrong("--log", "-"), "--log must be a file name")
