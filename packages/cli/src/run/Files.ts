@@ -1,7 +1,7 @@
 /** Opens the outputs of a run: new, replaced, or continued from earlier runs. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { open as openFile } from "node:fs/promises"
+import * as ExistingFile from "./ExistingFile.ts"
 import type * as Input from "./Input.ts"
 import * as Journal from "./Journal.ts"
 import * as Lock from "./Lock.ts"
@@ -75,17 +75,7 @@ const openLog = (path: string, options: Pick<Output.OutputOptions, "force" | "in
 /** The whole lines of an existing log. `undefined` if there is none. */
 const endOf = (path: string): Effect.Effect<Output.Resumed | undefined, Output.OutputError> =>
   Effect.tryPromise({
-    try: async () => {
-      const handle = await openFile(path).catch((error: unknown) => {
-        if (SystemError.codeOf(error) === "ENOENT") return undefined
-        throw error
-      })
-      if (handle === undefined) return undefined
-      try {
-        return { end: await Journal.endOfLines(handle), needsLineFeed: false }
-      } finally {
-        await handle.close()
-      }
-    },
+    try: () =>
+      ExistingFile.read(path, async (handle) => ({ end: await Journal.endOfLines(handle), needsLineFeed: false })),
     catch: (error) => new Output.OutputError({ path, why: SystemError.describe(error) })
   })

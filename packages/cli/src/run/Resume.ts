@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { open } from "node:fs/promises"
 import type { FileHandle } from "node:fs/promises"
 import * as Terminal from "../Terminal.ts"
+import * as ExistingFile from "./ExistingFile.ts"
 import type * as Input from "./Input.ts"
 import * as Journal from "./Journal.ts"
 import type * as Output from "./Output.ts"
@@ -111,18 +111,7 @@ const compared = (items: Input.Input["items"], lines: Lines): Resume["items"] =>
 
 const withFile = <A>(path: string, use: (handle: FileHandle) => Promise<A>) =>
   Effect.tryPromise({
-    try: async () => {
-      const handle = await open(path).catch((error: unknown) => {
-        if (SystemError.codeOf(error) === "ENOENT") return undefined
-        throw error
-      })
-      if (handle === undefined) return undefined
-      try {
-        return await use(handle)
-      } finally {
-        await handle.close()
-      }
-    },
+    try: () => ExistingFile.read(path, use),
     catch: (error) =>
       error instanceof Journal.JournalError ? error : new ResumeError({ path, why: SystemError.describe(error) })
   })

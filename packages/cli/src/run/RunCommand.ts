@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { basename } from "node:path"
 import * as ExitCode from "../ExitCode.ts"
-import * as Explain from "../explain/Explain.ts"
+import { Explanations } from "../explain/Explanations.ts"
 import * as Mask from "../Mask.ts"
 import { Facts } from "../report/Facts.ts"
 import * as Page from "../report/Page.ts"
@@ -23,7 +23,6 @@ import * as Cached from "./Cached.ts"
 import type { Written } from "./Batch.ts"
 import * as BudgetFile from "./BudgetFile.ts"
 import * as CallRecord from "./CallRecord.ts"
-import type { Change } from "./Circuits.ts"
 import * as Completion from "./Completion.ts"
 import * as DryRun from "./DryRun.ts"
 import * as Engine from "./Engine.ts"
@@ -37,12 +36,11 @@ import * as Live from "./Live.ts"
 import * as Prices from "./Prices.ts"
 import { Ordered, windowOf } from "./Ordered.ts"
 import type * as Output from "./Output.ts"
-import type { View } from "./Progress.ts"
-import * as Progress from "./Progress.ts"
 import type { Malformed, Prompt } from "./Prompt.ts"
 import * as RunResult from "./Result.ts"
 import * as Resume from "./Resume.ts"
 import * as RunFile from "./RunFile.ts"
+import { RunProgress } from "./RunProgress.ts"
 import type { Settings } from "./Settings.ts"
 import { SettingsError } from "./Settings.ts"
 import * as Samples from "./Samples.ts"
@@ -430,83 +428,8 @@ const stoppedBy = (ended: Ended): string | undefined => {
   return message === undefined ? "Stopped early." : `Stopped early: ${message}`
 }
 
-/** Collects the records of `--explain`, for the end of the run. */
-class Explanations {
-  private readonly searches: ReadonlyArray<Explain.Search>
-  /** The records of prompts that made a call, by its id. Other prompts may share its answer. */
-  private readonly leaders = new Map<string, CallRecord.CallRecord>()
-
-  constructor(names: ReadonlyArray<string>) {
-    this.searches = names.map((name) => new Explain.Search(name))
-  }
-
-  add(record: CallRecord.CallRecord): void {
-    if (this.searches.length === 0) return
-    if (record.how === "led" && record.call !== undefined) this.leaders.set(record.call, record)
-    for (const search of this.searches) search.add(record)
-  }
-
-  render(): string {
-    const columns = process.stdout.columns || 80
-    return this.searches.map(({ found, name }) =>
-      found.length === 0
-        ? `${Terminal.clip(Terminal.escape(name), 60)}: no such prompt in this run\n`
-        : Explain.renderAll(found, this.leaders, columns)
-    ).join("\n")
-  }
-}
-
 // Ignores errors: the run reports them when it reads the file.
 const count = (counting: Effect.Effect<number, Input.InputError>, progress: RunProgress): Effect.Effect<void> =>
   Effect.ignore(Effect.map(counting, (total) => {
     progress.total = total
   }))
-
-/** The state of the progress line. */
-class RunProgress {
-  total: number | undefined = undefined
-  private readonly open = new Map<string, number>()
-  private readonly pace: Progress.Pace
-  private readonly tally: Tally
-  private readonly targets: number
-  private readonly ledger: Ledger
-
-  constructor(tally: Tally, startedAt: number, targets: number, ledger: Ledger) {
-    this.ledger = ledger
-    this.tally = tally
-    this.pace = new Progress.Pace(startedAt)
-    this.targets = targets
-  }
-
-  circuitChanged({ circuit, target }: Change): void {
-    if (circuit.state === "open") this.open.set(target, circuit.probeAt)
-    else this.open.delete(target)
-  }
-
-  view(now: number): View {
-    const { done, failed, failures, joined, cached, running } = this.tally
-    return {
-      now,
-      done,
-      failed,
-      running,
-      total: this.total,
-      failedAttempts: failures.reduce((sum, [, times]) => sum + times, 0),
-      shared: joined + cached,
-      rate: this.pace.rate(now, done),
-      open: [...this.open].map(([target, probeAt]) => ({ target, probeAt })),
-      targets: this.targets,
-      cost: this.ledger.hasPriced ? { spent: this.ledger.spentNow, expected: this.expectedCost } : undefined
-    }
-  }
-
-  /** What this run is expected to cost in all, by the lines that are done. `undefined` if it is not known. */
-  get expectedCost(): number | undefined {
-    const { done, stopped } = this.tally
-    // Lines that were not sent say nothing about the cost.
-    const finished = done - stopped
-    return this.total === undefined || finished === 0
-      ? undefined
-      : this.ledger.spentNow * Math.max(1, this.total / finished)
-  }
-}
