@@ -24,7 +24,13 @@ const named = (type: string, fields: object = {}): string =>
   `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`
 const data = (event: object): string => `data: ${JSON.stringify(event)}\n\n`
 const chunk = (delta: object, finish_reason: string | null = null) =>
-  data({ id: "c1", object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] })
+  data({
+    id: "c1",
+    object: "chat.completion.chunk",
+    created: 1_700_000_000,
+    model: "m",
+    choices: [{ index: 0, delta, finish_reason }]
+  })
 
 const request = (fields: object): string => JSON.stringify({ model: "m", ...fields })
 const messages = [{ role: "user", content: "Hello" }]
@@ -51,11 +57,22 @@ export const anthropic: FrontWire = {
   path: "/v1/messages",
   stream: request({ messages, max_tokens: 100, stream: true }),
   whole: request({ messages, max_tokens: 100 }),
-  head: named("message_start", { message: { id: "m1", content: [], usage: { input_tokens: 3 } } }) +
+  head: named("message_start", {
+    message: {
+      id: "m1",
+      type: "message",
+      role: "assistant",
+      model: "m",
+      content: [],
+      stop_reason: null,
+      stop_sequence: null,
+      usage: { input_tokens: 3, output_tokens: 0 }
+    }
+  }) +
     named("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
   word: (text) => named("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
   finish: named("content_block_stop", { index: 0 }) +
-    named("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 4 } }),
+    named("message_delta", { delta: { stop_reason: "end_turn", stop_sequence: null }, usage: { output_tokens: 4 } }),
   end: named("message_stop"),
   error: named("error", { error: { type: "api_error", message: "secret words" } }),
   answer:
@@ -64,7 +81,21 @@ export const anthropic: FrontWire = {
 }
 
 const response = (status: string) => ({
-  response: { id: "r1", object: "response", status, error: null, usage: { input_tokens: 3, output_tokens: 4 } }
+  response: {
+    id: "r1",
+    object: "response",
+    created_at: 1_700_000_000,
+    model: "m",
+    status,
+    error: null,
+    output: [],
+    usage: { input_tokens: 3, output_tokens: 4, total_tokens: 7 }
+  }
+})
+const place = { item_id: "i1", output_index: 0, content_index: 0 }
+const item = (status: string) => ({
+  output_index: 0,
+  item: { id: "i1", type: "message", role: "assistant", status, content: [] }
 })
 
 export const responses: FrontWire = {
@@ -74,13 +105,21 @@ export const responses: FrontWire = {
   stream: request({ input: "Hello", stream: true }),
   whole: request({ input: "Hello" }),
   head: named("response.created", { sequence_number: 0, ...response("in_progress") }) +
-    named("response.output_item.added", { sequence_number: 1, item: { id: "i1", type: "message" } }),
-  word: (delta) => named("response.output_text.delta", { sequence_number: 2, delta }),
-  finish: named("response.completed", { sequence_number: 3, ...response("completed") }),
+    named("response.output_item.added", { sequence_number: 1, ...item("in_progress") }) +
+    named("response.content_part.added", {
+      sequence_number: 2,
+      ...place,
+      part: { type: "output_text", text: "", annotations: [] }
+    }),
+  word: (delta) => named("response.output_text.delta", { sequence_number: 3, ...place, delta }),
+  finish: named("response.output_item.done", { sequence_number: 4, ...item("completed") }) +
+    named("response.completed", { sequence_number: 5, ...response("completed") }),
   end: "",
   error: named("error", {
+    sequence_number: 4,
     code: "server_error",
     message: "secret words",
+    param: null,
     error: { code: "server_error", message: "secret words" }
   }),
   answer:
