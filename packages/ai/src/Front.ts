@@ -74,7 +74,7 @@
  * **Gotchas**
  *
  * - Switch off the retries of the client (`maxRetries: 0`), or attempts multiply. `openai` and `@anthropic-ai/sdk` obey
- *   `x-should-retry`, and the AI SDK does not.
+ *   `x-should-retry`, and the AI SDK does not. The first request that comes again after all its attempts failed logs a warning.
  * - A front has no authentication of its own. `sluice serve` has.
  * - An answer that is not streamed is held until it is whole, so a client without a stream needs a long timeout.
  *

@@ -73,6 +73,7 @@ describe("identical requests in flight", () => {
         { path: anthropic.path, body: anthropic.stream, headers: { "anthropic-beta": "x" } }
       ]
       for (const each of requests) yield* Effect.forkScoped(fetched.ask(front, each), { startImmediately: true })
+      yield* Effect.repeat(began, { until: () => provider.requests.length >= 5 })
       yield* began
       assert.strictEqual(provider.requests.length, 5)
     }).pipe(Effect.scoped, within))

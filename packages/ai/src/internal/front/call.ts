@@ -106,6 +106,7 @@ export class Call implements Client {
       promptLength: this.prompt.of,
       onBegin: (call) => {
         this.call = call
+        this.core.clientRetries.began(this.exchange, call.now())
       },
       open: (attempt) => this.attempt(attempt)
     }
@@ -293,11 +294,14 @@ export class Call implements Client {
     if (exit._tag === "Success" || this.isOver) return
     const error = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)?.error
     if (error === undefined) return this.died(exit.cause)
-    const { errorResponse, translated, translations: { unsupported } } = this
+    const { call, errorResponse, translated, translations: { unsupported } } = this
     if (unsupported !== undefined && hasNoTarget(error)) {
       return this.refuse(Refusal.unsupported(unsupported.param, unsupported.message))
     }
     const refusal = Refusal.ofError(error)
+    if (call !== undefined && call.attempts > 0 && isRetried(refusal)) {
+      this.core.clientRetries.failed(this.exchange, call.now())
+    }
     if (errorResponse?.error === error && !this.hasHead) {
       const { response } = errorResponse
       const { body, status } = translated?.translation.error(response.status, response.body) ?? response
@@ -378,6 +382,10 @@ const hasNoTarget = (error: AiError.AiError): boolean => {
   const rejection = Option.getOrUndefined(AiRejection.fromAiError(error))
   return rejection?._tag === "NoTarget" && rejection.targets.length === 0
 }
+
+/** Whether clients retry on the status. */
+const isRetried = ({ status }: Refusal.Refusal): boolean =>
+  status === 408 || status === 409 || status === 429 || status >= 500
 
 const anthropicVersion = "2023-06-01"
 

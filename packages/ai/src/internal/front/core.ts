@@ -1,5 +1,6 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as HttpMethod from "effect/http/HttpMethod"
 import * as Schema from "effect/Schema"
 import { CallLog } from "../../CallLog.ts"
@@ -8,6 +9,7 @@ import type { Bounds } from "../wire/bounds.ts"
 import type { Post } from "../wire/post.ts"
 import { Call } from "./call.ts"
 import type { CallLogs } from "./callLogs.ts"
+import { ClientRetries } from "./clientRetries.ts"
 import type { Exchange, Sink } from "./exchange.ts"
 import { problem } from "./headers.ts"
 import type { Models } from "./models.ts"
@@ -61,6 +63,7 @@ const encodeLog = Schema.encodeSync(Schema.toCodecJson(CallLog))
 /** Answers the requests of clients. */
 export class Core {
   readonly options: CoreOptions
+  readonly clientRetries = new ClientRetries((client) => this.warn(client))
   private readonly running = new Set<Stoppable>()
   private isStopped = false
 
@@ -113,6 +116,13 @@ export class Core {
 
   over(ended: Stoppable): void {
     this.running.delete(ended)
+  }
+
+  private warn(client: string): void {
+    const warning = Effect.logWarning(
+      "A client sent a request again for which all attempts had failed. Its retries multiply those of the front: set its maxRetries to 0."
+    )
+    Effect.runForkWith(this.options.context)(Effect.annotateLogs(warning, { client }))
   }
 
   private call(route: Route, endpoint: Endpoint, exchange: Exchange, sink: Sink): void {
