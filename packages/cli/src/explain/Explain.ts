@@ -3,6 +3,7 @@ import type { Attempt, CallLog, Skipped } from "@sluice/ai/CallLog"
 import * as Duration from "effect/Duration"
 import type { CallRecord } from "../run/CallRecord.ts"
 import * as Failure from "../run/Failure.ts"
+import * as Limits from "../run/Limits.ts"
 import * as Words from "../run/Words.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Text from "../Text.ts"
@@ -136,7 +137,7 @@ const attempt = (step: Attempt, number: number): Row => {
   const delay = waitedMillis >= 10 ? `, delayed by ${Words.time(waitedMillis)}` : ""
   const queued = quota === undefined
     ? ""
-    : `, waited ${Words.time(quota.waitedMillis)} for ${Terminal.escape(quota.dimension)} of the quota`
+    : `, waited ${Words.time(quota.waitedMillis)} for ${Terminal.escape(Limits.nameOf(quota.dimension))}`
   const first = firstTokenAt === undefined ? "" : ` (first token after ${Words.time(firstTokenAt - startedAt)})`
   const took = Words.time(endedAt - startedAt)
   const skipped = skippedEvents === 0 ? "" : `; skipped ${Words.plural(skippedEvents, "unreadable event")}`

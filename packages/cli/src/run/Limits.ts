@@ -58,6 +58,10 @@ type Limited = Pick<Dimension, "limit" | "name" | "windowMillis">
 export const shown = ({ limit, name, windowMillis }: Limited): string =>
   `${Words.plural(limit, nouns[name] ?? name)} ${windowMillis === 0 ? "at once" : "a minute"}`
 
+/** The name of a limit in a message: `the limit of tokens`, or `the limit of calls at once`. */
+export const nameOf = (dimension: string): string =>
+  `the limit of ${nouns[dimension] ?? dimension}s${dimension === "atOnce" ? " at once" : ""}`
+
 /** Limits that were learned from rejected calls and headers, by target. */
 export class Learned {
   private readonly levels = new Map<string, ReadonlyArray<Level>>()

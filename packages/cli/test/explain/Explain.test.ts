@@ -125,9 +125,12 @@ describe("Explain", () => {
   })
 
   it("an attempt that waited for its quota says how long, and for which limit", () => {
-    const quota = { dimension: "tokens", waitedMillis: 12_000 }
-    const text = Explain.render(record({ calls: [call(attempt({ waitedMillis: 12_000, quota }))] }), undefined, 120)
-    assert.include(text, "attempt 1, waited 12s for tokens of the quota: answered")
+    const textOf = (dimension: string) => {
+      const quota = { dimension, waitedMillis: 12_000 }
+      return Explain.render(record({ calls: [call(attempt({ waitedMillis: 12_000, quota }))] }), undefined, 120)
+    }
+    assert.include(textOf("tokens"), "attempt 1, waited 12s for the limit of tokens: answered")
+    assert.include(textOf("atOnce"), "attempt 1, waited 12s for the limit of calls at once: answered")
   })
 
   it("events that an attempt skipped are shown, if there were any", () => {
