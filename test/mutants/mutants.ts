@@ -17,6 +17,22 @@ export interface Mutant {
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
+    name: "escaped-text-cut-out",
+    breaks: "a text with escapes is cut out of its event without being parsed",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/template.ts",
+    find: "return isPlain(text) ? text : undefined",
+    replace: "return text"
+  },
+  {
+    name: "form-by-another-field",
+    breaks: "the text is cut out of another field that had the same value",
+    caughtBy: ["packages/ai/test/internal/plainText.test.ts"],
+    file: "packages/ai/src/internal/wire/template.ts",
+    find: "if (read(`${head}${probe}${tail}`) !== probe) return",
+    replace: ""
+  },
+  {
     name: "grant-taken-twice",
     breaks: "a shared store that answers at once lets a queued call take its amounts twice",
     caughtBy: ["packages/core/test/Quota.shared.test.ts"],

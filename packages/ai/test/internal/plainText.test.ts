@@ -26,14 +26,17 @@ const choice = (delta: unknown, more: Json = {}): Json => ({ index: 0, delta, ..
 const event = (choices: unknown, more: Json = {}): Json => ({ id: "c1", model: "m1", choices, ...more })
 
 /** The parts and the error of a text, this event, another text, and the end. `prefix`: a line of every event. */
-const read = (second: Json, prefix: string): unknown => {
+const read = (second: Json, prefix: string): unknown =>
+  readAll([
+    event([choice({ role: "assistant", content: "one" })]),
+    second,
+    event([choice({ content: "three" })]),
+    event([choice({}, { finish_reason: "stop" })])
+  ], prefix)
+
+const readAll = (events: ReadonlyArray<Json>, prefix: string): unknown => {
   const reader = new StreamedResponse(origin, { status: 200, headers: Headers.empty }, bounds, "call")
-  const first = event([choice({ role: "assistant", content: "one" })])
-  const third = event([choice({ content: "three" })])
-  const last = event([choice({}, { finish_reason: "stop" })])
-  for (const json of [first, second, third, last]) {
-    reader.feed(new TextEncoder().encode(`${prefix}data: ${JSON.stringify(json)}\n\n`))
-  }
+  for (const json of events) reader.feed(new TextEncoder().encode(`${prefix}data: ${JSON.stringify(json)}\n\n`))
   reader.end()
   const { failure } = reader
   return [reader.take(), failure?.message]
@@ -75,4 +78,58 @@ describe("an event that has text alone", () => {
       assert.deepStrictEqual(read(second, ""), read(second, "event: chunk\n"))
     })
   }
+
+  it("has no text cut out of another field that had the same value", () => {
+    const all = [
+      event([choice({ role: "assistant", content: "one" })]),
+      { ...event([choice({ content: "two" })]), id: "two" },
+      { ...event([choice({ content: "two" })]), id: "c2" },
+      event([choice({}, { finish_reason: "stop" })])
+    ]
+    assert.deepStrictEqual(readAll(all, ""), readAll(all, "event: chunk\n"))
+  })
+
+  const texts = [
+    "two",
+    "c1",
+    "m1",
+    "content",
+    "index",
+    "a \"quote\"",
+    "\\",
+    "a\nline",
+    "\u0001",
+    "é",
+    "\u2028",
+    "😀",
+    "",
+    " ",
+    "}"
+  ]
+
+  it.each([1, 2, 3, 4])(
+    "has its text cut out, with the result of a reader that parses every event: streams of seed %i",
+    (seed) => {
+      let state = seed
+      const random = (below: number): number => {
+        state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+        return Math.floor(state / 2 ** 32 * below)
+      }
+      const pick = <A>(from: ReadonlyArray<A>, otherwise: A): A => from[random(from.length)] ?? otherwise
+      for (let n = 0; n < 200; n++) {
+        const ids = random(2) === 0 ? ["c1"] : ["c1", "two", "c2"]
+        const between = Array.from({ length: 12 }, () => {
+          if (random(8) === 0) return pick(events, ["", {}])[1]
+          const delta = { content: pick(texts, "") + pick(texts, "") }
+          return { ...event([choice(delta, random(6) === 0 ? { logprobs: null } : {})]), id: pick(ids, "c1") }
+        })
+        const all = [
+          event([choice({ role: "assistant", content: "one" })]),
+          ...between,
+          event([choice({}, { finish_reason: "stop" })])
+        ]
+        assert.deepStrictEqual(readAll(all, ""), readAll(all, "event: chunk\n"))
+      }
+    }
+  )
 })

@@ -7,6 +7,7 @@ import { Events } from "./events.ts"
 import * as Failure from "./failure.ts"
 import { badCall, brokeOff } from "./errorIn.ts"
 import { type Ending, finishReason, isIncomplete, stronger } from "./finishReason.ts"
+import { Template } from "./template.ts"
 import { type ToolCallFragment, ToolCalls } from "./toolCalls.ts"
 
 export type Part = Response.StreamPartEncoded
@@ -38,6 +39,7 @@ export abstract class EventReader {
   protected readonly bounds: Bounds
   protected readonly toolCalls: ToolCalls
   private readonly events: Events
+  private readonly template = new Template()
 
   /** See `OnMalformedEvent`. */
   onMalformedEvent: (() => void) | undefined
@@ -81,6 +83,20 @@ export abstract class EventReader {
 
   /** Reads one event, whose JSON is within the bounds. `name` is `message` unless the stream names the event. */
   protected abstract onEvent(json: unknown, data: string, name: string): void
+
+  /** Reads an event of the form that `learn` was called with. Returns whether that is possible now. */
+  protected onText(_text: string, _name: string): boolean {
+    return false
+  }
+
+  /** Learns the form of an event that has text alone. `read` returns its text, and `undefined` for every other event. */
+  protected learn(data: string, text: string, read: (json: unknown) => string | undefined): void {
+    this.template.learn(
+      data,
+      text,
+      (data) => Result.getOrUndefined(Result.map(BoundedJson.parse(data, this.bounds.jsonDepth), read))
+    )
+  }
 
   /** Returns the last parts, or the error that the response fails with after all. Called once, at the end. */
   protected abstract finish(reason: Response.FinishReason): Result.Result<ReadonlyArray<Part>, AiError.AiError>
@@ -308,6 +324,11 @@ export abstract class EventReader {
     if (this.sealed || this.failed !== undefined) return
     if (data.startsWith("[DONE]")) return this.conclude()
     if (data.length > this.bounds.eventSize) return this.failTooLarge()
+    const text = this.template.textIn(data)
+    if (text !== undefined && this.onText(text, name)) {
+      if (this.isLastEvent) this.hasReadLast = true
+      return
+    }
     const json = BoundedJson.parse(data, this.bounds.jsonDepth)
     if (Result.isFailure(json)) return this.onUnreadable(data, name, json.failure)
     if (json.success === "[DONE]") return this.conclude()

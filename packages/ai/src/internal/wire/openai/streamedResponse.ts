@@ -38,7 +38,10 @@ export class StreamedResponse extends EventReader {
     if (!Json.isObject(json)) return this.onOther(json, data)
     if (this.openKind === "text" && name === "message") {
       const text = Chunk.plainText(json)
-      if (text !== undefined) return this.onPiece("text", text, true)
+      if (text !== undefined) {
+        this.learn(data, text, (json) => Json.isObject(json) ? Chunk.plainText(json) : undefined)
+        return this.onPiece("text", text, true)
+      }
     }
     const error = ErrorIn.inField(json)
     if (error !== undefined) return this.onError(error, data)
@@ -57,6 +60,12 @@ export class StreamedResponse extends EventReader {
       this.hasHead = true
       this.parts.splice(from, 0, this.head.metadata())
     }
+  }
+
+  protected override onText(text: string, name: string): boolean {
+    if (this.openKind !== "text" || name !== "message") return false
+    this.onPiece("text", text, true)
+    return true
   }
 
   protected finish(reason: Response.FinishReason): Result.Result<ReadonlyArray<Part>, AiError.AiError> {
