@@ -64,8 +64,8 @@ const rowLines = (row: MeasuredRow): ReadonlyArray<string> => [
   ...costsOf(row).map(({ contender, cost, ratio }) =>
     [
       amount(ratio, "ratio").padStart(8),
-      `${count(cost.median)} ${row.unit === "bytes" ? "B " : "ns"}`.padStart(11),
-      ` ${range(cost, "count").padEnd(19)}`,
+      amount(cost.median, row.unit).padStart(11),
+      ` ${range(cost, row.unit).padEnd(19)}`,
       contender
     ].join(" ")
   )
@@ -94,16 +94,23 @@ const costsOf = ({ measurements }: MeasuredRow): ReadonlyArray<Cost> => {
 
 type Unit = "ratio" | "ns" | "bytes" | "count"
 
-const amount = (value: number, unit: Unit): string => `${digits(value, unit)}${suffixes[unit]}`
+const amount = (value: number, unit: Unit): string => `${digits(value, unit)}${suffixOf(value, unit)}`
 
-const suffixes: { readonly [_ in Unit]: string } = { ratio: "x", ns: " ns", bytes: " B", count: "" }
+const suffixOf = (value: number, unit: Unit): string =>
+  unit === "bytes" ? (isMega(value) ? " MB" : " B") : { ratio: "x", ns: " ns", count: "" }[unit]
+
+const isMega = (bytes: number): boolean => bytes >= 1e6
 
 const range = ({ lower, upper }: Spread, unit: Unit): string =>
   lower === upper ? "" : `[${digits(lower, unit)}-${digits(upper, unit)}]`
 
 // A ratio has no more digits than its noise allows.
 const digits = (value: number, unit: Unit): string =>
-  unit !== "ratio" || value >= 100 ? count(value) : value.toFixed(value < 10 ? 2 : 1)
+  unit === "bytes" && isMega(value)
+    ? count(value / 1e6)
+    : unit !== "ratio" || value >= 100
+    ? count(value)
+    : value.toFixed(value < 10 ? 2 : 1)
 
 const count = (value: number): string => Math.round(value).toLocaleString("en-US")
 
@@ -130,7 +137,7 @@ export const asMarkdown = (report: Report): string => {
           contender,
           amount(ratio, "ratio"),
           amount(cost.median, row.unit === "bytes" ? "bytes" : "count"),
-          range(cost, "count").slice(1, -1)
+          range(cost, row.unit).slice(1, -1)
         ])
       )
     )

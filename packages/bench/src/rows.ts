@@ -229,6 +229,20 @@ export const rows = {
     effect: undefined,
     contenders: ["openai client", ours]
   },
+  "run-memory": {
+    group: "run",
+    title: "run, memory of the process",
+    unit: "bytes",
+    effect: undefined,
+    contenders: ["openai client", ours]
+  },
+  "run-garbage": {
+    group: "run",
+    title: "run, garbage per prompt",
+    unit: "bytes",
+    effect: undefined,
+    contenders: ["openai client", ours]
+  },
   "policy-stream": {
     group: "policy",
     title: "policy, stream of one part",

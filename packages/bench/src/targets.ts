@@ -94,6 +94,8 @@ export const targets: ReadonlyArray<Target> = [
   // Whole processes, with their start.
   atMost(0.7, "run-8", "openai client"),
   atMost(0.6, "run-64", "openai client"),
+  atMostBytes(300e6, "run-memory"),
+  atMostBytes(80_000, "run-garbage"),
   atMost(1.2, "quota-sync", "no quota"),
   atMost(1.2, "quota-promise", "no quota"),
   atMostAdded(1_500, "quota-two-limits", "the effect alone"),

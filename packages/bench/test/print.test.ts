@@ -49,6 +49,21 @@ describe("asText", () => {
     assert.isBelow(words.indexOf("1 of 2 targets reached, 1 missed"), words.indexOf("1.00x 400 ns Sluice"))
   })
 
+  it("large sums of bytes are in megabytes", () => {
+    const memory: MeasuredRow = {
+      id: "run-memory",
+      title: "run, memory",
+      unit: "bytes",
+      measurements: [
+        { contender: "openai client", rounds: [340_000_000] },
+        { contender: "Sluice", rounds: [210_000_000, 220_400_000, 230_000_000] }
+      ]
+    }
+    const words = asText(reportOf([memory]), colourless).replaceAll(/ +/g, " ")
+    assert.include(words, "reached 220 MB (<= 300 MB) [215-225] run, memory\n")
+    assert.include(words, "1.00x 220 MB [215-225] Sluice\n")
+  })
+
   it("every contender has its cost, and the ratio to ours", () => {
     const words = asText(reportOf([breaker]), colourless).replaceAll(/ +/g, " ")
     assert.include(

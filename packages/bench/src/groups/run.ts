@@ -12,7 +12,7 @@ const fileOf = (path: string): string => fileURLToPath(new URL(path, import.meta
 
 const provider = fileOf("../run/provider.ts")
 const official = fileOf("../run/official.ts")
-const cpuUsage = new URL("../run/cpuUsage.ts", import.meta.url).href
+const usage = new URL("../run/usage.ts", import.meta.url).href
 const command = fileOf("../../../cli/src/bin.ts")
 
 const concurrency = 64
@@ -35,17 +35,25 @@ const providing = (deltas: number): Effect.Effect<string, never, Scope.Scope> =>
     ({ url }) => url
   )
 
-/** Runs a process to its end. Returns the CPU time that it used, with its start, in nanoseconds for each prompt. */
-const cpuOf = (args: ReadonlyArray<string>, results: string, prompts: number): Promise<number> =>
+/** Nanoseconds of CPU time, the most bytes of memory, or bytes of garbage. */
+type Resource = "cpu" | "memory" | "garbage"
+
+/** Runs a process to its end. Returns what it used, with its start: for each prompt, but for the memory. */
+const useOf = (
+  resource: Resource,
+  args: ReadonlyArray<string>,
+  results: string,
+  prompts: number
+): Promise<number> =>
   new Promise((resolve, reject) => {
-    const running = spawn(process.execPath, [...process.execArgv, "--import", cpuUsage, ...args], {
+    const running = spawn(process.execPath, [...process.execArgv, "--import", `${usage}?of=${resource}`, ...args], {
       stdio: ["ignore", "ignore", "pipe", "pipe"],
       env: { ...process.env, OPENAI_API_KEY: "sk-bench" }
     })
-    let usage = ""
+    let used = ""
     let stderr = ""
     running.stdio[3]?.on("data", (text: Buffer) => {
-      usage += text
+      used += text
     })
     running.stderr?.on("data", (text: Buffer) => {
       stderr += text
@@ -55,22 +63,21 @@ const cpuOf = (args: ReadonlyArray<string>, results: string, prompts: number): P
       const answers = readFileSync(results, "utf8").split("\n").filter((line) => line.includes("word word")).length
       // A process that answers less is no contender.
       if (code !== 0 || answers !== prompts) return reject(new Error(`${answers} answers, exit ${code}: ${stderr}`))
-      resolve(Number(usage) * 1_000 / prompts)
+      resolve(resource === "memory" ? Number(used) : Number(used) / prompts)
     })
   })
 
-const pair = (deltas: number) =>
-  Effect.gen(function*(): Effect.fn.Return<
-    Contenders<"openai client" | "Sluice">,
-    never,
-    Scope.Scope
-  > {
+type Pair = Contenders<"openai client" | "Sluice">
+
+/** `factor`: how many prompts, compared with those of a usual row. */
+const pair = (resource: Resource, deltas: number, factor: number) =>
+  Effect.gen(function*(): Effect.fn.Return<Pair, never, Scope.Scope> {
     const effort = yield* Effort
     const folder = yield* Effect.acquireRelease(
       Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-bench-"))),
       (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
     )
-    const prompts = deltas > 8 ? effort.prompts / 2 : effort.prompts
+    const prompts = effort.prompts * factor
     const url = yield* providing(deltas)
     const file = join(folder, "prompts.txt")
     const results = join(folder, "results.jsonl")
@@ -79,16 +86,19 @@ const pair = (deltas: number) =>
     return {
       _tag: "Process",
       runs: {
-        "openai client": () => cpuOf([official, url, file, results, String(concurrency)], results, prompts),
+        "openai client": () => useOf(resource, [official, url, file, results, String(concurrency)], results, prompts),
         "Sluice": () => {
           const flags = ["--url", url, "--model", "m1", "--concurrency", String(concurrency), "--force"]
-          return cpuOf([command, "run", file, "--output", results, ...flags], results, prompts)
+          return useOf(resource, [command, "run", file, "--output", results, ...flags], results, prompts)
         }
       }
     }
   })
 
 export const builders: Builders<"run"> = {
-  "run-8": pair(8),
-  "run-64": pair(64)
+  "run-8": pair("cpu", 8, 1),
+  "run-64": pair("cpu", 64, 0.5),
+  // Ten times as many prompts add a tenth to the memory: the cache of answers fills up.
+  "run-memory": pair("memory", 8, 2),
+  "run-garbage": pair("garbage", 8, 2)
 }
