@@ -1099,6 +1099,14 @@ adjustToClock()
     replace: "Fiber.interruptAll(fibers)"
   },
   {
+    name: "error-of-the-input-interrupts",
+    breaks: "an error in the input interrupts calls that run, and their answers are paid for and lost",
+    caughtBy: ["packages/cli/test/run/Completion.test.ts"],
+    file: "packages/cli/src/run/Completion.ts",
+    find: "!this.isStopping) this.fail(exit)",
+    replace: "!this.isStopping) this.finish(exit)"
+  },
+  {
     name: "line-across-chunks-not-copied",
     breaks: "a line that begins in one chunk of a file ends with bytes of the next one",
     caughtBy: ["packages/cli/test/run/Lines.test.ts"],

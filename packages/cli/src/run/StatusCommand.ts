@@ -60,7 +60,9 @@ const read = async (results: string) => {
 const adviceOf = (results: string, status: Status.Status, run: RunFile.RunFile | undefined): string => {
   if (Status.isRunning(status) || Status.isComplete(status)) return ""
   const { failed, input, unsent } = status
-  if (Status.leftOf(status) === 0) return `To send the failed prompts again:\n  ${GoOn.retry(results)}\n`
+  if (Status.leftOf(status) === 0) {
+    return `To send the prompts without an answer again:\n  ${GoOn.retry(results)}\n`
+  }
   if (run === undefined || input === undefined) {
     return failed + unsent === 0 ? "" : "To go on, repeat the command of the run with --resume.\n"
   }
