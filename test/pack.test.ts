@@ -1,4 +1,5 @@
 import { assert, beforeAll, describe, it, onTestFinished } from "@effect/vitest"
+import { spawn } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join, posix } from "node:path"
@@ -168,5 +169,29 @@ describe("a project with the packages", () => {
     assert.strictEqual(manifest.name, "sluice")
     const help = await execute(process.execPath, [join(folder, bin.sluice), "--help"], dirname(folder))
     assert.include(help, "sluice run")
+  })
+
+  it("`sluice serve` runs from its tarball and ends at SIGTERM", { timeout: 120_000 }, async () => {
+    const { folder } = named("sluice")
+    const bin = join(folder, "dist", "bin.js")
+    const gateway = spawn(process.execPath, [bin, "serve", "--port", "0", "--target", "a=http://127.0.0.1:9/v1"], {
+      cwd: dirname(folder),
+      env: { PATH: process.env["PATH"] ?? "" },
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    onTestFinished(() => void gateway.kill("SIGKILL"))
+    const ended = new Promise<number | null>((resolve) => gateway.once("close", resolve))
+    const url = await new Promise<string>((resolve, reject) => {
+      let text = ""
+      gateway.stdout.on("data", (data: Buffer) => {
+        text += data.toString()
+        const [found] = /http:\/\/127\.0\.0\.1:\d+/.exec(text) ?? []
+        if (found !== undefined) resolve(found)
+      })
+      void ended.then((code) => reject(new Error(`ended with ${code}`)))
+    })
+    assert.strictEqual((await fetch(`${url}/health`)).status, 200)
+    gateway.kill("SIGTERM")
+    assert.strictEqual(await ended, 0)
   })
 })

@@ -33,6 +33,46 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: ""
   },
   {
+    name: "gateway-any-secret",
+    breaks: "a gateway accepts a key by its id, whatever its secret is",
+    caughtBy: ["packages/cli/test/serve/Keys.test.ts"],
+    file: "packages/cli/src/serve/Keys.ts",
+    find: "key !== undefined && timingSafeEqual(hashOf(secret), key.hash) ? key : undefined",
+    replace: "key"
+  },
+  {
+    name: "gateway-any-host",
+    breaks: "a web page reaches a gateway by a host name of its own",
+    caughtBy: ["packages/cli/test/serve/Checks.test.ts"],
+    file: "packages/cli/src/serve/Checks.ts",
+    find: "bare === \"localhost\" ||",
+    replace: "bare.endsWith(\"localhost\") || bare.startsWith(\"localhost\") ||"
+  },
+  {
+    name: "gateway-second-model",
+    breaks: "a key gets a model that it may not use by a second field model",
+    caughtBy: ["packages/cli/test/serve/Request.test.ts"],
+    file: "packages/cli/src/serve/Request.ts",
+    find: "if (depth === 1 && isBeforeColon(json, end) && JSON.parse(json.slice(at, end)) === key) count++",
+    replace: "if (depth === 1 && isBeforeColon(json, end) && json.slice(at + 1, end - 1) === key) count++"
+  },
+  {
+    name: "gateway-dots-in-paths",
+    breaks: "an encoded .. in a path passes to a provider",
+    caughtBy: ["packages/cli/test/serve/Checks.test.ts"],
+    file: "packages/cli/src/serve/Checks.ts",
+    find: "decoded = decodeURIComponent(path)",
+    replace: "decoded = path; decodeURIComponent(path)"
+  },
+  {
+    name: "gateway-key-in-the-file",
+    breaks: "a target of sluice.json may have its key written out",
+    caughtBy: ["packages/cli/test/serve/Gateway.test.ts"],
+    file: "packages/cli/src/Gateway.ts",
+    find: "typeof value === \"string\" && keyForm.test(value)\n",
+    replace: "typeof value === \"string\"\n"
+  },
+  {
     name: "grant-taken-twice",
     breaks: "a shared store that answers at once lets a queued call take its amounts twice",
     caughtBy: ["packages/core/test/Quota.shared.test.ts"],

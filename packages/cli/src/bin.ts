@@ -75,7 +75,7 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const parsed = read(Options.keys, rest)
       if (typeof parsed === "number") return parsed
       const { execute } = await import("./serve/KeysCommand.ts")
-      return execute(parsed.inputs[0] ?? "", parsed.inputs[1], parsed.values)
+      return execute(parsed.inputs[0] ?? "", parsed.inputs[1], parsed.values, parsed.given)
     }
     case "completions": {
       const parsed = read(Options.completions, rest)

@@ -645,7 +645,9 @@ const { allowInsecureKey, headers, itpm, keyEnv, keyFile, otpm, price, priceFile
 const keysFile = Flag.withDefault("keys", "sluice-keys.sqlite", {
   path: "file",
   argument: "FILE",
-  about: "Keep the keys of clients in FILE, hashed. [default: sluice-keys.sqlite in the working directory]",
+  about:
+    "Keep the keys of clients in FILE, hashed. [default: that of sluice.json, else sluice-keys.sqlite in the working " +
+    "directory]",
   parse: Flag.text
 })
 

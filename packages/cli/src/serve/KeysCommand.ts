@@ -1,10 +1,14 @@
 /** `sluice keys`: adds, lists and removes the keys of a gateway's clients. */
+import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
+import type { Read } from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
 import type { KeysFlags } from "../options.ts"
+import * as Options from "../options.ts"
 import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
+import type { Given } from "../Shell.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Keys from "./Keys.ts"
 
@@ -12,7 +16,13 @@ const actions = ["add", "list", "remove"] as const
 
 const nameForm = /^[\p{L}\p{N}][\p{L}\p{N}._@-]{0,63}$/u
 
-export const execute = (action: string, name: string | undefined, flags: KeysFlags, now = Date.now()): number => {
+export const execute = (
+  action: string,
+  name: string | undefined,
+  own: KeysFlags,
+  given: Given,
+  now = Date.now()
+): number => {
   const refuse = (problem: string): number => {
     Say.error("sluice keys", problem)
     return ExitCode.unusable
@@ -27,7 +37,10 @@ export const execute = (action: string, name: string | undefined, flags: KeysFla
   if ((name === undefined) !== (known === "list")) {
     return refuse(known === "list" ? "list takes no name" : `${known} needs a name: sluice keys ${known} NAME`)
   }
-  if (known !== "add" && hasLimits(flags)) return refuse(`${known} takes no limits; they belong to add`)
+  if (known !== "add" && hasLimits(own)) return refuse(`${known} takes no limits; they belong to add`)
+  const file = fileOf(given)
+  if (!file.ok) return refuse(file.requirement)
+  const flags = { ...own, keys: file.value }
   try {
     switch (known) {
       case "add":
@@ -43,6 +56,16 @@ export const execute = (action: string, name: string | undefined, flags: KeysFla
     if (error instanceof Keys.KeysError) return refuse(error.message)
     throw error
   }
+}
+
+/** The file of the flag, the variable or `sluice.json`, as `sluice serve` finds it. */
+const fileOf = (given: Given): Read<string> => {
+  const { flags } = Options.serve
+  const own = new Map([...given].filter(([name]) => name === flags.keys.name))
+  const sources = Sources.read(flags, own, Sources.here(), "serve")
+  return sources._tag === "Wrong"
+    ? { ok: false, requirement: sources.message }
+    : flags.keys.read(sources.given.get(flags.keys.name) ?? [])
 }
 
 const hasLimits = ({ isAdmin, maxCostPerDay, models, rpm, tpm }: KeysFlags): boolean =>

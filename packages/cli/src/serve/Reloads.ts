@@ -139,7 +139,10 @@ export class Reloads {
       const changed = fixed.filter((name) => old.settings.flags[name] !== this.current.settings.flags[name])
       if (changed.length > 0) logs.warn("restart to apply", { settings: changed.join(", ") })
       logs.info("reloaded", { cause: why, targets: this.current.settings.targets.length })
-    })
+    }).pipe(
+      // A defect must not end the calls that run.
+      Effect.catchCause(() => Effect.sync(() => logs.error("defect", { cause: why })))
+    )
   }
 
   private watch(): () => void {
@@ -161,6 +164,7 @@ const open = (
     const scope = yield* Scope.fork(yield* Scope.Scope)
     const options = yield* Settings.frontOptions(settings, quotas)
     const context = yield* Layer.buildWithScope(Front.layerStore(options), scope).pipe(
+      Effect.tapError(() => Scope.close(scope, Exit.void)),
       Effect.mapError((invalid) =>
         new Run.SettingsError({ problems: Failure.unusableTargets(invalid, settings.targets) })
       )

@@ -104,7 +104,6 @@ export class Server {
     // A write after the client left.
     response.on("error", () => {})
     request.on("error", () => {})
-    // Without it, a kept connection would be busy with the next request when the process ends.
     if (this.state !== "open") response.setHeader("connection", "close")
     const [path = ""] = (request.url ?? "").split("?")
     this.guard(response, path, () => {
@@ -170,10 +169,16 @@ export class Server {
       const { headers, method = "GET", url = "/" } = request
       const [first] = chunks
       const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, size)
-      this.guard(response, path, () => handle(client, { method, path: url, headers, body }, new ResponseSink(response)))
+      this.guard(response, path, () => handle(client, { method, path: url, headers, body }, this.sinkOf(response)))
     }
     request.on("data", onData)
     request.on("end", onEnd)
+  }
+
+  private sinkOf(response: ServerResponse): Sink {
+    return new ResponseSink(response, () => {
+      if (this.state !== "open") response.setHeader("connection", "close")
+    })
   }
 
   private track(by: number): void {
@@ -223,11 +228,13 @@ const draining: Refusal.Refusal = {
 
 class ResponseSink implements Sink {
   private readonly response: ServerResponse
+  private readonly onHead: () => void
   private drained: () => void = () => {}
   private left: () => void = () => {}
 
-  constructor(response: ServerResponse) {
+  constructor(response: ServerResponse, onHead: () => void) {
     this.response = response
+    this.onHead = onHead
     response.on("drain", () => this.drained())
     response.on("close", () => {
       if (!response.writableFinished) this.left()
@@ -238,6 +245,7 @@ class ResponseSink implements Sink {
     for (const [name, value] of Object.entries(headers)) {
       this.response.setHeader(name, typeof value === "string" ? value : [...value])
     }
+    this.onHead()
     this.response.writeHead(status)
   }
 

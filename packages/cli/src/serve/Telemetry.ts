@@ -1,20 +1,32 @@
-/** Traces, metrics and logs by OTLP, as the usual variables `OTEL_...` say. */
-import * as Layer from "effect/Layer"
+/** Traces and metrics by OTLP, as the usual variables `OTEL_...` say. */
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
 import * as Otlp from "effect/observability/Otlp"
 import * as OtlpSerialization from "effect/observability/OtlpSerialization"
 
 type Environment = { readonly [name: string]: string | undefined }
 
-const isSet = (env: Environment, name: string): boolean => (env[name] ?? "") !== ""
+/** The defaults of OpenTelemetry's specification, and the name of the service. */
+const defaults: Environment = {
+  OTEL_TRACES_EXPORTER: "otlp",
+  OTEL_METRICS_EXPORTER: "otlp",
+  OTEL_SERVICE_NAME: "sluice"
+}
+
+const endpoints = ["", "TRACES_", "METRICS_"].map((signal) => `OTEL_EXPORTER_OTLP_${signal}ENDPOINT`)
+
+const withoutEmpty = (env: Environment): Environment =>
+  Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""))
 
 /** Exports nothing unless an endpoint is set, since no collector listens at the default one on most machines. */
 export const layer = (env: Environment): Layer.Layer<never> =>
-  ["OTEL_EXPORTER_OTLP_ENDPOINT", ...signals].some((name) => isSet(env, name))
-    ? Layer.provide(
-      Otlp.layerFromConfig(isSet(env, "OTEL_SERVICE_NAME") ? undefined : { resource: { serviceName: "sluice" } }),
-      Layer.mergeAll(FetchHttpClient.layer, OtlpSerialization.layerProtobuf)
+  endpoints.every((name) => (env[name] ?? "") === "")
+    ? Layer.empty
+    : Otlp.layerFromConfig().pipe(
+      Layer.provide([
+        FetchHttpClient.layer,
+        OtlpSerialization.layerProtobuf,
+        ConfigProvider.layer(ConfigProvider.fromEnvRecord({ ...defaults, ...withoutEmpty(env) }))
+      ])
     )
-    : Layer.empty
-
-const signals = ["TRACES", "METRICS", "LOGS"].map((signal) => `OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`)

@@ -1,6 +1,6 @@
 import type * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect, Redacted } from "effect"
-import { request } from "node:http"
+import { Agent, request } from "node:http"
 import { connect } from "node:net"
 import { join } from "node:path"
 import type { Command } from "./command.ts"
@@ -64,27 +64,32 @@ interface Sent {
   readonly body?: string
 }
 
-/** Sends a request with exactly these headers. */
+/** Sends a request with exactly these headers over a connection that is kept. */
 export const send = ({ port }: Pick<Gateway, "port">, path: string, { body, headers = {}, method }: Sent = {}) =>
   Effect.promise(() =>
     new Promise<Answer>((resolve, reject) => {
+      // As the official clients do.
+      const agent = new Agent({ keepAlive: true })
       const sent = request({
         port,
         host: "127.0.0.1",
         path,
         method: method ?? (body === undefined ? "GET" : "POST"),
         headers: { ...headers },
-        agent: false
+        agent
       }, (response) => {
         const chunks: Array<Buffer> = []
         response.on("data", (chunk: Buffer) => chunks.push(chunk))
         response.on("error", reject)
-        response.on("end", () =>
+        response.on("end", () => {
           resolve({
             status: response.statusCode ?? 0,
             headers: response.headers,
             text: Buffer.concat(chunks).toString()
-          }))
+          })
+          // After a pause, in which a client would send its next request.
+          setTimeout(() => agent.destroy(), 1_000)
+        })
       })
       sent.on("error", reject)
       sent.end(body)
