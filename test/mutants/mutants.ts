@@ -1488,6 +1488,110 @@ adjustToClock()
     file: "packages/ai/src/internal/front/translate/usage.ts",
     find: "input + cacheRead + cacheWrite",
     replace: "input + cacheRead"
+  },
+  {
+    name: "front-output-sent-with-its-failure",
+    breaks: "output that fails in the same piece reaches the client, and cannot be retried",
+    caughtBy: ["packages/ai/test/front/streams.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: "    if (guard.failure !== undefined && !this.isOpen) return this.broken(guard)\n",
+    replace: ""
+  },
+  {
+    name: "front-slow-client-counts-as-silence",
+    breaks: "a slow client ends its own answer as if the provider were silent",
+    caughtBy: ["packages/ai/test/front/options.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: "    if (this.isPaused) return Number.POSITIVE_INFINITY\n",
+    replace: ""
+  },
+  {
+    name: "front-waits-idle-limit-after-the-end",
+    breaks: "a complete answer waits for its end as long as for more output",
+    caughtBy: ["packages/ai/test/front/streams.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: "    if (this.completeAt !== undefined) return this.completeAt + endingMillis\n",
+    replace: ""
+  },
+  {
+    name: "front-closes-every-connection",
+    breaks: "a stream that is over closes its connection, so that none is used again",
+    caughtBy: ["packages/ai/test/front/streams.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: "    if (isInOrder) this.cancel",
+    replace: "    if (!isInOrder) this.cancel"
+  },
+  {
+    name: "front-whole-answers-live",
+    breaks: "a stream that is to be whole reaches the client at its first output",
+    caughtBy: ["packages/ai/test/front/options.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: "(guard.hasOutput && !holdsAll)",
+    replace: "guard.hasOutput"
+  },
+  {
+    name: "front-held-without-a-bound",
+    breaks: "a held answer of any size is kept in memory",
+    caughtBy: ["packages/ai/test/front/options.test.ts"],
+    file: "packages/ai/src/internal/front/relay.ts",
+    find: " || this.heldBytes > maxHeldBytes) this.open()",
+    replace: ") this.open()"
+  },
+  {
+    name: "front-left-upstream-runs-on",
+    breaks: "a client that leaves an open answer does not close the provider's connection",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/call.ts",
+    find: "    if (this.isOpen) this.relay?.left()\n    else this.fiber",
+    replace: "    if (!this.isOpen) this.fiber"
+  },
+  {
+    name: "front-left-attempt-keeps-its-permit",
+    breaks: "an attempt whose client left keeps its permit",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/resilient/heldAttempt.ts",
+    find: "    this.call.left()\n    this.run(this.settle(Exit.interrupt()))",
+    replace: "    this.call.left()\n    this.isSettled = true"
+  },
+  {
+    name: "front-state-at-another-account",
+    breaks: "a request that depends on what a provider keeps goes to another account",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/call.ts",
+    find: "offering.filter(({ credential }) => credential === first.credential)",
+    replace: "offering"
+  },
+  {
+    name: "front-shortest-pattern-first",
+    breaks: "a model goes to the targets of a shorter pattern",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/models.ts",
+    find: "([a], [b]) => b.length - a.length",
+    replace: "([a], [b]) => a.length - b.length"
+  },
+  {
+    name: "front-untranslatable-is-asked",
+    breaks: "a request that a target has no equal for is sent to it",
+    caughtBy: ["packages/ai/test/front/translation.test.ts"],
+    file: "packages/ai/src/internal/resilient/candidates.ts",
+    find: "    if (!this.accepts(target)) {",
+    replace: "    if (!this.accepts(target) && usable.length < 0) {"
+  },
+  {
+    name: "front-shares-between-keys",
+    breaks: "clients with different keys share an answer",
+    caughtBy: ["packages/ai/test/front/shared.test.ts"],
+    file: "packages/ai/src/internal/front/shared.ts",
+    find: "name === \"authorization\" || ",
+    replace: ""
+  },
+  {
+    name: "front-pass-cut-looks-whole",
+    breaks: "a cut within a passed response looks like its end",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/pass.ts",
+    find: "    this.over()\n    this.sink.abort()",
+    replace: "    this.over()\n    this.sink.end()"
   }
 ]
 

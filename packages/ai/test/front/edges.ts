@@ -66,7 +66,7 @@ export const served = (front: Service): Effect.Effect<number, never, Scope.Scope
     (server) => (server.address() as AddressInfo).port
   )
 
-const sent = { "content-type": "application/json", "x-api-key": "client", authorization: "Bearer client" }
+const sent = { "content-type": "application/json", "x-api-key": "client-key", authorization: "Bearer client-key" }
 
 export const overNode = (port: number, { body = "", headers, method = "POST", path }: Asking): Effect.Effect<Got> =>
   Effect.callback((resume) => {

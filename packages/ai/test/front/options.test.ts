@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Redacted } from "effect"
+import { Effect, Fiber, Redacted } from "effect"
 import * as Quota from "@sluice/core/Quota"
 import type * as Front from "@sluice/ai/Front"
 import * as Zlib from "node:zlib"
@@ -86,18 +86,16 @@ describe("heartbeat", () => {
           setTimeout(() => {
             response.writeHead(200, { "content-type": "text/event-stream" })
             response.end(whole)
-          }, 200)
+          }, 400)
         })
         const front = yield* frontOf([at(provider.url, { backpressure: { capacity: 1, queue: 10 } })], {
           heartbeat: "30 millis"
         })
-        const first = yield* Effect.all([
-          edge.ask(front, asking),
-          edge.ask(front, { ...asking, body: chat.stream.replace("Hello", "fail") })
-        ], {
-          concurrency: 2
-        })
-        const [good, bad] = first
+        const first = yield* Effect.forkScoped(edge.ask(front, asking), { startImmediately: true })
+        for (let waits = 0; waits < 500 && provider.requests.length === 0; waits++) yield* Effect.sleep("2 millis")
+        // Waits for the permit of the first.
+        const bad = yield* edge.ask(front, { ...asking, body: chat.stream.replace("Hello", "fail") })
+        const good = yield* Fiber.join(first)
         assert.match(good.text, /^(?:: sluice\n\n){2,}data/, edge.name)
         assert.isTrue(good.text.endsWith(whole))
         assert.strictEqual(bad.status, 200)
@@ -165,7 +163,7 @@ describe("bounds", () => {
         }
         more()
       })
-      const front = yield* frontOf([at(provider.url)], { idleTimeout: "100 millis" })
+      const front = yield* frontOf([at(provider.url)], { idleTimeout: "500 millis" })
       const response = yield* Effect.promise(() =>
         front.fetch(`http://x${chat.path}`, {
           method: "POST",
@@ -173,7 +171,7 @@ describe("bounds", () => {
           body: chat.stream
         })
       )
-      yield* Effect.sleep("400 millis")
+      yield* Effect.sleep("1200 millis")
       assert.isBelow(written, 200)
       const text = yield* Effect.promise(() => response.text())
       assert.isTrue(text.endsWith(chat.finish + "data: [DONE]\n\n"))

@@ -1,0 +1,180 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
+import * as RetryPolicy from "@sluice/core/RetryPolicy"
+import type * as Front from "@sluice/ai/Front"
+import { type Answer, json, rawServer } from "../support/rawServer.ts"
+import { attributesOf, collectMetrics, makeTracer, spanText } from "../support/telemetry.ts"
+import { fetched, frontOf, node, overNode, served, web, within } from "./edges.ts"
+import { random } from "./streams.ts"
+import { chat, responses, wires } from "./wires.ts"
+
+const whole = chat.head + chat.word("fine") + chat.finish + chat.end
+const asking = { path: chat.path, body: chat.stream }
+const at = (url: string, more?: Partial<Front.FrontTarget>): Front.FrontTarget => ({
+  name: "a",
+  url,
+  speaks: "openai",
+  ...more
+})
+
+const streaming = (text: string): Answer => (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" })
+  response.write(text)
+}
+
+describe("the end of a stream", () => {
+  it.live("output that fails in the same piece is retried, since the client has none of it", () =>
+    Effect.gen(function*() {
+      for (const wire of wires) {
+        const provider = yield* rawServer((response, _, n) => {
+          response.writeHead(200, { "content-type": "text/event-stream" })
+          if (n > 1) response.end(wire.head + wire.word("fine") + wire.finish + wire.end)
+          else response.end(wire.head + wire.word("lost") + wire.error)
+        })
+        const front = yield* frontOf([at(provider.url, { speaks: wire.speaks })])
+        const got = yield* node.ask(front, { path: wire.path, body: wire.stream })
+        assert.strictEqual(got.text, wire.head + wire.word("fine") + wire.finish + wire.end)
+      }
+    }).pipe(Effect.scoped, within))
+
+  it.live("a complete answer waits a second for its end, however long the idle limit is", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(streaming(chat.head + chat.word("one") + chat.finish))
+      const front = yield* frontOf([at(provider.url)], { idleTimeout: "1 minute" })
+      const before = performance.now()
+      const got = yield* node.ask(front, asking)
+      assert.strictEqual(got.text, chat.head + chat.word("one") + chat.finish + "data: [DONE]\n\n")
+      assert.isBelow(performance.now() - before, 10_000)
+    }).pipe(Effect.scoped, within))
+
+  it.live("a stream that is over ends at once, and its connection is used again", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response) => {
+        streaming(whole)(response, undefined as never, 0)
+        setTimeout(() => response.end(), 30)
+      })
+      const front = yield* frontOf([at(provider.url)])
+      for (let n = 0; n < 3; n++) {
+        assert.strictEqual((yield* fetched.ask(front, asking)).text, whole)
+        yield* Effect.sleep("60 millis")
+      }
+      assert.isBelow(provider.connections(), 3)
+    }).pipe(Effect.scoped, within))
+
+  it.live("a deadline and the limit of an attempt end a stream with their errors", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        response.write(chat.head)
+        const timer = setInterval(() => response.write(chat.word("more")), 20)
+        response.on("close", () => clearInterval(timer))
+      })
+      for (const option of ["deadline", "attemptTimeout"] as const) {
+        const front = yield* frontOf([at(provider.url)], { [option]: "200 millis" })
+        const got = yield* node.ask(front, asking)
+        const code = option === "deadline" ? "deadline_exceeded" : "attempt_timeout"
+        assert.include(got.text, `"code":"${code}"`)
+        assert.strictEqual(got.end, "Clean")
+      }
+    }).pipe(Effect.scoped, within))
+
+  it.live("an error event of responses has the number that follows", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response) => {
+        streaming(responses.head + responses.word("one"))(response, undefined as never, 0)
+        setTimeout(() => response.destroy(), 10)
+      })
+      const front = yield* frontOf([at(provider.url)])
+      const got = yield* node.ask(front, { path: responses.path, body: responses.stream })
+      assert.include(got.text, "\"sequence_number\":3,\"error\":{")
+    }).pipe(Effect.scoped, within))
+
+  it.live("the log of a stream that is cut says so, with the tokens that came", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response) => {
+        streaming(chat.head + chat.word("one") + chat.word("two"))(response, undefined as never, 0)
+        setTimeout(() => response.destroy(), 10)
+      })
+      const front = yield* frontOf([at(provider.url)])
+      const got = yield* node.ask(front, asking)
+      const log = front.call(got.headers["x-sluice-call"]!)
+      assert.deepStrictEqual([log?.result, log?.fault?.type], ["Failure", "TruncatedStream"])
+      assert.deepStrictEqual(log?.usage.estimated, true)
+      assert.isAbove(log?.usage.outputTokens ?? 0, 0)
+      const [step] = log?.steps ?? []
+      assert.strictEqual(step?._tag === "Attempt" && step.firstTokenAt !== undefined, true)
+    }).pipe(Effect.scoped, within))
+})
+
+describe("telemetry", () => {
+  it.live("each attempt has a span and counts in the metrics, as for a model, and neither has a key or a prompt", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response, received, n) =>
+        n === 1 ? json(response, 503, { error: { message: "down" } }) : streaming(whole)(response, received, n)
+      )
+      const { layer, spans } = makeTracer()
+      const metrics = yield* collectMetrics(
+        Effect.gen(function*() {
+          const front = yield* frontOf([at(provider.url, { model: "m1" })])
+          yield* fetched.ask(front, asking)
+        }).pipe(Effect.provide(layer))
+      )
+      assert.deepStrictEqual(spans.map(({ name }) => name), ["chat m1", "chat m1"])
+      const [failed, good] = spans.map(attributesOf)
+      assert.strictEqual(failed?.["error.type"], "InternalProviderError")
+      assert.strictEqual(good?.["gen_ai.usage.output_tokens"], 4)
+      assert.isDefined(good?.["gen_ai.response.time_to_first_chunk"])
+      const text = spanText(spans) + JSON.stringify(metrics)
+      assert.isFalse(text.includes("Hello") || text.includes("client-key"), text)
+      const durations = metrics.filter(({ id }) => id === "gen_ai.client.operation.duration")
+      assert.deepStrictEqual(durations.map(({ state }) => state.count), [1, 1])
+    }).pipe(Effect.scoped, within))
+})
+
+describe("clients that leave at any moment", () => {
+  it.live("in a queue, a back-off, before and within an answer: nothing stays held, and no connection stays open", () =>
+    Effect.gen(function*() {
+      const below = random(7)
+      let open = 0
+      const provider = yield* rawServer((response, _, n) => {
+        open++
+        response.on("close", () => open--)
+        if (n % 3 === 0) return json(response, 503, { error: { message: "down" } })
+        setTimeout(() => streaming(chat.head)(response, undefined as never, 0), 10)
+        const timer = setInterval(() => response.write(chat.word("more")), 10)
+        response.on("close", () => clearInterval(timer))
+      })
+      const breaker = { trip: CircuitBreaker.consecutive(100) }
+      const front = yield* frontOf(
+        [
+          at(provider.url, { backpressure: { capacity: 5, queue: 100 }, breaker }),
+          at(provider.url, { name: "b", breaker })
+        ],
+        { retry: RetryPolicy.exponential({ baseDelay: "20 millis", maxAttempts: 5 }), idleTimeout: "10 seconds" }
+      )
+      const port = yield* served(front)
+      yield* Effect.forEach(
+        Array.from({ length: 60 }),
+        (_, n) => {
+          const ask = n % 3 === 0 ? overNode(port, asking) : (n % 3 === 1 ? fetched : web).ask(front, asking)
+          return Effect.andThen(
+            Effect.sleep(below(50)),
+            Effect.timeoutOption(ask, 1 + below(60))
+          )
+        },
+        { concurrency: 30 }
+      )
+      // The server sees that a client left a little later.
+      const held = Effect.map(
+        front.targets,
+        (targets) => targets.reduce((sum, { permits }) => sum + (permits?.running ?? 0) + (permits?.queued ?? 0), open)
+      )
+      for (let waits = 0; waits < 500 && (yield* held) > 0; waits++) yield* Effect.sleep("10 millis")
+      assert.strictEqual(yield* held, 0)
+      // And it still calls.
+      const requests = provider.requests.length
+      yield* Effect.timeoutOption(fetched.ask(front, asking), "300 millis")
+      assert.isAbove(provider.requests.length, requests)
+    }).pipe(Effect.scoped, within))
+})
