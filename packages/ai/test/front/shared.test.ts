@@ -3,7 +3,7 @@ import { Effect, Fiber } from "effect"
 import * as Front from "@sluice/ai/Front"
 import type * as Http from "node:http"
 import { rawServer } from "../support/rawServer.ts"
-import { fetched, frontOf, node, within } from "./edges.ts"
+import { fetched, frontOf, node, until, within } from "./edges.ts"
 import { anthropic, chat, wires } from "./wires.ts"
 
 const asking = { path: chat.path, body: chat.stream }
@@ -24,7 +24,8 @@ const holding = Effect.gen(function*() {
 })
 
 const whole = chat.head + chat.word("one ") + chat.word("two") + chat.finish + chat.end
-const began = Effect.sleep("80 millis")
+/** A little more than the machine needs for what must not happen. */
+const began = Effect.sleep("150 millis")
 
 describe("identical requests in flight", () => {
   it.live("share one call on all edges, and one that joins late reads from the beginning", () =>
@@ -35,12 +36,12 @@ describe("identical requests in flight", () => {
         idleTimeout: "10 seconds"
       })
       const first = yield* Effect.forkScoped(node.ask(front, asking), { startImmediately: true })
-      yield* began
+      yield* until(() => provider.requests.length === 1)
       const late = yield* Effect.forkScoped(
         Effect.all([node.ask(front, asking), fetched.ask(front, asking)], { concurrency: 2 }),
         { startImmediately: true }
       )
-      yield* began
+      yield* Effect.sleep("400 millis")
       finish()
       const led = yield* Fiber.join(first)
       const joined = yield* Fiber.join(late)
@@ -53,7 +54,7 @@ describe("identical requests in flight", () => {
       ])
       assert.strictEqual(new Set([led, ...joined].map(({ headers }) => headers["x-sluice-call"])).size, 1)
       yield* Effect.forkScoped(node.ask(front, asking), { startImmediately: true })
-      yield* began
+      yield* until(() => provider.requests.length === 2)
       assert.strictEqual(provider.requests.length, 2)
     }).pipe(Effect.scoped, within))
 
@@ -73,7 +74,7 @@ describe("identical requests in flight", () => {
         { path: anthropic.path, body: anthropic.stream, headers: { "anthropic-beta": "x" } }
       ]
       for (const each of requests) yield* Effect.forkScoped(fetched.ask(front, each), { startImmediately: true })
-      yield* Effect.repeat(began, { until: () => provider.requests.length >= 5 })
+      yield* until(() => provider.requests.length >= 5)
       yield* began
       assert.strictEqual(provider.requests.length, 5)
     }).pipe(Effect.scoped, within))
@@ -87,6 +88,7 @@ describe("identical requests in flight", () => {
       )
       const one = yield* Effect.forkScoped(node.ask(front, asking), { startImmediately: true })
       const two = yield* Effect.forkScoped(fetched.ask(front, asking), { startImmediately: true })
+      yield* until(() => provider.requests.length === 1)
       yield* began
       yield* Fiber.interrupt(one)
       yield* began

@@ -87,7 +87,9 @@ describe("the end of a stream", () => {
       })
       const front = yield* frontOf([at(provider.url)])
       const got = yield* node.ask(front, { path: responses.path, body: responses.stream })
-      assert.include(got.text, "\"sequence_number\":3,\"error\":{")
+      const numbers = [...got.text.matchAll(/"sequence_number":(\d+)/g)].map(([, n]) => Number(n))
+      assert.deepStrictEqual(numbers.slice(-2), [numbers.length - 2, numbers.length - 1])
+      assert.include(got.text, "event: error")
     }).pipe(Effect.scoped, within))
 
   it.live("the log of a stream that is cut says so, with the tokens that came", () =>
