@@ -160,11 +160,8 @@ const seed = (quota: Quota.Quota["Service"], key: string, money: number) =>
     Effect.flatMap(quota.tryReserve({ key, amounts: { money } }), ({ settle }) => settle({ money }))
   )
 
-function* tokensOf(headers: IncomingHttpHeaders): Iterable<string> {
-  const [, bearer] = /^Bearer +(\S+)$/i.exec(headers.authorization ?? "") ?? []
-  if (bearer !== undefined) yield bearer
-  for (const name of ["x-api-key", "api-key"]) {
-    const token = headers[name]
-    if (typeof token === "string") yield token
-  }
-}
+const bearer = /^Bearer +(\S+)$/i
+
+const tokensOf = (headers: IncomingHttpHeaders): ReadonlyArray<string> =>
+  [bearer.exec(headers.authorization ?? "")?.[1], headers["x-api-key"], headers["api-key"]]
+    .filter((token) => typeof token === "string")

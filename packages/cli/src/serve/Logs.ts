@@ -1,4 +1,7 @@
 /** The logs of the gateway on standard error: one line per request, and its own events. They have no prompt, no answer and no key. */
+import type * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as Words from "../run/Words.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
@@ -40,6 +43,23 @@ export class Logs {
     )
   }
 }
+
+/**
+ * Writes what the front logs by Effect as lines of this log: the texts and the annotations. A cause is left out, since it could quote
+ * a request.
+ */
+export const layer = (logs: Logs): Layer.Layer<never> =>
+  Logger.layer([
+    Logger.make(({ fiber, logLevel, message }) => {
+      const parts: ReadonlyArray<unknown> = Array.isArray(message) ? message : [message]
+      const text = parts.filter((part) => typeof part === "string").join(" ")
+      const annotations = Object.entries(fiber.getRef(References.CurrentLogAnnotations))
+      const fields = Object.fromEntries(annotations.map(([name, value]) => [name, String(value)]))
+      if (logLevel === "Error" || logLevel === "Fatal") logs.error(text, fields)
+      else if (logLevel === "Warn") logs.warn(text, fields)
+      else logs.info(text, fields)
+    })
+  ])
 
 const texts = (fields: Fields): string =>
   Object.entries(fields)

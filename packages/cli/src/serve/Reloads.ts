@@ -3,12 +3,14 @@ import * as Front from "@sluice/ai/Front"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { unwatchFile, watchFile } from "node:fs"
 import { resolve } from "node:path"
 import type * as Sources from "../config/Sources.ts"
@@ -98,7 +100,7 @@ export class Reloads {
     return Effect.gen(function*() {
       const context = yield* Effect.context<Needs>()
       const quotas = new Settings.Quotas()
-      const first = yield* open(options.settings, quotas)
+      const first = yield* open(options.settings, quotas, options.logs)
       const reloads = new Reloads(options, context, quotas, first)
       yield* Effect.acquireRelease(Effect.sync(() => reloads.watch()), (unwatch) => Effect.sync(unwatch))
       return reloads
@@ -121,7 +123,7 @@ export class Reloads {
     const { options: { given, logs, metrics, surroundings }, quotas } = this
     return Effect.gen({ self: this }, function*() {
       const opened = yield* Effect.result(
-        Effect.flatMap(Settings.read(given, surroundings), (settings) => open(settings, quotas))
+        Effect.flatMap(Settings.read(given, surroundings), (settings) => open(settings, quotas, logs))
       )
       if (Result.isFailure(opened)) {
         metrics.reloaded("refused")
@@ -158,7 +160,8 @@ export class Reloads {
 /** Opens a front in a scope of its own, which closes at the latest with that of the process. */
 const open = (
   settings: Settings.Settings,
-  quotas: Settings.Quotas
+  quotas: Settings.Quotas,
+  logs: Logs
 ): Effect.Effect<Current, Run.SettingsError, Needs> =>
   Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Scope.Scope)
@@ -169,5 +172,14 @@ const open = (
         new Run.SettingsError({ problems: Failure.unusableTargets(invalid, settings.targets) })
       )
     )
-    return new Current(Context.get(context, Front.Front), settings, scope)
+    const front = Context.get(context, Front.Front)
+    yield* Effect.forkIn(
+      Stream.runForEach(front.transitions, ({ target, transition: { from, openFor, to } }) =>
+        Effect.sync(() => {
+          const openMillis = openFor === undefined ? undefined : Duration.toMillis(openFor)
+          logs[to === "Open" ? "warn" : "info"]("circuit", { target, from, to, openMillis })
+        })),
+      scope
+    )
+    return new Current(front, settings, scope)
   })

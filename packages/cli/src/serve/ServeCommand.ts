@@ -20,7 +20,7 @@ import * as Calls from "./Calls.ts"
 import * as Clients from "./Clients.ts"
 import { drain } from "./Drain.ts"
 import * as Keys from "./Keys.ts"
-import { Logs } from "./Logs.ts"
+import * as Logs from "./Logs.ts"
 import { Metrics } from "./Metrics.ts"
 import * as Paths from "./Paths.ts"
 import { Reloads } from "./Reloads.ts"
@@ -57,10 +57,19 @@ const layer = (env: Sources.Surroundings["env"]) =>
 const problemsOf = (error: Run.SettingsError | Keys.KeysError): ReadonlyArray<string> =>
   error._tag === "SettingsError" ? error.problems : [error.message]
 
-const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Surroundings) {
-  const settings = yield* Settings.read(given, surroundings)
+const serve = (given: Given, surroundings: Sources.Surroundings) =>
+  Effect.flatMap(Settings.read(given, surroundings), (settings) => {
+    const logs = new Logs.Logs(settings.flags.logFormat ?? (process.stderr.isTTY ? "text" : "json"))
+    return Effect.provide(serveWith(given, surroundings, settings, logs), Logs.layer(logs))
+  })
+
+const serveWith = Effect.fnUntraced(function*(
+  given: Given,
+  surroundings: Sources.Surroundings,
+  settings: Settings.Settings,
+  logs: Logs.Logs
+) {
   const { flags } = settings
-  const logs = new Logs(flags.logFormat ?? (process.stderr.isTTY ? "text" : "json"))
   const metrics = new Metrics(yield* Effect.context<never>())
   const clients = yield* openClients(flags, logs)
   const reloads = yield* Reloads.make({ given, surroundings, settings, logs, metrics })
@@ -72,7 +81,7 @@ const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Su
       Server.listen({
         host: flags.host,
         port: flags.port,
-        allowedHosts: () => new Set(reloads.current.settings.flags.allowHosts),
+        allowedHosts: () => reloads.current.settings.allowedHosts,
         client: ({ headers }) => clients.find(headers, Date.now()),
         handle: (client, exchange, sink) => Calls.handle(calls, client, exchange, sink),
         own: (request, response, path, client) => Paths.answer(calls, request, response, path, client),
@@ -97,7 +106,7 @@ const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Su
 const lastTurn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 /** Refuses to be reachable from other machines without a key. */
-const openClients = ({ host, keys }: ServeFlags, logs: Logs) =>
+const openClients = ({ host, keys }: ServeFlags, logs: Logs.Logs) =>
   Effect.gen(function*() {
     const context = yield* Effect.context<QuotaStore.QuotaStore | Scope.Scope>()
     const clients = yield* Effect.acquireRelease(

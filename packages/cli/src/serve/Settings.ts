@@ -28,6 +28,7 @@ export interface Settings {
   readonly targets: ReadonlyArray<Target>
   readonly headers: Run.Settings["headers"]
   readonly routes: ReadonlyArray<Route>
+  readonly allowedHosts: ReadonlySet<string>
   readonly prices: Prices.Prices
   /** The file that was read, or would be if it were there. */
   readonly file: string | undefined
@@ -74,6 +75,7 @@ export const read = (
       targets: targets.map((target) => completed(target, flags)),
       headers: Run.headersOf(flags.headers, env),
       routes,
+      allowedHosts: new Set(flags.allowHosts),
       prices: new Prices.Prices(flags.price, list),
       file: sources.file?.path
     }

@@ -2,8 +2,9 @@
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
-import * as Otlp from "effect/observability/Otlp"
+import * as OtlpMetrics from "effect/observability/OtlpMetrics"
 import * as OtlpSerialization from "effect/observability/OtlpSerialization"
+import * as OtlpTracer from "effect/observability/OtlpTracer"
 
 type Environment = { readonly [name: string]: string | undefined }
 
@@ -23,7 +24,7 @@ const withoutEmpty = (env: Environment): Environment =>
 export const layer = (env: Environment): Layer.Layer<never> =>
   endpoints.every((name) => (env[name] ?? "") === "")
     ? Layer.empty
-    : Otlp.layerFromConfig().pipe(
+    : Layer.merge(OtlpMetrics.layerFromConfig(), OtlpTracer.layerFromConfig()).pipe(
       Layer.provide([
         FetchHttpClient.layer,
         OtlpSerialization.layerProtobuf,

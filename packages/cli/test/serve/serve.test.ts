@@ -150,6 +150,22 @@ describe("sluice serve", { timeout: processTimeout }, () => {
       assert.strictEqual((yield* ask(unpriced, key, { model: "unheard-of" })).status, 403)
     }))
 
+  it.live("the log tells when a circuit opens, and of a client whose retries multiply", () =>
+    Effect.gen(function*() {
+      const down = yield* LoopbackProvider.make({ turns: () => Turn.status(503) })
+      const { args, env } = over(down)
+      const gateway = yield* start(yield* folder, [...args, "--max-attempts", "5"], env)
+      yield* Effect.repeat(ask(gateway, gateway.token), { times: 2 })
+      const { stderr, stdout } = yield* stop(gateway)
+      const logs = logsOf(stderr)
+      assert.deepInclude(logs.find(({ event }) => event === "circuit"), { level: "warn", target: "a", to: "Open" })
+      assert.isTrue(
+        logs.some(({ client, event }) => client === "unknown" && String(event).includes("maxRetries")),
+        stderr
+      )
+      assert.match(stdout, /Ctrl-C stops it\.\n$/)
+    }))
+
   it("unusable settings are refused in one line", async () => {
     const target = ["--target", "a=http://127.0.0.1:1"]
     refused(await run(["serve", ...target, "--host", "0.0.0.0"]), "sluice keys add NAME")
