@@ -31,6 +31,28 @@ describe("the settings of a gateway that runs", { timeout: processTimeout }, () 
       assert.include(text, "slow")
     }))
 
+  it.live("no call is lost while the settings are read again and again", () =>
+    Effect.gen(function*() {
+      const own = yield* provider("own", { firstTokenMillis: 20, tokenMillis: 5 })
+      const directory = yield* folder
+      writeFileSync(join(directory, "sluice.json"), JSON.stringify({ serve: { target: [`a=${own.url}`] } }))
+      const gateway = yield* start(directory, [])
+      const reload = Effect.sync(() => gateway.command.process.kill("SIGHUP"))
+      const reloads = yield* Effect.forkChild(Effect.forever(Effect.andThen(reload, Effect.sleep(30))))
+      const answers = yield* Effect.forEach(
+        Array.from({ length: 60 }),
+        (_, n) => ask(gateway, gateway.token, { stream: n % 2 === 0 }),
+        { concurrency: 6 }
+      )
+      yield* Fiber.interrupt(reloads)
+      assert.deepStrictEqual([...new Set(answers.map(({ status }) => status))], [200])
+      assert.isTrue(answers.every(({ text }, n) => text.includes(n % 2 === 0 ? "[DONE]" : "own")))
+      gateway.command.process.kill("SIGTERM")
+      const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
+      assert.strictEqual(code, 0)
+      assert.isAbove(stderr.split("\"reloaded\"").length, 3)
+    }))
+
   it.live("an unusable file changes nothing, and the log names what is wrong without values", () =>
     Effect.gen(function*() {
       const own = yield* provider("own")
