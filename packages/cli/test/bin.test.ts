@@ -43,7 +43,10 @@ describe("sluice", { timeout: processTimeout }, () => {
     "run x --target a=b",
     "explain --help",
     "explain x",
-    "provider --help"
+    "provider --help",
+    "serve --help",
+    "serve --target a=b",
+    "keys --help"
   ])("`sluice %s` loads only the few files of its parser", async (args) => {
     // Node records every script that it has run.
     const coverage = mkdtempSync(join(directory, "coverage-"))

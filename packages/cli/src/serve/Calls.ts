@@ -16,6 +16,7 @@ import type { Current } from "./Reloads.ts"
 import type { Asked } from "./Request.ts"
 import * as Request from "./Request.ts"
 import type { Target } from "./Settings.ts"
+import { offering } from "./Settings.ts"
 
 export interface Surroundings {
   readonly current: () => Current
@@ -164,12 +165,13 @@ class Call implements Sink {
     }
   }
 
-  /** The highest cost of the call among the targets, in millionths of a dollar. `undefined` if no price is known. */
+  /** The highest cost of the call among its targets, in millionths of a dollar. `undefined` if one of them has no known price. */
   private most(asked: string, inputTokens: number, outputTokens: number): number | undefined {
-    const { settings: { targets } } = this.current
-    const costs = targets.map((target) => this.cost(target, asked, { inputTokens, outputTokens }))
+    const costs = offering(this.current.settings, asked).map((target) =>
+      this.cost(target, asked, { inputTokens, outputTokens })
+    )
     const known = costs.filter((cost) => cost !== undefined)
-    return known.length < costs.length ? undefined : Math.max(...known)
+    return known.length < costs.length ? undefined : Math.max(0, ...known)
   }
 
   private cost(

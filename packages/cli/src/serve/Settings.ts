@@ -9,6 +9,7 @@ import * as Arguments from "../Arguments.ts"
 import * as Sources from "../config/Sources.ts"
 import type { Limit } from "../Flag.ts"
 import type { Route, Target as GivenTarget } from "../Gateway.ts"
+import * as Gateway from "../Gateway.ts"
 import type { ServeFlags } from "../options.ts"
 import * as Options from "../options.ts"
 import * as Limits from "../run/Limits.ts"
@@ -80,6 +81,21 @@ export const read = (
       file: sources.file?.path
     }
   })
+
+/** The targets that a request for this model can go to. */
+export const offering = (
+  { routes, targets }: Pick<Settings, "routes" | "targets">,
+  asked: string
+): ReadonlyArray<Target> => {
+  if (routes.length === 0) {
+    return targets.filter(({ models }) => models === undefined || Object.hasOwn(models, asked))
+  }
+  const fitting = routes.filter((route) => Gateway.isOneOf([route.asked], asked))
+  const exact = fitting.findLast((route) => route.asked === asked)
+  const [longest] = fitting.toSorted((a, b) => b.asked.length - a.asked.length)
+  const names = (exact ?? longest)?.targets ?? []
+  return targets.filter(({ name }) => names.includes(name))
+}
 
 const completed = (target: Run.Target, flags: ServeFlags): Target => {
   const own = flags.targets.find(({ name }) => name === target.name)

@@ -1,0 +1,56 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { folder } from "../support/files.ts"
+import * as Settings from "../../src/serve/Settings.ts"
+
+const read = (
+  args: { readonly [flag: string]: ReadonlyArray<string> },
+  env: { readonly [name: string]: string } = {}
+) => Effect.flatMap(folder, (directory) => Settings.read(new Map(Object.entries(args)), { env, directory }))
+
+const target = [
+  "a=http://127.0.0.1:1/v1",
+  "b=http://127.0.0.1:2/v1",
+  `{"name":"c","url":"http://127.0.0.1:3/v1","models":{"small":"x"}}`
+]
+
+describe("settings of a gateway", () => {
+  it.effect("the targets of a model are those of its name, or else of the longest beginning", () =>
+    Effect.gen(function*() {
+      const settings = yield* read({ target, models: ["gpt-*=a,b", "gpt-5*=b", "gpt-5-mini=c"] })
+      const names = (model: string) => Settings.offering(settings, model).map(({ name }) => name)
+      assert.deepStrictEqual(names("gpt-4"), ["a", "b"])
+      assert.deepStrictEqual(names("gpt-5"), ["b"])
+      assert.deepStrictEqual(names("gpt-5-mini"), ["c"])
+      assert.deepStrictEqual(names("other"), [])
+    }))
+
+  it.effect("without routes, a target with models of its own gets no others", () =>
+    Effect.gen(function*() {
+      const settings = yield* read({ target })
+      const names = (model: string) => Settings.offering(settings, model).map(({ name }) => name)
+      assert.deepStrictEqual(names("small"), ["a", "b", "c"])
+      assert.deepStrictEqual(names("large"), ["a", "b"])
+    }))
+
+  it.effect("limits with a target's name come before those for all, and variables set flags", () =>
+    Effect.gen(function*() {
+      const { flags, targets } = yield* read(
+        { target, rpm: ["10", "b=20"], concurrency: ["c=3"] },
+        { SLUICE_PORT: "7", SLUICE_MAX_ATTEMPTS: "9" }
+      )
+      assert.deepStrictEqual(targets.map(({ limits }) => limits?.map(({ limit }) => limit)), [[10], [20], [10]])
+      assert.deepStrictEqual(targets.map(({ concurrency }) => concurrency), [undefined, undefined, 3])
+      assert.deepStrictEqual([flags.port, flags.maxAttempts], [7, 9])
+    }))
+
+  it.effect("all that is wrong is reported at once", () =>
+    Effect.gen(function*() {
+      const { problems } = yield* Effect.flip(
+        read({ target, models: ["x=d"], rpm: ["e=1"], header: ["X-Key=${UNSET}"], concurrency: ["f=1"] })
+      )
+      for (const part of ["to d, which is no target", "--rpm names e", "UNSET", "--concurrency names f"]) {
+        assert.isTrue(problems.some((problem) => problem.includes(part)), part)
+      }
+    }))
+})
