@@ -1155,6 +1155,23 @@ adjustToClock()
     replace: "chunk.subarray(start)"
   },
   {
+    name: "front-error-event-then-broken",
+    breaks: "the connection breaks after the error event, so that clients report the connection",
+    caughtBy: ["packages/ai/test/front/clients.test.ts"],
+    file: "packages/ai/src/internal/front/call.ts",
+    find:
+      "this.end(translated === undefined || wire === undefined ? errorEnding(guard, words) : errorEvent(wire, words))",
+    replace: "this.write(errorEnding(guard, words)); this.over(); this.sink.abort()"
+  },
+  {
+    name: "front-retries-of-people",
+    breaks: "a request that a person sends again counts as a retry of a client",
+    caughtBy: ["packages/ai/test/front/clientRetries.test.ts"],
+    file: "packages/ai/src/internal/front/clientRetries.ts",
+    find: "now - failure.at < windowMillis && ",
+    replace: ""
+  },
+  {
     name: "front-line-end-of-two-pieces",
     breaks: "a carriage return and a line feed in two pieces of a stream count as two line ends",
     caughtBy: ["packages/ai/test/front/guard.fuzz.test.ts"],

@@ -55,13 +55,27 @@ const provider = Effect.gen(function*() {
   return { server, requestsOf: ({ name }: Cell) => counts.get(name) ?? 0 }
 })
 
+interface Expected {
+  readonly requests: number
+  readonly text: string
+  readonly error: string | undefined
+}
+type Expect = (cell: Cell) => Expected
+
+const retried: Expected = { requests: 2, text: "fine", error: undefined }
+
+/** Streams pass from their first output on. */
+const passing = (words: Words): Expect => ({ fault, moment }) =>
+  moment === "before output"
+    ? retried
+    : { requests: 1, text: "one two", error: moment === "within" ? words[fault.code] : undefined }
+
+/** Streams are held until they are complete. */
+const holding: Expect = ({ moment }) =>
+  moment === "after completion" ? { requests: 1, text: "one two", error: undefined } : retried
+
 /** What is wrong with an answer. `undefined`: nothing. */
-const wrong = ({ fault, moment }: Cell, { error, text }: Seen, requests: number, words: Words): string | undefined => {
-  const expected = {
-    requests: moment === "before output" ? 2 : 1,
-    text: moment === "before output" ? "fine" : "one two",
-    error: moment === "within" ? words[fault.code] : undefined
-  }
+const wrong = (expected: Expected, { error, text }: Seen, requests: number): string | undefined => {
   const isRight = requests === expected.requests && text === expected.text &&
     (expected.error === undefined ? error === undefined : error?.includes(expected.error) === true)
   return isRight ? undefined : JSON.stringify({ requests, text, error })
@@ -100,7 +114,7 @@ const both = (url: string): ReadonlyArray<Front.FrontTarget> => [
 const wrongOf = (
   way: Way,
   asked: ReadonlyArray<Cell>,
-  words: Words,
+  expect: Expect,
   targets: (url: string) => ReadonlyArray<Front.FrontTarget>,
   options: Partial<Front.FrontOptions>
 ) =>
@@ -111,7 +125,7 @@ const wrongOf = (
     const found: Array<string> = []
     yield* Effect.forEach(asked, (cell) =>
       Effect.map(Effect.promise(() => cell.client.ask(place, cell.name)), (seen) => {
-        const problem = wrong(cell, seen, requestsOf(cell), words)
+        const problem = wrong(expect(cell), seen, requestsOf(cell))
         if (problem !== undefined) found.push(`${cell.name}: ${problem}`)
       }), { concurrency: 32, discard: true })
     return found
@@ -123,7 +137,7 @@ const isStall = ({ fault }: Cell): boolean => fault.name === "a stall"
 const check = (
   way: Way,
   asked: ReadonlyArray<Cell>,
-  words: Words,
+  expect: Expect,
   targets: (url: string) => ReadonlyArray<Front.FrontTarget>,
   options?: Partial<Front.FrontOptions>
 ) =>
@@ -132,8 +146,8 @@ const check = (
     const short = { firstTokenTimeout: "2 seconds", idleTimeout: "1 second" } as const
     const others = asked.filter((cell) => !isStall(cell))
     const found = [
-      ...(yield* wrongOf(way, others, words, targets, { ...options, ...long })),
-      ...(yield* wrongOf(way, asked.filter(isStall), words, targets, { ...options, ...short }))
+      ...(yield* wrongOf(way, others, expect, targets, { ...options, ...long })),
+      ...(yield* wrongOf(way, asked.filter(isStall), expect, targets, { ...options, ...short }))
     ]
     assert.deepStrictEqual(found, [], `${asked.length - found.length} of ${asked.length} are right`)
   })
@@ -142,9 +156,15 @@ describe("the official clients, with a front before a provider that fails", () =
   for (const way of ways) {
     it.live(`each has the whole answer or an error that says what happened, through ${way.name}`, () => {
       assert.strictEqual(cells.length, 10 * 7 * 3)
-      return check(way, cells, passed, both, { translate: false })
+      return check(way, cells, passing(passed), both, { translate: false })
     }, 120_000)
   }
+
+  it.live(
+    "each has the whole answer of another attempt, where the front holds streams until they are complete",
+    () => check(fetched, cells, holding, both, { translate: false, answer: "whole" }),
+    120_000
+  )
 
   for (const speaks of ["openai", "anthropic"] as const) {
     it.live(
@@ -152,7 +172,7 @@ describe("the official clients, with a front before a provider that fails", () =
       () => {
         const wire = speaks === "openai" ? "messages" : "chat"
         const asked = cells.filter(({ client }) => client.wire === wire)
-        return check(fetched, asked, ours, (url) => both(url).filter((target) => target.speaks === speaks))
+        return check(fetched, asked, passing(ours), (url) => both(url).filter((target) => target.speaks === speaks))
       },
       120_000
     )
