@@ -32,7 +32,7 @@
  * | request | answer |
  * |---|---|
  * | `POST /v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/messages` | a call, at the targets of its model that have the endpoint |
- * | `GET /v1/models` | the offered models; at the first target if the front offers every model |
+ * | `GET /v1/models` | the models that the front names; the first target's list if it offers every model |
  * | `GET /sluice/calls/ID` | the log of one of the last calls, by the `x-sluice-call` of its response |
  * | other requests below `/v1` | those of the first target with this API: one attempt, without circuit, permits and quota |
  *

@@ -319,6 +319,13 @@ describe("other requests", () => {
       assert.strictEqual(one.status, 200)
       const open = yield* frontOf([at(provider.url)])
       assert.strictEqual((yield* ask(node, open, chat, get)).text, "{\"data\":[\"theirs\"]}")
+      // What a provider offers besides is not offered here.
+      const routed = yield* frontOf([at(provider.url)], { models: { "gpt-*": ["openai"], large: ["openai"] } })
+      const some = JSON.parse((yield* ask(node, routed, chat, get)).text) as typeof list
+      assert.deepStrictEqual(some.data.map(({ id }) => id), ["large"])
+      const status = (id: string) =>
+        Effect.map(ask(node, routed, chat, { ...get, path: `/v1/models/${id}` }), ({ status }) => status)
+      assert.deepStrictEqual([yield* status("gpt-5"), yield* status("o1")], [200, 404])
     }).pipe(Effect.scoped))
 
   it.live("embeddings are calls with retries", () =>

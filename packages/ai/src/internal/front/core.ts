@@ -147,11 +147,12 @@ export class Core {
   }
 
   private model({ speaks, suffix }: Route, sink: Sink): void {
-    const { models: { offered } } = this.options
+    const { models } = this.options
+    const { offered } = models
     const id = suffix.slice("/models/".length)
     const isAnthropic = speaks === "anthropic"
     if (id === "") return json(sink, isAnthropic ? messagesModels(offered) : chatModels(offered, owner))
-    if (offered.includes(id)) return json(sink, isAnthropic ? messagesModel(id) : chatModel(id, owner))
+    if (models.offers(id)) return json(sink, isAnthropic ? messagesModel(id) : chatModel(id, owner))
     refuse(sink, speaks, { status: 404, code: "model_not_found", message: "The model does not exist." })
   }
 }

@@ -12,7 +12,7 @@ export type Routes = { readonly [asked: string]: ReadonlyArray<string> }
 
 /** Finds the targets of a model. */
 export class Models {
-  /** The names of all models. Of a pattern, none is known. */
+  /** The names of all models that are known. A pattern has none. */
   readonly offered: ReadonlyArray<string>
   private readonly exact = new Map<string, Groups>()
   /** The longest beginning first. */
@@ -34,9 +34,13 @@ export class Models {
       : [...this.exact.keys()]
   }
 
-  /** Whether models are offered whose names are not known here. */
+  /** Whether every model is offered, so that only a provider knows their names. */
   get isOpen(): boolean {
-    return this.patterns.length > 0 || this.rest.some(({ service }) => service.offersAll && service.model === undefined)
+    return this.rest.some(({ service }) => service.offersAll && service.model === undefined)
+  }
+
+  offers(model: string): boolean {
+    return this.groups(model).length > 0
   }
 
   /** The targets of a model, in order. `undefined`: the request names no model. */
