@@ -135,6 +135,33 @@ describe("telemetry", () => {
 })
 
 describe("clients that leave at any moment", () => {
+  it.live("before its request was read: nothing is sent to a provider", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(streaming(whole))
+      const front = yield* frontOf([at(provider.url, { backpressure: { capacity: 1 } })])
+      const headers = { "content-type": "application/json" }
+      const init = { method: "POST", headers, body: chat.stream, signal: AbortSignal.abort(new Error("gone")) }
+      const url = `http://front${chat.path}`
+      for (const ask of [() => front.handler(new Request(url, init)), () => front.fetch(url, init)]) {
+        const reason = yield* Effect.promise(() => ask().then(() => "answered", (error: Error) => error.message))
+        assert.strictEqual(reason, "gone")
+      }
+      const nothing = () => {}
+      for (const path of [chat.path, "/v1/files"]) {
+        front.exchange({ method: "POST", path, headers, body: Buffer.from(chat.stream) }, {
+          head: nothing,
+          write: () => true,
+          end: nothing,
+          abort: nothing,
+          onDrain: nothing,
+          onLeave: (listener) => listener()
+        })
+      }
+      yield* Effect.sleep("50 millis")
+      const [state] = yield* front.targets
+      assert.deepStrictEqual([state?.permits?.running, provider.requests.length], [0, 0])
+    }).pipe(Effect.scoped, within))
+
   it.live("in a queue, a back-off, before and within an answer: nothing stays held, and no connection stays open", () =>
     Effect.gen(function*() {
       const below = random(7)

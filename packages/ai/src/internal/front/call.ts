@@ -92,6 +92,8 @@ export class Call implements Client {
     const { core: { options: { context, engine } }, sink, streams, wire } = this
     sink.onLeave(() => this.left())
     sink.onDrain(() => this.relay?.resume())
+    // It may have left already.
+    if (this.isOver) return
     if (this.asked === undefined && !this.isCoded) return this.refuse(Refusal.refuse("invalid_body"))
     const targets = this.targets()
     // It would have to be changed.

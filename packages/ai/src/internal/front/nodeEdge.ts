@@ -13,12 +13,14 @@ export type Listener = (request: IncomingMessage, response: ServerResponse) => v
 
 export const listener = (options: NodeEdgeOptions): Listener => (request, response) => {
   const { headers, method = "GET", url = "/" } = request
+  // Before the body is read, so that a client that leaves meanwhile is noticed.
+  const sink = new NodeSink(response)
   const received = (body: Uint8Array): Exchange => ({ method, path: url, headers, body })
   const refuse = () => {
     request.pause()
     // The rest of the body is not read, so the connection cannot be used again.
     response.setHeader("connection", "close")
-    options.tooLarge(received(empty), sinkOf(response))
+    options.tooLarge(received(empty), sink)
   }
   if (Number(headers["content-length"]) > options.maxBodyBytes) return refuse()
   const chunks: Array<Buffer> = []
@@ -34,7 +36,7 @@ export const listener = (options: NodeEdgeOptions): Listener => (request, respon
   const onEnd = () => {
     const [first] = chunks
     const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, size)
-    options.exchange(received(body), sinkOf(response))
+    if (!sink.hasLeft) options.exchange(received(body), sink)
   }
   request.on("data", onData)
   request.on("end", onEnd)
@@ -44,9 +46,8 @@ export const listener = (options: NodeEdgeOptions): Listener => (request, respon
 
 const empty = new Uint8Array(0)
 
-const sinkOf = (response: ServerResponse): Sink => new NodeSink(response)
-
 class NodeSink implements Sink {
+  hasLeft = false
   private readonly response: ServerResponse
   private onDrained: () => void = () => {}
   private onLeft: () => void = () => {}
@@ -55,7 +56,9 @@ class NodeSink implements Sink {
     this.response = response
     response.on("drain", () => this.onDrained())
     response.on("close", () => {
-      if (!response.writableFinished) this.onLeft()
+      if (response.writableFinished) return
+      this.hasLeft = true
+      this.onLeft()
     })
     // A write after the client left. `close` reports it.
     response.on("error", () => {})

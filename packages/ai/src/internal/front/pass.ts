@@ -63,6 +63,8 @@ export class Pass implements Listener {
     if (target === undefined) return this.refuse(Refusal.refuse("not_found", "No target has this endpoint."))
     sink.onLeave(() => this.stop())
     sink.onDrain(() => this.connection?.resume())
+    // It may have left already.
+    if (this.isOver) return
     const { limits, service } = target
     const name = asked === undefined ? undefined : ownName(target, asked)
     const request = {

@@ -19,6 +19,8 @@ export const handler = (options: WebEdgeOptions) => async (request: Request): Pr
   })
   return new Promise((resolve, reject) => {
     const sink = new WebSink(signal, resolve, reject)
+    // The client left while its body was read.
+    if (signal.aborted) return
     if (body === undefined) options.tooLarge(exchange(empty), sink)
     else options.exchange(exchange(body), sink)
   })
@@ -169,7 +171,6 @@ class WebSink implements Sink {
 
   onLeave(listener: () => void): void {
     this.onLeft = listener
-    if (this.signal?.aborted === true) listener()
   }
 
   private begin(): ReadableStreamDefaultController<Uint8Array> {
