@@ -199,7 +199,8 @@ export class Completion {
     const reader = this.reader = this.fork(reading)
     reader.addObserver((exit) => {
       this.isRead = true
-      if (Exit.isFailure(exit) && !this.isStopping) this.fail(exit)
+      // The end of the run interrupts the reader, which is no error of the input.
+      if (Exit.isFailure(exit) && !this.isStopping && !this.isOver) this.fail(exit)
       this.stepSoon()
     })
   }

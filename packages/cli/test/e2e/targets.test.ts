@@ -37,7 +37,8 @@ describe("sluice run with two targets", { timeout: processTimeout }, () => {
       Effect.gen(function*() {
         const { args, env, one, prompts, results, two } = yield* setUpTwo(lines(100))
         yield* one.down
-        const { code, stderr } = yield* run([prompts, "-o", results, "--max-outage", "1s", ...args], env)
+        const flags = ["--concurrency", "16", "--max-outage", "1s"]
+        const { code, stderr } = yield* run([prompts, "-o", results, ...flags, ...args], env)
 
         assert.strictEqual(code, 0, stderr)
         allAnswered(resultsIn(results), 100)

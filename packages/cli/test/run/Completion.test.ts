@@ -245,6 +245,19 @@ describe("Completion", () => {
       assert.deepStrictEqual(linesOf(results), linesOf(results).map((_, index) => index + 1))
     }))
 
+  it.effect("a stop of the engine while the input is read does not count as an error of the input", () =>
+    Effect.gen(function*() {
+      const stop = yield* Deferred.make<never, RunStopped>()
+      const { completion, run, said } = setUp(1, 1, () => Effect.never, Deferred.await(stop), Stream.never)
+      const running = yield* Effect.forkChild(Effect.exit(run))
+      yield* settle
+      yield* Deferred.fail(stop, new RunStopped({ why: "Unusable", message: "no such model" }))
+      const exit = yield* Fiber.join(running)
+      assert.isTrue(Exit.isFailure(exit))
+      assert.deepStrictEqual(said, [])
+      yield* completion.writeUnfinished("no such model")
+    }))
+
   it.effect("a line without a model is given a result as well", () =>
     Effect.gen(function*() {
       const results: Array<Result> = []
