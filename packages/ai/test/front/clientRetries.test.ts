@@ -52,7 +52,7 @@ describe("retries of clients", () => {
       assert.deepStrictEqual(yield* ask([ofOpenAi]), { requests: 3, warnings: [] })
     }))
 
-  const request = (text: string) => ({ method: "POST", path: "/", headers: {}, body: Buffer.from(text) })
+  const request = (text: string, headers = {}) => ({ method: "POST", path: "/", headers, body: Buffer.from(text) })
   const reports = (use: (retries: ClientRetries) => void): number => {
     let reported = 0
     use(new ClientRetries(() => reported++))
@@ -68,6 +68,15 @@ describe("retries of clients", () => {
       }),
       0
     )
+  })
+
+  it("an equal request of a client that says that it does not retry is not reported", () => {
+    const withCount = (count: string) =>
+      reports((retries) => {
+        retries.failed(request("a"), 0)
+        retries.began(request("a", { "x-stainless-retry-count": count }), 1)
+      })
+    assert.deepStrictEqual([withCount("0"), withCount("1")], [0, 1])
   })
 
   it("the last eight failures are known", () => {

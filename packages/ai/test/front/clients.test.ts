@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Scope } from "effect"
+import { Effect } from "effect"
 import type * as Front from "@sluice/ai/Front"
 import { rawServer, type Received } from "../support/rawServer.ts"
-import { cellHeader, clients, type OfficialClient, type Place, type Seen } from "./clients.ts"
-import { frontOf, served, type Service, within } from "./edges.ts"
+import { both, cellHeader, clients, fetched, type OfficialClient, type Seen, type Way, ways } from "./clients.ts"
+import { frontOf, within } from "./edges.ts"
 import { type Fault, faults, type Moment, moments, whole, writeFault } from "./faults.ts"
 import { type FrontWire, wires } from "./wires.ts"
 
@@ -80,35 +80,6 @@ const wrong = (expected: Expected, { error, text }: Seen, requests: number): str
     (expected.error === undefined ? error === undefined : error?.includes(expected.error) === true)
   return isRight ? undefined : JSON.stringify({ requests, text, error })
 }
-
-interface Way {
-  readonly name: string
-  readonly place: (front: Service) => Effect.Effect<Place, never, Scope.Scope>
-}
-
-const fetched: Way = {
-  name: "fetch",
-  place: ({ fetch }) => Effect.succeed({ origin: "http://front", fetch })
-}
-
-const ways: ReadonlyArray<Way> = [
-  {
-    name: "node:http",
-    place: (front) =>
-      Effect.map(served(front), (port) => ({ origin: `http://127.0.0.1:${port}`, fetch: globalThis.fetch }))
-  },
-  {
-    name: "the Web handler",
-    place: ({ handler }) =>
-      Effect.succeed({ origin: "http://front", fetch: (input, init) => handler(new Request(input, init)) })
-  },
-  fetched
-]
-
-const both = (url: string): ReadonlyArray<Front.FrontTarget> => [
-  { name: "openai", url, speaks: "openai", breaker: false },
-  { name: "anthropic", url, speaks: "anthropic", breaker: false }
-]
 
 /** Asks for cells through a front. Returns what is wrong. */
 const wrongOf = (

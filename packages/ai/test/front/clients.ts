@@ -2,11 +2,14 @@ import { createAnthropic } from "@ai-sdk/anthropic"
 import { createOpenAI } from "@ai-sdk/openai"
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
 import Anthropic from "@anthropic-ai/sdk"
-import { type LanguageModel, streamText } from "ai"
+import { generateText, type LanguageModel, streamText } from "ai"
+import { Effect, type Scope } from "effect"
 import OpenAI from "openai"
+import type * as Front from "@sluice/ai/Front"
 import type { Wire } from "../../src/internal/front/guard.ts"
+import { served, type Service } from "./edges.ts"
 
-// The official clients, each asked for one stream of text.
+// The official clients, each asked for one text.
 
 /** Where a client sends its requests. */
 export interface Place {
@@ -78,6 +81,12 @@ const aiSdk = (make: OfAiSdk): OfficialClient["ask"] => ({ fetch, origin }, cell
     }
   })
 
+const aiSdkWhole = (make: OfAiSdk): OfficialClient["ask"] => ({ fetch, origin }, cell) =>
+  collect(async (add) => {
+    const settings = { apiKey: "client", baseURL: `${origin}/v1`, fetch, headers: { [cellHeader]: cell } }
+    add((await generateText({ model: make(settings), prompt: "Hello", maxRetries: 0, maxOutputTokens: 100 })).text)
+  })
+
 /** The words of an error part, which can be the provider's object. */
 const wordsOf = (error: unknown): unknown => {
   if (error instanceof Error || typeof error !== "object" || error === null) return error
@@ -85,6 +94,12 @@ const wordsOf = (error: unknown): unknown => {
   return typeof message === "string" ? message : wordsOf(inner) ?? JSON.stringify(error)
 }
 
+const compatible: OfAiSdk = (settings) => createOpenAICompatible({ ...settings, name: "front" })(model)
+const openaiChat: OfAiSdk = (settings) => createOpenAI(settings).chat(model)
+const openaiResponses: OfAiSdk = (settings) => createOpenAI(settings).responses(model)
+const anthropicMessages: OfAiSdk = (settings) => createAnthropic(settings)(model)
+
+/** Each is asked for a stream. */
 export const clients: ReadonlyArray<OfficialClient> = [
   {
     name: "openai chat create",
@@ -150,16 +165,72 @@ export const clients: ReadonlyArray<OfficialClient> = [
         await stream.finalMessage()
       })
   },
+  { name: "AI SDK openai-compatible", wire: "chat", ask: aiSdk(compatible) },
+  { name: "AI SDK openai chat", wire: "chat", ask: aiSdk(openaiChat) },
+  { name: "AI SDK openai responses", wire: "responses", ask: aiSdk(openaiResponses) },
+  { name: "AI SDK anthropic", wire: "messages", ask: aiSdk(anthropicMessages) }
+]
+
+/** Each is asked for a whole answer. */
+export const wholeClients: ReadonlyArray<OfficialClient> = [
   {
-    name: "AI SDK openai-compatible",
+    name: "openai chat",
     wire: "chat",
-    ask: aiSdk((settings) => createOpenAICompatible({ ...settings, name: "front" })(model))
+    ask: (place, cell) =>
+      collect(async (add) => {
+        const { choices } = await openai(place, cell).chat.completions.create({ model, messages: [...messages] })
+        add(choices[0]?.message.content ?? "")
+      })
   },
-  { name: "AI SDK openai chat", wire: "chat", ask: aiSdk((settings) => createOpenAI(settings).chat(model)) },
   {
-    name: "AI SDK openai responses",
+    name: "openai responses",
     wire: "responses",
-    ask: aiSdk((settings) => createOpenAI(settings).responses(model))
+    ask: (place, cell) =>
+      collect(async (add) => add((await openai(place, cell).responses.create({ model, input: "Hello" })).output_text))
   },
-  { name: "AI SDK anthropic", wire: "messages", ask: aiSdk((settings) => createAnthropic(settings)(model)) }
+  {
+    name: "anthropic",
+    wire: "messages",
+    ask: (place, cell) =>
+      collect(async (add) => {
+        const { content } = await anthropic(place, cell).messages
+          .create({ model, max_tokens: 100, messages: [...messages] })
+        for (const block of content) if (block.type === "text") add(block.text)
+      })
+  },
+  { name: "AI SDK openai-compatible", wire: "chat", ask: aiSdkWhole(compatible) },
+  { name: "AI SDK openai chat", wire: "chat", ask: aiSdkWhole(openaiChat) },
+  { name: "AI SDK openai responses", wire: "responses", ask: aiSdkWhole(openaiResponses) },
+  { name: "AI SDK anthropic", wire: "messages", ask: aiSdkWhole(anthropicMessages) }
+]
+
+/** A way of a client to the front. */
+export interface Way {
+  readonly name: string
+  readonly place: (front: Service) => Effect.Effect<Place, never, Scope.Scope>
+}
+
+export const fetched: Way = {
+  name: "fetch",
+  place: ({ fetch }) => Effect.succeed({ origin: "http://front", fetch })
+}
+
+export const ways: ReadonlyArray<Way> = [
+  {
+    name: "node:http",
+    place: (front) =>
+      Effect.map(served(front), (port) => ({ origin: `http://127.0.0.1:${port}`, fetch: globalThis.fetch }))
+  },
+  {
+    name: "the Web handler",
+    place: ({ handler }) =>
+      Effect.succeed({ origin: "http://front", fetch: (input, init) => handler(new Request(input, init)) })
+  },
+  fetched
+]
+
+/** A target with each API. */
+export const both = (url: string): ReadonlyArray<Front.FrontTarget> => [
+  { name: "openai", url, speaks: "openai", breaker: false },
+  { name: "anthropic", url, speaks: "anthropic", breaker: false }
 ]

@@ -34,7 +34,8 @@ export class ClientRetries {
 
   /** A request that begins. */
   began({ body, headers }: Exchange, now: number): void {
-    if (this.failures.length === 0) return
+    // `openai` and `@anthropic-ai/sdk` send 0 if they do not retry.
+    if (this.failures.length === 0 || headers["x-stainless-retry-count"] === "0") return
     const isRepeated = this.failures.some((failure) =>
       now - failure.at < windowMillis && failure.body.length === body.length && Buffer.compare(failure.body, body) === 0
     )

@@ -120,7 +120,7 @@ export class Core {
 
   private warn(client: string): void {
     const warning = Effect.logWarning(
-      "A client sent a request again for which all attempts had failed. Its retries multiply those of the front: set its maxRetries to 0."
+      "A client seems to retry a request for which all attempts had failed. Its retries multiply those of the front: set its maxRetries to 0."
     )
     Effect.runForkWith(this.options.context)(Effect.annotateLogs(warning, { client }))
   }
