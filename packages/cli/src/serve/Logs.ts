@@ -38,11 +38,14 @@ export class Logs {
     const time = new Date().toISOString()
     this.write(
       this.format === "json"
-        ? `${Terminal.escapeJson(JSON.stringify({ time, level, event, ...fields }))}\n`
+        ? `${escaped(JSON.stringify({ time, level, event, ...fields }))}\n`
         : `${time.slice(11, 19)} ${level === "info" ? "" : `${level}: `}${event}${texts(fields)}\n`
     )
   }
 }
+
+/** Most lines have nothing to escape, which is found out faster. */
+const escaped = (line: string): string => /^[\x20-\x7e]*$/.test(line) ? line : Terminal.escapeJson(line)
 
 /**
  * Writes what the front logs by Effect as lines of this log: the texts and the annotations. A cause is left out, since it could quote

@@ -22,9 +22,13 @@ const tokens = Metric.counter("sluice_gateway_tokens_total", {
 })
 const cost = Metric.counter("sluice_gateway_cost_dollars_total", { description: "Cost by the key of the client" })
 
+const maxSeries = 1_000
+
 /** Records the metrics in Effect's registry of a context. */
 export class Metrics {
   private readonly context: Context.Context<never>
+  /** Metrics with their attributes, since making one costs more than a count. */
+  private readonly series = new Map<string, Metric.Metric<number, unknown>>()
 
   constructor(context: Context.Context<never>) {
     this.context = context
@@ -58,7 +62,13 @@ export class Metrics {
   }
 
   private count(metric: Metric.Counter<number>, attributes: { readonly [name: string]: string }, by = 1): void {
-    Metric.withAttributes(metric, attributes).updateUnsafe(by, this.context)
+    const name = `${metric.id} ${Object.values(attributes).join(" ")}`
+    let series = this.series.get(name)
+    if (series === undefined) {
+      series = Metric.withAttributes(metric, attributes)
+      if (this.series.size < maxSeries) this.series.set(name, series)
+    }
+    series.updateUnsafe(by, this.context)
   }
 }
 
