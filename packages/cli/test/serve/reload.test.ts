@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import * as Turn from "@sluice/ai/testing/Turn"
 import { Effect, Fiber } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -51,6 +52,32 @@ describe("the settings of a gateway that runs", { timeout: processTimeout }, () 
       const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
       assert.strictEqual(code, 0)
       assert.isAbove(stderr.split("\"reloaded\"").length, 3)
+    }))
+
+  it.live("an open circuit and the use of a limit outlast a reload", () =>
+    Effect.gen(function*() {
+      const down = yield* LoopbackProvider.make({ apiKey: false, turns: () => Turn.status(503) })
+      const own = yield* provider("own")
+      const directory = yield* folder
+      const serve = {
+        target: [`a=${down.url}`, `b=${own.url}`],
+        models: { x: ["a"], y: ["b"] },
+        rpm: ["b=1"],
+        maxAttempts: 5
+      }
+      writeFileSync(join(directory, "sluice.json"), JSON.stringify({ serve }))
+      const gateway = yield* start(directory, [])
+      const statusOf = (model: string) => Effect.map(ask(gateway, gateway.token, { model }), ({ status }) => status)
+      assert.isAtLeast(yield* statusOf("x"), 500)
+      assert.strictEqual(yield* statusOf("y"), 200)
+      gateway.command.process.kill("SIGHUP")
+      yield* says(gateway.command, "reloaded")
+      const sent = (yield* down.journal).length
+      assert.strictEqual(sent, 5)
+      assert.isAtLeast(yield* statusOf("x"), 500)
+      assert.strictEqual((yield* down.journal).length, sent)
+      assert.isAtLeast(yield* statusOf("y"), 400)
+      assert.strictEqual((yield* own.journal).length, 1)
     }))
 
   it.live("an unusable file changes nothing, and the log names what is wrong without values", () =>
