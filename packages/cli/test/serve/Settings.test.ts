@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { folder } from "../support/files.ts"
 import * as Settings from "../../src/serve/Settings.ts"
 
@@ -52,5 +54,34 @@ describe("settings of a gateway", () => {
       for (const part of ["to d, which is no target", "--rpm names e", "UNSET", "--concurrency names f"]) {
         assert.isTrue(problems.some((problem) => problem.includes(part)), part)
       }
+    }))
+
+  it.effect("the files in docs/coming-from-gateways.md have the targets, routes and limits that the page says", () =>
+    Effect.gen(function*() {
+      const page = readFileSync(new URL("../../../../docs/coming-from-gateways.md", import.meta.url), "utf8")
+      const files = [...page.matchAll(/```json\n(\{\n {2}"serve"[^]*?)```/g)].map(([, file = ""]) => file)
+      const env = { AZURE_HOST: "azure.test", AZURE_KEY: "a", OPENAI_API_KEY: "o", ANTHROPIC_API_KEY: "c" }
+      const [litellm, portkey, ...others] = yield* Effect.forEach(
+        files,
+        (file) =>
+          Effect.flatMap(folder, (directory) => {
+            writeFileSync(join(directory, "sluice.json"), file)
+            return Settings.read(new Map(), { env, directory })
+          })
+      )
+      assert.isTrue(litellm !== undefined && portkey !== undefined && others.length === 0)
+      assert.deepStrictEqual(
+        Settings.offering(litellm!, "gpt-5").map((
+          { limits, name, order, weight }
+        ) => [name, order, weight, limits?.length ?? 0]),
+        [["azure", 0, 3, 1], ["openai", 0, 1, 0], ["claude", 1, undefined, 0]]
+      )
+      assert.deepStrictEqual(Settings.offering(litellm!, "claude").map(({ model }) => model), ["claude-sonnet-4-5"])
+      assert.deepStrictEqual(Settings.offering(litellm!, "other"), [])
+      assert.deepStrictEqual(portkey!.targets.map(({ model }) => model), ["gpt-5", "claude-sonnet-4-5"])
+      assert.deepStrictEqual([litellm!, portkey!].map(({ flags }) => [flags.maxAttempts, flags.timeoutMillis]), [
+        [3, 300_000],
+        [3, 60_000]
+      ])
     }))
 })
