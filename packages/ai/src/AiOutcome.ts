@@ -16,7 +16,7 @@
  * | error | outcome | remedy | reason |
  * |---|---|---|---|
  * | has `NoTarget`, with the same reason for all targets: credential, or context | `Ignored` | `Credential`, `Context` | as if one target had failed for it |
- * | has `QuotaExceeded` with `TooLarge` or `Spent` | `Ignored` | `Elsewhere` | waiting does not help; another target may have another quota |
+ * | has `QuotaExceeded` with `TooLarge` or `Spent` | `Ignored` | `Elsewhere` | waiting does not help; another target may have capacity |
  * | has `CircuitOpen`, `BackpressureShed`, another `QuotaExceeded` or another `NoTarget` | `Ignored` | `Wait` | refused by Sluice; no request was made |
  * | has `DeadlineExceeded` | `Ignored` | `Final` | no time is left |
  * | has `ModelNotOffered` | `Ignored` | `Elsewhere` | none of the targets has the model; another may |

@@ -78,9 +78,12 @@ export const Attempt = Schema.TaggedStruct("Attempt", {
   /** The number of the attempt, from 1. */
   n: Schema.Int,
   target: Schema.String,
-  /** How long the call waited before it: for the backoff, for a permit and for its quota. */
+  /** How long the call waited before the attempt: for the backoff, a permit and its quota. */
   waitedMillis: Schema.Finite,
-  /** The part of it in the queue of the quota, and the limit without room. Absent if there was room. */
+  /**
+   * The part of this wait in the queue of the quota, and the limit that it waited for. Absent if it did not wait for the
+   * quota.
+   */
   quota: Schema.optionalKey(Schema.Struct({ dimension: Schema.String, waitedMillis: Schema.Finite })),
   startedAt: Schema.Finite,
   /** When the first output of a stream arrived. */

@@ -4,29 +4,31 @@
  *
  * **When to use**
  *
- * - With the clients `openai`, `@anthropic-ai/sdk` and the AI SDK: pass `fetch` of the front to the client. Nothing else changes.
+ * - With the clients `openai`, `@anthropic-ai/sdk` and the AI SDK: pass the front's `fetch` to the client, and switch off the
+ *   client's retries.
  * - In a server, for clients in other processes and languages: `listener` for `node:http`, `handler` for Web requests.
  *
  * **When not to use**
  *
- * - In a program that calls `LanguageModel` of Effect. Use `ResilientModel`.
+ * - In a program that calls Effect's `LanguageModel`. Use `ResilientModel`.
  *
  * **Details**
  *
- * A call is made as by `ResilientModel`, with the same attempts, circuits, permits, quotas, deadlines, logs and telemetry. Its
- * request and its answer pass as bytes: unknown fields and long numbers stay as they are. Only the model's name, the key and the
- * headers of the connection change.
+ * A call has the same attempts, circuits, permits, quotas, deadlines, logs and telemetry as a call of `ResilientModel`. The
+ * bytes of the request and of the answer are passed on, so unknown fields and long numbers do not change. Only the model's
+ * name, the key and the headers of the connection change.
  *
  * A stream:
  *
- * - Is held until its first output, or until it is complete with `answer: "whole"`. A failure before it is retried, and the client
- *   does not see it.
- * - After it, a lost connection, a silence or an error of the provider ends the answer with the error event of the client's API, and
- *   a clean end. Every official client raises an error on it. After a lost connection alone, some take half an answer for a whole one.
- * - Is whole as soon as the provider has said why it ends, whatever happens to the connection after that.
+ * - Is held until its first output, or with `answer: "whole"` until it is complete. A failure before that is retried, and the
+ *   client does not see it.
+ * - Ends with the error event of the client's API after a later failure: a lost connection, a silence or an error of the
+ *   provider. Every official client raises an error on this event. Without it, some clients report a partial answer as a
+ *   success.
+ * - Is complete once the provider has sent the finish reason, even if the connection fails after that.
  *
- * A target with the other API gets a translation of the request: between chat completions and messages. A request with a field that
- * has no equal there is refused, with the field as `param`. Fields that change only the cost are left out, and named in
+ * A request to a target with the other API is translated, between chat completions and messages. A request with a field that
+ * has no equivalent is refused, with the field as `param`. Fields that change only the cost are left out, and listed in
  * `x-sluice-omitted`. Responses and embeddings are not translated.
  *
  * | request | answer |
@@ -34,35 +36,35 @@
  * | `POST /v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/messages` | a call, at the targets of its model that have the endpoint |
  * | `GET /v1/models` | the models that the front names; the first target's list if it offers every model |
  * | `GET /sluice/calls/ID` | the log of one of the last calls, by the `x-sluice-call` of its response |
- * | other requests below `/v1` | those of the first target with this API: one attempt, without circuit, permits and quota |
+ * | other requests below `/v1` | the answer of the first target with this API: one attempt, without circuit, permits and quota |
  *
  * A response has the headers `x-sluice-target`, `x-sluice-attempts` and `x-sluice-call`.
  *
- * Options of the front, besides those of `ResilientModel` that are not about parts:
+ * Options of the front, in addition to the options of `ResilientModel` that are not about parts of a stream:
  *
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `targets` | required | |
- * | `models` | each target decides | set it if a model has an order of targets of its own |
- * | `translate` | true | a fallback to the other API; set it to false if only the client's API will do |
- * | `omittable` | none | what has no equal is refused; name fields that you can do without, such as `thinking` for Claude Code |
+ * | `models` | each target decides | set it if a model needs its own order of targets |
+ * | `translate` | true | allows a fallback to the other API; set it to false if only targets with the client's API are acceptable |
+ * | `omittable` | none | a field without an equivalent is refused; list fields that may be left out, such as `thinking` for Claude Code |
  * | `heartbeat` | never | set it behind a proxy that closes silent connections, to less than its limit |
- * | `countUsage` | false | the request passes as it is; set it for exact token counts of clients that do not ask for them |
- * | `dedupe` | false | set it if clients send the same request at the same time; they all get one answer, also with a temperature |
- * | `maxBodyBytes` | 32 Mi | as much as the providers take |
+ * | `countUsage` | false | does not change the request; set it for exact token counts if clients do not request them |
+ * | `dedupe` | false | set it if clients send equal requests at the same time; all get the same answer, also with a temperature |
+ * | `maxBodyBytes` | 32 Mi | the largest request that the providers accept |
  * | `maxAnswerBytes` | 16 Mi | a whole answer is held until it is complete |
  * | `keptCalls` | 1,000 | a log takes about 1 KB |
  *
- * A target has the options of a target of `ResilientModel`, and these in place of its layer:
+ * A target has the options of a target of `ResilientModel`, and the following instead of `layer`:
  *
  * | option | default | why this default, when to change it |
  * |---|---|---|
  * | `url`, `speaks` | required | the base URL up to `/v1`, and the API: `"openai"` or `"anthropic"` |
- * | `endpoints` | all of the API | set it for a server that has only some of them |
- * | `apiKey`, `keyHeader`, `headers` | none | they replace those of the client |
+ * | `endpoints` | all of the API | set it for a server with only some of them |
+ * | `apiKey`, `keyHeader`, `headers` | none | they replace the client's |
  * | `allowInsecureKey` | false | a key would be sent unencrypted to another machine |
- * | `model` | as the client asks | set it for a target that has another name for the model, or another model |
- * | `models` | every model | set it if the target has only some models, or other names for them |
+ * | `model` | the client's | set it for a target with another name for the model, or with another model |
+ * | `models` | every model | set it for a target with only some models, or with other names for them |
  *
  * **Errors**
  *
@@ -74,9 +76,10 @@
  * **Gotchas**
  *
  * - Switch off the retries of the client (`maxRetries: 0`), or attempts multiply. `openai` and `@anthropic-ai/sdk` obey
- *   `x-should-retry`, and the AI SDK does not. The first request that comes again after all its attempts failed logs a warning.
- * - A front has no authentication of its own. `sluice serve` has.
- * - An answer that is not streamed is held until it is whole, so a client without a stream needs a long timeout.
+ *   `x-should-retry`, and the AI SDK does not. The front logs one warning when a client repeats a request whose attempts all
+ *   failed.
+ * - A front does not authenticate clients. `sluice serve` does.
+ * - An answer that is not streamed is held until it is complete, so its client needs a long timeout.
  *
  * **Example** (The second target answers)
  *
@@ -231,7 +234,7 @@ export const layer = (options: FrontOptions): Layer.Layer<Front, InvalidOptions,
 export interface PromiseFront extends Pick<Front["Service"], "call" | "exchange" | "fetch" | "handler" | "listener"> {
   /** The state of every target, in order. */
   readonly targets: () => Promise<ReadonlyArray<TargetState>>
-  /** Refuses further requests, ends those that run with an error, and closes the connections. */
+  /** Refuses further requests, ends running requests with an error, and closes the connections. */
   readonly close: () => Promise<void>
 }
 

@@ -1,7 +1,7 @@
 /**
  * Reads the rate-limit headers of a provider's answer, in the forms of OpenAI, Azure, Anthropic, Groq, Mistral and Cerebras.
  *
- * A quota of a target of `ResilientModel` follows these headers by itself.
+ * The quota of a target of `ResilientModel` follows these headers automatically.
  *
  * **When to use**
  *
@@ -18,15 +18,16 @@
  * | `anthropic-ratelimit-requests-limit`, `-remaining`, `-reset` | `requests` | by the reset | Anthropic |
  * | the same with `input-tokens`, `output-tokens`, `tokens` | `inputTokens`, `outputTokens`, `tokens` | by the reset | Anthropic |
  *
- * - A limit without a window in its name and without a reset is left out, since it could be of any window. A `remaining` without a
- *   limit is read, as Azure sends it.
- * - Negative numbers and a limit of 0 are left out: Azure sends -1, and Mistral sends 0, for a limit that does not exist.
+ * - A limit is ignored if neither its name nor a reset states its window. A `remaining` without a limit is read, since Azure
+ *   sends it.
+ * - Negative numbers and a limit of 0 are ignored: Azure sends -1, and Mistral sends 0, for a limit that does not exist.
  * - A reset is read in seconds, with units (`7m12s`, `577ms`), or as a date.
  *
  * **Gotchas**
  *
  * - `remaining` may be rounded: Anthropic rounds to thousands.
- * - A header may be of the daily limit where you expect the one of the minute. `Quota` compares the window and ignores it then.
+ * - A header may state the daily limit where you expect the limit of a minute. `Quota` compares the window and ignores such a
+ *   header.
  *
  * **Example** (Two headers of Mistral)
  *
@@ -49,8 +50,8 @@ import * as Internal from "./internal/kit/onHeaders.ts"
 import * as RetryAfter from "./RetryAfter.ts"
 
 /**
- * Called with the headers of a provider's response when they arrive. Within a call of `ResilientModel` whose target has a quota, it
- * tells the quota. Otherwise `undefined`. `OpenAiCompatible` and `AnthropicMessages` call it.
+ * A function that adapters call with the headers of each response when they arrive. In a call of `ResilientModel` whose target
+ * has a quota, it passes them to the quota. Otherwise it is `undefined`. `OpenAiCompatible` and `AnthropicMessages` call it.
  *
  * @since 0.1.0
  * @category references

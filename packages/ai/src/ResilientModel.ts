@@ -24,9 +24,9 @@
  *
  * 1. Tries the first available target, by `order`. It skips a target whose circuit is open, whose Retry-After has not
  *    elapsed, or whose permits are all in use. It also skips one whose credential was refused, whose context is too
- *    small for the prompt, or that does not offer the model of `withModel`. A target whose quota has no room is skipped if
+ *    small for the prompt, or that does not offer the model of `withModel`. A target whose quota is used up is skipped if
  *    another can start sooner. If only busy targets are left, it queues at the first of them, or is shed without a queue. If
- *    only quotas without room are left, it queues at the shortest wait, and holds no permit while it does.
+ *    only used-up quotas are left, it queues at the target with the shortest wait, and holds no permit meanwhile.
  * 2. Tries the same target once more, after the backoff or a Retry-After of up to 5 seconds, if its failure is soon over: a
  *    lost connection, a 5xx or a similar status. This needs a closed circuit, and an attempt left for another target.
  *    Otherwise, as after any silence, it falls back at once to a target that has not failed in this call. Without one it
@@ -63,7 +63,7 @@
  * | `maxWholeBytes` | 16 Mi | memory of one held answer; a larger one is emitted live from that point |
  * | `afterOutput` | `"fail"` | set `"restart"` if the consumer can discard what it has shown, see `restartOf`; `"continue"` needs targets with `prefill` |
  * | `firstTokenTimeout` | 2 minutes | some models think that long in silence; lower it for interactive calls |
- * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer; both hold for streams, and for whole answers from one (`wholeFromStream`) |
+ * | `idleTimeout` | 1 minute | longer than a healthy model pauses within an answer; both apply to streams, and to whole answers that are collected from a stream (`wholeFromStream`) |
  * | `attemptTimeout` | 10 minutes | as in the official clients |
  * | `credentialRest` | 5 minutes | a key is seldom replaced sooner; a provider's Retry-After takes precedence |
  * | `maxHeldParts`, `maxHeldBytes` | 64, 256 Ki | more than any provider sends before its first output |
@@ -82,7 +82,7 @@
  * | `prefill` | false | whether it continues a partial answer at the end of the prompt, for `afterOutput: "continue"` |
  * | `contextTokens` | unknown | set it on all targets: a prompt that is too long goes only to a larger context |
  * | `breaker` | 5 failures in a row, or half of the last 20 calls; open for 5, 10, 20, then 30 seconds | the first notices an outage, the second a provider that still answers at times; a probe costs one call, so a short outage is over soon |
- * | `quota` | none | the limits of its account, which targets of one account and model family share |
+ * | `quota` | none | the limits of the account; targets of one account and model family share them |
  * | `family` | the model's name without its version | set it if the provider limits several models together |
  * | `price` | none | in a currency for a million tokens; required if the quota limits `money` |
  * | `maxOutputTokens` | `maxTokens` of the configuration, or else learned, starting at 4,096 | set it for other adapters, and for `money` |
@@ -354,8 +354,8 @@ export const layerEmbeddingStore = <const Targets extends ReadonlyArray<Embeddin
  *
  * **Details**
  *
- * Each answer is whole, so a failure after half an answer is retried like any other. The limits for the first token and for
- * silence hold as for streams.
+ * Each answer is complete, so a failure after partial output is retried like any other. `firstTokenTimeout` and `idleTimeout`
+ * apply as to streams.
  *
  * @since 0.1.0
  * @category layers

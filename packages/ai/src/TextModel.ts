@@ -2,24 +2,24 @@
  * A model that answers a prompt with one whole text, without tools.
  *
  * The answer is requested as a stream and collected, so the limits for the first token and for silence hold for it, and a call
- * costs less than half of `LanguageModel.streamText`: there are no parts to encode and decode, and no fiber for each of them.
+ * costs less than half of `LanguageModel.streamText`, since no parts are encoded and decoded.
  *
  * **When to use**
  *
- * For many prompts whose answers are used only when they are complete: files of prompts, evaluations, classification. With
- * tools, objects or a reader that shows text early, use Effect's `LanguageModel`.
+ * For many prompts whose answers are used only when complete: files of prompts, evaluations, classification. For tools, objects
+ * or text that is shown as it arrives, use Effect's `LanguageModel`.
  *
  * **Details**
  *
  * - `OpenAiCompatible.layerText` and `AnthropicMessages.layerText` make one request per call, and neither retry nor wait.
  *   `ResilientModel.layerText` adds retries, fallback, circuits and limits.
  * - Requests and errors are those of `streamText` of the same module, and `withConfigOverride` configures them.
- * - An answer is complete or the call fails. A failure after half an answer is an ordinary failed attempt, which is retried.
+ * - An answer is complete or the call fails. A failure after partial output is an ordinary failed attempt, which is retried.
  *
  * **Gotchas**
  *
  * - `Prompt.make` decodes a list of messages with a schema. `Prompt.makeMessage` and `Prompt.fromMessages` cost less.
- * - A tool call that the model makes uninvited is dropped. The finish reason is then `tool-calls`.
+ * - A tool call that the model makes without having tools is dropped. The finish reason is then `tool-calls`.
  * - There is no span for the call itself, only that of the request, and that of `GenAiTelemetry` for each attempt.
  *
  * **Example** (The answer of the second target)
@@ -69,7 +69,7 @@ export interface Answer {
   /** The model that answered, in the provider's words. */
   readonly model: string | undefined
   readonly text: string
-  /** The thoughts before and between the text, as far as the provider shows them. */
+  /** The reasoning before and between the text, if the provider returns it. */
   readonly reasoning: string
   readonly finishReason: Response.FinishReason
   /** The token counts that the provider reported. */
@@ -93,7 +93,7 @@ export interface Source {
   readonly attempts: number
   readonly inputTokens: number
   readonly outputTokens: number
-  /** Whether the provider did not report all counts. Then four characters count as one token. */
+  /** Whether counts are estimates, one token for four characters, since the provider did not report all of them. */
   readonly estimated: boolean
 }
 
@@ -117,12 +117,12 @@ export interface TextModel {
 export const TextModel: Context.Service<TextModel, TextModel> = Context.Service<TextModel>("@sluice/ai/TextModel")
 
 /**
- * Makes a model that calls another one, for example to watch its calls.
+ * Wraps a model, for example to observe its calls.
  *
  * **Details**
  *
- * A quota of `ResilientModel` reserves the same amounts as for `inner`: it knows the most tokens of each call's answer, also those
- * of `withConfigOverride`. Without this function it knows only `TargetOptions.maxOutputTokens`.
+ * A quota of `ResilientModel` reserves the same amounts as for `inner`, since it still reads the maximum number of output
+ * tokens of each call, also from `withConfigOverride`. Without this function it reads only `TargetOptions.maxOutputTokens`.
  *
  * **Example** (Count the calls)
  *
@@ -143,11 +143,12 @@ export const over = (inner: TextModel | LanguageModel.LanguageModel, ask: TextMo
 }
 
 /**
- * Called with the characters of an answer's content so far, its thoughts included, whenever more arrived. Default `undefined`.
+ * A function that is called with the number of characters that an answer has so far, reasoning included, whenever more arrive.
+ * Default `undefined`.
  *
  * **When to use**
  *
- * For a program that watches the progress of its calls. The text itself is not passed on: an attempt that fails is repeated.
+ * In a program that shows the progress of its calls. The text itself is not passed, since a failed attempt is repeated.
  *
  * @since 0.1.0
  * @category references

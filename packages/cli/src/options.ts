@@ -87,8 +87,8 @@ export const run = defineCommand({
     resume: Flag.toggle("resume", {
       perRun: true,
       about:
-        "Go on with the run that wrote RESULTS: send the lines that have no answer, and append to RESULTS. No answer is " +
-        "paid for twice. Without RESULTS, start it. FILE and the flags that shape a request must be the same."
+        "Continue the run that wrote RESULTS: send the lines that have no answer, and append to RESULTS. No answer " +
+        "is paid for twice. Without RESULTS, start it. FILE and the flags that shape a request must be the same."
     }),
     onlyNew: Flag.toggle("only-new", {
       perRun: true,
@@ -138,8 +138,8 @@ export const run = defineCommand({
     promptTemplate: Flag.optional("prompt-template", {
       argument: "TEXT",
       about:
-        "Make each prompt of TEXT and the fields or columns that it names: \"Summarise: {{body}}\". The text of a " +
-        "plain line is {{text}}. [default: the field prompt]",
+        "Build each prompt from TEXT and the fields or columns that it names: \"Summarise: {{body}}\". The text of " +
+        "a plain line is {{text}}. [default: the field prompt]",
       shown: asGiven,
       parse: Flag.template
     }),
@@ -172,22 +172,21 @@ export const run = defineCommand({
     }),
     concurrency: Flag.optional("concurrency", {
       argument: "N",
-      about:
-        "Run at most N calls at once per target. [default: found by --adaptive; with --rpm, --tpm, --itpm or --otpm as " +
-        "many as the limits need, at most 512]",
+      about: "Run at most N calls at once per target. [default: found by --adaptive; with --rpm, --tpm, --itpm or " +
+        "--otpm as many as the limits allow, at most 512]",
       parse: Flag.integer(1, 1000)
     }),
     adaptive: Flag.optionalToggle("adaptive", {
       about:
-        "Find how many calls the provider runs at once: start with 4 per target, and raise it until one is rejected, " +
-        "up to --concurrency, or else 64. --adaptive=false runs 16. [default: on without --concurrency, --rpm, --tpm, " +
-        "--itpm and --otpm]"
+        "Find how many calls the provider accepts at once: start with 4 per target, and raise the number until a " +
+        "call is rejected, up to --concurrency, else 64 (512 with a rate limit). --adaptive=false runs 16. " +
+        "[default: on without --concurrency, --rpm, --tpm, --itpm and --otpm]"
     }),
     rpm: Flag.many("rpm", {
       argument: "N",
       about:
-        "Send at most N requests a minute to each account: 500, 2k. NAME=N is for the account of one target. Never " +
-        "more in any minute. Rejections lower a limit that is too high. [default: none]",
+        "Send at most N requests in any minute to each account: 500, 2k. NAME=N is for the account of one target. " +
+        "Rejections lower a limit that is too high. [default: none]",
       parse: Flag.limit
     }),
     tpm: Flag.many("tpm", {
@@ -207,9 +206,8 @@ export const run = defineCommand({
     }),
     maxAttempts: Flag.withDefault("max-attempts", 5, {
       argument: "N",
-      about:
-        "Make at most N attempts per prompt, including the first. Attempts while the provider is down or limits the " +
-        "rate do not count. A file can retry longer than an interactive client. [default: 5]",
+      about: "Make at most N attempts per prompt, including the first. Attempts while the provider is down or limits " +
+        "the rate do not count. A file is less urgent than an interactive client. [default: 5]",
       parse: Flag.integer(1, 100)
     }),
     timeoutMillis: Flag.withDefault("timeout", 60_000, {
@@ -230,8 +228,8 @@ export const run = defineCommand({
     }),
     deadlineMillis: Flag.optional("deadline", {
       argument: "TIME",
-      about:
-        "Limit the time per prompt, from its turn, with all attempts and delays. A file is not urgent. [default: none]",
+      about: "Limit the time per prompt, from its start, with all attempts and delays. A file is rarely urgent. " +
+        "[default: none]",
       parse: Flag.duration(1)
     }),
     noStream: Flag.toggle("no-stream", {
@@ -247,12 +245,13 @@ export const run = defineCommand({
     samples: Flag.withDefault("samples", 1, {
       argument: "N",
       about:
-        "Ask for N answers to each prompt, in N results with the number of their sample. They share no call. [default: 1]",
+        "Request N answers to each prompt, and write N results with the numbers of their samples. Samples share no " +
+        "call. [default: 1]",
       parse: Flag.integer(1, 100)
     }),
     ordered: Flag.toggle("ordered", {
-      about: "Write results in the order of FILE. Up to 16 lines per call at once, or 64 MiB of results, wait for an " +
-        "earlier line. A kill loses them. [default: as each one finishes]"
+      about: "Write results in the order of FILE. Results wait in memory for earlier lines: up to 16 per concurrent " +
+        "call, or 64 MiB. A kill loses them. [default: as each one finishes]"
     }),
     sync: Flag.toggle("sync", {
       about:
@@ -262,19 +261,21 @@ export const run = defineCommand({
     cache: Flag.optional("cache", {
       path: "folder",
       argument: "DIR",
-      about:
-        "Keep whole answers in DIR, and reuse them in later runs for the same request to the same target. Several " +
-        "runs can share DIR. [default: none]",
+      about: "Keep complete answers in DIR, and reuse them in later runs for the same request to the same target. " +
+        "Several runs can share DIR. [default: none]",
       parse: Flag.text
     }),
     cacheTtlMillis: Flag.withDefault("cache-ttl", 604_800_000, {
       argument: "TIME",
-      about: "Reuse an answer of --cache for TIME, and delete it then. Models change behind their names. [default: 7d]",
+      about:
+        "Reuse an answer of --cache for TIME, then delete it. Providers change a model behind its name. [default: " +
+        "7d]",
       parse: Flag.duration(1, longestCacheMillis)
     }),
     cacheBytes: Flag.withDefault("cache-size", 2 ** 30, {
       argument: "SIZE",
-      about: "Keep at most SIZE of answers in --cache. The oldest go first. 300,000 answers take 1GiB. [default: 1GiB]",
+      about: "Keep at most SIZE of answers in --cache. The oldest are deleted first. 300,000 answers take 1GiB. " +
+        "[default: 1GiB]",
       parse: Flag.bytes
     }),
     noShare: Flag.toggle("no-share", { about: "Make a call for every line, even if requests are equal." }),
@@ -307,9 +308,8 @@ export const run = defineCommand({
     }),
     dryRun: Flag.toggle("dry-run", {
       perRun: true,
-      about:
-        "Send nothing and write nothing. Print how many lines, different requests and tokens there are, and the cost " +
-        "and the time that they need at least."
+      about: "Send nothing and write nothing. Print the number of lines, different requests and tokens, the highest " +
+        "cost and the shortest time."
     }),
     keyEnv: Flag.optional("key-env", {
       argument: "NAME",
@@ -387,7 +387,7 @@ export const run = defineCommand({
         "0    every prompt was answered",
         "1    some prompts failed; their lines say why",
         "2    unusable flags, files, URL or model; a key that is refused;",
-        "     an input that is not the one of the results",
+        "     an input that does not match the results",
         "3    the provider or every target was down longer than --max-outage",
         "4    the rest of --max-cost is too small for the next prompt",
         "129  SIGHUP, handled like Ctrl-C",
@@ -425,12 +425,12 @@ const {
 
 export const retry = defineCommand({
   name: "retry",
-  summary: "Send the prompts of a run that failed once more.",
+  summary: "Send the failed prompts of a run again.",
   usage: "retry RESULTS [flags]",
   about: [
-    "Send every prompt that failed or was not finished once more, and append to RESULTS. The input and the flags are those of " +
-    "the run, from RESULTS.run beside it. Flags given here replace them. The key comes from the environment or a file, as in " +
-    "`sluice run`."
+    "Send again every prompt that failed or was not finished, and append to RESULTS. The input and the flags " +
+    "of the run are read from RESULTS.run. Flags given here replace them. The key comes from the environment " +
+    "or a file, as in `sluice run`."
   ],
   inputs: ["RESULTS"],
   flags: {
@@ -450,11 +450,11 @@ export type RetryFlags = Values<typeof retry.flags>
 
 export const status = defineCommand({
   name: "status",
-  summary: "Print how far a run is, also while it runs.",
+  summary: "Print the progress of a run, also while it runs.",
   usage: "status RESULTS",
   about: [
-    "Print how many lines of RESULTS are answered, failed, not finished and left, whether a run writes it at the moment, and " +
-    "the command that goes on. Change nothing."
+    "Print how many lines of RESULTS are answered, failed, not finished and left, whether a run is active, and " +
+    "the command that continues it. Change nothing."
   ],
   inputs: ["RESULTS"],
   flags: {},
@@ -473,8 +473,8 @@ export const exportResults = defineCommand({
   summary: "Write the results of a run as CSV or in OpenAI's format.",
   usage: "export RESULTS [flags]",
   about: [
-    "Write the results of a run in another format, one per line of the input and in its order. The last answer of a line counts. " +
-    "RESULTS stays as it is, so that the run can go on."
+    "Write the results of a run in another format, one per line of the input and in its order. The last answer " +
+    "of a line counts. RESULTS does not change, so the run can continue."
   ],
   inputs: ["RESULTS"],
   flags: {
@@ -553,7 +553,7 @@ export const config = defineCommand({
         `}`,
         "Paths are relative to the file. Keys are refused. ${NAME} in a URL is",
         "replaced by that variable. Flags of one run, such as --output, are",
-        "not read. A flag switches off what the file has on: --no-stream=false"
+        "refused. A flag overrides a switch of the file: --no-stream=false"
       ]
     },
     {
@@ -595,9 +595,9 @@ export const provider = defineCommand({
   summary: "Start a local provider, to try sluice without a key.",
   usage: "provider [flags]",
   about: [
-    "Serve OpenAI's chat completions and Anthropic's messages on 127.0.0.1 until Ctrl-C, with the faults of a script. " +
-    "Rules for English letters make the answers, not a language model. Begin the first line of a prompt with Summarise:, " +
-    "Extract: or Keywords:."
+    "Serve OpenAI's chat completions and Anthropic's messages on 127.0.0.1 until Ctrl-C, with the faults of a " +
+    "script. Answers come from rules for English letters, not from a language model. Begin the first line of a " +
+    "prompt with Summarise:, Extract: or Keywords:."
   ],
   inputs: [],
   flags: {
@@ -691,7 +691,8 @@ export const serve = defineCommand({
     }),
     host: Flag.withDefault("host", "127.0.0.1", {
       argument: "ADDRESS",
-      about: "Listen on ADDRESS. Another one than loopback needs a key of `sluice keys add`. [default: 127.0.0.1]",
+      about: "Listen on ADDRESS. An address other than loopback requires a key of `sluice keys add`. [default: " +
+        "127.0.0.1]",
       parse: Flag.text
     }),
     port: Flag.withDefault("port", 4_000, {
@@ -701,9 +702,9 @@ export const serve = defineCommand({
     }),
     allowHosts: Flag.many("allow-host", {
       argument: "NAME",
-      about:
-        "Answer requests to this host name too, such as that of a proxy. Can be repeated. Others are refused, so that no " +
-        "web page reaches the gateway by a name of its own. [default: localhost and IP addresses]",
+      about: "Accept requests to this host name too, such as the name of a proxy. Can be repeated. Other names are " +
+        "refused, so that no web page can reach the gateway under its own name. [default: localhost and IP " +
+        "addresses]",
       parse: Gateway.hostName
     }),
     keys: keysFile,
@@ -715,7 +716,7 @@ export const serve = defineCommand({
     }),
     model: Flag.optional("model", {
       argument: "NAME",
-      about: "Call this model at --url, whatever a client asks for. [default: the model that the client asks for]",
+      about: "Call this model at --url for every request. [default: the model of the request]",
       parse: Flag.text
     }),
     targets: Flag.many("target", {
@@ -723,16 +724,15 @@ export const serve = defineCommand({
       fromObject: Gateway.targetFromObject,
       argument: "NAME=URL#MODEL",
       about:
-        "Call MODEL at URL, as in `sluice run`. Repeat in order of preference. Without #MODEL, call the model that the " +
-        "client asks for. The key is read from SLUICE_KEY_ plus NAME in capitals. [default: one target, of --url]",
+        "Call MODEL at URL, as in `sluice run`. Repeat in order of preference. Without #MODEL, call the model of " +
+        "the request. The key is read from SLUICE_KEY_ plus NAME in capitals. [default: one target, of --url]",
       parse: Gateway.target
     }),
     routes: Flag.many("models", {
       fromObject: Gateway.routesFromObject,
       argument: "ASKED=NAME,NAME",
-      about:
-        "Send requests for the model ASKED to these targets, in order. ASKED can end in *, for all models that begin like " +
-        "it. Can be repeated. Other models are refused. [default: every model to all targets]",
+      about: "Send requests for the model ASKED to these targets, in order. ASKED can end in *, for all models with " +
+        "this prefix. Can be repeated. Other models are refused. [default: every model to all targets]",
       parse: Gateway.routes
     }),
     keyEnv,
@@ -787,13 +787,14 @@ export const serve = defineCommand({
     drainDelayMillis: Flag.withDefault("drain-delay", 0, {
       argument: "TIME",
       about:
-        "After SIGTERM, go on for TIME while /ready answers 503, until a load balancer has noticed. Set 5s behind one. " +
-        "[default: 0s]",
+        "After SIGTERM, accept requests for TIME while /ready answers 503, so that a load balancer stops sending " +
+        "them. Set 5s behind one. [default: 0s]",
       parse: Flag.duration(0)
     }),
     drainTimeoutMillis: Flag.withDefault("drain-timeout", 30_000, {
       argument: "TIME",
-      about: "Then let requests run for TIME, and end the rest with an error event. [default: 30s]",
+      about:
+        "After that, let running requests finish within TIME, and end the rest with an error event. [default: 30s]",
       parse: Flag.duration(0)
     }),
     logFormat: Flag.optional<typeof logFormats[number]>("log-format", {
@@ -812,7 +813,7 @@ export const serve = defineCommand({
         "/v1/...           the APIs of the providers",
         "/health, /ready   200, and 503 while it stops",
         "/metrics          for Prometheus, with the token or an admin key",
-        "/sluice/calls/ID  why a call went where it went; ID is in the header",
+        "/sluice/calls/ID  the attempts of a call; ID is in the header",
         "                  x-sluice-call of its answer"
       ]
     },
@@ -833,8 +834,8 @@ export const keys = defineCommand({
   summary: "Add, list and remove the keys of a gateway's clients.",
   usage: "keys add NAME [flags] | keys list | keys remove NAME",
   about: [
-    "Add a key for a client of `sluice serve`, and print it once. Only its hash is kept. A gateway that runs takes changes over " +
-    "within a second."
+    "Add a key for a client of `sluice serve`, and print it once. Only its hash is kept. A running gateway " +
+    "applies changes within a second."
   ],
   inputs: ["ACTION", "[NAME]"],
   flags: {
@@ -855,8 +856,8 @@ export const keys = defineCommand({
     }),
     models: Flag.withDefault("models", [], {
       argument: "NAMES",
-      about:
-        "Allow these models only, separated by commas. A name can end in *, for all that begin like it: gpt-5*,claude-*. [default: all]",
+      about: "Allow these models only, separated by commas. A name can end in *, for all models with this prefix: " +
+        "gpt-5*,claude-*. [default: all]",
       parse: Gateway.modelNames
     }),
     isAdmin: Flag.toggle("admin", {

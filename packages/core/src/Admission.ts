@@ -11,9 +11,9 @@
  *
  * **Details**
  *
- * In this order: an attempt that would have to queue looks at the circuit and fails fast if it is open; takes its permits and
- * reserves its quota in one step; enters the circuit. A refusal or an interruption gives back what was taken. An attempt that
- * waits for its quota holds no permit and no probe slot.
+ * An attempt fails fast if it would have to queue and the circuit is open. Then it takes its permits and reserves its quota in
+ * one step, and enters the circuit. A refusal or an interruption gives back what was taken. An attempt that waits for its quota
+ * holds no permit and no probe slot.
  *
  * An admission is settled with an `Outcome`, or with an `Exit` that the classifier chain reads. The first settlement counts.
  * An admission whose scope closes first is settled as `Ignored`, also if the scope fails or is interrupted. A settled admission
@@ -29,7 +29,7 @@
  *   `tryAcquireUnsafe` throws it.
  * - Settle as soon as the verdict is known. Until then the permit is taken and a probe slot is held.
  * - A long attempt that admits a probe has to call `progress`, or its lease expires and its outcome does not count. An effect
- *   under `guard` finds it with `progressOf`.
+ *   under `guard` gets this function from `progressOf`.
  *
  * **Example** (Held by a callback)
  *
@@ -109,8 +109,8 @@ export interface AdmissionOptions {
   /** Default none: every attempt runs at once. */
   readonly permits?: Backpressure["Service"] | undefined
   /**
-   * Default none: an attempt reserves nothing. Without `permits`, attempts queue in the queue of the quota. With `permits` they queue
-   * in theirs.
+   * The quota of the attempts. Default none: an attempt reserves nothing. Attempts wait in the queue of the permits, or without
+   * `permits` in the queue of the quota.
    */
   readonly quota?: Quota["Service"] | undefined
   /** Names the circuit. Default `"default"`. */
@@ -124,10 +124,13 @@ export interface AdmissionOptions {
  * @category models
  */
 export interface ReserveOptions extends Omit<AskOptions, "maxWait"> {
-  /** When the attempt must have begun, in epoch milliseconds. One that would wait longer is refused at once. Default none. */
+  /**
+   * The latest start of the attempt, in epoch milliseconds. An attempt that would wait longer is refused at once. Default
+   * none.
+   */
   readonly deadlineAt?: number | undefined
   /**
-   * Called when the attempt begins. Settle the reservation before the attempt is settled. Otherwise the reserved amounts stay
+   * Called when the attempt starts. Settle the reservation before the attempt is settled. Otherwise the reserved amounts stay
    * counted.
    */
   readonly onReserved?: ((reservation: Reservation) => void) | undefined
@@ -142,7 +145,7 @@ export interface ReserveOptions extends Omit<AskOptions, "maxWait"> {
 export interface AdmitOptions<in A, in E> extends PermitOptions {
   /** The first classifier of the chain. */
   readonly classify?: Classify<A, E> | undefined
-  /** What it reserves of the quota. Default: the `perCall` of each limit, of the key `"default"`. Without a quota it is ignored. */
+  /** The amounts to reserve. Default: the `perCall` of each limit, for the key `"default"`. Ignored without a quota. */
   readonly reserve?: ReserveOptions | undefined
 }
 
@@ -202,12 +205,12 @@ export interface Admission {
 }
 
 /**
- * Returns a function that renews the lease of the probe that an effect with this context is part of, and of every probe around
- * it. `undefined` if the effect is part of none, as nearly always.
+ * Returns a function that renews the lease of the probe that runs with this context, and of the probes around it. Returns
+ * `undefined` outside of a probe, as for almost all calls.
  *
  * **When to use**
  *
- * In a long effect under `guard`, or under a policy, that hears of its progress. `acquire` returns `Admitted.progress`, and
+ * In a long effect under `guard` or a policy, to report progress. `acquire` returns `Admitted.progress` instead, and
  * `guardStream` renews the lease with every part.
  *
  * **Example** (An effect that renews its lease)
@@ -279,7 +282,7 @@ export const make = (options: AdmissionOptions): Effect.Effect<Admission, Invali
     return reader.check(admissionOf(gate, key, quotas))
   })
 
-/** Wakes the calls that wait in the queue of the permits when the quota has room. */
+/** Wakes the calls that wait in the queue of the permits when the quota has capacity. */
 const awaitRoom = ({ waiting }: Quotas, { onClose, permits }: Gate<BackpressureShed>): void => {
   if (permits === undefined || waiting.has(permits)) return
   waiting.add(permits)
@@ -373,7 +376,7 @@ const admissionOf = (gate: Gate<BackpressureShed>, key: string, quotas: Quotas |
   }
 }
 
-/** The hold of one attempt. The error of invalid options, if there are any. */
+/** Returns the hold of one attempt, or the error of invalid options. */
 const holdOf = (quotas: Quotas, reserve: ReserveOptions = {}): Hold | InvalidOptions => {
   const reader = new OptionsReader("Admission")
   const { amounts, deadlineAt, key, tenant } = reader.object("reserve", reserve, reserveOptions)

@@ -37,8 +37,9 @@
  *
  * - The key names the account and the model family, since providers count by these. Two models of one family share a key.
  * - A window of 24 hours slides. A provider that resets at midnight allows up to twice as much in 24 hours.
- * - At `capacityOfKeys` the least recently used key or tenant without use is forgotten, with its learned limits. If all have use, the
- *   least recently used one is forgotten, with a tenant's use in this process. That is counted in `forgotten`, and logged once.
+ * - At `capacityOfKeys` the quota forgets the least recently used key or tenant without counted use, with its learned limits.
+ *   If all have use, it forgets the least recently used one and the use of a tenant in this process. This is counted in
+ *   `forgotten`, and logged once.
  * - A loop of `eligible` and `tryReserve` loses its place in the queue. `reserve` and `withQuota` keep it.
  *
  * **Example** (Two tenants, one limit)
@@ -120,7 +121,7 @@ export interface Dimension {
   readonly whenStoreFails: "share" | "refuse"
   /** The amount of a call whose `amounts` do not name the limit. */
   readonly perCall: number
-  /** For calls at once: how many may run at first, if the limit has to be found. Default: `limit`. */
+  /** For concurrent calls: how many may run at first, if the limit has to be learned. Default: `limit`. */
   readonly start?: number | undefined
 }
 
@@ -204,10 +205,10 @@ export const outputTokensPerMinute = (limit: number, counts: Counts = "reservedT
 /**
  * Limits how many calls run at once.
  *
- * With `start` the limit is found: at first `start` calls may run, then twice as many after each round trip, up to `limit`. The first
- * rejected call ends that: the limit becomes the number of calls in flight that are not rejected. From then on it rises by a
- * twentieth of a call in each round trip. A rejected call does not count while a rate of the quota is nearly full. Processes that
- * share a store each find their own number, and keep `limit` together.
+ * With `start` the limit is learned: at first `start` calls may run, then twice as many after each round trip, up to `limit`.
+ * At the first rejected call the limit becomes the number of calls in flight that are not rejected. From then on it rises by a
+ * twentieth of a call in each round trip. A rejected call does not count while a rate of the quota is nearly full. Each process
+ * that shares a store learns its own number, and all together keep `limit`.
  *
  * @since 0.1.0
  * @category limits
@@ -284,9 +285,9 @@ export interface QuotaOptions {
   /** How many processes share the store. While it is down, each may use 1/`processes` of each limit. Default 1. */
   readonly processes?: number | undefined
   /**
-   * How much a process reserves ahead in a shared store: what it used in the last `life`, at most this share of a limit. The rest is
-   * given back after `life`. Only for rates. false: each call asks the store. Default 1/(4 `processes`) and 1 % of the shortest
-   * window, at most 600 milliseconds.
+   * How much of a rate a process reserves ahead in a shared store: the amount that it used in the last `life`, at most `share`
+   * of a limit. The unused part is given back after `life`. `false`: each call asks the store. Default: a share of 1/(4
+   * `processes`), and a life of 1 % of the shortest window, at most 600 milliseconds.
    */
   readonly slice?:
     | { readonly share?: number | undefined; readonly life?: Duration.Input | undefined }
@@ -324,8 +325,9 @@ export interface Reservation {
   /** The limit that the call waited for, and how long it queued. `undefined` if it did not wait. */
   readonly waited: { readonly dimension: string; readonly duration: Duration.Duration } | undefined
   /**
-   * Replaces the reserved amounts by the used ones. Amounts that `actual` does not name, or that are negative or no number, stay as
-   * reserved. `arrivedBy` is a time by which the call had reached the provider, such as that of the answer's headers, in epoch milliseconds. Default now.
+   * Replaces the reserved amounts by the used ones. Amounts that are missing in `actual`, negative or not numbers stay as
+   * reserved. `arrivedBy` is the latest time at which the call can have reached the provider, such as the time of the answer's
+   * headers, in epoch milliseconds. Default now.
    */
   readonly settle: (actual: Used, arrivedBy?: number) => Effect.Effect<void>
   /** Gives everything back, for a call that was not sent. */
@@ -378,7 +380,7 @@ export interface Snapshot {
   readonly throttled: number
   /** Calls that the quota refused. */
   readonly exceeded: { readonly [why in QuotaExceeded["why"]]: number }
-  /** Keys and tenants that were forgotten while they counted. If it rises, raise `capacityOfKeys`. */
+  /** The number of keys and tenants that were forgotten while they had use. If it rises, raise `capacityOfKeys`. */
   readonly forgotten: number
   /** Changes that slow readers of `changes` have lost. */
   readonly dropped: number
@@ -391,7 +393,7 @@ export interface Snapshot {
  * |---|---|
  * | `Throttled` | a rejected call showed that the limit is lower, or is enforced over a shorter time |
  * | `Header` | the provider named another limit |
- * | `Recovered` | the limit has risen to the stated one again; `from` is the limit after the change before |
+ * | `Recovered` | the limit has risen to the stated one again; `from` is the limit after the previous change |
  * | `Set` | `setLimit` was called |
  *
  * @since 0.1.0
@@ -434,13 +436,13 @@ export interface Seen {
  * @category services
  */
 export class Quota extends Context.Service<Quota, {
-  /** The limits of each key, by the options. */
+  /** The configured limits of each key. */
   readonly limits: ReadonlyArray<Dimension>
-  /** How long a call may wait, by the options. `undefined`: no limit. */
+  /** The configured longest wait of a call. `undefined`: no limit. */
   readonly maxWait: Duration.Duration | undefined
   /**
-   * How long a call would wait now, behind the queued calls. Infinity if it would be refused. `undefined` if only the end of a
-   * running call can make room, which may come at any time.
+   * Returns how long a call would wait behind the queued calls. Infinity: it would be refused. `undefined`: not known, since
+   * only the end of a running call can make room.
    */
   readonly expectedWait: (options: AskOptions) => Effect.Effect<Duration.Duration | undefined, InvalidOptions>
   /** Waits in the queue until the call could start. Reserves nothing. */
@@ -458,7 +460,7 @@ export class Quota extends Context.Service<Quota, {
   ) => <E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | QuotaExceeded | InvalidOptions, R>
   /** Follows the limits and the room that the headers of an answer state. */
   readonly observe: (key: string, seen: ReadonlyArray<Seen>) => Effect.Effect<void>
-  /** Sets the stated limit of a key, and forgets the learned one. `window` is required if two limits have the name. */
+  /** Sets the stated limit of a key, and forgets the learned limit. `window` is required if two limits have this name. */
   readonly setLimit: (
     key: string,
     dimension: string,
@@ -467,7 +469,10 @@ export class Quota extends Context.Service<Quota, {
   ) => Effect.Effect<void, InvalidOptions>
   /** Reads the state of one key, or of all keys. */
   readonly snapshot: (key?: string) => Effect.Effect<Snapshot>
-  /** The changes of limits and bursts, from now on. A reader that falls 256 behind loses the oldest. Ends with the scope of the service. */
+  /**
+   * The changes of limits and bursts, from the subscription on. A reader that falls 256 changes behind loses the oldest. Ends
+   * with the scope of the service.
+   */
   readonly changes: Stream.Stream<Change>
 }>()("@sluice/core/Quota") {}
 

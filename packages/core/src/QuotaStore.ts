@@ -19,11 +19,11 @@
  *   live id is `ok` and adds nothing, so a request can be repeated if its reply was lost.
  * - With `least`, an ask is also satisfied by less than its `amount`. The verdict states what was `granted`.
  * - An amount above its limit fits if the sum is 0. A settlement above the reservation can raise the sum above the limit.
- * - `limit` shares what one process has learned of the provider. Every verdict of the target repeats it, so that the other processes
- *   learn of it without a request of their own. The store applies none of it.
+ * - `limit` shares a limit that one process has learned. Every verdict of the target repeats it, so that the other processes
+ *   need no request of their own. The store does not apply it.
  * - Amounts are whole numbers: requests, tokens, millionths of a currency. Times are the store's own epoch milliseconds.
  * - The end of a lease frees the amounts that a dead process held at once. Its amounts in windows stay until the window passes.
- * - The store's time never goes back: if its clock is set back, its time continues from the latest time that it has used.
+ * - The store's time never goes back: if its clock is set back, the time continues from the latest time used.
  *
  * **Gotchas**
  *
@@ -76,7 +76,7 @@ export interface Ask {
   /** The length of a bucket of the window. */
   readonly quantumMillis: number
   readonly amount: number
-  /** The smallest amount that is of use, if there is no room for all. Default `amount`. */
+  /** The smallest useful amount, granted if `amount` does not fit. Default `amount`. */
   readonly least?: number | undefined
 }
 
@@ -120,7 +120,7 @@ export interface Verdict {
  * @category models
  */
 export interface Ceiling {
-  /** The last limit that a process has learned. Infinity: none has. */
+  /** The last learned limit. Infinity: none was learned. */
   readonly limit: number
   /** How long ago the limit was learned. 0: never. */
   readonly ageMillis: number
@@ -170,8 +170,8 @@ export class QuotaStore extends Context.Service<QuotaStore, {
    * Replaces the amounts of an id by the actual use, and frees its amounts held at once. Asks that `actual` does not name keep
    * their amount. Returns `false` and changes nothing for an id that is not live.
    *
-   * With `keep` the id stays live, amounts held at once stay held, and no amount moves to an earlier bucket. So a process can give
-   * back the rest of a slice whose calls have not ended.
+   * With `keep` the id stays live, concurrent amounts stay held, and no amount moves to an earlier bucket. So a process can
+   * give back the unused part of a slice while its calls run.
    */
   readonly settle: (options: {
     readonly target: string
@@ -192,7 +192,10 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly ids: ReadonlyArray<string>
     readonly leaseMillis: number
   }) => Effect.Effect<void, StoreError>
-  /** Returns the ceiling of a dimension, which is any name. `seen` and `restMillis` set it first. A rest is never shortened. */
+  /**
+   * Sets the learned limit (`seen`) and the rest (`restMillis`) of a dimension, if given, and returns its ceiling. A dimension
+   * is any name. A rest is never shortened.
+   */
   readonly limit: (options: {
     readonly target: string
     readonly dimension: string
@@ -211,9 +214,9 @@ export class QuotaStore extends Context.Service<QuotaStore, {
  *
  * **Details**
  *
- * It keeps at most `capacity` targets (default 10,000), and those that quotas of this process use. To make room it forgets the least
- * recently used target without unsettled ids and amounts. If all have some, it forgets the least recently used one, and logs a
- * warning once.
+ * The store keeps at most `capacity` targets (default 10,000), and the targets that quotas of this process use. To stay below,
+ * it forgets the least recently used target without unsettled ids and amounts. If all have some, it forgets the least recently
+ * used target, and logs a warning once.
  *
  * @since 0.1.0
  * @category constructors

@@ -25,8 +25,8 @@
  *
  * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that a sum may start again at 0.
  * - Amounts have to be whole numbers below 2^53.
- * - If the server's clock is set forward, windows and leases end earlier by as much. If it is set back, the time of a target continues
- *   from the latest time that it has used.
+ * - If the server's clock is set forward, windows and leases end earlier by the same amount. If it is set back, the time of a
+ *   target continues from its latest time.
  *
  * **Example** (A quota of several processes)
  *

@@ -65,8 +65,8 @@ export interface Subject {
   /** Lets the store's time pass by this many milliseconds or slightly more. */
   readonly sleep: (millis: number) => Effect.Effect<void>
   /**
-   * Sets the store's clock back by this many milliseconds, as an operator or a time server does. No other check may use that clock
-   * at the same time. Without it, a clock that is set back is not checked.
+   * Sets the store's clock back by this many milliseconds, as an operator or a time server does. No other check may use that
+   * clock at the same time. Default none: a clock that is set back is not checked.
    */
   readonly setBack?: ((millis: number) => Effect.Effect<void>) | undefined
 }
@@ -91,7 +91,8 @@ const checkOf = (name: string, body: CheckBody): Check => ({
 })
 
 /**
- * The checks of the contract. They can run in any order, and concurrently unless `setBack` sets back a clock that they share.
+ * The checks of the contract. They can run in any order, and also concurrently, unless `setBack` changes a clock that they
+ * share.
  *
  * @since 0.1.0
  * @category checks

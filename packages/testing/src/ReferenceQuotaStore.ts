@@ -223,7 +223,7 @@ const isSame = (a: Ask, b: Ask): boolean =>
   a.scope === b.scope && a.dimension === b.dimension && a.windowMillis === b.windowMillis &&
   a.quantumMillis === b.quantumMillis
 
-/** The granted amount of an ask that fits: all of it, or what there is room for. */
+/** Returns the granted amount of an ask that fits: all of it, or as much as fits. */
 const grantOf = ({ amount, least = amount, limit }: Ask, used: number): number =>
   used + amount <= limit ? amount : Math.max(least, Math.floor(limit - used))
 
