@@ -1143,8 +1143,8 @@ adjustToClock()
     breaks: "an error in the input interrupts calls that run, and their answers are paid for and lost",
     caughtBy: ["packages/cli/test/run/Completion.test.ts"],
     file: "packages/cli/src/run/Completion.ts",
-    find: "!this.isStopping) this.fail(exit)",
-    replace: "!this.isStopping) this.finish(exit)"
+    find: "!this.isOver) this.fail(exit)",
+    replace: "!this.isOver) this.finish(exit)"
   },
   {
     name: "line-across-chunks-not-copied",
