@@ -132,7 +132,7 @@ class Call implements Sink {
       return {
         status: 403,
         code: "no_price",
-        message: "The key has a limit of cost, and the price of this model is not known. --price-file adds it."
+        message: "The key has a limit of cost, and the price of this model is not known. Set it with --price-file."
       }
     }
     const amounts = {

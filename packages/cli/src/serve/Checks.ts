@@ -17,7 +17,7 @@ export const host = ({ headers }: IncomingMessage, allowed: ReadonlySet<string>)
     : {
       status: 403,
       code: "host_not_allowed",
-      message: "The gateway does not answer to this host name. --allow-host adds one."
+      message: "The gateway does not accept this host name. Add it with --allow-host."
     }
 }
 

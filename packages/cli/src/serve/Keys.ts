@@ -218,7 +218,7 @@ const guarded = <A>(path: string, run: () => A): A => {
 }
 
 const describe = (error: unknown): string => {
-  if (error instanceof Foreign) return "it is no file of keys; name another with --keys"
+  if (error instanceof Foreign) return "it is not a file of keys; set another file with --keys"
   if (error instanceof Taken) return `it has a key named ${Terminal.escape(error.message)}; remove that first`
   return Sqlite.describe(error)
 }

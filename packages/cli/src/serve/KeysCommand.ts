@@ -78,7 +78,7 @@ const add = (name: string, { isAdmin, keys, maxCostPerDay, models, rpm, tpm }: K
     const costPerDay = maxCostPerDay === undefined ? undefined : Math.ceil(maxCostPerDay * 1e6)
     const token = file.add(name, { isAdmin, costPerDay, models, rpm, tpm }, now)
     process.stdout.write(`${token}\n`)
-    Say.note(`Added the key of ${name} to ${keys}. It is shown this once only.`)
+    Say.note(`Added the key of ${name} to ${keys}. The key is shown only once.`)
     return ExitCode.ok
   } finally {
     file.close()

@@ -203,7 +203,7 @@ const unauthorized: Refusal.Refusal = {
 const notFound: Refusal.Refusal = {
   status: 404,
   code: "not_found",
-  message: "There is nothing at this path. The APIs are below /v1/."
+  message: "No such path. The APIs are below /v1/."
 }
 
 const tooLarge: Refusal.Refusal = {
