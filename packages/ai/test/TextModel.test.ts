@@ -102,9 +102,9 @@ for (const wire of wires) {
             if (sent <= 10) return
             response.end()
             clearInterval(timer)
-          }, 60)
+          }, 150)
         })
-        const { text } = yield* Effect.provide(ask(), resilientAt(wire, server.url, { idleTimeout: "400 millis" }))
+        const { text } = yield* Effect.provide(ask(), resilientAt(wire, server.url, { idleTimeout: "1 second" }))
         assert.strictEqual(text, "1 2 3 4 5 6 7 8 9 10 ")
       }))
 
