@@ -24,7 +24,8 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   policy: () => import("./groups/policy.ts"),
   quota: () => import("./groups/quota.ts"),
   memory: () => import("./groups/memory.ts"),
-  run: () => import("./groups/run.ts")
+  run: () => import("./groups/run.ts"),
+  front: () => import("./groups/front.ts")
 }
 
 const measureRow = Effect.fnUntraced(function*(id: RowId) {

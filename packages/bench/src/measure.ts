@@ -60,6 +60,12 @@ export type Contenders<Name extends string = string> =
   | { readonly _tag: "Batch"; readonly operations: number; readonly runs: { readonly [_ in Name]: Run } }
   /** A round is a process, which returns its nanoseconds per operation. */
   | { readonly _tag: "Process"; readonly runs: { readonly [_ in Name]: () => Promise<number> } }
+  /** A round is this many operations of a server in another process. Returns its nanoseconds per operation. */
+  | {
+    readonly _tag: "Served"
+    readonly operations: number
+    readonly runs: { readonly [_ in Name]: (operations: number) => Promise<number> }
+  }
   | { readonly _tag: "Held"; readonly count: number; readonly holds: { readonly [_ in Name]: Hold } }
 
 export const timed = <Name extends string>(runs: { readonly [_ in Name]: Run }): Contenders<Name> => ({
@@ -92,6 +98,8 @@ export const measure = (contenders: Contenders, effort: Effort): Promise<Readonl
       return measureBatch(Object.entries(contenders.runs), contenders.operations, effort)
     case "Process":
       return takeTurns(Object.entries(contenders.runs), effort.batchRounds, (_, run) => run())
+    case "Served":
+      return measureServed(Object.entries(contenders.runs), contenders.operations, effort)
     case "Held":
       return measureHeld(Object.entries(contenders.holds), contenders.count, effort)
   }
@@ -120,6 +128,22 @@ const measureBatch = async (
   }
   return takeTurns(runs, effort.batchRounds, (_, run) => nanosPerOperation(run, operations))
 }
+
+const measureServed = async (
+  runs: ReadonlyArray<readonly [string, (operations: number) => Promise<number>]>,
+  operations: number,
+  effort: Effort
+): Promise<ReadonlyArray<Measurement>> => {
+  for (const [, run] of runs) {
+    for (let millis = 0; millis < effort.warmUpMillis * servedWarmUps;) {
+      millis += await run(operations) * operations / 1e6
+    }
+  }
+  return takeTurns(runs, effort.rounds, (_, run) => run(operations))
+}
+
+/** A server runs more code than a primitive. V8 takes longer to compile it. */
+const servedWarmUps = 5
 
 const measureHeld = (
   holds: ReadonlyArray<readonly [string, Hold]>,

@@ -26,6 +26,7 @@ export type Group =
   | "admission"
   | "memory"
   | "run"
+  | "front"
 
 export const ours = "Sluice"
 
@@ -242,6 +243,41 @@ export const rows = {
     unit: "bytes",
     effect: undefined,
     contenders: ["openai client", ours]
+  },
+  "front-stream": {
+    group: "front",
+    title: "gateway, stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours]
+  },
+  "front-whole": {
+    group: "front",
+    title: "gateway, whole answer",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours]
+  },
+  "front-fetch": {
+    group: "front",
+    title: "fetch, stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["fetch of Node", ours]
+  },
+  "front-guard": {
+    group: "front",
+    title: "guard, stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["no guard", ours]
+  },
+  "front-memory": {
+    group: "front",
+    title: "gateway, memory of a stream",
+    unit: "bytes",
+    effect: undefined,
+    contenders: ["bare proxy", ours]
   },
   "policy-stream": {
     group: "policy",

@@ -96,6 +96,12 @@ export const targets: ReadonlyArray<Target> = [
   atMost(0.6, "run-64", "openai client"),
   atMostBytes(300e6, "run-memory"),
   atMostBytes(80_000, "run-garbage"),
+  // The proxy only copies. The front reads the model, guards the stream, and keeps circuits and the log of each call.
+  atMost(1.15, "front-stream", "bare proxy"),
+  atMost(1.4, "front-whole", "bare proxy"),
+  atMost(1, "front-fetch", "fetch of Node"),
+  atMostAdded(60_000, "front-guard", "no guard"),
+  atMostBytes(120_000, "front-memory"),
   atMost(1.2, "quota-sync", "no quota"),
   atMost(1.2, "quota-promise", "no quota"),
   atMostAdded(1_500, "quota-two-limits", "the effect alone"),
