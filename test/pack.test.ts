@@ -33,11 +33,12 @@ const modulesOf = ({ files, manifest }: Published): ReadonlyArray<string> =>
     : []
 
 describe("the tarballs", () => {
-  it("a tarball has the build, its sources, the manifest, the README, the licence and the price list, and nothing else", () => {
+  it("a tarball has the build, its sources, the manifest, the README, the licence, the price list and the live page, and nothing else", () => {
     for (const { files, manifest } of packages) {
       for (const file of ["package.json", "README.md", "LICENSE"]) assert.include(files, file, manifest.name)
       const others = files.filter((file) =>
-        !/^(package\.json|prices\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts)$/.test(file)
+        !/^(package\.json|prices\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts)(\.map)?|src\/.+\.ts|page\/.+\.(html|css|js))$/
+          .test(file)
       )
       assert.deepStrictEqual(others, [], manifest.name)
       assert.deepStrictEqual(files.filter((file) => /\.test\./.test(file)), [], manifest.name)
@@ -191,6 +192,9 @@ describe("a project with the packages", () => {
       void ended.then((code) => reject(new Error(`ended with ${code}`)))
     })
     assert.strictEqual((await fetch(`${url}/health`)).status, 200)
+    for (const file of ["", "page.js", "lib/lit-html.js", "lib/uPlot.esm.js"]) {
+      assert.strictEqual((await fetch(`${url}/sluice/${file}`)).status, 200, file)
+    }
     gateway.kill("SIGTERM")
     assert.strictEqual(await ended, 0)
   })

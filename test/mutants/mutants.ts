@@ -49,6 +49,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "bare.endsWith(\"localhost\") || bare.startsWith(\"localhost\") ||"
   },
   {
+    name: "page-cookie-for-everything",
+    breaks: "the cookie of the live page is a key for metrics and models",
+    caughtBy: ["packages/cli/test/serve/events.test.ts"],
+    file: "packages/cli/src/serve/Sessions.ts",
+    find: "if (method !== \"GET\" || !url.startsWith(\"/sluice/\")) return undefined",
+    replace: "if (method !== \"GET\" && !url.startsWith(\"/sluice/\")) return undefined"
+  },
+  {
+    name: "page-failures-left-out",
+    breaks: "the live page loses a failed call among many that were answered",
+    caughtBy: ["packages/cli/test/serve/Live.test.ts"],
+    file: "packages/cli/src/serve/Live.ts",
+    find: "if (plain >= 0) this.fresh.splice(plain, 1, call)",
+    replace: ""
+  },
+  {
     name: "gateway-second-model",
     breaks: "a key gets a model that it may not use by a second field model",
     caughtBy: ["packages/cli/test/serve/Request.test.ts"],

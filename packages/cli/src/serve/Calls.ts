@@ -9,6 +9,8 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Prices from "../run/Prices.ts"
 import * as Clients from "./Clients.ts"
+import type { Flight, Live, Status } from "./Live.ts"
+import { reasonOf } from "./Live.ts"
 import type { Logs } from "./Logs.ts"
 import type { Metrics } from "./Metrics.ts"
 import * as Refusal from "./Refusal.ts"
@@ -21,6 +23,7 @@ import { offering } from "./Settings.ts"
 export interface Surroundings {
   readonly current: () => Current
   readonly clients: Clients.Clients
+  readonly live: Live
   readonly logs: Logs
   readonly metrics: Metrics
   readonly owners: Owners
@@ -87,7 +90,8 @@ class Call implements Sink {
   private target: string | undefined
   private attempts: string | undefined
   private firstByteAt: number | undefined
-  private isStarted = false
+  private flight: Flight | undefined
+  private refusedFor: string | undefined
   private isOver = false
 
   constructor(surroundings: Surroundings, client: Clients.Client, exchange: Exchange, sink: Sink) {
@@ -188,7 +192,7 @@ class Call implements Sink {
   // ---------- the answer
 
   start(): void {
-    this.isStarted = true
+    this.flight = this.surroundings.live.began(this.client.name, this.operation, this.startedAt)
     this.current.enter()
     this.current.front.exchange(this.exchange, this)
   }
@@ -200,6 +204,7 @@ class Call implements Sink {
       "content-length": String(Buffer.byteLength(body))
     }
     for (const [name, value] of Object.entries(refusal.headers ?? {})) headers[name] = String(value)
+    this.refusedFor = refusal.code
     this.surroundings.metrics.refused(refusal.code)
     this.head(refusal.status, headers)
     this.end(body)
@@ -212,6 +217,9 @@ class Call implements Sink {
     this.target = text(headers["x-sluice-target"])
     this.attempts = text(headers["x-sluice-attempts"])
     this.firstByteAt = Date.now()
+    if (this.flight !== undefined && this.target !== undefined) {
+      this.surroundings.live.streams(this.flight, this.target)
+    }
     this.sink.head(status, headers)
   }
 
@@ -248,12 +256,12 @@ class Call implements Sink {
     // The call ends in this turn, and its log is kept then.
     setImmediate(() => {
       this.ended(result)
-      if (this.isStarted) this.current.leave()
+      if (this.flight !== undefined) this.current.leave()
     })
   }
 
   private ended(result: Ended): void {
-    const { client, current: { front }, id, operation, status, surroundings: { logs, metrics } } = this
+    const { client, current: { front }, id, operation, status, surroundings: { live, logs, metrics } } = this
     const log = id === undefined ? undefined : front.call(id)
     const cost = log === undefined ? 0 : this.costOf(log)
     this.settle(log, cost, result)
@@ -261,6 +269,25 @@ class Call implements Sink {
     metrics.ended(client.name, operation, status, outcome)
     if (log !== undefined) metrics.used(client.name, log.usage.inputTokens, log.usage.outputTokens, cost / 1e6)
     const now = Date.now()
+    const attempted = log?.steps.filter((step) => step._tag === "Attempt") ?? []
+    live.ended(
+      this.flight,
+      {
+        id: log === undefined ? null : id ?? null,
+        at: this.startedAt,
+        millis: now - this.startedAt,
+        status: this.statusOf(log, result),
+        why: this.refusedFor ??
+          (log?.fault === undefined ? (status < 400 ? null : `HTTP ${status}`) : reasonOf(log.fault)),
+        key: client.name,
+        operation,
+        tries: attempted.length,
+        targets: [...new Set(attempted.map(({ target }) => target))]
+      },
+      log,
+      cost / 1e6,
+      now
+    )
     logs.info("request", {
       key: client.name,
       method: this.exchange.method,
@@ -277,6 +304,13 @@ class Call implements Sink {
       costDollars: cost === 0 ? undefined : cost / 1e6,
       call: id?.slice(0, longestName)
     })
+  }
+
+  private statusOf(log: CallLog | undefined, result: Ended): Status {
+    if (result === "left" || log?.result === "Interrupted") return "left"
+    if (result === "ended" && resultOf(log, this.status) === "ok") return "answered"
+    if (this.refusedFor !== undefined || log?.steps.every(({ _tag }) => _tag === "Skipped") === true) return "refused"
+    return this.target !== undefined && this.status < 400 ? "cut" : "failed"
   }
 
   /** The cost of all attempts, in millionths of a dollar. An attempt without a price counts as free. */

@@ -70,6 +70,24 @@ export class Clients {
     return undefined
   }
 
+  /** The client of a key that was found before. `undefined` is the token of the start. */
+  again(id: string | undefined): Client | undefined {
+    if (id === undefined) return this.hasKeys ? undefined : this.everyone
+    const key = this.keys.get(id)
+    return key === undefined ? undefined : this.withLimits(key, Date.now())
+  }
+
+  /** All clients, with the use of their limits. `undefined` without limits, empty before the first call. */
+  get levels(): ReadonlyArray<{ readonly name: string; readonly levels: ReadonlyArray<Quota.Level> | undefined }> {
+    if (!this.hasKeys) return [{ name: this.everyone.name, levels: undefined }]
+    return [...this.keys.values()].map(({ costPerDay, id, name, rpm, tpm }) => {
+      if ((costPerDay ?? rpm ?? tpm) === undefined) return { name, levels: undefined }
+      const quota = this.quotas.get(id)
+      // Its store is in this process.
+      return { name, levels: quota === undefined ? [] : Effect.runSync(quota.snapshot(id)).levels }
+    })
+  }
+
   /** Counts the cost of a call, for the days after a restart. */
   spend(key: Keys.Key, millionths: number, now: number): void {
     if (millionths === 0) return
@@ -88,9 +106,11 @@ export class Clients {
   private clientOf(token: string, now: number): Client | undefined {
     if (!this.hasKeys) return timingSafeEqual(Keys.hashOf(token), this.tokenHash) ? this.everyone : undefined
     const key = Keys.find(this.keys, token)
-    return key === undefined
-      ? undefined
-      : { name: key.name, isAdmin: key.isAdmin, key, quota: this.quotaOf(key, now) }
+    return key === undefined ? undefined : this.withLimits(key, now)
+  }
+
+  private withLimits(key: Keys.Key, now: number): Client {
+    return { name: key.name, isAdmin: key.isAdmin, key, quota: this.quotaOf(key, now) }
   }
 
   /** A file that cannot be read keeps the keys as they are. */

@@ -5,7 +5,9 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Calls from "./Calls.ts"
 import type { Client } from "./Clients.ts"
 import * as Metrics from "./Metrics.ts"
+import type { Pages } from "./Pages.ts"
 import * as Refusal from "./Refusal.ts"
+import type { Sessions } from "./Sessions.ts"
 
 const callPath = "/sluice/calls/"
 
@@ -23,15 +25,32 @@ const callNotFound: Refusal.Refusal = {
   message: "The call is unknown, still runs, or is no longer kept."
 }
 
+export interface Surroundings extends Calls.Surroundings {
+  readonly pages: Pages
+  readonly sessions: Sessions
+}
+
 /** Answers a path of the gateway. Returns false if there is no such path. */
 export const answer = (
-  { current, metrics, owners }: Calls.Surroundings,
-  { method }: IncomingMessage,
+  { current, metrics, owners, pages, sessions }: Surroundings,
+  request: IncomingMessage,
   response: ServerResponse,
   path: string,
   client: Client
 ): boolean => {
-  if (method !== "GET") return false
+  if (request.method === "POST" && path === "/sluice/session") {
+    if (client.isAdmin) {
+      response.writeHead(204, { "set-cookie": sessions.open(client, request), "cache-control": "no-store" })
+      response.end()
+    } else Refusal.send(response, path, adminOnly)
+    return true
+  }
+  if (request.method !== "GET") return false
+  if (path === "/sluice/events") {
+    if (client.isAdmin) pages.add(response, path)
+    else Refusal.send(response, path, adminOnly)
+    return true
+  }
   if (path === "/metrics") {
     if (client.isAdmin) send(response, Metrics.contentType, metrics.text())
     else Refusal.send(response, path, adminOnly)

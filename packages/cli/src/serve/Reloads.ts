@@ -28,6 +28,7 @@ export interface Options {
   readonly settings: Settings.Settings
   readonly logs: Logs
   readonly metrics: Metrics
+  readonly onTransition: () => void
 }
 
 type Needs = CircuitBreakerStore | HttpClient.HttpClient | QuotaStore | Scope.Scope
@@ -100,7 +101,7 @@ export class Reloads {
     return Effect.gen(function*() {
       const context = yield* Effect.context<Needs>()
       const quotas = new Settings.Quotas()
-      const first = yield* open(options.settings, quotas, options.logs)
+      const first = yield* open(options.settings, quotas, options)
       const reloads = new Reloads(options, context, quotas, first)
       yield* Effect.acquireRelease(Effect.sync(() => reloads.watch()), (unwatch) => Effect.sync(unwatch))
       return reloads
@@ -120,10 +121,10 @@ export class Reloads {
   }
 
   private replace(why: string): Effect.Effect<void, never, Needs> {
-    const { options: { given, logs, metrics, surroundings }, quotas } = this
+    const { options, options: { given, logs, metrics, surroundings }, quotas } = this
     return Effect.gen({ self: this }, function*() {
       const opened = yield* Effect.result(
-        Effect.flatMap(Settings.read(given, surroundings), (settings) => open(settings, quotas, logs))
+        Effect.flatMap(Settings.read(given, surroundings), (settings) => open(settings, quotas, options))
       )
       if (Result.isFailure(opened)) {
         metrics.reloaded("refused")
@@ -161,7 +162,7 @@ export class Reloads {
 const open = (
   settings: Settings.Settings,
   quotas: Settings.Quotas,
-  logs: Logs
+  { logs, onTransition }: Pick<Options, "logs" | "onTransition">
 ): Effect.Effect<Current, Run.SettingsError, Needs> =>
   Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Scope.Scope)
@@ -178,6 +179,7 @@ const open = (
         Effect.sync(() => {
           const openMillis = openFor === undefined ? undefined : Duration.toMillis(openFor)
           logs[to === "Open" ? "warn" : "info"]("circuit", { target, from, to, openMillis })
+          onTransition()
         })),
       scope
     )

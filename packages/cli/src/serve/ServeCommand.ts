@@ -16,15 +16,19 @@ import type { Given } from "../Shell.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
+import * as Assets from "./Assets.ts"
 import * as Calls from "./Calls.ts"
 import * as Clients from "./Clients.ts"
 import { drain } from "./Drain.ts"
 import * as Keys from "./Keys.ts"
+import { Live } from "./Live.ts"
 import * as Logs from "./Logs.ts"
 import { Metrics } from "./Metrics.ts"
+import { Pages } from "./Pages.ts"
 import * as Paths from "./Paths.ts"
 import { Reloads } from "./Reloads.ts"
 import { Server } from "./Server.ts"
+import { Sessions } from "./Sessions.ts"
 import * as Settings from "./Settings.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -72,22 +76,42 @@ const serveWith = Effect.fnUntraced(function*(
   const { flags } = settings
   const metrics = new Metrics(yield* Effect.context<never>())
   const clients = yield* openClients(flags, logs)
-  const reloads = yield* Reloads.make({ given, surroundings, settings, logs, metrics })
+  let pages: Pages | undefined
+  const reloads = yield* Reloads.make({
+    given,
+    surroundings,
+    settings,
+    logs,
+    metrics,
+    onTransition: () => void pages?.sample()
+  })
   const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
   yield* Signals.onHangUp(() => void reloads.reload("SIGHUP"))
-  const calls = { current: () => reloads.current, clients, logs, metrics, owners: new Calls.Owners() }
+  const current = () => reloads.current
+  const live = new Live(Date.now())
+  const calls = { current, clients, live, logs, metrics, owners: new Calls.Owners() }
+  const sessions = new Sessions(clients)
+  const opened = pages = yield* Effect.acquireRelease(
+    Effect.sync(() => Pages.open({ live, clients, current })),
+    (pages) => Effect.sync(() => pages.close())
+  )
+  const paths = { ...calls, pages: opened, sessions }
   const server = yield* Effect.tryPromise({
     try: () =>
       Server.listen({
         host: flags.host,
         port: flags.port,
         allowedHosts: () => reloads.current.settings.allowedHosts,
-        client: ({ headers }) => clients.find(headers, Date.now()),
+        client: (request) => clients.find(request.headers, Date.now()) ?? sessions.find(request),
         handle: (client, exchange, sink) => Calls.handle(calls, client, exchange, sink),
-        own: (request, response, path, client) => Paths.answer(calls, request, response, path, client),
+        open: Assets.answer,
+        own: (request, response, path, client) => Paths.answer(paths, request, response, path, client),
         // The message could quote a request.
         onDefect: (error) => logs.error("defect", { type: error instanceof Error ? error.name : typeof error }),
-        onRefused: (code) => metrics.refused(code),
+        onRefused: (code) => {
+          metrics.refused(code)
+          live.refused(code, Date.now())
+        },
         onRunning: (count) => metrics.running(count)
       }),
     catch: (error) => new Run.SettingsError({ problems: [cannotListen(flags, error)] })
@@ -95,6 +119,8 @@ const serveWith = Effect.fnUntraced(function*(
   process.stdout.write(welcome(settings, server.port, clients))
   logs.info("started", { port: server.port, targets: settings.targets.length })
   const signal = yield* signals.first
+  // Their streams are no calls to wait for.
+  opened.close()
   yield* Effect.raceFirst(drain(server, reloads, logs, signal), Effect.asVoid(signals.second))
   server.destroy()
   yield* lastTurn
@@ -156,6 +182,9 @@ const welcome = (
     clients.hasKeys ? `Clients need a key of ${Terminal.escape(keys)}:` : "For clients, in another terminal:",
     `  export OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token}`,
     `  export ANTHROPIC_BASE_URL=${address} ANTHROPIC_API_KEY=${token}`,
+    clients.hasKeys
+      ? `Live page, with a key of --admin: ${address}/sluice/`
+      : `Live page: ${address}/sluice/#${token}`,
     "Ctrl-C stops it.",
     ""
   ].join("\n")

@@ -16,6 +16,8 @@ export interface Options {
   readonly client: (request: IncomingMessage) => Client | undefined
   /** Answers below `/v1/` once the body was read. */
   readonly handle: (client: Client, exchange: Exchange, sink: Sink) => void
+  /** Answers paths that need no key. Returns false if there is no such path. */
+  readonly open: (response: ServerResponse, path: string) => boolean
   /** Answers paths of the gateway itself. Returns false if there is no such path. */
   readonly own: (request: IncomingMessage, response: ServerResponse, path: string, client: Client) => boolean
   readonly onRefused: (code: string) => void
@@ -134,6 +136,7 @@ export class Server {
     // Some clients look whether there is a server.
     if (request.method === "HEAD" && path === "/") return void response.end()
     if (this.state === "closing") return draining
+    if (request.method === "GET" && options.open(response, path)) return undefined
     const client = options.client(request)
     if (client === undefined) return unauthorized
     if (!path.startsWith("/v1/")) return options.own(request, response, path, client) ? undefined : notFound

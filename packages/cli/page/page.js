@@ -1,0 +1,612 @@
+/** The live page: events in, sections out. A section is drawn when it changed, and no more often than it can be read. */
+import { repeat } from "./lib/directives/repeat.js"
+import { html, nothing, render } from "./lib/lit-html.js"
+import * as Parts from "./parts.js"
+import * as Words from "./words.js"
+
+const { icon, meter } = Parts
+
+const byId = (id) => document.getElementById(id)
+
+const keptCalls = 200
+const keptColumns = 180
+const silenceMillis = 4_000
+const sleepAfterMillis = 600_000
+/** Up to so many targets keep their order and their height. */
+const fewTargets = 12
+
+/** What the gateway said last. */
+const page = {
+  link: "connecting",
+  origin: location.origin,
+  at: 0,
+  startedAt: 0,
+  head: { calls: 0, inFlight: 0, ended: 0, answered: 0, perSecond: 0, cost: 0, phases: {} },
+  routes: {},
+  targets: [],
+  flights: [],
+  calls: [],
+  leftOut: 0,
+  columns: [],
+  keys: []
+}
+const view = { all: false, find: "", filter: "all", allCalls: false, held: undefined }
+const narrow = matchMedia("(max-width: 640px)")
+
+/** When the last event came, by a clock that nobody sets. */
+let heardAt = 0
+
+/** The time of the gateway. It stops when the gateway is not heard. */
+const now = () => page.link === "live" ? page.at + Math.min(2_000, performance.now() - heardAt) : page.at
+
+// ---------- the key
+
+/** Taken out of the address, so that it is in no history. Kept for a gateway that starts again. */
+let token = /^#(sluice_[\w-]+)$/.exec(location.hash)?.[1]
+if (token !== undefined) history.replaceState(null, "", location.pathname)
+
+/** Opens a session. Returns whether the gateway took the key. */
+const unlock = async () => {
+  if (token === undefined) return false
+  const response = await fetch("session", { method: "POST", headers: { authorization: `Bearer ${token}` } })
+  return response.ok
+}
+
+const form = byId("unlock")
+form.addEventListener("submit", async (event) => {
+  event.preventDefault()
+  const input = form.querySelector("input")
+  token = input.value.trim()
+  const isTaken = await unlock().catch(() => undefined)
+  form.querySelector("p").textContent = isTaken === true
+    ? ""
+    : isTaken === false
+    ? "The gateway does not take this key. sluice keys add NAME --admin makes one."
+    : "The gateway is not heard."
+  if (isTaken !== true) return
+  input.value = ""
+  connect()
+})
+
+// ---------- events
+
+let source
+let silence
+let retry
+
+const connect = () => {
+  source?.close()
+  clearTimeout(retry)
+  source = new EventSource("events")
+  source.addEventListener("snapshot", ({ data }) => begin(JSON.parse(data)))
+  source.addEventListener("delta", ({ data }) => take(JSON.parse(data)))
+  source.addEventListener("bye", () => setLink("bye"))
+  source.addEventListener("error", () => {
+    if (page.link !== "bye") setLink("lost")
+    // A refusal closes it for good.
+    if (source.readyState === EventSource.CLOSED) retry = setTimeout(again, 1_000)
+  })
+}
+
+/** Asks why the stream was refused. */
+const again = async () => {
+  try {
+    const response = await fetch("calls/none")
+    if (response.status === 401 && !(await unlock())) return setLink("locked")
+  } catch {
+    // Not heard.
+  }
+  connect()
+}
+
+const setLink = (link) => {
+  page.link = link
+  document.body.classList.toggle("stale", link !== "live")
+  form.hidden = link !== "locked"
+  document.querySelector("main").hidden = page.at === 0
+  mark("head")
+}
+
+const heard = (event) => {
+  Object.assign(page, { at: event.at, head: event.head, flights: event.flights })
+  heardAt = performance.now()
+  clearTimeout(silence)
+  silence = setTimeout(() => setLink("lost"), silenceMillis)
+  if (page.link !== "live") setLink("live")
+}
+
+const begin = ({ calls, columns, keys, routes, startedAt, targets, ...event }) => {
+  Object.assign(page, { calls, columns, keys, routes, startedAt, targets, leftOut: 0 })
+  heard(event)
+  drawnAt.clear()
+  mark(...Object.keys(sections))
+}
+
+const take = (event) => {
+  heard(event)
+  const { calls, columns, keys, leftOut, targets } = event
+  mark("head", "flights")
+  if (calls !== undefined) {
+    page.calls = [...calls.toReversed(), ...page.calls].slice(0, keptCalls)
+    page.leftOut += leftOut
+    mark("calls")
+  }
+  if (columns !== undefined) {
+    page.columns = [...page.columns, ...columns].slice(-keptColumns)
+    mark("plots")
+  }
+  if (targets !== undefined) page.targets = targets
+  if (targets !== undefined) mark("targets")
+  if (keys !== undefined) page.keys = keys
+  if (keys !== undefined) mark("keys")
+}
+
+let sleep
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(sleep)
+  if (document.hidden) {
+    // Browsers have few connections to one host.
+    sleep = setTimeout(() => {
+      source?.close()
+      clearTimeout(silence)
+      setLink("asleep")
+    }, sleepAfterMillis)
+  } else if (page.link === "asleep") connect()
+  else mark(...Object.keys(sections))
+})
+
+// ---------- when to draw
+
+const everyMillis = { head: 250, targets: 250, flights: 500, calls: 1_000, plots: 1_000, keys: 1_000 }
+const changed = new Set()
+const drawnAt = new Map()
+let timer
+
+const mark = (...names) => {
+  for (const name of names) changed.add(name)
+  timer ??= setTimeout(draw, 0)
+}
+
+const draw = () => {
+  timer = undefined
+  const time = performance.now()
+  let next = Infinity
+  for (const name of changed) {
+    // A hidden page has a title and an icon.
+    if (document.hidden && name !== "head") continue
+    const wait = (drawnAt.get(name) ?? -Infinity) + everyMillis[name] - time
+    if (wait > 0) next = Math.min(next, wait)
+    else {
+      changed.delete(name)
+      drawnAt.set(name, time)
+      // Before the first snapshot an empty section would be a lie.
+      if (name === "head" || page.at > 0) sections[name]()
+    }
+  }
+  if (next < Infinity) timer ??= setTimeout(draw, next)
+}
+
+// Ages run on between events.
+setInterval(() => page.link === "live" && mark("head", "targets", "flights"), 1_000)
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(Parts.recolour))
+
+// ---------- the head
+
+const icons = {
+  calm: "closed",
+  warn: "open",
+  bad: "open",
+  note: "forced",
+  lost: "waiting",
+  idle: "waiting",
+  connecting: "waiting"
+}
+
+const favicons = {
+  calm: "<circle cx='8' cy='8' r='5' fill='none' stroke='#479171' stroke-width='3'/>",
+  warn: "<path d='M1 15L8 1l7 14z' fill='#d99a1c'/>",
+  bad: "<path d='M1 1h14v14H1z' fill='#d03c3c'/>"
+}
+const noFavicon = "<path d='M2 7h12v2H2z' fill='#888'/>"
+
+/** A live region reads out what is replaced, so equal text is left alone. */
+const put = (element, text) => {
+  if (element.textContent !== text) element.textContent = text
+}
+
+const drawHead = () => {
+  const verdict = Words.verdict(page, now())
+  const { level, more, says } = verdict
+  const title = Words.title(verdict, page.targets)
+  if (document.title !== title) document.title = title
+  const favicon = `data:image/svg+xml,${
+    encodeURIComponent(
+      `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>${favicons[level] ?? noFavicon}</svg>`
+    )
+  }`
+  const link = document.querySelector("link[rel=icon]")
+  if (link.getAttribute("href") !== favicon) link.setAttribute("href", favicon)
+  byId("verdict").className = level
+  byId("verdict").querySelector("use").setAttribute("href", `#i-${icons[level]}`)
+  put(byId("says"), says)
+  put(byId("more"), more)
+  if (page.at === 0) return
+  put(byId("meta"), `up ${Words.time(now() - page.startedAt)} · ${Words.clock(now())}`)
+  const { answered, calls, cost, ended, inFlight, perSecond, phases } = page.head
+  const isFailing = ended > 0 && answered / ended < 0.9
+  const number = (label, value, note, tone = "") =>
+    html`<div class=${tone}><dt>${label}</dt><dd><b>${value}</b><span>${note}</span></dd></div>`
+  render(
+    html`${
+      number(
+        "answered, last minute",
+        ended === 0 ? "–" : Words.percent(answered / ended),
+        ended === 0 ? "no call ended" : `${Words.count(answered)} of ${Words.count(ended)}`,
+        isFailing ? "bad" : ""
+      )
+    }${number("calls per second", perSecond.toFixed(1), `${Words.count(calls)} since the start`)}${
+      number(
+        "in flight",
+        Words.count(inFlight),
+        `${phases.queued} queued, ${
+          Math.max(0, phases.waiting - phases.queued)
+        } before a token, ${phases.streaming} streaming`
+      )
+    }${number("cost", Words.money(cost), "since the start")}`,
+    byId("head")
+  )
+}
+
+// ---------- targets
+
+/** Trouble first. */
+const rankOf = ({ state }) => Words.isDown({ state }) ? 0 : state === "ramp" ? 1 : state === "closed" ? 3 : 2
+
+const limitLine = ({ limit, of, used }, isTightest) => {
+  const say = of.startsWith("USD") ? Words.money : Words.short
+  return html`<span class="q ${isTightest ? "tight" : ""}"><small>${of}</small>${meter(used, limit)}<small class="n">${
+    say(used)
+  } / ${say(limit)}</small></span>`
+}
+
+const limits = (quota, flat = false) => {
+  if (quota === null) return html`<small>no limit is set</small>`
+  const [tightest] = quota.toSorted((a, b) => b.used / b.limit - a.used / a.limit)
+  if (tightest === undefined) return html`<small>not used yet</small>`
+  return (flat ? [tightest] : quota).map((use) => limitLine(use, use === tightest))
+}
+
+const cell = (className, label, content) =>
+  html`<td role="cell" class=${className} data-l=${label || nothing}>${content}</td>`
+
+const targetRow = (target, flat) => {
+  const { capacity, error, first: [median, p95], host, model, name, queued, quota, state, tokensPerSecond, used } =
+    target
+  const [shape, word] = Words.states[state]
+  const line = Words.circuit(target, now())
+  return html`<tr role="row" class="s-${shape} ${flat ? "flat" : ""}" data-name=${name}>
+    <th role="rowheader" scope="row">${icon(shape, `t-${shape}`)}<span><b>${name}</b><small>${
+    model ?? host
+  }</small></span></th>
+    ${
+    cell(
+      "c-strip",
+      "",
+      html`${Parts.strip(target, now())}<small class=${line === "" ? "sr" : `state t-${shape}`}>${line || word}</small>`
+    )
+  }${
+    cell(
+      "",
+      "permits",
+      capacity === null
+        ? html`<small>no limit</small>`
+        : html`<span class="v">${used}<i>/${capacity}</i></span>${meter(used, capacity, false)}${
+          queued === 0
+            ? nothing
+            : html`<small><b class="t-probe">${queued} ${queued === 1 ? "waits" : "wait"}</b></small>`
+        }`
+    )
+  }${cell("c-quota", "limits", limits(quota, flat))}${
+    cell(
+      "num",
+      "first token",
+      html`<span class="v">${Words.time(median)}</span>${
+        p95 === null ? nothing : html`<small>p95 ${Words.time(p95)}</small>`
+      }`
+    )
+  }${cell("num", "tokens/s", html`<span class="v">${Words.count(tokensPerSecond)}</span>`)}${
+    cell(
+      "c-error",
+      "last error",
+      error === null ?
+        html`<small>–</small>` :
+        html`<span class="v ${Words.isDown(target) ? "t-open" : ""}">${Words.reason(error.why)}${
+          error.times > 1 ? html` <i>×${error.times}</i>` : nothing
+        }</span><small>${Words.clock(error.at)}, ${Words.age(now() - error.at)} ago</small>`
+    )
+  }</tr>`
+}
+
+/** Written over in place: a list whose rows come and go would leave a comment behind for every row that `repeat` removes. */
+const table = (caption, className, heads, rows) =>
+  html`<table role="table" class=${className}><caption>${caption}</caption><thead role="rowgroup"><tr role="row">${
+    heads.map(([head, className = ""]) => html`<th role="columnheader" scope="col" class=${className}>${head}</th>`)
+  }</tr></thead><tbody role="rowgroup">${rows}</tbody></table>`
+
+const targetHeads = [
+  ["target"],
+  [html`<span>15m ago</span><span>10m</span><span>5m</span><span>now</span>`, "h-strip"],
+  ["permits"],
+  ["limits"],
+  ["first token", "num"],
+  ["tokens/s", "num"],
+  ["last error"]
+]
+
+const drawTargets = () => {
+  const { targets } = page
+  const isMany = targets.length > fewTargets
+  const find = view.find.trim().toLowerCase()
+  const found = targets.filter(({ model, name }) => `${name} ${model ?? ""}`.toLowerCase().includes(find))
+  const sorted = isMany ? found.toSorted((a, b) => rankOf(a) - rankOf(b)) : found
+  const trouble = sorted.filter((target) => rankOf(target) < 3).length
+  const shown = view.all || !isMany ? sorted : sorted.slice(0, trouble + 20)
+  render(
+    html`${
+      isMany
+        ? html`<p class="tools"><label>Find <input type="search" @input=${(event) => {
+          view.find = event.target.value
+          drawTargets()
+        }}></label> <span>${trouble === 0 ? "" : `${trouble} not closed, first; `}${targets.length} targets</span></p>`
+        : nothing
+    }${
+      shown.length === 0 ? html`<p class="empty">No target is called that.</p>` : table(
+        "Targets, with their circuits over the last 15 minutes",
+        isMany ? "grid-t many" : "grid-t",
+        targetHeads,
+        repeat(shown, ({ name }) => name, (target) => targetRow(target, isMany && rankOf(target) === 3))
+      )
+    }${
+      shown.length === sorted.length ? nothing : html`<button type="button" class="more" @click=${() => {
+        view.all = true
+        drawTargets()
+      }}>Show all ${sorted.length}</button>`
+    }`,
+    byId("t-body")
+  )
+}
+
+// ---------- calls
+
+const drawFlights = () => {
+  const shown = page.flights.slice(0, narrow.matches ? 6 : 12)
+  const { inFlight } = page.head
+  put(byId("f-note"), inFlight > shown.length ? `the ${shown.length} oldest of ${inFlight}` : "")
+  const row = ({ at, key, operation, target }) => {
+    const [shape, word] = target === null ? ["waiting", "first token awaited"] : ["streaming", "streaming"]
+    return html`<tr role="row" class=${now() - at > 15_000 ? "old" : ""}>${
+      cell("", "", html`${icon(shape, `t-${shape}`)}${word}`)
+    }${cell("", "", target ?? "–")}${cell("", "", operation)}${cell("", "", key)}${
+      cell("num", "", Words.age(now() - at))
+    }</tr>`
+  }
+  const heads = [["phase"], ["target"], ["operation"], ["key"], ["age", "num"]]
+  render(
+    shown.length === 0
+      ? html`<p class="empty">Nothing runs.</p>`
+      : table("Calls in flight, the oldest first", "rows flights", heads, shown.map(row)),
+    byId("f-body")
+  )
+}
+
+const filters = {
+  all: ["all", () => true],
+  lost: ["not answered", ({ status }) => status !== "answered"],
+  tries: ["more than one try", ({ tries }) => tries > 1],
+  slow: ["over 10s", ({ millis }) => millis > 10_000]
+}
+
+const callRow = ({ at, id, key, millis, operation, status, targets, tries, why }) => {
+  const [shape, word] = Words.statuses[status]
+  const end = Words.clock(at + millis)
+  const name = html`${icon(shape, `t-${status}`)}${word}`
+  const open = ({ target }) => {
+    // The link opens it by itself, and a selection of text is no click.
+    if (id !== null && target.closest("a") === null && getSelection().isCollapsed) location.hash = `call=${id}`
+  }
+  return html`<tr role="row" class="e-${status}" @click=${open}>${
+    cell(
+      "",
+      "",
+      id === null ? name : html`<a href="#call=${id}" aria-label="${word} at ${end}: open its log">${name}</a>`
+    )
+  }${cell("at", "", end)}${cell("why", "", `${why === null ? "" : `${Words.reason(why)}; `}${operation}, ${key}`)}${
+    cell("", "", targets.join(" → ") || "none")
+  }${cell("num", "", tries)}${cell("num", "", Words.time(millis))}</tr>`
+}
+
+const callHeads = [["ended as"], ["at"], ["call"], ["targets"], ["tries", "num"], ["took", "num"]]
+
+const firstRun = () =>
+  html`No call has come yet. Point a client here, and its calls appear:<br><code>OPENAI_BASE_URL=${page.origin}/v1</code><br><code>ANTHROPIC_BASE_URL=${page.origin}</code>`
+
+const drawCalls = () => {
+  const choose = (name) => {
+    Object.assign(view, { filter: name, held: undefined })
+    drawCalls()
+  }
+  render(
+    Object.entries(filters).map(([name, [label]]) =>
+      html`<button type="button" aria-pressed=${view.filter === name} @click=${() => choose(name)}>${label}</button>`
+    ),
+    byId("c-filter")
+  )
+  const calls = view.held ?? page.calls
+  const [label, fits] = filters[view.filter]
+  const rows = calls.filter(fits)
+  const few = narrow.matches ? 8 : 12
+  const shown = view.allCalls ? rows : rows.slice(0, few)
+  const newer = view.held === undefined ? 0 : page.calls.indexOf(view.held[0])
+  const note = newer !== 0
+    ? `The list stands still while you are in it: ${newer < 0 ? `more than ${keptCalls}` : newer} newer.`
+    : page.leftOut > 0
+    ? `Answered at the first try and not listed: ${Words.count(page.leftOut)}.`
+    : ""
+  const empty = calls.length === 0 ? firstRun() : `Among the last ${calls.length} calls there is none: ${label}.`
+  render(
+    html`${
+      shown.length === 0
+        ? html`<p class="empty">${empty}</p>`
+        : table("Calls that ended, the newest first", "rows calls", callHeads, shown.map(callRow))
+    }<p class="foot">${note} ${
+      rows.length <= few ? nothing : html`<button type="button" class="link" @click=${() => {
+        view.allCalls = !view.allCalls
+        drawCalls()
+      }}>${view.allCalls ? "Show fewer" : `Show all ${rows.length}`}</button>`
+    }</p>`,
+    byId("c-body")
+  )
+}
+
+const dialog = byId("call")
+
+/** What one is about to click does not move. */
+const hold = () => {
+  view.held ??= page.calls
+}
+const release = () => {
+  if (byId("c-body").matches(":hover, :focus-within") || dialog.open) return
+  view.held = undefined
+  mark("calls")
+}
+for (const event of ["pointerenter", "focusin"]) byId("c-body").addEventListener(event, hold)
+for (const event of ["pointerleave", "focusout"]) byId("c-body").addEventListener(event, () => setTimeout(release, 50))
+
+// ---------- plots and reasons
+
+const columnsOfBar = 3
+const barsOfRow = keptColumns / columnsOfBar
+
+const sum = (numbers) => numbers.reduce((sum, number) => sum + number, 0)
+
+const drawPlots = () => {
+  const { columns, head, targets } = page
+  const shades = targets.flatMap(({ strip }) =>
+    strip.flatMap(([since, state], index) =>
+      state === "open" || state === "forced-open" ? [[since, strip[index + 1]?.[0] ?? page.at]] : []
+    )
+  )
+  byId("times").hidden = columns.length < 2 || head.calls === 0
+  if (!byId("times").hidden) Parts.draw(columns, shades)
+  const names = [...new Set(columns.flatMap(({ why }) => Object.keys(why)))]
+  const rows = names.map((name) => {
+    const counts = columns.map(({ why }) => why[name] ?? 0)
+    const padded = [...Array.from({ length: keptColumns - counts.length }, () => 0), ...counts]
+    const grouped = Array.from(
+      { length: barsOfRow },
+      (_, index) => sum(padded.slice(index * columnsOfBar, (index + 1) * columnsOfBar))
+    )
+    const [kind] = name.split(" ", 1)
+    return { kind, code: name.slice(kind.length + 1), grouped, all: sum(counts), minute: sum(counts.slice(-12)) }
+  }).toSorted((a, b) => b.minute - a.minute || b.all - a.all)
+  const top = Math.max(10, ...rows.flatMap(({ grouped }) => grouped))
+  const row = ({ all, code, grouped, kind, minute }) =>
+    html`<tr role="row">${
+      cell("", "", html`${icon(kind, `t-${kind}`)}${kind === "refused" ? "call refused" : "try failed"}`)
+    }${cell("", "", Words.reason(code))}${
+      cell("c-bars", "", Parts.bars(grouped, top, `${all} in 15 minutes, ${minute} in the last minute`))
+    }${cell("num", "", Words.count(minute))}${cell("num", "", Words.count(all))}</tr>`
+  const heads = [["what"], ["reason"], ["last 15 minutes"], ["last minute", "num"], ["15 minutes", "num"]]
+  render(
+    rows.length === 0
+      ? html`<p class="empty">Nothing was refused and no try failed in 15 minutes.</p>`
+      : table("Refusals and failed tries by reason", "rows reasons", heads, rows.map(row)),
+    byId("r-body")
+  )
+}
+
+// ---------- keys
+
+const drawKeys = () => {
+  const row = ({ calls, cost, limits: quota, name, refused }) =>
+    html`<tr role="row">${cell("", "", html`<b>${name}</b>`)}${cell("num", "", Words.count(calls))}${
+      cell("num", "", Words.count(refused))
+    }${cell("num", "", Words.money(cost))}${cell("c-quota", "", limits(quota))}</tr>`
+  const heads = [["key"], ["calls", "num"], ["refused", "num"], ["cost", "num"], ["limits"]]
+  render(table("Keys of clients", "rows keys", heads, page.keys.map(row)), byId("k-body"))
+}
+
+// ---------- a call
+
+const showCall = (title, ids, rest) =>
+  render(
+    html`<header><h2 id="call-title" tabindex="-1">${title}</h2><button type="button" class="close" aria-label="Close" @click=${() =>
+      dialog.close()}>${icon("failed")}</button></header><p class="ids">${ids}</p>${rest}`,
+    dialog
+  )
+
+const copying = (text) => async ({ target }) => {
+  await navigator.clipboard.writeText(text())
+  target.textContent = "Copied"
+}
+
+const openCall = async (id) => {
+  hold()
+  showCall("A call", id, html`<p class="empty">Its log is asked for…</p>`)
+  if (!dialog.open) dialog.showModal()
+  const response = await fetch(`calls/${encodeURIComponent(id)}`).catch(() => undefined)
+  if (response?.ok !== true) {
+    const why = response === undefined
+      ? "The gateway is not heard."
+      : "The gateway keeps the logs of the last 1,000 calls, and this is none of them."
+    return showCall("This call cannot be shown", id, html`<p class="empty">${why}</p>`)
+  }
+  const log = await response.json()
+  showCall(
+    Words.headline(log),
+    html`<code>${log.id}</code> · ${Words.clock(log.startedAt)}`,
+    html`${Parts.timeline(log)}<footer><button type="button" @click=${
+      copying(() => Words.asText(log))
+    }>Copy as text</button><button type="button" @click=${copying(() => location.href)}>Copy link</button></footer>`
+  )
+}
+
+const follow = () => {
+  const id = /^#call=([\w-]+)$/.exec(location.hash)?.[1]
+  if (id !== undefined) void openCall(id)
+  else if (dialog.open) dialog.close()
+}
+
+dialog.addEventListener("close", () => {
+  const { hash } = location
+  if (hash.startsWith("#call=")) history.replaceState(null, "", location.pathname)
+  // Its row may have gone.
+  const row = document.querySelector(`a[href="${hash}"]`)
+  ;(row ?? byId("calls")).focus()
+  setTimeout(release, 50)
+})
+dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close())
+addEventListener("hashchange", follow)
+
+// ---------- the start
+
+const sections = {
+  head: drawHead,
+  targets: drawTargets,
+  flights: drawFlights,
+  calls: drawCalls,
+  plots: drawPlots,
+  keys: drawKeys
+}
+
+render(
+  ["closed", "open", "probe", "ramp", "forced-open"].map((state) => {
+    const [shape, word] = Words.states[state]
+    return html`<span>${icon(shape, `t-${shape}`)}${state === "forced-open" ? "by hand" : word}</span>`
+  }),
+  byId("legend")
+)
+setLink("connecting")
+await unlock().catch(() => false)
+connect()
+follow()
