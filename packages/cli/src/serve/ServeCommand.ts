@@ -108,9 +108,10 @@ const serveWith = Effect.fnUntraced(function*(
         own: (request, response, path, client) => Paths.answer(paths, request, response, path, client),
         // The message could quote a request.
         onDefect: (error) => logs.error("defect", { type: error instanceof Error ? error.name : typeof error }),
-        onRefused: (code) => {
+        onRefused: (code, path) => {
           metrics.refused(code)
-          live.refused(code, Date.now())
+          // A live page without its key is no client.
+          if (!path.startsWith("/sluice/")) live.refused(code, Date.now())
         },
         onRunning: (count) => metrics.running(count)
       }),

@@ -20,7 +20,7 @@ export interface Options {
   readonly open: (response: ServerResponse, path: string) => boolean
   /** Answers paths of the gateway itself. Returns false if there is no such path. */
   readonly own: (request: IncomingMessage, response: ServerResponse, path: string, client: Client) => boolean
-  readonly onRefused: (code: string) => void
+  readonly onRefused: (code: string, path: string) => void
   /** A defect. The request gets a 500, and the others go on. */
   readonly onDefect: (error: unknown) => void
   readonly onRunning: (count: number) => void
@@ -111,7 +111,7 @@ export class Server {
     this.guard(response, path, () => {
       const refusal = this.respond(request, response, path)
       if (refusal === undefined) return
-      this.options.onRefused(refusal.code)
+      this.options.onRefused(refusal.code, path)
       Refusal.send(response, path, refusal)
     })
   }
@@ -165,7 +165,7 @@ export class Server {
       request.off("end", onEnd)
       request.pause()
       chunks.length = 0
-      onRefused(tooLarge.code)
+      onRefused(tooLarge.code, path)
       Refusal.send(response, path, tooLarge)
     }
     const onEnd = (): void => {

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Browser from "../support/browser.ts"
 import { folder } from "../support/files.ts"
-import { ask, over, start } from "../support/gateway.ts"
+import { addKey, ask, keysIn, over, start } from "../support/gateway.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
 const failures = 30
@@ -75,5 +75,44 @@ describe.skipIf(!Browser.hasBrowser)("the live page in Chromium", { timeout: pro
       yield* waitFor(tab, says("No word from the gateway"))
       const { code } = yield* Effect.promise(() => gateway.command.ended)
       assert.strictEqual(code, 0)
+    }))
+
+  it.live("with keys the page asks for one, and shows a stream while it runs", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({
+        turns: [Turn.answer("Good morning to you all", { firstTokenMillis: 0, tokenMillis: 500 })]
+      })
+      const { args, env } = over(provider)
+      const directory = yield* folder
+      const admin = yield* addKey(directory, "boss", "--admin")
+      const user = yield* addKey(directory, "ann", "--rpm", "60")
+      const gateway = yield* start(directory, [...args, "--keys", keysIn(directory)], env)
+      const tab = yield* Browser.tab(yield* folder)
+      const enter = (key: string) =>
+        Effect.promise(() =>
+          tab.evaluate(
+            `document.querySelector("#unlock input").value = "${key}"; document.querySelector("#unlock button").click()`
+          )
+        )
+      yield* Effect.promise(() => tab.open(`${gateway.url}/sluice/`))
+      yield* waitFor(tab, says("This page needs an admin key"))
+      yield* waitFor(tab, `document.querySelector("main").hidden`)
+      yield* enter(user)
+      yield* waitFor(tab, `/does not take this key/.test(document.getElementById("unlock").textContent)`)
+      yield* enter(admin)
+      yield* waitFor(tab, says("No call has come yet"))
+      yield* waitFor(tab, `/ann.*not used yet/s.test(document.getElementById("k-body").textContent)`)
+
+      const call = yield* Effect.forkChild(ask(gateway, user, { stream: true }))
+      yield* waitFor(tab, `/streaming\\s*a\\s*chat\\s*ann/.test(document.getElementById("f-body").textContent)`)
+      assert.strictEqual((yield* Fiber.join(call)).status, 200)
+      yield* waitFor(tab, says("The target takes calls"))
+      yield* waitFor(tab, `/requests\\/min\\s*1 \\/ 60/.test(document.getElementById("k-body").textContent)`)
+      yield* waitFor(tab, `/Nothing runs/.test(document.getElementById("f-body").textContent)`)
+      // Its own requests without a key are none of a client.
+      yield* waitFor(tab, `/Nothing was refused/.test(document.getElementById("r-body").textContent)`)
+      // The cookie is enough for the page when it is loaded again.
+      yield* Effect.promise(() => tab.evaluate("location.reload()"))
+      yield* waitFor(tab, says("The target takes calls"))
     }))
 })
