@@ -57,6 +57,14 @@ export const mutants: ReadonlyArray<Mutant> = [
     replace: "if (method !== \"GET\" && !url.startsWith(\"/sluice/\")) return undefined"
   },
   {
+    name: "page-that-does-not-read",
+    breaks: "events for a live page that does not read pile up in memory",
+    caughtBy: ["packages/cli/test/serve/Pages.test.ts"],
+    file: "packages/cli/src/serve/Pages.ts",
+    find: "if (page.writableLength > maxUnreadBytes) page.destroy()",
+    replace: "if (page.destroyed) page.destroy()"
+  },
+  {
     name: "page-failures-left-out",
     breaks: "the live page loses a failed call among many that were answered",
     caughtBy: ["packages/cli/test/serve/Live.test.ts"],

@@ -8,8 +8,11 @@ import type { Current } from "./Reloads.ts"
 
 export interface Options {
   readonly live: Live
-  readonly clients: Clients
-  readonly current: () => Current
+  readonly clients: Pick<Clients, "levels">
+  readonly current: () => {
+    readonly front: Pick<Current["front"], "targets">
+    readonly settings: Pick<Current["settings"], "routes" | "targets">
+  }
 }
 
 const maxPages = 16
