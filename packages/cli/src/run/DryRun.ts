@@ -70,7 +70,7 @@ export const needs = <E>(settings: Settings, items: Stream.Stream<Prompt | Malfo
 const add = (counted: Needs, prompt: Prompt, settings: Settings): void => {
   const [target] = settings.targets
   const inputTokens = Math.ceil(charactersOf(prompt) / 4)
-  const outputTokens = maxTokensOf(prompt, target, settings.maxTokens)
+  const outputTokens = maxTokensOf(prompt, target, settings)
   const model = prompt.model ?? target.model
   const price = model === undefined ? undefined : settings.prices.of(target, model)?.price
   counted.requests++

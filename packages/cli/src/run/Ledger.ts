@@ -45,7 +45,7 @@ interface Waiter {
   readonly resume: (canPay: boolean) => void
 }
 
-type Options = Pick<Settings, "targets" | "maxTokens" | "maxCost"> & {
+type Options = Pick<Settings, "targets" | "maxTokens" | "maxCost" | "omit"> & {
   readonly prices: Prices.Prices
   /** Called once, when the next line does not fit, and nothing that runs could free enough. */
   readonly onExhausted?: (() => void) | undefined
@@ -124,8 +124,10 @@ export class Ledger {
       if (model !== undefined && this.options.prices.of(target, model) === undefined) {
         return `no price for model ${model} at ${new URL(target.url).host}; use --price IN,OUT or --price-file`
       }
-      if (maxTokensOf(prompt, target, this.options.maxTokens) === undefined) {
-        return "--max-cost needs a limit of tokens for each answer; use --max-tokens"
+      if (maxTokensOf(prompt, target, this.options) === undefined) {
+        return isLimitOmitted(this.options)
+          ? "--max-cost needs a limit of tokens for each answer, which --omit leaves out"
+          : "--max-cost needs a limit of tokens for each answer; use --max-tokens"
       }
     }
     return undefined
@@ -295,21 +297,27 @@ export class Ledger {
       ? 0
       : costOf(found.price, {
         inputTokens: mostInputTokens(prompt),
-        outputTokens: maxTokensOf(prompt, target, this.options.maxTokens) ?? 0
+        outputTokens: maxTokensOf(prompt, target, this.options) ?? 0
       })
   }
 }
+
+const limits = ["max_tokens", "max_completion_tokens"]
+
+/** Whether a limit of tokens may not be sent. A target gets `--max-tokens` as one of these fields. */
+const isLimitOmitted = ({ omit }: Pick<Settings, "omit">): boolean => limits.some((name) => omit.includes(name))
 
 /** The most tokens that an answer can have: by its line, by the flag, or by the wire. `undefined`: without a limit. */
 export const maxTokensOf = (
   { body = {} }: Pick<Prompt, "body">,
   { wire }: Pick<Target, "wire">,
-  ofFlag: number | undefined
+  options: Pick<Settings, "maxTokens" | "omit">
 ): number | undefined => {
-  const own = ["max_tokens", "max_completion_tokens"].map((name) => body[name]).filter((value) =>
-    typeof value === "number"
-  )
-  return own.length > 0 ? Math.max(...own) : ofFlag ?? (wire === "anthropic" ? anthropicMaxTokens : undefined)
+  if (isLimitOmitted(options)) return undefined
+  const own = limits.map((name) => body[name]).filter((value) => typeof value === "number")
+  return own.length > 0
+    ? Math.max(...own)
+    : options.maxTokens ?? (wire === "anthropic" ? anthropicMaxTokens : undefined)
 }
 
 /** The limit that the Anthropic wire sets if there is none. */

@@ -19,7 +19,7 @@ const target: Target = {
 }
 
 const make = (maxCost: number | undefined, options: Partial<ConstructorParameters<typeof Ledger>[0]> = {}) =>
-  new Ledger({ targets: [target], maxTokens: 100, maxCost, prices: new Prices(price, []), ...options })
+  new Ledger({ targets: [target], maxTokens: 100, omit: [], maxCost, prices: new Prices(price, []), ...options })
 
 /** The most that an attempt of this prompt costs: its input and 100 tokens. */
 const most = costOf(price, { inputTokens: mostInputTokens(prompt(1)), outputTokens: 100 })
@@ -106,6 +106,10 @@ describe("Ledger", () => {
     assert.isUndefined(
       make(1, { maxTokens: undefined }).problemOf({ model: undefined, body: { max_completion_tokens: 5 } })
     )
+    for (const omit of [["max_tokens"], ["max_completion_tokens"]]) {
+      assert.include(make(1, { omit }).problemOf(prompt(1)), "--omit")
+    }
+    assert.isUndefined(make(1, { omit: ["seed"] }).problemOf(prompt(1)))
     assert.include(make(1, { prices: new Prices(undefined, []) }).problemOf(prompt(1)), "no price for model rules at")
   })
 
