@@ -33,7 +33,7 @@ const page = {
 const view = { all: false, find: "", filter: "all", allCalls: false, held: undefined }
 const narrow = matchMedia("(max-width: 640px)")
 
-/** When the last event came, by a clock that nobody sets. */
+/** When the last event came, by the monotonic clock. */
 let heardAt = 0
 
 /** The time of the gateway. It stops when the gateway is not heard. */

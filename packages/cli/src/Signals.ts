@@ -16,7 +16,7 @@ export const exitCode = (signal: Signal): number => exitCodes[signal]
 
 /**
  * Ends the process by a signal that it listens for no longer. `process.exit` would wait for system calls that block, such as a
- * write to a named pipe that nobody reads.
+ * write to a named pipe without a reader.
  */
 export const endNow = (signal: Signal): void => void process.kill(process.pid, signal)
 

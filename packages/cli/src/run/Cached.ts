@@ -68,7 +68,7 @@ export const over = (
   }
 
   const keep = (prompt: Prompt, { result }: Engine.Completed, now: number): void => {
-    // Whoever led the call keeps the answer. A cut answer would stay cut.
+    // The prompt that led the call keeps the answer. A cut answer would stay cut.
     if (result.status !== "ok" || result.how !== "led" || result.finish !== "stop") return
     const target = options.targets.find(({ name }) => name === result.target)
     if (target === undefined) return

@@ -85,7 +85,7 @@ export interface Engine {
   /** How many prompts to process at once. More than the permits, since a prompt that backs off holds none. */
   readonly maxPrompts: number
   readonly complete: (prompt: Prompt, turn?: Turn) => Effect.Effect<Completed>
-  /** Fails when the run has to stop. Whoever runs prompts interrupts them then. */
+  /** Fails when the run has to stop. The caller of `complete` then interrupts its prompts. */
   readonly stopped: Effect.Effect<never, RunStopped>
 }
 

@@ -17,7 +17,7 @@ export class OutOfBudget extends Schema.Error<OutOfBudget>("sluice/OutOfBudget")
   message: Schema.String
 }) {}
 
-/** What an attempt used. `undefined`: nobody knows. `nothing`: the provider refused it, so it is free. */
+/** What an attempt used. `undefined`: it is not known. `nothing`: the provider refused it, so it is free. */
 export type Used = { readonly inputTokens: number; readonly outputTokens: number } | "nothing" | undefined
 
 /** An attempt that runs. */

@@ -189,7 +189,7 @@ class File {
       }
       this.size += bytes.length
       const error = this.syncs ? await this.flush() : undefined
-      // Nobody knows which of the lines the disk has. --resume reads those that it has.
+      // It is not known which of the lines the disk has. --resume reads those that it has.
       return { whole: error === undefined ? lines.length : 0, error }
     } catch (error) {
       const why = new OutputError({ path: this.path, why: SystemError.describe(error) })
