@@ -168,7 +168,7 @@
  * @since 0.1.0
  */
 import type { Snapshot as PermitsSnapshot } from "@sluice/core/Backpressure"
-import type { State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
+import type { ControlOptions, State as CircuitState, Transition } from "@sluice/core/CircuitBreaker"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import type { Level as QuotaLevel } from "@sluice/core/Quota"
@@ -251,8 +251,20 @@ export interface TargetState {
   readonly coolsFor: Duration.Duration | undefined
   /** Time until its credential is used again. */
   readonly credentialRestsFor: Duration.Duration | undefined
+  /** Attempts that run. An attempt that streams runs until its stream ends. */
+  readonly running: number
   /** How many events of its streams were skipped so far, with `malformedEvent: "skip"`. */
   readonly skippedEvents: number
+}
+
+/**
+ * Options for `control`: those of `CircuitBreaker`, with the name of a target instead of a key.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TargetControl extends Omit<ControlOptions, "key"> {
+  readonly target: string
 }
 
 /**
@@ -271,6 +283,15 @@ export class ResilientModel extends Context.Service<ResilientModel, {
   readonly calls: Stream.Stream<CallLog>
   /** The transitions of all circuits, from the moment of subscribing. */
   readonly transitions: Stream.Stream<{ readonly target: string; readonly transition: Transition }>
+  /**
+   * Forces the circuit of a target open or closed, switches it off, or lifts that, as `control` of `CircuitBreaker`. Attempts that
+   * run continue.
+   */
+  readonly control: (options: TargetControl) => Effect.Effect<void, CircuitBreakerStore.StoreError | InvalidOptions>
+  /** Closes the circuit of a target and drops its evidence. It also lifts a forced mode. */
+  readonly reset: (
+    options: Pick<TargetControl, "reason" | "target">
+  ) => Effect.Effect<void, CircuitBreakerStore.StoreError | InvalidOptions>
 }>()("@sluice/ai/ResilientModel") {}
 
 type ErrorOf<Targets extends ReadonlyArray<Pick<Target<never>, "layer">>> = Layer.Error<Targets[number]["layer"]>

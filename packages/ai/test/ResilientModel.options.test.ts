@@ -369,6 +369,58 @@ describe("the state of targets", () => {
       assert.deepInclude(first?.permits, { running: 1, capacity: 2 })
       assert.deepInclude(second, { name: "B", provider: "scripted", circuit: undefined, permits: undefined })
     }))
+
+  it.effect("an attempt counts as running until it ends, in any way", () =>
+    Effect.gen(function*() {
+      const { generate, resilient, stream } = yield* build({
+        A: [Turn.delay(failed, "5 seconds"), Turn.delay(ok, "5 seconds"), Turn.hang(), Turn.cut(), Turn.answer("")],
+        B: [Turn.delay(ok, "5 seconds")]
+      }, { ...atOnce, reasks: 0 })
+      const running = Effect.map(resilient.targets, (targets) => targets.map(({ running }) => running))
+      assert.deepStrictEqual(yield* running, [0, 0])
+      yield* Effect.forkChild(generate, { startImmediately: true })
+      assert.deepStrictEqual(yield* running, [1, 0])
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* running, [0, 1])
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* running, [0, 0])
+      yield* Effect.forkChild(Stream.runDrain(stream), { startImmediately: true })
+      assert.deepStrictEqual(yield* running, [1, 0])
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* running, [0, 0])
+      const hung = yield* Effect.forkChild(generate, { startImmediately: true })
+      assert.deepStrictEqual(yield* running, [1, 0])
+      yield* Fiber.interrupt(hung)
+      assert.deepStrictEqual(yield* running, [0, 0])
+      for (let calls = 0; calls < 2; calls++) yield* runFor("10 seconds", Effect.exit(Stream.runDrain(stream)))
+      assert.deepStrictEqual(yield* running, [0, 0])
+    }))
+
+  it.effect("a target whose circuit is forced open gets no calls until it is reset, or until the time is over", () =>
+    Effect.gen(function*() {
+      const { generate, resilient } = yield* build({ A: [ok], B: [Turn.answer("other")] })
+      yield* resilient.control({ target: "A", mode: "ForcedOpen", reason: "it moves", for: "1 hour" })
+      assert.strictEqual(summaryOf(yield* runFor(0, generate)), "other")
+      const [first] = yield* resilient.targets
+      assert.deepInclude(first?.circuit, { _tag: "ForcedOpen", reason: "it moves", liftedIn: Duration.hours(1) })
+      yield* resilient.reset({ target: "A", reason: "it has moved" })
+      assert.strictEqual(summaryOf(yield* runFor(0, generate)), "good")
+      yield* resilient.control({ target: "A", mode: "ForcedOpen", reason: "again", for: "1 hour" })
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(summaryOf(yield* runFor(0, generate)), "good")
+    }))
+
+  it.effect("control and reset of an unknown target, or of one without a circuit, name the targets that have one", () =>
+    Effect.gen(function*() {
+      const { resilient } = yield* build({ A: [ok], B: { turns: [ok], breaker: false } })
+      for (const target of ["B", "C"]) {
+        const controlled = resilient.control({ target, mode: "ForcedOpen", reason: "it moves" })
+        for (const refused of [controlled, resilient.reset({ target, reason: "it moves" })]) {
+          const { message } = yield* Effect.flip(refused)
+          assert.strictEqual(message, `ResilientModel: target is ${target}; must be a target with a circuit: A`)
+        }
+      }
+    }))
 })
 
 describe("circuits in a store", () => {

@@ -59,6 +59,9 @@ for (const [where, store] of Object.entries(stores)) {
           yield* TestClock.adjust("4 minutes")
           assert.deepStrictEqual((yield* Effect.flip(succeedCall(breaker))).retryAfter, Duration.minutes(6))
           yield* TestClock.adjust("6 minutes")
+          // Also before the next call: a caller that checks first would never make it.
+          yield* breaker.check()
+          assert.deepInclude(yield* breaker.state(), { _tag: "Closed", rampsFor: undefined, reason: "" })
           assert.strictEqual(yield* succeedCall(breaker), "an answer")
           assert.strictEqual(yield* stateTag(breaker), "Closed")
         })))

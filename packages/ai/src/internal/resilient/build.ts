@@ -1,6 +1,7 @@
+import type { CircuitBreaker } from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import { Hub } from "@sluice/core/Hub"
-import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { EmbeddingModel } from "effect/ai/EmbeddingModel"
 import * as Model from "effect/ai/Model"
 import * as Clock from "effect/Clock"
@@ -52,8 +53,25 @@ export const reportsOf = <S>({ logs, targets }: Engine<S>): ResilientModel["Serv
         ? []
         : [Stream.map(breaker.transitions, (transition) => ({ target: name, transition }))]
     )
-  )
+  ),
+  control: ({ target, ...options }) =>
+    Effect.flatMap(circuitOf(targets, target), ({ breaker, key }) => breaker.control({ ...options, key })),
+  reset: ({ reason, target }) =>
+    Effect.flatMap(circuitOf(targets, target), ({ breaker, key }) => breaker.reset(key, reason))
 })
+
+const circuitOf = (
+  targets: ReadonlyArray<AnyTarget>,
+  name: string
+): Effect.Effect<{ readonly breaker: CircuitBreaker["Service"]; readonly key: string }, InvalidOptions> => {
+  const target = targets.find((target) => target.name === name)
+  if (target?.breaker !== undefined) return Effect.succeed({ breaker: target.breaker, key: target.key })
+  const names = targets.filter(({ breaker }) => breaker !== undefined).map(({ name }) => name)
+  const requirement = `must be a target with a circuit: ${names.join(", ") || "there is none"}`
+  return Effect.fail(
+    new InvalidOptions({ module: "ResilientModel", issues: [{ option: "target", actual: name, requirement }] })
+  )
+}
 
 const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
   Effect.gen(function*() {
@@ -74,6 +92,7 @@ const stateOf = (target: AnyTarget, now: number): Effect.Effect<TargetState> =>
       quota: target.quota === undefined ? undefined : yield* target.quota.levels(target.model),
       coolsFor: left(target.rest, target.quota?.restOf(target.model)),
       credentialRestsFor: left(target.credential.rest),
+      running: target.running.attempts,
       skippedEvents: target.skipped.events
     }
   })

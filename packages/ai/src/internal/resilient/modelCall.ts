@@ -45,6 +45,8 @@ export class ModelCall<S> {
   attempt: Log.OpenAttempt | undefined = undefined
   /** Its target. */
   target: Target<S> | undefined = undefined
+  /** Its target while it runs. */
+  private running: Target<S> | undefined = undefined
   /** Whether the consumer has partial output. */
   hasOutput = false
   /** Whether that output has a tool call. */
@@ -243,7 +245,9 @@ export class ModelCall<S> {
   begin(target: Target<S>, charge: Charge | undefined): void {
     const now = this.now()
     const waited = charge?.waited
-    this.target = target
+    this.stopRunning()
+    this.target = this.running = target
+    target.running.attempts++
     this.receivedLength = 0
     this.attempt = {
       _tag: "Attempt",
@@ -359,8 +363,15 @@ export class ModelCall<S> {
   private endAttempt(outcome: Attempt["outcome"]): void {
     const { attempt } = this
     if (attempt === undefined) return
+    this.stopRunning()
     this.readySince = attempt.endedAt = this.now()
     attempt.outcome = outcome
+  }
+
+  private stopRunning(): void {
+    if (this.running === undefined) return
+    this.running.running.attempts--
+    this.running = undefined
   }
 
   private learn(target: Target<S>, error: AiError.AiError): void {

@@ -56,6 +56,8 @@ export interface Target<out S> {
   readonly skipsMalformedEvents: boolean
   /** How many events were skipped. */
   readonly skipped: { events: number }
+  /** How many attempts run. */
+  readonly running: { attempts: number }
   /** Its labels in metrics and traces. */
   readonly place: Place
   /** Whether the service has telemetry of its own. */
@@ -67,7 +69,7 @@ export interface Target<out S> {
 export type AnyTarget = Target<unknown>
 
 export const make = <S>(
-  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest" | "skipped">
+  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest" | "running" | "skipped">
 ): Effect.Effect<Target<S>> => {
   const { breaker, key, model, name, permits, provider, service } = fields
   const quota = fields.quota?.service
@@ -82,7 +84,8 @@ export const make = <S>(
       place: { provider, model, target: name },
       isWatched: typeof service === "object" && service !== null && Mark.isMarked(service),
       rest: new Rest(),
-      skipped: { events: 0 }
+      skipped: { events: 0 },
+      running: { attempts: 0 }
     })
   )
 }

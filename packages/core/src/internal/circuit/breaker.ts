@@ -13,7 +13,7 @@ import { circuitOpen } from "./circuitOpen.ts"
 import type { Circuits, Refused } from "./circuits.ts"
 import { CircuitJournal } from "./journal.ts"
 import { LocalCircuits } from "./local.ts"
-import { streak, tally } from "./machine.ts"
+import { isLifted, streak, tally } from "./machine.ts"
 import { MemoryCircuits, memoryOf } from "./memory.ts"
 import { isHalfOpen, type Policy, type Settings } from "./model.ts"
 import { type CheckedBreaker, nthDelayMillis } from "./options.ts"
@@ -104,6 +104,7 @@ export const stateOf = (snapshot: Snapshot, policy: Policy): State => {
   }
   const left = (until: number) => until > now ? Duration.millis(until - now) : undefined
   if (control._tag === "Forced") {
+    if (isLifted(control, now)) return { ...common, _tag: "Closed", rampsFor: undefined, reason: "" }
     return { ...common, _tag: control.mode, reason: control.reason, liftedIn: left(control.until) }
   }
   if (control._tag === "Closed") {

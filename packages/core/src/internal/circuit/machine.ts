@@ -24,12 +24,14 @@ export const answer = (control: Control, now: number): Answer => {
     case "Open":
       return now >= control.until ? probe : { _tag: "Refused", retryAfterMillis: control.until - now }
     case "Forced":
-      // 0: it stays forced until an operator lifts it.
-      return control.mode === "ForcedOpen"
-        ? { _tag: "Refused", retryAfterMillis: control.until === 0 ? 0 : Math.max(0, control.until - now) }
-        : admitted
+      return control.mode !== "ForcedOpen" || isLifted(control, now)
+        ? admitted
+        : { _tag: "Refused", retryAfterMillis: control.until === 0 ? 0 : control.until - now }
   }
 }
+
+/** Whether the time of a forced mode is over. The next call stores that. `until` is 0 if only an operator lifts it. */
+export const isLifted = ({ until }: { readonly until: number }, now: number): boolean => until !== 0 && now >= until
 
 // At least 1 % of calls pass, so that the ramp gathers evidence.
 const ramp = ({ since, until }: { readonly since: number; readonly until: number }, now: number): Answer => ({
@@ -141,7 +143,7 @@ export const decide = (policy: Policy, view: View, hint: OutcomeHint | undefined
   const { control, now } = view
   switch (control._tag) {
     case "Forced":
-      return control.until !== 0 && now >= control.until ? closed(0, 0, 0) : undefined
+      return isLifted(control, now) ? closed(0, 0, 0) : undefined
     case "Closed": {
       const because = tripped(policy, view)
       if (because === undefined && hint?.openMillis === undefined) return undefined

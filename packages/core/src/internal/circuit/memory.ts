@@ -4,6 +4,7 @@ import type { Answer, CircuitBreakerStore, Control, Snapshot, Target, Window } f
 import { type Linked, LinkedList } from "../kit/linkedList.ts"
 import type { CircuitOpen } from "./circuitOpen.ts"
 import { MemoryEvidence, noEvidence } from "./evidence.ts"
+import { isLifted } from "./machine.ts"
 import { codesOf } from "./sample.ts"
 
 /** The request of a store's verb. */
@@ -273,7 +274,7 @@ export const setMemory = (
 
 const isEvictable = (circuit: MemoryCircuit, now: number): boolean => {
   const { control } = circuit
-  const isOver = control._tag === "Forced" ? control.until !== 0 && now >= control.until : now >= control.until
+  const isOver = control._tag === "Forced" ? isLifted(control, now) : now >= control.until
   return isOver && circuit.probing(now) === 0
 }
 
