@@ -29,33 +29,55 @@ export interface Options {
 /** As large as the requests with images that the providers take. */
 const maxBodyBytes = 32 * 2 ** 20
 const maxHeaderBytes = 16 * 2 ** 10
-const headersMillis = 60_000
-const requestMillis = 300_000
-/** Longer than load balancers keep an idle connection. Otherwise they would send a request while it closes. */
-const keepAliveMillis = 65_000
+
+/** How long clients may hold a connection up, in milliseconds. No limit applies to a response whose bytes the client reads. */
+export interface Times {
+  /** To send the headers of a request. */
+  readonly headers: number
+  /** To send a request. */
+  readonly request: number
+  /** Between two requests. */
+  readonly keepAlive: number
+  /** To read some of the bytes that wait for it. */
+  readonly unread: number
+  /** How often the limits of requests are checked. */
+  readonly check: number
+}
+
+const usual: Times = {
+  headers: 60_000,
+  request: 300_000,
+  // Longer than load balancers keep an idle connection. Otherwise they would send a request while it closes.
+  keepAlive: 65_000,
+  unread: 300_000,
+  check: 30_000
+}
 
 export class Server {
   private readonly options: Options
+  private readonly times: Times
   private readonly server: HttpServer
   private running = 0
   private onIdle: (() => void) | undefined
   /** `draining`: answers, and tells load balancers to go. `closing`: refuses what still comes on open connections. */
   private state: "open" | "draining" | "closing" = "open"
 
-  private constructor(options: Options) {
+  private constructor(options: Options, times: Times) {
     this.options = options
+    this.times = times
     this.server = createServer({
       maxHeaderSize: maxHeaderBytes,
-      headersTimeout: headersMillis,
-      requestTimeout: requestMillis,
-      keepAliveTimeout: keepAliveMillis,
+      headersTimeout: times.headers,
+      requestTimeout: times.request,
+      keepAliveTimeout: times.keepAlive,
+      connectionsCheckingInterval: times.check,
       insecureHTTPParser: false
     }, (request, response) => this.answer(request, response))
   }
 
   /** Resolves once it listens. Rejects with the error of the system. */
-  static listen(options: Options): Promise<Server> {
-    const server = new Server(options)
+  static listen(options: Options, times: Times = usual): Promise<Server> {
+    const server = new Server(options, times)
     return new Promise((resolve, reject) => {
       server.server.once("error", reject)
       server.server.listen(options.port, options.host, () => {
@@ -179,7 +201,7 @@ export class Server {
   }
 
   private sinkOf(response: ServerResponse): Sink {
-    return new ResponseSink(response, () => {
+    return new ResponseSink(response, this.times.unread, () => {
       if (this.state !== "open") response.setHeader("connection", "close")
     })
   }
@@ -231,14 +253,21 @@ const draining: Refusal.Refusal = {
 
 class ResponseSink implements Sink {
   private readonly response: ServerResponse
+  private readonly unreadMillis: number
   private readonly onHead: () => void
   private drained: () => void = () => {}
   private left: () => void = () => {}
 
-  constructor(response: ServerResponse, onHead: () => void) {
+  constructor(response: ServerResponse, unreadMillis: number, onHead: () => void) {
     this.response = response
+    this.unreadMillis = unreadMillis
     this.onHead = onHead
-    response.on("drain", () => this.drained())
+    // It waits for the response to an earlier request on this connection, whose limit must not remain.
+    if (response.socket === null) response.setTimeout(0)
+    response.on("drain", () => {
+      response.setTimeout(0)
+      this.drained()
+    })
     response.on("close", () => {
       if (!response.writableFinished) this.left()
     })
@@ -253,10 +282,14 @@ class ResponseSink implements Sink {
   }
 
   write(bytes: Uint8Array): boolean {
-    return this.response.write(bytes)
+    const isRead = this.response.write(bytes)
+    if (!isRead) this.response.setTimeout(this.unreadMillis)
+    return isRead
   }
 
   end(bytes?: Uint8Array | string): void {
+    // A client that does not read would hold the connection and the rest of the response for ever. Node closes it.
+    this.response.setTimeout(this.unreadMillis)
     this.response.end(bytes)
   }
 
