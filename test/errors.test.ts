@@ -23,6 +23,7 @@ import { QuotaExceeded } from "@sluice/core/Quota"
 import { StageTimeout } from "@sluice/core/Pipeline"
 import { AttemptTimeout, Rejected } from "@sluice/core/Sluice"
 import { InputTooLarge, LocalModelStopped } from "@sluice/local-model/LocalModel"
+import { MigrationFailed, TablesOutdated } from "@sluice/sql/Migrations"
 import { ContractBroken, ModelDiffers } from "@sluice/testing/CircuitBreakerStoreContract"
 import { ProbedTooLittle } from "@sluice/testing/InterruptionProbe"
 import { assert, describe, it } from "@effect/vitest"
@@ -309,6 +310,20 @@ const table: ReadonlyArray<Row> = [
     change: words("Make the body take more turns")
   },
   {
+    error: new TablesOutdated({ migrations: "stores", found: 1, needed: 2 }),
+    what: words("stores: the tables"),
+    evidence: { fields: ["migrations", "found", "needed"], words: "have version 1, and version 2 is needed" },
+    comeBack: none("when the tables are migrated"),
+    change: words("Run `sluice migrate --store URL`")
+  },
+  {
+    error: new MigrationFailed({ migrations: "stores", description: "Migration \"1_circuits\" failed: 42501" }),
+    what: words("stores: Migration"),
+    evidence: { fields: ["migrations", "description"], words: "42501" },
+    comeBack: none("a person has to find out why"),
+    change: words("A role that may create tables is needed")
+  },
+  {
     error: new ContractBroken({ check: "lease", promise: "a lease expires", expected: "free", actual: "taken" }),
     what: words("promised: a lease expires"),
     evidence: fields("check", "expected", "actual"),
@@ -339,7 +354,7 @@ const classOf = (error: Error): ErrorClass => {
 }
 
 const exported = async (): Promise<ReadonlySet<ErrorClass>> => {
-  const modules = globSync("packages/{core,ai,redis,local-model,testing}/src/**/*.ts", {
+  const modules = globSync("packages/{core,ai,redis,sql,local-model,testing}/src/**/*.ts", {
     cwd: root,
     exclude: ["**/internal/**"]
   })

@@ -1,0 +1,16 @@
+import type { SqlError } from "effect/sql/SqlError"
+
+/** Describes an error by its code and kind. Never includes its message, which may contain a key, a host or a value. */
+export const describeError = ({ reason }: SqlError): string => {
+  const code = codeOf(reason.cause)
+  const kind = reason._tag === "UnknownError" ? "an error" : reason._tag
+  return code === undefined ? `the database answered with ${kind}` : `the database answered with ${kind} (${code})`
+}
+
+/** SQLSTATE of Postgres, the result code of SQLite, or the code of a socket. */
+export const codeOf = (cause: unknown): string | undefined => {
+  if (!(cause instanceof Error)) return undefined
+  if ("errcode" in cause && typeof cause.errcode === "number") return `SQLite ${cause.errcode}`
+  if ("code" in cause && typeof cause.code === "string" && /^[A-Z0-9_]{3,40}$/.test(cause.code)) return cause.code
+  return codeOf(cause.cause)
+}

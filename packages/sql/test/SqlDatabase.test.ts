@@ -1,0 +1,128 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+import { Config, ConfigProvider, Effect, Fiber, Layer, Redacted } from "effect"
+import { SqlClient } from "effect/sql"
+import { mkdtempSync, rmSync, statSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { describeWithBoth, Place } from "./support/databases.ts"
+
+const build = (options: SqlDatabase.SqlDatabaseOptions) => Effect.scoped(Layer.build(SqlDatabase.layer(options)))
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-sqlite-"))),
+  (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+)
+
+describe("a URL", () => {
+  const refused: ReadonlyArray<readonly [url: string, shown: string]> = [
+    ["mysql://root:hunter2@db/app", "mysql:..."],
+    ["https://db/app?password=hunter2", "https:..."],
+    ["postgres://u:hunter2@[", "postgres:..."],
+    ["sqlite:", "sqlite:..."],
+    ["", "\"\""]
+  ]
+  for (const [url, shown] of refused) {
+    it.effect(`${shown} is refused, without showing more of it`, () =>
+      Effect.gen(function*() {
+        for (const given of [url, Redacted.make(url)]) {
+          const error = yield* Effect.flip(build({ url: given }))
+          assert.strictEqual(error._tag, "InvalidOptions")
+          assert.include(
+            error.message,
+            `SqlDatabase: url is ${shown}; must be postgres://HOST/DATABASE, sqlite:FILE or the path of a file of SQLite`
+          )
+          assert.notInclude(JSON.stringify(error), "hunter2")
+        }
+      }))
+  }
+
+  it.effect("wrong options are refused all at once", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(build({ url: "ftp://db", connections: 0, busyTimeout: "2 days" }))
+      assert.strictEqual(error._tag === "InvalidOptions" ? error.issues.length : 0, 3)
+    }))
+
+  it.effect("a Postgres that is down does not fail the layer, only its statements", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const error = yield* Effect.flip(sql`SELECT 1`)
+      assert.strictEqual(error.reason._tag, "ConnectionError")
+    }).pipe(Effect.provide(SqlDatabase.layer({ url: "postgres://postgres@127.0.0.1:9/none" }))))
+
+  it.effect("a path is a file of SQLite, which is readable by its owner only", () =>
+    Effect.gen(function*() {
+      const file = join(yield* folder, "a store.db")
+      const one = SqlClient.SqlClient.use((sql) => sql`SELECT 1`)
+      yield* Effect.provide(one, SqlDatabase.layer({ url: file }))
+      assert.strictEqual(statSync(file).mode & 0o777, 0o600)
+    }))
+
+  it.effect("a file in a folder that does not exist fails the layer", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(build({ url: `sqlite:${join(yield* folder, "none", "store.db")}` }))
+      assert.strictEqual(error._tag, "SqlError")
+    }))
+
+  it.effect("a URL comes from the configuration", () =>
+    SqlClient.SqlClient.use((sql) => Effect.sync(() => assert.strictEqual(sql.driver, "sluice-node-sqlite"))).pipe(
+      Effect.provide(SqlDatabase.layerConfig({ url: Config.Redacted("STORE") })),
+      Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ STORE: "sqlite::memory:" }))
+    ))
+})
+
+await describeWithBoth("a database", (it) => {
+  it.effect("a transaction that fails changes nothing", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE rolled (id integer PRIMARY KEY)`
+      const insert = sql`INSERT INTO rolled VALUES (1)`
+      yield* Effect.ignore(sql.withTransaction(Effect.andThen(insert, Effect.fail("no"))))
+      assert.lengthOf(yield* sql`SELECT * FROM rolled`, 0)
+      yield* sql.withTransaction(Effect.andThen(
+        insert,
+        Effect.ignore(sql.withTransaction(Effect.andThen(sql`INSERT INTO rolled VALUES (2)`, Effect.fail("inner"))))
+      ))
+      assert.deepStrictEqual((yield* sql<{ id: number }>`SELECT id FROM rolled`).map(({ id }) => id), [1])
+    }))
+
+  it.effect("two connections that write at once both succeed", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Place
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE counted (n integer)`
+      yield* sql`INSERT INTO counted VALUES (0)`
+      const add = SqlClient.SqlClient.use((sql) =>
+        Effect.repeat(
+          sql.withTransaction(
+            Effect.andThen(Effect.yieldNow, sql`UPDATE counted SET n = n + 1`)
+          ),
+          { times: 49 }
+        )
+      ).pipe(Effect.provide(SqlDatabase.layer({ url }), { local: true }))
+      yield* Effect.all([add, add, add], { concurrency: "unbounded" })
+      assert.deepStrictEqual(yield* sql`SELECT n FROM counted`.values, [[150]])
+    }))
+})
+
+describe("a file of SQLite that another program has locked", () => {
+  it.live("a statement waits for busyTimeout without blocking the event loop, then fails", () =>
+    Effect.gen(function*() {
+      const url = join(yield* folder, "store.db")
+      const holder = yield* Layer.build(SqlDatabase.layer({ url }))
+      const waiter = yield* Layer.build(Layer.fresh(SqlDatabase.layer({ url, busyTimeout: "200 millis" })))
+      const lock = SqlClient.SqlClient.use((sql) => sql.withTransaction(Effect.sleep("2 seconds")))
+      const held = yield* Effect.forkScoped(Effect.provide(lock, holder))
+      const write = SqlClient.SqlClient.use((sql) => sql`CREATE TABLE waited (id integer)`)
+      yield* Effect.yieldNow
+      let turns = 0
+      const turn = Effect.repeat(Effect.andThen(Effect.sleep(5), Effect.sync(() => turns++)), { times: 1_000 })
+      const turning = yield* Effect.forkScoped(turn)
+      const error = yield* Effect.flip(Effect.provide(write, waiter))
+      assert.strictEqual(error.reason._tag, "LockTimeoutError")
+      assert.isAbove(turns, 3)
+      yield* Fiber.interrupt(held)
+      yield* Fiber.interrupt(turning)
+      yield* Effect.provide(write, waiter)
+    }))
+})
