@@ -61,16 +61,25 @@ const rows: ReadonlyArray<readonly [label: string, cell: (counts: Counts) => str
 
 const labelWidth = Math.max(...rows.map(([label]) => label.length))
 
-const cellWidth = 15
+const cellWidth = 12
 
-export const table = (official: Counts, sluice: Counts, withSecond: Counts): ReadonlyArray<string> => {
+export interface Clients {
+  readonly official: Counts
+  readonly sluice: Counts
+  /** Sluice with a second provider. */
+  readonly withSecond: Counts
+  /** The official client through a gateway with a second provider. */
+  readonly gateway: Counts
+}
+
+export const table = ({ gateway, official, sluice, withSecond }: Clients): ReadonlyArray<string> => {
   const line = (label: string, ...cells: ReadonlyArray<string>): string =>
     `  ${label.padEnd(labelWidth)}${cells.map((cell) => cell.padStart(cellWidth)).join("")}`
-  const rule = `  ${"-".repeat(labelWidth + 3 * cellWidth)}`
+  const rule = `  ${"-".repeat(labelWidth + 4 * cellWidth)}`
   return [
-    line("", "official", "", "Sluice, with"),
-    line("", "client", "Sluice", "a second"),
+    line("", "official", "", "Sluice and", "client and"),
+    line("", "client", "Sluice", "a second", "a gateway"),
     rule,
-    ...rows.map(([label, cell]) => line(label, cell(official), cell(sluice), cell(withSecond)))
+    ...rows.map(([label, cell]) => line(label, ...[official, sluice, withSecond, gateway].map(cell)))
   ]
 }

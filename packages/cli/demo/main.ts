@@ -1,4 +1,7 @@
-/** `npm start`: one bad day at a provider, met by the official client, by Sluice, and by Sluice with a second provider. */
+/**
+ * `npm start`: one bad day at a provider, met by the official client, by Sluice, by Sluice with a second provider, and by the
+ * official client through a gateway.
+ */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,6 +15,7 @@ import * as Terminal from "../src/Terminal.ts"
 import * as Text from "../src/Text.ts"
 import { concurrency } from "./badDay.ts"
 import * as Comparison from "./Comparison.ts"
+import * as Gateway from "./gateway.ts"
 import * as KilledRun from "./killedRun.ts"
 import * as Official from "./officialClient.ts"
 import * as Provider from "./Provider.ts"
@@ -20,6 +24,14 @@ import * as Through from "./throughSluice.ts"
 import * as Tickets from "./tickets.ts"
 
 const columns = 78
+
+const aboutGateway = `\n${
+  Text.wrap(
+    "The last client is the first one with another baseURL. The gateway held each stream until it was whole (--answer " +
+      "whole). Without that flag a stream that breaks raises an error in the client after its first words.",
+    columns
+  ).join("\n")
+}`
 
 /** Counts tickets on one line of a terminal. Elsewhere it prints the label once. */
 const progress = (label: string, total: number) => {
@@ -49,16 +61,23 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const different = new Set(tickets.map(({ prompt }) => prompt)).size
   const story =
     `A provider has a bad day (seed ${seed}): rate limits, resets, hangs, truncated answers and an outage. ` +
-    `Three clients each send it ${tickets.length} support tickets (${different} different), ${concurrency} at a time: ` +
-    "the official openai client in batches, Sluice, and Sluice with a second provider as fallback."
+    `Four clients each send it ${tickets.length} support tickets (${different} different), ${concurrency} at a time: ` +
+    "the official openai client in batches, Sluice, Sluice with a second provider as fallback, and the official " +
+    "client again with the baseURL of `sluice serve`, a gateway to both providers."
   yield* Console.log(`\n${Text.wrap(story, columns).join("\n")}\n`)
   const providers = yield* Provider.start(seed)
   const prompts = new Map(tickets.map(({ id, prompt }) => [id, prompt]))
 
-  const progressLine = progress("official openai client, at its defaults", tickets.length)
-  const officialOutcomes = yield* Effect.promise(() => Official.run(providers.first, tickets, progressLine.onDone))
-  progressLine.end()
-  const official = Comparison.counts(officialOutcomes, yield* providers.journals)
+  // It starts while the first client waits.
+  const starting = yield* Effect.forkChild(Gateway.start(providers))
+  const throughOfficial = Effect.fnUntraced(function*(label: string, endpoint: Provider.Endpoint) {
+    yield* providers.clear
+    const progressLine = progress(label, tickets.length)
+    const outcomes = yield* Effect.promise(() => Official.run(endpoint, tickets, progressLine.onDone))
+    progressLine.end()
+    return Comparison.counts(outcomes, yield* providers.journals)
+  })
+  const official = yield* throughOfficial("official openai client, at its defaults", providers.first)
 
   const throughSluice = Effect.fnUntraced(function*(label: string, endpoints: Parameters<typeof Through.run>[0]) {
     yield* providers.clear
@@ -75,15 +94,17 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
   const killing = yield* Effect.forkChild(KilledRun.run(providers.third, tickets.length))
   const { counts: sluice, run } = yield* throughSluice("Sluice, at the defaults of `sluice run`", [providers.first])
   const second = yield* throughSluice("Sluice, with a second target", [providers.first, providers.second])
+  const gateway = yield* throughOfficial("official openai client, through `sluice serve`", yield* Fiber.join(starting))
 
   yield* Console.log(
     [
       "Counted at the providers, the same way for all clients:",
       "",
-      ...Comparison.table(official, sluice, second.counts)
+      ...Comparison.table({ official, sluice, withSecond: second.counts, gateway })
     ].join("\n")
   )
   yield* Console.log(verdict(official, sluice))
+  yield* Console.log(aboutGateway)
   yield* Console.log(
     `\nThe provider's circuit over ${Words.time(sluice.millis)}: - closed, O open, ? probe\n${strip(run, sluice)}\n` +
       `The same with a second provider, over ${Words.time(second.counts.millis)}:\n${strip(second.run, second.counts)}`
@@ -102,7 +123,7 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
       "  --report page.html shows what happened, --target adds a provider.\n"
   )
   return killed.answered === tickets.length && killed.twice === 0 &&
-    [sluice, second.counts].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
+    [sluice, second.counts, gateway].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)
 })
 
 const strip = ({ circuits }: Through.Run, { millis }: Comparison.Counts): string =>

@@ -466,6 +466,8 @@ export const status = defineCommand({
 
 const logFormats = ["text", "json"] as const
 
+const answers = ["live", "whole"] as const
+
 const exportFormats = ["csv", "openai"] as const
 
 export const exportResults = defineCommand({
@@ -672,6 +674,7 @@ export const serve = defineCommand({
       "itpm",
       "otpm",
       "max-attempts",
+      "answer",
       "timeout",
       "first-token-timeout",
       "idle-timeout",
@@ -756,6 +759,14 @@ export const serve = defineCommand({
       argument: "N",
       about: "Make at most N attempts per request, over all targets. A client waits meanwhile. [default: 3]",
       parse: Flag.integer(1, 100)
+    }),
+    answer: Flag.withDefault<typeof answers[number]>("answer", "live", {
+      argument: "WHEN",
+      choices: answers,
+      about:
+        "Send a stream live, from its first output, or once it is whole. If it is held until then, a failure in its " +
+        "middle is retried too, and no client gets half of it. Set whole if your clients show no text early. [default: live]",
+      parse: Flag.oneOf(answers)
     }),
     timeoutMillis: Flag.withDefault("timeout", 600_000, {
       argument: "TIME",

@@ -167,6 +167,7 @@ export const frontOptions = (
         ? undefined
         : Object.fromEntries(routes.map(({ asked, targets }) => [asked, targets])),
       retry: RetryPolicy.exponential({ maxAttempts: flags.maxAttempts }),
+      answer: flags.answer,
       attemptTimeout: flags.timeoutMillis,
       firstTokenTimeout: flags.firstTokenTimeoutMillis,
       idleTimeout: flags.idleTimeoutMillis,

@@ -85,11 +85,16 @@ describe("Comparison", () => {
 
   it("the table fits in 80 columns even with large numbers", () => {
     const counts = Comparison.counts([], journals())
-    const many = { ...counts, tokens: 1_234_567_890, millis: 3_600_000, requests: 1_000_000 }
-    const table = Comparison.table(many, { ...counts, answered: 204 }, { ...counts, bySecond: 61 })
+    const many = { ...counts, tokens: 123_456_789, millis: 3_600_000, requests: 1_000_000 }
+    const table = Comparison.table({
+      official: many,
+      sluice: { ...counts, answered: 204 },
+      withSecond: { ...counts, answered: 203, bySecond: 61 },
+      gateway: { ...many, answered: 201 }
+    })
     for (const line of table) assert.isAtMost(line.length, 80)
-    assert.match(table[1] ?? "", /^ +client +Sluice +a second$/)
-    assert.isTrue(table.some((line) => /^ {2}answered in full +0 +204 +0$/.test(line)))
-    assert.isTrue(table.some((line) => /^ {2}requests received +1,000,000 +0 +0$/.test(line)))
+    assert.match(table[1] ?? "", /^ +client +Sluice +a second +a gateway$/)
+    assert.isTrue(table.some((line) => /^ {2}answered in full +0 +204 +203 +201$/.test(line)))
+    assert.isTrue(table.some((line) => /^ {2}requests received +1,000,000 +0 +0 +1,000,000$/.test(line)))
   })
 })

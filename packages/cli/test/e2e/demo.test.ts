@@ -19,9 +19,9 @@ const runDemo = (...args: ReadonlyArray<string>): Effect.Effect<Ended> =>
     return Effect.sync(() => command.process.kill("SIGKILL"))
   })
 
-/** Reads a row of the table: the official client, Sluice, and Sluice with a second provider. */
+/** Reads a row of the table: the official client, Sluice, Sluice with a second provider, and the client with the gateway. */
 const row = (stdout: string, label: string): ReadonlyArray<string> =>
-  new RegExp(`^ {2}${label} +(\\S+) +(\\S+) +(\\S+)$`, "m").exec(stdout)?.slice(1) ?? []
+  new RegExp(`^ {2}${label} +(\\S+) +(\\S+) +(\\S+) +(\\S+)$`, "m").exec(stdout)?.slice(1) ?? []
 
 const firstRows = (stdout: string) =>
   ["answered in full", "failed", "cut short, reported as success"].map((label) => row(stdout, label))
@@ -44,11 +44,12 @@ describe("the demo", { timeout: processTimeout }, () => {
       const first = yield* runDemo()
       assert.strictEqual(first.code, 0, first.stdout + first.stderr)
       const [answered, failed, cutShort] = firstRows(first.stdout)
-      assert.deepStrictEqual(answered?.slice(1), ["204", "204"])
-      assert.deepStrictEqual(failed?.slice(1), ["0", "0"])
-      assert.deepStrictEqual(cutShort?.slice(1), ["0", "0"])
-      assert.isAbove(Number(row(first.stdout, "  answered by the second")[2]), 0)
+      assert.deepStrictEqual(answered?.slice(1), ["204", "204", "204"])
+      assert.deepStrictEqual(failed?.slice(1), ["0", "0", "0"])
+      assert.deepStrictEqual(cutShort?.slice(1), ["0", "0", "0"])
+      for (const client of [2, 3]) assert.isAbove(Number(row(first.stdout, "  answered by the second")[client]), 0)
       assert.isBelow(Number(answered?.[0]), 204)
+      assert.match(first.stdout, /\nThe last client is the first one with another baseURL\./)
       for (const line of first.stdout.split("\n")) assert.isAtMost(Terminal.width(line), 80, line)
       assert.notInclude(first.stdout + first.stderr, "\x1b")
       assert.match(first.stdout, /\n {2}[-O?]*O\?[-O?]*\n/)

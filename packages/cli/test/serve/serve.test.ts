@@ -60,6 +60,20 @@ describe("sluice serve", { timeout: processTimeout }, () => {
       assert.isAbove(Number(request?.["outputTokens"]), 0)
     }))
 
+  it.live("with --answer whole a stream that breaks is retried, and the client gets one whole answer", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({
+        turns: [Turn.cut({ afterTokens: 2 }), Turn.answer("one, two, three")]
+      })
+      const { args, env } = over(provider)
+      const gateway = yield* start(yield* folder, [...args, "--answer", "whole"], env)
+      const { headers, text } = yield* ask(gateway, gateway.token, { stream: true })
+      assert.strictEqual(headers["x-sluice-attempts"], "2")
+      const deltas = [...text.matchAll(/"content":"([^"]*)"/g)].map(([, delta]) => delta)
+      assert.strictEqual(deltas.join(""), "one, two, three")
+      assert.include(text, "data: [DONE]")
+    }))
+
   it.live("routes of the file send models to targets, which get names of their own", () =>
     Effect.gen(function*() {
       const first = yield* LoopbackProvider.make({ apiKey: false })
