@@ -24,6 +24,7 @@ export default defineConfig({
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
       "**/e2e/demo.test.ts",
+      "**/serve/page*.test.ts",
       "**/processes.test.ts",
       "**/soak.test.ts"
     ],

@@ -30,7 +30,7 @@ const page = {
   columns: [],
   keys: []
 }
-const view = { all: false, find: "", filter: "all", allCalls: false, held: undefined }
+const view = { all: false, find: "", filter: "all", allCalls: false, drawn: [], held: undefined }
 const narrow = matchMedia("(max-width: 640px)")
 
 /** When the last event came, by the monotonic clock. */
@@ -442,6 +442,7 @@ const drawCalls = () => {
     byId("c-filter")
   )
   const calls = view.held ?? page.calls
+  view.drawn = calls
   const [label, fits] = filters[view.filter]
   const rows = calls.filter(fits)
   const few = narrow.matches ? 8 : 12
@@ -470,9 +471,9 @@ const drawCalls = () => {
 
 const dialog = byId("call")
 
-/** What one is about to click does not move. */
+/** What one is about to click does not move: the list stays as it was drawn, which may be older than the last event. */
 const hold = () => {
-  view.held ??= page.calls
+  view.held ??= view.drawn
 }
 const release = () => {
   if (byId("c-body").matches(":hover, :focus-within") || dialog.open) return

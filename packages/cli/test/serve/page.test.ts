@@ -1,118 +1,287 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Redacted } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Browser from "../support/browser.ts"
 import { folder } from "../support/files.ts"
-import { addKey, ask, keysIn, over, start } from "../support/gateway.ts"
-import { processTimeout } from "../support/timeouts.ts"
+import { addKey, ask, keysIn, logsOf, over, start } from "../support/gateway.ts"
+import { livePage, says, Stage, stage } from "../support/stage.ts"
 
-const failures = 30
+const { describeWithBrowser, evaluate, picture, until } = Browser
 
-/** Set it to a folder to look at the page. */
-const pictures = process.env["SLUICE_PICTURES"]
+/** Keeps when the verdict first had these words. */
+const watch = (words: string) =>
+  `new MutationObserver(() => {
+    if (document.getElementById("says").textContent === ${JSON.stringify(words)}) globalThis.seenAt ??= Date.now()
+  }).observe(document.getElementById("says"), { childList: true, characterData: true, subtree: true })`
 
-const waitFor = (tab: Browser.Tab, expression: string) =>
-  Effect.promise(async () => {
-    for (let tries = 0; tries < 200; tries++) {
-      if (await tab.evaluate(expression) === true) return
-      await new Promise((resolve) => setTimeout(resolve, 100))
-    }
-    assert.fail(`${expression}: ${String(await tab.evaluate("document.body.innerText"))} ${tab.messages.join("\n")}`)
-  })
+/** The address of the link that has the focus, or else the ID of the element. */
+const focused = `(document.activeElement.getAttribute("href") ?? document.activeElement.id)`
 
-const says = (words: string) => `document.getElementById("says").textContent === ${JSON.stringify(words)}`
+const rowOf = (target: string, ...states: ReadonlyArray<string>) =>
+  `${
+    JSON.stringify(states)
+  }.some((state) => document.querySelector("tr.s-" + state + "[data-name=${target}]") !== null)`
 
-// There is no Chromium on machines of users and on some of ours.
-describe.skipIf(!Browser.hasBrowser)("the live page in Chromium", { timeout: processTimeout }, () => {
-  it.live("an outage stands there in words, no width is exceeded, and the console stays empty", () =>
+describeWithBrowser("the live page", stage, (it) => {
+  it.effect("an outage is told within a second of the opening, and so is its end", () =>
     Effect.gen(function*() {
-      const a = yield* LoopbackProvider.make({ turns: Array.from({ length: failures }, () => Turn.status(503)) })
-      const b = yield* LoopbackProvider.make({})
-      const { args, env } = over(a, b)
-      const gateway = yield* start(yield* folder, [...args, "--concurrency", "b=8", "--rpm", "b=600"], env)
-      const tab = yield* Browser.tab(yield* folder)
-      yield* Effect.promise(() => tab.open(`${gateway.url}/sluice/#${gateway.token}`))
-      yield* waitFor(tab, says("No call has come yet"))
-      assert.strictEqual(yield* Effect.promise(() => tab.evaluate("location.hash")), "")
+      const { a, calls, gateway, outage } = yield* Stage
+      const tab = yield* livePage(gateway)
+      yield* until(tab, says("No call has come yet"))
+      // The token is in no history.
+      assert.strictEqual(yield* evaluate(tab, "location.hash"), "")
+      yield* calls(3)
+      yield* until(tab, says("All 2 targets take calls"))
+      assert.strictEqual(yield* evaluate(tab, "document.title"), "sluice")
 
-      for (let calls = 0; calls < 8; calls++) yield* ask(gateway, gateway.token)
-      yield* ask(gateway, "wrong")
-      yield* waitFor(tab, says("a is down; calls go elsewhere"))
-      yield* waitFor(tab, `document.title === "1 down · sluice"`)
-      yield* waitFor(tab, `document.querySelector("tr.s-open[data-name=a], tr.s-probe[data-name=a]") !== null`)
-      yield* waitFor(tab, `document.querySelectorAll("#c-body tbody tr").length === 8`)
-      yield* waitFor(tab, `/no key, or a wrong one/.test(document.getElementById("r-body").textContent)`)
+      let stderr = ""
+      gateway.command.process.stderr.on("data", (data: Buffer) => stderr += data.toString())
+      yield* evaluate(tab, watch("a is down; calls go elsewhere"))
+      yield* outage
+      yield* until(tab, "globalThis.seenAt > 0")
+      const opened = logsOf(stderr).find(({ event, to }) => event === "circuit" && to === "Open")
+      const seenAt = Number(yield* evaluate(tab, "globalThis.seenAt"))
+      assert.isBelow(seenAt - Date.parse(String(opened?.["time"])), 1_000)
+      yield* until(tab, `document.title === "1 down · sluice"`)
+      yield* until(tab, rowOf("a", "open", "probe"))
+      yield* until(tab, `document.querySelector("tr[data-name=a] .strip .open") !== null`)
+      yield* until(tab, `/takes no calls for|asked again/.test(document.querySelector("tr[data-name=a]").textContent)`)
+      yield* until(tab, `/try failed\\s*HTTP 503/.test(document.getElementById("r-body").innerText)`)
 
-      // A column of a plot is five seconds.
-      yield* waitFor(tab, `document.querySelectorAll("#times:not([hidden]) canvas").length === 3`)
-
-      for (const colours of ["light", "dark"] as const) {
-        for (const width of [360, 390, 640, 900, 1180, 1440, 1600]) {
-          yield* Effect.promise(() => tab.colours(colours))
-          yield* Effect.promise(() => tab.resize(width, 1_000))
-          yield* Effect.sleep("200 millis")
-          const over = yield* Effect.promise(() => tab.evaluate("document.documentElement.scrollWidth - innerWidth"))
-          assert.isAtMost(Number(over), 0, `${width}`)
-          if (pictures !== undefined && (width === 390 || width === 1440)) {
-            const picture = yield* Effect.promise(() => tab.screenshot())
-            writeFileSync(join(pictures, `${colours}-${width}.png`), picture)
-          }
-        }
-      }
-
-      yield* Effect.promise(() => tab.evaluate(`document.querySelector("#c-body tbody tr:last-child td.at").click()`))
-      yield* waitFor(tab, `/the next target is asked/.test(document.getElementById("call").textContent)`)
-      if (pictures !== undefined) {
-        const picture = yield* Effect.promise(() => tab.screenshot())
-        writeFileSync(join(pictures, "call.png"), picture)
-      }
+      yield* a.up
+      const traffic = yield* Effect.forkChild(Effect.forever(Effect.delay(calls(1), "200 millis")))
+      yield* until(tab, says("All 2 targets take calls"))
+      yield* Fiber.interrupt(traffic)
+      yield* until(tab, rowOf("a", "closed"))
+      assert.strictEqual(yield* evaluate(tab, "document.title"), "sluice")
+      // What happened stays in the strip.
+      yield* until(tab, `document.querySelector("tr[data-name=a] .strip .open") !== null`)
       assert.deepStrictEqual(tab.messages, [])
-
-      gateway.command.process.kill("SIGTERM")
-      yield* waitFor(tab, says("No word from the gateway"))
-      const { code } = yield* Effect.promise(() => gateway.command.ended)
-      assert.strictEqual(code, 0)
     }))
 
-  it.live("with keys the page asks for one, and shows a stream while it runs", () =>
+  it.effect("a call is opened and closed with Tab, Enter and Escape alone, and the focus comes back", () =>
     Effect.gen(function*() {
-      const provider = yield* LoopbackProvider.make({
-        turns: [Turn.answer("Good morning to you all", { firstTokenMillis: 0, tokenMillis: 500 })]
+      const { calls, gateway } = yield* Stage
+      const tab = yield* livePage(gateway)
+      const press = (key: string) => Effect.promise(() => tab.page.keyboard.press(key))
+      yield* calls(12)
+      yield* until(tab, `document.querySelectorAll("#c-body tbody tr").length === 12`)
+      const isCall = (focus: unknown) => String(focus).startsWith("#call=")
+      const first = yield* Effect.gen(function*() {
+        for (let stops = 0; stops < 40; stops++) {
+          yield* press("Tab")
+          const focus = yield* evaluate(tab, focused)
+          if (isCall(focus)) return focus
+        }
+        return assert.fail("no call in 40 stops of Tab")
       })
-      const { args, env } = over(provider)
+      yield* press("Enter")
+      yield* until(tab, `document.querySelector("#call[open] .steps li") !== null`)
+      assert.match(
+        String(yield* evaluate(tab, `document.getElementById("call-title").textContent`)),
+        /^Answered by [ab]/
+      )
+      // More than the page keeps: the row would have gone.
+      yield* calls(210)
+      yield* until(tab, `document.getElementById("head").innerText.includes("in flight")`)
+      yield* press("Escape")
+      yield* until(tab, `!document.getElementById("call").open`)
+      yield* until(tab, `${focused} === ${JSON.stringify(first)}`)
+      // The list stands still while it has the focus, and goes on after it.
+      yield* until(tab, `/stands still/.test(document.getElementById("c-body").textContent)`)
+      yield* evaluate(tab, "document.activeElement.blur()")
+      yield* until(tab, `document.querySelector('#c-body [href="${String(first)}"]') === null`)
+      // A link to a call that has no row.
+      yield* evaluate(tab, `location.hash = ${JSON.stringify(first)}`)
+      yield* until(tab, `document.querySelector("#call[open] .steps li") !== null`)
+      yield* press("Escape")
+      yield* until(tab, `${focused} === "calls"`)
+      assert.deepStrictEqual(tab.messages, [])
+    }))
+
+  it.effect("a reader hears the verdict, the numbers and the targets in this order, and the verdict once", () =>
+    Effect.gen(function*() {
+      const { calls, gateway } = yield* Stage
+      const tab = yield* livePage(gateway)
+      yield* calls(1)
+      yield* until(tab, says("All 2 targets take calls"))
+      const tree = yield* Effect.promise(() => tab.page.locator("body").ariaSnapshot())
+      const places = [
+        "status: All 2 targets take calls",
+        "answered, last minute",
+        "in flight",
+        `heading "Targets"`,
+        `table "Targets, with their circuits`,
+        "rowheader \"a ",
+        `heading "Calls that ended"`
+      ].map((part) => tree.indexOf(part))
+      assert.notInclude(places, -1, tree)
+      assert.deepStrictEqual(places, places.toSorted((a, b) => a - b), tree)
+      // The clock runs, and the live region is left alone.
+      yield* evaluate(
+        tab,
+        `globalThis.changes = 0; new MutationObserver(() => globalThis.changes++)
+          .observe(document.getElementById("says"), { childList: true, characterData: true, subtree: true })`
+      )
+      const clock = yield* evaluate(tab, `document.getElementById("meta").textContent`)
+      yield* until(tab, `document.getElementById("meta").textContent !== ${JSON.stringify(clock)}`)
+      yield* calls(1)
+      assert.strictEqual(yield* evaluate(tab, "globalThis.changes"), 0)
+    }))
+
+  it.effect("with keys the page asks for one, and shows a stream while it runs", () =>
+    Effect.gen(function*() {
+      const { args, env } = over(
+        yield* LoopbackProvider.make({
+          turns: [Turn.answer("Good morning to you all", { firstTokenMillis: 0, tokenMillis: 500 })]
+        })
+      )
       const directory = yield* folder
       const admin = yield* addKey(directory, "boss", "--admin")
       const user = yield* addKey(directory, "ann", "--rpm", "60")
       const gateway = yield* start(directory, [...args, "--keys", keysIn(directory)], env)
-      const tab = yield* Browser.tab(yield* folder)
+      const tab = yield* (yield* Browser.Browser).open(`${gateway.url}/sluice/`)
       const enter = (key: string) =>
-        Effect.promise(() =>
-          tab.evaluate(
-            `document.querySelector("#unlock input").value = "${key}"; document.querySelector("#unlock button").click()`
-          )
-        )
-      yield* Effect.promise(() => tab.open(`${gateway.url}/sluice/`))
-      yield* waitFor(tab, says("This page needs an admin key"))
-      yield* waitFor(tab, `document.querySelector("main").hidden`)
+        Effect.promise(async () => {
+          await tab.page.fill("#unlock input", key)
+          await tab.page.keyboard.press("Enter")
+        })
+      yield* until(tab, says("This page needs an admin key"))
+      yield* until(tab, `document.querySelector("main").hidden`)
       yield* enter(user)
-      yield* waitFor(tab, `/does not take this key/.test(document.getElementById("unlock").textContent)`)
+      yield* until(tab, `/does not take this key/.test(document.getElementById("unlock").textContent)`)
       yield* enter(admin)
-      yield* waitFor(tab, says("No call has come yet"))
-      yield* waitFor(tab, `/ann.*not used yet/s.test(document.getElementById("k-body").textContent)`)
+      yield* until(tab, says("No call has come yet"))
+      yield* until(tab, `/ann.*not used yet/s.test(document.getElementById("k-body").textContent)`)
 
       const call = yield* Effect.forkChild(ask(gateway, user, { stream: true }))
-      yield* waitFor(tab, `/streaming\\s*a\\s*chat\\s*ann/.test(document.getElementById("f-body").textContent)`)
+      yield* until(tab, `/streaming\\s*a\\s*chat\\s*ann/.test(document.getElementById("f-body").textContent)`)
       assert.strictEqual((yield* Fiber.join(call)).status, 200)
-      yield* waitFor(tab, says("The target takes calls"))
-      yield* waitFor(tab, `/requests\\/min\\s*1 \\/ 60/.test(document.getElementById("k-body").textContent)`)
-      yield* waitFor(tab, `/Nothing runs/.test(document.getElementById("f-body").textContent)`)
+      yield* until(tab, says("The target takes calls"))
+      yield* until(tab, `/requests\\/min\\s*1 \\/ 60/.test(document.getElementById("k-body").textContent)`)
+      yield* until(tab, `/Nothing runs/.test(document.getElementById("f-body").textContent)`)
       // Its own requests without a key are none of a client.
-      yield* waitFor(tab, `/Nothing was refused/.test(document.getElementById("r-body").textContent)`)
+      yield* until(tab, `/Nothing was refused/.test(document.getElementById("r-body").textContent)`)
       // The cookie is enough for the page when it is loaded again.
-      yield* Effect.promise(() => tab.evaluate("location.reload()"))
-      yield* waitFor(tab, says("The target takes calls"))
+      yield* evaluate(tab, "location.reload()")
+      yield* until(tab, says("The target takes calls"))
+    }))
+
+  it.effect("no prompt, answer, key or text of a provider is in the page, in the log of a call or in a copy of it", () =>
+    Effect.gen(function*() {
+      const canary = "canary-52c9e07b"
+      // It runs nothing even where the page shows it: in the names of models.
+      const markup = "<img/src=x/onerror=globalThis.ran=1>"
+      const provider = yield* LoopbackProvider.make({
+        apiKey: Redacted.make(`sk-${canary}`),
+        turns: [
+          Turn.status(400, { body: canary }),
+          Turn.cut({ content: `${canary} ${canary} ${canary}`, afterTokens: 2 }),
+          Turn.answer(canary),
+          ...Turn.repeat(Turn.status(503, { body: canary }), 20)
+        ]
+      })
+      const directory = yield* folder
+      const file = {
+        serve: {
+          target: [{ name: "a", url: provider.url, model: markup, key: "${CANARY_KEY}" }],
+          models: { [markup]: ["a"], [canary]: ["a"] }
+        }
+      }
+      writeFileSync(join(directory, "sluice.json"), JSON.stringify(file))
+      const gateway = yield* start(directory, [], { CANARY_KEY: `sk-${canary}` })
+      const tab = yield* livePage(gateway, { permissions: ["clipboard-read", "clipboard-write"] })
+      const messages = [{ role: "user", content: canary }]
+      const bodies: Array<string> = []
+      tab.page.on("response", (response) => {
+        if (/\/calls\//.test(response.url())) void response.text().then((text) => bodies.push(text))
+      })
+      for (const stream of [false, true, false, false, false, false]) {
+        yield* ask(gateway, gateway.token, { model: markup, messages, stream })
+      }
+      yield* ask(gateway, canary, { messages })
+      yield* until(tab, says("No target takes calls"))
+      yield* until(tab, `document.querySelector("tr[data-name=a] th").textContent.includes("<img/")`)
+      yield* until(tab, `document.querySelectorAll("#c-body tbody tr").length >= 5`)
+      const html = String(yield* evaluate(tab, "document.documentElement.outerHTML"))
+      assert.notInclude(html, canary)
+      assert.notInclude(html, gateway.token)
+      const links = yield* evaluate(tab, `[...document.querySelectorAll("#c-body a")].map((link) => link.hash)`)
+      assert.isArray(links)
+      for (const link of Array.isArray(links) ? links : []) {
+        yield* evaluate(tab, `location.hash = ${JSON.stringify(link)}`)
+        yield* until(tab, `document.querySelector("#call[open] footer") !== null`)
+        yield* evaluate(tab, `document.querySelector("#call footer button").click()`)
+        yield* until(tab, `document.querySelector("#call footer button").textContent === "Copied"`)
+        const copied = String(yield* evaluate(tab, "navigator.clipboard.readText()"))
+        assert.match(copied, /^ {2}call call_/m)
+        const dialog = String(yield* evaluate(tab, `document.getElementById("call").outerHTML`))
+        for (const text of [copied, dialog]) {
+          assert.notInclude(text, canary)
+          assert.notInclude(text, gateway.token)
+        }
+        yield* evaluate(tab, `document.getElementById("call").close()`)
+        yield* until(tab, `location.hash === ""`)
+      }
+      assert.lengthOf(bodies, Array.isArray(links) ? links.length : 0)
+      for (const body of bodies) assert.notInclude(body, canary)
+      assert.isTrue(yield* evaluate(tab, `document.querySelector("img") === null && globalThis.ran === undefined`))
+      assert.deepStrictEqual(tab.messages, [])
+    }))
+
+  it.effect("the page needs no colours, no motion, no wide window and no screen", () =>
+    Effect.gen(function*() {
+      const { calls, gateway, outage } = yield* Stage
+      const tab = yield* livePage(gateway, { colorScheme: "dark" })
+      const style = (selector: string, property: string) =>
+        evaluate(
+          tab,
+          `getComputedStyle(document.querySelector(${JSON.stringify(selector)}))[${JSON.stringify(property)}]`
+        )
+      const emulate = (media: Parameters<typeof tab.page.emulateMedia>[0]) =>
+        Effect.promise(() => tab.page.emulateMedia(media))
+      yield* calls(1)
+      yield* outage
+      yield* until(tab, says("a is down; calls go elsewhere"))
+
+      yield* emulate({ forcedColors: "active" })
+      yield* picture(tab, "forced-colours")
+      assert.notStrictEqual(
+        yield* style("[aria-pressed=true]", "backgroundColor"),
+        yield* style("[aria-pressed=false]", "backgroundColor")
+      )
+      // What a mark is drawn with is not its ground.
+      for (const [selector, property] of [[".strip .open", "fill"], ["tr[data-name=a] .icon", "color"]] as const) {
+        assert.notStrictEqual(yield* style(selector, property), yield* style("body", "backgroundColor"), selector)
+      }
+      yield* emulate({ forcedColors: "none" })
+
+      assert.strictEqual(yield* evaluate(tab, "document.getAnimations().length"), 0)
+      for (const reducedMotion of ["reduce", "no-preference"] as const) {
+        yield* emulate({ reducedMotion })
+        const moving = `[...document.querySelectorAll("*")].filter((one) => {
+          const { animationName, transitionDuration } = getComputedStyle(one)
+          return animationName !== "none" || transitionDuration !== "0s"
+        }).length`
+        assert.strictEqual(yield* evaluate(tab, moving), 0)
+      }
+
+      // 1440 and 640 pixels at 200 %, and 1280 at 400 %.
+      for (const width of [720, 320]) yield* Browser.fits(tab, width)
+      yield* Effect.promise(() => tab.page.setViewportSize({ width: 1440, height: 1_000 }))
+
+      // Paper is white, also where the screen is dark.
+      yield* emulate({ media: "print" })
+      yield* picture(tab, "print")
+      assert.strictEqual(yield* style("body", "backgroundColor"), "rgb(255, 255, 255)")
+      assert.strictEqual(yield* style("body", "color"), "rgb(28, 36, 48)")
+      assert.strictEqual(yield* style("#verdict", "position"), "static")
+      for (const hidden of ["nav", "#c-filter"]) assert.strictEqual(yield* style(hidden, "display"), "none", hidden)
+      const pages = yield* Effect.promise(() => tab.page.pdf({ format: "A4" }))
+      assert.isAbove(pages.length, 10_000)
+      assert.deepStrictEqual(tab.messages, [])
     }))
 })

@@ -1,100 +1,131 @@
-import { Effect } from "effect"
-import { spawn } from "node:child_process"
-import { existsSync } from "node:fs"
+import type { Vitest } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { delimiter, join } from "node:path"
+import type { BrowserContextOptions, Page } from "playwright-core"
+import { chromium } from "playwright-core"
+import { processTimeout } from "./timeouts.ts"
 
-const program = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
-  existsSync(path)
-)
+const onPath = (name: string): string | undefined =>
+  (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, name)).find((path) => existsSync(path))
 
-export const hasBrowser = program !== undefined
+const executablePath = onPath("chromium") ?? onPath("chromium-browser") ?? onPath("google-chrome")
 
+const noBrowser = "no chromium or google-chrome on the PATH"
+
+/** `.ci/run` installs one where there is apt-get. */
+const mustNotSkip = process.env["CI"] === "true" && onPath("apt-get") !== undefined
+
+/** A tab with cookies of its own. */
 export interface Tab {
-  readonly open: (url: string) => Promise<void>
-  readonly evaluate: (expression: string) => Promise<unknown>
-  readonly resize: (width: number, height: number) => Promise<void>
-  readonly colours: (scheme: "light" | "dark") => Promise<void>
-  readonly screenshot: () => Promise<Buffer>
-  /** Errors, and messages of the console and of the browser about the page. */
+  readonly page: Page
+  /** What the console and the browser said about the page. */
   readonly messages: ReadonlyArray<string>
 }
 
-type Fields = { readonly [field: string]: unknown }
+/** A real Chromium. */
+export class Browser extends Context.Service<Browser, {
+  /** Opens a tab. It is closed with the scope. */
+  readonly open: (url: string, options?: BrowserContextOptions) => Effect.Effect<Tab, never, Scope.Scope>
+}>()("sluice/test/Browser") {}
 
-/** A tab of a new Chromium with a profile in the folder. It is closed with the scope. */
-export const tab = (directory: string) =>
-  Effect.acquireRelease(
-    Effect.promise(() => start(directory)),
-    ({ process }) => Effect.promise(() => stop(process))
-  )
-
-const stop = (process: ReturnType<typeof launch>) =>
-  new Promise<void>((resolve) => {
-    process.once("exit", () => resolve())
-    process.kill("SIGKILL")
-  })
-
-const launch = (directory: string) =>
-  spawn(program ?? "chromium", [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--remote-debugging-port=0",
-    `--user-data-dir=${directory}`,
-    "about:blank"
-  ], { stdio: ["ignore", "ignore", "pipe"] })
-
-const start = async (directory: string): Promise<Tab & { readonly process: ReturnType<typeof launch> }> => {
-  const process = launch(directory)
-  const browser = await new Promise<URL>((resolve, reject) => {
-    let said = ""
-    process.stderr.on("data", (data: Buffer) => {
-      said += data.toString()
-      const [, url] = /DevTools listening on (ws:\S+)/.exec(said) ?? []
-      if (url !== undefined) resolve(new URL(url))
-    })
-    process.once("exit", () => reject(new Error(said)))
-  })
-  const pages = JSON.parse(await (await fetch(`http://${browser.host}/json/list`)).text()) as ReadonlyArray<Fields>
-  const socket = new WebSocket(String(pages.find(({ type }) => type === "page")?.["webSocketDebuggerUrl"]))
-  await new Promise((resolve) => socket.addEventListener("open", resolve))
-  const waiting = new Map<number, (answer: Fields) => void>()
-  const messages: Array<string> = []
-  let last = 0
-  socket.addEventListener("message", ({ data }) => {
-    const message = JSON.parse(String(data))
-    waiting.get(message.id)?.(message)
-    if (message.method === "Runtime.exceptionThrown") messages.push(JSON.stringify(message.params.exceptionDetails))
-    if (message.method === "Runtime.consoleAPICalled") messages.push(JSON.stringify(message.params.args))
-    if (message.method === "Log.entryAdded") messages.push(JSON.stringify(message.params.entry))
-  })
-  const send = (method: string, params: Fields = {}): Promise<Fields> =>
-    new Promise((resolve, reject) => {
-      const id = ++last
-      waiting.set(id, ({ error, result }) => {
-        waiting.delete(id)
-        // Its protocol has an object there.
-        if (error === undefined) resolve(result as Fields)
-        else reject(new Error(`${method}: ${JSON.stringify(error)}`))
+/** Starts the browser. It ends with the scope. */
+export const live = Layer.effect(
+  Browser,
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(() =>
+        chromium.launch({
+          ...(executablePath === undefined ? {} : { executablePath }),
+          args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        })
+      ),
+      (browser) => Effect.promise(() => browser.close())
+    ),
+    (browser) =>
+      Browser.of({
+        open: Effect.fnUntraced(function*(url, options) {
+          const context = yield* Effect.acquireRelease(
+            Effect.promise(() => browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options })),
+            (context) => Effect.promise(() => context.close())
+          )
+          const messages: Array<string> = []
+          const page = yield* Effect.promise(() => context.newPage())
+          page.on("console", (message) => messages.push(`${message.type()}: ${message.text()}`))
+          page.on("pageerror", (error) => messages.push(error.message))
+          yield* Effect.promise(() => page.goto(url))
+          return { page, messages }
+        })
       })
-      socket.send(JSON.stringify({ id, method, params }))
-    })
-  for (const domain of ["Page", "Runtime", "Log"]) await send(`${domain}.enable`)
-  return {
-    process,
-    messages,
-    open: async (url) => void (await send("Page.navigate", { url })),
-    evaluate: async (expression) => {
-      const { result } = await send("Runtime.evaluate", { expression, returnByValue: true, awaitPromise: true })
-      return (result as Fields)["value"]
-    },
-    resize: async (width, height) =>
-      void (await send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false })),
-    colours: async (value) =>
-      void (await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] })),
-    screenshot: async () => Buffer.from(String((await send("Page.captureScreenshot"))["data"]), "base64")
-  }
+  )
+)
+
+/**
+ * A suite in a real Chromium, with what it needs besides. Without a Chromium it prints a line and is skipped. In CI it fails
+ * where apt-get could have installed one.
+ */
+export const describeWithBrowser = <R>(
+  name: string,
+  stage: Layer.Layer<R, unknown, Browser>,
+  tests: (it: Vitest.MethodsNonLive<Browser | R>) => void
+): void => {
+  const shared = layer(Layer.provideMerge(stage, live), { excludeTestServices: true })
+  if (executablePath !== undefined) return void describe(name, { timeout: processTimeout }, () => shared(tests))
+  if (mustNotSkip) return it(name, () => assert.fail(noBrowser))
+  process.stderr.write(`${name}: skipped, ${noBrowser}\n`)
+  describe.skip(name, () => shared(tests))
 }
+
+/** Evaluates JavaScript in the page. */
+export const evaluate = ({ page }: Tab, script: string) => Effect.promise<unknown>(() => page.evaluate(script))
+
+const boundMillis = 30_000
+
+/** Waits until an expression holds in the page. Fails with what the page shows. */
+export const until = (tab: Tab, expression: string, millis: number = boundMillis) =>
+  Effect.promise(async () => {
+    const end = performance.now() + millis
+    // A page that is loaded again cannot be asked.
+    while (await tab.page.evaluate(`(${expression}) === true`).catch(() => false) !== true) {
+      if (performance.now() > end) {
+        const shown = await tab.page.evaluate("document.body.innerText")
+        assert.fail(`not within ${millis} ms: ${expression}\n${String(shown)}\n${tab.messages.join("\n")}`)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 25))
+    }
+  })
+
+/** Asserts that nothing is wider than the window. */
+export const fits = (tab: Tab, width: number, height = 1_000) =>
+  Effect.promise(async () => {
+    await tab.page.setViewportSize({ width, height })
+    // Two frames, after which all is laid out.
+    await tab.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    const wider = await tab.page.evaluate(`[...document.querySelectorAll("body *")]
+      .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && one.checkVisibility())
+      .map((one) => one.outerHTML.slice(0, 200)).slice(0, 5)`)
+    const over = await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert.isAtMost(Number(over), 0, `at ${width}: ${JSON.stringify(wider)}`)
+  })
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
+
+/** Asserts that axe finds nothing serious or critical. */
+export const isAccessible = ({ page }: Tab, what: string) =>
+  Effect.promise(async () => {
+    if (await page.evaluate("typeof axe") === "undefined") await page.evaluate(axe)
+    const found = await page.evaluate(`axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+      violations.filter(({ impact }) => impact === "serious" || impact === "critical").flatMap(({ id, nodes }) =>
+        nodes.map(({ failureSummary, target }) => id + " " + target + " " + failureSummary)))`)
+    assert.deepStrictEqual(found, [], what)
+  })
+
+const pictures = process.env["SLUICE_PICTURES"]
+
+/** Writes a picture to the folder `SLUICE_PICTURES`, if it is set, to look at the page. */
+export const picture = ({ page }: Tab, name: string) =>
+  Effect.promise(async () => {
+    if (pictures !== undefined) writeFileSync(join(pictures, `${name}.png`), await page.screenshot())
+  })
