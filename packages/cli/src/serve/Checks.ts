@@ -47,6 +47,14 @@ export const contentType = ({ headers, method }: IncomingMessage, path: string):
   return { status: 415, code: "unsupported_media_type", message: "The content-type must be application/json." }
 }
 
+/** Refuses a change that a web page of another origin sends. Other clients send no origin. */
+export const origin = ({ headers }: IncomingMessage): Refusal | undefined =>
+  headers.origin === undefined || URL.parse(headers.origin)?.host === headers.host?.toLowerCase() ? undefined : {
+    status: 403,
+    code: "other_origin",
+    message: "A page of another origin cannot change targets. Behind a proxy, pass on the host and port of the request."
+  }
+
 const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 
 /** Refuses OPTIONS among others: without an answer, web pages of other origins cannot send requests with headers of their own. */

@@ -6,6 +6,7 @@ import type { CallLog } from "@sluice/ai/CallLog"
 import type { TargetState } from "@sluice/ai/ResilientModel"
 import type { Level } from "@sluice/core/Quota"
 import * as Duration from "effect/Duration"
+import type { Change } from "./Changes.ts"
 import type { Target } from "./Settings.ts"
 
 type State = "closed" | "open" | "probe" | "ramp" | "forced-open" | "forced-closed"
@@ -25,6 +26,10 @@ interface TargetRow {
   readonly since: number
   readonly until: number | null
   readonly reason: string
+  /** Whether it is held open by a drain. */
+  readonly draining: boolean
+  /** Attempts that run there. */
+  readonly running: number
   readonly strip: ReadonlyArray<readonly [since: number, state: State]>
   /** Permits in use, of how many. `null` without a limit. */
   readonly used: number | null
@@ -84,6 +89,8 @@ interface Counts {
 }
 
 interface Past {
+  /** The reason of its last change by hand, if that was a drain. */
+  drain: string | undefined
   strip: ReadonlyArray<readonly [since: number, state: State]>
   readonly firsts: Array<number>
   error: TargetRow["error"]
@@ -102,6 +109,7 @@ const keptCalls = 200
 const shownFlights = 12
 /** A larger change of state loses the oldest. */
 const keptStates = 200
+const keptChanges = 20
 const keptFirsts = 100
 const firstsOfColumn = 256
 const reasonsOfColumn = 64
@@ -123,6 +131,9 @@ export class Live {
   private targets: ReadonlyArray<TargetRow> = []
   private isSampled = false
   private readonly counts = new Map<string, Counts>()
+  private readonly audit: Array<Change> = []
+  /** Changes that were not sent. */
+  private freshAudit: Array<Change> = []
   private total = 0
   private cost = 0
 
@@ -203,8 +214,20 @@ export class Live {
 
   // ---------- targets and keys
 
-  /** Takes over the state of the targets. */
-  sampled(states: ReadonlyArray<TargetState>, settings: ReadonlyArray<Target>, now: number): void {
+  /** A target was changed by hand. */
+  changed(change: Change): void {
+    keep(this.audit, change, keptChanges)
+    keep(this.freshAudit, change, keptChanges)
+    this.pastOf(change.target).drain = change.what === "drain" ? change.reason : undefined
+  }
+
+  /** Takes over the state of the targets. `replaced` has those of fronts that a reload has replaced, whose calls still run. */
+  sampled(
+    states: ReadonlyArray<TargetState>,
+    replaced: ReadonlyArray<TargetState>,
+    settings: ReadonlyArray<Target>,
+    now: number
+  ): void {
     const names = new Set(states.map(({ name }) => name))
     for (const name of this.past.keys()) if (!names.has(name)) this.past.delete(name)
     this.isSampled = true
@@ -222,6 +245,8 @@ export class Live {
         since: past.strip.at(-1)?.[0] ?? now,
         until,
         reason,
+        draining: circuitState === "forced-open" && past.drain === reason,
+        running: [state, ...replaced].reduce((sum, other) => other.name === name ? sum + other.running : sum, 0),
         strip: past.strip,
         used: permits?.running ?? null,
         capacity: permits?.capacity ?? null,
@@ -255,24 +280,34 @@ export class Live {
       calls: this.calls.toReversed(),
       columns: this.columns.slice(0, -1).map(sent),
       ...this.state(now),
-      targets: this.targets
+      targets: this.targets,
+      audit: this.audit.toReversed()
     }
   }
 
   /** What is new since the last delta. */
   delta(now: number, withTargets: boolean) {
     this.column(now)
-    const { fresh, leftOut } = this
+    const { fresh, freshAudit, leftOut } = this
     const columns = this.columns.slice(0, -1).filter(({ at }) => at >= this.sentUntil)
     this.sentUntil = this.columns.at(-1)?.at ?? now
     this.fresh = []
+    this.freshAudit = []
     this.leftOut = 0
     return {
       ...this.state(now),
       ...(fresh.length === 0 ? {} : { calls: fresh, leftOut }),
       ...(columns.length === 0 ? {} : { columns: columns.map(sent) }),
+      ...(freshAudit.length === 0 ? {} : { audit: freshAudit }),
       ...(withTargets && this.isSampled ? { targets: this.targets } : {})
     }
+  }
+
+  /** What the title of a hidden page needs. */
+  brief(now: number) {
+    const { at, head } = this.state(now)
+    const targets = this.targets.map(({ draining, name, state }) => ({ name, state, draining }))
+    return { at, head, targets }
   }
 
   private state(now: number) {
@@ -323,7 +358,7 @@ export class Live {
   }
 
   private pastOf(target: string): Past {
-    return getOrAdd(this.past, target, () => ({ strip: [], firsts: [], error: null }))
+    return getOrAdd(this.past, target, () => ({ drain: undefined, strip: [], firsts: [], error: null }))
   }
 
   private countsOf(key: string): Counts {

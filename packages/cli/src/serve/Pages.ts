@@ -13,7 +13,12 @@ export interface Options {
     readonly front: Pick<Current["front"], "targets">
     readonly settings: Pick<Current["settings"], "routes" | "targets">
   }
+  /** Those that a reload has replaced, and whose calls still run. */
+  readonly replaced: () => Iterable<{ readonly front: Pick<Current["front"], "targets"> }>
 }
+
+/** `low`: what a hidden page needs for its title. */
+export type Detail = "full" | "low"
 
 const maxPages = 16
 /** What a page may leave unread. It comes back, and gets a snapshot. */
@@ -21,6 +26,7 @@ const maxUnreadBytes = 2 ** 20
 const tickMillis = 250
 /** Every so many ticks the targets and keys are sent. */
 const ticksOfTargets = 4
+const ticksOfLow = 8
 
 const tooMany: Refusal.Refusal = {
   status: 503,
@@ -32,7 +38,7 @@ const stopping: Refusal.Refusal = { status: 503, code: "draining", message: "The
 
 export class Pages {
   private readonly options: Options
-  private readonly pages = new Set<ServerResponse>()
+  private readonly pages = new Map<ServerResponse, Detail>()
   private timer: NodeJS.Timeout | undefined
   private ticks = 0
   private isClosed = false
@@ -50,7 +56,7 @@ export class Pages {
   }
 
   /** Adds a page. */
-  add(response: ServerResponse, path: string): void {
+  add(response: ServerResponse, path: string, detail: Detail): void {
     if (this.isClosed || this.pages.size >= maxPages) {
       return Refusal.send(response, path, this.isClosed ? stopping : tooMany)
     }
@@ -65,7 +71,9 @@ export class Pages {
     })
     response.write("retry: 1000\n\n")
     response.once("close", () => this.pages.delete(response))
+    this.pages.set(response, detail)
     const { clients, current, live } = this.options
+    if (detail === "low") return void response.write(eventOf("low", live.brief(now)))
     const { routes } = current().settings
     response.write(
       eventOf("snapshot", {
@@ -74,29 +82,31 @@ export class Pages {
         keys: live.keys(clients.levels)
       })
     )
-    this.pages.add(response)
   }
 
   /** Tells the pages that the gateway stops, and takes no more. */
   close(): void {
     clearInterval(this.timer)
     this.isClosed = true
-    this.send("bye", { why: "draining" })
-    for (const page of this.pages) page.end()
+    for (const detail of ["full", "low"] as const) this.send("bye", { why: "draining" }, detail)
+    for (const page of this.pages.keys()) page.end()
   }
 
   /** Reads the state of the targets, and sends it. */
   async sample(): Promise<void> {
-    const { front, settings } = this.options.current()
-    const states = await Effect.runPromise(front.targets)
+    const { current, live, replaced } = this.options
+    const { front, settings } = current()
+    const fronts = [front, ...Array.from(replaced(), ({ front }) => front)]
+    const [states = [], ...others] = await Effect.runPromise(Effect.forEach(fronts, ({ targets }) => targets))
     if (this.isClosed) return
     const now = Date.now()
-    this.options.live.sampled(states, settings.targets, now)
+    live.sampled(states, others.flat(), settings.targets, now)
     if (this.pages.size > 0) this.send("delta", this.delta(now, true))
   }
 
   private tick(): void {
     this.ticks++
+    if (this.ticks % ticksOfLow === 0) this.send("low", this.options.live.brief(Date.now()), "low")
     if (this.ticks % ticksOfTargets === 0) void this.sample()
     else if (this.pages.size > 0) this.send("delta", this.delta(Date.now(), false))
   }
@@ -106,10 +116,11 @@ export class Pages {
     return { ...live.delta(now, withTargets), ...(withTargets ? { keys: live.keys(clients.levels) } : {}) }
   }
 
-  private send(event: string, data: object): void {
+  private send(event: string, data: object, detail: Detail = "full"): void {
     if (this.pages.size === 0) return
     const text = eventOf(event, data)
-    for (const page of this.pages) {
+    for (const [page, wanted] of this.pages) {
+      if (wanted !== detail) continue
       if (page.writableLength > maxUnreadBytes) page.destroy()
       else page.write(text)
     }

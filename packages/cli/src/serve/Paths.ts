@@ -3,6 +3,7 @@ import { CallLog } from "@sluice/ai/CallLog"
 import * as Schema from "effect/Schema"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Calls from "./Calls.ts"
+import * as Changes from "./Changes.ts"
 import type { Client } from "./Clients.ts"
 import * as Metrics from "./Metrics.ts"
 import type { Pages } from "./Pages.ts"
@@ -32,7 +33,7 @@ export interface Surroundings extends Calls.Surroundings {
 
 /** Answers a path of the gateway. Returns false if there is no such path. */
 export const answer = (
-  { current, metrics, owners, pages, sessions }: Surroundings,
+  { current, live, logs, metrics, owners, pages, sessions }: Surroundings,
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
@@ -45,9 +46,14 @@ export const answer = (
     } else Refusal.send(response, path, adminOnly)
     return true
   }
+  if (path.startsWith("/sluice/targets/") && !client.isAdmin) {
+    Refusal.send(response, path, adminOnly)
+    return true
+  }
+  if (Changes.answer({ current, live, logs, pages }, request, response, path, client)) return true
   if (request.method !== "GET") return false
   if (path === "/sluice/events") {
-    if (client.isAdmin) pages.add(response, path)
+    if (client.isAdmin) pages.add(response, path, request.url?.endsWith("?detail=low") === true ? "low" : "full")
     else Refusal.send(response, path, adminOnly)
     return true
   }

@@ -83,7 +83,7 @@ const fixed = ["host", "port", "keys", "logFormat"] as const satisfies ReadonlyA
 export class Reloads {
   current: Current
   /** Those that were replaced, and whose calls have not all ended. */
-  private readonly replaced = new Set<Current>()
+  readonly replaced = new Set<Current>()
   private readonly options: Options
   private readonly context: Context.Context<Needs>
   private readonly quotas: Settings.Quotas

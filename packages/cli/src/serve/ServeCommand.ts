@@ -92,7 +92,7 @@ const serveWith = Effect.fnUntraced(function*(
   const calls = { current, clients, live, logs, metrics, owners: new Calls.Owners() }
   const sessions = new Sessions(clients)
   const opened = pages = yield* Effect.acquireRelease(
-    Effect.sync(() => Pages.open({ live, clients, current })),
+    Effect.sync(() => Pages.open({ live, clients, current, replaced: () => reloads.replaced })),
     (pages) => Effect.sync(() => pages.close())
   )
   const paths = { ...calls, pages: opened, sessions }

@@ -28,10 +28,11 @@ export class Sessions {
     return `${nameOf(request)}=${secret}; HttpOnly; SameSite=Strict; Path=/sluice`
   }
 
-  /** Finds the client by the cookie. It may only read. */
+  /** Finds the client by the cookie. It may read, and change targets from a page, whose browser sends its origin. */
   find(request: IncomingMessage): Client | undefined {
-    const { headers: { cookie = "" }, method, url = "" } = request
-    if (method !== "GET" || !url.startsWith("/sluice/")) return undefined
+    const { headers: { cookie = "", origin }, method, url = "" } = request
+    const isChange = method === "POST" && origin !== undefined && url.startsWith("/sluice/targets/")
+    if (!isChange && (method !== "GET" || !url.startsWith("/sluice/"))) return undefined
     const start = `${nameOf(request)}=`
     const secret = cookie.split("; ").find((one) => one.startsWith(start))?.slice(start.length)
     return secret === undefined || !this.keys.has(secret) ? undefined : this.clients.again(this.keys.get(secret))

@@ -62,6 +62,15 @@ describe("the state of the live page", () => {
     assert.deepInclude(live.keys([{ name: "ann", levels: [] }])[0], { calls: 0 })
   })
 
+  it("changes by hand are sent once, and the last 20 are kept", () => {
+    const live = new Live(0)
+    const change = { target: "a", what: "open", reason: "it moves", forMs: null, who: "ann" } as const
+    for (let at = 0; at < 30; at++) live.changed({ ...change, at })
+    assert.deepStrictEqual(live.snapshot(31).audit.map(({ at }) => at), Array.from({ length: 20 }, (_, n) => 29 - n))
+    assert.lengthOf(live.delta(31, false).audit ?? [], 20)
+    assert.isUndefined(live.delta(32, false).audit)
+  })
+
   it("a flight has a target from the first output on", () => {
     const live = new Live(0)
     const one = live.began("ann", "chat", 0)

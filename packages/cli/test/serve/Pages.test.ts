@@ -16,7 +16,8 @@ describe("the live pages of a gateway", () => {
           Pages.open({
             live,
             clients: { levels: [] },
-            current: () => ({ front: { targets: Effect.succeed([]) }, settings: { routes: [], targets: [] } })
+            current: () => ({ front: { targets: Effect.succeed([]) }, settings: { routes: [], targets: [] } }),
+            replaced: () => []
           })
         ),
         (pages) => Effect.sync(() => pages.close())
@@ -27,7 +28,7 @@ describe("the live pages of a gateway", () => {
           new Promise<ReturnType<typeof createServer>>((resolve) => {
             const server = createServer(({ url = "" }, response) => {
               response.once("close", () => closed.add(url))
-              pages.add(response, url)
+              pages.add(response, url, "full")
             })
             server.listen(0, "127.0.0.1", () => resolve(server))
           })

@@ -18,10 +18,11 @@ interface Event {
 const eventsUntil = (
   { url }: Gateway,
   headers: { readonly [name: string]: string },
-  isLast: (event: Event) => boolean
+  isLast: (event: Event) => boolean,
+  query = ""
 ) =>
   Effect.promise(async (signal) => {
-    const response = await fetch(`${url}/sluice/events`, { headers, signal })
+    const response = await fetch(`${url}/sluice/events${query}`, { headers, signal })
     assert.strictEqual(response.status, 200)
     assert.strictEqual(response.headers.get("content-type"), "text/event-stream")
     const events: Array<Event> = []
@@ -85,6 +86,30 @@ describe("the events of the live page", { timeout: processTimeout }, () => {
       assert.strictEqual(last.at(-1)?.name, "bye")
       const { code } = yield* Effect.promise(() => gateway.command.ended)
       assert.strictEqual(code, 0)
+    }))
+
+  it.live("a hidden page gets its title's worth every two seconds, and the end", () =>
+    Effect.gen(function*() {
+      const { args, env } = over(yield* LoopbackProvider.make({}))
+      const gateway = yield* start(yield* folder, args, env)
+      const bearer = { authorization: `Bearer ${gateway.token}` }
+      yield* ask(gateway, gateway.token)
+      let lows = 0
+      const events = yield* eventsUntil(
+        gateway,
+        bearer,
+        ({ name }) => {
+          if (name === "low" && ++lows === 3) gateway.command.process.kill("SIGTERM")
+          return name === "bye"
+        },
+        "?detail=low"
+      )
+      assert.deepStrictEqual(events.map(({ name }) => name), ["low", "low", "low", "bye"])
+      const [first, second, third] = events
+      assert.deepStrictEqual(first?.data.targets, [{ name: "a", state: "closed", draining: false }])
+      assert.deepInclude(third?.data.head, { calls: 1 })
+      assert.closeTo(third?.data.at - second?.data.at, 2_000, 1_000)
+      assert.isBelow(first?.text.length ?? 0, 500)
     }))
 
   it.live("no event has a prompt, an answer, a key, or words of a client or a provider", () =>

@@ -1,0 +1,155 @@
+/** Changes of targets by hand. Each has a reason, and an end unless none is chosen. */
+import type { Front } from "@sluice/ai/Front"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import { text } from "node:stream/consumers"
+import * as Terminal from "../Terminal.ts"
+import * as Checks from "./Checks.ts"
+import type { Client } from "./Clients.ts"
+import type { Live } from "./Live.ts"
+import type { Logs } from "./Logs.ts"
+import * as Refusal from "./Refusal.ts"
+
+/** `open`: no calls. `close`: calls, also while they fail. `reset`: the circuit decides. `drain`: no new calls. */
+const actions = ["open", "close", "reset", "drain"] as const
+
+export interface Change {
+  readonly at: number
+  readonly target: string
+  readonly what: typeof actions[number]
+  readonly reason: string
+  /** `null` without an end. */
+  readonly forMs: number | null
+  /** The name of a key, or `token`. */
+  readonly who: string
+}
+
+export interface Surroundings {
+  readonly current: () => { readonly front: Pick<Front["Service"], "control" | "reset" | "targets"> }
+  readonly live: Live
+  readonly logs: Logs
+  readonly pages: { readonly sample: () => Promise<void> }
+}
+
+const maxBytes = 4_096
+const shortestReason = 4
+const longestReason = 200
+const leastMillis = 1_000
+const mostMillis = Duration.toMillis("30 days")
+/** Long enough to repair something, and short enough to be forgotten. */
+const defaultMillis = Duration.toMillis("1 hour")
+
+const form = /^\/sluice\/targets\/([^/]+)\/([^/]+)$/
+
+/** Answers a change by hand. Returns false if the path has none. */
+export const answer = (
+  surroundings: Surroundings,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  client: Client
+): boolean => {
+  const [, target = "", action] = form.exec(path) ?? []
+  const what = actions.find((one) => one === action)
+  if (request.method !== "POST" || what === undefined) return false
+  const refusal = Checks.origin(request) ?? Checks.contentType(request, path) ?? lengthOf(request)
+  if (refusal !== undefined) {
+    Refusal.send(response, path, refusal)
+    return true
+  }
+  void respond(surroundings, request, response, path, (body) => made(surroundings, what, target, body, client.name))
+  return true
+}
+
+const respond = async (
+  { logs }: Surroundings,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  make: (body: string) => Effect.Effect<Change | Refusal.Refusal>
+): Promise<void> => {
+  const body = await text(request).catch(() => undefined)
+  // The client left.
+  if (body === undefined) return
+  try {
+    const made = await Effect.runPromise(make(body))
+    if ("status" in made) return Refusal.send(response, path, made)
+    response.writeHead(200, { "content-type": "application/json", "cache-control": "no-store" })
+    response.end(JSON.stringify(made))
+  } catch (error) {
+    logs.error("defect", { type: error instanceof Error ? error.name : typeof error })
+    response.destroy()
+  }
+}
+
+const lengthOf = ({ headers }: IncomingMessage): Refusal.Refusal | undefined =>
+  headers["transfer-encoding"] === undefined && Number(headers["content-length"] ?? 0) <= maxBytes ? undefined : {
+    status: 413,
+    code: "request_too_large",
+    message: `The body must have a content-length of at most ${maxBytes} bytes.`
+  }
+
+const Asked = Schema.fromJsonString(
+  Schema.Struct({ reason: Schema.String, forMs: Schema.optionalKey(Schema.NullOr(Schema.Number)) })
+)
+
+/** Changes a target, and tells the pages and the log. Returns a refusal if nothing was changed. */
+const made = (
+  { current, live, logs, pages }: Surroundings,
+  what: Change["what"],
+  target: string,
+  body: string,
+  who: string
+): Effect.Effect<Change | Refusal.Refusal> =>
+  Effect.gen(function*() {
+    const { front } = current()
+    const targets = yield* front.targets
+    if (!targets.some(({ name }) => name === target)) return notFound(targets.map(({ name }) => name))
+    const asked = Schema.decodeUnknownOption(Asked)(body)
+    if (asked._tag === "None") return unprocessable(`The body must be like {"reason": "...", "forMs": 3600000}.`)
+    const reason = asked.value.reason.trim()
+    const length = [...reason].length
+    if (length < shortestReason || length > longestReason || Terminal.escape(reason) !== reason) {
+      return unprocessable(
+        `reason must have ${shortestReason} to ${longestReason} characters, all of which can be printed.`
+      )
+    }
+    const { forMs = what === "reset" ? null : defaultMillis } = asked.value
+    if (forMs !== null && what === "reset") return unprocessable("reset has no forMs: the circuit decides from now on.")
+    if (forMs !== null && !(Number.isInteger(forMs) && forMs >= leastMillis && forMs <= mostMillis)) {
+      return unprocessable(
+        `forMs must be whole milliseconds from ${leastMillis} to ${mostMillis}, or null to have no end.`
+      )
+    }
+    yield* what === "reset" ? front.reset({ target, reason }) : front.control({
+      target,
+      reason,
+      mode: what === "close" ? "ForcedClosed" : "ForcedOpen",
+      ...(forMs === null ? {} : { for: Duration.millis(forMs) })
+    })
+    const change: Change = { at: Date.now(), target, what, reason, forMs, who }
+    live.changed(change)
+    logs.info("changed by hand", { target, what, reason, forMillis: forMs ?? undefined, who })
+    yield* Effect.promise(() => pages.sample())
+    return change
+  }).pipe(
+    // The front was replaced, and has no such target any more.
+    Effect.catchTag("InvalidOptions", () => Effect.succeed(notFound([]))),
+    Effect.catchTag("StoreError", () => Effect.succeed(unreachable))
+  )
+
+const notFound = (names: ReadonlyArray<string>): Refusal.Refusal => ({
+  status: 404,
+  code: "target_not_found",
+  message: `There is no such target.${names.length === 0 ? "" : ` Targets: ${names.join(", ")}.`}`
+})
+
+const unprocessable = (message: string): Refusal.Refusal => ({ status: 422, code: "invalid_change", message })
+
+const unreachable: Refusal.Refusal = {
+  status: 503,
+  code: "store_unavailable",
+  message: "The store of the circuits does not answer. Whether the change was made is unknown: look at the target."
+}
