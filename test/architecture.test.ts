@@ -23,7 +23,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["circuit/", "dedupe/", "permits/", "retry/"],
     ["admission/", "quota/"],
     ["CircuitBreakerStore", "Deduplicator", "QuotaStore", "RetryPolicy"],
-    ["Backpressure", "CircuitBreaker", "Quota"],
+    ["Backpressure", "CircuitBreaker", "Quota", "StoreCodec"],
     ["Admission", "EffectCircuitBreaker", "pipeline/", "policy/"],
     ["Pipeline", "Sluice"],
     ["index"]

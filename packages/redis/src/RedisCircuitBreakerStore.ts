@@ -66,16 +66,23 @@ import {
 } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
+import {
+  decodeKey,
+  encodeKey,
+  isValidGeneration,
+  isValidSamples,
+  isValidWindow,
+  maxMillis,
+  transitionFields,
+  untouchedJson
+} from "@sluice/core/StoreCodec"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import { type Decoded, decodePage, decodeReply } from "./internal/circuitReply.ts"
 import * as Scripts from "./internal/circuitScripts.ts"
-import { maxMillis, transitionFields, untouchedJson } from "./internal/circuitTarget.ts"
 import { describeError } from "./internal/describeError.ts"
-import { decodeKey, encodeKey } from "./internal/keyCode.ts"
-import { isValidGeneration, isValidSamples, isValidWindow } from "./internal/validateInput.ts"
 
 /**
  * Options for `RedisCircuitBreakerStore.make`.

@@ -50,11 +50,11 @@ import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
 import { type Ask, type Ceiling, type Learned, QuotaStore, type StoredLevel } from "@sluice/core/QuotaStore"
+import { encodeKey, isValidAsk } from "@sluice/core/StoreCodec"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import { describeError } from "./internal/describeError.ts"
-import { encodeKey } from "./internal/keyCode.ts"
 import * as Scripts from "./internal/quotaScripts.ts"
 import { addressOf, decodeText, encodeText, parseSum, sumName, windowOf } from "./internal/sumName.ts"
 
@@ -129,7 +129,8 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
     })
   return {
     reserve: ({ asks, guardMillis, id, leaseMillis, target }) => {
-      if (!asks.every(isValid)) return failWith("reserve", "an ask is invalid")
+      // A script that fails half-way is not rolled back.
+      if (!asks.every(isValidAsk)) return failWith("reserve", "an ask is invalid")
       const args = {
         id: encodeText(id),
         leaseMillis: Math.ceil(leaseMillis),
@@ -160,7 +161,7 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
       )
     },
     record: ({ asks, target }) => {
-      if (!asks.every(isValid)) return failWith("record", "an ask is invalid")
+      if (!asks.every(isValidAsk)) return failWith("record", "an ask is invalid")
       const recorded = asks.map((ask) => [...argsOf(ask), ask.agoMillis ?? 0] as const)
       const args = { keepMillis: keepMillis(asks, 0), asks: recorded }
       return Effect.asVoid(answer("record", scripts.record(keysOf(target), args), (reply) => reply ?? undefined))
@@ -222,12 +223,6 @@ const argsOf = ({ amount, dimension, least, limit, quantumMillis, scope, windowM
   amount,
   least ?? amount
 ]
-
-// A script that fails half-way is not rolled back, so invalid values are refused before they are sent.
-const isValid = ({ amount, least = amount, limit, quantumMillis, windowMillis }: Ask): boolean =>
-  Number.isSafeInteger(amount) && Number.isSafeInteger(least) && least >= 0 && least <= amount && limit >= 0 &&
-  windowMillis >= 0 && quantumMillis > 0 &&
-  Number.isFinite(quantumMillis)
 
 const keepMillis = (asks: ReadonlyArray<Ask>, leaseMillis: number): number => {
   const longest = Math.max(leaseMillis, ...asks.map(({ windowMillis }) => windowMillis))

@@ -3,7 +3,7 @@ import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import type { Snapshot, StoreError, Target } from "@sluice/core/CircuitBreakerStore"
 import { Effect } from "effect"
 import { Redis } from "effect/persistence"
-import { encodeKey } from "../src/internal/keyCode.ts"
+import { encodeKey } from "@sluice/core/StoreCodec"
 import { circuitOf, closed, forced, hour, open, window } from "./support/circuit.ts"
 import { describeWithRedis, Namespace } from "./support/redis.ts"
 

@@ -1,9 +1,8 @@
 import type { Answer, Bucket, Evidence, Window } from "@sluice/core/CircuitBreakerStore"
+import { controlOf, isValidSamples, TargetJson, untouched } from "@sluice/core/StoreCodec"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { controlOf, TargetJson, untouched } from "./circuitTarget.ts"
-import { isValidSamples } from "./validateInput.ts"
 
 // Any client can write to Redis, so every reply is validated here before it is used.
 

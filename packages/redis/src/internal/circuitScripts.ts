@@ -1,6 +1,6 @@
 import type { Window } from "@sluice/core/CircuitBreakerStore"
+import type { TransitionFields } from "@sluice/core/StoreCodec"
 import * as Redis from "effect/persistence/Redis"
-import type { TransitionFields } from "./circuitTarget.ts"
 
 /**
  * The verbs of the circuit breaker's store, one script each. Redis runs a script atomically.

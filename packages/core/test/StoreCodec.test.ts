@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
+import { decodeKey, encodeKey } from "@sluice/core/StoreCodec"
 import { Arbitrary, Schema } from "effect"
-import { decodeKey, encodeKey } from "../../src/internal/keyCode.ts"
 
 // A few code units, so that many keys share a prefix. Some are escaped, some are part of escapes, and some are surrogates.
 const units = ["", "a", "0", "!", "~", "{", "}", "\u0000", " ", "\n", "\"", "z", "\u00e9", "\ud83d", "\udca5", "\ue000"]
