@@ -131,12 +131,13 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type * as Scope from "effect/Scope"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import type { CallLog } from "./CallLog.ts"
 import { CallLogs } from "./internal/front/callLogs.ts"
 import { Core } from "./internal/front/core.ts"
 import type { Exchange, Sink } from "./internal/front/exchange.ts"
 import { Models } from "./internal/front/models.ts"
-import { type Listener, listener } from "./internal/front/nodeEdge.ts"
+import { type Listener, listener, receive as receiveBy, type ReceiveOptions } from "./internal/front/nodeEdge.ts"
 import { type FrontOptions, read } from "./internal/front/options.ts"
 import { Shared } from "./internal/front/shared.ts"
 import { UpstreamService } from "./internal/front/upstream.ts"
@@ -147,6 +148,7 @@ import { postOf, postThrough } from "./internal/wire/post.ts"
 import type { ResilientModel, TargetState } from "./ResilientModel.ts"
 
 export type { Exchange, Sink } from "./internal/front/exchange.ts"
+export type { ReceiveOptions } from "./internal/front/nodeEdge.ts"
 export type { FrontOptions, FrontTarget } from "./internal/front/options.ts"
 
 /**
@@ -262,6 +264,43 @@ export const make = async (options: FrontOptions): Promise<PromiseFront> => {
     close: () => runtime.dispose()
   }
 }
+
+/**
+ * Receives a request of `node:http`, and hands it over with the sink of its answer.
+ *
+ * **When to use**
+ *
+ * - In a server that checks or counts each request before it reaches `exchange`. Otherwise `listener` is enough.
+ *
+ * **Details**
+ *
+ * The body is read as a whole. Headers that were set on the response before are sent with the answer. A request whose client leaves
+ * before its body has arrived is dropped.
+ *
+ * **Example** (A server with a key)
+ *
+ * ```ts
+ * import * as Front from "@sluice/ai/Front"
+ * import { createServer } from "node:http"
+ *
+ * export const serve = (front: Front.PromiseFront, token: string) =>
+ *   createServer((request, response) => {
+ *     if (request.headers.authorization !== `Bearer ${token}`) return void response.writeHead(401).end()
+ *     Front.receive(request, response, {
+ *       exchange: front.exchange,
+ *       tooLarge: (_, sink) => {
+ *         sink.head(413, {})
+ *         sink.end()
+ *       },
+ *       maxBodyBytes: 2 ** 20
+ *     })
+ *   })
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const receive: (request: IncomingMessage, response: ServerResponse, options: ReceiveOptions) => void = receiveBy
 
 /** The transport for Node, or `fetch` where there is no Node. */
 const transport = async (): Promise<Layer.Layer<HttpClient.HttpClient, InvalidOptions>> =>

@@ -82,9 +82,8 @@ class Call implements Sink {
   private readonly startedAt = Date.now()
   private readonly current: Current
   private asked: Asked | undefined
-  private reservation: Reservation | undefined
+  private reservation: { readonly held: Reservation; readonly scope: Scope.Closeable } | undefined
   private reservedMoney = 0
-  private readonly scope = Scope.makeUnsafe()
   private status = 0
   private id: string | undefined
   private target: string | undefined
@@ -145,11 +144,10 @@ class Call implements Sink {
     }
     this.reservedMoney = money
     // It takes no wait, and its store is in this process.
-    const reserved = Effect.runSync(
-      Effect.result(Scope.provide(quota.tryReserve({ key: key.id, amounts }), this.scope))
-    )
+    const scope = Scope.makeUnsafe()
+    const reserved = Effect.runSync(Effect.result(Scope.provide(quota.tryReserve({ key: key.id, amounts }), scope)))
     if (Result.isSuccess(reserved)) {
-      this.reservation = reserved.success
+      this.reservation = { held: reserved.success, scope }
       return undefined
     }
     const { failure } = reserved
@@ -325,16 +323,16 @@ class Call implements Sink {
   }
 
   private settle(log: CallLog | undefined, cost: number, result: Ended): void {
-    const { client: { key }, id, reservation, reservedMoney, scope, surroundings: { clients } } = this
+    const { client: { key }, id, reservation, reservedMoney, surroundings: { clients } } = this
     if (reservation === undefined) return
     // A client that left before the head of the answer left no id of the call. Its attempts were sent all the same.
     const isUnknown = log === undefined && (id !== undefined || result === "left")
     const settled = log !== undefined
-      ? reservation.settle({ tokens: log.usage.inputTokens + log.usage.outputTokens, money: cost })
+      ? reservation.held.settle({ tokens: log.usage.inputTokens + log.usage.outputTokens, money: cost })
       : isUnknown
       ? Effect.void
-      : reservation.refund
-    Effect.runSync(Effect.andThen(settled, Scope.close(scope, Exit.void)))
+      : reservation.held.refund
+    Effect.runSync(Effect.andThen(settled, Scope.close(reservation.scope, Exit.void)))
     if (key?.costPerDay !== undefined) clients.spend(key, isUnknown ? reservedMoney : cost, Date.now())
   }
 }

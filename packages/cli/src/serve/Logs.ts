@@ -1,4 +1,7 @@
-/** The logs of the gateway on standard error: one line per request, and its own events. They have no prompt, no answer and no key. */
+/**
+ * The logs of the gateway on standard error, and by OTLP if it is set up: one line per request, and its own events. They have no
+ * prompt, no answer and no key.
+ */
 import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
@@ -13,13 +16,23 @@ export interface Fields {
   readonly [field: string]: string | number | boolean | undefined
 }
 
+/** Where lines go. */
+export interface Outputs {
+  /** Default: standard error. */
+  readonly write?: ((lines: string) => void) | undefined
+  /** Gets each line too. */
+  readonly send?: ((level: Level, event: string, fields: Fields) => void) | undefined
+}
+
 export class Logs {
   private readonly format: "text" | "json"
-  private readonly write: (line: string) => void
+  private readonly outputs: Outputs
+  /** The lines of this turn. They are written together, since each write is a call of the system. */
+  private lines = ""
 
-  constructor(format: "text" | "json", write: (line: string) => void = (line) => void process.stderr.write(line)) {
+  constructor(format: "text" | "json", outputs: Outputs = {}) {
     this.format = format
-    this.write = write
+    this.outputs = outputs
   }
 
   info(event: string, fields?: Fields): void {
@@ -34,15 +47,24 @@ export class Logs {
     this.line("error", event, fields)
   }
 
+  /** Writes the lines of this turn now. */
+  flush(): void {
+    const { lines, outputs: { write = toStderr } } = this
+    this.lines = ""
+    if (lines !== "") write(lines)
+  }
+
   private line(level: Level, event: string, fields: Fields = {}): void {
+    this.outputs.send?.(level, event, fields)
+    if (this.lines === "") setImmediate(() => this.flush())
     const time = new Date().toISOString()
-    this.write(
-      this.format === "json"
-        ? `${escaped(JSON.stringify({ time, level, event, ...fields }))}\n`
-        : `${time.slice(11, 19)} ${level === "info" ? "" : `${level}: `}${event}${texts(fields)}\n`
-    )
+    this.lines += this.format === "json"
+      ? `${escaped(JSON.stringify({ time, level, event, ...fields }))}\n`
+      : `${time.slice(11, 19)} ${level === "info" ? "" : `${level}: `}${event}${texts(fields)}\n`
   }
 }
+
+const toStderr = (lines: string): void => void process.stderr.write(lines)
 
 /** Most lines have nothing to escape, which is found out faster. */
 const escaped = (line: string): string => /^[\x20-\x7e]*$/.test(line) ? line : Terminal.escapeJson(line)

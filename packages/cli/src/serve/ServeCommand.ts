@@ -35,6 +35,8 @@ import * as Telemetry from "./Telemetry.ts"
 /** Serves until a signal and returns the exit code. */
 export const execute = (given: Given): Promise<number> => {
   const surroundings = Sources.here()
+  // A full disk or a reader that is gone loses lines, and ends no request.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
   return Effect.runPromise(
     serve(given, surroundings).pipe(
       Effect.scoped,
@@ -61,11 +63,16 @@ const layer = (env: Sources.Surroundings["env"]) =>
 const problemsOf = (error: Run.SettingsError | Keys.KeysError): ReadonlyArray<string> =>
   error._tag === "SettingsError" ? error.problems : [error.message]
 
-const serve = (given: Given, surroundings: Sources.Surroundings) =>
-  Effect.flatMap(Settings.read(given, surroundings), (settings) => {
-    const logs = new Logs.Logs(settings.flags.logFormat ?? (process.stderr.isTTY ? "text" : "json"))
-    return Effect.provide(serveWith(given, surroundings, settings, logs), Logs.layer(logs))
-  })
+const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Surroundings) {
+  const settings = yield* Settings.read(given, surroundings)
+  const format = settings.flags.logFormat ?? (process.stderr.isTTY ? "text" : "json")
+  const send = yield* Telemetry.logs(surroundings.env)
+  const logs = yield* Effect.acquireRelease(
+    Effect.sync(() => new Logs.Logs(format, { send })),
+    (logs) => Effect.sync(() => logs.flush())
+  )
+  return yield* Effect.provide(serveWith(given, surroundings, settings, logs), Logs.layer(logs))
+})
 
 const serveWith = Effect.fnUntraced(function*(
   given: Given,

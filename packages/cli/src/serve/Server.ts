@@ -1,5 +1,5 @@
 /** The HTTP server of the gateway: checks of requests, bounds, and the end without a lost answer. */
-import type { Exchange, Sink } from "@sluice/ai/Front"
+import * as Front from "@sluice/ai/Front"
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -15,7 +15,7 @@ export interface Options {
   /** Finds the client of a request. */
   readonly client: (request: IncomingMessage) => Client | undefined
   /** Answers below `/v1/` once the body was read. */
-  readonly handle: (client: Client, exchange: Exchange, sink: Sink) => void
+  readonly handle: (client: Client, exchange: Front.Exchange, sink: Front.Sink) => void
   /** Answers paths that need no key. Returns false if there is no such path. */
   readonly open: (response: ServerResponse, path: string) => boolean
   /** Answers paths of the gateway itself. Returns false if there is no such path. */
@@ -23,6 +23,7 @@ export interface Options {
   readonly onRefused: (code: string, path: string) => void
   /** A defect. The request gets a 500, and the others go on. */
   readonly onDefect: (error: unknown) => void
+  /** The calls that run. An open page is none. */
   readonly onRunning: (count: number) => void
 }
 
@@ -57,7 +58,9 @@ export class Server {
   private readonly options: Options
   private readonly times: Times
   private readonly server: HttpServer
-  private running = 0
+  /** The responses that have not ended. */
+  private readonly responses = new Set<ServerResponse>()
+  private calls = 0
   private onIdle: (() => void) | undefined
   /** `draining`: answers, and tells load balancers to go. `closing`: refuses what still comes on open connections. */
   private state: "open" | "draining" | "closing" = "open"
@@ -94,12 +97,13 @@ export class Server {
 
   /** Requests that run. */
   get count(): number {
-    return this.running
+    return this.responses.size
   }
 
   /** `/health` and `/ready` answer 503, and every response closes its connection. */
   drain(): void {
     this.state = "draining"
+    for (const response of this.responses) if (!response.headersSent) response.setHeader("connection", "close")
     this.server.closeIdleConnections()
   }
 
@@ -120,9 +124,9 @@ export class Server {
   }
 
   private answer(request: IncomingMessage, response: ServerResponse): void {
-    this.track(1)
+    this.responses.add(response)
     response.once("close", () => {
-      this.track(-1)
+      this.responses.delete(response)
       this.checkIdle()
     })
     // A write after the client left.
@@ -164,7 +168,6 @@ export class Server {
     if (!path.startsWith("/v1/")) return options.own(request, response, path, client) ? undefined : notFound
     const type = Checks.contentType(request, path)
     if (type !== undefined) return type
-    if (Number(request.headers["content-length"] ?? 0) > maxBodyBytes) return tooLarge
     this.receive(request, response, path, client)
     return undefined
   }
@@ -176,43 +179,22 @@ export class Server {
   }
 
   private receive(request: IncomingMessage, response: ServerResponse, path: string, client: Client): void {
-    const { handle, onRefused } = this.options
-    const chunks: Array<Buffer> = []
-    let size = 0
-    const onData = (chunk: Buffer): void => {
-      size += chunk.length
-      chunks.push(chunk)
-      if (size <= maxBodyBytes) return
-      request.off("data", onData)
-      request.off("end", onEnd)
-      request.pause()
-      chunks.length = 0
-      onRefused(tooLarge.code, path)
-      Refusal.send(response, path, tooLarge)
-    }
-    const onEnd = (): void => {
-      const { headers, method = "GET", url = "/" } = request
-      const [first] = chunks
-      const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, size)
-      this.guard(response, path, () => handle(client, { method, path: url, headers, body }, this.sinkOf(response)))
-    }
-    request.on("data", onData)
-    request.on("end", onEnd)
-  }
-
-  private sinkOf(response: ServerResponse): Sink {
-    return new ResponseSink(response, this.times.unread, () => {
-      if (this.state !== "open") response.setHeader("connection", "close")
+    const { handle, onRefused, onRunning } = this.options
+    onRunning(++this.calls)
+    response.once("close", () => onRunning(--this.calls))
+    Front.receive(request, response, {
+      exchange: (exchange, sink) => this.guard(response, path, () => handle(client, exchange, sink)),
+      tooLarge: () => {
+        onRefused(tooLarge.code, path)
+        Refusal.send(response, path, tooLarge)
+      },
+      maxBodyBytes,
+      unreadTimeout: this.times.unread
     })
   }
 
-  private track(by: number): void {
-    this.running += by
-    this.options.onRunning(this.running)
-  }
-
   private checkIdle(): void {
-    if (this.running === 0) this.onIdle?.()
+    if (this.responses.size === 0) this.onIdle?.()
     // A connection that was busy when the server closed stays open as a kept one otherwise.
     if (this.state === "closing") this.server.closeIdleConnections()
   }
@@ -249,59 +231,4 @@ const draining: Refusal.Refusal = {
   code: "draining",
   message: "The gateway is stopping.",
   headers: { "retry-after": "1", "x-should-retry": "true" }
-}
-
-class ResponseSink implements Sink {
-  private readonly response: ServerResponse
-  private readonly unreadMillis: number
-  private readonly onHead: () => void
-  private drained: () => void = () => {}
-  private left: () => void = () => {}
-
-  constructor(response: ServerResponse, unreadMillis: number, onHead: () => void) {
-    this.response = response
-    this.unreadMillis = unreadMillis
-    this.onHead = onHead
-    // It waits for the response to an earlier request on this connection, whose limit must not remain.
-    if (response.socket === null) response.setTimeout(0)
-    response.on("drain", () => {
-      response.setTimeout(0)
-      this.drained()
-    })
-    response.on("close", () => {
-      if (!response.writableFinished) this.left()
-    })
-  }
-
-  head(status: number, headers: Parameters<Sink["head"]>[1]): void {
-    for (const [name, value] of Object.entries(headers)) {
-      this.response.setHeader(name, typeof value === "string" ? value : [...value])
-    }
-    this.onHead()
-    this.response.writeHead(status)
-  }
-
-  write(bytes: Uint8Array): boolean {
-    const isRead = this.response.write(bytes)
-    if (!isRead) this.response.setTimeout(this.unreadMillis)
-    return isRead
-  }
-
-  end(bytes?: Uint8Array | string): void {
-    // A client that does not read would hold the connection and the rest of the response for ever. Node closes it.
-    this.response.setTimeout(this.unreadMillis)
-    this.response.end(bytes)
-  }
-
-  abort(): void {
-    this.response.destroy()
-  }
-
-  onDrain(listener: () => void): void {
-    this.drained = listener
-  }
-
-  onLeave(listener: () => void): void {
-    this.left = listener
-  }
 }

@@ -170,7 +170,7 @@ describe("the events of the live page", { timeout: processTimeout }, () => {
       assert.strictEqual(yield* statusOf("/sluice/calls/none"), 401)
     }))
 
-  it.live("at most 16 pages are open, and one that leaves makes room", () =>
+  it.live("at most 16 pages are open, one that leaves makes room, and none counts as a call", () =>
     Effect.gen(function*() {
       const { args, env } = over(yield* LoopbackProvider.make({}))
       const gateway = yield* start(yield* folder, args, env)
@@ -184,6 +184,9 @@ describe("the events of the live page", { timeout: processTimeout }, () => {
         })
       for (let page = 0; page < 16; page++) assert.strictEqual((yield* open()).status, 200)
       assert.strictEqual((yield* open()).status, 503)
+      yield* ask(gateway, gateway.token)
+      const { text } = yield* send(gateway, "/metrics", { headers })
+      assert.match(text, /^sluice_gateway_requests_in_flight 0$/m)
       pages[0]?.abort()
       yield* Effect.sleep("200 millis")
       assert.strictEqual((yield* open()).status, 200)

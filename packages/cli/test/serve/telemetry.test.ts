@@ -34,7 +34,7 @@ const collector = Effect.acquireRelease(
 )
 
 describe("OpenTelemetry of sluice serve", { timeout: processTimeout }, () => {
-  it.live("traces and metrics are sent to the endpoint of the variable, without prompts", () =>
+  it.live("traces, metrics and logs are sent to the endpoint of the variable, without prompts", () =>
     Effect.gen(function*() {
       const { got, url } = yield* collector
       const provider = yield* LoopbackProvider.make({})
@@ -48,6 +48,22 @@ describe("OpenTelemetry of sluice serve", { timeout: processTimeout }, () => {
       assert.include(got.get("/v1/metrics"), "gen_ai.client.operation.duration")
       assert.include(got.get("/v1/metrics"), "sluice_gateway_requests_total")
       assert.include(got.get("/v1/traces"), "gen_ai.operation.name")
+      for (const part of ["started", "request", "outputTokens", "stopped"]) assert.include(got.get("/v1/logs"), part)
       for (const text of got.values()) assert.notInclude(text, "canary")
+    }))
+
+  it.live("a signal whose exporter is none is not sent", () =>
+    Effect.gen(function*() {
+      const { got, url } = yield* collector
+      const { args, env } = over(yield* LoopbackProvider.make({}))
+      const gateway = yield* start(yield* folder, args, {
+        ...env,
+        OTEL_EXPORTER_OTLP_ENDPOINT: url,
+        OTEL_LOGS_EXPORTER: "none"
+      })
+      assert.strictEqual((yield* ask(gateway, gateway.token)).status, 200)
+      gateway.command.process.kill("SIGTERM")
+      assert.strictEqual((yield* Effect.promise(() => gateway.command.ended)).code, 0)
+      assert.deepStrictEqual([...got.keys()].toSorted(), ["/v1/metrics", "/v1/traces"])
     }))
 })

@@ -1,20 +1,36 @@
+import * as Duration from "effect/Duration"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Exchange, Sink } from "./exchange.ts"
 
-/** Answers the requests of a server of `node:http`. */
-export interface NodeEdgeOptions {
+/**
+ * What becomes of a request of `node:http`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReceiveOptions {
+  /** Answers the request, once its body has arrived. */
   readonly exchange: (exchange: Exchange, sink: Sink) => void
-  /** Answers a request whose body is too large. */
+  /** Answers a request whose body is too large. The exchange has no body. */
   readonly tooLarge: (exchange: Exchange, sink: Sink) => void
+  /** The largest body, in bytes. */
   readonly maxBodyBytes: number
+  /**
+   * How long a client may read nothing of the bytes that wait for it, before its connection is closed. Default: no limit but those of
+   * the server.
+   */
+  readonly unreadTimeout?: Duration.Input | undefined
 }
 
 export type Listener = (request: IncomingMessage, response: ServerResponse) => void
 
-export const listener = (options: NodeEdgeOptions): Listener => (request, response) => {
+export const listener = (options: ReceiveOptions): Listener => (request, response) =>
+  receive(request, response, options)
+
+export const receive = (request: IncomingMessage, response: ServerResponse, options: ReceiveOptions): void => {
   const { headers, method = "GET", url = "/" } = request
   // Before the body is read, so that a client that leaves meanwhile is noticed.
-  const sink = new NodeSink(response)
+  const sink = new NodeSink(response, options.unreadTimeout)
   const received = (body: Uint8Array): Exchange => ({ method, path: url, headers, body })
   const refuse = () => {
     request.pause()
@@ -49,12 +65,19 @@ const empty = new Uint8Array(0)
 class NodeSink implements Sink {
   hasLeft = false
   private readonly response: ServerResponse
+  private readonly unreadTimeout: Duration.Input | undefined
   private onDrained: () => void = () => {}
   private onLeft: () => void = () => {}
 
-  constructor(response: ServerResponse) {
+  constructor(response: ServerResponse, unreadTimeout: Duration.Input | undefined) {
     this.response = response
-    response.on("drain", () => this.onDrained())
+    this.unreadTimeout = unreadTimeout
+    // It waits for the response to an earlier request on this connection, whose limit must not remain.
+    if (unreadTimeout !== undefined && response.socket === null) response.setTimeout(0)
+    response.on("drain", () => {
+      if (unreadTimeout !== undefined) response.setTimeout(0)
+      this.onDrained()
+    })
     response.on("close", () => {
       if (response.writableFinished) return
       this.hasLeft = true
@@ -70,11 +93,20 @@ class NodeSink implements Sink {
   }
 
   write(bytes: Uint8Array): boolean {
-    return this.response.write(bytes)
+    const isRead = this.response.write(bytes)
+    if (!isRead) this.awaitReader()
+    return isRead
   }
 
   end(bytes?: Uint8Array | string): void {
     this.response.end(bytes)
+    if (this.response.writableLength > 0) this.awaitReader()
+  }
+
+  /** Node closes the connection when the time is up. */
+  private awaitReader(): void {
+    const { response, unreadTimeout } = this
+    if (unreadTimeout !== undefined) response.setTimeout(Duration.toMillis(unreadTimeout))
   }
 
   abort(): void {
