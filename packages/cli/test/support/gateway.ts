@@ -18,11 +18,11 @@ export interface Gateway {
 
 type Environment = { readonly [name: string]: string }
 
-/** Starts `sluice serve` on a free port, with its keys in the folder. Kills it with the scope. */
-export const start = (directory: string, args: ReadonlyArray<string>, env: Environment = {}) =>
+/** Starts `sluice serve`, by default on a free port, with its keys in the folder. Kills it with the scope. */
+export const start = (directory: string, args: ReadonlyArray<string>, env: Environment = {}, atPort = 0) =>
   Effect.gen(function*() {
     const command = yield* Effect.acquireRelease(
-      Effect.sync(() => Process.start(["serve", "--port", "0", ...args], env, directory)),
+      Effect.sync(() => Process.start(["serve", "--port", String(atPort), ...args], env, directory)),
       ({ process }) => Effect.sync(() => process.kill("SIGKILL"))
     )
     yield* says(command, "started")

@@ -70,7 +70,7 @@ export const snapshot = (gateway: Gateway): Effect.Effect<Snapshot> =>
   )
 
 /** The memory of the gateway's process in MB: now, and at its highest. Linux has these figures. */
-export const memory = ({ command }: Gateway): { readonly now: number; readonly peak: number } => {
+export const memory = ({ command }: Pick<Gateway, "command">): { readonly now: number; readonly peak: number } => {
   const status = readFileSync(`/proc/${command.process.pid}/status`, "utf8")
   const of = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status)?.[1]) / 1_024
   return { now: of("VmRSS"), peak: of("VmHWM") }
