@@ -329,6 +329,48 @@ describe("Guard", () => {
     assert.deepStrictEqual(counts("responses", responseText + completed), [3, undefined, 4])
   })
 
+  describe("knows why an answer ended", () => {
+    const ended = (type: string, response: object) => responseText + named(type, { response })
+    const streams: ReadonlyArray<readonly [Wire, string, string | undefined]> = [
+      ["chat", hello, undefined],
+      ["chat", hello + stop + done, "stop"],
+      ["chat", hello + chunk({}, "MAX_TOKENS"), "length"],
+      ["chat", hello + chunk({}, "tool_calls") + stop, "tool-calls"],
+      ["chat", hello + stop + chunk({}, "length"), "length"],
+      ["messages", start + textDelta, undefined],
+      ["messages", start + textDelta + stopReason("end_turn"), "stop"],
+      ["messages", start + textDelta + stopReason("refusal"), "content-filter"],
+      ["responses", responseText, undefined],
+      ["responses", responseText + completed, "stop"],
+      ["responses", ended("response.completed", { output: [{ type: "function_call" }] }), "tool-calls"],
+      [
+        "responses",
+        ended("response.incomplete", { status: "incomplete", incomplete_details: { reason: "content_filter" } }),
+        "content-filter"
+      ],
+      ["responses", ended("response.incomplete", { status: "incomplete" }), "length"]
+    ]
+    for (const [wire, text, reason] of streams) {
+      it(`${wire}: ${JSON.stringify(text.slice(-120))} ends with ${reason}`, () => {
+        assert.strictEqual(fed(wire, text).guard.reason, reason)
+      })
+    }
+    const wholes: ReadonlyArray<readonly [Wire, object, string | undefined]> = [
+      ["chat", { choices: [{ message: { content: "a" }, finish_reason: "length" }] }, "length"],
+      ["chat", { choices: [{ message: { content: "a" } }] }, undefined],
+      ["messages", { content: [], stop_reason: "tool_use" }, "tool-calls"],
+      ["responses", { status: "completed", output: [] }, "stop"],
+      ["responses", { status: "queued" }, undefined]
+    ]
+    for (const [wire, answer, reason] of wholes) {
+      it(`${wire}: ${JSON.stringify(answer)} ends with ${reason}`, () => {
+        const guard = new Guard(wire)
+        guard.whole({ ...answer })
+        assert.strictEqual(guard.reason, reason)
+      })
+    }
+  })
+
   describe("leaves out the token counts that the client did not ask for", () => {
     const text = role + hello + stop + usage + done
     it("drops exactly that event, however the bytes are cut", () => {

@@ -135,6 +135,32 @@ describe("telemetry", () => {
     }).pipe(Effect.scoped, within))
 })
 
+describe("finish reasons", () => {
+  it.live("are in the spans of streams and of whole answers, on every wire", () =>
+    Effect.gen(function*() {
+      for (const wire of wires) {
+        const provider = yield* rawServer((response, received) =>
+          received.body.includes("\"stream\":true")
+            ? streaming(wire.head + wire.word("fine") + wire.finish + wire.end)(response, received, 0)
+            : json(response, 200, wire.answer)
+        )
+        const { layer, spans } = makeTracer()
+        yield* Effect.provide(
+          Effect.gen(function*() {
+            const front = yield* frontOf([at(provider.url, { speaks: wire.speaks })])
+            for (const body of [wire.stream, wire.whole]) yield* fetched.ask(front, { path: wire.path, body })
+          }),
+          layer
+        )
+        assert.deepStrictEqual(
+          spans.map((span) => attributesOf(span)["gen_ai.response.finish_reasons"]),
+          [["stop"], ["stop"]],
+          wire.wire
+        )
+      }
+    }).pipe(Effect.scoped, within))
+})
+
 describe("clients that leave at any moment", () => {
   it.live("before its request was read: nothing is sent to a provider", () =>
     Effect.gen(function*() {

@@ -1,4 +1,5 @@
 import * as BoundedJson from "@sluice/core/BoundedJson"
+import type { FinishReason } from "effect/ai/Response"
 import * as Result from "effect/Result"
 import { fieldsOf, Frames } from "../wire/frames.ts"
 import * as Json from "../wire/json.ts"
@@ -92,6 +93,11 @@ export class Guard {
   /** The token counts so far. */
   get usage(): Usage {
     return this.rules.usage
+  }
+
+  /** Why the answer ended. `undefined`: it has not said so. */
+  get reason(): FinishReason | undefined {
+    return this.rules.reason
   }
 
   /** The event that a complete answer still lacks. */

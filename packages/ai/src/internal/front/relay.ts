@@ -369,7 +369,7 @@ export class Relay implements Listener {
     const answer = translated === undefined ? body : translated.whole(body)
     if (answer === undefined) return this.fail(attempt.malformed())
     this.over()
-    attempt.complete({ usage: usageOf(json, isAnthropic), length: text.length })
+    attempt.complete({ reason: guard?.reason, usage: usageOf(json, isAnthropic), length: text.length })
     client.head(attempt, response, Buffer.byteLength(answer))
     client.end(answer)
     opened(Effect.void)
@@ -396,7 +396,9 @@ export class Relay implements Listener {
 
   private get ending(): Ending {
     const { guard } = this
-    return guard === undefined ? { length: 0 } : { usage: guard.usage, length: guard.events * charactersOfEvent }
+    return guard === undefined
+      ? { length: 0 }
+      : { reason: guard.reason, usage: guard.usage, length: guard.events * charactersOfEvent }
   }
 
   private fail(error: AiError.AiError): void {

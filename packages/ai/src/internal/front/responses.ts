@@ -1,4 +1,6 @@
+import type { FinishReason } from "effect/ai/Response"
 import * as ErrorIn from "../wire/errorIn.ts"
+import { finishReason } from "../wire/finishReason.ts"
 import * as Json from "../wire/json.ts"
 import { Usage } from "../wire/openai/usage.ts"
 import { Rules, type Usage as Counts } from "./rules.ts"
@@ -48,7 +50,10 @@ export class ResponsesRules extends Rules {
         return this.fail(Json.object(response?.["error"]) ?? failed)
       case "response.completed":
       case "response.incomplete":
-        if (response !== undefined) this.counts.add(response, undefined)
+        if (response !== undefined) {
+          this.counts.add(response, undefined)
+          this.ends(reasonOf(response))
+        }
         this.hasOutput =
           this.isComplete =
           this.hasEnd =
@@ -72,6 +77,7 @@ export class ResponsesRules extends Rules {
     const { error, output, status } = answer
     this.counts.add(answer, undefined)
     if (status === "failed") return this.fail(Json.object(error) ?? failed)
+    if (status === "completed" || status === "incomplete") this.ends(reasonOf(answer))
     // A response in the background has no output yet.
     return Array.isArray(output) || typeof status === "string" || this.foreign(answer, JSON.stringify(answer))
   }
@@ -79,4 +85,14 @@ export class ResponsesRules extends Rules {
   hasContent(): boolean {
     return false
   }
+}
+
+/** Why a response ended. This API says no reason for one that is complete. */
+const reasonOf = ({ incomplete_details: details, output, status }: Json.JsonObject): FinishReason => {
+  if (status === "incomplete") {
+    const reason = finishReason(Json.text(Json.object(details)?.["reason"]) ?? "incomplete")
+    return reason === "bad-call" ? "error" : reason
+  }
+  const hasCall = Array.isArray(output) && output.some((item) => Json.object(item)?.["type"] === "function_call")
+  return hasCall ? "tool-calls" : "stop"
 }

@@ -1,6 +1,6 @@
 import type * as Response from "effect/ai/Response"
 import * as ErrorIn from "../wire/errorIn.ts"
-import { finishReason } from "../wire/finishReason.ts"
+import { finishReason, stronger } from "../wire/finishReason.ts"
 import type * as Json from "../wire/json.ts"
 
 export type Usage = Response.FinishPartEncoded["usage"]
@@ -32,6 +32,8 @@ export abstract class Rules {
   isComplete = false
   /** Whether the event has come that is the last one of its wire. */
   hasEnd = false
+  /** Why the answer ended: the most specific reason of its choices. */
+  reason: Response.FinishReason | undefined
   /** Whether the answer is complete and nothing of it follows. */
   isOver = false
   failure: Failure | undefined
@@ -72,8 +74,17 @@ export abstract class Rules {
   /** Returns whether a finish reason ends the answer. Some report that the provider failed. */
   protected finishes(sent: string): boolean {
     const ending = finishReason(sent)
-    if (ending !== "error" && ending !== "bad-call") return true
+    if (ending !== "error" && ending !== "bad-call") {
+      this.ends(ending)
+      return true
+    }
     return this.fail({ code: sent, message: "the provider broke off the answer" })
+  }
+
+  protected ends(reason: Response.FinishReason): void {
+    const { reason: known = reason } = this
+    const most = stronger(known, reason)
+    this.reason = most === "bad-call" ? known : most
   }
 
   malformed(text: string): false {
