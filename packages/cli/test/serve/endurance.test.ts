@@ -37,7 +37,7 @@ const connected = ({ port }: Pick<Gateway, "port">) =>
       const socket = connect(port, "127.0.0.1", () => resume(Effect.succeed(socket)))
       socket.on("error", () => {})
     }),
-    "5 seconds"
+    "20 seconds"
   )
 
 /** Leaves at this moment. Records when that was, by the number of the client. */
@@ -86,7 +86,7 @@ const leave = (
           socket.write(text)
       }
     }),
-    "20 seconds"
+    "40 seconds"
   )
 
 /** Collects the garbage of the gateway, and returns its memory in MB. Node does so before it writes a picture of the heap. */
@@ -150,8 +150,8 @@ describe("500 clients that leave at random moments", { timeout: processTimeout }
         )
         yield* until("the provider has no open response", Effect.sync(() => provider.open() === 0))
         yield* until(
-          "no request is in flight but that for the metric",
-          Effect.map(metric(gateway, "sluice_gateway_requests_in_flight"), (count) => count === 1)
+          "no call is in flight",
+          Effect.map(metric(gateway, "sluice_gateway_requests_in_flight"), (count) => count === 0)
         )
         // It reads its targets once a second.
         yield* until(

@@ -44,12 +44,12 @@ const many = (gateway: Gateway, token: string, received: ReadonlyArray<Received>
       for (let n = 0; n < 50; n++) fibers.push(yield* Effect.forkChild(stream(gateway, token)))
       yield* until("the provider has the requests", Effect.sync(() => received.length >= before + fibers.length))
     }
-    return within("the ends of the streams", Effect.forEach(fibers, (fiber) => Fiber.join(fiber)), "20 seconds")
+    return within("the ends of the streams", Effect.forEach(fibers, (fiber) => Fiber.join(fiber)), "40 seconds")
   })
 
 const stop = (gateway: Gateway, signal: "SIGKILL" | "SIGTERM") => {
   gateway.command.process.kill(signal)
-  return within("the end of the gateway", Effect.promise(() => gateway.command.ended), "20 seconds")
+  return within("the end of the gateway", Effect.promise(() => gateway.command.ended), "40 seconds")
 }
 
 /** Writes the first word of each stream, and keeps the streams open. */
