@@ -74,9 +74,19 @@ let source
 let silence
 let retry
 
+/** A connection can die without a word. */
+const expectWord = () => {
+  clearTimeout(silence)
+  silence = setTimeout(() => {
+    setLink("lost")
+    connect()
+  }, silenceMillis)
+}
+
 const connect = () => {
   source?.close()
   clearTimeout(retry)
+  expectWord()
   source = new EventSource("events")
   source.addEventListener("snapshot", ({ data }) => begin(JSON.parse(data)))
   source.addEventListener("delta", ({ data }) => take(JSON.parse(data)))
@@ -92,7 +102,10 @@ const connect = () => {
 const again = async () => {
   try {
     const response = await fetch("calls/none")
-    if (response.status === 401 && !(await unlock())) return setLink("locked")
+    if (response.status === 401 && !(await unlock())) {
+      clearTimeout(silence)
+      return setLink("locked")
+    }
   } catch {
     // Not heard.
   }
@@ -110,19 +123,20 @@ const setLink = (link) => {
 const heard = (event) => {
   Object.assign(page, { at: event.at, head: event.head, flights: event.flights })
   heardAt = performance.now()
-  clearTimeout(silence)
-  silence = setTimeout(() => setLink("lost"), silenceMillis)
+  expectWord()
   if (page.link !== "live") setLink("live")
 }
 
-const begin = ({ calls, columns, keys, routes, startedAt, targets, ...event }) => {
-  Object.assign(page, { calls, columns, keys, routes, startedAt, targets, leftOut: 0 })
+const begin = ({ calls, columns, keys, routes, seq, startedAt, targets, ...event }) => {
+  Object.assign(page, { calls, columns, keys, routes, seq, startedAt, targets, leftOut: 0 })
   heard(event)
   drawnAt.clear()
   mark(...Object.keys(sections))
 }
 
 const take = (event) => {
+  // An event is missing. A snapshot has it.
+  if (event.seq !== ++page.seq) return connect()
   heard(event)
   const { calls, columns, keys, leftOut, targets } = event
   mark("head", "flights")

@@ -41,6 +41,8 @@ export class Pages {
   private readonly pages = new Map<ServerResponse, Detail>()
   private timer: NodeJS.Timeout | undefined
   private ticks = 0
+  /** The number of the last delta, so that a page notices if it missed one. */
+  private seq = 0
   private isClosed = false
 
   private constructor(options: Options) {
@@ -77,6 +79,7 @@ export class Pages {
     const { routes } = current().settings
     response.write(
       eventOf("snapshot", {
+        seq: this.seq,
         ...live.snapshot(now),
         routes: Object.fromEntries(routes.map(({ asked, targets }) => [asked, targets])),
         keys: live.keys(clients.levels)
@@ -113,7 +116,8 @@ export class Pages {
 
   private delta(now: number, withTargets: boolean) {
     const { clients, live } = this.options
-    return { ...live.delta(now, withTargets), ...(withTargets ? { keys: live.keys(clients.levels) } : {}) }
+    const keys = withTargets ? { keys: live.keys(clients.levels) } : {}
+    return { seq: ++this.seq, ...live.delta(now, withTargets), ...keys }
   }
 
   private send(event: string, data: object, detail: Detail = "full"): void {

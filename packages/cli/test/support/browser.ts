@@ -27,8 +27,12 @@ export interface Tab {
 
 /** A real Chromium. */
 export class Browser extends Context.Service<Browser, {
-  /** Opens a tab. It is closed with the scope. */
-  readonly open: (url: string, options?: BrowserContextOptions) => Effect.Effect<Tab, never, Scope.Scope>
+  /** Opens a tab. The script runs before those of the page. The tab is closed with the scope. */
+  readonly open: (
+    url: string,
+    options?: BrowserContextOptions,
+    script?: string
+  ) => Effect.Effect<Tab, never, Scope.Scope>
 }>()("sluice/test/Browser") {}
 
 /** Starts the browser. It ends with the scope. */
@@ -46,7 +50,7 @@ export const live = Layer.effect(
     ),
     (browser) =>
       Browser.of({
-        open: Effect.fnUntraced(function*(url, options) {
+        open: Effect.fnUntraced(function*(url, options, script) {
           const context = yield* Effect.acquireRelease(
             Effect.promise(() => browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options })),
             (context) => Effect.promise(() => context.close())
@@ -55,6 +59,7 @@ export const live = Layer.effect(
           const page = yield* Effect.promise(() => context.newPage())
           page.on("console", (message) => messages.push(`${message.type()}: ${message.text()}`))
           page.on("pageerror", (error) => messages.push(error.message))
+          if (script !== undefined) yield* Effect.promise(() => page.addInitScript(script))
           yield* Effect.promise(() => page.goto(url))
           return { page, messages }
         })

@@ -38,10 +38,14 @@ export const stage = Layer.effect(
   })
 )
 
-/** The live page of a gateway, once it shows something. */
-export const livePage = ({ token, url }: Pick<Gateway, "token" | "url">, options?: BrowserContextOptions) =>
+/** The live page of a gateway, once it shows something. The script runs before it. */
+export const livePage = (
+  { token, url }: Pick<Gateway, "token" | "url">,
+  options?: BrowserContextOptions,
+  script?: string
+) =>
   Effect.gen(function*() {
-    const tab = yield* (yield* Browser.Browser).open(`${url}/sluice/#${token}`, options)
+    const tab = yield* (yield* Browser.Browser).open(`${url}/sluice/#${token}`, options, script)
     yield* Browser.until(tab, `!document.body.classList.contains("stale")`)
     return tab
   })
