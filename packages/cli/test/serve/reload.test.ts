@@ -2,15 +2,26 @@ import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
 import { Effect, Fiber } from "effect"
-import { writeFileSync } from "node:fs"
+import { renameSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { folder } from "../support/files.ts"
 import { ask, start } from "../support/gateway.ts"
 import { requests, says } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
+import { until, within } from "../support/witness.ts"
 
 const provider = (name: string, pace?: LoopbackProvider.Pace) =>
   LoopbackProvider.make({ apiKey: false, pace, answer: () => Effect.succeed({ text: name }) })
+
+/** Files that are unusable, some of them as a program leaves them that writes in pieces. */
+const unusable = (url: string): ReadonlyArray<string> => [
+  "",
+  `{"serve":{"target":["a=${url.slice(0, -9)}`,
+  `{"serve":{"target":[]}}`,
+  `{"serve":{"target":["a=ftp://x"]}}`,
+  `{"serve":{"target":["a=${url}"],"models":{"m":["none"]}}}`,
+  `{"serve":{"tagret":["a=${url}"]}}`
+]
 
 describe("the settings of a gateway that runs", { timeout: processTimeout }, () => {
   it.live("a changed file is taken over, and a call that runs keeps its target", () =>
@@ -52,6 +63,75 @@ describe("the settings of a gateway that runs", { timeout: processTimeout }, () 
       const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
       assert.strictEqual(code, 0)
       assert.isAbove(stderr.split("\"reloaded\"").length, 3)
+    }))
+
+  it.live("a file that changes 20 times under load, at times to an unusable one, loses and misleads no call", () =>
+    Effect.gen(function*() {
+      // Calls run while the settings change.
+      const own = yield* provider("own", { firstTokenMillis: 100, tokenMillis: 20 })
+      const directory = yield* folder
+      const path = join(directory, "sluice.json")
+      // The name of the target is the number of the version, so that an answer tells which one it is of.
+      const write = (version: number) => {
+        const text = JSON.stringify({ serve: { target: [`v${version}=${own.url}#m${version}`] } })
+        // As an editor does, and as Kubernetes does.
+        if (version % 2 === 0) writeFileSync(path, text)
+        else {
+          writeFileSync(`${path}.new`, text)
+          renameSync(`${path}.new`, path)
+        }
+      }
+      write(0)
+      const gateway = yield* start(directory, [])
+      let written = 0
+      let applied = 0
+      let isOver = false
+      const wrong: Array<string> = []
+      let answered = 0
+      const client = (n: number) =>
+        Effect.gen(function*() {
+          while (!isOver) {
+            const oldest = applied
+            const { headers, status, text } = yield* ask(gateway, gateway.token, { stream: n % 2 === 0 })
+            answered++
+            const [, version] = /^v(\d+)$/.exec(String(headers["x-sluice-target"])) ?? []
+            const isWhole = text.includes(n % 2 === 0 ? "[DONE]" : "own")
+            const isOfItsTime = Number(version) >= oldest && Number(version) <= written
+            if (status !== 200 || !isWhole || !isOfItsTime) {
+              wrong.push(`${status} v${version} ${oldest} ${written} ${text}`)
+            }
+          }
+        })
+      const clients = yield* Effect.forEach(
+        Array.from({ length: 12 }),
+        (_, n) => Effect.forkChild(client(n))
+      )
+      const hangUp = () => gateway.command.process.kill("SIGHUP")
+      const invalid = unusable(own.url)
+      for (let version = 1; version <= 20; version++) {
+        if (version % 3 === 0) {
+          writeFileSync(path, invalid[version / 3 - 1] ?? "")
+          hangUp()
+          yield* within("a refusal", says(gateway.command, "reload refused"))
+        }
+        written = version
+        write(version)
+        // The file is watched too.
+        if (version % 5 !== 0) hangUp()
+        yield* until(
+          `version ${version} answers`,
+          Effect.map(ask(gateway, gateway.token), ({ headers }) => headers["x-sluice-target"] === `v${version}`)
+        )
+        applied = version
+      }
+      isOver = true
+      yield* within("the last answers", Effect.forEach(clients, (client) => Fiber.join(client)))
+      assert.deepStrictEqual(wrong, [])
+      assert.isAbove(answered, 40)
+      assert.strictEqual((yield* ask(gateway, gateway.token)).headers["x-sluice-target"], "v20")
+      gateway.command.process.kill("SIGTERM")
+      const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
+      assert.strictEqual(code, 0, stderr)
     }))
 
   it.live("an open circuit and the use of a limit outlast a reload", () =>

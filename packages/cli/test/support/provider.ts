@@ -68,7 +68,9 @@ export const says = (command: Command, text: string): Effect.Effect<void> => {
     const { stderr } = command.process
     const onData = (data: Buffer): void => {
       printed += data.toString()
-      if (printed.includes(text)) resume(Effect.void)
+      if (!printed.includes(text)) return
+      stderr.off("data", onData)
+      resume(Effect.void)
     }
     stderr.on("data", onData)
     return Effect.sync(() => stderr.off("data", onData))
