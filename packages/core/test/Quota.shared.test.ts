@@ -52,6 +52,39 @@ describe("a quota on a shared store", () => {
       state.isInstant = true
     }))
 
+  it.effect("tryReserve of many calls at the same moment gets all the room of the store, and no more", () =>
+    Effect.gen(function*() {
+      const { service, state, store } = yield* sharedStore
+      for (const slice of [undefined, false] as const) {
+        const limits = [Quota.requestsPerMinute(10), Quota.perDay("money", 1_000)]
+        const quota = yield* makeOn(service, { limits, burst: 0, slice })
+        const key = `sliced ${slice}`
+        const calls = yield* Effect.forEach(range(40), () => fork(quota.tryReserve({ key, amounts: { money: 1 } })))
+        yield* TestClock.adjust("2 seconds")
+        const levels = yield* Effect.orDie(store.read({ target: key, scopes: ["all"] }))
+        state.isInstant = true
+        const refusals = calls.map((call) => call.pollUnsafe()).map((exit) => exit && exceededIn(exit)?.why)
+        assert.deepStrictEqual(refusals.toSorted(), [...Array(30).fill("Full"), ...Array(10).fill(undefined)])
+        assert.isTrue(calls.every((call) => call.pollUnsafe() !== undefined))
+        assert.deepStrictEqual(levels.map(({ used }) => used), [10, 10])
+        state.isInstant = false
+      }
+      state.isInstant = true
+    }))
+
+  it.effect("tryReserve behind a call that waits for room is refused after five seconds at most", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const quota = yield* makeOn(service, { limits: [Quota.requestsPerMinute(1)], burst: 0, slice: false })
+      const calls = [yield* fork(quota.reserve({})), yield* fork(quota.reserve({})), yield* fork(quota.tryReserve({}))]
+      yield* TestClock.adjust("5 seconds")
+      state.isInstant = true
+      const [first, waiting, last] = calls.map((call) => call.pollUnsafe())
+      assert.strictEqual(first?._tag, "Success")
+      assert.isUndefined(waiting)
+      assert.isDefined(last && exceededIn(last))
+    }))
+
   it.effect("a call that is interrupted while the store is asked gives its grant back", () =>
     Effect.gen(function*() {
       const { service, state, store } = yield* sharedStore

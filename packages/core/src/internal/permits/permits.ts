@@ -50,6 +50,9 @@ export interface PermitRequest {
   readonly ticket?: Ticket | undefined
 }
 
+/** How long a request that may not wait for room waits for the answer of a store. It may be behind one that waits for room. */
+const pendingMillis = 5_000
+
 /** A request that is queued or has its permits. The attempt that made it settles it once, however its fiber ends. */
 export class Request<E = never> implements Linked<Request<E>> {
   /** `Refused`: after it was queued. */
@@ -335,7 +338,7 @@ export class Permits<E = never> {
     else if (where === "Head") this.line.prepend(request)
     else this.line.append(request)
     request.queuedAt = this.options.clock.currentTimeMillisUnsafe()
-    if (maxWaitMillis !== undefined && maxWaitMillis > 0) this.startMaxWait(request, maxWaitMillis)
+    if (maxWaitMillis !== undefined) this.startMaxWait(request, maxWaitMillis === 0 ? pendingMillis : maxWaitMillis)
   }
 
   private dequeue(request: Request<E>): void {

@@ -12,6 +12,8 @@ export interface KeyLimits {
   readonly dimensions: ReadonlyArray<Dimension>
   /** The end of the provider's Retry-After. No call of the key starts before. */
   restUntil: number
+  /** Requests to the store that are on their way for calls of this key. */
+  asking: number
   readonly accounts: Map<string | undefined, Account>
 }
 
@@ -130,6 +132,7 @@ export class Accounts {
         lane: this.options.laneOf(key),
         dimensions: settings.limits.map((spec) => this.dimension(key, undefined, spec)),
         restUntil: Number.NEGATIVE_INFINITY,
+        asking: 0,
         accounts: new Map()
       }
       this.keys.set(key, limits)

@@ -129,9 +129,8 @@ export class SharedQuotas implements SharedSide {
 
   isAsking(hold: Hold): boolean {
     const asked = this.asked.get(hold)
-    return asked === undefined
-      ? this.desks.get(hold.account)?.isAsking === true && this.usesSlices(hold)
-      : asked._tag === "Asking"
+    // Only the head of a queue asks. Those behind it ask once it has its answer.
+    return asked === undefined ? hold.account.limits.asking > 0 : asked._tag === "Asking"
   }
 
   /** The hold was interrupted or refused before it took the store's grant. */
@@ -231,8 +230,10 @@ export class SharedQuotas implements SharedSide {
     onVerdict: (verdict: Verdict | undefined) => void
   ): void {
     let isAsking = true
+    account.limits.asking++
     const reserve = Effect.retry(Effect.suspend(() => this.options.store.reserve(request)), { times: 1 })
     this.fork(Effect.timeout(reserve, storeTimeout), (exit) => {
+      account.limits.asking--
       if (Exit.isFailure(exit)) this.fail()
       onVerdict(Exit.isSuccess(exit) ? exit.value : undefined)
       // If the store answers at once, the hold is being asked right now. Asked again, it would take its amounts twice.
