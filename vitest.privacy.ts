@@ -31,6 +31,8 @@ export default defineConfig({
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
     // Each file in modules of its own. Otherwise a key of one file, such as "1", is searched in what the next one shows.
-    projects: ["core", "ai", "redis", "sql", "local-model", "testing", "cli"].map((name) => project(name, true))
+    projects: ["core", "ai", "redis", "sql", "batch", "local-model", "testing", "cli"].map((name) =>
+      project(name, true)
+    )
   }
 })

@@ -8,11 +8,11 @@ const root = fileURLToPath(new URL(".", import.meta.url))
 const conditions = ["@sluice/source"]
 
 // `npm test -- --project core` runs one of them.
-const packages = ["core", "ai", "redis", "sql", "local-model", "testing", "cli", "bench"]
+const packages = ["core", "ai", "redis", "sql", "batch", "local-model", "testing", "cli", "bench"]
 
 // Tests of these packages change nothing outside of themselves, so the files of a worker share its modules. That halves their
 // time: a new process for each file would load Effect 130 times.
-const shared = new Set(["core", "ai", "redis", "sql", "local-model", "testing"])
+const shared = new Set(["core", "ai", "redis", "sql", "batch", "local-model", "testing"])
 
 /** The tests of one package. */
 export const project = (name: string, isolate = !shared.has(name)) => ({

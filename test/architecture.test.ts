@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url"
 const root = fileURLToPath(new URL("..", import.meta.url))
 
 /** Packages, from the bottom. A package imports those on lower floors. */
-const packages = [["core", "local-model"], ["ai", "redis", "sql", "testing"], ["cli"], ["bench"]]
+const packages = [["core", "local-model"], ["ai", "redis", "sql", "testing"], ["batch"], ["cli"], ["bench"]]
 
 /**
  * The public modules and rooms of a package, from the bottom. A room is a folder in `internal` and ends with a slash. Each

@@ -51,7 +51,7 @@ const directDependencies = (
   return { needs: Object.keys({ ...dependencies, ...optionalDependencies }), peers: Object.keys(peerDependencies) }
 }
 
-const published = ["core", "ai", "redis", "sql", "local-model", "testing", "cli"]
+const published = ["core", "ai", "redis", "sql", "batch", "local-model", "testing", "cli"]
 
 describe("dependencies", () => {
   it("core has only the peer dependency effect", () => {
@@ -64,6 +64,11 @@ describe("dependencies", () => {
       assert.deepStrictEqual(directDependencies(folder), { needs: ["@sluice/core"], peers: ["effect"] })
     })
   }
+
+  it("batch depends on core and sql, with the peer dependency effect", () => {
+    assert.deepStrictEqual(directDependencies("batch"), { needs: ["@sluice/core", "@sluice/sql"], peers: ["effect"] })
+    assert.strictEqual(installedWith("packages/batch").size, 4)
+  })
 
   it("sql depends on core and a driver, with the peer dependency effect", () => {
     assert.deepStrictEqual(directDependencies("sql"), { needs: ["@effect/sql-pg", "@sluice/core"], peers: ["effect"] })

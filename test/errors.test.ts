@@ -22,6 +22,8 @@ import { InvalidKey } from "@sluice/core/KeyHash"
 import { QuotaExceeded } from "@sluice/core/Quota"
 import { StageTimeout } from "@sluice/core/Pipeline"
 import { AttemptTimeout, Rejected } from "@sluice/core/Sluice"
+import { AskLater } from "@sluice/batch/Asker"
+import { BatchNotFound, BatchRunning, BatchStoreError, InvalidRequest } from "@sluice/batch/Batch"
 import { InputTooLarge, LocalModelStopped } from "@sluice/local-model/LocalModel"
 import { MigrationFailed, TablesOutdated } from "@sluice/sql/Migrations"
 import { ContractBroken, ModelDiffers } from "@sluice/testing/CircuitBreakerStoreContract"
@@ -310,6 +312,45 @@ const table: ReadonlyArray<Row> = [
     change: words("Make the body take more turns")
   },
   {
+    error: new AskLater({
+      reason: "The rate limit of main was reached",
+      isCall: true,
+      retryAfter: Duration.seconds(3)
+    }),
+    what: words("The rate limit of main"),
+    evidence: fields("reason", "isCall"),
+    comeBack: fields("retryAfter"),
+    change: none("the worker asks again by itself")
+  },
+  {
+    error: new BatchNotFound({ id: "batch_1" }),
+    what: words("No batch has the id batch_1"),
+    evidence: fields("id"),
+    comeBack: permanent,
+    change: words("list the batches")
+  },
+  {
+    error: new BatchRunning({ id: "batch_1", state: "in_progress" }),
+    what: words("Batch batch_1 is in_progress"),
+    evidence: fields("id", "state"),
+    comeBack: none("when the batch has ended"),
+    change: words("Cancel it first")
+  },
+  {
+    error: new BatchStoreError({ operation: "read a batch", reason: "ConnectionError", isRetryable: true }),
+    what: words("failed to read a batch"),
+    evidence: fields("operation", "reason", "isRetryable"),
+    comeBack: none("when the database answers"),
+    change: words("Try again")
+  },
+  {
+    error: new InvalidRequest({ seq: 4, why: "DuplicateKey" }),
+    what: words("Request 5 has the key of another request"),
+    evidence: fields("seq", "why"),
+    comeBack: permanent,
+    change: words("Give each request its own key")
+  },
+  {
     error: new TablesOutdated({ migrations: "stores", found: 1, needed: 2 }),
     what: words("stores: the tables"),
     evidence: { fields: ["migrations", "found", "needed"], words: "have version 1, and version 2 is needed" },
@@ -354,7 +395,7 @@ const classOf = (error: Error): ErrorClass => {
 }
 
 const exported = async (): Promise<ReadonlySet<ErrorClass>> => {
-  const modules = globSync("packages/{core,ai,redis,sql,local-model,testing}/src/**/*.ts", {
+  const modules = globSync("packages/{core,ai,redis,sql,batch,local-model,testing}/src/**/*.ts", {
     cwd: root,
     exclude: ["**/internal/**"]
   })

@@ -16,7 +16,7 @@ import { promisify } from "node:util"
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** The folders of the packages that are published. */
-const folders = ["core", "ai", "redis", "sql", "local-model", "testing", "cli"]
+const folders = ["core", "ai", "redis", "sql", "batch", "local-model", "testing", "cli"]
 
 /** The fields of a manifest that are read here. */
 export interface Manifest {

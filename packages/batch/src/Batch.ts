@@ -1,0 +1,235 @@
+/**
+ * What a batch is made of: its requests, results, states and errors.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * One request of a batch.
+ *
+ * **Details**
+ *
+ * - `key` names the request within its batch: from 1 to 512 characters. The results have the same key.
+ * - `body` is a text that `Asker` understands, such as a JSON object. It is stored and handed over unchanged.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Request {
+  readonly key: string
+  readonly body: string
+}
+
+/**
+ * How a request ended.
+ *
+ * | kind | meaning |
+ * |---|---|
+ * | `ok` | it was answered |
+ * | `failed` | the provider or the asker refused it for good |
+ * | `worker_lost` | processes died while they asked it; it is not asked again |
+ * | `rounds_exhausted` | it was put back too often |
+ * | `cancelled`, `expired`, `capped` | nobody asked it, because the batch ended first |
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Kind: Schema.Literals<
+  readonly ["ok", "failed", "worker_lost", "rounds_exhausted", "cancelled", "expired", "capped"]
+> = Schema.Literals(["ok", "failed", "worker_lost", "rounds_exhausted", "cancelled", "expired", "capped"])
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Kind = typeof Kind.Type
+
+/**
+ * The result of one request.
+ *
+ * **Details**
+ *
+ * - `seq` is the place of the request in its batch, from 0.
+ * - `body` is the text of the answer or failure, as `Asker` returned it. It is empty if nobody asked.
+ * - `micros` is the cost in millionths of a dollar.
+ * - `at` is when the result was stored, in epoch milliseconds of the database.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Result {
+  readonly seq: number
+  readonly key: string
+  readonly kind: Kind
+  readonly body: string
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly micros: number
+  readonly at: number
+  /** Continues a list of results after this one. */
+  readonly cursor: string
+}
+
+/**
+ * The state of a batch.
+ *
+ * | state | meaning |
+ * |---|---|
+ * | `validating` | requests are being added |
+ * | `in_progress` | requests are asked |
+ * | `cancelling`, `expiring`, `capping` | no request is asked any more; the calls that run are awaited |
+ * | `completed` | every request has a result of its own |
+ * | `cancelled`, `expired`, `capped` | ended early; every request has a result, or says why it was not asked |
+ * | `failed` | the requests were unusable, and none was asked |
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type State =
+  | "validating"
+  | "in_progress"
+  | "cancelling"
+  | "expiring"
+  | "capping"
+  | "completed"
+  | "cancelled"
+  | "expired"
+  | "capped"
+  | "failed"
+
+/**
+ * Returns whether a batch has ended for good. Only `retry` starts it again.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const isEnded = (state: State): boolean =>
+  state === "completed" || state === "cancelled" || state === "expired" || state === "capped" || state === "failed"
+
+/**
+ * Why a batch makes no progress. `until` is in epoch milliseconds, where it is known.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Waiting {
+  /** In words: `no worker runs`, or what the workers say: `circuit of main is open`. */
+  readonly for: string
+  readonly until: number | undefined
+}
+
+/**
+ * How far a batch is. Times are epoch milliseconds of the database.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Status {
+  readonly id: string
+  readonly name: string | undefined
+  readonly state: State
+  /** 0 until every request was added. */
+  readonly total: number
+  readonly ok: number
+  readonly failed: number
+  /** Requests that were not asked because the batch was cancelled, expired or reached its cap. */
+  readonly marked: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /** Spent so far, in millionths of a dollar. Includes failed requests that cost money. */
+  readonly micros: number
+  readonly maxMicros: number | undefined
+  readonly priority: number
+  readonly createdAt: number
+  readonly startedAt: number | undefined
+  readonly expiresAt: number | undefined
+  readonly stoppingAt: number | undefined
+  readonly endedAt: number | undefined
+  /** Results a second in the last seconds. `undefined` while nothing was measured. */
+  readonly rate: number | undefined
+  /** The time that is left at this rate, in milliseconds. */
+  readonly etaMillis: number | undefined
+  readonly waiting: Waiting | undefined
+  /** What the batch is asked at, such as `/v1/chat/completions`. `undefined` for prompts of Sluice. */
+  readonly endpoint: string | undefined
+  /** Where the requests come from, such as the id of a file. */
+  readonly source: string | undefined
+  readonly metadata: { readonly [name: string]: string }
+  /** Why the batch `failed`, as the submitter stored it: a JSON text. */
+  readonly error: string | undefined
+}
+
+/**
+ * No batch has this id.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BatchNotFound extends Schema.Error<BatchNotFound>("@sluice/batch/BatchNotFound")({
+  _tag: Schema.tag("BatchNotFound"),
+  id: Schema.String
+}) {
+  override get message(): string {
+    return `No batch has the id ${this.id}. It may have been removed; list the batches`
+  }
+}
+
+/**
+ * The batch has not ended, so it cannot be removed or retried. Cancel it first, or wait.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BatchRunning extends Schema.Error<BatchRunning>("@sluice/batch/BatchRunning")({
+  _tag: Schema.tag("BatchRunning"),
+  id: Schema.String,
+  state: Schema.String
+}) {
+  override get message(): string {
+    return `Batch ${this.id} is ${this.state}. Cancel it first, or wait until it has ended`
+  }
+}
+
+/**
+ * A request of a submitted batch is unusable. The requests before it are stored, and the batch stays `validating`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidRequest extends Schema.Error<InvalidRequest>("@sluice/batch/InvalidRequest")({
+  _tag: Schema.tag("InvalidRequest"),
+  /** The place of the request, from 0. */
+  seq: Schema.Number,
+  why: Schema.Literals(["DuplicateKey", "InvalidKey", "TooLarge", "Changed"])
+}) {
+  override get message(): string {
+    return `Request ${this.seq + 1} ${words[this.why]}`
+  }
+}
+
+const words: { readonly [K in InvalidRequest["why"]]: string } = {
+  DuplicateKey: "has the key of another request. Give each request its own key",
+  InvalidKey: "needs a key of 1 to 512 characters without NUL",
+  TooLarge: "is larger than 1 MiB. Make it smaller",
+  Changed: "differs from what was submitted under this id before. Submit it as a new batch"
+}
+
+/**
+ * The database refused or did not answer. Contains no statement, address or value.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BatchStoreError extends Schema.Error<BatchStoreError>("@sluice/batch/BatchStoreError")({
+  _tag: Schema.tag("BatchStoreError"),
+  operation: Schema.String,
+  /** What kind of failure: `ConnectionError`, `AuthorizationError`, ... */
+  reason: Schema.String,
+  isRetryable: Schema.Boolean
+}) {
+  override get message(): string {
+    const advice = this.isRetryable ? "Try again" : "Check the database and its permissions"
+    return `The database failed to ${this.operation} (${this.reason}). ${advice}`
+  }
+}

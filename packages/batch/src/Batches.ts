@@ -1,0 +1,167 @@
+/**
+ * Batches of requests that outlive the process: submitted once, worked on by any number of workers, with one result for each request.
+ *
+ * **When to use**
+ *
+ * - For a file that takes hours, or that several machines share. `sluice run` is simpler for one process.
+ *
+ * **Details**
+ *
+ * - The requests, results and progress are in tables of a SQL database: PostgreSQL or SQLite. `migrations` makes them.
+ * - `submit` with an `id` continues where an earlier one stopped. The same `id` with other requests is refused.
+ * - The batch starts when all its requests are stored.
+ * - `maxCost` stops a batch before it costs more. It is exact if no request costs more than `estimate`, or more than the dearest so far.
+ *
+ * **Example** (A batch on one machine)
+ *
+ * ```ts
+ * import * as Asker from "@sluice/batch/Asker"
+ * import * as Batches from "@sluice/batch/Batches"
+ * import * as BatchMachine from "@sluice/batch/BatchMachine"
+ * import { Effect, Layer, Stream } from "effect"
+ * import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+ *
+ * const Echo = Layer.succeed(
+ *   Asker.Asker,
+ *   Asker.Asker.of({
+ *     ask: ({ body }) => Effect.succeed({ kind: "ok", body, inputTokens: 1, outputTokens: 1, micros: 0 }),
+ *     waiting: Effect.succeed(undefined)
+ *   })
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const batches = yield* Batches.Batches
+ *   const id = yield* batches.submit({ name: "greetings" }, Stream.make({ key: "a", body: "Hello" }, { key: "b", body: "Bye" }))
+ *   return yield* Stream.runCollect(batches.results(id, { follow: true }))
+ * })
+ *
+ * const Database = SqlDatabase.layer({ url: "sqlite::memory:" })
+ * const Machine = BatchMachine.layer({ inFlight: 8 }).pipe(
+ *   Layer.provide(Echo),
+ *   Layer.provide(Batches.migrations.layer),
+ *   Layer.provide(Database)
+ * )
+ *
+ * const results = await Effect.runPromise(program.pipe(Effect.provide(Machine)))
+ * console.log(results.map(({ body, key }) => `${key}: ${body}`)) // => [ 'a: Hello', 'b: Bye' ]
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Migrations from "@sluice/sql/Migrations"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type * as Stream from "effect/Stream"
+import type { BatchNotFound, BatchRunning, BatchStoreError, InvalidRequest, Request, Result, Status } from "./Batch.ts"
+import * as Internal from "./internal/batches.ts"
+import * as Engine from "./internal/engine.ts"
+import * as Schema from "./internal/tables/schema.ts"
+
+/**
+ * Options for a new batch.
+ *
+ * **Details**
+ *
+ * - `id`: 1 to 64 letters, digits, `_` and `-`. A random one by default. Use your own to continue after an interruption.
+ * - `priority`: a whole number, 0 by default. Higher ones go first.
+ * - `maxCost`: in millionths of a dollar. `estimate` is the most that one request costs; without it, the first hundredth of the
+ *   budget is spent to find out.
+ * - `expires`: from now. No request is asked later.
+ * - `requestsOf`: the id of another batch whose requests are used; then the stream must be empty.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SubmitOptions {
+  readonly id?: string | undefined
+  readonly name?: string | undefined
+  readonly priority?: number | undefined
+  readonly maxCost?: { readonly micros: number; readonly estimate?: number | undefined } | undefined
+  readonly expires?: Duration.Input | undefined
+  readonly endpoint?: string | undefined
+  readonly source?: string | undefined
+  readonly requestsOf?: string | undefined
+  readonly metadata?: { readonly [name: string]: string } | undefined
+}
+
+/**
+ * Which results, in which order.
+ *
+ * **Details**
+ *
+ * - `order`: `completion` by default, in the order in which results were stored. `input` ends at the first request without a result.
+ * - `after`: the `cursor` of a result, to continue after it.
+ * - `follow`: waits for further results until the batch has ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ResultsOptions {
+  readonly order?: "input" | "completion" | undefined
+  readonly after?: string | undefined
+  readonly follow?: boolean | undefined
+}
+
+/**
+ * Submits batches, and says how far they are.
+ *
+ * **Details**
+ *
+ * - `submit` returns the id. It fails with the error of the stream, and can then be called again with the same `id`.
+ * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them.
+ * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
+ * - `list` starts with the newest.
+ * - `remove` deletes an ended batch with its requests and results.
+ *
+ * @since 0.1.0
+ * @category services
+ */
+export class Batches extends Context.Service<Batches, {
+  readonly submit: <E, R>(
+    options: SubmitOptions,
+    requests: Stream.Stream<Request, E, R>
+  ) => Effect.Effect<string, InvalidRequest | BatchNotFound | BatchStoreError | E, R>
+  readonly status: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
+  readonly watch: (id: string, every?: Duration.Input) => Stream.Stream<Status, BatchNotFound | BatchStoreError>
+  readonly results: (id: string, options?: ResultsOptions) => Stream.Stream<Result, BatchNotFound | BatchStoreError>
+  readonly cancel: (
+    id: string,
+    options?: { readonly inFlight?: "finish" | "interrupt" | undefined }
+  ) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
+  readonly retry: (
+    id: string,
+    which?: "failed" | "unasked"
+  ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError>
+  readonly list: (page?: {
+    readonly after?: string | undefined
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<Status>, BatchStoreError>
+  readonly remove: (id: string) => Effect.Effect<void, BatchNotFound | BatchRunning | BatchStoreError>
+}>()("@sluice/batch/Batches") {}
+
+/**
+ * The tables of batches, of the queue and of the cluster. Run `migrations.migrate` in a deployment, with a role that may create tables;
+ * `migrations.layer` does so at the start of a program.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrations: Migrations.Migrations = Migrations.make({
+  name: "batch",
+  steps: { "1_batches": Schema.make, "2_engine": Engine.make }
+})
+
+/**
+ * Provides `Batches`. Fails if the tables are missing or outdated.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<Batches, Migrations.TablesOutdated | SqlError, SqlClient> = Layer.effect(
+  Batches,
+  Effect.andThen(migrations.check, Internal.make)
+)

@@ -1,0 +1,96 @@
+/**
+ * Asks the requests of batches: takes tickets from the queue, calls the `Asker`, and stores the results.
+ *
+ * **When to use**
+ *
+ * On each machine that shares the work. With a single process, use `BatchMachine`, which includes a worker.
+ *
+ * **Details**
+ *
+ * | option | default | why this default |
+ * |---|---|---|
+ * | `inFlight` | required | how many calls run at once in this process |
+ * | `name` | host, process and a random part | must differ between workers; shown in the status |
+ * | `drain` | 30 seconds | how long calls may finish when the scope closes; longer ones are asked again elsewhere |
+ * | `maxRounds` | 5 | a request that is put back this often gets a result `rounds_exhausted` |
+ * | `onLost` | `"ask-again"` | `"fail"` for providers that ignore idempotency keys: a request is not paid twice, but may get no answer |
+ *
+ * - A request has one result, whatever happens. A process that dies loses no stored answer; what it was asking is asked again after
+ *   6 seconds, with the same idempotency key.
+ * - The worker stores a result before it settles its ticket. While the database is down it keeps the results and waits.
+ * - While the `Asker` says that calls make no sense, the worker takes no tickets and starts no calls.
+ * - A ticket that is delivered a third time may hold a request that kills the process. Its requests are then asked one by one, and one
+ *   that was asked twice without a result gets `worker_lost`.
+ *
+ * **Gotchas**
+ *
+ * - `onLost: "fail"` stores a row before each group of calls, and fails what had been started when a process died.
+ *
+ * @since 0.1.0
+ */
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { Asker } from "./Asker.ts"
+import * as Queue from "./internal/queue.ts"
+import * as Db from "./internal/tables/db.ts"
+import { identity } from "./internal/identity.ts"
+import * as Loop from "./internal/worker/loop.ts"
+
+/**
+ * Options for a worker. The page of this module has the defaults.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface WorkerOptions {
+  readonly inFlight: number
+  readonly name?: string | undefined
+  readonly drain?: Duration.Input | undefined
+  readonly maxRounds?: number | undefined
+  readonly onLost?: "ask-again" | "fail" | undefined
+}
+
+const known: { readonly [K in keyof WorkerOptions]-?: true } = {
+  inFlight: true,
+  name: true,
+  drain: true,
+  maxRounds: true,
+  onLost: true
+}
+
+const read = (input: WorkerOptions): Effect.Effect<Loop.Options, InvalidOptions> => {
+  const reader = new OptionsReader("Worker")
+  const options = reader.object("options", input, known)
+  return reader.check({
+    inFlight: reader.integer("inFlight", options.inFlight ?? NaN, 1, 100_000),
+    name: options.name === undefined ? identity() : reader.nonEmptyString("name", options.name),
+    drainMillis: reader.millis("drain", options.drain ?? "30 seconds", 0, 3_600_000),
+    maxRounds: reader.integer("maxRounds", options.maxRounds ?? 5, 1, 1_000),
+    onLost: reader.oneOf("onLost", options.onLost ?? "ask-again", ["ask-again", "fail"])
+  })
+}
+
+/**
+ * Runs a worker until the scope closes.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: WorkerOptions
+): Layer.Layer<never, InvalidOptions | SqlError, Asker | SqlClient> =>
+  Layer.effectDiscard(
+    Effect.gen(function*() {
+      const checked = yield* read(options)
+      yield* Loop.run(checked, {
+        asker: yield* Asker,
+        db: yield* Db.make,
+        queue: yield* Queue.make
+      })
+    })
+  ).pipe(Layer.provide(Queue.layer))

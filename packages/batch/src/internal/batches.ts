@@ -1,0 +1,321 @@
+/** Submitting, reading and ending batches. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import {
+  BatchNotFound,
+  BatchRunning,
+  BatchStoreError,
+  InvalidRequest,
+  isEnded,
+  type Kind,
+  type Request,
+  type Result,
+  type Status,
+  type Waiting
+} from "../Batch.ts"
+import type { Batches, ResultsOptions, SubmitOptions } from "../Batches.ts"
+import * as Tables from "./tables/batches.ts"
+import * as Db from "./tables/db.ts"
+import * as Items from "./tables/items.ts"
+import * as Results from "./tables/results.ts"
+import * as Workers from "./tables/workers.ts"
+
+/** Few enough that SQLite does not block the process for long. */
+const rowsAtOnce = 2_000
+const bytesAtOnce = 4 * 2 ** 20
+const maxRequestBytes = 2 ** 20
+const maxKeyLength = 512
+const resultsAtOnce = 200
+const followMillis = 500
+const deletedAtOnce = 10_000
+
+const failed: ReadonlyArray<Kind> = ["failed", "worker_lost", "rounds_exhausted"]
+const unasked: ReadonlyArray<Kind> = ["cancelled", "expired", "capped"]
+
+export const make = Effect.gen(function*() {
+  const db = yield* Db.make
+
+  const find = (id: string) =>
+    Effect.flatMap(
+      store("read a batch", Tables.find(db, id)),
+      (batch) => batch === undefined ? Effect.fail(new BatchNotFound({ id })) : Effect.succeed(batch)
+    )
+
+  const statusOf = (batch: Tables.Row): Effect.Effect<Status, BatchStoreError> =>
+    Effect.map(waitingOf(db, batch), (waiting) => toStatus(batch, waiting))
+
+  const status = (id: string) => Effect.flatMap(find(id), statusOf)
+
+  const submit = <E, R>(
+    options: SubmitOptions,
+    requests: Stream.Stream<Request, E, R>
+  ): Effect.Effect<string, InvalidRequest | BatchNotFound | BatchStoreError | E, R> =>
+    Effect.gen(function*() {
+      const id = options.id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`
+      const items = options.requestsOf === undefined ? undefined : (yield* find(options.requestsOf)).items
+      const isNew = yield* store(
+        "add a batch",
+        Tables.create(db, {
+          id,
+          items,
+          name: options.name,
+          endpoint: options.endpoint,
+          source: options.source,
+          priority: options.priority ?? 0,
+          capMicros: options.maxCost?.micros,
+          estimateMicros: options.maxCost?.estimate ?? 0,
+          expiresMillis: options.expires === undefined
+            ? undefined
+            : Duration.toMillis(Duration.fromInputUnsafe(options.expires)),
+          metadata: options.metadata ?? {}
+        })
+      )
+      const batch = yield* find(id)
+      // It was submitted whole before.
+      if (batch.state !== "validating") return id
+      if (items === undefined) yield* addAll(db, batch.batch, !isNew, requests)
+      const total = yield* store("count requests", Items.count(db, batch.items))
+      yield* store("start a batch", Tables.start(db, batch.batch, total))
+      return id
+    })
+
+  const results = (
+    id: string,
+    options: ResultsOptions = {}
+  ): Stream.Stream<Result, BatchNotFound | BatchStoreError> => {
+    const { follow = false, order = "completion" } = options
+    return Stream.unwrap(Effect.map(find(id), (batch) => {
+      // Read before each page: a batch that had ended before a page has no results after it.
+      const page = (after: string | undefined) =>
+        Effect.gen(function*() {
+          const { state } = yield* find(id)
+          const rows = yield* store("read results", Results.page(db, batch, order, after, resultsAtOnce))
+          const next = order === "input" ? withoutGap(rows, after) : rows
+          const last = next.at(-1)?.cursor ?? after
+          const isOver = next.length < resultsAtOnce && (!follow || isEnded(state))
+          if (!isOver && next.length === 0) yield* Effect.sleep(followMillis)
+          return [next, isOver ? undefined : { after: last }] as const
+        })
+      return paginate(page, options.after)
+    }))
+  }
+
+  return {
+    submit,
+    status,
+    results,
+    watch: (id: string, every: Duration.Input = "1 second") => {
+      const first = status(id)
+      const further = Effect.andThen(Effect.sleep(every), first)
+      return paginateOne(first, further, ({ state }) => isEnded(state))
+    },
+    cancel: (id: string, cancel: { readonly inFlight?: "finish" | "interrupt" | undefined } = {}) =>
+      Effect.flatMap(find(id), ({ batch }) =>
+        store(
+          "cancel a batch",
+          Tables.move(db, batch, ["validating", "in_progress", "cancelling"], "cancelling", {
+            interrupts: cancel.inFlight === "interrupt"
+          })
+        )).pipe(Effect.andThen(status(id))),
+    retry: (id: string, which: "failed" | "unasked" = "failed") =>
+      Effect.gen(function*() {
+        const batch = yield* find(id)
+        if (!isEnded(batch.state) || batch.state === "failed") {
+          return yield* new BatchRunning({ id, state: batch.state })
+        }
+        let forgotten = 0
+        while (true) {
+          const gone = yield* store(
+            "forget results",
+            Results.forget(db, batch.batch, which === "failed" ? failed : unasked, deletedAtOnce)
+          )
+          if (gone === 0) break
+          forgotten += gone
+        }
+        const after = yield* find(id)
+        const answered = Tables.answeredOf(after)
+        // Also what an interrupted retry left without a result.
+        if (answered < after.total) yield* store("start a batch", Tables.again(db, batch.batch, answered))
+        return forgotten
+      }),
+    list: ({ after, limit = 100 }: { readonly after?: string | undefined; readonly limit?: number | undefined } = {}) =>
+      Effect.flatMap(
+        store(
+          "list batches",
+          Tables.select(
+            db,
+            db.sql`${
+              after === undefined
+                ? db.sql``
+                : db
+                  .sql`where (b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
+            } order by b.created_at desc, b.batch desc limit ${db.sql.literal(String(limit))}`
+          )
+        ),
+        Effect.forEach(statusOf)
+      ),
+    remove: (id: string) =>
+      Effect.gen(function*() {
+        const batch = yield* find(id)
+        if (!isEnded(batch.state)) return yield* new BatchRunning({ id, state: batch.state })
+        yield* store("remove a batch", Tables.remove(db, batch.batch, deletedAtOnce))
+      })
+  } satisfies Batches["Service"]
+})
+
+/** Stores the requests of a stream in groups. */
+const addAll = <E, R>(
+  db: Db.Db,
+  batch: number,
+  isAgain: boolean,
+  requests: Stream.Stream<Request, E, R>
+): Effect.Effect<void, InvalidRequest | BatchStoreError | E, R> => {
+  let seq = 0
+  let bytes = 0
+  let group: Array<Items.Item> = []
+  const flush = Effect.suspend(() => {
+    const items = group
+    group = []
+    bytes = 0
+    return items.length === 0 ? Effect.void : addGroup(db, batch, isAgain, items)
+  })
+  return Stream.runForEach(
+    requests,
+    ({ body, key }) =>
+      Effect.suspend((): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
+        const size = Buffer.byteLength(body)
+        if (size > maxRequestBytes) return Effect.fail(new InvalidRequest({ seq, why: "TooLarge" }))
+        if (key === "" || key.length > maxKeyLength || key.includes("\0")) {
+          return Effect.fail(new InvalidRequest({ seq, why: "InvalidKey" }))
+        }
+        group.push({ seq, key, request: body })
+        seq += 1
+        bytes += size
+        return group.length >= rowsAtOnce || bytes >= bytesAtOnce ? flush : Effect.void
+      })
+  ).pipe(Effect.andThen(flush))
+}
+
+const addGroup = (
+  db: Db.Db,
+  batch: number,
+  isAgain: boolean,
+  items: ReadonlyArray<Items.Item>
+): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
+  const refuse = (why: InvalidRequest["why"]) => (seq: number | undefined) =>
+    seq === undefined ? Effect.void : Effect.fail(new InvalidRequest({ seq, why }))
+  const keys = new Set<string | null>()
+  const doubled = items.find(({ key }) => keys.has(key) || !keys.add(key))
+  if (doubled !== undefined) return refuse("DuplicateKey")(doubled.seq)
+  const add = Items.add(db, batch, items).pipe(
+    Effect.catchIf(
+      ({ reason }) => reason._tag === "UniqueViolation" || reason._tag === "ConstraintError",
+      (error) =>
+        Effect.flatMap(
+          Items.taken(db, batch, items),
+          (taken): Effect.Effect<void, InvalidRequest | SqlError> =>
+            taken === undefined
+              ? Effect.fail(error)
+              : Effect.fail(new InvalidRequest({ seq: taken, why: "DuplicateKey" }))
+        )
+    )
+  )
+  const changed = isAgain ? Effect.flatMap(Items.changed(db, batch, items), refuse("Changed")) : Effect.void
+  return store("add requests", Effect.andThen(add, changed))
+}
+
+/** Results in input order, up to the first request without one. */
+const withoutGap = (rows: ReadonlyArray<Result>, after: string | undefined): ReadonlyArray<Result> => {
+  const first = after === undefined ? 0 : Number(after) + 1
+  const gap = rows.findIndex(({ seq }, index) => seq !== first + index)
+  return gap < 0 ? rows : rows.slice(0, gap)
+}
+
+const paginate = <A, E>(
+  page: (after: string | undefined) => Effect.Effect<
+    readonly [ReadonlyArray<A>, { readonly after: string | undefined } | undefined],
+    E
+  >,
+  after: string | undefined
+): Stream.Stream<A, E> =>
+  Stream.flattenIterable(
+    Stream.unfold<{ readonly after: string | undefined } | undefined, ReadonlyArray<A>, E, never>(
+      { after },
+      (state) => state === undefined ? Effect.undefined : page(state.after)
+    )
+  )
+
+/** `first`, then `further` until one is the last. */
+const paginateOne = <A, E>(
+  first: Effect.Effect<A, E>,
+  further: Effect.Effect<A, E>,
+  isLast: (value: A) => boolean
+): Stream.Stream<A, E> =>
+  Stream.unfold<Effect.Effect<A, E> | undefined, A, E, never>(
+    first,
+    (next) =>
+      next === undefined
+        ? Effect.undefined
+        : Effect.map(next, (value) => [value, isLast(value) ? undefined : further] as const)
+  )
+
+/** Why a batch in progress makes none. */
+const waitingOf = (db: Db.Db, batch: Tables.Row): Effect.Effect<Waiting | undefined, BatchStoreError> => {
+  if (batch.state !== "in_progress") return Effect.undefined
+  return Effect.map(store("read the workers", Workers.live(db)), (workers): Waiting | undefined => {
+    if (workers.length === 0) return { for: "no worker runs", until: undefined }
+    const waiting = workers.flatMap(({ waiting }) => waiting ?? [])
+    if (waiting.length === workers.length) return waiting[0]
+    return batch.handed === 0 && batch.now - (batch.startedAt ?? batch.now) > 2_000
+      ? { for: "other batches go first", until: undefined }
+      : undefined
+  })
+}
+
+const toStatus = (batch: Tables.Row, waiting: Waiting | undefined): Status => {
+  const left = batch.total - Tables.answeredOf(batch)
+  const rate = isEnded(batch.state) ? undefined : batch.rate
+  return {
+    id: batch.id,
+    name: batch.name,
+    state: batch.state,
+    total: batch.total,
+    ok: batch.ok,
+    failed: batch.failed,
+    marked: batch.marked,
+    inputTokens: batch.inputTokens,
+    outputTokens: batch.outputTokens,
+    micros: batch.micros,
+    maxMicros: batch.capMicros,
+    priority: batch.priority,
+    createdAt: batch.createdAt,
+    startedAt: batch.startedAt,
+    expiresAt: batch.expiresAt,
+    stoppingAt: batch.stoppingAt,
+    endedAt: batch.endedAt,
+    rate,
+    etaMillis: rate === undefined || rate === 0 ? undefined : left * 1_000 / rate,
+    waiting,
+    endpoint: batch.endpoint,
+    source: batch.source,
+    metadata: batch.metadata,
+    error: batch.error
+  }
+}
+
+/** Replaces an error of the database, whose message can name values, by one that names the operation. */
+const store = <A, E>(
+  operation: string,
+  effect: Effect.Effect<A, E | SqlError>
+): Effect.Effect<A, Exclude<E, SqlError> | BatchStoreError> =>
+  Effect.mapError(effect, (error) =>
+    isSqlError(error)
+      ? new BatchStoreError({ operation, reason: error.reason._tag, isRetryable: error.isRetryable })
+      // What is no SqlError is one of the others.
+      : error as Exclude<E, SqlError>)
+
+const isSqlError = (error: unknown): error is SqlError =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "SqlError"

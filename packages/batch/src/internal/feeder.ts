@@ -1,0 +1,226 @@
+/** Decides which tickets exist, and ends batches. Everything comes from the tables, so that another process can go on at once. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import type { State } from "../Batch.ts"
+import { type Grant, type Open, plan } from "./plan.ts"
+import { offer, type Queue } from "./queue.ts"
+import * as Batches from "./tables/batches.ts"
+import type { Db } from "./tables/db.ts"
+import * as Items from "./tables/items.ts"
+import * as Results from "./tables/results.ts"
+import * as Workers from "./tables/workers.ts"
+
+export interface Options {
+  readonly everyMillis: number
+  /** How many requests may be outstanding. `undefined`: four for each slot of the workers that live. */
+  readonly window: number | undefined
+  readonly ticket: number
+  /** Calls of a batch that was stopped are awaited for this long. */
+  readonly graceMillis: number
+}
+
+type FeedError = SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError
+
+const windowPerSlot = 4
+
+/** Few enough that marking does not hold a lock, or SQLite's process, for long. */
+const marksAtOnce = { pg: 50_000, sqlite: 5_000 }
+
+/** The rate of a batch is the mean of this time, and written this often. */
+const rateMillis = { mean: 10_000, every: 2_000 }
+
+const forgetMillis = 600_000
+
+const endings: { readonly [state: string]: { readonly kind: "cancelled" | "expired" | "capped" } } = {
+  cancelling: { kind: "cancelled" },
+  expiring: { kind: "expired" },
+  capping: { kind: "capped" }
+}
+
+export class Feeder {
+  private readonly options: Options
+  private readonly db: Db
+  private readonly queue: Queue
+  private readonly samples = new Map<number, Array<{ readonly at: number; readonly answered: number }>>()
+  private forgotAt = 0
+
+  constructor(options: Options, db: Db, queue: Queue) {
+    this.options = options
+    this.db = db
+    this.queue = queue
+  }
+
+  /** Feeds until it is interrupted. */
+  get run(): Effect.Effect<never> {
+    return Effect.suspend(() => this.round).pipe(
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.interrupt
+          : Effect.logWarning("Batches could not be fed. Trying again", cause)
+      ),
+      Effect.repeat(Schedule.spaced(this.options.everyMillis)),
+      Effect.andThen(Effect.never)
+    )
+  }
+
+  get round(): Effect.Effect<void, FeedError> {
+    return Effect.gen({ self: this }, function*() {
+      const batches = yield* Batches.live(this.db)
+      if (batches.length === 0) {
+        this.samples.clear()
+        return
+      }
+      const workers = yield* Workers.live(this.db)
+      const feeding: Array<Batches.Row> = []
+      for (const batch of batches) {
+        yield* this.measure(batch)
+        if (!(yield* this.close(batch, workers))) feeding.push(batch)
+      }
+      yield* this.feed(feeding, workers)
+      yield* this.forget(batches)
+    })
+  }
+
+  /** Ends what has ended, and stops what has to. Returns whether the batch gets no tickets. */
+  private close(batch: Batches.Row, workers: ReadonlyArray<Workers.LiveWorker>): Effect.Effect<boolean, SqlError> {
+    const { db } = this
+    return Effect.gen({ self: this }, function*() {
+      if (Batches.answeredOf(batch) >= batch.total) {
+        const ending = endings[batch.state]
+        // A batch that expired with its last answer is complete.
+        const isWhole = ending === undefined || (batch.marked === 0 && batch.state !== "cancelling")
+        yield* Batches.move(db, batch.batch, [batch.state], isWhole ? "completed" : ending.kind)
+        return true
+      }
+      if (batch.state === "in_progress") {
+        const to = stopOf(batch)
+        if (to === undefined) return false
+        yield* Batches.move(db, batch.batch, ["in_progress"], to)
+        return true
+      }
+      if (yield* this.mayMark(batch, workers)) {
+        const kind = endings[batch.state]?.kind ?? "cancelled"
+        yield* Results.mark(db, batch, kind, db.isSqlite ? marksAtOnce.sqlite : marksAtOnce.pg)
+      }
+      return true
+    })
+  }
+
+  /** Requests are marked when no worker asks them any more: answers that are on their way stay in the results. */
+  private mayMark(batch: Batches.Row, workers: ReadonlyArray<Workers.LiveWorker>): Effect.Effect<boolean, SqlError> {
+    const { stoppingAt = 0 } = batch
+    if (batch.now - stoppingAt >= this.options.graceMillis) return Effect.succeed(true)
+    // A worker whose last beat is older may not know yet that the batch was stopped.
+    if (workers.some(({ beatAt }) => beatAt <= stoppingAt)) return Effect.succeed(false)
+    return Effect.map(
+      Workers.heldOf(this.db, batch.batch),
+      (held) => workers.every(({ worker }) => (held.get(worker) ?? 0) === 0)
+    )
+  }
+
+  private feed(
+    batches: ReadonlyArray<Batches.Row>,
+    workers: ReadonlyArray<Workers.LiveWorker>
+  ): Effect.Effect<void, FeedError> {
+    const window = this.options.window ?? windowPerSlot * workers.reduce((sum, { slots }) => sum + slots, 0)
+    const grants = plan(batches.map(openOf), { window, ticket: this.options.ticket })
+    return Effect.forEach(
+      Map.groupBy(grants, ({ batch }) => batch),
+      ([number, grants]) => {
+        const batch = batches.find(({ batch }) => batch === number)
+        return batch === undefined ? Effect.void : this.offer(batch, grants)
+      },
+      { discard: true }
+    )
+  }
+
+  /** Offers tickets, and records it in the same transaction. A feeder that was frozen finds other numbers, and offers nothing. */
+  private offer(batch: Batches.Row, grants: ReadonlyArray<Grant>): Effect.Effect<void, FeedError> {
+    const { db } = this
+    return db.sql.withTransaction(Effect.gen({ self: this }, function*() {
+      const tickets = batch.run === 0
+        ? grants.map(({ from, to }) => ({ from, to, size: to - from }))
+        : yield* this.missing(batch, grants)
+      const last = tickets.at(-1)
+      const fed = last === undefined ? batch.total : last.to
+      const handed = batch.handed + tickets.reduce((sum, { size }) => sum + size, 0)
+      if (!(yield* Batches.feed(db, { batch: batch.batch, run: batch.run, before: batch.fed, fed, handed }))) return
+      yield* Effect.forEach(
+        tickets,
+        ({ from, to }) => offer(this.queue, { batch: batch.batch, run: batch.run, from, to, round: 0 }),
+        { discard: true }
+      )
+    }))
+  }
+
+  /** In a retry, the requests without a result are scattered. */
+  private missing(batch: Batches.Row, grants: ReadonlyArray<Grant>) {
+    return Effect.gen({ self: this }, function*() {
+      const limit = grants.reduce((sum, { from, to }) => sum + to - from, 0)
+      const seqs = yield* Items.next(this.db, { ...batch, from: batch.fed, limit })
+      const tickets: Array<{ readonly from: number; readonly to: number; readonly size: number }> = []
+      for (let start = 0; start < seqs.length; start += this.options.ticket) {
+        const part = seqs.slice(start, start + this.options.ticket)
+        tickets.push({ from: part[0] ?? 0, to: (part.at(-1) ?? 0) + 1, size: part.length })
+      }
+      return tickets
+    })
+  }
+
+  private measure(batch: Batches.Row): Effect.Effect<unknown, SqlError> {
+    const answered = Batches.answeredOf(batch)
+    const samples = this.samples.get(batch.batch) ?? []
+    this.samples.set(batch.batch, samples)
+    const last = samples.at(-1)
+    if (last !== undefined && batch.now - last.at < rateMillis.every) return Effect.void
+    samples.push({ at: batch.now, answered })
+    while (samples.length > 2 && batch.now - (samples[0]?.at ?? 0) > rateMillis.mean) samples.shift()
+    const first = samples[0]
+    if (first === undefined || first.at === batch.now) return Effect.void
+    return Batches.setRate(
+      this.db,
+      batch.batch,
+      Math.max(0, (answered - first.answered) * 1_000 / (batch.now - first.at))
+    )
+  }
+
+  private forget(batches: ReadonlyArray<Batches.Row>): Effect.Effect<unknown, SqlError> {
+    const live = new Set(batches.map(({ batch }) => batch))
+    for (const batch of this.samples.keys()) if (!live.has(batch)) this.samples.delete(batch)
+    const now = batches[0]?.now ?? 0
+    if (now - this.forgotAt < forgetMillis) return Effect.void
+    this.forgotAt = now
+    return Workers.forgetDead(this.db)
+  }
+}
+
+/** What stops a batch that is in progress: its time or its money. */
+const stopOf = (batch: Batches.Row): State | undefined => {
+  if (batch.expiresAt !== undefined && batch.expiresAt <= batch.now) return "expiring"
+  const { affordable, outstanding } = openOf(batch)
+  return affordable <= 0 && outstanding <= 0 && batch.fed < batch.total ? "capping" : undefined
+}
+
+const openOf = (batch: Batches.Row): Open => {
+  const outstanding = batch.handed - (Batches.answeredOf(batch) - batch.base)
+  return {
+    batch: batch.batch,
+    priority: batch.priority,
+    total: batch.total,
+    fed: batch.fed,
+    outstanding,
+    affordable: affordableOf(batch, outstanding)
+  }
+}
+
+/** How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. */
+const affordableOf = ({ capMicros, estimateMicros, maxMicros, micros }: Batches.Row, outstanding: number): number => {
+  if (capMicros === undefined) return Infinity
+  // With nothing known, the first hundredth of the cap tells.
+  const each = Math.max(estimateMicros, maxMicros) || Math.ceil(capMicros / 100)
+  return Math.floor((capMicros - micros) / Math.max(1, each)) - outstanding
+}

@@ -1,0 +1,51 @@
+/** Which tickets to offer next. Pure: two feeders with the same rows make the same plan. */
+import { sizeFor } from "./ticket.ts"
+
+export interface Open {
+  readonly batch: number
+  readonly priority: number
+  readonly total: number
+  /** The next request to hand out. */
+  readonly fed: number
+  /** How many requests were handed out and have no result. */
+  readonly outstanding: number
+  /** How many more may be handed out within the cap. `Infinity` without one. */
+  readonly affordable: number
+}
+
+export interface Grant {
+  readonly batch: number
+  readonly from: number
+  readonly to: number
+}
+
+/**
+ * Fills the window. The highest priority goes first, and within it the batch with the fewest requests outstanding, so that a
+ * small batch does not wait for a large one.
+ */
+export const plan = (
+  open: ReadonlyArray<Open>,
+  options: { readonly window: number; readonly ticket: number }
+): ReadonlyArray<Grant> => {
+  const batches = open.map((batch) => ({ ...batch }))
+  let room = options.window - batches.reduce((sum, { outstanding }) => sum + Math.max(0, outstanding), 0)
+  const grants: Array<Grant> = []
+  while (room > 0) {
+    let next: (typeof batches)[number] | undefined
+    for (const batch of batches) {
+      if (batch.fed >= batch.total || batch.affordable <= 0) continue
+      if (
+        next === undefined || batch.priority > next.priority ||
+        (batch.priority === next.priority && batch.outstanding < next.outstanding)
+      ) next = batch
+    }
+    if (next === undefined) return grants
+    const size = Math.min(sizeFor(next.total, options.ticket), next.total - next.fed, next.affordable)
+    grants.push({ batch: next.batch, from: next.fed, to: next.fed + size })
+    next.fed += size
+    next.outstanding += size
+    next.affordable -= size
+    room -= size
+  }
+  return grants
+}

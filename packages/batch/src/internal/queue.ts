@@ -1,0 +1,45 @@
+/** The queue of tickets, on Effect's engine. */
+import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as Schema from "effect/Schema"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { encode, idOf, type Ticket } from "./ticket.ts"
+
+/** After this time without a sign of life, the tickets of a worker go to others. */
+export const leaseMillis = 6_000
+
+const store = PersistedQueue.layerStoreSql({
+  tableName: "sluice_batch_queue",
+  // The engine's own times are minutes: a killed worker would keep its tickets that long.
+  pollInterval: "200 millis",
+  lockExpiration: leaseMillis,
+  lockRefreshInterval: "2 seconds"
+})
+
+export const layer: Layer.Layer<
+  PersistedQueue.PersistedQueueFactory | PersistedQueue.PersistedQueueStore,
+  SqlError,
+  SqlClient
+> = Layer.provideMerge(PersistedQueue.layer, store)
+
+/** A settled ticket keeps its id from being offered again, so it stays a while. */
+export const cleanup = PersistedQueue.layerCleanup({ interval: "10 minutes", timeToLive: "1 hour" })
+
+export type Queue = PersistedQueue.PersistedQueue<unknown>
+
+export const make: Effect.Effect<Queue, never, PersistedQueue.PersistedQueueFactory> = PersistedQueue.make({
+  name: "tickets",
+  // Decoded by the worker: the engine would drop a ticket of another version for good.
+  schema: Schema.Unknown,
+  // After the last attempt the engine would drop a ticket without telling anyone.
+  maxAttempts: 2_147_483_647
+})
+
+export const offer = (
+  queue: Queue,
+  ticket: Ticket,
+  delayMillis?: number
+): Effect.Effect<unknown, PersistedQueue.PersistedQueueError | Schema.SchemaError> =>
+  queue.offer(encode(ticket), { id: idOf(ticket), ...(delayMillis !== undefined && { delay: delayMillis }) })

@@ -1,0 +1,220 @@
+/** Batches and their progress. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
+import type { State } from "../../Batch.ts"
+import { type Db, numberOf, optionalNumber } from "./db.ts"
+
+export interface NewBatch {
+  readonly id: string
+  readonly name: string | undefined
+  readonly endpoint: string | undefined
+  readonly source: string | undefined
+  /** The number of the batch whose requests are used. `undefined` for its own. */
+  readonly items: number | undefined
+  readonly priority: number
+  readonly capMicros: number | undefined
+  readonly estimateMicros: number
+  readonly expiresMillis: number | undefined
+  readonly metadata: { readonly [name: string]: string }
+}
+
+/** A batch with the sums over its workers. */
+export interface Row {
+  readonly batch: number
+  readonly id: string
+  readonly name: string | undefined
+  readonly state: State
+  readonly items: number
+  readonly endpoint: string | undefined
+  readonly source: string | undefined
+  readonly total: number
+  readonly run: number
+  readonly fed: number
+  readonly handed: number
+  readonly base: number
+  readonly priority: number
+  readonly capMicros: number | undefined
+  readonly estimateMicros: number
+  readonly interrupts: boolean
+  readonly metadata: { readonly [name: string]: string }
+  readonly error: string | undefined
+  readonly rate: number | undefined
+  readonly createdAt: number
+  readonly startedAt: number | undefined
+  readonly expiresAt: number | undefined
+  readonly stoppingAt: number | undefined
+  readonly endedAt: number | undefined
+  readonly ok: number
+  readonly failed: number
+  readonly marked: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly micros: number
+  readonly maxMicros: number
+  /** The time of the database when it was read. */
+  readonly now: number
+}
+
+export const answeredOf = ({ failed, marked, ok }: Pick<Row, "failed" | "marked" | "ok">): number =>
+  ok + failed + marked
+
+const text = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
+
+const toRow = (row: { readonly [column: string]: unknown }): Row => ({
+  batch: numberOf(row["batch"]),
+  id: String(row["id"]),
+  name: text(row["name"]),
+  // Only this package writes the column.
+  state: row["state"] as State,
+  items: numberOf(row["items"] ?? row["batch"]),
+  endpoint: text(row["endpoint"]),
+  source: text(row["source"]),
+  total: numberOf(row["total"]),
+  run: numberOf(row["run"]),
+  fed: numberOf(row["fed"]),
+  handed: numberOf(row["handed"]),
+  base: numberOf(row["base"]),
+  priority: numberOf(row["priority"]),
+  capMicros: optionalNumber(row["cap_micros"]),
+  estimateMicros: numberOf(row["estimate_micros"]),
+  interrupts: numberOf(row["interrupts"]) === 1,
+  metadata: metadataOf(row["metadata"]),
+  error: text(row["error"]),
+  rate: optionalNumber(row["rate"]),
+  createdAt: numberOf(row["created_at"]),
+  startedAt: optionalNumber(row["started_at"]),
+  expiresAt: optionalNumber(row["expires_at"]),
+  stoppingAt: optionalNumber(row["stopping_at"]),
+  endedAt: optionalNumber(row["ended_at"]),
+  ok: numberOf(row["ok"] ?? 0),
+  failed: numberOf(row["failed"] ?? 0),
+  marked: numberOf(row["marked"] ?? 0),
+  inputTokens: numberOf(row["input_tokens"] ?? 0),
+  outputTokens: numberOf(row["output_tokens"] ?? 0),
+  micros: numberOf(row["micros"] ?? 0),
+  maxMicros: numberOf(row["max_micros"] ?? 0),
+  now: numberOf(row["now"])
+})
+
+const metadataOf = (value: unknown): { readonly [name: string]: string } => {
+  const parsed: unknown = typeof value === "string" ? JSON.parse(value) : {}
+  return typeof parsed === "object" && parsed !== null
+    ? Object.fromEntries(Object.entries(parsed).map(([name, value]) => [name, String(value)]))
+    : {}
+}
+
+/** Reads batches with their progress. `which` continues the statement after `from sluice_batch b`. */
+export const select = ({ now, sql }: Db, which: Fragment): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
+  Effect.map(
+    sql<{ readonly [column: string]: unknown }>`
+      select b.*, p.ok, p.failed, p.marked, p.input_tokens, p.output_tokens, p.micros, p.max_micros, ${now} as now
+      from sluice_batch b left join (
+        select batch, sum(ok) as ok, sum(failed) as failed, sum(marked) as marked, sum(input_tokens) as input_tokens,
+          sum(output_tokens) as output_tokens, sum(micros) as micros, max(max_micros) as max_micros
+        from sluice_batch_progress group by batch
+      ) p on p.batch = b.batch ${which}`,
+    (rows) => rows.map(toRow)
+  )
+
+export const find = (db: Db, id: string): Effect.Effect<Row | undefined, SqlError> =>
+  Effect.map(select(db, db.sql`where b.id = ${id}`), (rows) => rows[0])
+
+export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
+  select(db, db.sql`where b.ended_at is null and b.state <> 'validating' order by b.batch`)
+
+/** Adds a batch in state `validating`, unless its id exists. Returns whether it was added. */
+export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql<{ readonly batch: unknown }>`
+      insert into sluice_batch (id, name, state, items, endpoint, source, priority, cap_micros, estimate_micros, metadata,
+        created_at, expires_at)
+      values (${batch.id}, ${batch.name ?? null}, 'validating', ${batch.items ?? null}, ${batch.endpoint ?? null},
+        ${batch.source ?? null}, ${batch.priority}, ${batch.capMicros ?? null}, ${batch.estimateMicros},
+        ${JSON.stringify(batch.metadata)}, ${now}, ${
+      batch.expiresMillis === undefined ? null : sql`${now} + ${sql.literal(String(Math.round(batch.expiresMillis)))}`
+    })
+      on conflict (id) do nothing returning batch`,
+    (rows) => rows.length > 0
+  )
+
+/** Starts a batch that was validated. Returns whether it still was in state `validating`. */
+export const start = ({ now, sql }: Db, batch: number, total: number): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch set state = 'in_progress', total = ${total}, started_at = ${now}
+      where batch = ${batch} and state = 'validating' returning batch`,
+    (rows) => rows.length > 0
+  )
+
+/** Moves a batch, if it is in one of the states `from`. */
+export const move = (
+  { now, sql }: Db,
+  batch: number,
+  from: ReadonlyArray<State>,
+  to: State,
+  options?: { readonly interrupts?: boolean | undefined; readonly error?: string | undefined }
+): Effect.Effect<boolean, SqlError> => {
+  const isStop = to === "cancelling" || to === "expiring" || to === "capping"
+  return Effect.map(
+    sql`update sluice_batch set state = ${to}${
+      isStop
+        ? sql`, stopping_at = ${now}, interrupts = ${options?.interrupts === true ? 1 : 0}`
+        : sql`, ended_at = ${now}`
+    }${options?.error === undefined ? sql`` : sql`, error = ${options.error}`}
+      where batch = ${batch} and ${sql.in("state", from)} returning batch`,
+    (rows) => rows.length > 0
+  )
+}
+
+/** Records that requests up to `fed` were handed out. Returns `false` if another feeder was first. */
+export const feed = (
+  { sql }: Db,
+  { batch, before, fed, handed, run }: {
+    readonly batch: number
+    readonly run: number
+    readonly before: number
+    readonly fed: number
+    readonly handed: number
+  }
+): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch set fed = ${fed}, handed = ${handed}
+      where batch = ${batch} and run = ${run} and fed = ${before} and state = 'in_progress' returning batch`,
+    (rows) => rows.length > 0
+  )
+
+export const setRate = ({ sql }: Db, batch: number, rate: number): Effect.Effect<unknown, SqlError> =>
+  sql`update sluice_batch set rate = ${rate} where batch = ${batch}`
+
+/** Starts an ended batch again, from its first request. `base` is how many results it keeps. */
+export const again = ({ now, sql }: Db, batch: number, base: number): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch set state = 'in_progress', run = run + 1, fed = 0, handed = 0, base = ${base}, rate = null,
+        started_at = ${now}, ended_at = null, stopping_at = null, interrupts = 0, expires_at = null
+      where batch = ${batch} and ended_at is not null and state <> 'failed' returning batch`,
+    (rows) => rows.length > 0
+  )
+
+/** Deletes an ended batch, in slices. The batch itself goes last, so that an interrupted removal can be repeated. */
+export const remove = ({ sql }: Db, batch: number, slice: number): Effect.Effect<void, SqlError> => {
+  const limit = sql.literal(String(slice))
+  const rows = (table: string) =>
+    sql`delete from ${sql(table)} where batch = ${batch} and seq in (
+      select seq from ${sql(table)} where batch = ${batch} order by seq limit ${limit}
+    ) returning seq`.pipe(
+      Effect.map((rows) => rows.length),
+      Effect.repeat({ while: (deleted) => deleted === slice })
+    )
+  // Another batch may use its requests.
+  const items = Effect.flatMap(
+    sql`select 1 as used from sluice_batch where items = ${batch} and batch <> ${batch} limit 1`,
+    (used): Effect.Effect<unknown, SqlError> => used.length > 0 ? Effect.void : rows("sluice_batch_item")
+  )
+  return rows("sluice_batch_result").pipe(
+    Effect.andThen(items),
+    Effect.andThen(sql`delete from sluice_batch_suspect where batch = ${batch}`),
+    Effect.andThen(sql`delete from sluice_batch_progress where batch = ${batch}`),
+    Effect.andThen(sql`delete from sluice_batch where batch = ${batch}`),
+    Effect.asVoid
+  )
+}

@@ -1,0 +1,83 @@
+/** The requests of a batch. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { type Db, numberOf } from "./db.ts"
+
+export interface Item {
+  readonly seq: number
+  readonly key: string | null
+  readonly request: string
+}
+
+const columns = { seq: "bigint", key: "text", request: "text" } as const
+
+/** Adds requests. Those that exist stay as they are. */
+export const add = (db: Db, batch: number, items: ReadonlyArray<Item>): Effect.Effect<unknown, SqlError> =>
+  db.sql`insert into sluice_batch_item (batch, seq, key, request)
+    select ${db.sql.literal(String(batch))}, r.seq, r.key, r.request from ${db.rows(items, columns)} where true
+    on conflict (batch, seq) do nothing`
+
+/** The first of `items` whose key another place has. */
+export const taken = (db: Db, batch: number, items: ReadonlyArray<Item>): Effect.Effect<number | undefined, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly seq: unknown }>`
+      select r.seq as seq from ${db.rows(items.map(({ key, seq }) => ({ seq, key })), { seq: "bigint", key: "text" })}
+      join sluice_batch_item i on i.batch = ${batch} and i.key = r.key and i.seq <> r.seq order by r.seq limit 1`,
+    (rows) => rows[0] === undefined ? undefined : numberOf(rows[0].seq)
+  )
+
+/** The first of `items` that is stored with another key or request. */
+export const changed = (
+  db: Db,
+  batch: number,
+  items: ReadonlyArray<Item>
+): Effect.Effect<number | undefined, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly seq: unknown }>`
+      select r.seq as seq from ${db.rows(items, columns)}
+      join sluice_batch_item i on i.batch = ${batch} and i.seq = r.seq
+      where i.key <> r.key or i.request <> r.request order by r.seq limit 1`,
+    (rows) => rows[0] === undefined ? undefined : numberOf(rows[0].seq)
+  )
+
+/** How many requests there are. Counts them, so only once a batch. */
+export const count = (db: Db, batch: number): Effect.Effect<number, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly n: unknown }>`select count(*) as n from sluice_batch_item where batch = ${batch}`,
+    (rows) => numberOf(rows[0]?.n ?? 0)
+  )
+
+interface Range {
+  readonly batch: number
+  readonly items: number
+  readonly from: number
+  readonly to: number
+}
+
+const withoutResult = ({ sql }: Db, batch: number) =>
+  sql`not exists (select 1 from sluice_batch_result s where s.batch = ${batch} and s.seq = i.seq)`
+
+/** The requests of a range that have no result. */
+export const open = (db: Db, { batch, from, items, to }: Range): Effect.Effect<ReadonlyArray<Item>, SqlError> =>
+  Effect.map(
+    db.sql<Item>`select i.seq, i.key, i.request from sluice_batch_item i
+      where i.batch = ${items} and i.seq >= ${from} and i.seq < ${to} and ${withoutResult(db, batch)} order by i.seq`,
+    (rows) => rows.map(({ key, request, seq }) => ({ seq: numberOf(seq), key, request }))
+  )
+
+/** The places of the next requests without a result. */
+export const next = (
+  db: Db,
+  { batch, from, items, limit }: {
+    readonly batch: number
+    readonly items: number
+    readonly from: number
+    readonly limit: number
+  }
+): Effect.Effect<ReadonlyArray<number>, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly seq: unknown }>`select i.seq as seq from sluice_batch_item i
+      where i.batch = ${items} and i.seq >= ${from} and ${withoutResult(db, batch)}
+      order by i.seq limit ${db.sql.literal(String(limit))}`,
+    (rows) => rows.map(({ seq }) => numberOf(seq))
+  )

@@ -1,0 +1,225 @@
+/** Results, and what they add to the progress of a worker. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Kind, Result } from "../../Batch.ts"
+import { type Db, numberOf } from "./db.ts"
+
+export interface NewResult {
+  readonly batch: number
+  readonly seq: number
+  readonly kind: Kind
+  readonly body: string
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly micros: number
+}
+
+const columns = {
+  batch: "bigint",
+  seq: "bigint",
+  kind: "text",
+  body: "text",
+  input_tokens: "bigint",
+  output_tokens: "bigint",
+  micros: "bigint"
+} as const
+
+const marks = "('cancelled', 'expired', 'capped')"
+
+const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }: NewResult) => ({
+  batch,
+  seq,
+  kind,
+  body,
+  input_tokens: inputTokens,
+  output_tokens: outputTokens,
+  micros: Math.round(micros)
+})
+
+/**
+ * Stores results and adds them to the progress of a worker, at once. The first answer to a request stays; only an `ok` replaces
+ * a mark, since it was paid.
+ */
+export const add = (db: Db, worker: string, results: ReadonlyArray<NewResult>): Effect.Effect<void, SqlError> => {
+  // One statement may not hold the same row twice. Writers take rows in one order, or they lock each other out.
+  const rows = distinct(results).map(toRecord).sort((one, other) => one.batch - other.batch || one.seq - other.seq)
+  return Effect.asVoid(db.isSqlite ? addOnSqlite(db, worker, rows) : addOnPostgres(db, worker, rows))
+}
+
+const distinct = (results: ReadonlyArray<NewResult>): ReadonlyArray<NewResult> => {
+  const byRow = new Map<string, NewResult>()
+  for (const result of results) {
+    const row = `${result.batch}/${result.seq}`
+    const known = byRow.get(row)
+    if (known === undefined || (known.kind !== "ok" && result.kind === "ok")) byRow.set(row, result)
+  }
+  return Array.from(byRow.values())
+}
+
+type Record = ReturnType<typeof toRecord>
+
+const addToProgress = `on conflict (batch, worker) do update set
+  ok = sluice_batch_progress.ok + excluded.ok, failed = sluice_batch_progress.failed + excluded.failed,
+  marked = sluice_batch_progress.marked + excluded.marked,
+  input_tokens = sluice_batch_progress.input_tokens + excluded.input_tokens,
+  output_tokens = sluice_batch_progress.output_tokens + excluded.output_tokens,
+  micros = sluice_batch_progress.micros + excluded.micros`
+
+const addOnPostgres = ({ now, rows, sql }: Db, worker: string, records: ReadonlyArray<Record>) =>
+  sql`with added as (
+      insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
+      select r.batch::int, r.seq, r.kind, r.body, r.input_tokens, r.output_tokens, r.micros, ${now}, pg_current_xact_id()
+      from ${rows(records, columns)} order by r.batch, r.seq
+      on conflict (batch, seq) do update set kind = excluded.kind, body = excluded.body, input_tokens = excluded.input_tokens,
+        output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid
+      where sluice_batch_result.kind in ${sql.literal(marks)} and excluded.kind = 'ok'
+      returning batch, kind, input_tokens, output_tokens, micros, xmax <> 0 as replaced
+    )
+    insert into sluice_batch_progress (batch, worker, ok, failed, marked, input_tokens, output_tokens, micros, max_micros)
+    select batch, ${worker}::text, count(*) filter (where kind = 'ok'),
+      count(*) filter (where kind <> 'ok' and kind not in ${sql.literal(marks)}),
+      count(*) filter (where kind in ${sql.literal(marks)}) - count(*) filter (where replaced),
+      sum(input_tokens), sum(output_tokens), sum(micros), max(micros)
+    from added group by batch
+    ${sql.literal(addToProgress)}, max_micros = greatest(sluice_batch_progress.max_micros, excluded.max_micros)`
+
+const addOnSqlite = (db: Db, worker: string, records: ReadonlyArray<Record>) => {
+  const { now, rows, sql } = db
+  return sql.withTransaction(Effect.gen(function*() {
+    // A transaction of SQLite has the database for itself, so what is read here holds until its end.
+    const before = yield* sql<{ readonly batch: number; readonly seq: number; readonly kind: Kind }>`
+      select s.batch as batch, s.seq as seq, s.kind as kind from ${
+      rows(records.map(({ batch, seq }) => ({ batch, seq })), { batch: "bigint", seq: "bigint" })
+    }
+      join sluice_batch_result s on s.batch = r.batch and s.seq = r.seq`
+    const kinds = new Map(before.map(({ batch, kind, seq }) => [`${batch}/${seq}`, kind]))
+    const added = records.filter(({ batch, kind, seq }) => {
+      const known = kinds.get(`${batch}/${seq}`)
+      return known === undefined || (isMark(known) && kind === "ok")
+    })
+    if (added.length === 0) return
+    yield* sql`
+      insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
+      select r.batch, r.seq, r.kind, r.body, r.input_tokens, r.output_tokens, r.micros, ${now},
+        (select coalesce(max(xid), 0) + 1 from sluice_batch_result where batch = r.batch)
+      from ${rows(added, columns)} where true
+      on conflict (batch, seq) do update set kind = excluded.kind, body = excluded.body, input_tokens = excluded.input_tokens,
+        output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid`
+    for (const [batch, of] of Map.groupBy(added, ({ batch }) => batch)) {
+      const replaced = of.filter(({ seq }) => kinds.has(`${batch}/${seq}`)).length
+      const sum = (pick: (record: Record) => number) => of.reduce((sum, record) => sum + pick(record), 0)
+      const largest = of.reduce((largest, { micros }) => Math.max(largest, micros), 0)
+      yield* sql`
+        insert into sluice_batch_progress (batch, worker, ok, failed, marked, input_tokens, output_tokens, micros, max_micros)
+        values (${batch}, ${worker}, ${sum(({ kind }) => kind === "ok" ? 1 : 0)},
+          ${sum(({ kind }) => kind !== "ok" && !isMark(kind) ? 1 : 0)},
+          ${sum(({ kind }) => isMark(kind) ? 1 : 0) - replaced},
+          ${sum((record) => record.input_tokens)}, ${sum((record) => record.output_tokens)},
+          ${sum(({ micros }) => micros)}, ${largest})
+        ${sql.literal(addToProgress)}, max_micros = max(sluice_batch_progress.max_micros, excluded.max_micros)`
+    }
+  }))
+}
+
+const isMark = (kind: Kind): boolean => kind === "cancelled" || kind === "expired" || kind === "capped"
+
+/** Adds a cost without a result: an attempt that was paid and did not answer. */
+export const spend = ({ sql }: Db, worker: string, batch: number, micros: number): Effect.Effect<unknown, SqlError> =>
+  sql`insert into sluice_batch_progress (batch, worker, micros) values (${batch}, ${worker}, ${Math.round(micros)})
+    on conflict (batch, worker) do update set micros = sluice_batch_progress.micros + excluded.micros`
+
+/** Results in one order, after a cursor. */
+export const page = (
+  db: Db,
+  batch: { readonly batch: number; readonly items: number },
+  order: "input" | "completion",
+  after: string | undefined,
+  limit: number
+): Effect.Effect<ReadonlyArray<Result>, SqlError> => {
+  const { isSqlite, sql } = db
+  const [first = "-1", second = "-1"] = (after ?? "").split(":").filter((part) => part !== "")
+  const from = order === "input"
+    ? sql`s.seq > ${numberOf(first)} order by s.seq`
+    // Rows of a transaction that still runs may come before rows that are already visible. They are awaited.
+    : isSqlite
+    ? sql`(s.xid, s.seq) > (${numberOf(first)}, ${numberOf(second)}) order by s.xid, s.seq`
+    : sql`(s.xid, s.seq) > (${first === "-1" ? "0" : first}::text::xid8, ${numberOf(second)}::bigint)
+        and s.xid < pg_snapshot_xmin(pg_current_snapshot()) order by s.xid, s.seq`
+  return Effect.map(
+    sql<{ readonly [column: string]: unknown }>`
+      select s.seq, s.kind, s.body, s.input_tokens, s.output_tokens, s.micros, s.at, ${
+      sql.literal(isSqlite ? "s.xid" : "s.xid::text")
+    } as xid,
+        i.key as key
+      from sluice_batch_result s join sluice_batch_item i on i.batch = ${batch.items} and i.seq = s.seq
+      where s.batch = ${batch.batch} and ${from} limit ${sql.literal(String(limit))}`,
+    (rows) =>
+      rows.map((row): Result => ({
+        seq: numberOf(row["seq"]),
+        key: String(row["key"]),
+        // Only this package writes the column.
+        kind: row["kind"] as Kind,
+        body: String(row["body"]),
+        inputTokens: numberOf(row["input_tokens"]),
+        outputTokens: numberOf(row["output_tokens"]),
+        micros: numberOf(row["micros"]),
+        at: numberOf(row["at"]),
+        cursor: order === "input" ? String(row["seq"]) : `${String(row["xid"])}:${String(row["seq"])}`
+      }))
+  )
+}
+
+/** Marks requests without a result, at most `limit`. Returns how many. */
+export const mark = (
+  db: Db,
+  batch: { readonly batch: number; readonly items: number },
+  kind: Kind,
+  limit: number
+): Effect.Effect<number, SqlError> => {
+  const { now, sql } = db
+  const insert = sql`
+    insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
+    select ${sql.literal(String(batch.batch))}, i.seq, ${sql.literal(`'${kind}'`)}, '', 0, 0, 0, ${now}, ${
+    sql.literal(
+      db.isSqlite
+        ? `(select coalesce(max(xid), 0) + 1 from sluice_batch_result where batch = ${batch.batch})`
+        : "pg_current_xact_id()"
+    )
+  }
+    from sluice_batch_item i where i.batch = ${batch.items} and not exists (
+      select 1 from sluice_batch_result s where s.batch = ${batch.batch} and s.seq = i.seq
+    ) limit ${sql.literal(String(limit))}
+    on conflict (batch, seq) do nothing returning seq`
+  return sql.withTransaction(Effect.gen(function*() {
+    const marked = (yield* insert).length
+    if (marked > 0) {
+      yield* sql`insert into sluice_batch_progress (batch, worker, marked) values (${batch.batch}, 'feeder', ${marked})
+        on conflict (batch, worker) do update set marked = sluice_batch_progress.marked + excluded.marked`
+    }
+    return marked
+  }))
+}
+
+/** Deletes results of these kinds, at most `limit`, and takes them from the progress. Returns how many. */
+export const forget = (
+  { sql }: Db,
+  batch: number,
+  kinds: ReadonlyArray<Kind>,
+  limit: number
+): Effect.Effect<number, SqlError> =>
+  sql.withTransaction(Effect.gen(function*() {
+    const gone = yield* sql<{ readonly kind: Kind }>`
+      delete from sluice_batch_result where batch = ${batch} and seq in (
+        select seq from sluice_batch_result where batch = ${batch} and ${sql.in("kind", kinds)}
+        order by seq limit ${sql.literal(String(limit))}
+      ) returning kind`
+    const marked = gone.filter(({ kind }) => isMark(kind)).length
+    if (gone.length > 0) {
+      yield* sql`insert into sluice_batch_progress (batch, worker, failed, marked)
+        values (${batch}, 'feeder', ${marked - gone.length}, ${-marked})
+        on conflict (batch, worker) do update set failed = sluice_batch_progress.failed + excluded.failed,
+          marked = sluice_batch_progress.marked + excluded.marked`
+      yield* sql`delete from sluice_batch_suspect where batch = ${batch}`
+    }
+    return gone.length
+  }))

@@ -1,0 +1,154 @@
+/** Takes tickets while there is room, and tells the others that this worker lives. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Asker } from "../../Asker.ts"
+import type { Queue } from "../queue.ts"
+import type { Db } from "../tables/db.ts"
+import * as Results from "../tables/results.ts"
+import * as Workers from "../tables/workers.ts"
+import * as Ticket from "../ticket.ts"
+import * as Writer from "../writer.ts"
+import * as Gate from "./gate.ts"
+import { Held } from "./held.ts"
+import { TicketHandler } from "./tickets.ts"
+
+export interface Options {
+  readonly name: string
+  readonly inFlight: number
+  readonly drainMillis: number
+  readonly maxRounds: number
+  readonly onLost: "ask-again" | "fail"
+}
+
+const beatMillis = 500
+const retryMillis = 300
+
+/** More takes at once would only make the engine's statements larger. */
+const maxWaiting = 64
+
+/** Runs a worker until the scope closes. Then lets calls finish for `drainMillis`. */
+export const run = Effect.fnUntraced(function*(
+  options: Options,
+  { asker, db, queue }: { readonly asker: Asker["Service"]; readonly db: Db; readonly queue: Queue }
+): Effect.fn.Return<void, never, Scope.Scope> {
+  const held = new Held()
+  const takes = yield* FiberSet.make<void>()
+  const writer = yield* Writer.make<Results.NewResult>({
+    store: (rows) => Results.add(db, options.name, rows),
+    bytesOf: ({ body }) => body.length
+  })
+
+  /** Takes that wait for a ticket. They are given up when the gate closes. */
+  const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
+  let isStopping = false
+  const giveUp = () => {
+    for (const fiber of waiting) fiber.interruptUnsafe()
+  }
+  const gate = yield* Gate.make(asker, (isOpen) => {
+    if (!isOpen) giveUp()
+    held.changed.openUnsafe()
+  })
+  const handler = new TicketHandler(options, { asker, db, gate, held, queue, writer })
+  yield* handler.start
+
+  let ticketSize = 100
+  const take = Effect.suspend(() => {
+    let fiber: Fiber.Fiber<unknown, unknown> | undefined
+    const took = () => {
+      if (fiber !== undefined) waiting.delete(fiber)
+      fiber = undefined
+    }
+    const body = queue.take((encoded, { attempts, id }) =>
+      Effect.suspend(() => {
+        took()
+        const ticket = Ticket.decode(encoded)
+        if (ticket === undefined) {
+          // The engine delivers it again later, to a worker of the newer version.
+          return Effect.fail(`Ticket ${id} is of another version of Sluice`)
+        }
+        ticketSize = ticket.to - ticket.from
+        return handler.handle(ticket, attempts)
+      })
+    ).pipe(
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.void
+          : Effect.andThen(
+            Effect.logWarning("A ticket could not be worked on. It is tried again", cause),
+            Effect.sleep(retryMillis)
+          )
+      ),
+      Effect.ensuring(Effect.sync(() => {
+        took()
+        held.changed.openUnsafe()
+      }))
+    )
+    return Effect.withFiber((self) => {
+      fiber = self
+      waiting.add(self)
+      return body
+    })
+  })
+
+  const hasRoom = () =>
+    !isStopping && gate.waiting() === undefined && waiting.size < maxWaiting &&
+    waiting.size < Math.ceil((options.inFlight - held.requests) / ticketSize)
+
+  const takeMore = Effect.suspend(() => {
+    held.changed.closeUnsafe()
+    return Effect.whileLoop({
+      while: hasRoom,
+      body: () => FiberSet.run(takes, take, { startImmediately: true }),
+      step: () => {}
+    })
+  })
+
+  /** Batches of which the last beat said that requests are held. */
+  let told: ReadonlyArray<number> = []
+
+  const beat = Effect.suspend(() => {
+    const batches = Array.from(held.batches.keys())
+    const states = batches.length === 0 ? Effect.succeed([]) : Workers.statesOf(db, batches)
+    return states.pipe(
+      Effect.flatMap((states) => {
+        held.apply(states)
+        const now = Array.from(held.batches.keys())
+        // Batches that it no longer holds are told once more, as 0.
+        const tell = Array.from(new Set([...told, ...now]), (batch) => ({
+          batch,
+          held: held.batches.get(batch)?.requests ?? 0
+        }))
+        const beat = { worker: options.name, slots: options.inFlight, waiting: gate.waiting(), held: tell }
+        return Effect.map(Workers.beat(db, beat), () => {
+          told = now
+        })
+      }),
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.interrupt
+          : Effect.logDebug("The worker could not say that it lives", cause)
+      )
+    )
+  })
+
+  yield* beat.pipe(Effect.repeat(Schedule.spaced(beatMillis)), Effect.forkScoped)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isStopping = true
+      giveUp()
+    }).pipe(
+      Effect.andThen(
+        FiberSet.awaitEmpty(takes).pipe(Effect.interruptible, Effect.timeoutOption(options.drainMillis))
+      ),
+      // Interrupted tickets go back to the queue, and the attempt does not count.
+      Effect.andThen(FiberSet.clear(takes)),
+      Effect.andThen(Effect.ignore(Workers.leave(db, options.name)))
+    )
+  )
+  yield* held.changed.await.pipe(Effect.andThen(takeMore), Effect.forever, Effect.forkScoped)
+  held.changed.openUnsafe()
+})

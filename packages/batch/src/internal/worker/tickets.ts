@@ -1,0 +1,284 @@
+/** Works on one ticket: reads what has no answer, asks it, stores the results, and puts back what has to wait. */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Answer, Asker, AskLater } from "../../Asker.ts"
+import { offer, type Queue } from "../queue.ts"
+import * as Batches from "../tables/batches.ts"
+import type { Db } from "../tables/db.ts"
+import * as Items from "../tables/items.ts"
+import type { NewResult } from "../tables/results.ts"
+import * as Results from "../tables/results.ts"
+import * as Workers from "../tables/workers.ts"
+import { idOf, type Ticket } from "../ticket.ts"
+import * as Writer from "../writer.ts"
+import type { Gate } from "./gate.ts"
+import type { Held, HeldBatch } from "./held.ts"
+
+const retryMillis = 300
+
+/** The attempt at which a ticket is suspected to kill its workers. */
+const suspectAttempt = 3
+
+/** A suspected request is asked this often at most. */
+const maxAsked = 2
+
+/** The least time for which a ticket is put back. The engine counts in whole seconds. */
+const minDelayMillis = 1_000
+const maxDelayMillis = 300_000
+
+/** How long a request waits that was refused without a call. */
+const refusedMillis = { least: 100, most: 1_000 }
+
+interface Context {
+  readonly asker: Asker["Service"]
+  readonly db: Db
+  readonly gate: Gate
+  readonly held: Held
+  readonly queue: Queue
+  readonly writer: Writer.Writer<NewResult>
+}
+
+interface Options {
+  readonly name: string
+  readonly inFlight: number
+  readonly maxRounds: number
+  readonly onLost: "ask-again" | "fail"
+}
+
+/** The requests of one ticket that have to be asked. */
+interface Work {
+  readonly batch: Batches.Row
+  readonly held: HeldBatch
+  readonly ticket: Ticket
+  /** Requests that are put back. */
+  readonly later: Array<{ readonly item: Items.Item; readonly why: AskLater }>
+}
+
+export class TicketHandler {
+  private readonly slots: Semaphore.Semaphore
+  /** One suspected ticket at a time: if it kills the process, it takes no other suspect with it. */
+  private readonly quarantine = Semaphore.makeUnsafe(1)
+  private readonly running = new Map<string, Deferred.Deferred<void>>()
+  private readonly options: Options
+  private readonly context: Context
+  private journal: Writer.Writer<{ readonly batch: number; readonly seq: number }> | undefined
+
+  constructor(options: Options, context: Context) {
+    this.options = options
+    this.context = context
+    this.slots = Semaphore.makeUnsafe(options.inFlight)
+  }
+
+  /** Starts what lives as long as the worker. */
+  get start(): Effect.Effect<void, never, Scope.Scope> {
+    if (this.options.onLost === "ask-again") return Effect.void
+    return Effect.map(
+      Writer.make<{ readonly batch: number; readonly seq: number }>({
+        store: (rows) => Workers.suspect(this.context.db, rows),
+        bytesOf: () => 0
+      }),
+      (journal) => {
+        this.journal = journal
+      }
+    )
+  }
+
+  /** Ends when every request of the ticket has a result, was put back, or belongs to a batch that stopped. */
+  handle(ticket: Ticket, attempts: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const id = idOf(ticket)
+      const same = this.running.get(id)
+      // The lease lapsed and the queue delivered the ticket again, to this process. What it still lacks then is asked here.
+      if (same !== undefined) return Effect.andThen(Deferred.await(same), this.handle(ticket, attempts))
+      const done = Deferred.makeUnsafe<void>()
+      this.running.set(id, done)
+      const held = this.context.held.take(ticket.batch, ticket.to - ticket.from)
+      const progress = { left: ticket.to - ticket.from }
+      return this.work(ticket, attempts, held, progress).pipe(
+        Effect.ensuring(Effect.sync(() => {
+          this.running.delete(id)
+          this.context.held.release(held, progress.left)
+          Deferred.doneUnsafe(done, Effect.void)
+        }))
+      )
+    })
+  }
+
+  private work(ticket: Ticket, attempts: number, held: HeldBatch, progress: { left: number }): Effect.Effect<void> {
+    const { context } = this
+    return Effect.gen({ self: this }, function*() {
+      const [batch] = yield* persist(Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`))
+      if (batch === undefined || batch.state !== "in_progress" || batch.run !== ticket.run) return
+      const open = yield* persist(Items.open(context.db, { ...ticket, items: batch.items }))
+      const isSuspect = attempts >= suspectAttempt
+      const lost = this.options.onLost === "fail" && attempts > 1 && !isSuspect
+        ? yield* persist(Workers.suspects(context.db, ticket))
+        : none
+      context.held.add(held, open.length - progress.left)
+      progress.left = open.length
+      const work: Work = { batch, held, ticket, later: [] }
+      const settled = () => {
+        progress.left -= 1
+        context.held.add(held, -1)
+      }
+      const one = (item: Items.Item) =>
+        lost.has(item.seq) ? this.lost(work, item) : isSuspect ? this.askSuspect(work, item) : this.ask(work, item)
+      const all = Effect.forEach(
+        open,
+        (item) => Effect.ensuring(one(item), Effect.sync(settled)),
+        { concurrency: isSuspect ? 1 : "unbounded", discard: true }
+      )
+      yield* this.untilStopped(held, isSuspect ? this.quarantine.withPermit(all) : all)
+      yield* this.putBack(work)
+    })
+  }
+
+  /** Runs calls until they end, or the batch is cancelled with its calls. */
+  private untilStopped(held: HeldBatch, calls: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(calls)
+      held.running.add(fiber)
+      const exit = yield* Effect.onInterrupt(Fiber.await(fiber), () => Fiber.interrupt(fiber))
+      held.running.delete(fiber)
+      if (Exit.isFailure(exit) && !held.isInterrupted) return yield* exit
+    })
+  }
+
+  private ask(work: Work, item: Items.Item): Effect.Effect<void> {
+    const { context } = this
+    const { held } = work
+    const started = this.journal === undefined
+      ? Effect.void
+      : this.journal.write({ batch: work.batch.batch, seq: item.seq })
+    const call: Effect.Effect<void> = Effect.suspend(() => held.isStopped ? Effect.void : started).pipe(
+      Effect.andThen(Effect.suspend(() => held.isStopped ? Effect.void : this.call(work, item, call)))
+    )
+    return this.slots.withPermit(Effect.andThen(context.gate.pass, call))
+  }
+
+  /** `again` is used if the call was refused before it was made. */
+  private call(work: Work, item: Items.Item, again: Effect.Effect<void>): Effect.Effect<void> {
+    const { context } = this
+    const asked = context.asker.ask({
+      batch: work.batch.id,
+      endpoint: work.batch.endpoint,
+      key: item.key ?? String(item.seq),
+      body: item.request,
+      idempotencyKey: `${work.batch.id}/${item.seq}`
+    })
+    // An answer was paid, so it is stored even if the worker is stopped meanwhile.
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.exit(restore(asked)), (exit): Effect.Effect<void> => {
+        if (Exit.isSuccess(exit)) return this.store(work, item, exit.value)
+        if (Cause.hasInterruptsOnly(exit.cause)) return Effect.interrupt
+        const later = Cause.findErrorOption(exit.cause)
+        if (later._tag === "None") {
+          return Effect.andThen(
+            Effect.logError("The asker of a batch failed unexpectedly", exit.cause),
+            this.store(
+              work,
+              item,
+              failure("internal_error", "The request could not be asked because of a fault in Sluice")
+            )
+          )
+        }
+        if (!later.value.isCall) {
+          return restore(
+            Effect.sleep(Math.min(refusedMillis.most, Math.max(refusedMillis.least, millisOf(later.value)))).pipe(
+              Effect.andThen(context.gate.pass),
+              Effect.andThen(again)
+            )
+          )
+        }
+        work.later.push({ item, why: later.value })
+        const { micros = 0 } = later.value
+        return micros === 0
+          ? Effect.void
+          : persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
+      })
+    )
+  }
+
+  private store(work: Work, item: Items.Item, answer: Answer | Failed): Effect.Effect<void> {
+    return this.context.writer.write({ ...answer, batch: work.batch.batch, seq: item.seq })
+  }
+
+  private lost(work: Work, item: Items.Item): Effect.Effect<void> {
+    return this.store(work, item, {
+      ...failure(
+        "worker_lost",
+        "The process that asked it died. It is not asked again, since its answer may have been paid"
+      ),
+      kind: "worker_lost"
+    })
+  }
+
+  /** Writes down that a request is asked before it is: its next worker then knows whether it killed this one. */
+  private askSuspect(work: Work, item: Items.Item): Effect.Effect<void> {
+    const { context } = this
+    return Effect.suspend(() =>
+      work.held.isStopped ? Effect.succeed([0]) : persist(
+        Workers.suspect(context.db, [{ batch: work.batch.batch, seq: item.seq }])
+      )
+    ).pipe(
+      Effect.flatMap(([asked = 0]) =>
+        asked > maxAsked
+          ? this.store(work, item, {
+            ...failure("worker_lost", `Processes died ${asked - 1} times while they asked it`),
+            kind: "worker_lost"
+          })
+          : this.ask(work, item)
+      )
+    )
+  }
+
+  private putBack({ batch, held, later, ticket }: Work): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (later.length === 0 || held.isStopped) return Effect.void
+      if (ticket.round + 1 >= this.options.maxRounds) {
+        return Effect.forEach(later, ({ item, why }) =>
+          this.context.writer.write({
+            ...failure("rounds_exhausted", `Given up after ${ticket.round + 1} rounds: ${why.reason}`),
+            kind: "rounds_exhausted",
+            batch: batch.batch,
+            seq: item.seq
+          }), { concurrency: "unbounded", discard: true })
+      }
+      const delay = Math.max(minDelayMillis, ...later.map(({ why }) => millisOf(why)))
+      return persist(
+        offer(this.context.queue, { ...ticket, round: ticket.round + 1 }, Math.min(maxDelayMillis, delay))
+      )
+    })
+  }
+}
+
+const none: ReadonlySet<number> = new Set()
+
+interface Failed extends Omit<Answer, "kind"> {
+  readonly kind: NewResult["kind"]
+}
+
+const failure = (code: string, message: string): Failed => ({
+  kind: "failed",
+  body: JSON.stringify({ error: { code, message } }),
+  inputTokens: 0,
+  outputTokens: 0,
+  micros: 0
+})
+
+const millisOf = ({ retryAfter }: AskLater): number => retryAfter === undefined ? 0 : Duration.toMillis(retryAfter)
+
+/** A database that is down is waited for: the ticket is kept, and its attempt does not count against its requests. */
+const persist = <A>(
+  effect: Effect.Effect<A, SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError>
+): Effect.Effect<A> => Effect.orDie(Effect.retry(effect, Schedule.spaced(retryMillis)))

@@ -1,0 +1,126 @@
+import { AskLater } from "@sluice/batch/Asker"
+import * as Batches from "@sluice/batch/Batches"
+import { assert } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import { describeWithBoth } from "../../sql/test/support/databases.ts"
+import { machine, ok, requests, Scripted } from "./support/machine.ts"
+
+const whole = (id: string, follow = true) =>
+  Batches.Batches.use((batches) => Stream.runCollect(batches.results(id, { follow })))
+
+await describeWithBoth("Batches", (it) => {
+  it.effect("a batch has one result for each request", () => {
+    const scripted = new Scripted()
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ name: "first" }, requests(1_234))
+      const results = yield* whole(id)
+      assert.strictEqual(results.length, 1_234)
+      assert.strictEqual(new Set(results.map(({ key }) => key)).size, 1_234)
+      assert.isTrue(results.every(({ body, kind, seq }) => kind === "ok" && body === `request ${seq}`))
+      assert.strictEqual(scripted.asked.length, 1_234)
+      const status = yield* batches.status(id)
+      assert.deepInclude(status, {
+        state: "completed",
+        total: 1_234,
+        ok: 1_234,
+        failed: 0,
+        marked: 0,
+        inputTokens: 3_702
+      })
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("results in input order have no gap", () => {
+    const scripted = new Scripted()
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(700))
+      const results = yield* Stream.runCollect(batches.results(id, { order: "input", follow: true }))
+      assert.deepStrictEqual(results.map(({ seq }) => seq), Array.from({ length: 700 }, (_, n) => n))
+      const rest = yield* Stream.runCollect(batches.results(id, { order: "input", after: results[649]?.cursor }))
+      assert.deepStrictEqual(rest.map(({ seq }) => seq), Array.from({ length: 50 }, (_, n) => 650 + n))
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("a request that has to wait is asked again in another round, and given up after the last", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body, key }) =>
+      key === "k3"
+        ? Effect.fail(new AskLater({ reason: "rate limit", isCall: true, micros: 7 }))
+        : Effect.succeed(ok(body, 10))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(10))
+      const results = yield* whole(id)
+      assert.deepStrictEqual(results.filter(({ kind }) => kind !== "ok").map(({ key, kind }) => ({ key, kind })), [
+        { key: "k3", kind: "rounds_exhausted" }
+      ])
+      assert.strictEqual(scripted.asked.filter(({ key }) => key === "k3").length, 2)
+      assert.strictEqual((yield* batches.status(id)).micros, 9 * 10 + 2 * 7)
+    }).pipe(Effect.provide(machine(scripted, { maxRounds: 2 })))
+  })
+
+  it.effect("a cancelled batch keeps paid answers, marks the rest, and can be asked again", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.as(Effect.sleep(30), ok(body))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(3_000))
+      while ((yield* batches.status(id)).ok < 100) yield* Effect.sleep(10)
+      yield* batches.cancel(id)
+      const results = yield* whole(id)
+      const status = yield* batches.status(id)
+      assert.strictEqual(status.state, "cancelled")
+      assert.strictEqual(status.ok + status.marked, 3_000)
+      assert.strictEqual(status.ok, scripted.asked.length)
+      assert.strictEqual(new Map(results.map((result) => [result.seq, result])).size, 3_000)
+      assert.strictEqual(yield* batches.retry(id, "unasked"), status.marked)
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "completed", ok: 3_000, marked: 0 })
+      assert.strictEqual(scripted.asked.length, 3_000)
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("a cap stops a batch before it costs more", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.as(Effect.sleep(5), ok(body, 100))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ maxCost: { micros: 20_050 } }, requests(1_000))
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "capped", micros: 20_000, ok: 200, marked: 800 })
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("a small batch does not wait for a large one", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.as(Effect.sleep(20), ok(body))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const large = yield* batches.submit({}, requests(20_000))
+      yield* Effect.sleep(200)
+      const small = yield* batches.submit({}, requests(50))
+      yield* Stream.runDrain(batches.watch(small, 50))
+      assert.isBelow((yield* batches.status(large)).ok, 5_000)
+      yield* batches.cancel(large, { inFlight: "interrupt" })
+      yield* Stream.runDrain(batches.watch(large, 50))
+      yield* batches.remove(large)
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("calls wait while the asker says that they make no sense", () => {
+    const scripted = new Scripted()
+    scripted.waiting = { for: "circuit of main is open", until: 5 }
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(100))
+      yield* Effect.sleep(700)
+      assert.deepStrictEqual((yield* batches.status(id)).waiting, { for: "circuit of main is open", until: 5 })
+      assert.strictEqual(scripted.asked.length, 0)
+      scripted.waiting = undefined
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.strictEqual(scripted.asked.length, 100)
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+})
