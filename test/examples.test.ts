@@ -23,6 +23,10 @@ describe("the examples print what their comments say, without a key or a network
     assert.deepStrictEqual(programs, [
       "examples/front/ai-sdk.ts",
       "examples/front/anthropic.ts",
+      "examples/front/express.ts",
+      "examples/front/fastify.ts",
+      "examples/front/hono.ts",
+      "examples/front/langchain.ts",
       "examples/front/openai.ts",
       "examples/front/servers.ts"
     ])

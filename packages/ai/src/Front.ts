@@ -196,7 +196,7 @@ const makeService = Effect.fnUntraced(function*(
     core.stop()
     return shared?.over ?? Effect.void
   })
-  const edge = { exchange: core.exchange, tooLarge: core.tooLarge, maxBodyBytes }
+  const edge = { exchange: core.exchange, refuse: core.refuse, maxBodyBytes }
   return {
     ...reportsOf(engine),
     fetch: fetchOf(edge),
@@ -288,8 +288,8 @@ export const make = async (options: FrontOptions): Promise<PromiseFront> => {
  *     if (request.headers.authorization !== `Bearer ${token}`) return void response.writeHead(401).end()
  *     Front.receive(request, response, {
  *       exchange: front.exchange,
- *       tooLarge: (_, sink) => {
- *         sink.head(413, {})
+ *       refuse: (code, _, sink) => {
+ *         sink.head(code === "request_too_large" ? 413 : 500, {})
  *         sink.end()
  *       },
  *       maxBodyBytes: 2 ** 20

@@ -1,6 +1,10 @@
+import { createAnthropic } from "@ai-sdk/anthropic"
+import { createOpenAI } from "@ai-sdk/openai"
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
+import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
-import { generateText } from "ai"
+import { ChatOpenAI } from "@langchain/openai"
+import { generateText, type LanguageModel } from "ai"
 import { Effect, Logger, References } from "effect"
 import OpenAI from "openai"
 import { ClientRetries } from "../../src/internal/front/clientRetries.ts"
@@ -9,16 +13,20 @@ import { frontOf, type Service, within } from "./edges.ts"
 
 type Ask = (front: Service) => Promise<unknown>
 
-const ofAiSdk: Ask = ({ fetch }) =>
-  generateText({
-    model: createOpenAICompatible({ name: "front", baseURL: "http://front/v1", fetch })("m"),
-    prompt: "Hello",
-    maxRetries: 1
-  })
+const settingsOf = ({ fetch }: Service) => ({ baseURL: "http://front/v1", apiKey: "client", fetch, maxRetries: 1 })
+const question = { model: "m", max_tokens: 100, messages: [{ role: "user" as const, content: "Hello" }] }
 
-const ofOpenAi: Ask = ({ fetch }) =>
-  new OpenAI({ baseURL: "http://front/v1", apiKey: "client", fetch, maxRetries: 1, logLevel: "off" })
-    .chat.completions.create({ model: "m", messages: [{ role: "user", content: "Hello" }] })
+const ofAiSdk = (model: (settings: ReturnType<typeof settingsOf>) => LanguageModel): Ask => (front) =>
+  generateText({ model: model(settingsOf(front)), prompt: "Hello", maxRetries: 1 })
+const ofCompatible = ofAiSdk((settings) => createOpenAICompatible({ ...settings, name: "front" })("m"))
+
+const ofLangChain: Ask = (front) => {
+  const { baseURL, fetch, ...settings } = settingsOf(front)
+  return new ChatOpenAI({ ...settings, model: "m", configuration: { baseURL, fetch } }).invoke("Hello")
+}
+const ofOpenAi: Ask = (front) => new OpenAI({ ...settingsOf(front), logLevel: "off" }).chat.completions.create(question)
+const ofAnthropic: Ask = (front) =>
+  new Anthropic({ ...settingsOf(front), baseURL: "http://front", logLevel: "off" }).messages.create(question)
 
 /** Asks a provider that is down. Returns the requests that it received, and the warnings of the front. */
 const ask = (asks: ReadonlyArray<Ask>) => {
@@ -37,20 +45,40 @@ const ask = (asks: ReadonlyArray<Ask>) => {
 }
 
 describe("retries of clients", () => {
-  it.live("a client that retries although all attempts failed is reported once, with its name", () =>
+  it.live("a client that retries although all attempts failed is reported once", () =>
     Effect.gen(function*() {
-      const { requests, warnings } = yield* ask([ofAiSdk, ofAiSdk])
+      const { requests, warnings } = yield* ask([ofCompatible, ofCompatible])
       assert.strictEqual(requests, 12)
       assert.strictEqual(warnings.length, 1)
-      const [[message, client]] = warnings as [[string, string]]
-      assert.match(String(message), /set its maxRetries to 0/)
-      assert.match(client, /^ai\/7/)
     }))
 
-  it.live("a client that obeys x-should-retry is not reported", () =>
-    Effect.gen(function*() {
-      assert.deepStrictEqual(yield* ask([ofOpenAi]), { requests: 3, warnings: [] })
-    }))
+  const retrying: ReadonlyArray<readonly [name: string, client: RegExp, Ask]> = [
+    ["the AI SDK with an OpenAI-compatible provider", /^ai\/7/, ofCompatible],
+    ["the AI SDK with OpenAI's provider", /^ai\/7/, ofAiSdk((settings) => createOpenAI(settings).chat("m"))],
+    ["the AI SDK with Anthropic's provider", /^ai\/7/, ofAiSdk((settings) => createAnthropic(settings)("m"))],
+    ["LangChain JS", /^langchainjs-openai\//, ofLangChain]
+  ]
+  for (const [name, client, each] of retrying) {
+    it.live(`${name} retries in spite of x-should-retry, and is reported with its name`, () =>
+      Effect.gen(function*() {
+        const { requests, warnings: [warning] } = yield* ask([each])
+        assert.strictEqual(requests, 6)
+        const [message, name] = warning as [string, string]
+        assert.match(String(message), /set its maxRetries to 0/)
+        assert.match(name, client)
+      }))
+  }
+
+  const obedient: ReadonlyArray<readonly [name: string, Ask]> = [["openai", ofOpenAi], [
+    "@anthropic-ai/sdk",
+    ofAnthropic
+  ]]
+  for (const [name, each] of obedient) {
+    it.live(`${name} obeys x-should-retry and is not reported, also if the program asks again`, () =>
+      Effect.gen(function*() {
+        assert.deepStrictEqual(yield* ask([each, each]), { requests: 6, warnings: [] })
+      }))
+  }
 
   const request = (text: string, headers = {}) => ({ method: "POST", path: "/", headers, body: Buffer.from(text) })
   const reports = (use: (retries: ClientRetries) => void): number => {
@@ -74,7 +102,7 @@ describe("retries of clients", () => {
     const withCount = (count: string) =>
       reports((retries) => {
         retries.failed(request("a"), 0)
-        retries.began(request("a", { "x-stainless-retry-count": count }), 1)
+        retries.began(request("a", { "x-stainless-retry-count": count, "user-agent": "OpenAI/Python 3.22.1" }), 1)
       })
     assert.deepStrictEqual([withCount("0"), withCount("1")], [0, 1])
   })

@@ -17,8 +17,8 @@ const counting = Effect.gen(function*() {
         sink.head(200, { "x-own": ["a", "b"] })
         sink.end(String(body.length))
       },
-      tooLarge: ({ body, path }, sink) => {
-        received.push(`too large ${path} ${body.length}`)
+      refuse: (code, { body, path }, sink) => {
+        received.push(`${code} ${path} ${body.length}`)
         sink.head(413, {})
         sink.end("too large")
       }
@@ -78,7 +78,7 @@ describe("receive", { timeout: 15_000 }, () => {
         assert.match(answer, /^HTTP\/1.1 413/)
         assert.include(answer.toLowerCase(), "connection: close")
       }
-      assert.deepStrictEqual(received, ["too large /a?b=c 0", "too large /a?b=c 0"])
+      assert.deepStrictEqual(received, ["request_too_large /a?b=c 0", "request_too_large /a?b=c 0"])
     }).pipe(Effect.scoped))
 
   it.live("a request whose client leaves within its body is dropped", () =>

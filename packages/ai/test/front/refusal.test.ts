@@ -165,6 +165,13 @@ const rows: ReadonlyArray<Row> = [
     undefined
   ],
   [
+    Refusal.refuse("body_was_read"),
+    [500, "sluice_error", "body_was_read"],
+    [500, "api_error"],
+    "false",
+    undefined
+  ],
+  [
     Refusal.refuse("request_too_large"),
     [413, "invalid_request_error", "request_too_large"],
     [413, "request_too_large"],

@@ -184,7 +184,8 @@ export class Server {
     response.once("close", () => onRunning(--this.calls))
     Front.receive(request, response, {
       exchange: (exchange, sink) => this.guard(response, path, () => handle(client, exchange, sink)),
-      tooLarge: () => {
+      // Nothing else reads the body.
+      refuse: () => {
         onRefused(tooLarge.code, path)
         Refusal.send(response, path, tooLarge)
       },

@@ -1,6 +1,9 @@
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
+import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
+import { generateText } from "ai"
 import { Effect, Redacted, Schedule } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -164,19 +167,32 @@ describe("sluice serve", { timeout: processTimeout }, () => {
       assert.strictEqual((yield* ask(unpriced, key, { model: "unheard-of" })).status, 403)
     }))
 
-  it.live("the log tells when a circuit opens, and of a client whose retries multiply", () =>
+  it.live("the log tells when a circuit opens, and once of a client whose retries multiply", () =>
     Effect.gen(function*() {
-      const down = yield* LoopbackProvider.make({ turns: () => Turn.status(503) })
+      const headers = { "retry-after-ms": "1" }
+      const down = yield* LoopbackProvider.make({ turns: () => Turn.status(503, { headers }) })
       const { args, env } = over(down)
-      const gateway = yield* start(yield* folder, [...args, "--max-attempts", "5"], env)
-      yield* Effect.repeat(ask(gateway, gateway.token), { times: 2 })
+      const gateway = yield* start(yield* folder, [...args, "--max-attempts", "1"], env)
+      const settings = { baseURL: `${gateway.url}/v1`, apiKey: gateway.token }
+      const question = { model: "m", max_tokens: 100, messages: [{ role: "user" as const, content: "Hello" }] }
+      const model = createOpenAICompatible({ ...settings, name: "gateway" })("m")
+      const clients: ReadonlyArray<readonly [requests: number, () => PromiseLike<unknown>]> = [
+        [1, () => new OpenAI({ ...settings, logLevel: "off" }).chat.completions.create(question)],
+        [1, () => new Anthropic({ ...settings, baseURL: gateway.url, logLevel: "off" }).messages.create(question)],
+        [3, () => generateText({ model, prompt: "Hello" })]
+      ]
+      // The official clients obey the gateway, and the AI SDK does not.
+      for (const [requests, ask] of clients) {
+        const before = (yield* down.journal).length
+        yield* Effect.promise(() => ask().then(() => assert.fail("was answered"), () => {}))
+        assert.strictEqual((yield* down.journal).length - before, requests)
+      }
       const { stderr, stdout } = yield* stop(gateway)
       const logs = logsOf(stderr)
       assert.deepInclude(logs.find(({ event }) => event === "circuit"), { level: "warn", target: "a", to: "Open" })
-      assert.isTrue(
-        logs.some(({ client, event }) => client === "unknown" && String(event).includes("maxRetries")),
-        stderr
-      )
+      const warned = logs.filter(({ event }) => String(event).includes("maxRetries"))
+      assert.strictEqual(warned.length, 1, stderr)
+      assert.match(String(warned[0]?.["client"]), /^ai\/7/)
       assert.match(stdout, /Ctrl-C stops it\.\n$/)
     }))
 

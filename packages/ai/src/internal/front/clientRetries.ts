@@ -14,7 +14,7 @@ interface Failure {
 
 /**
  * Finds a client that sends a request again although the front has used up its attempts for it. `x-should-retry: false` tells a
- * client not to, but the AI SDK does not read it. Reports one client only.
+ * client not to, but the AI SDK and LangChain JS do not read it. Reports one client only.
  */
 export class ClientRetries {
   private readonly report: (userAgent: string) => void
@@ -34,8 +34,7 @@ export class ClientRetries {
 
   /** A request that begins. */
   began({ body, headers }: Exchange, now: number): void {
-    // `openai` and `@anthropic-ai/sdk` send 0 if they do not retry.
-    if (this.failures.length === 0 || headers["x-stainless-retry-count"] === "0") return
+    if (this.failures.length === 0 || isFirst(headers)) return
     const isRepeated = this.failures.some((failure) =>
       now - failure.at < windowMillis && failure.body.length === body.length && Buffer.compare(failure.body, body) === 0
     )
@@ -45,6 +44,13 @@ export class ClientRetries {
     this.report(productOf(headers["user-agent"]))
   }
 }
+
+/**
+ * Whether the client says that this is no retry. The official clients count, and name themselves as `OpenAI/JS 7.55.0`. LangChain JS
+ * has a name of its own, and retries above a client that counts 0 each time.
+ */
+const isFirst = (headers: Exchange["headers"]): boolean =>
+  headers["x-stainless-retry-count"] === "0" && /^\w+\/[A-Z]/.test(String(headers["user-agent"] ?? ""))
 
 /** The first product of a `user-agent`, such as `ai/7.0.0`. */
 const productOf = (userAgent: Exchange["headers"][string]): string =>

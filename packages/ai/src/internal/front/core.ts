@@ -102,10 +102,10 @@ export class Core {
     }
   }
 
-  /** Answers a request whose body is too large. */
-  readonly tooLarge = (exchange: Exchange, sink: Sink): void => {
+  /** Answers a request whose body the front cannot have. */
+  readonly refuse = (code: Refusal.BodyProblem, exchange: Exchange, sink: Sink): void => {
     const speaks = speaksAnthropic(exchange) ? "anthropic" : "openai"
-    refuse(sink, speaks, Refusal.refuse("request_too_large"))
+    refuse(sink, speaks, Refusal.refuse(code))
   }
 
   /** Refuses further requests, and ends those that run. */

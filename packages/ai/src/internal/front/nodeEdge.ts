@@ -1,6 +1,7 @@
 import * as Duration from "effect/Duration"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Exchange, Sink } from "./exchange.ts"
+import type { BodyProblem } from "./refusal.ts"
 
 /**
  * What becomes of a request of `node:http`.
@@ -11,8 +12,11 @@ import type { Exchange, Sink } from "./exchange.ts"
 export interface ReceiveOptions {
   /** Answers the request, once its body has arrived. */
   readonly exchange: (exchange: Exchange, sink: Sink) => void
-  /** Answers a request whose body is too large. The exchange has no body. */
-  readonly tooLarge: (exchange: Exchange, sink: Sink) => void
+  /**
+   * Answers a request whose body is too large, or was read before by something else, such as a parser of bodies. The exchange has no
+   * body.
+   */
+  readonly refuse: (code: BodyProblem, exchange: Exchange, sink: Sink) => void
   /** The largest body, in bytes. */
   readonly maxBodyBytes: number
   /**
@@ -32,13 +36,18 @@ export const receive = (request: IncomingMessage, response: ServerResponse, opti
   // Before the body is read, so that a client that leaves meanwhile is noticed.
   const sink = new NodeSink(response, options.unreadTimeout)
   const received = (body: Uint8Array): Exchange => ({ method, path: url, headers, body })
-  const refuse = () => {
+  const refuse = (code: BodyProblem) => {
     request.pause()
     // The rest of the body is not read, so the connection cannot be used again.
     response.setHeader("connection", "close")
-    options.tooLarge(received(empty), sink)
+    options.refuse(code, received(empty), sink)
   }
-  if (Number(headers["content-length"]) > options.maxBodyBytes) return refuse()
+  if (Number(headers["content-length"]) > options.maxBodyBytes) return refuse("request_too_large")
+  // It does not end a second time, so the front would wait forever.
+  if (request.readableDidRead) {
+    if (hasBody(headers)) return refuse("body_was_read")
+    return options.exchange(received(empty), sink)
+  }
   const chunks: Array<Buffer> = []
   let size = 0
   const onData = (chunk: Buffer) => {
@@ -47,7 +56,7 @@ export const receive = (request: IncomingMessage, response: ServerResponse, opti
     if (size <= options.maxBodyBytes) return
     request.off("data", onData)
     request.off("end", onEnd)
-    refuse()
+    refuse("request_too_large")
   }
   const onEnd = () => {
     const [first] = chunks
@@ -61,6 +70,9 @@ export const receive = (request: IncomingMessage, response: ServerResponse, opti
 }
 
 const empty = new Uint8Array(0)
+
+const hasBody = (headers: IncomingMessage["headers"]): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
 
 class NodeSink implements Sink {
   hasLeft = false

@@ -7,14 +7,17 @@ import { messagesType } from "./translate/errors.ts"
 
 /** Why the front itself refuses a request. The other codes are those of `AiRejection.toHttp`. */
 export type OwnCode =
+  | BodyProblem
   | "invalid_api_key"
   | "invalid_body"
   | "invalid_headers"
   | "method_not_allowed"
   | "not_found"
-  | "request_too_large"
   | "unsupported_media_type"
   | "upgrade_required"
+
+/** Why the front cannot have the body of a request. */
+export type BodyProblem = "body_was_read" | "request_too_large"
 
 /** Why a request gets no answer of a model. */
 export interface Refusal {
@@ -27,6 +30,10 @@ export interface Refusal {
 }
 
 const own: { readonly [_ in OwnCode]: readonly [status: number, message: string] } = {
+  body_was_read: [
+    500,
+    "The server has read the body of the request before the front. Mount the front before every middleware that reads bodies, such as express.json()."
+  ],
   invalid_api_key: [401, "The API key is missing or wrong."],
   invalid_body: [400, "The body of the request is not a JSON object."],
   invalid_headers: [400, "The headers of the request are ambiguous."],

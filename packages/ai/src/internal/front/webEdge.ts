@@ -1,16 +1,18 @@
 import type { Exchange, IncomingHeaders, OutgoingHeaders, Sink } from "./exchange.ts"
+import type { BodyProblem } from "./refusal.ts"
 
 /** Answers the requests of Web servers and of `fetch`. */
 export interface WebEdgeOptions {
   readonly exchange: (exchange: Exchange, sink: Sink) => void
-  /** Answers a request whose body is too large. */
-  readonly tooLarge: (exchange: Exchange, sink: Sink) => void
+  /** Answers a request whose body the front cannot have. */
+  readonly refuse: (code: BodyProblem, exchange: Exchange, sink: Sink) => void
   readonly maxBodyBytes: number
 }
 
 export const handler = (options: WebEdgeOptions) => async (request: Request): Promise<Response> => {
   const { method, signal, url } = request
-  const body = request.body === null ? empty : await bytesOf(request.body, options.maxBodyBytes)
+  const wasRead = request.bodyUsed || request.body?.locked === true
+  const body = wasRead || request.body === null ? empty : await bytesOf(request.body, options.maxBodyBytes)
   const exchange = (body: Uint8Array): Exchange => ({
     method,
     path: pathOf(url),
@@ -21,7 +23,8 @@ export const handler = (options: WebEdgeOptions) => async (request: Request): Pr
     const sink = new WebSink(signal, resolve, reject)
     // The client left while its body was read.
     if (signal.aborted) return
-    if (body === undefined) options.tooLarge(exchange(empty), sink)
+    if (wasRead) options.refuse("body_was_read", exchange(empty), sink)
+    else if (body === undefined) options.refuse("request_too_large", exchange(empty), sink)
     else options.exchange(exchange(body), sink)
   })
 }
@@ -44,7 +47,7 @@ export const fetchOf = (options: WebEdgeOptions): typeof globalThis.fetch => {
     const exchange = { method: init?.method?.toUpperCase() ?? "GET", path: pathOf(String(input)), headers, body: bytes }
     return new Promise((resolve, reject) => {
       const sink = new WebSink(init?.signal ?? undefined, resolve, reject)
-      if (bytes.length > options.maxBodyBytes) options.tooLarge({ ...exchange, body: empty }, sink)
+      if (bytes.length > options.maxBodyBytes) options.refuse("request_too_large", { ...exchange, body: empty }, sink)
       else if (init?.signal?.aborted !== true) options.exchange(exchange, sink)
     })
   }
