@@ -24,7 +24,12 @@ export interface Route {
   /** A name, or the beginning of names if it ends in `*`. */
   readonly asked: string
   readonly targets: ReadonlyArray<string>
+  /** The same targets, with the weights of those that share the calls. */
+  readonly steps: ReadonlyArray<Step>
 }
+
+/** A target, or targets that share the calls by these weights. */
+export type Step = string | { readonly [target: string]: number }
 
 const ok = <A>(value: A): Read<A> => ({ ok: true, value })
 const no = (requirement: string) => ({ ok: false, requirement }) as const
@@ -33,6 +38,8 @@ const isRecord = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 const isText = (value: unknown): value is string => typeof value === "string" && value.trim() !== ""
+
+const isWeight = (value: unknown): value is number => typeof value === "number" && value > 0 && value <= 1e6
 
 const keyForm = /^\$\{([A-Za-z_]\w*)\}$/
 
@@ -53,8 +60,7 @@ const targetFields: { readonly [field: string]: (value: unknown) => string | und
       ? undefined
       : "the variable that has it, as ${NAME}; a key does not belong in this file",
   order: (value) => Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "a whole number from 0",
-  weight: (value) =>
-    typeof value === "number" && value > 0 && value <= 1e6 ? undefined : "a number above 0, at most 1000000"
+  weight: (value) => isWeight(value) ? undefined : "a number above 0, at most 1000000"
 }
 
 /** Writes a target given as an object as JSON, which `target` reads. */
@@ -84,14 +90,19 @@ export const target = (text: string): Read<Target> => {
   return ok(text.includes("#") ? read.value : { ...read.value, model: undefined })
 }
 
-const targetOfJson = (text: string): Read<Target> => {
-  let fields: unknown
+/** Reads JSON. `undefined`: it is no object. */
+const objectOf = (text: string): Fields | undefined => {
   try {
-    fields = JSON.parse(text)
+    const value: unknown = JSON.parse(text)
+    return isRecord(value) ? value : undefined
   } catch {
-    return no(targetForm)
+    return undefined
   }
-  if (!isRecord(fields)) return no(targetForm)
+}
+
+const targetOfJson = (text: string): Read<Target> => {
+  const fields = objectOf(text)
+  if (fields === undefined) return no(targetForm)
   const { keyEnv, model, models, name, order, url, weight, wire = "openai" } = fields
   const read = target(`${String(name)}=${wire === "anthropic" ? "anthropic:" : ""}${String(url)}`)
   if (!read.ok) return read
@@ -112,25 +123,49 @@ const routeForm = "ASKED=NAME,NAME, such as gpt-5*=main,backup, with a * only at
 
 const isPattern = (text: string): boolean => /^[^\s*]*\*?$/.test(text) && text !== ""
 
-/** Writes the routes of `sluice.json`, an object from models to targets, as JSON, which `routes` reads. */
-export const routesFromObject = (fields: Fields): Read<string> => {
-  const requirement =
-    `an object from models to lists of targets, such as {"gpt-5*": ["main", "backup"]}, with a * only at the end`
-  const isWhole = Object.entries(fields).every(([asked, names]) =>
-    isPattern(asked) && Array.isArray(names) && names.length > 0 && names.every(isText)
-  )
-  return isWhole ? ok(JSON.stringify(fields)) : no(requirement)
+const routesForm =
+  `an object from models to lists of targets, such as {"gpt-5*": ["main", "backup"]}, or with weights ` +
+  `{"gpt-5*": [{"main": 1, "azure": 3}, "backup"]}, with a * only at the end of a model`
+
+const stepOf = (value: unknown): Step | undefined => {
+  if (isText(value)) return value
+  if (!isRecord(value)) return undefined
+  const shares = Object.entries(value).flatMap(([name, weight]) => isWeight(weight) ? [[name, weight] as const] : [])
+  return shares.length === 0 || shares.length < Object.keys(value).length ? undefined : Object.fromEntries(shares)
 }
+
+/** Reads the routes of `sluice.json`. `undefined`: they have another form. */
+const routesOf = (fields: Fields): ReadonlyArray<Route> | undefined => {
+  const routes: Array<Route> = []
+  for (const [asked, list] of Object.entries(fields)) {
+    const items: ReadonlyArray<unknown> = Array.isArray(list) ? list : []
+    const steps = items.map(stepOf).filter((step) => step !== undefined)
+    if (!isPattern(asked) || steps.length === 0 || steps.length < items.length) return undefined
+    routes.push(routeOf(asked, steps))
+  }
+  return routes
+}
+
+const routeOf = (asked: string, steps: ReadonlyArray<Step>): Route => ({
+  asked,
+  targets: steps.flatMap((step) => typeof step === "string" ? [step] : Object.keys(step)),
+  steps
+})
+
+/** Writes the routes of `sluice.json`, an object from models to targets, as JSON, which `routes` reads. */
+export const routesFromObject = (fields: Fields): Read<string> =>
+  routesOf(fields) === undefined ? no(routesForm) : ok(JSON.stringify(fields))
 
 /** Reads `ASKED=NAME,NAME`, or an object as JSON. */
 export const routes = (text: string): Read<ReadonlyArray<Route>> => {
   if (text.startsWith("{")) {
-    const fields: { readonly [asked: string]: ReadonlyArray<string> } = JSON.parse(text)
-    return ok(Object.entries(fields).map(([asked, targets]) => ({ asked, targets })))
+    const fields = objectOf(text)
+    const routes = fields === undefined ? undefined : routesOf(fields)
+    return routes === undefined ? no(routesForm) : ok(routes)
   }
   const [, asked = "", list = ""] = /^([^=]*)=(.*)$/s.exec(text) ?? []
   const targets = list.split(",").map((name) => name.trim())
-  return isPattern(asked) && targets.every((name) => name !== "") ? ok([{ asked, targets }]) : no(routeForm)
+  return isPattern(asked) && targets.every((name) => name !== "") ? ok([routeOf(asked, targets)]) : no(routeForm)
 }
 
 /** Reads names of models with commas between them. */

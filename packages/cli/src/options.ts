@@ -679,6 +679,7 @@ export const serve = defineCommand({
       "first-token-timeout",
       "idle-timeout",
       "deadline",
+      "dedupe",
       "price",
       "price-file"
     ]
@@ -735,7 +736,8 @@ export const serve = defineCommand({
       fromObject: Gateway.routesFromObject,
       argument: "ASKED=NAME,NAME",
       about: "Send requests for the model ASKED to these targets, in order. ASKED can end in *, for all models with " +
-        "this prefix. Can be repeated. Other models are refused. [default: every model to all targets]",
+        "this prefix. Can be repeated. Other models are refused. sluice.json can give targets weights: " +
+        "[{\"main\": 1, \"azure\": 3}, \"backup\"]. [default: every model to all targets]",
       parse: Gateway.routes
     }),
     keyEnv,
@@ -787,6 +789,11 @@ export const serve = defineCommand({
       argument: "TIME",
       about: "Limit a request, with all attempts and waits. Only you know how long your clients wait. [default: none]",
       parse: Flag.duration(1)
+    }),
+    dedupe: Flag.toggle("dedupe", {
+      about:
+        "Let identical requests with the same key that run at the same time share one call and its answer, also at " +
+        "a temperature above 0."
     }),
     heartbeatMillis: Flag.optional("heartbeat", {
       argument: "TIME",

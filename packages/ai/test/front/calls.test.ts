@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted, Stream } from "effect"
+import { Effect, Fiber, Random, Redacted, Stream } from "effect"
 import * as Front from "@sluice/ai/Front"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
@@ -161,6 +161,28 @@ describe("fallback", () => {
         yield* Effect.forEach(["fast", "gpt-4o", "gpt-5-mini", "claude"], targetOf),
         ["two", "one", "two", 404]
       )
+    }).pipe(Effect.scoped))
+
+  it.live("targets of a route share the calls by its weights, and the next ones get what they cannot answer", () =>
+    Effect.gen(function*() {
+      const works = yield* rawServer(answer)
+      const broken = yield* rawServer((response) => json(response, 503, { error: { message: "down" } }))
+      const target = (name: string, url = works.url) => at(url, "openai", { name, weight: 9, breaker: false })
+      const front = yield* frontOf([target("one"), target("three"), target("last"), target("broken", broken.url)], {
+        models: { m: [{ one: 1, three: 3 }, "last"], n: [{ broken: 1 }, { last: 1 }] },
+        retriesHere: 0
+      }).pipe(Random.withSeed("shares"))
+      const counts: Record<string, number> = {}
+      for (let calls = 0; calls < 80; calls++) {
+        const { headers } = yield* ask(fetched, front, chat, { body: chat.whole })
+        const name = headers["x-sluice-target"] ?? "none"
+        counts[name] = (counts[name] ?? 0) + 1
+      }
+      assert.deepStrictEqual(Object.keys(counts).toSorted(), ["one", "three"])
+      assert.isAtLeast(counts["three"] ?? 0, 50)
+      assert.isAtMost(counts["three"] ?? 0, 70)
+      const fallback = yield* ask(fetched, front, chat, { body: chat.whole.replace("\"m\"", "\"n\"") })
+      assert.strictEqual(fallback.headers["x-sluice-target"], "last")
     }).pipe(Effect.scoped))
 
   it.live("a request that depends on what a provider keeps stays within one account", () =>

@@ -46,6 +46,27 @@ describe("options", () => {
       assert.isTrue(error.message.startsWith("Front: "), error.message)
       assert.notInclude(error.message, "a b")
     }))
+
+  it.effect("a route names targets once each, with weights above 0", () =>
+    Effect.gen(function*() {
+      const targets = [at("https://x/v1", { name: "a" }), at("https://y/v1", { name: "b" })]
+      const routes: ReadonlyArray<readonly [route: unknown, option: string]> = [
+        [[{ a: 0 }], "models[\"m\"].a"],
+        [[{ a: "3" }], "models[\"m\"].a"],
+        [[{ a: 1, c: 1 }], "models[\"m\"]"],
+        [[{}], "models[\"m\"]"],
+        [["a", { a: 1, b: 1 }], "models[\"m\"]"],
+        [["b", "b"], "models[\"m\"]"],
+        [[null], "models[\"m\"]"],
+        ["a", "models[\"m\"]"]
+      ]
+      for (const [route, option] of routes) {
+        // Options can come from a file.
+        const models = { m: route } as Front.FrontOptions["models"]
+        const { issues } = yield* Effect.flip(Effect.scoped(frontOf(targets, { models })))
+        assert.deepStrictEqual(issues.map((issue) => issue.option), [option], JSON.stringify(route))
+      }
+    }))
 })
 
 describe("answer: whole", () => {

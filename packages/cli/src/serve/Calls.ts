@@ -89,6 +89,8 @@ class Call implements Sink {
   private target: string | undefined
   private attempts: string | undefined
   private firstByteAt: number | undefined
+  /** Whether the answer is that of another request, which has its use and its attempts. */
+  private isShared = false
   private flight: Flight | undefined
   private refusedFor: string | undefined
   private isOver = false
@@ -214,6 +216,7 @@ class Call implements Sink {
     if (this.id !== undefined) this.surroundings.owners.add(this.id, this.client.name)
     this.target = text(headers["x-sluice-target"])
     this.attempts = text(headers["x-sluice-attempts"])
+    this.isShared = headers["x-sluice-shared"] !== undefined
     this.firstByteAt = Date.now()
     if (this.flight !== undefined && this.target !== undefined) {
       this.surroundings.live.streams(this.flight, this.target)
@@ -261,11 +264,12 @@ class Call implements Sink {
   private ended(result: Ended): void {
     const { client, current: { front }, id, operation, status, surroundings: { live, logs, metrics } } = this
     const log = id === undefined ? undefined : front.call(id)
-    const cost = log === undefined ? 0 : this.costOf(log)
+    const own = this.isShared ? undefined : log
+    const cost = own === undefined ? 0 : this.costOf(own)
     this.settle(log, cost, result)
     const outcome = result === "ended" ? resultOf(log, status) : result
     metrics.ended(client.name, operation, status, outcome)
-    if (log !== undefined) metrics.used(client.name, log.usage.inputTokens, log.usage.outputTokens, cost / 1e6)
+    if (own !== undefined) metrics.used(client.name, own.usage.inputTokens, own.usage.outputTokens, cost / 1e6)
     const now = Date.now()
     const attempted = log?.steps.filter((step) => step._tag === "Attempt") ?? []
     live.ended(
@@ -282,7 +286,7 @@ class Call implements Sink {
         tries: attempted.length,
         targets: [...new Set(attempted.map(({ target }) => target))]
       },
-      log,
+      own,
       cost / 1e6,
       now
     )
@@ -297,9 +301,10 @@ class Call implements Sink {
       attempts: this.attempts === undefined ? undefined : Number(this.attempts),
       durationMillis: now - this.startedAt,
       firstByteMillis: this.firstByteAt === undefined ? undefined : this.firstByteAt - this.startedAt,
-      inputTokens: log?.usage.inputTokens,
-      outputTokens: log?.usage.outputTokens,
+      inputTokens: own?.usage.inputTokens,
+      outputTokens: own?.usage.outputTokens,
       costDollars: cost === 0 ? undefined : cost / 1e6,
+      shared: this.isShared ? true : undefined,
       call: id?.slice(0, longestName)
     })
   }
@@ -326,8 +331,10 @@ class Call implements Sink {
     const { client: { key }, id, reservation, reservedMoney, surroundings: { clients } } = this
     if (reservation === undefined) return
     // A client that left before the head of the answer left no id of the call. Its attempts were sent all the same.
-    const isUnknown = log === undefined && (id !== undefined || result === "left")
-    const settled = log !== undefined
+    const isUnknown = !this.isShared && log === undefined && (id !== undefined || result === "left")
+    const settled = this.isShared
+      ? reservation.held.settle({ tokens: 0, money: 0 })
+      : log !== undefined
       ? reservation.held.settle({ tokens: log.usage.inputTokens + log.usage.outputTokens, money: cost })
       : isUnknown
       ? Effect.void

@@ -10,6 +10,7 @@ import * as Sources from "../config/Sources.ts"
 import type { Limit } from "../Flag.ts"
 import type { Route, Target as GivenTarget } from "../Gateway.ts"
 import * as Gateway from "../Gateway.ts"
+import * as Nearest from "../Nearest.ts"
 import type { ServeFlags } from "../options.ts"
 import * as Options from "../options.ts"
 import * as Limits from "../run/Limits.ts"
@@ -56,13 +57,7 @@ export const read = (
       ...flags.concurrency.flatMap(({ target }) =>
         target === undefined || names.includes(target) ? [] : [`--concurrency names ${target}, which is no target`]
       ),
-      ...routes.flatMap(({ asked, targets }) =>
-        targets.flatMap((name) =>
-          names.includes(name)
-            ? []
-            : [`models sends ${asked} to ${name}, which is no target; targets: ${names.join(", ")}`]
-        )
-      ),
+      ...routes.flatMap((route) => routeProblems(route, names)),
       ...(flags.price === undefined || flags.priceFile === undefined ? [] : ["use --price or --price-file, not both"])
     ]
     const [first, ...others] = problems
@@ -80,6 +75,15 @@ export const read = (
       prices: new Prices.Prices(flags.price, list),
       file: sources.file?.path
     }
+  })
+
+const routeProblems = ({ asked, targets }: Route, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+  targets.flatMap((name, index) => {
+    if (targets.indexOf(name) < index) return [`models sends ${asked} to ${name} twice`]
+    if (names.includes(name)) return []
+    const nearest = Nearest.find(name, names)
+    const hint = nearest === undefined ? `targets: ${names.join(", ")}` : `did you mean ${nearest}?`
+    return [`models sends ${asked} to ${name}, which is no target; ${hint}`]
   })
 
 /** The targets that a request for this model can go to. */
@@ -165,7 +169,7 @@ export const frontOptions = (
       targets,
       models: routes.length === 0
         ? undefined
-        : Object.fromEntries(routes.map(({ asked, targets }) => [asked, targets])),
+        : Object.fromEntries(routes.map(({ asked, steps }) => [asked, steps])),
       retry: RetryPolicy.exponential({ maxAttempts: flags.maxAttempts }),
       answer: flags.answer,
       attemptTimeout: flags.timeoutMillis,
@@ -173,6 +177,7 @@ export const frontOptions = (
       idleTimeout: flags.idleTimeoutMillis,
       deadline: flags.deadlineMillis,
       heartbeat: flags.heartbeatMillis,
+      dedupe: flags.dedupe,
       // Without the counts of a stream, the use of a key is a guess.
       countUsage: true
     })

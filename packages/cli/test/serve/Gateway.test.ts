@@ -60,12 +60,31 @@ describe("targets of a gateway", () => {
 
   it("a star is the end of a name only", () => {
     const routes = Gateway.routes("gpt-*=a, b")
-    assert.deepStrictEqual(routes.ok ? routes.value : [], [{ asked: "gpt-*", targets: ["a", "b"] }])
+    assert.deepStrictEqual(routes.ok ? routes.value : [], [
+      { asked: "gpt-*", targets: ["a", "b"], steps: ["a", "b"] }
+    ])
     for (const text of ["*x=a", "=a", "a=", "a=b,,c", "a"]) assert.isFalse(Gateway.routes(text).ok, text)
     assert.isFalse(Gateway.routesFromObject({ "g*t": ["a"] }).ok)
     assert.isFalse(Gateway.routesFromObject({ g: [] }).ok)
     assert.isTrue(Gateway.isOneOf(["gpt-5", "claude-*"], "claude-x"))
     assert.isFalse(Gateway.isOneOf(["gpt-5", "claude-*"], "gpt-5-mini"))
+  })
+
+  it("a route of the file can share the calls by weight", () => {
+    const routesOf = (fields: { readonly [asked: string]: unknown }) => {
+      const text = Gateway.routesFromObject(fields)
+      return text.ok ? Gateway.routes(text.value) : text
+    }
+    const routes = routesOf({ "gpt-5*": [{ main: 1, azure: 2.5 }, "backup"] })
+    assert.deepStrictEqual(routes.ok ? routes.value : [], [
+      { asked: "gpt-5*", targets: ["main", "azure", "backup"], steps: [{ main: 1, azure: 2.5 }, "backup"] }
+    ])
+    for (
+      const list of [[{}], [{ main: 0 }], [{ main: -1 }], [{ main: "1" }], [{ main: 1e7 }], [["main"]], [7], "main"]
+    ) {
+      assert.isFalse(routesOf({ m: list }).ok, JSON.stringify(list))
+    }
+    for (const text of [`{"m":`, `{"m":5}`, "{}}"]) assert.isFalse(Gateway.routes(text).ok, text)
   })
 
   it.effect("`sluice run` ignores the settings of a gateway, and the reverse", () =>

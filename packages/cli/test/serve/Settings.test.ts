@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as QuotaStore from "@sluice/core/QuotaStore"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { folder } from "../support/files.ts"
@@ -33,6 +34,26 @@ describe("settings of a gateway", () => {
       const names = (model: string) => Settings.offering(settings, model).map(({ name }) => name)
       assert.deepStrictEqual(names("small"), ["a", "b", "c"])
       assert.deepStrictEqual(names("large"), ["a", "b"])
+    }))
+
+  it.effect("a route with weights is the front's, and names each target once", () =>
+    Effect.gen(function*() {
+      const named = ["main=http://127.0.0.1:1/v1", "backup=http://127.0.0.1:2/v1"]
+      const models = [`{"m":[{"main":1,"backup":3}]}`]
+      const settings = yield* read({ target: named, models })
+      assert.deepStrictEqual(Settings.offering(settings, "m").map(({ name }) => name), ["main", "backup"])
+      const options = yield* Settings.frontOptions(settings, new Settings.Quotas()).pipe(
+        Effect.provide(QuotaStore.layerMemory),
+        Effect.scoped
+      )
+      assert.deepStrictEqual(options.models, { m: [{ main: 1, backup: 3 }] })
+      const { problems } = yield* Effect.flip(
+        read({ target: named, models: [`{"m":["main",{"main":1},{"bakcup":2}]}`] })
+      )
+      assert.deepStrictEqual(problems, [
+        "models sends m to main twice",
+        "models sends m to bakcup, which is no target; did you mean backup?"
+      ])
     }))
 
   it.effect("limits with a target's name come before those for all, and variables set flags", () =>

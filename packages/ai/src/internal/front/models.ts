@@ -1,14 +1,22 @@
-import { spread } from "../resilient/engine.ts"
+import { ticket } from "../resilient/engine.ts"
 import type { Target } from "../resilient/target.ts"
 import type { Upstream } from "./upstream.ts"
 
 type FrontTarget = Target<Upstream>
 
+interface Share {
+  readonly target: FrontTarget
+  readonly weight: number
+}
+
 /** The targets of a model, in the order in which they are tried. Those of one group share the calls by weight. */
-type Groups = ReadonlyArray<ReadonlyArray<FrontTarget>>
+type Groups = ReadonlyArray<ReadonlyArray<Share>>
+
+/** A target, or targets that share the calls by these weights. */
+export type Step = string | { readonly [target: string]: number }
 
 /** From the models that clients ask for to the targets. A name that ends with `*` stands for all models that begin like it. */
-export type Routes = { readonly [asked: string]: ReadonlyArray<string> }
+export type Routes = { readonly [asked: string]: ReadonlyArray<Step> }
 
 /** Finds the targets of a model. */
 export class Models {
@@ -22,8 +30,9 @@ export class Models {
 
   constructor(targets: ReadonlyArray<FrontTarget>, routes: Routes | undefined) {
     const patterns: Array<readonly [string, Groups]> = []
-    for (const [asked, names] of Object.entries(routes ?? {})) {
-      const groups = groupsOf(names.flatMap((name) => targets.filter((target) => target.name === name)))
+    const byName = new Map(targets.map((target) => [target.name, target]))
+    for (const [asked, steps] of Object.entries(routes ?? {})) {
+      const groups = groupsOfSteps(steps, byName)
       if (asked.endsWith("*")) patterns.push([asked.slice(0, -1), groups])
       else this.exact.set(asked, groups)
     }
@@ -46,9 +55,7 @@ export class Models {
   /** The targets of a model, in order. `undefined`: the request names no model. */
   of(asked: string | undefined, random: () => number): ReadonlyArray<FrontTarget> {
     const groups = this.groups(asked)
-    return groups.every(({ length }) => length === 1)
-      ? groups.flat()
-      : groups.flatMap((group) => spread(group, random))
+    return groups.flatMap((group) => drawn(group, random))
   }
 
   private groups(asked: string | undefined): Groups {
@@ -66,12 +73,50 @@ export class Models {
 export const ownName = ({ models, service }: FrontTarget, asked: string | undefined): string | undefined =>
   (asked === undefined ? undefined : models.get(asked)) ?? service.model
 
+/** Targets of a group, those of more weight sooner more often. */
+const drawn = (group: ReadonlyArray<Share>, random: () => number): ReadonlyArray<FrontTarget> => {
+  const [first] = group
+  if (first !== undefined && group.length === 1) return [first.target]
+  return group
+    .map(({ target, weight }) => ({ target, ticket: ticket(weight, random) }))
+    .sort((a, b) => b.ticket - a.ticket)
+    .map(({ target }) => target)
+}
+
+/** Each target with its own weight. Targets of equal order are a group. */
 const groupsOf = (targets: ReadonlyArray<FrontTarget>): Groups => {
-  const groups = new Map<number, Array<FrontTarget>>()
+  const groups = new Map<number, Array<Share>>()
   for (const target of targets) {
+    const share = { target, weight: target.weight }
     const group = groups.get(target.order)
-    if (group === undefined) groups.set(target.order, [target])
-    else group.push(target)
+    if (group === undefined) groups.set(target.order, [share])
+    else group.push(share)
   }
   return [...groups.values()]
+}
+
+/** Names between two shares are grouped like the targets of a model without a route. */
+const groupsOfSteps = (steps: ReadonlyArray<Step>, byName: ReadonlyMap<string, FrontTarget>): Groups => {
+  const groups: Array<ReadonlyArray<Share>> = []
+  let named: Array<FrontTarget> = []
+  const flush = (): void => {
+    groups.push(...groupsOf(named))
+    named = []
+  }
+  for (const step of steps) {
+    if (typeof step === "string") {
+      const target = byName.get(step)
+      if (target !== undefined) named.push(target)
+      continue
+    }
+    flush()
+    groups.push(
+      Object.entries(step).flatMap(([name, weight]) => {
+        const target = byName.get(name)
+        return target === undefined ? [] : [{ target, weight }]
+      })
+    )
+  }
+  flush()
+  return groups
 }

@@ -60,6 +60,9 @@ export interface FrontOptions
   /**
    * The targets of each model, in order: from the model that clients ask for to the names of targets. A name that ends with `*`
    * stands for all models that begin like it. Other models are refused. Default: each target decides by its `models`.
+   *
+   * An object in place of a name has targets that share the calls by weight: `[{ main: 1, azure: 3 }, "backup"]`. Names beside each
+   * other share them as their targets say by `order` and `weight`.
    */
   readonly models?: Routes | undefined
   /**
@@ -216,18 +219,34 @@ const readEndpoints = (options: OptionsReader, path: string, { endpoints: given,
 const readRoutes = (options: OptionsReader, routes: Routes | undefined, list: FrontOptions["targets"]): void => {
   if (routes === undefined) return
   if (typeof routes !== "object" || routes === null) return options.refuse("models", routes, "must be an object")
-  for (const [asked, names] of Object.entries(routes)) {
+  for (const [asked, steps] of Object.entries(routes)) {
     const path = `models["${asked}"]`
-    if (!Array.isArray(names) || names.length === 0) {
-      options.refuse(path, names, "must be a list of names of targets, and not empty")
+    if (!Array.isArray(steps) || steps.length === 0) {
+      options.refuse(path, steps, "must be a list of names of targets, and not empty")
       continue
     }
-    for (const name of names as ReadonlyArray<string>) {
-      if (list.every((target) => target?.name !== name)) {
-        options.refuse(path, name, `must be names of targets: ${list.map((target) => target?.name).join(", ")}`)
+    const seen = new Set<string>()
+    for (const step of steps as Routes[string]) {
+      for (const name of readStep(options, path, step)) {
+        if (seen.has(name)) options.refuse(path, name, "must name each target once")
+        seen.add(name)
+        if (list.every((target) => target?.name !== name)) {
+          options.refuse(path, name, `must be names of targets: ${list.map((target) => target?.name).join(", ")}`)
+        }
       }
     }
   }
+}
+
+/** The names of a step. */
+const readStep = (options: OptionsReader, path: string, step: Routes[string][number]): ReadonlyArray<string> => {
+  if (typeof step !== "object" || step === null) return [step]
+  const shares = Object.entries(step)
+  if (shares.length === 0) options.refuse(path, step, "must have targets where it has weights")
+  for (const [name, weight] of shares) {
+    if (!(Number.isFinite(weight) && weight > 0)) options.refuse(`${path}.${name}`, weight, "must be a number above 0")
+  }
+  return shares.map(([name]) => name)
 }
 
 /** The fields of an object that are named. */

@@ -378,12 +378,18 @@ export class Engine<S> {
 }
 
 /** The targets by order. Targets of the same order are shuffled, those of more weight sooner more often. */
-export const spread = <S>(targets: ReadonlyArray<Target<S>>, random: () => number): ReadonlyArray<Target<S>> => {
-  // Efraimidis and Spirakis, "Weighted random sampling with a reservoir": the largest random^(1/weight) first.
-  const drawn = targets.map((target) => ({ target, ticket: random() ** (1 / target.weight) }))
+const spread = <S>(targets: ReadonlyArray<Target<S>>, random: () => number): ReadonlyArray<Target<S>> => {
+  const drawn = targets.map((target) => ({ target, ticket: ticket(target.weight, random) }))
   drawn.sort((a, b) => a.target.order - b.target.order || b.ticket - a.ticket)
   return drawn.map(({ target }) => target)
 }
+
+/**
+ * Of several, the one with the highest ticket is first, as often as its share of the weights.
+ *
+ * Efraimidis and Spirakis, "Weighted random sampling with a reservoir".
+ */
+export const ticket = (weight: number, random: () => number): number => random() ** (1 / weight)
 
 const idOf = (a: number, b: number): string => `call_${half(a)}${half(b)}`
 const half = (drawn: number): string => Math.floor(drawn * 36 ** 8).toString(36).padStart(8, "0")
