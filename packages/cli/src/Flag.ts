@@ -24,7 +24,7 @@ export interface Flag<out A> {
   /** The allowed values, if they are few. */
   readonly choices?: ReadonlyArray<string> | undefined
   /** What of the value can be a secret. `sluice.json` has `${VARIABLE}` in its place. */
-  readonly holdsSecret?: "url" | "header" | undefined
+  readonly holdsSecret?: "url" | "header" | "database" | undefined
   /** Writes an object of `sluice.json` as the text of the flag. */
   readonly fromObject?: ((fields: Fields) => Read<string>) | undefined
   /** Reads the values on the command line, in order. Empty if the flag is absent. */
@@ -208,6 +208,18 @@ export const httpUrl = (text: string): Read<string> => {
       ? "a URL without user name and password; pass the key in the environment or with --key-file"
       : "an http:// or https:// URL, such as https://api.openai.com/v1"
   }
+}
+
+/** Whether the text is the URL of a database, and not the path of a file. */
+export const isDatabaseUrl = (text: string): boolean => /^(?:rediss?|postgres(?:ql)?):/.test(text)
+
+/** Reads the URL of a database with one of these schemes. Its password may be a variable, as `${NAME}`. */
+export const databaseUrl = (schemes: ReadonlyArray<string>) => (text: string): Read<string> => {
+  const url = URL.parse(text)
+  if (text.startsWith("${") || (url !== null && url.host !== "" && schemes.includes(url.protocol.slice(0, -1)))) {
+    return ok(text)
+  }
+  return { ok: false, requirement: `a URL such as ${schemes.map((scheme) => `${scheme}://host`).join(" or ")}` }
 }
 
 export type Wire = "openai" | "anthropic"

@@ -665,7 +665,18 @@ export const serve = defineCommand({
   ],
   inputs: [],
   groups: {
-    "Server": ["host", "port", "allow-host", "keys", "heartbeat", "drain-delay", "drain-timeout", "log-format"],
+    "Server": [
+      "host",
+      "port",
+      "allow-host",
+      "keys",
+      "store",
+      "processes",
+      "heartbeat",
+      "drain-delay",
+      "drain-timeout",
+      "log-format"
+    ],
     "Providers": ["url", "model", "target", "models", "key-env", "key-file", "allow-insecure-key", "header"],
     "Limits and retries": [
       "concurrency",
@@ -712,6 +723,19 @@ export const serve = defineCommand({
       parse: Gateway.hostName
     }),
     keys: keysFile,
+    store: Flag.optional("store", {
+      holdsSecret: "database",
+      argument: "URL",
+      about: "Share circuits and limits, also those of keys, with the other gateways of the database at URL: " +
+        "redis://host. Write its password as ${NAME} of a variable, or set SLUICE_STORE. [default: each gateway has " +
+        "its own]",
+      parse: Flag.databaseUrl(["redis", "rediss"])
+    }),
+    processes: Flag.withDefault("processes", 1, {
+      argument: "N",
+      about: "While --store is down, allow 1/N of each limit, for N gateways. Limits of cost refuse. [default: 1]",
+      parse: Flag.integer(1, 1_000)
+    }),
     url: Flag.optional("url", {
       holdsSecret: "url",
       argument: "URL",

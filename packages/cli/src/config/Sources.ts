@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs"
 import { basename, dirname, resolve } from "node:path"
 import type { Fields, Flag, Flags, Read } from "../Flag.ts"
-import { shown as shownOf } from "../Flag.ts"
+import { isDatabaseUrl, shown as shownOf } from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
 import * as SystemError from "../run/SystemError.ts"
 import type { Given } from "../Shell.ts"
@@ -67,7 +67,9 @@ export const read = (
   const environment = fromEnvironment(flags, surroundings)
   if (environment._tag === "Wrong") return environment
   const others = file === undefined ? environment.given : Shell.over(environment.given, file.given)
-  const all = Shell.over(given, others)
+  const written = fromCommandLine(flags, given, surroundings)
+  if (written._tag === "Wrong") return written
+  const all = Shell.over(written.given, others)
   const settings = new Map<string, Setting>()
   for (const [name, values] of all) {
     const flag = Object.values(flags).find((flag) => flag.name === name)
@@ -95,6 +97,26 @@ export const noteOf = ({ path, used }: NonNullable<Sources["file"]>): string =>
   `${Terminal.escape(path)} has ${used === 1 ? "one setting" : `${used} settings`} of this run; see sluice config`
 
 const wrong = (message: string): Wrong => ({ _tag: "Wrong", message })
+
+// ---------- the command line
+
+/** Refuses the password of a database, since other users of the machine can read command lines, and expands variables. */
+const fromCommandLine = (flags: Flags, given: Given, { env }: Surroundings): Environment | Wrong => {
+  const expanded = new Map(given)
+  for (const flag of Object.values(flags)) {
+    const [text] = given.get(flag.name) ?? []
+    if (flag.holdsSecret !== "database" || text === undefined) continue
+    if (hasSecret(flag, text)) {
+      return wrong(
+        `--${flag.name} has a secret, which other users can see; set ${variableOf(flag)} or ${insteadOfSecret}`
+      )
+    }
+    const whole = expandDatabase(text, env)
+    if (!whole.ok) return wrong(`--${flag.name} ${whole.requirement}`)
+    expanded.set(flag.name, [whole.value])
+  }
+  return { _tag: "Read", given: expanded }
+}
 
 // ---------- variables
 
@@ -182,17 +204,19 @@ const fromFile = (
     const expanded: Array<string> = []
     for (const text of values.value) {
       if (hasSecret(flag, text)) return wrong(`${key} in ${name} has a secret; ${insteadOfSecret}`)
-      const whole = flag.holdsSecret === "url" ? expand(text, env) : { ok: true as const, value: text }
+      const whole = expansions[flag.holdsSecret ?? "none"](text, env)
       if (!whole.ok) return wrong(`${key} in ${name} ${whole.requirement}`)
-      expanded.push(flag.path === undefined ? whole.value : resolve(dirname(path), whole.value))
+      expanded.push(isPath(flag, whole.value) ? resolve(dirname(path), whole.value) : whole.value)
     }
     const read = flag.read(expanded)
     if (!read.ok) return wrong(`${key} in ${name} must be ${read.requirement}`)
     given.set(flag.name, expanded)
-    shown.set(flag.name, flag.path === undefined ? values.value : expanded)
+    shown.set(flag.name, expanded.some((text) => isPath(flag, text)) ? expanded : values.value)
   }
   return { _tag: "Read", path, name, given, shown }
 }
+
+const isPath = ({ path }: Flag<unknown>, text: string): boolean => path !== undefined && !isDatabaseUrl(text)
 
 /** Keys of the file that are no settings of a run. */
 const otherKeys = new Set(["$schema", "serve"])
@@ -274,6 +298,8 @@ const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
   switch (holdsSecret) {
     case "url":
       return UrlSecrets.hideInArgument(bare) !== bare
+    case "database":
+      return isDatabaseUrl(bare) && hasPassword(bare)
     case "header":
       return bare === text && secretHeader.test(text.split("=")[0] ?? "")
     case undefined:
@@ -281,10 +307,31 @@ const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
   }
 }
 
+const hasPassword = (text: string): boolean => {
+  const url = URL.parse(text)
+  if (url === null) return UrlSecrets.hideInArgument(text) !== text
+  return url.password !== "" || UrlSecrets.of(text).some((value) => value !== "")
+}
+
 /** Replaces `${NAME}` by variables. */
-const expand = (text: string, env: Surroundings["env"]): Read<string> => {
+const expand = (
+  text: string,
+  env: Surroundings["env"],
+  encode: (value: string, offset: number) => string = (value) => value
+): Read<string> => {
   const unset = [...text.matchAll(reference)].map(([, name = ""]) => name).find((name) => (env[name] ?? "") === "")
   return unset === undefined
-    ? { ok: true, value: text.replaceAll(reference, (_, name: string) => env[name] ?? "") }
+    ? {
+      ok: true,
+      value: text.replaceAll(reference, (_, name: string, offset: number) => encode(env[name] ?? "", offset))
+    }
     : { ok: false, requirement: `needs ${unset}, which is not set` }
 }
+
+/** The variable at the start has a whole URL. Others have parts, such as a password with any signs. */
+const expandDatabase = (text: string, env: Surroundings["env"]): Read<string> =>
+  expand(text, env, (value, offset) => offset === 0 ? value : encodeURIComponent(value))
+
+const unchanged = (text: string): Read<string> => ({ ok: true, value: text })
+
+const expansions = { url: expand, database: expandDatabase, header: unchanged, none: unchanged }

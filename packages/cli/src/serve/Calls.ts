@@ -1,7 +1,8 @@
 /** What the gateway does around each call of a client: the limits of its key, its log line, and metrics. */
 import type { CallLog } from "@sluice/ai/CallLog"
 import type { Exchange, Sink } from "@sluice/ai/Front"
-import type { Reservation } from "@sluice/core/Quota"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import type { QuotaExceeded, Reservation } from "@sluice/core/Quota"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -53,12 +54,8 @@ export class Owners {
 type Refused = Refusal.Refusal
 
 /** Answers the request of a client whose body was read. */
-export const handle = (surroundings: Surroundings, client: Clients.Client, exchange: Exchange, sink: Sink): void => {
-  const call = new Call(surroundings, client, exchange, sink)
-  const refusal = call.admit()
-  if (refusal === undefined) call.start()
-  else call.refuse(refusal)
-}
+export const handle = (surroundings: Surroundings, client: Clients.Client, exchange: Exchange, sink: Sink): void =>
+  new Call(surroundings, client, exchange, sink).begin()
 
 const operations = new Map([
   ["/v1/chat/completions", "chat"],
@@ -107,8 +104,16 @@ class Call implements Sink {
 
   // ---------- the limits of the key
 
-  /** Reserves the use of the call. Returns why it is refused. */
-  admit(): Refused | undefined {
+  begin(): void {
+    // A reload meanwhile must not close the front.
+    this.current.enter()
+    const refusal = this.check()
+    if (refusal === undefined) this.admit()
+    else this.refuse(refusal)
+  }
+
+  /** Returns why the key may not make this call. */
+  private check(): Refused | undefined {
     const { client, exchange: { body, method }, path } = this
     if (!Clients.isLimited(client)) return undefined
     if (!Request.isKnown(method, path)) {
@@ -126,33 +131,46 @@ class Call implements Sink {
     if (!Clients.mayUse(client, asked.model)) {
       return { status: 403, code: "model_not_allowed", message: "The key may not use this model." }
     }
-    return this.operation === "other" ? undefined : this.reserve(asked)
+    return undefined
   }
 
-  private reserve({ inputTokens, model, outputTokens }: Asked): Refused | undefined {
-    const { key, quota } = this.client
-    if (quota === undefined || key === undefined) return undefined
+  /** Reserves the use of the call, and starts or refuses it. */
+  private admit(): void {
+    const { asked, client: { key, quota }, operation } = this
+    if (quota === undefined || key === undefined || asked === undefined || operation === "other") return this.start()
+    const { inputTokens, model, outputTokens } = asked
     const money = key.costPerDay === undefined ? 0 : this.most(model, inputTokens, outputTokens)
-    if (money === undefined) {
-      return {
-        status: 403,
-        code: "no_price",
-        message: "The key has a limit of cost, and the price of this model is not known. Set it with --price-file."
-      }
-    }
+    if (money === undefined) return this.refuse(noPrice)
     const amounts = {
       ...(key.tpm === undefined ? {} : { tokens: { known: inputTokens, atMost: inputTokens + outputTokens } }),
       ...(key.costPerDay === undefined ? {} : { money })
     }
     this.reservedMoney = money
-    // It takes no wait, and its store is in this process.
+    // Ends at once if the store is in this process. A shared one takes a round trip.
     const scope = Scope.makeUnsafe()
-    const reserved = Effect.runSync(Effect.result(Scope.provide(quota.tryReserve({ key: key.id, amounts }), scope)))
-    if (Result.isSuccess(reserved)) {
-      this.reservation = { held: reserved.success, scope }
-      return undefined
-    }
-    const { failure } = reserved
+    const stop = Effect.runCallback(
+      Effect.result(Scope.provide(quota.tryReserve({ key: Clients.quotaKey(key), amounts }), scope)),
+      {
+        onExit: (exit) => {
+          if (this.isOver) return
+          if (Exit.isFailure(exit)) this.abort()
+          else if (Result.isFailure(exit.value)) this.refuse(this.refusalBy(exit.value.failure))
+          else {
+            this.reservation = { held: exit.value.success, scope }
+            this.start()
+          }
+        }
+      }
+    )
+    if (this.flight !== undefined || this.isOver) return
+    this.sink.onLeave(() => {
+      this.over("left")
+      stop()
+    })
+  }
+
+  private refusalBy(failure: QuotaExceeded | InvalidOptions): Refused {
+    if (failure._tag === "QuotaExceeded" && failure.why === "StoreDown") return noStore
     const after = failure._tag === "QuotaExceeded" && failure.retryAfter !== undefined
       ? Math.max(1, Math.ceil(Duration.toSeconds(failure.retryAfter)))
       : undefined
@@ -191,13 +209,12 @@ class Call implements Sink {
 
   // ---------- the answer
 
-  start(): void {
+  private start(): void {
     this.flight = this.surroundings.live.began(this.client.name, this.operation, this.startedAt)
-    this.current.enter()
     this.current.front.exchange(this.exchange, this)
   }
 
-  refuse(refusal: Refused): void {
+  private refuse(refusal: Refused): void {
     const body = Refusal.bodyOf(this.path, refusal)
     const headers: Record<string, string> = {
       "content-type": "application/json",
@@ -257,7 +274,7 @@ class Call implements Sink {
     // The call ends in this turn, and its log is kept then.
     setImmediate(() => {
       this.ended(result)
-      if (this.flight !== undefined) this.current.leave()
+      this.current.leave()
     })
   }
 
@@ -345,6 +362,19 @@ class Call implements Sink {
 }
 
 const longestRetryAfter = 60
+
+const noPrice: Refused = {
+  status: 403,
+  code: "no_price",
+  message: "The key has a limit of cost, and the price of this model is not known. Set it with --price-file."
+}
+
+const noStore: Refused = {
+  status: 503,
+  code: "store_down",
+  message: "The key has a limit of cost, and the store that counts it does not answer. Retry after 2 s.",
+  headers: { "retry-after": "2", "x-should-retry": "true" }
+}
 
 const text = (value: string | ReadonlyArray<string> | undefined): string | undefined =>
   typeof value === "string" ? value : undefined

@@ -25,6 +25,18 @@ export const isLimited = ({ key, quota }: Client): boolean => quota !== undefine
 export const mayUse = ({ key }: Client, model: string): boolean =>
   key === undefined || key.models.length === 0 || Gateway.isOneOf(key.models, model)
 
+/** The account of a key in a store, which also has those of targets. */
+export const quotaKey = ({ id }: Pick<Keys.Key, "id">): string => `client/${id}`
+
+export interface Options {
+  /** The file of keys. */
+  readonly path: string
+  /** Whether the store of limits is shared with other processes, and kept across a restart. */
+  readonly isShared: boolean
+  /** How many processes share it. While it is down, each allows its part of a limit. */
+  readonly processes: number
+}
+
 /** How often the file of keys is checked for changes of `sluice keys`. */
 const checkMillis = 500
 
@@ -32,7 +44,7 @@ const checkMillis = 500
 export class Clients {
   /** The token for all clients, while there is no key. */
   readonly token = Keys.randomToken()
-  private readonly path: string
+  private readonly options: Options
   private readonly context: Context.Context<QuotaStore | Scope.Scope>
   private readonly onError: (error: Keys.KeysError) => void
   private file: Keys.KeyFile | undefined = undefined
@@ -44,11 +56,11 @@ export class Clients {
   private readonly tokenHash: Uint8Array
 
   constructor(
-    path: string,
+    options: Options,
     context: Context.Context<QuotaStore | Scope.Scope>,
     onError: (error: Keys.KeysError) => void
   ) {
-    this.path = path
+    this.options = options
     this.context = context
     this.onError = onError
     this.tokenHash = Keys.hashOf(this.token)
@@ -84,7 +96,7 @@ export class Clients {
       if ((costPerDay ?? rpm ?? tpm) === undefined) return { name, levels: undefined }
       const quota = this.quotas.get(id)
       // Its store is in this process.
-      return { name, levels: quota === undefined ? [] : Effect.runSync(quota.snapshot(id)).levels }
+      return { name, levels: quota === undefined ? [] : Effect.runSync(quota.snapshot(quotaKey({ id }))).levels }
     })
   }
 
@@ -129,7 +141,7 @@ export class Clients {
 
   private read(now: number): void {
     this.checkedAt = now
-    this.file ??= Keys.KeyFile.openExisting(this.path)
+    this.file ??= Keys.KeyFile.openExisting(this.options.path)
     if (this.file === undefined) return
     const { version } = this.file
     if (version === this.version) return
@@ -147,6 +159,7 @@ export class Clients {
   }
 
   private makeQuota(key: Keys.Key, now: number): Quota.Quota["Service"] | undefined {
+    const { options: { isShared, processes } } = this
     const { costPerDay, rpm, tpm } = key
     const limits = [
       ...(rpm === undefined ? [] : [Quota.requestsPerMinute(rpm)]),
@@ -156,18 +169,22 @@ export class Clients {
     if (limits.length === 0) return undefined
     return Effect.runSyncWith(this.context)(
       Effect.gen({ self: this }, function*() {
-        // A client may use a whole minute at once, and is refused beyond it. Its own rejections do not lower the limit.
+        // A client may use a whole minute at once, and is refused beyond it. Its own rejections do not lower the limit. Calls
+        // queue for the answer of a shared store only.
         const quota = yield* Quota.make({
           name: "client",
           limits,
           burst: 0,
           guard: 0,
-          queue: 0,
           maxWait: 0,
-          adapt: false
+          adapt: false,
+          processes,
+          // A slice of a small limit, kept by one process, would be missing in another.
+          slice: false
         })
+        if (isShared) return quota
         const spent = costPerDay === undefined ? 0 : this.file?.spent(key.id, now) ?? 0
-        if (spent > 0) yield* seed(quota, key.id, Math.min(spent, costPerDay ?? 0))
+        if (spent > 0) yield* seed(quota, quotaKey(key), Math.min(spent, costPerDay ?? 0))
         return quota
       }).pipe(Effect.orDie)
     )

@@ -1,4 +1,5 @@
 /** The live pages that are open, as streams of events. Each gets a snapshot, and then what changes. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import type { Clients } from "./Clients.ts"
@@ -7,6 +8,8 @@ import * as Refusal from "./Refusal.ts"
 import type { Current } from "./Reloads.ts"
 
 export interface Options {
+  /** For what the targets log. */
+  readonly context: Context.Context<never>
   readonly live: Live
   readonly clients: Pick<Clients, "levels">
   readonly current: () => {
@@ -97,10 +100,12 @@ export class Pages {
 
   /** Reads the state of the targets, and sends it. */
   async sample(): Promise<void> {
-    const { current, live, replaced } = this.options
+    const { context, current, live, replaced } = this.options
     const { front, settings } = current()
     const fronts = [front, ...Array.from(replaced(), ({ front }) => front)]
-    const [states = [], ...others] = await Effect.runPromise(Effect.forEach(fronts, ({ targets }) => targets))
+    const [states = [], ...others] = await Effect.runPromiseWith(context)(
+      Effect.forEach(fronts, ({ targets }) => targets)
+    )
     if (this.isClosed) return
     const now = Date.now()
     live.sampled(states, others.flat(), settings.targets, now)

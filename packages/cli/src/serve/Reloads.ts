@@ -78,7 +78,9 @@ export class Current {
 const watchMillis = 1_000
 
 /** Settings that belong to the process. */
-const fixed = ["host", "port", "keys", "logFormat"] as const satisfies ReadonlyArray<keyof ServeFlags>
+const fixed = ["host", "port", "keys", "store", "processes", "logFormat"] as const satisfies ReadonlyArray<
+  keyof ServeFlags
+>
 
 export class Reloads {
   current: Current
@@ -100,7 +102,7 @@ export class Reloads {
   static make(options: Options): Effect.Effect<Reloads, Run.SettingsError, Needs> {
     return Effect.gen(function*() {
       const context = yield* Effect.context<Needs>()
-      const quotas = new Settings.Quotas()
+      const quotas = new Settings.Quotas(options.settings.flags.processes)
       const first = yield* open(options.settings, quotas, options)
       const reloads = new Reloads(options, context, quotas, first)
       yield* Effect.acquireRelease(Effect.sync(() => reloads.watch()), (unwatch) => Effect.sync(unwatch))

@@ -1,7 +1,6 @@
 /** `sluice serve`: the gateway, until a signal. */
 import * as HttpTransport from "@sluice/ai/HttpTransport"
-import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
-import * as QuotaStore from "@sluice/core/QuotaStore"
+import type * as QuotaStore from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -30,6 +29,7 @@ import { Reloads } from "./Reloads.ts"
 import { Server } from "./Server.ts"
 import { Sessions } from "./Sessions.ts"
 import * as Settings from "./Settings.ts"
+import * as Stores from "./Stores.ts"
 import * as Telemetry from "./Telemetry.ts"
 
 /** Serves until a signal and returns the exit code. */
@@ -53,12 +53,7 @@ export const execute = (given: Given): Promise<number> => {
 
 // Without options the transport has none that could be invalid.
 const layer = (env: Sources.Surroundings["env"]) =>
-  Layer.mergeAll(
-    CircuitBreakerStore.layerMemory,
-    QuotaStore.layerMemory,
-    Layer.orDie(HttpTransport.layer()),
-    Telemetry.layer(env)
-  )
+  Layer.merge(Layer.orDie(HttpTransport.layer()), Telemetry.layer(env))
 
 const problemsOf = (error: Run.SettingsError | Keys.KeysError): ReadonlyArray<string> =>
   error._tag === "SettingsError" ? error.problems : [error.message]
@@ -71,7 +66,10 @@ const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Su
     Effect.sync(() => new Logs.Logs(format, { send })),
     (logs) => Effect.sync(() => logs.flush())
   )
-  return yield* Effect.provide(serveWith(given, surroundings, settings, logs), Logs.layer(logs))
+  return yield* Effect.scoped(serveWith(given, surroundings, settings, logs)).pipe(
+    // Its connections close after the last call has been counted.
+    Effect.provide(Layer.provideMerge(Stores.layer(settings.flags.store), Logs.layer(logs)))
+  )
 })
 
 const serveWith = Effect.fnUntraced(function*(
@@ -81,7 +79,8 @@ const serveWith = Effect.fnUntraced(function*(
   logs: Logs.Logs
 ) {
   const { flags } = settings
-  const metrics = new Metrics(yield* Effect.context<never>())
+  const context = yield* Effect.context<never>()
+  const metrics = new Metrics(context)
   const clients = yield* openClients(flags, logs)
   let pages: Pages | undefined
   const reloads = yield* Reloads.make({
@@ -99,7 +98,7 @@ const serveWith = Effect.fnUntraced(function*(
   const calls = { current, clients, live, logs, metrics, owners: new Calls.Owners() }
   const sessions = new Sessions(clients)
   const opened = pages = yield* Effect.acquireRelease(
-    Effect.sync(() => Pages.open({ live, clients, current, replaced: () => reloads.replaced })),
+    Effect.sync(() => Pages.open({ context, live, clients, current, replaced: () => reloads.replaced })),
     (pages) => Effect.sync(() => pages.close())
   )
   const paths = { ...calls, pages: opened, sessions }
@@ -140,18 +139,25 @@ const serveWith = Effect.fnUntraced(function*(
 const lastTurn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 /** Refuses to be reachable from other machines without a key. */
-const openClients = ({ host, keys }: ServeFlags, logs: Logs.Logs) =>
+const openClients = ({ host, keys, processes, store }: ServeFlags, logs: Logs.Logs) =>
   Effect.gen(function*() {
     const context = yield* Effect.context<QuotaStore.QuotaStore | Scope.Scope>()
     const clients = yield* Effect.acquireRelease(
       Effect.try({
-        try: () => new Clients.Clients(keys, context, (error) => logs.error("keys", { why: error.message })),
+        try: () =>
+          new Clients.Clients({ path: keys, processes, isShared: store !== undefined }, context, (error) =>
+            logs.error("keys", { why: error.message })),
         catch: (error) => {
-          if (error instanceof Keys.KeysError) return error
+          if (error instanceof Keys.KeysError) {
+            return error
+          }
           throw error
         }
       }),
-      (clients) => Effect.sync(() => clients.close())
+      (clients) =>
+        Effect.sync(() =>
+          clients.close()
+        )
     )
     if (clients.hasKeys || isLoopback(host)) return clients
     return yield* Run.refuseAll([

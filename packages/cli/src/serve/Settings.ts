@@ -123,6 +123,11 @@ const queuedCalls = 1_000
 /** The quotas of the targets. They live as long as the process, so that a reload forgets no use. */
 export class Quotas {
   private readonly quotas = new Map<string, Quota.Quota["Service"]>()
+  private readonly processes: number
+
+  constructor(processes: number) {
+    this.processes = processes
+  }
 
   /** The quota of a target with these limits. */
   of(
@@ -134,7 +139,7 @@ export class Quotas {
     if (known !== undefined) return Effect.succeed(known)
     // The flags were validated.
     return Effect.tap(
-      Effect.orDie(Quota.make({ name, limits, maxWait: "30 seconds" })),
+      Effect.orDie(Quota.make({ name, limits, maxWait: "30 seconds", processes: this.processes })),
       (quota) => Effect.sync(() => this.quotas.set(key, quota))
     )
   }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Context, Effect } from "effect"
 import type { AddressInfo } from "node:net"
 import { createServer, get } from "node:http"
 import { Live } from "../../src/serve/Live.ts"
@@ -14,6 +14,7 @@ describe("the live pages of a gateway", () => {
       const pages = yield* Effect.acquireRelease(
         Effect.sync(() =>
           Pages.open({
+            context: Context.empty(),
             live,
             clients: { levels: [] },
             current: () => ({ front: { targets: Effect.succeed([]) }, settings: { routes: [], targets: [] } }),

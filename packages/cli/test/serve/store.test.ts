@@ -1,0 +1,186 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import * as Turn from "@sluice/ai/testing/Turn"
+import { Effect, Schedule } from "effect"
+import { findServer, startServer } from "../../../redis/test/support/server.ts"
+import { refused, run } from "../support/command.ts"
+import { folder } from "../support/files.ts"
+import { addKey, ask, type Gateway, keys, logsOf, over, start } from "../support/gateway.ts"
+import { requests } from "../support/provider.ts"
+import { processTimeout } from "../support/timeouts.ts"
+
+const isThere = await findServer().then((server) => {
+  server?.stop()
+  return server !== undefined
+})
+
+/** A server whose keys nothing else uses, and which a test may stop. */
+const redis = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const server = await startServer()
+    assert.isDefined(server, "no redis-server on the PATH")
+    return server
+  }),
+  (server) => Effect.sync(() => server.stop())
+)
+
+const statusOf = (answer: { readonly status: number }) => answer.status
+
+const errorOf = ({ text }: { readonly text: string }): { readonly code: string; readonly message: string } =>
+  JSON.parse(text).error
+
+describe.skipIf(!isThere && process.env["CI"] !== "true")(
+  "gateways that share a store",
+  { timeout: processTimeout },
+  () => {
+    it.live("a key has its rate once, and a removed key is soon refused by each", () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({})
+        const { url } = yield* redis
+        const directory = yield* folder
+        const key = yield* addKey(directory, "ann", "--rpm", "6")
+        const bob = yield* addKey(directory, "bob")
+        const { args, env } = over(provider)
+        const gateways = yield* Effect.all([1, 2].map(() => start(directory, [...args, "--store", url], env)), {
+          concurrency: 2
+        })
+        const [first, second] = gateways as [Gateway, Gateway]
+        const turns = [first, second, first, second, first, second]
+        assert.deepStrictEqual(
+          (yield* Effect.forEach(turns, (gateway) => ask(gateway, key))).map(statusOf),
+          Array(6).fill(200)
+        )
+        for (const gateway of gateways) {
+          const seventh = yield* ask(gateway, key)
+          assert.strictEqual(seventh.status, 429)
+          assert.include(errorOf(seventh).message, "requests a minute")
+          const wait = Number(seventh.headers["retry-after"])
+          assert.isTrue(wait > 50 && wait <= 60, String(wait))
+        }
+        assert.strictEqual((yield* provider.journal).length, 6)
+
+        yield* keys(directory, "remove", "bob")
+        yield* Effect.forEach(gateways, (gateway) =>
+          Effect.repeat(ask(gateway, bob), {
+            until: ({ status }) => status === 401,
+            schedule: Schedule.spaced(20)
+          })).pipe(
+            // It takes half a second, on a machine without other work.
+            Effect.timeout("10 seconds")
+          )
+      }))
+
+    it.live("a key has its rate once for calls that come at the same moment", () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({})
+        const { url } = yield* redis
+        const directory = yield* folder
+        const key = yield* addKey(directory, "ann", "--rpm", "10", "--max-cost-per-day", "5")
+        const { args, env } = over(provider)
+        const shared = [...args, "--price", "1,1", "--store", url]
+        const gateways = yield* Effect.all([start(directory, shared, env), start(directory, shared, env)], {
+          concurrency: 2
+        })
+        const answers = yield* Effect.forEach(
+          Array.from({ length: 40 }, (_, call) => gateways[call % 2] as Gateway),
+          (gateway) => ask(gateway, key, { max_tokens: 10 }),
+          { concurrency: 40 }
+        )
+        assert.strictEqual(
+          answers.filter(({ status }) => status === 200).length,
+          10
+        )
+        assert.strictEqual(answers.filter(({ status }) => status === 429).length, 30)
+      }))
+
+    it.live("the calls of a killed gateway count until their windows pass, and no longer", () =>
+      Effect.gen(function*() {
+        const turns = ({ n }: Turn.Request) => n <= 2 ? Turn.hang() : Turn.answer("yes")
+        const provider = yield* LoopbackProvider.make({ turns })
+        const { url } = yield* redis
+        const directory = yield* folder
+        const ann = yield* addKey(directory, "ann", "--tpm", "2000")
+        const bob = yield* addKey(directory, "bob", "--max-cost-per-day", "0.002")
+        const { args, env } = over(provider)
+        const shared = [...args, "--price", "1,1", "--store", url]
+        const call = { max_tokens: 1_000 }
+        const first = yield* start(directory, shared, env)
+        yield* Effect.forEach([ann, bob], (key) => Effect.forkChild(Effect.exit(ask(first, key, call))))
+        yield* requests(provider, 2)
+        first.command.process.kill("SIGKILL")
+        yield* Effect.promise(() => first.command.ended)
+
+        const second = yield* start(directory, shared, env)
+        const tokens = yield* ask(second, ann, call)
+        assert.include(errorOf(tokens).message, "tokens a minute")
+        assert.isAtMost(Number(tokens.headers["retry-after"]), 60)
+        const money = yield* ask(second, bob, call)
+        assert.include(errorOf(money).message, "cost in 24 hours")
+        assert.strictEqual((yield* ask(second, bob, { max_tokens: 900 })).status, 200)
+      }))
+
+    it.live("without its store a gateway goes on by its part of the rates, and refuses what costs", () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({})
+        const server = yield* redis
+        const directory = yield* folder
+        const ann = yield* addKey(directory, "ann", "--rpm", "4")
+        const bob = yield* addKey(directory, "bob", "--max-cost-per-day", "5")
+        const cleo = yield* addKey(directory, "cleo")
+        const { args, env } = over(provider)
+        const gateway = yield* start(
+          directory,
+          [...args, "--price", "1,1", "--store", server.url, "--processes", "2"],
+          env
+        )
+        assert.strictEqual((yield* ask(gateway, bob, { max_tokens: 10 })).status, 200)
+        server.stop()
+        const calls = yield* Effect.forEach([1, 2, 3], () => ask(gateway, ann))
+        assert.deepStrictEqual(calls.map(statusOf), [200, 200, 429])
+        const costly = yield* ask(gateway, bob, { max_tokens: 10 })
+        assert.deepStrictEqual([costly.status, errorOf(costly).code, costly.headers["retry-after"]], [
+          503,
+          "store_down",
+          "2"
+        ])
+        assert.strictEqual((yield* ask(gateway, cleo)).status, 200)
+        gateway.command.process.kill("SIGTERM")
+        const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
+        assert.strictEqual(code, 0)
+        assert.isTrue(
+          logsOf(stderr).some(({ event }) => String(event).includes("the store of the quota does not answer")),
+          stderr
+        )
+      }))
+
+    it.live("a gateway starts without its store, and its URL with the password is in no log", () =>
+      Effect.gen(function*() {
+        const provider = yield* LoopbackProvider.make({})
+        const directory = yield* folder
+        const { args, env } = over(provider)
+        const gateway = yield* start(directory, args, { ...env, SLUICE_STORE: "redis://:canary-secret@127.0.0.1:1" })
+        assert.strictEqual((yield* ask(gateway, gateway.token)).status, 200)
+        gateway.command.process.kill("SIGTERM")
+        const { code, stderr, stdout } = yield* Effect.promise(() => gateway.command.ended)
+        assert.strictEqual(code, 0)
+        assert.include(stderr, "starting without Redis")
+        assert.notInclude(stderr + stdout, "canary-secret")
+      }))
+  }
+)
+
+describe("the URL of a store", { timeout: processTimeout }, () => {
+  it("a URL with a password on the command line is refused, and the message has no password", async () => {
+    const target = ["--target", "a=http://127.0.0.1:1"]
+    const written = await run(["serve", ...target, "--store", "redis://:canary-secret@127.0.0.1:1"])
+    refused(written, "--store has a secret, which other users can see; set SLUICE_STORE")
+    assert.notInclude(written.stderr, "canary-secret")
+    refused(
+      await run(["serve", ...target, "--store", "redis://:${REDIS_PASSWORD}@127.0.0.1:1"]),
+      "needs REDIS_PASSWORD"
+    )
+    const other = await run(["serve", ...target, "--store", "mongodb://a:canary-secret@b"])
+    refused(other, "it must be a URL such as redis://host")
+    assert.notInclude(other.stderr, "canary-secret")
+  })
+})
