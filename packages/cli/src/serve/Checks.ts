@@ -21,6 +21,15 @@ export const host = ({ headers }: IncomingMessage, allowed: ReadonlySet<string>)
     }
 }
 
+/** Refuses a request with two hosts, of which a proxy could read the other one. Node keeps the first, and refuses a missing one. */
+export const hosts = ({ rawHeaders }: IncomingMessage): Refusal | undefined => {
+  let count = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === "host") count++
+  return count <= 1
+    ? undefined
+    : { status: 400, code: "invalid_headers", message: "The request has more than one Host header." }
+}
+
 /** Refuses paths that an upstream server could resolve to another one. */
 export const path = (path: string): Refusal | undefined => {
   const refusal = { status: 400, code: "invalid_path", message: "The path is not valid." }
@@ -37,12 +46,15 @@ export const path = (path: string): Refusal | undefined => {
 /** Paths whose requests have files. */
 const takesFiles = /^\/v1\/(?:files|uploads|audio|images|containers|videos|skills)(?:\/|$)/
 
+export const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
+
 /** Refuses bodies that a web page can send to another origin without asking first. */
-export const contentType = ({ headers, method }: IncomingMessage, path: string): Refusal | undefined => {
+export const contentType = (request: IncomingMessage, path: string): Refusal | undefined => {
+  const { headers, method } = request
   if (method === "GET" || method === "HEAD" || method === "DELETE") return undefined
-  const hasBody = headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
   const type = headers["content-type"]?.split(";")[0]?.trim().toLowerCase()
-  if (type === "application/json" || (type === undefined && !hasBody)) return undefined
+  if (type === "application/json" || (type === undefined && !hasBody(request))) return undefined
   if (type === "multipart/form-data" && takesFiles.test(path)) return undefined
   return { status: 415, code: "unsupported_media_type", message: "The content-type must be application/json." }
 }

@@ -1,5 +1,6 @@
 /** Refusals of the gateway itself, in the form that the client's API has for errors. */
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
+import { hasBody } from "./Checks.ts"
 
 export interface Refusal {
   readonly status: number
@@ -27,8 +28,16 @@ export const bodyOf = (path: string, { code, message, status }: Refusal): string
       : { error: { message, type: "sluice_error", code, param: null } }
   )
 
-/** Answers a request whose body was not read, so its connection cannot be used again. */
+/** How long a client may pause in the rest of a body that is not read, and how long the rest may be. */
+const lingerMillis = 1_000
+const lingerBytes = 32 * 2 ** 20
+
+/**
+ * Answers a request whose body was not read, and closes its connection. A client that still sends has the answer at once, but the
+ * connection closes only when it has finished or pauses: the system drops an answer that is not read yet if it closes before.
+ */
 export const send = (response: ServerResponse, path: string, refusal: Refusal): void => {
+  const { req: request } = response
   const body = bodyOf(path, refusal)
   response.writeHead(refusal.status, {
     "content-type": "application/json",
@@ -36,5 +45,17 @@ export const send = (response: ServerResponse, path: string, refusal: Refusal): 
     connection: "close",
     ...refusal.headers
   })
-  response.end(body)
+  if (request.complete || !hasBody(request)) return void response.end(body)
+  response.write(body)
+  const end = (): void => void response.end()
+  const timer = setTimeout(end, lingerMillis)
+  response.once("close", () => clearTimeout(timer))
+  let bytes = 0
+  request.on("data", (data: Buffer) => {
+    bytes += data.length
+    if (bytes > lingerBytes) end()
+    else timer.refresh()
+  })
+  request.once("end", end)
+  request.resume()
 }

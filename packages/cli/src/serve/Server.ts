@@ -154,8 +154,8 @@ export class Server {
 
   private respond(request: IncomingMessage, response: ServerResponse, path: string): Refusal.Refusal | undefined {
     const { options } = this
-    const wrong = Checks.host(request, options.allowedHosts()) ?? Checks.path(path) ?? Checks.method(request) ??
-      Checks.upgrade(request)
+    const wrong = Checks.hosts(request) ?? Checks.host(request, options.allowedHosts()) ?? Checks.path(path) ??
+      Checks.method(request) ?? Checks.upgrade(request)
     if (wrong !== undefined) return wrong
     const isRead = request.method === "GET" || request.method === "HEAD"
     if (isRead && (path === "/health" || path === "/ready")) return this.probe(response)
