@@ -36,7 +36,7 @@
  * | `POST /v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/messages` | a call, at the targets of its model that have the endpoint |
  * | `GET /v1/models` | the models that the front names; the first target's list if it offers every model |
  * | `GET /sluice/calls/ID` | the log of one of the last calls, by the `x-sluice-call` of its response |
- * | other requests below `/v1` | the answer of the first target with this API: one attempt, without circuit, permits and quota |
+ * | other requests below `/v1` | the answer of the first target with this API, without circuit, permits and quota; a GET is retried before its answer begins, within the account of that target |
  *
  * A response has the headers `x-sluice-target`, `x-sluice-attempts` and `x-sluice-call`.
  *

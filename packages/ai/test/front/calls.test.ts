@@ -315,6 +315,58 @@ describe("other requests", () => {
       assert.strictEqual(spoken?.body, "{\"model\":\"own\",\"input\":\"x\"}")
     }).pipe(Effect.scoped))
 
+  it.live("a GET is tried again before its answer has begun, and other methods are not", () =>
+    Effect.gen(function*() {
+      const failures: ReadonlyArray<readonly [name: string, fail: Answer]> = [
+        ["503", (response) => json(response, 503, { error: { message: "busy" } }, { "retry-after-ms": "1" })],
+        ["reset", (response) => void response.destroy()]
+      ]
+      const asked = { path: "/v1/files/f1?a=b", body: undefined }
+      for (const [name, fail] of failures) {
+        const provider = yield* rawServer((response, received, n) =>
+          n % 3 === 0 ? json(response, 200, { id: "f1" }) : fail(response, received, n)
+        )
+        const front = yield* frontOf([at(provider.url)])
+        const got = yield* ask(node, front, chat, { ...asked, method: "GET" })
+        assert.deepStrictEqual([got.status, got.headers["x-sluice-attempts"]], [200, "3"], name)
+        const deleted = yield* ask(node, front, chat, { ...asked, method: "DELETE" })
+        assert.deepStrictEqual([deleted.status, provider.requests.length], [name === "503" ? 503 : 502, 4], name)
+      }
+      const down = yield* rawServer((response) => json(response, 503, { error: { message: "down" } }))
+      const front = yield* frontOf([at(down.url)])
+      const got = yield* ask(node, front, chat, { ...asked, method: "GET" })
+      assert.deepStrictEqual(
+        [got.status, got.headers["x-should-retry"], down.requests.length],
+        [503, "false", Number(got.headers["x-sluice-attempts"])]
+      )
+      const patient = yield* rawServer((response) => json(response, 429, {}, { "retry-after": "3600" }))
+      const waiting = yield* frontOf([at(patient.url)])
+      assert.strictEqual((yield* ask(node, waiting, chat, { ...asked, method: "GET" })).status, 429)
+      assert.strictEqual(patient.requests.length, 1)
+    }).pipe(Effect.scoped))
+
+  it.live("files stay within the account of the first target, and the list of models does not", () =>
+    Effect.gen(function*() {
+      const down = yield* rawServer((response) => json(response, 503, { error: { message: "down" } }))
+      const up = yield* rawServer((response) => json(response, 200, { data: [] }))
+      const get = { method: "GET", body: undefined }
+      const targets = (credential?: string) => [
+        at(down.url, "openai", { name: "down", credential }),
+        at(up.url, "openai", { name: "up", credential })
+      ]
+      const apart = yield* frontOf(targets())
+      assert.strictEqual((yield* ask(node, apart, chat, { ...get, path: "/v1/files/f1" })).status, 503)
+      assert.strictEqual(up.requests.length, 0)
+      const models = yield* ask(node, apart, chat, { ...get, path: "/v1/models" })
+      assert.deepStrictEqual([models.status, models.headers["x-sluice-target"]], [200, "up"])
+      const together = yield* frontOf(targets("account"))
+      const file = yield* ask(node, together, chat, { ...get, path: "/v1/files/f1" })
+      assert.deepStrictEqual(
+        [file.status, file.headers["x-sluice-target"], file.headers["x-sluice-attempts"]],
+        [200, "up", "2"]
+      )
+    }).pipe(Effect.scoped))
+
   it.live("a cut within one does not look like its end", () =>
     Effect.gen(function*() {
       const provider = yield* rawServer((response) => {

@@ -1,8 +1,12 @@
+import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { callAfter } from "@sluice/core/Timer"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import type * as HttpMethod from "effect/http/HttpMethod"
 import type * as HttpClientError from "effect/http/HttpClientError"
 import * as Random from "effect/Random"
+import * as RetryAfter from "../../RetryAfter.ts"
 import type { Target } from "../resilient/target.ts"
 import type { ResponseHead } from "../wire/failure.ts"
 import * as Json from "../wire/json.ts"
@@ -22,15 +26,30 @@ const credentialRefused: Refusal.Refusal = {
   code: "credential_refused",
   message: "The model's provider refused the server's credential."
 }
+const attemptTimeout: Refusal.Refusal = {
+  status: 504,
+  code: "attempt_timeout",
+  message: "The provider did not answer in time."
+}
 const connectionFailed: Refusal.Refusal = {
   status: 502,
   code: "connection_failed",
   message: "The connection to the model's provider failed."
 }
 
+/** Statuses after which another attempt can succeed. */
+const isTransient = (status: number): boolean =>
+  status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 505)
+
+const isIdempotent = (method: HttpMethod.HttpMethod): boolean => method === "GET" || method === "HEAD"
+
 /**
- * Passes a request that is no call of a model to the first target that speaks its API: files, batches, token counts. It makes one
- * attempt, without circuit, permits and quota.
+ * Passes a request that is no call of a model to the first target that speaks its API: files, batches, token counts. It has no circuit,
+ * permits and quota.
+ *
+ * A GET is tried again, as often as the retry of the front says, while its client has nothing of an answer: at the next target of the
+ * same account, since no other one has its files, or for the list of models at the next target of the API. Anything else has one
+ * attempt, since the provider may have done what it asks for.
  */
 export class Pass implements Listener {
   private readonly core: Core
@@ -38,9 +57,18 @@ export class Pass implements Listener {
   private readonly method: HttpMethod.HttpMethod
   private readonly exchange: Exchange
   private readonly sink: Sink
+  private readonly now: () => number
+  private readonly startedAt: number
+  /** The model of the request. */
+  private asked: string | undefined
+  /** Where the attempts go, in turn. */
+  private targets: ReadonlyArray<Target<Upstream>> = []
   private target: Target<Upstream> | undefined
+  private attempts = 0
+  /** `undefined` between two attempts. */
   private connection: Connection | undefined
   private cancel: (() => void) | undefined
+  private isRunning = false
   private hasHead = false
   private isOver = false
 
@@ -50,36 +78,32 @@ export class Pass implements Listener {
     this.method = method
     this.exchange = exchange
     this.sink = sink
+    const clock = Context.get(core.options.context, Clock.Clock)
+    this.now = () => clock.currentTimeMillisUnsafe()
+    this.startedAt = this.now()
   }
 
   start(): void {
-    const { core: { options: { context, engine, models, post } }, exchange, method, route, sink } = this
-    const { body, headers } = exchange
+    const {
+      core: { options: { context, engine, models } },
+      exchange: { body, headers },
+      route: { operation, speaks },
+      sink
+    } = this
     const isJson = !isCoded(headers) && String(headers["content-type"]).includes("json")
-    const asked = isJson ? Json.text(field(body, "model")) : undefined
+    const asked = this.asked = isJson ? Json.text(field(body, "model")) : undefined
     const random = Context.get(context, Random.Random)
     const offering = asked === undefined ? engine.targets : models.of(asked, () => random.nextDoubleUnsafe())
-    const target = this.target = offering.find(({ service }) => service.speaks === route.speaks)
-    if (target === undefined) return this.refuse(Refusal.refuse("not_found", "No target has this endpoint."))
+    const fitting = offering.filter(({ service }) => service.speaks === speaks)
+    const [first] = fitting
+    if (first === undefined) return this.refuse(Refusal.refuse("not_found", "No target has this endpoint."))
+    this.targets = operation === "models"
+      ? fitting
+      : fitting.filter(({ credential }) => credential === first.credential)
     sink.onLeave(() => this.stop())
     sink.onDrain(() => this.connection?.resume())
     // It may have left already.
-    if (this.isOver) return
-    const { limits, service } = target
-    const name = asked === undefined ? undefined : ownName(target, asked)
-    const request = {
-      method,
-      url: service.urlOf(route),
-      headers: toProvider(headers, { own: service.headers, length: undefined }),
-      body: name === undefined || name === asked ? body : splice(body, "model", JSON.stringify(name))
-    }
-    this.cancel = callAfter(context, limits.attemptMillis, () => {
-      if (!this.hasHead) {
-        this.refuse({ status: 504, code: "attempt_timeout", message: "The provider did not answer in time." })
-      }
-    })
-    this.connection = post(request, this, context)
-    if (this.isOver) this.connection.close()
+    if (!this.isOver) this.attempt(first)
   }
 
   /** Closes both connections. */
@@ -89,13 +113,69 @@ export class Pass implements Listener {
     this.sink.abort()
   }
 
+  // ---------- an attempt
+
+  private attempt(target: Target<Upstream>): void {
+    const { asked, core: { options: { context, post } }, exchange: { body, headers }, method, route } = this
+    const { limits, service } = target
+    const name = asked === undefined ? undefined : ownName(target, asked)
+    this.target = target
+    this.attempts++
+    this.isRunning = true
+    this.cancel = callAfter(context, limits.attemptMillis, () => this.failed(attemptTimeout))
+    const request = {
+      method,
+      url: service.urlOf(route),
+      headers: toProvider(headers, { own: service.headers, length: undefined }),
+      body: name === undefined || name === asked ? body : splice(body, "model", JSON.stringify(name))
+    }
+    const connection = post(request, this, context)
+    if (this.isRunning) this.connection = connection
+    else connection.close()
+  }
+
+  /** Ends the attempt, and makes another one. Returns false if there is none. */
+  private retries(after: number): boolean {
+    const { attempts, core: { options: { context, engine: { settings } } }, method, startedAt, targets } = this
+    const { deadline, maxRetryAfterMillis, retry } = settings
+    if (!isIdempotent(method) || this.hasHead || attempts >= retry.maxAttempts || after > maxRetryAfterMillis) {
+      return false
+    }
+    const next = targets[attempts % targets.length]
+    if (next === undefined) return false
+    const backoff = Context.get(context, Random.Random).nextDoubleUnsafe() *
+      Duration.toMillis(RetryPolicy.delayFor(retry, attempts))
+    // A target that has not failed is asked at once.
+    const delay = attempts < targets.length ? 0 : after + backoff
+    if (deadline !== undefined && this.now() + delay >= startedAt + Duration.toMillis(deadline)) return false
+    this.endAttempt()
+    this.cancel = callAfter(context, delay, () => this.attempt(next))
+    return true
+  }
+
+  private endAttempt(): void {
+    this.isRunning = false
+    this.cancel?.()
+    this.connection?.close()
+    this.connection = undefined
+  }
+
+  // ---------- the response
+
   answered({ headers, status }: ResponseHead): void {
     if (this.isOver) return
+    const after = RetryAfter.fromHeaders(headers, { now: this.now() })
+    if (isTransient(status) && this.retries(after === undefined ? 0 : Duration.toMillis(after))) return
     // The error can show a part of the target's key.
     if (status === 401 || status === 402 || status === 403 || status === 407) return this.refuse(credentialRefused)
     this.hasHead = true
     this.cancel?.()
-    const own = { "x-sluice-target": asHeader(this.target?.name ?? "") }
+    const own = {
+      "x-sluice-target": asHeader(this.target?.name ?? ""),
+      "x-sluice-attempts": String(this.attempts),
+      // Further attempts of the client would multiply these.
+      ...(isTransient(status) && this.attempts > 1 ? { "x-should-retry": "false" } : {})
+    }
     this.sink.head(status, toClient(headers, { own, changesLength: false }))
   }
 
@@ -110,29 +190,29 @@ export class Pass implements Listener {
   }
 
   lost(_error: HttpClientError.HttpClientError): void {
-    this.broken()
+    this.failed(connectionFailed)
   }
 
   died(): void {
-    this.broken()
+    this.failed(connectionFailed)
   }
 
   /** A break within the response must not look like its end. */
-  private broken(): void {
-    if (!this.hasHead) return this.refuse(connectionFailed)
-    this.stop()
+  private failed(refusal: Refusal.Refusal): void {
+    if (this.hasHead) this.stop()
+    else if (!this.retries(0)) this.refuse(refusal)
   }
 
   private refuse(refusal: Refusal.Refusal): void {
     if (this.isOver) return
     this.over()
-    refuse(this.sink, this.route.speaks, refusal)
+    const { attempts } = this
+    refuse(this.sink, this.route.speaks, refusal, attempts === 0 ? {} : { "x-sluice-attempts": String(attempts) })
   }
 
   private over(): void {
     this.isOver = true
-    this.cancel?.()
-    this.connection?.close()
+    this.endAttempt()
     this.core.over(this)
   }
 }
