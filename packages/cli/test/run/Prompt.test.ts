@@ -253,6 +253,19 @@ describe("Prompt", () => {
     }])
   })
 
+  it("an image of a data URL with parameters is read, and a long text that only begins like one is refused", () => {
+    const read = (url: string) =>
+      prompt({ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }] })
+    const url = `data:image/png;name=a;base64,${"QUJD".repeat(2 ** 22)}`
+    assert.deepStrictEqual(read(url).messages, [{
+      role: "user",
+      content: [{ type: "file", mediaType: "image/png", data: url }]
+    }])
+    for (const long of [";", ";a", "a"]) {
+      assert.throws(() => read(`data:image/png${long.repeat(2 ** 23)}`), /must be an http/)
+    }
+  })
+
   it.each<readonly [message: unknown, problem: string]>([
     ["x", "messages[0].role must be"],
     [{ role: "user" }, "messages[0].content must be a text or a list of parts"],

@@ -7,7 +7,8 @@ const charactersOfFile = 6_000
 /** A shorter text is taken for a text, whatever it is. */
 const leastFile = 2 * charactersOfFile
 
-const base64 = /^(?:data:[^,]{0,200},)?[A-Za-z0-9+/_-]{64,}/
+// Without `{64,}`, which overflows the stack for megabytes.
+const base64 = /^(?:data:[^,]{0,200},)?[A-Za-z0-9+/_-]{64}/
 
 /**
  * About how long the prompt of a request is. All texts count, also those of tools and schemas. A file within the request counts as
