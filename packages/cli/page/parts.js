@@ -147,6 +147,12 @@ const plots = {
 
 const height = 132
 
+/** Values between two that are not known. A line would not show them. */
+const alone = (values) => {
+  const isKnown = (index) => typeof values[index] === "number"
+  return [...values.keys()].filter((index) => isKnown(index) && !isKnown(index - 1) && !isKnown(index + 1))
+}
+
 class Plot {
   constructor(name) {
     this.definition = plots[name]
@@ -189,7 +195,7 @@ class Plot {
           width,
           stroke: () => colour(name),
           fill: field === "lost" ? () => colour("--failed-soft") : undefined,
-          points: { show: false },
+          points: { show: false, size: 4, filter: (plot, line) => alone(plot.data[line]) },
           spanGaps: false
         }))
       ],
