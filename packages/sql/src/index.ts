@@ -4,4 +4,6 @@
  * @since 0.1.0
  */
 export * as Migrations from "./Migrations.ts"
+export * as SqlCircuitBreakerStore from "./SqlCircuitBreakerStore.ts"
 export * as SqlDatabase from "./SqlDatabase.ts"
+export * as SqlStores from "./SqlStores.ts"

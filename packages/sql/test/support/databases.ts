@@ -18,7 +18,7 @@ export class Place extends Context.Service<Place, { readonly url: string }>()("@
 
 export type Services = SqlClient.SqlClient | Place
 
-type Tests = (it: Vitest.MethodsNonLive<Services>) => void
+export type Tests = (it: Vitest.MethodsNonLive<Services>) => void
 
 const noServer = "no Postgres by DATABASE_URL, at 127.0.0.1:5432 or in /usr/lib/postgresql"
 

@@ -1,0 +1,92 @@
+import * as Effect from "effect/Effect"
+import { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Migrations from "../Migrations.ts"
+import { circuitFunctions } from "./circuitFunctions.ts"
+
+// Names of columns avoid the keywords of both databases. Numbers are whole. Times are milliseconds since 1970.
+
+/**
+ * One row for each circuit. `key`, `moved_by` and the ids in `leases` are encoded, see `StoreCodec`.
+ *
+ * | column | value |
+ * |---|---|
+ * | `target` | the requested target as JSON; only the client reads it |
+ * | `since`, `ends`, `moved_by` | the start and end of the control, and the id of the transition |
+ * | `state`, `counts` | `Open`, `Closed` or `Forced`; whether outcomes of calls that are not probes count: 1 or 0 |
+ * | `leased`, `leases` | when a lease was last granted; a JSON object of ids and the ends of their leases |
+ * | `expires` | when the row may be deleted |
+ */
+const circuits = `
+  key text NOT NULL PRIMARY KEY,
+  generation bigint NOT NULL,
+  since bigint NOT NULL,
+  ends bigint NOT NULL,
+  moved_by text NOT NULL,
+  target text NOT NULL,
+  state text NOT NULL,
+  counts bigint NOT NULL,
+  leased bigint NOT NULL,
+  leases text NOT NULL,
+  expires bigint NOT NULL`
+
+/**
+ * One row for each circuit and window. Evidence of an older generation than the circuit's is void, so a transition writes nothing here.
+ * `wheel` is a list of four numbers for each bucket, oldest first: its start, calls, failures in twentieths, slow calls.
+ */
+const evidence = (numbers: string) => `
+  key text NOT NULL,
+  layout text NOT NULL,
+  generation bigint NOT NULL,
+  ring text NOT NULL,
+  wheel ${numbers} NOT NULL,
+  expires bigint NOT NULL,
+  PRIMARY KEY (key, layout)`
+
+const indexes = [
+  "CREATE INDEX sluice_circuits_expires ON sluice_circuits (expires)",
+  "CREATE INDEX sluice_circuit_evidence_expires ON sluice_circuit_evidence (expires)"
+]
+
+// Rows are updated often, in columns without an index. Room on their pages lets Postgres do so without new index entries. Evidence
+// is lost when the server crashes, and not replicated: it is worth less than the cost of logging each outcome. `key` and the like
+// are compared by bytes in any database.
+const postgres = [
+  `CREATE TABLE sluice_circuits (${byBytes(circuits)}) WITH (fillfactor = 70)`,
+  `CREATE UNLOGGED TABLE sluice_circuit_evidence (${byBytes(evidence("bigint[]"))}) WITH (fillfactor = 50)`,
+  ...indexes
+]
+
+const sqlite = [
+  `CREATE TABLE sluice_circuits (${circuits})`,
+  `CREATE TABLE sluice_circuit_evidence (${evidence("text")})`,
+  ...indexes
+]
+
+function byBytes(columns: string): string {
+  return columns.replaceAll(/\b(key|layout) text\b/g, "$1 text COLLATE \"C\"")
+}
+
+const runAll = (statements: ReadonlyArray<string>): Effect.Effect<void, SqlError, SqlClient> =>
+  SqlClient.use((sql) => Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true }))
+
+const onDialect = (statements: { readonly pg: ReadonlyArray<string>; readonly sqlite: ReadonlyArray<string> }) =>
+  SqlClient.use((sql) =>
+    sql.onDialectOrElse({ pg: () => runAll(statements.pg), orElse: () => runAll(statements.sqlite) })
+  )
+
+/** The tables of the stores. */
+export const tables: Migrations.Migrations = Migrations.make({
+  name: "stores",
+  steps: { "0001_circuits": onDialect({ pg: postgres, sqlite }) }
+})
+
+/** The functions of the stores on Postgres. */
+export const functions: Migrations.Migrations = Migrations.make({
+  name: "store_functions",
+  steps: { "0001_circuits": runAll(circuitFunctions) }
+})
+
+/** What has to be there for stores that use functions, or do not. */
+export const needed = (dialect: "pg" | "sqlite", uses: boolean): ReadonlyArray<Migrations.Migrations> =>
+  dialect === "pg" && uses ? [tables, functions] : [tables]
