@@ -42,7 +42,7 @@ describe("settings of a gateway", () => {
       const models = [`{"m":[{"main":1,"backup":3}]}`]
       const settings = yield* read({ target: named, models })
       assert.deepStrictEqual(Settings.offering(settings, "m").map(({ name }) => name), ["main", "backup"])
-      const options = yield* Settings.frontOptions(settings, new Settings.Quotas()).pipe(
+      const options = yield* Settings.frontOptions(settings, new Settings.Quotas(1)).pipe(
         Effect.provide(QuotaStore.layerMemory),
         Effect.scoped
       )
