@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import * as Prices from "../run/Prices.ts"
 import * as Clients from "./Clients.ts"
+import * as Costs from "./Costs.ts"
 import type { Flight, Live, Status } from "./Live.ts"
 import { reasonOf } from "./Live.ts"
 import type { Logs } from "./Logs.ts"
@@ -18,7 +18,6 @@ import * as Refusal from "./Refusal.ts"
 import type { Current } from "./Reloads.ts"
 import type { Asked } from "./Request.ts"
 import * as Request from "./Request.ts"
-import type { Target } from "./Settings.ts"
 import { offering } from "./Settings.ts"
 
 export interface Surroundings {
@@ -190,21 +189,10 @@ class Call implements Sink {
   /** The highest cost of the call among its targets, in millionths of a dollar. `undefined` if one of them has no known price. */
   private most(asked: string, inputTokens: number, outputTokens: number): number | undefined {
     const costs = offering(this.current.settings, asked).map((target) =>
-      this.cost(target, asked, { inputTokens, outputTokens })
+      Costs.ofTarget(this.current.settings, target, asked, { inputTokens, outputTokens })
     )
     const known = costs.filter((cost) => cost !== undefined)
     return known.length < costs.length ? undefined : Math.max(0, ...known)
-  }
-
-  private cost(
-    target: Target,
-    asked: string,
-    tokens: { readonly inputTokens: number; readonly outputTokens: number }
-  ): number | undefined {
-    const { models, model = asked } = target
-    const name = models !== undefined && Object.hasOwn(models, asked) ? models[asked] ?? model : model
-    const price = this.current.settings.prices.of(target, name)
-    return price === undefined ? undefined : Prices.costOf(price.price, tokens)
   }
 
   // ---------- the answer
@@ -282,7 +270,7 @@ class Call implements Sink {
     const { client, current: { front }, id, operation, status, surroundings: { live, logs, metrics } } = this
     const log = id === undefined ? undefined : front.call(id)
     const own = this.isShared ? undefined : log
-    const cost = own === undefined ? 0 : this.costOf(own)
+    const cost = own === undefined ? 0 : Costs.ofCall(this.current.settings, own, this.asked?.model ?? "")
     this.settle(log, cost, result)
     const outcome = result === "ended" ? resultOf(log, status) : result
     metrics.ended(client.name, operation, status, outcome)
@@ -331,17 +319,6 @@ class Call implements Sink {
     if (result === "ended" && resultOf(log, this.status) === "ok") return "answered"
     if (this.refusedFor !== undefined || log?.steps.every(({ _tag }) => _tag === "Skipped") === true) return "refused"
     return this.target !== undefined && this.status < 400 ? "cut" : "failed"
-  }
-
-  /** The cost of all attempts, in millionths of a dollar. An attempt without a price counts as free. */
-  private costOf({ steps }: CallLog): number {
-    let sum = 0
-    for (const step of steps) {
-      if (step._tag !== "Attempt" || step.usage === undefined) continue
-      const target = this.current.settings.targets.find(({ name }) => name === step.target)
-      if (target !== undefined) sum += this.cost(target, this.asked?.model ?? "", step.usage) ?? 0
-    }
-    return sum
   }
 
   private settle(log: CallLog | undefined, cost: number, result: Ended): void {

@@ -1,0 +1,157 @@
+/** Asks the requests of batches through a front: the same targets, circuits, limits and fallback as a call of a client. */
+import * as Asker from "@sluice/batch/Asker"
+import type { Waiting } from "@sluice/batch/Batch"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Circuits from "../run/Circuits.ts"
+import * as Costs from "../serve/Costs.ts"
+import type { Current } from "../serve/Reloads.ts"
+import type { Line } from "./Line.ts"
+import * as Lines from "./Line.ts"
+
+/** A target whose key is refused is tried again after this time. Nobody repairs a key within seconds. */
+const refusedKeyMillis = 30_000
+
+/** The provider, or the way to it, may answer another time. 409 and 425 are about a moment. */
+const isTransient = (status: number): boolean =>
+  status === 408 || status === 409 || status === 425 || status === 429 || status >= 500
+
+/** Reasons for which the front refuses a call without making it. The request is fine, so it waits. */
+const refusals = new Set(["circuit_open", "no_target", "backpressure_shed", "quota_exceeded", "credential_refused"])
+
+/** `current` has the front, which a reload replaces. */
+export const make = (current: () => Current): Asker.Asker["Service"] => {
+  let refusedKey: Waiting | undefined
+
+  const ask = (asked: Asker.Asked): Effect.Effect<Asker.Answer, Asker.AskLater> =>
+    Effect.suspend(() => {
+      const line = Lines.read(asked.body)
+      if (line === undefined) return Effect.succeed(unreadable)
+      return Effect.flatMap(call(current(), line, asked.idempotencyKey), (called) => {
+        const answer = answerOf(called)
+        if (called.status < 400) return Effect.succeed({ ...answer, kind: "ok" as const })
+        if (called.code === "credential_refused") {
+          refusedKey = { for: "a target refuses its key", until: Date.now() + refusedKeyMillis }
+        }
+        if (!isTransient(called.status)) return Effect.succeed(answer)
+        return Effect.fail(
+          new Asker.AskLater({
+            reason: `HTTP ${called.status}${called.code === undefined ? "" : ` (${called.code})`}`,
+            retryAfter: called.retryAfter,
+            isCall: called.attempts > 0 && (called.code === undefined || !refusals.has(called.code)),
+            micros: called.micros
+          })
+        )
+      })
+    })
+
+  const waiting = Effect.map(Effect.suspend(() => current().front.targets), (states): Waiting | undefined => {
+    if (refusedKey?.until !== undefined && refusedKey.until > Date.now()) return refusedKey
+    const millis = Circuits.millisToCall(states)
+    if (millis === 0) return undefined
+    const open = states.filter(({ circuit }) => circuit?._tag === "Open" || circuit?._tag === "HalfOpen")
+    return { for: `the circuit of ${open.map(({ name }) => name).join(", ")} is open`, until: Date.now() + millis }
+  })
+
+  return { ask, waiting }
+}
+
+interface Called {
+  readonly status: number
+  readonly requestId: string | undefined
+  readonly code: string | undefined
+  readonly attempts: number
+  readonly retryAfter: Duration.Duration | undefined
+  readonly body: string
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly micros: number
+}
+
+const answerOf = ({ body, inputTokens, micros, outputTokens, requestId, status }: Called): Asker.Answer => ({
+  kind: "failed",
+  body: Lines.encodeResponse({ status, requestId, body }),
+  inputTokens,
+  outputTokens,
+  micros
+})
+
+const unreadable: Asker.Answer = {
+  kind: "failed",
+  body: Lines.encodeResponse({
+    status: 400,
+    requestId: undefined,
+    body: JSON.stringify({
+      error: { message: "The line is not a request.", type: "invalid_request_error", code: "invalid_body" }
+    })
+  }),
+  inputTokens: 0,
+  outputTokens: 0,
+  micros: 0
+}
+
+const call = (current: Current, line: Line, idempotencyKey: string): Effect.Effect<Called> =>
+  Effect.callback((resume) => {
+    const { front, settings } = current
+    const chunks: Array<Uint8Array> = []
+    let status = 0
+    let headers: { readonly [name: string]: unknown } = {}
+    let leave = () => {}
+    const end = () => {
+      current.leave()
+      const id = text(headers["x-sluice-call"])
+      const log = id === undefined ? undefined : front.call(id)
+      const body = Buffer.concat(chunks).toString()
+      resume(Effect.succeed({
+        status,
+        requestId: text(headers["x-request-id"]) ?? text(headers["request-id"]) ?? id,
+        code: status < 400 ? undefined : Lines.codeOf(body),
+        attempts: Number(text(headers["x-sluice-attempts"]) ?? 0),
+        retryAfter: retryAfterOf(text(headers["retry-after"])),
+        body,
+        inputTokens: log?.usage.inputTokens ?? 0,
+        outputTokens: log?.usage.outputTokens ?? 0,
+        micros: log === undefined ? 0 : Math.round(Costs.ofCall(settings, log, line.model))
+      }))
+    }
+    current.enter()
+    front.exchange({
+      method: "POST",
+      path: line.url,
+      headers: { "content-type": "application/json", "idempotency-key": idempotencyKey },
+      body: Buffer.from(line.body)
+    }, {
+      head: (given, of) => {
+        status = given
+        headers = of
+      },
+      write: (bytes) => {
+        chunks.push(bytes)
+        return true
+      },
+      end: (bytes) => {
+        if (bytes !== undefined) chunks.push(Buffer.from(bytes))
+        // The call's log is kept in the same turn.
+        setImmediate(end)
+      },
+      abort: () => {
+        status = 502
+        setImmediate(end)
+      },
+      onDrain: () => {},
+      onLeave: (listener) => {
+        leave = listener
+      }
+    })
+    return Effect.sync(() => {
+      leave()
+      current.leave()
+    })
+  })
+
+const text = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
+
+const retryAfterOf = (seconds: string | undefined): Duration.Duration | undefined => {
+  const parsed = Number(seconds)
+  return seconds === undefined || !Number.isFinite(parsed) || parsed < 0 ? undefined : Duration.seconds(parsed)
+}
