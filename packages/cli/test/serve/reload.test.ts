@@ -90,7 +90,8 @@ describe("the settings of a gateway that runs", { timeout: processTimeout }, () 
       let answered = 0
       const client = (n: number) =>
         Effect.gen(function*() {
-          while (!isOver) {
+          while (true) {
+            if (isOver) return
             const oldest = applied
             const { headers, status, text } = yield* ask(gateway, gateway.token, { stream: n % 2 === 0 })
             answered++
