@@ -226,7 +226,8 @@ class Call implements Sink {
     if (this.flight !== undefined && this.target !== undefined) {
       this.surroundings.live.streams(this.flight, this.target)
     }
-    this.sink.head(status, headers)
+    const isStream = text(headers["content-type"])?.startsWith("text/event-stream") === true
+    this.sink.head(status, isStream ? { ...headers, ...unbuffered } : headers)
   }
 
   write(bytes: Uint8Array): boolean {
@@ -352,6 +353,9 @@ const noStore: Refused = {
   message: "The key has a limit of cost, and the store that counts it does not answer. Retry after 2 s.",
   headers: { "retry-after": "2", "x-should-retry": "true" }
 }
+
+/** Makes nginx pass a stream on as it comes, also where it buffers answers. */
+const unbuffered = { "x-accel-buffering": "no" }
 
 const text = (value: string | ReadonlyArray<string> | undefined): string | undefined =>
   typeof value === "string" ? value : undefined

@@ -72,6 +72,8 @@ describe("sluice serve", { timeout: processTimeout }, () => {
       const gateway = yield* start(yield* folder, [...args, "--answer", "whole"], env)
       const { headers, text } = yield* ask(gateway, gateway.token, { stream: true })
       assert.strictEqual(headers["x-sluice-attempts"], "2")
+      // nginx would hold it again.
+      assert.strictEqual(headers["x-accel-buffering"], "no")
       const deltas = [...text.matchAll(/"content":"([^"]*)"/g)].map(([, delta]) => delta)
       assert.strictEqual(deltas.join(""), "one, two, three")
       assert.include(text, "data: [DONE]")
