@@ -34,7 +34,7 @@ export const render = (facts: Facts, about: About): string => {
 <meta name="color-scheme" content="light dark" />
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'" />
 <title>${title}</title>
-<style>${new Html(style)}</style>
+<style>${new Html(style())}</style>
 </head>
 <body>
 <header>
@@ -82,12 +82,10 @@ const totals = (facts: Facts, { cost, limits = [] }: About): Html => {
     ],
     ...(cost === undefined || !cost.hasPriced ? [] : [["cost", Prices.shown(cost.spentNow), costNote(cost)] as const])
   ]
-  return html`<dl class="totals">
+  return html`<dl class="numbers">
 ${
     shown.map(([label, value, note]) =>
-      html`<div><dt>${label}</dt><dd><strong>${value}</strong>${
-        note === "" ? "" : html`<span>${note}</span>`
-      }</dd></div>
+      html`<div><dt>${label}</dt><dd><b>${value}</b>${note === "" ? "" : html`<span>${note}</span>`}</dd></div>
 `
     )
   }</dl>${paid.estimated ? html`<p class="note">~ partly estimated: a provider reported no usage.</p>` : ""}${
@@ -130,7 +128,7 @@ const throughput = ({ answered, answers }: Facts, millis: number): Html | undefi
     "Answers over time",
     html`<figure>
 <figcaption>${rate(answered, millis)} <small>on average, at most ${rate(highest, width)}</small></figcaption>
-<svg viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="Answers over time">
+<svg class="chart" viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="Answers over time">
 ${
       [...bars].map(([at, times]) => {
         const tall = times / highest * height
@@ -165,8 +163,9 @@ const endings: ReadonlyArray<readonly [ending: Ending, words: string]> = [
   ["other", "interrupted"]
 ]
 
-/** A failed attempt is a block above the line, and an open circuit a dashed line, so that they differ without colours. */
+/** As on the live page, a closed circuit is a thin line, and an open one fills its strip. */
 const openWords = "circuit open: not called"
+const closedLine = html`<rect class="closed" y="75%" width="100%" height="15%" />`
 
 const timelines = (facts: Facts, millis: number): Html => {
   const all = [...facts.targets.values()]
@@ -174,8 +173,10 @@ const timelines = (facts: Facts, millis: number): Html => {
   return section(
     "Attempts over time",
     html`<p class="legend">${
-      endings.map(([ending, words]) => html`<span class="${ending}"><i></i>${words}</span> `)
-    }<span class="open"><i></i>${openWords}</span></p>
+      endings.map(([ending, words]) =>
+        html`<span><svg aria-hidden="true"><rect class="${ending}" width="100%" height="100%" /></svg>${words}</span> `
+      )
+    }<span><svg class="strip" aria-hidden="true">${closedLine}<rect class="open" x="50%" width="50%" height="100%" /></svg>${openWords}</span></p>
 `,
     all.map((target) => timeline(target, millis, highest)),
     axis(millis),
@@ -196,10 +197,10 @@ const timeline = (target: TargetFacts, millis: number, highest: number): Html =>
 <figcaption>${name} <small>${Words.plural(target.attempts, "attempt")}${
     target.openings === 0 ? "" : `, circuit opened ${Words.plural(target.openings, "time")}`
   }</small></figcaption>
-<svg viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="${label}">
+<svg class="chart" viewBox="0 0 ${wide} ${height}" preserveAspectRatio="none" role="img" aria-label="${label}">
 ${timeline.entries().map(({ at, counts }) => bar(at, timeline.width, counts, millis, highest))}</svg>
-<svg class="circuit" viewBox="0 0 ${wide} 6" preserveAspectRatio="none" aria-hidden="true">
-<rect class="closed" x="0" y="0" width="${wide}" height="6" />
+<svg class="strip" aria-hidden="true">
+${closedLine}
 ${openTimes(target, millis)}</svg>
 ${
     omittedChanges === 0
@@ -240,12 +241,11 @@ const openTimes = ({ circuit }: TargetFacts, millis: number): ReadonlyArray<Html
   circuit.flatMap(({ at, isOpen }, index) => {
     if (!isOpen) return []
     const until = circuit[index + 1]?.at ?? millis
-    const x = at / millis * wide
-    const end = Math.min(wide, x + Math.max(3, (until - at) / millis * wide))
+    const width = Math.min(100 - at / millis * 100, Math.max(0.3, (until - at) / millis * 100))
     return [
-      html`<line class="open" x1="${round(x)}" x2="${round(end)}" y1="3" y2="3"><title>open from ${Words.time(at)} to ${
-        Words.time(until)
-      }</title></line>
+      html`<rect class="open" x="${round(at / millis * 100)}%" width="${
+        round(width)
+      }%" height="100%"><title>open from ${Words.time(at)} to ${Words.time(until)}</title></rect>
 `
     ]
   })
@@ -316,9 +316,9 @@ ${
         latencies.slice(first, last + 1).map((times, index) =>
           html`<tr><th scope="row">${
             edge(first + index)
-          }</th><td><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class="answered" x="0" y="0" width="${
+          }</th><td><svg class="chart" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class="answered" x="0" y="0" width="${
             round(times / highest * 100)
-          }" height="10" /></svg></td><td class="number">${Words.count(times)}</td></tr>
+          }" height="10" /></svg></td><td class="num">${Words.count(times)}</td></tr>
 `
         )
       }</tbody></table>
@@ -410,7 +410,7 @@ const table = (
   { long, words }: { readonly words: number; readonly long: number }
 ): Html => {
   const kind = (index: number): Html => {
-    if (index >= words) return html` class="number"`
+    if (index >= words) return html` class="num"`
     return index === long ? html` class="long"` : html``
   }
   // It scrolls by itself on a narrow screen, by keyboard as well.

@@ -19,7 +19,7 @@ type File = readonly [type: string, url: () => URL]
 
 const files: ReadonlyMap<string, File> = new Map<string, File>([
   ["", ["text/html; charset=utf-8", page("index.html")]],
-  ["page.css", [style, page("page.css")]],
+  ...["base.css", "page.css"].map((file) => [file, [style, page(file)]] as const),
   ...["page.js", "parts.js", "words.js"].map((file) => [file, [script, page(file)]] as const),
   ...["lit-html.js", "directive.js", "directive-helpers.js", "directives/repeat.js"].map((file) =>
     [`lib/${file}`, [script, fileOf("lit-html", file)]] as const

@@ -96,15 +96,15 @@ describe("Page", () => {
     }
     for (
       const shown of [
-        "<dt>answered</dt><dd><strong>3</strong><span>1 incomplete: length</span>",
-        "<dt>failed</dt><dd><strong>1</strong><span>rate limit</span>",
+        "<dt>answered</dt><dd><b>3</b><span>1 incomplete: length</span>",
+        "<dt>failed</dt><dd><b>1</b><span>rate limit</span>",
         "circuit opened 1 time<",
         `<td>rate limit</td><td class="long">line 4: it is down</td>`,
         `<td class="long">rate limit: it is down</td>`,
-        "<dt>requests</dt><dd><strong>4</strong><span>1 prompt shared an answer</span>",
-        "<dt>retries</dt><dd><strong>1</strong><span>1 moved to another target</span>",
-        "<dt>from another target</dt><dd><strong>1</strong>",
-        "<dt>tokens paid</dt><dd><strong>~129</strong>",
+        "<dt>requests</dt><dd><b>4</b><span>1 prompt shared an answer</span>",
+        "<dt>retries</dt><dd><b>1</b><span>1 moved to another target</span>",
+        "<dt>from another target</dt><dd><b>1</b>",
+        "<dt>tokens paid</dt><dd><b>~129</b>",
         "~ partly estimated",
         "<title>open from 400ms to 1.6s</title>",
         "small at one.example",
@@ -146,7 +146,7 @@ describe("Page", () => {
     wellFormed(page)
     assert.include(
       page,
-      "<dt>cost</dt><dd><strong>$1.23</strong><span>$4.56 with earlier runs, of at most $5.00</span></dd>"
+      "<dt>cost</dt><dd><b>$1.23</b><span>$4.56 with earlier runs, of at most $5.00</span></dd>"
     )
     assert.include(page, "Learned limits: main: 412 of 500 requests a minute.")
     assert.notInclude(Page.render(new Facts(targets, 0), about), "<dt>cost</dt>")
@@ -165,7 +165,7 @@ describe("Page", () => {
     wellFormed(page)
     assert.match(
       page,
-      /<td>refused by the provider<\/td><td class="long">line 3: not this one<\/td><td class="number">2<\/td><\/tr>\s*<tr><td>not a prompt<\/td><td class="long">line 2: the line is not JSON<\/td><td class="number">1</
+      /<td>refused by the provider<\/td><td class="long">line 3: not this one<\/td><td class="num">2<\/td><\/tr>\s*<tr><td>not a prompt<\/td><td class="long">line 2: the line is not JSON<\/td><td class="num">1</
     )
     for (const shown of ["not a prompt: the line is not JSON", "refused by the provider: nor this one"]) {
       assert.include(page, shown)
@@ -207,16 +207,15 @@ describe("Page", () => {
     assert.notInclude(Page.render(new Facts(targets, 0), about), "Answers over time")
   })
 
-  it("an open circuit and a failed attempt differ in shape", () => {
+  it("an open circuit fills its strip, in which a closed one is a thin line", () => {
     const facts = new Facts(targets, 1_000)
     add(facts, record({ calls: [call(refused(503))] }))
     facts.circuitChanged({ target: "main", at: 1_400, circuit: { state: "open", probeAt: 2_400 } })
     facts.endedAt = 5_000
-    const page = Page.render(facts, about)
-    assert.match(page, /<rect class="failed"/)
-    assert.match(page, /<line class="open"/)
-    assert.notInclude(page, `<rect class="open"`)
-    assert.include(page, "stroke-dasharray")
+    const [, strip = ""] = /<figcaption>main.*?<svg class="strip"[^>]*>(.*?)<\/svg>/s.exec(Page.render(facts, about)) ??
+      []
+    assert.match(strip, /<rect class="closed" y="75%" width="100%" height="15%" \/>/)
+    assert.match(strip, /<rect class="open" x="10%" width="90%" height="100%"><title>open from 400ms to 4.0s/)
   })
 
   it("a page loads nothing and runs no script", () => {

@@ -209,6 +209,7 @@ describe("the events of the live page", { timeout: processTimeout }, () => {
       ]
       const types = [
         ["", "html"],
+        ["base.css", "css"],
         ["page.css", "css"],
         ["lib/uPlot.min.css", "css"],
         ...scripts.map((file) => [file, "javascript"])

@@ -3,9 +3,12 @@ import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import * as Turn from "@sluice/ai/testing/Turn"
 import * as Browser from "../support/browser.ts"
-import { folder } from "../support/files.ts"
+import { folder, lines } from "../support/files.ts"
 import { ask, start } from "../support/gateway.ts"
+import { run, setUp } from "../support/provider.ts"
 import { livePage, says, Stage, stage } from "../support/stage.ts"
 
 const { describeWithBrowser, evaluate, fits, isAccessible, picture, until } = Browser
@@ -27,7 +30,7 @@ const isFine = (tab: Browser.Tab, what: string) =>
     assert.deepStrictEqual(tab.messages, [])
   })
 
-describeWithBrowser("the live page at every width, in light and dark", stage, (it) => {
+describeWithBrowser("pages at every width, in light and dark", stage, (it) => {
   it.effect("a gateway without calls, a calm one and an outage are accessible, and so is a call", () =>
     Effect.gen(function*() {
       const { calls, gateway, outage } = yield* Stage
@@ -90,5 +93,24 @@ describeWithBrowser("the live page at every width, in light and dark", stage, (i
       yield* until(tab, `${rows} === 200`)
       yield* fits(tab, 390)
       assert.deepStrictEqual(tab.messages, [])
+    }))
+
+  it.effect("the report of a run with failures is accessible and fits, and prints on white", () =>
+    Effect.gen(function*() {
+      const down = yield* LoopbackProvider.make({ apiKey: false })
+      yield* down.down
+      const turns = ({ n }: Turn.Request) => n % 5 === 0 ? Turn.status(429, { retryAfter: 0 }) : undefined
+      const { directory, env, prompts, provider, results } = yield* setUp(lines(40), { turns })
+      const report = join(directory, "report.html")
+      const targets = ["--target", `down=${down.url}#m`, "--target", `up=${provider.url}#m`]
+      const args = [prompts, "-o", results, "--report", report, "--concurrency", "4", ...targets]
+      const { code, stderr } = yield* run(args, { ...env, SLUICE_KEY_UP: env["OPENAI_API_KEY"] ?? "" })
+      // A prompt may have failed.
+      assert.isBelow(Number(code), 2, stderr)
+      const tab = yield* (yield* Browser.Browser).open(pathToFileURL(report).href)
+      assert.isTrue(yield* evaluate(tab, `document.querySelector(".strip .open") !== null`))
+      yield* isFine(tab, "report")
+      yield* Effect.promise(() => tab.page.emulateMedia({ media: "print", colorScheme: "dark" }))
+      assert.strictEqual(yield* evaluate(tab, "getComputedStyle(document.body).color"), "rgb(28, 36, 48)")
     }))
 })
