@@ -9,8 +9,11 @@ const { icon, meter } = Parts
 const byId = (id) => document.getElementById(id)
 
 const keptCalls = 200
+const keptChanges = 20
 const keptColumns = 180
-const silenceMillis = 4_000
+/** How long a stream of events is silent at most. */
+const silenceMillis = { full: 4_000, low: 8_000 }
+const hiddenAfterMillis = 5_000
 const sleepAfterMillis = 600_000
 /** Up to so many targets keep their order and their height. */
 const fewTargets = 12
@@ -28,7 +31,8 @@ const page = {
   calls: [],
   leftOut: 0,
   columns: [],
-  keys: []
+  keys: [],
+  audit: []
 }
 const view = { all: false, find: "", filter: "all", allCalls: false, drawn: [], held: undefined }
 const narrow = matchMedia("(max-width: 640px)")
@@ -65,7 +69,7 @@ form.addEventListener("submit", async (event) => {
     : "The gateway is not heard."
   if (isTaken !== true) return
   input.value = ""
-  connect()
+  connect("full")
 })
 
 // ---------- events
@@ -73,23 +77,27 @@ form.addEventListener("submit", async (event) => {
 let source
 let silence
 let retry
+/** `low` while the page is hidden: what its title and icon need. */
+let detail = "full"
 
 /** A connection can die without a word. */
 const expectWord = () => {
   clearTimeout(silence)
   silence = setTimeout(() => {
     setLink("lost")
-    connect()
-  }, silenceMillis)
+    connect(detail)
+  }, silenceMillis[detail])
 }
 
-const connect = () => {
+const connect = (wanted) => {
   source?.close()
   clearTimeout(retry)
+  detail = wanted
   expectWord()
-  source = new EventSource("events")
+  source = new EventSource(detail === "low" ? "events?detail=low" : "events")
   source.addEventListener("snapshot", ({ data }) => begin(JSON.parse(data)))
   source.addEventListener("delta", ({ data }) => take(JSON.parse(data)))
+  source.addEventListener("low", ({ data }) => takeLow(JSON.parse(data)))
   source.addEventListener("bye", () => setLink("bye"))
   source.addEventListener("error", () => {
     if (page.link !== "bye") setLink("lost")
@@ -109,7 +117,7 @@ const again = async () => {
   } catch {
     // Not heard.
   }
-  connect()
+  connect(detail)
 }
 
 const setLink = (link) => {
@@ -121,14 +129,14 @@ const setLink = (link) => {
 }
 
 const heard = (event) => {
-  Object.assign(page, { at: event.at, head: event.head, flights: event.flights })
+  Object.assign(page, { at: event.at, head: event.head })
   heardAt = performance.now()
   expectWord()
   if (page.link !== "live") setLink("live")
 }
 
-const begin = ({ calls, columns, keys, routes, seq, startedAt, targets, ...event }) => {
-  Object.assign(page, { calls, columns, keys, routes, seq, startedAt, targets, leftOut: 0 })
+const begin = ({ audit, calls, columns, flights, keys, routes, seq, startedAt, targets, ...event }) => {
+  Object.assign(page, { audit, calls, columns, flights, keys, routes, seq, startedAt, targets, leftOut: 0 })
   heard(event)
   drawnAt.clear()
   mark(...Object.keys(sections))
@@ -136,9 +144,10 @@ const begin = ({ calls, columns, keys, routes, seq, startedAt, targets, ...event
 
 const take = (event) => {
   // An event is missing. A snapshot has it.
-  if (event.seq !== ++page.seq) return connect()
+  if (event.seq !== ++page.seq) return connect("full")
   heard(event)
-  const { calls, columns, keys, leftOut, targets } = event
+  const { audit, calls, columns, flights, keys, leftOut, targets } = event
+  page.flights = flights
   mark("head", "flights")
   if (calls !== undefined) {
     page.calls = [...calls.toReversed(), ...page.calls].slice(0, keptCalls)
@@ -153,25 +162,44 @@ const take = (event) => {
   if (targets !== undefined) mark("targets")
   if (keys !== undefined) page.keys = keys
   if (keys !== undefined) mark("keys")
+  if (audit !== undefined) {
+    page.audit = [...audit.toReversed(), ...page.audit].slice(0, keptChanges)
+    mark("audit")
+  }
 }
 
+/** The rest of a row is as old as the last full event, and is not drawn. */
+const takeLow = (event) => {
+  const known = new Map(page.targets.map((target) => [target.name, target]))
+  page.targets = event.targets.map((target) => ({ strip: [], error: null, ...known.get(target.name), ...target }))
+  heard(event)
+  mark("head")
+}
+
+let hide
 let sleep
-document.addEventListener("visibilitychange", () => {
+const onVisibility = () => {
+  clearTimeout(hide)
   clearTimeout(sleep)
-  if (document.hidden) {
-    // Browsers have few connections to one host.
-    sleep = setTimeout(() => {
-      source?.close()
-      clearTimeout(silence)
-      setLink("asleep")
-    }, sleepAfterMillis)
-  } else if (page.link === "asleep") connect()
-  else mark(...Object.keys(sections))
-})
+  if (!document.hidden) {
+    if (page.link === "asleep" || detail === "low") connect("full")
+    else mark(...Object.keys(sections))
+    return
+  }
+  hide = setTimeout(() => connect("low"), hiddenAfterMillis)
+  // Browsers have few connections to one host.
+  sleep = setTimeout(() => {
+    source?.close()
+    clearTimeout(silence)
+    clearTimeout(retry)
+    setLink("asleep")
+  }, sleepAfterMillis)
+}
+document.addEventListener("visibilitychange", onVisibility)
 
 // ---------- when to draw
 
-const everyMillis = { head: 250, targets: 250, flights: 500, calls: 1_000, plots: 1_000, keys: 1_000 }
+const everyMillis = { head: 250, targets: 250, flights: 500, calls: 1_000, plots: 1_000, keys: 1_000, audit: 250 }
 const changed = new Set()
 const drawnAt = new Map()
 let timer
@@ -218,6 +246,7 @@ const icons = {
 
 const favicons = {
   calm: "<circle cx='8' cy='8' r='5' fill='none' stroke='#479171' stroke-width='3'/>",
+  note: "<circle cx='8' cy='8' r='5' fill='none' stroke='#8a5fc0' stroke-width='3'/>",
   warn: "<path d='M1 15L8 1l7 14z' fill='#d99a1c'/>",
   bad: "<path d='M1 1h14v14H1z' fill='#d03c3c'/>"
 }
@@ -294,9 +323,9 @@ const cell = (className, label, content) =>
   html`<td role="cell" class=${className} data-l=${label || nothing}>${content}</td>`
 
 const targetRow = (target, flat) => {
-  const { capacity, error, first: [median, p95], host, model, name, queued, quota, state, tokensPerSecond, used } =
+  const { capacity, error, first: [median, p95], host, model, name, queued, quota, running, tokensPerSecond, used } =
     target
-  const [shape, word] = Words.states[state]
+  const [shape, word] = Words.stateOf(target)
   const line = Words.circuit(target, now())
   return html`<tr role="row" class="s-${shape} ${flat ? "flat" : ""}" data-name=${name}>
     <th role="rowheader" scope="row">${icon(shape, `t-${shape}`)}<span><b>${name}</b><small>${
@@ -313,7 +342,7 @@ const targetRow = (target, flat) => {
       "",
       "permits",
       capacity === null
-        ? html`<small>no limit</small>`
+        ? html`<span class="v">${running}</span><small>no limit</small>`
         : html`<span class="v">${used}<i>/${capacity}</i></span>${meter(used, capacity, false)}${
           queued === 0
             ? nothing
@@ -338,6 +367,12 @@ const targetRow = (target, flat) => {
           error.times > 1 ? html` <i>×${error.times}</i>` : nothing
         }</span><small>${Words.clock(error.at)}, ${Words.age(now() - error.at)} ago</small>`
     )
+  }${
+    cell(
+      "c-act",
+      "",
+      html`<button type="button" aria-label="Change ${name}" @click=${() => openChange(name)}>Change</button>`
+    )
   }</tr>`
 }
 
@@ -354,10 +389,12 @@ const targetHeads = [
   ["limits"],
   ["first token", "num"],
   ["tokens/s", "num"],
-  ["last error"]
+  ["last error"],
+  [html`<span class="sr">change</span>`]
 ]
 
 const drawTargets = () => {
+  if (changing.open) drawChange()
   const { targets } = page
   const isMany = targets.length > fewTargets
   const find = view.find.trim().toLowerCase()
@@ -484,13 +521,14 @@ const drawCalls = () => {
 }
 
 const dialog = byId("call")
+const changing = byId("change")
 
 /** What one is about to click does not move: the list stays as it was drawn, which may be older than the last event. */
 const hold = () => {
   view.held ??= view.drawn
 }
 const release = () => {
-  if (byId("c-body").matches(":hover, :focus-within") || dialog.open) return
+  if (byId("c-body").matches(":hover, :focus-within") || dialog.open || changing.open) return
   view.held = undefined
   mark("calls")
 }
@@ -550,6 +588,116 @@ const drawKeys = () => {
   const heads = [["key"], ["calls", "num"], ["refused", "num"], ["cost", "num"], ["limits"]]
   render(table("Keys of clients", "rows keys", heads, page.keys.map(row)), byId("k-body"))
 }
+
+// ---------- changes by hand
+
+const drawAudit = () =>
+  render(
+    page.audit.length === 0
+      ? html`<p class="empty">Nothing was done by hand.</p>`
+      : html`<ul class="audit">${
+        page.audit.map((change) =>
+          html`<li><span class="at">${Words.moment(change.at, now(), 8)}</span> <b>${change.target}</b> ${
+            Words.change(change)
+          }</li>`
+        )
+      }</ul>`,
+    byId("a-body")
+  )
+
+/** The change that the dialog is about. */
+const wish = { name: "", what: undefined, error: "", ends: [], isSent: false }
+
+const refuse = (error, field) => {
+  wish.error = error
+  drawChange()
+  changing.querySelector(field)?.focus()
+}
+
+const post = (reason, forMs) =>
+  fetch(`targets/${encodeURIComponent(wish.name)}/${wish.what}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ reason, forMs })
+  })
+
+const sendChange = async (event) => {
+  event.preventDefault()
+  if (wish.isSent) return
+  const reason = changing.querySelector("#reason").value.trim()
+  if (wish.what === undefined) return refuse("Choose what to do.", "input")
+  if ([...reason].length < 4) {
+    return refuse("Enter a reason of 4 characters or more. This page shows it to others.", "#reason")
+  }
+  const [forMs] = wish.what === "reset" ? [null] : wish.ends[changing.querySelector("#end").value]
+  wish.isSent = true
+  try {
+    let response = await post(reason, forMs)
+    // The gateway has started again since.
+    if (response.status === 401 && await unlock()) response = await post(reason, forMs)
+    if (response.ok) return changing.close()
+    refuse((await response.json()).error.message, response.status === 422 ? "#reason" : ".do")
+  } catch {
+    refuse("The gateway does not answer. Look at the target before you try again.", ".do")
+  } finally {
+    wish.isSent = false
+  }
+}
+
+const drawChange = () => {
+  const { ends, error, name, what } = wish
+  const target = page.targets.find((target) => target.name === name)
+  const others = page.targets.filter((other) => other.name !== name && Words.takesCalls(other)).length
+  const choose = (choice) => {
+    Object.assign(wish, { what: choice, error: "" })
+    drawChange()
+  }
+  const state = target === undefined ? "It is no target any more" : Words.circuit(target, now()) || "closed"
+  render(
+    html`<form novalidate @submit=${sendChange}>
+    <header><h2 id="change-title">Change ${name}</h2><button type="button" class="close" aria-label="Close" @click=${() =>
+      changing.close()}>${icon("failed")}</button></header>
+    <p class="ids">${state} · ${Words.runs(target?.running ?? 0)} there · ${
+      others === 0
+        ? "no other target takes calls"
+        : `${others} other ${others === 1 ? "target takes" : "targets take"} calls`
+    }</p>
+    <fieldset><legend>What to do</legend>${
+      Object.entries(Words.changes).map(([choice, [label, effect]]) =>
+        html`<label class="pick"><input type="radio" name="what" .checked=${choice === what} @change=${() =>
+          choose(choice)}><b>${label(name)}</b><span>${effect}</span></label>`
+      )
+    }</fieldset>
+    <label class="field">Reason, for the next person on call<input id="reason" maxlength="200" autocomplete="off" required aria-describedby="change-error" aria-invalid=${
+      error === "" ? "false" : "true"
+    }></label>
+    <label class="field" ?hidden=${what === "reset"}>For how long<select id="end">${
+      ends.map(([, words], index) => html`<option value=${index}>${words}</option>`)
+    }</select></label>
+    <p id="change-error" class="error" role="alert">${error}</p>
+    <footer><button type="button" @click=${() => changing.close()}>Leave it</button><button class="do">${
+      what === undefined ? "Choose what to do" : Words.changes[what][0](name)
+    }</button></footer></form>`,
+    changing
+  )
+}
+
+const openChange = (name) => {
+  hold()
+  Object.assign(wish, { name, what: undefined, error: "", ends: Words.ends(now()) })
+  // With nothing chosen and nothing entered.
+  render(nothing, changing)
+  drawChange()
+  changing.showModal()
+}
+
+changing.addEventListener("close", () => {
+  // Its row may have gone.
+  const button = document.querySelector(`tr[data-name="${CSS.escape(wish.name)}"] .c-act button`)
+  ;(button ?? byId("targets")).focus()
+  setTimeout(release, 50)
+})
+changing.addEventListener("click", ({ target }) => target === changing && changing.close())
 
 // ---------- a call
 
@@ -611,7 +759,8 @@ const sections = {
   flights: drawFlights,
   calls: drawCalls,
   plots: drawPlots,
-  keys: drawKeys
+  keys: drawKeys,
+  audit: drawAudit
 }
 
 render(
@@ -623,5 +772,6 @@ render(
 )
 setLink("connecting")
 await unlock().catch(() => false)
-connect()
+connect("full")
+if (document.hidden) onVisibility()
 follow()

@@ -36,6 +36,12 @@ export const age = (millis) => millis < 60_000 ? `${Math.max(0, Math.floor(milli
 
 export const clock = (at, length = 8) => new Date(at).toLocaleTimeString("en-GB").slice(0, length)
 
+/** The time of day, with the day if that is another one. */
+export const moment = (at, now, length = 5) =>
+  new Date(at).toDateString() === new Date(now).toDateString()
+    ? clock(at, length)
+    : `${new Date(at).toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${clock(at, length)}`
+
 export const list = (names, most = 3) => {
   if (names.length > most) return `${names.slice(0, most - 1).join(", ")} and ${names.length - most + 1} more`
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`
@@ -50,8 +56,11 @@ export const states = {
   "probe": ["probe", "asked again"],
   "ramp": ["ramp", "coming back"],
   "forced-open": ["forced", "held open"],
-  "forced-closed": ["forced", "held closed"]
+  "forced-closed": ["forced", "held closed"],
+  "draining": ["drain", "draining"]
 }
+
+export const stateOf = ({ draining, state }) => states[draining ? "draining" : state]
 
 export const isDown = ({ state }) => state === "open" || state === "probe"
 
@@ -67,11 +76,18 @@ export const downSince = ({ since, strip }) => {
   return at
 }
 
+export const runs = (calls) => calls === 1 ? "1 call runs" : `${count(calls)} calls run`
+
 /** What the circuit of a target does, in one line. Empty if it is closed. */
 export const circuit = (target, now) => {
-  const { reason, state, until } = target
+  const { draining, reason, running, state, until } = target
   const held = () =>
-    `${until === null ? "until lifted" : `until ${clock(until, 5)}`}${reason === "" ? "" : `: ${reason}`}`
+    `${until === null ? "without an end" : `until ${moment(until, now)}`}${reason === "" ? "" : `: ${reason}`}`
+  if (draining) {
+    return running === 0
+      ? `drained, nothing runs there, ${held()}`
+      : `drains, ${runs(running)} there, ${held()}`
+  }
   switch (state) {
     case "open":
       return `takes no calls for ${age(now - downSince(target))}, asked again ${
@@ -126,7 +142,8 @@ export const verdict = (page, now) => {
   const names = (some) => list(some.map(({ name }) => name))
   const are = (some) => some.length === 1 ? "is" : "are"
   const down = targets.filter(isDown)
-  const held = targets.filter(({ state }) => state.startsWith("forced"))
+  const held = targets.filter(({ draining, state }) => state.startsWith("forced") && !draining)
+  const drained = targets.filter(({ draining }) => draining)
   const ramping = targets.filter(({ state }) => state === "ramp")
   const rate = rateOf(head)
   const [first] = down
@@ -136,7 +153,8 @@ export const verdict = (page, now) => {
   if (targets.length > 0 && !targets.some(takesCalls)) {
     const more = [
       down.length > 0 ? `${down.length} ${are(down)} down` : "",
-      held.length > 0 ? `${held.length} held by hand` : ""
+      held.length > 0 ? `${held.length} held by hand` : "",
+      drained.length > 0 ? `${drained.length} drained` : ""
     ]
     return {
       level: "bad",
@@ -168,13 +186,21 @@ export const verdict = (page, now) => {
     return { level: "warn", says: `${names(down)} ${are(down)} down; calls go elsewhere`, more: `${why}${rate}` }
   }
   if (ramping.length > 0) return { level: "warn", says: `${names(ramping)} ${are(ramping)} coming back`, more: rate }
-  if (held.length > 0) return { level: "note", says: `${names(held)} ${are(held)} held by hand`, more: rate }
+  const line = (some) => some.length === 1 ? `${sentence(circuit(some[0], now))} ` : ""
+  if (held.length > 0) {
+    return { level: "note", says: `${names(held)} ${are(held)} held by hand`, more: `${line(held)}${rate}` }
+  }
+  if (drained.length > 0) {
+    return { level: "note", says: `${names(drained)} ${are(drained)} drained by hand`, more: `${line(drained)}${rate}` }
+  }
   return {
     level: "calm",
     says: targets.length === 1 ? "The target takes calls" : `All ${targets.length} targets take calls`,
     more: rate
   }
 }
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`
 
 /** The title of the tab. */
 export const title = ({ level, says }, targets) => {
@@ -187,6 +213,47 @@ export const title = ({ level, says }, targets) => {
     ? `${down} down`
     : ""
   return word === "" ? "sluice" : `${word} · sluice`
+}
+
+// ---------- changes by hand
+
+/** What can be done to a target, and its effect. */
+export const changes = {
+  open: [(name) => `Stop calls to ${name}`, "No call is sent to it. Calls that run there continue."],
+  close: [
+    (name) => `Send calls to ${name} whatever happens`,
+    "Calls are sent to it even if they fail: its circuit does not open."
+  ],
+  drain: [
+    (name) => `Drain ${name}`,
+    "No new call is sent to it. This page says when the calls that run there have ended."
+  ],
+  reset: [
+    (name) => `Let the circuit of ${name} decide`,
+    "Ends what was done by hand, forgets failures, and sends calls to it again."
+  ]
+}
+
+const done = { open: "held open", close: "held closed", drain: "drained", reset: "left to its circuit" }
+
+/** A change in one line, after the name of its target. */
+export const change = ({ forMs, reason, what, who }) =>
+  `${done[what]}${
+    what === "reset" ? "" : forMs === null ? " without an end" : ` for ${time(forMs)}`
+  } by ${who}: ${reason}`
+
+/** How long a change can last: milliseconds as text, and words. The first is the default. */
+export const ends = (now) => {
+  const tomorrow = new Date(now)
+  tomorrow.setDate(tomorrow.getDate() + 1)
+  tomorrow.setHours(9, 0, 0, 0)
+  return [
+    [3_600_000, "1 hour"],
+    [900_000, "15 minutes"],
+    [14_400_000, "4 hours"],
+    [Math.round(tomorrow.getTime() - now), "until tomorrow, 09:00"],
+    [null, "no end, until it is changed again"]
+  ]
 }
 
 // ---------- calls

@@ -16,11 +16,15 @@ interface Words {
   readonly reason: (code: string) => string
   readonly steps: (log: object) => ReadonlyArray<{ readonly text: string }>
   readonly headline: (log: object) => string
+  readonly change: (change: object) => string
+  readonly changes: { readonly [what: string]: readonly [(name: string) => string, string] }
+  readonly ends: (now: number) => ReadonlyArray<readonly [number | null, string]>
 }
 
 const Words: Words = await import(new URL("../../page/words.js", import.meta.url).href)
 
 const now = 1_000_000
+const minute = 60_000
 
 const target = (name: string, state = "closed", more = {}) => ({
   name,
@@ -45,6 +49,7 @@ const page = (targets: ReadonlyArray<object>, more = {}) => ({
 
 const failing = { head: { calls: 200, inFlight: 0, ended: 200, answered: 100 } }
 const a = target("a")
+const drained = target("d", "forced-open", { draining: true, running: 0, reason: "it moves" })
 const down = target("b", "open", { error: { at: now, why: "HTTP 503", times: 3 } })
 
 describe("the words of the live page", () => {
@@ -60,7 +65,11 @@ describe("the words of the live page", () => {
       [page([a], failing), "bad", "Calls fail"],
       [page([a, down]), "warn", "b is down; calls go elsewhere"],
       [page([a, target("c", "ramp")]), "warn", "c is coming back"],
-      [page([a, target("c", "forced-open")]), "note", "c is held by hand"],
+      [page([a, target("c", "forced-open"), drained]), "note", "c is held by hand"],
+      [page([a, drained]), "note", "d is drained by hand"],
+      [page([a, target("c", "ramp"), target("e", "forced-open")]), "warn", "c is coming back"],
+      [page([target("c", "forced-open"), drained]), "bad", "No target takes calls"],
+      [page([a, drained], { routes: { small: ["a"], large: ["d"] } }), "bad", "Calls for large are refused"],
       [page([a, target("c")]), "calm", "All 2 targets take calls"],
       [page([a]), "calm", "The target takes calls"]
     ]
@@ -69,6 +78,10 @@ describe("the words of the live page", () => {
       assert.deepStrictEqual([verdict.level, verdict.says], [level, says])
     }
     assert.include(Words.verdict(page([a, down]), now).more, "HTTP 503, for 5s. 10 of 10 calls")
+    assert.include(
+      Words.verdict(page([a, drained]), now).more,
+      "nothing runs there, without an end: it moves. 10 of 10"
+    )
     assert.strictEqual(Words.title(Words.verdict(page([a, down]), now), [a, down]), "1 down · sluice")
   })
 
@@ -79,6 +92,61 @@ describe("the words of the live page", () => {
       "takes no calls for 1m 00s, asked again in 7s"
     )
     assert.strictEqual(Words.circuit(a, now), "")
+  })
+
+  it("what is held says until when, why, and what still runs", () => {
+    const at = (hours: number, minutes = 0) => new Date(2026, 0, 31, hours, minutes).getTime()
+    const held = (state: string, more: object) =>
+      Words.circuit(target("a", state, { until: at(6, 45), reason: "region moves", ...more }), at(6))
+    const cases: ReadonlyArray<readonly [string, string]> = [
+      [held("forced-open", {}), "held open, no calls, until 06:45: region moves"],
+      [held("forced-closed", {}), "held closed, all calls, until 06:45: region moves"],
+      [held("forced-open", { until: at(26) }), "held open, no calls, until 1 Feb 02:00: region moves"],
+      [held("forced-open", { until: null }), "held open, no calls, without an end: region moves"],
+      [
+        held("forced-open", { draining: true, running: 1 }),
+        "drains, 1 call runs there, until 06:45: region moves"
+      ],
+      [
+        held("forced-open", { draining: true, running: 1_200 }),
+        "drains, 1,200 calls run there, until 06:45: region moves"
+      ],
+      [held("forced-open", { draining: true, running: 0 }), "drained, nothing runs there, until 06:45: region moves"]
+    ]
+    for (const [line, words] of cases) assert.strictEqual(line, words)
+  })
+
+  it("a change names its target, its end, who made it and why", () => {
+    const change = { target: "main", reason: "region moves", forMs: 15 * minute, who: "ann" }
+    const lines = ["open", "close", "drain", "reset"].map((what) =>
+      Words.change({ ...change, what, ...(what === "reset" ? { forMs: null } : {}) })
+    )
+    assert.deepStrictEqual(lines, [
+      "held open for 15m 00s by ann: region moves",
+      "held closed for 15m 00s by ann: region moves",
+      "drained for 15m 00s by ann: region moves",
+      "left to its circuit by ann: region moves"
+    ])
+    assert.strictEqual(
+      Words.change({ ...change, what: "open", forMs: null }),
+      "held open without an end by ann: region moves"
+    )
+    assert.deepStrictEqual(Object.values(Words.changes).map(([label]) => label("main")), [
+      "Stop calls to main",
+      "Send calls to main whatever happens",
+      "Drain main",
+      "Let the circuit of main decide"
+    ])
+  })
+
+  it("a change lasts an hour unless something else is chosen, and no choice is longer than the gateway takes", () => {
+    for (const hour of [0, 9, 23]) {
+      const ends = Words.ends(new Date(2026, 1, 28, hour, 30).getTime())
+      assert.strictEqual(ends[0]?.[0], 60 * minute)
+      assert.deepStrictEqual(ends.at(-1), [null, "no end, until it is changed again"])
+      const [tomorrow] = ends.find(([, words]) => words.startsWith("until tomorrow")) ?? []
+      assert.strictEqual(tomorrow, (24 - hour + 8.5) * 60 * minute)
+    }
   })
 
   it("shares are rounded down, and times at their edges", () => {
