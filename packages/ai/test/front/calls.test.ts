@@ -253,6 +253,17 @@ describe("refusals", () => {
       }
     }))
 
+  it.live("another error that quotes a key passes without it", () =>
+    Effect.gen(function*() {
+      const error = { error: { message: "the key target-key-1 or sk-another-key has no such model" } }
+      const apiKey = Redacted.make("target-key-1")
+      const provider = yield* rawServer((response) => json(response, 400, error))
+      const front = yield* frontOf([at(provider.url, "openai", { apiKey })])
+      const got = yield* ask(node, front, chat)
+      assert.strictEqual(got.text, `{"error":{"message":"the key [masked] or [masked] has no such model"}}`)
+      assert.strictEqual(got.headers["content-length"], String(got.text.length))
+    }).pipe(Effect.scoped))
+
   it.live("a lost answer is a 502 in the form of the client's API", () =>
     Effect.gen(function*() {
       const cut = (response: Http.ServerResponse) => {

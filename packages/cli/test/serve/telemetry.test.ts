@@ -1,37 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import { Effect } from "effect"
-import type { AddressInfo } from "node:net"
-import { createServer } from "node:http"
+import { collector } from "../support/collector.ts"
 import { folder } from "../support/files.ts"
 import { ask, over, start } from "../support/gateway.ts"
 import { processTimeout } from "../support/timeouts.ts"
-
-/** A collector of OTLP, which keeps what it gets by path. */
-const collector = Effect.acquireRelease(
-  Effect.promise(() =>
-    new Promise<{ readonly url: string; readonly got: Map<string, string>; readonly close: () => void }>((resolve) => {
-      const got = new Map<string, string>()
-      const server = createServer((request, response) => {
-        const chunks: Array<Buffer> = []
-        request.on("data", (chunk: Buffer) => chunks.push(chunk))
-        request.on("end", () => {
-          const path = request.url ?? ""
-          got.set(path, (got.get(path) ?? "") + Buffer.concat(chunks).toString("latin1"))
-          response.end()
-        })
-      })
-      server.listen(0, "127.0.0.1", () =>
-        // It listens on a port, so its address is no path.
-        resolve({
-          got,
-          url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-          close: () => server.close()
-        }))
-    })
-  ),
-  ({ close }) => Effect.sync(close)
-)
 
 describe("OpenTelemetry of sluice serve", { timeout: processTimeout }, () => {
   it.live("traces, metrics and logs are sent to the endpoint of the variable, without prompts", () =>

@@ -104,7 +104,7 @@ export const ask = (gateway: Pick<Gateway, "port">, token: string, more: { reado
   })
 
 /** Sends bytes over a connection of its own, and returns all that comes until it closes. */
-export const sendRaw = ({ port }: Pick<Gateway, "port">, text: string) =>
+export const sendRaw = ({ port }: Pick<Gateway, "port">, text: string | Uint8Array) =>
   Effect.promise(() =>
     new Promise<string>((resolve) => {
       let received = ""
