@@ -222,6 +222,15 @@ export const databaseUrl = (schemes: ReadonlyArray<string>) => (text: string): R
   return { ok: false, requirement: `a URL such as ${schemes.map((scheme) => `${scheme}://host`).join(" or ")}` }
 }
 
+/** Reads the URL of a database of batches. A path is a file of SQLite. */
+export const batchesUrl = (text: string): Read<string> => {
+  if (text.startsWith("${") || /^sqlite:./.test(text)) return ok(text)
+  const url = URL.parse(text)
+  return url !== null && url.host !== "" && /^postgres(?:ql)?:$/.test(url.protocol)
+    ? ok(text)
+    : { ok: false, requirement: "a URL such as sqlite:batches.sqlite or postgres://host/database" }
+}
+
 export type Wire = "openai" | "anthropic"
 
 /** A target as the flag gives it. */

@@ -77,6 +77,18 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./serve/KeysCommand.ts")
       return execute(parsed.inputs[0] ?? "", parsed.inputs[1], parsed.values, parsed.given)
     }
+    case "batch": {
+      const parsed = read(Options.batch, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./batch/BatchCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.inputs.slice(1), parsed.given)
+    }
+    case "migrate": {
+      const parsed = read(Options.migrate, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./batch/MigrateCommand.ts")
+      return execute(parsed.inputs[0] ?? "")
+    }
     case "completions": {
       const parsed = read(Options.completions, rest)
       if (typeof parsed === "number") return parsed

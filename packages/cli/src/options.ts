@@ -917,6 +917,189 @@ export const keys = defineCommand({
 
 export type KeysFlags = Values<typeof keys.flags>
 
+const resultFormats = ["sluice", "openai"] as const
+const resultOrders = ["completion", "input"] as const
+
+/** The flags of `sluice serve` that `sluice batch work` takes too. */
+export const batchBorrows = {
+  config: serve.flags.config,
+  url: serve.flags.url,
+  targets: serve.flags.targets,
+  routes: serve.flags.routes,
+  keyEnv: serve.flags.keyEnv,
+  keyFile: serve.flags.keyFile,
+  allowInsecureKey: serve.flags.allowInsecureKey,
+  headers: serve.flags.headers,
+  store: serve.flags.store,
+  processes: serve.flags.processes,
+  concurrency: serve.flags.concurrency,
+  rpm: serve.flags.rpm,
+  tpm: serve.flags.tpm,
+  itpm: serve.flags.itpm,
+  otpm: serve.flags.otpm,
+  maxAttempts: serve.flags.maxAttempts,
+  timeoutMillis: serve.flags.timeoutMillis,
+  drainTimeoutMillis: serve.flags.drainTimeoutMillis,
+  model: serve.flags.model,
+  price: serve.flags.price,
+  priceFile: serve.flags.priceFile
+}
+
+export const batch = defineCommand({
+  name: "batch",
+  summary: "Run batches that outlive the process, on one machine or many.",
+  usage: "batch submit FILE... | work | status [ID] | results ID | cancel ID | retry ID | remove ID [flags]",
+  about: [
+    "`submit` stores the prompts of FILE as a batch and prints its id. `work` sends the requests of all batches to a model, in as " +
+    "many processes as you start. Each request gets one result, whatever process dies. `status` and `results` can be called at " +
+    "any time.",
+    "Repeat an interrupted `submit`: the same files and flags are the same batch."
+  ],
+  inputs: ["ACTION", "[FILE...]"],
+  groups: {
+    "All actions": ["batches"],
+    "submit": [
+      "input-format",
+      "prompt-template",
+      "limit",
+      "system",
+      "model",
+      "temperature",
+      "max-tokens",
+      "name",
+      "priority",
+      "expires",
+      "max-cost",
+      "price"
+    ],
+    "work": [
+      "config",
+      "url",
+      "target",
+      "models",
+      "key-env",
+      "key-file",
+      "allow-insecure-key",
+      "header",
+      "store",
+      "processes",
+      "concurrency",
+      "rpm",
+      "tpm",
+      "itpm",
+      "otpm",
+      "max-attempts",
+      "timeout",
+      "drain-timeout",
+      "price-file"
+    ],
+    "status": ["watch", "json"],
+    "results": ["output", "force", "order", "follow", "format"],
+    "cancel": ["interrupt"],
+    "retry": ["unasked"]
+  },
+  flags: {
+    batches: Flag.withDefault("batches", "sqlite:sluice-batches.sqlite", {
+      holdsSecret: "database",
+      argument: "URL",
+      about:
+        "Keep batches in the database at URL: sqlite:FILE for one machine, postgres://host/database for many, after " +
+        "`sluice migrate`. Write its password as ${NAME} of a variable, or set SLUICE_BATCHES. [default: " +
+        "sqlite:sluice-batches.sqlite]",
+      parse: Flag.batchesUrl
+    }),
+    ...batchBorrows,
+    inputFormat: run.flags.inputFormat,
+    promptTemplate: run.flags.promptTemplate,
+    limit: run.flags.limit,
+    system: run.flags.system,
+    temperature: run.flags.temperature,
+    maxTokens: run.flags.maxTokens,
+    name: Flag.optional("name", {
+      perRun: true,
+      argument: "NAME",
+      about: "Show NAME in the status. [default: the name of FILE]",
+      parse: Flag.text
+    }),
+    priority: Flag.withDefault("priority", 0, {
+      argument: "N",
+      about: "Send batches of a higher priority first. Equal ones share the workers. [default: 0]",
+      parse: Flag.integer(-1_000, 1_000)
+    }),
+    expiresMillis: Flag.optional("expires", {
+      argument: "TIME",
+      about: "Send no request later than TIME from now. [default: never]",
+      parse: Flag.duration(1_000)
+    }),
+    maxCost: Flag.optional("max-cost", {
+      argument: "USD",
+      about:
+        "Stop the batch before it costs more than USD. Exact with --price and --max-tokens, which bound one request. " +
+        "[default: no limit]",
+      parse: Flag.dollars
+    }),
+    watch: Flag.toggle("watch", { perRun: true, about: "Print again every second until all batches have ended." }),
+    json: Flag.toggle("json", { about: "Print a line of JSON for each batch." }),
+    output: Flag.optional("output", {
+      short: "o",
+      perRun: true,
+      path: "file",
+      argument: "FILE",
+      about: "Write to FILE. Fail if FILE exists. [default: standard output]",
+      parse: Flag.text
+    }),
+    force: Flag.toggle("force", { perRun: true, about: "Replace FILE." }),
+    order: Flag.withDefault<typeof resultOrders[number]>("order", "completion", {
+      argument: "ORDER",
+      choices: resultOrders,
+      about:
+        "Write results as they were completed, or in the order of the input, up to the first request without one. " +
+        "[default: completion]",
+      parse: Flag.oneOf(resultOrders)
+    }),
+    follow: Flag.toggle("follow", { perRun: true, about: "Wait for further results until the batch has ended." }),
+    format: Flag.withDefault<typeof resultFormats[number]>("format", "sluice", {
+      argument: "FORMAT",
+      choices: resultFormats,
+      about: "Write lines as `sluice run` does, or those of OpenAI's Batch API. [default: sluice]",
+      parse: Flag.oneOf(resultFormats)
+    }),
+    interrupt: Flag.toggle("interrupt", {
+      perRun: true,
+      about: "Interrupt the calls that run, too. Their answers may be paid. Otherwise they are finished and kept."
+    }),
+    unasked: Flag.toggle("unasked", {
+      perRun: true,
+      about: "Send again what was left by a cancel, an expiry or a budget, instead of what failed."
+    })
+  },
+  notes: [{
+    title: "Exit code",
+    lines: [
+      "0    done",
+      "1    status or results: requests of the batch have failed",
+      "2    no such batch, or unusable flags, files or database",
+      "141  the reader of the output closed the pipe"
+    ]
+  }]
+})
+
+export type BatchFlags = Values<typeof batch.flags>
+
+export const migrate = defineCommand({
+  name: "migrate",
+  summary: "Make the tables of shared stores and batches in a database.",
+  usage: "migrate URL",
+  about: [
+    "Make or update the tables of circuits, quotas and batches in the database at URL: postgres://host/database, or " +
+    "sqlite:FILE. Needs a role that may create tables; the other commands do not.",
+    "Run it before a new version of sluice starts. The old version goes on meanwhile."
+  ],
+  inputs: ["URL"],
+  flags: {},
+  notes: [{ title: "Exit code", lines: ["0    done", "2    the database cannot be used, and nothing was changed"] }]
+})
+
 /** Every command, in the order of the help text. */
 export const commands = [
   run,
@@ -926,6 +1109,8 @@ export const commands = [
   explain,
   serve,
   keys,
+  batch,
+  migrate,
   config,
   provider,
   completions

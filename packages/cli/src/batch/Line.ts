@@ -42,13 +42,43 @@ export const encodeResponse = (
   return `{"status_code":${status},"request_id":${JSON.stringify(requestId ?? "")},"body":${json}}`
 }
 
-/** The code of an error response. */
-export const codeOf = (body: string): string | undefined => {
+/** Reads a response. `undefined` for a result that is none, such as a request that was never sent. */
+export const readResponse = (
+  body: string
+): { readonly status: number; readonly requestId: string; readonly body: unknown } | undefined => {
+  const parsed = parse(body)
+  if (!isObject(parsed) || typeof parsed["status_code"] !== "number") return undefined
+  return { status: parsed["status_code"], requestId: textOf(parsed["request_id"]) ?? "", body: parsed["body"] }
+}
+
+/** The code and the message of an error. */
+export const errorOf = (body: string): { readonly code: string | undefined; readonly message: string | undefined } => {
   const parsed = parse(body)
   const error = isObject(parsed) ? parsed["error"] : undefined
-  const code = isObject(error) ? error["code"] : undefined
-  return typeof code === "string" ? code : undefined
+  return isObject(error)
+    ? { code: textOf(error["code"]), message: textOf(error["message"]) }
+    : { code: undefined, message: undefined }
 }
+
+/** The code of an error response. */
+export const codeOf = (body: string): string | undefined => errorOf(body).code
+
+/** The text of a chat completion, and why it ended. */
+export const answerOf = (
+  body: unknown
+): { readonly text: string | undefined; readonly model: string | undefined; readonly finish: string | undefined } => {
+  const nothing = { text: undefined, model: undefined, finish: undefined }
+  if (!isObject(body)) return nothing
+  const choice: unknown = Array.isArray(body["choices"]) ? body["choices"][0] : undefined
+  if (!isObject(choice) || !isObject(choice["message"])) return nothing
+  return {
+    text: textOf(choice["message"]["content"]),
+    model: textOf(body["model"]),
+    finish: textOf(choice["finish_reason"])
+  }
+}
+
+const textOf = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
 
 const parse = (text: string): unknown => {
   const parsed = BoundedJson.parse(text, maxDepth)

@@ -1,0 +1,162 @@
+/** `sluice batch`: submits batches, works on them, and prints their status and results. */
+import * as Batch from "@sluice/batch/Batch"
+import * as Batches from "@sluice/batch/Batches"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Arguments from "../Arguments.ts"
+import * as Sources from "../config/Sources.ts"
+import * as ExitCode from "../ExitCode.ts"
+import * as Nearest from "../Nearest.ts"
+import type { BatchFlags } from "../options.ts"
+import * as Options from "../options.ts"
+import * as Output from "../run/Output.ts"
+import * as Words from "../run/Words.ts"
+import * as Say from "../Say.ts"
+import type { Given } from "../Shell.ts"
+import * as Results from "./Results.ts"
+import * as Store from "./Store.ts"
+import * as Submit from "./Submit.ts"
+import * as Table from "./Table.ts"
+import { work } from "./Work.ts"
+
+const actions = ["submit", "work", "status", "results", "cancel", "retry", "remove"] as const
+
+type Action = typeof actions[number]
+
+/** Runs an action and returns the exit code. */
+export const execute = (action: string, names: ReadonlyArray<string>, own: Given): Promise<number> => {
+  const refuse = (...problems: ReadonlyArray<string>): number => {
+    Say.error("sluice batch", ...problems)
+    return ExitCode.unusable
+  }
+  const known = actions.find((known) => known === action)
+  if (known === undefined) {
+    const nearest = Nearest.find(action, actions)
+    const suggestion = nearest === undefined ? "" : `; did you mean ${nearest}?`
+    return Promise.resolve(refuse(`ACTION must be one of ${actions.join(", ")}${suggestion}`))
+  }
+  const problem = problemOf(known, names)
+  if (problem !== undefined) return Promise.resolve(refuse(problem))
+  const sources = Sources.read(Options.batch.flags, own, Sources.here(), "batch")
+  if (sources._tag === "Wrong") return Promise.resolve(refuse(sources.message))
+  const parsed = Arguments.readAll(Options.batch.flags, sources.given, [])
+  if (parsed._tag !== "Parsed") return Promise.resolve(refuse(parsed._tag === "Wrong" ? parsed.message : "unreadable"))
+  const flags = parsed.values
+  return Effect.runPromise(
+    act(known, names, flags, sources.given).pipe(
+      Effect.provide(Store.layer(flags.batches)),
+      Effect.scoped,
+      Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
+      Effect.catch((error) =>
+        Effect.sync(() =>
+          error._tag === "SettingsError" || error._tag === "UnusableLines"
+            ? refuse(...error.problems)
+            : refuse(error._tag === "SqlError" ? Store.messageOf(error) : error.message)
+        )
+      )
+    )
+  )
+}
+
+const problemOf = (action: Action, names: ReadonlyArray<string>): string | undefined => {
+  switch (action) {
+    case "submit":
+      return names.length === 0 ? "submit needs a file: sluice batch submit FILE" : undefined
+    case "work":
+      return names.length === 0 ? undefined : "work takes no name: it works on all batches"
+    case "status":
+      return names.length <= 1 ? undefined : "status takes one id, or none for all batches"
+    default:
+      return names.length === 1 ? undefined : `${action} needs one id: sluice batch ${action} ID`
+  }
+}
+
+const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<string>, flags: BatchFlags, given: Given) {
+  const batches = yield* Batches.Batches
+  const [id = ""] = names
+  switch (action) {
+    case "submit": {
+      const { id, isNew, status } = yield* Submit.submit(names, flags)
+      process.stdout.write(`${id}\n`)
+      Say.note(
+        `${isNew ? "Submitted" : "Already submitted:"} ${Words.plural(status.total, "request")}.` +
+          " `sluice batch work` sends them."
+      )
+      return ExitCode.ok
+    }
+    case "work":
+      return yield* work(given, flags)
+    case "status":
+      return yield* show(flags, id === "" ? batches.list() : Effect.map(batches.status(id), (status) => [status]))
+    case "results":
+      return yield* write(id, flags)
+    case "cancel": {
+      const { state } = yield* batches.cancel(id, { inFlight: flags.interrupt ? "interrupt" : "finish" })
+      Say.note(
+        state === "cancelling"
+          ? "No further request is sent. Calls that run are awaited, and their answers are kept."
+          : `The batch had ended: ${state}.`
+      )
+      return ExitCode.ok
+    }
+    case "retry": {
+      const count = yield* batches.retry(id, flags.unasked ? "unasked" : "failed")
+      Say.note(
+        count === 0 ? "No request of this kind is left." : `${Words.plural(count, "request")} will be sent again.`
+      )
+      return ExitCode.ok
+    }
+    case "remove":
+      yield* batches.remove(id)
+      return ExitCode.ok
+  }
+})
+
+const redrawMillis = 1_000
+const plainMillis = 10_000
+
+const show = Effect.fnUntraced(function*(
+  { json, watch }: BatchFlags,
+  read: Effect.Effect<ReadonlyArray<Batch.Status>, Batch.BatchNotFound | Batch.BatchStoreError>
+) {
+  const isLive = watch && !json && process.stdout.isTTY
+  while (true) {
+    const statuses = yield* read
+    const now = yield* Clock.currentTimeMillis
+    const text = json
+      ? statuses.map((status) => `${JSON.stringify(Table.toJson(status))}\n`).join("")
+      : statuses.length === 0
+      ? "No batches. `sluice batch submit FILE` adds one.\n"
+      : Table.render(statuses, now)
+    process.stdout.write(isLive ? `\x1b[H\x1b[J${text}` : text)
+    const isOver = statuses.every(({ state }) => Batch.isEnded(state))
+    if (!watch || isOver) return exitCodeOf(statuses)
+    yield* Effect.sleep(isLive || json ? redrawMillis : plainMillis)
+  }
+})
+
+const exitCodeOf = (statuses: ReadonlyArray<Batch.Status>): number =>
+  statuses.some(({ failed, state }) => failed > 0 && Batch.isEnded(state)) ? ExitCode.someFailed : ExitCode.ok
+
+const chunkLength = 2 ** 16
+
+const write = Effect.fnUntraced(function*(id: string, { follow, force, format, order, output }: BatchFlags) {
+  const batches = yield* Batches.Batches
+  yield* batches.status(id)
+  const file = yield* Output.make({ path: output ?? "-", force, input: [] })
+  let text = ""
+  let failed = 0
+  yield* Stream.runForEachArray(batches.results(id, { order, follow }), (results) => {
+    for (const result of results) {
+      if (result.kind !== "ok") failed += 1
+      text += format === "openai" ? Results.openAiLine(id, result) : Results.sluiceLine(result)
+    }
+    if (text.length < chunkLength && !follow) return Effect.void
+    const lines = text
+    text = ""
+    return lines === "" ? Effect.void : file.write(lines)
+  })
+  if (text !== "") yield* file.write(text)
+  return failed > 0 ? ExitCode.someFailed : ExitCode.ok
+})

@@ -1,0 +1,33 @@
+/** `sluice migrate`: makes the tables of a database. */
+import * as Batches from "@sluice/batch/Batches"
+import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+import * as SqlStores from "@sluice/sql/SqlStores"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as ExitCode from "../ExitCode.ts"
+import * as Flag from "../Flag.ts"
+import * as Say from "../Say.ts"
+import * as Store from "./Store.ts"
+
+/** Makes what is missing and returns the exit code. */
+export const execute = (given: string): Promise<number> => {
+  const refuse = (problem: string): number => {
+    Say.error("sluice migrate", problem)
+    return ExitCode.unusable
+  }
+  const url = Flag.batchesUrl(given)
+  if (!url.ok) return Promise.resolve(refuse(`URL must be ${url.requirement}`))
+  const all = [["stores", SqlStores.migrate()], ["batches", Batches.migrations.migrate]] as const
+  const done = Effect.forEach(all, ([name, migrate]) =>
+    Effect.map(migrate, (steps) => {
+      const what = steps.length === 0 ? "up to date" : `made ${steps.join(", ")}`
+      process.stdout.write(`${name}: ${what}\n`)
+    }), { discard: true })
+  return Effect.runPromise(
+    done.pipe(
+      Effect.provide(SqlDatabase.layer({ url: Redacted.make(url.value) })),
+      Effect.as(ExitCode.ok),
+      Effect.catch((error) => Effect.sync(() => refuse(Store.messageOf(error))))
+    )
+  )
+}
