@@ -947,12 +947,13 @@ export const batchBorrows = {
 
 export const batch = defineCommand({
   name: "batch",
-  summary: "Run batches that outlive the process, on one machine or many.",
-  usage: "batch submit FILE... | work | status [ID] | results ID | cancel ID | retry ID | remove ID [flags]",
+  summary: "Run durable batches, on one machine or many.",
+  usage: "batch ACTION [ID | FILE...] [flags]",
   about: [
-    "`submit` stores the prompts of FILE as a batch and prints its id. `work` sends the requests of all batches to a model, in as " +
-    "many processes as you start. Each request gets one result, whatever process dies. `status` and `results` can be called at " +
-    "any time.",
+    "`submit FILE...` stores the prompts as a batch and prints its id. `work` sends the requests of all batches to a model, in as " +
+    "many processes as you start. Each request gets one result, whatever process dies.",
+    "`status [ID]` and `results ID` can be called at any time. `cancel ID` stops a batch, `retry ID` sends again what failed, and " +
+    "`remove ID` deletes an ended batch with its results.",
     "Repeat an interrupted `submit`: the same files and flags are the same batch."
   ],
   inputs: ["ACTION", "[FILE...]"],
