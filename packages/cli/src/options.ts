@@ -1089,7 +1089,7 @@ export type BatchFlags = Values<typeof batch.flags>
 
 export const migrate = defineCommand({
   name: "migrate",
-  summary: "Make the tables of shared stores and batches in a database.",
+  summary: "Make the tables of stores and batches in a database.",
   usage: "migrate URL",
   about: [
     "Make or update the tables of circuits, quotas and batches in the database at URL: postgres://host/database, or " +
