@@ -355,7 +355,7 @@ const table: ReadonlyArray<Row> = [
     what: words("stores: the tables"),
     evidence: { fields: ["migrations", "found", "needed"], words: "have version 1, and version 2 is needed" },
     comeBack: none("when the tables are migrated"),
-    change: words("Run `sluice migrate --store URL`")
+    change: words("Run `sluice migrate URL`")
   },
   {
     error: new MigrationFailed({ migrations: "stores", description: "Migration \"1_circuits\" failed: 42501" }),

@@ -42,7 +42,7 @@
  * })
  *
  * await Effect.runPromise(program.pipe(Effect.provide(SqlDatabase.layer({ url: "sqlite::memory:" }))))
- * // => notes: the tables are missing. Run `sluice migrate --store URL` with a role that may create tables
+ * // => notes: the tables are missing. Run `sluice migrate URL` with a role that may create tables
  * // => [ '0001_notes' ]
  * // => []
  * ```
@@ -146,7 +146,7 @@ export class TablesOutdated extends Schema.Error<TablesOutdated>("@sluice/sql/Ta
     const found = this.found === 0
       ? "the tables are missing"
       : `the tables have version ${this.found}, and version ${this.needed} is needed`
-    return `${this.migrations}: ${found}. Run \`sluice migrate --store URL\` with a role that may create tables`
+    return `${this.migrations}: ${found}. Run \`sluice migrate URL\` with a role that may create tables`
   }
 }
 

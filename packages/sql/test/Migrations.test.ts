@@ -24,7 +24,7 @@ await describeWithBoth("migrations", (it) => {
       assert.strictEqual(error._tag, "TablesOutdated")
       assert.strictEqual(
         error.message,
-        "missing: the tables are missing. Run `sluice migrate --store URL` with a role that may create tables"
+        "missing: the tables are missing. Run `sluice migrate URL` with a role that may create tables"
       )
     }))
 

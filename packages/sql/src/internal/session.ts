@@ -88,4 +88,4 @@ const isOutdated = (error: SqlError): boolean => {
 }
 
 const explain = (error: SqlError): string =>
-  isOutdated(error) ? `${describeError(error)}. Run \`sluice migrate --store URL\`` : describeError(error)
+  isOutdated(error) ? `${describeError(error)}. Run \`sluice migrate URL\`` : describeError(error)
