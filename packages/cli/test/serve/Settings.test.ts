@@ -4,6 +4,7 @@ import * as QuotaStore from "@sluice/core/QuotaStore"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { folder } from "../support/files.ts"
+import * as Options from "../../src/options.ts"
 import * as Settings from "../../src/serve/Settings.ts"
 
 const read = (
@@ -76,6 +77,21 @@ describe("settings of a gateway", () => {
         assert.isTrue(problems.some((problem) => problem.includes(part)), part)
       }
     }))
+
+  it("the table of docs/gateway.md has every key, with the default of the help text", () => {
+    const page = readFileSync(new URL("../../../../docs/gateway.md", import.meta.url), "utf8")
+    const table = page.slice(page.indexOf("All keys,"), page.indexOf("| key of a target"))
+    const documented = [...table.matchAll(/^\| `(\w+)` +\| [^|]+\| ([^|]+?) +\|/gm)].map((
+      [, key, fallback]
+    ) => [key, fallback])
+    const flags = Object.values(Options.serve.flags)
+      .filter(({ name }) => name !== "config" && name !== "help")
+      .map(({ about, argument, name }) => [
+        name.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase()),
+        argument === undefined ? "false" : /\[default: ([^\]]+)\]/.exec(about)?.[1]
+      ])
+    assert.deepStrictEqual(documented.toSorted(), flags.toSorted())
+  })
 
   it.effect("the files in docs/coming-from-gateways.md have the targets, routes and limits that the page says", () =>
     Effect.gen(function*() {
