@@ -1575,8 +1575,72 @@ adjustToClock()
     breaks: "a stream that is to be whole reaches the client at its first output",
     caughtBy: ["packages/ai/test/front/options.test.ts"],
     file: "packages/ai/src/internal/front/relay.ts",
-    find: "(guard.hasOutput && !holdsAll)",
-    replace: "guard.hasOutput"
+    find: "((splicer ?? guard).hasOutput && !holdsAll)",
+    replace: "(splicer ?? guard).hasOutput"
+  },
+  {
+    name: "front-continues-twice-begun",
+    breaks: "a stream that goes on at another target has a second beginning",
+    caughtBy: ["packages/ai/test/front/continue.test.ts"],
+    file: "packages/ai/src/internal/front/continuation.ts",
+    find: "this.isOther(event) ? [this.write(event)] : []",
+    replace: "[this.write(event)]"
+  },
+  {
+    name: "front-continues-with-the-same-key",
+    breaks: "the request that continues a stream has the idempotency key of the first one",
+    caughtBy: ["packages/ai/test/front/continue.test.ts"],
+    file: "packages/ai/src/internal/front/call.ts",
+    find: "this.partial === undefined ? call.key : `${call.key}-${call.attempts}`",
+    replace: "call.key"
+  },
+  {
+    name: "front-shows-a-repetition",
+    breaks: "the client gets the beginning twice of a target that repeats it",
+    caughtBy: ["packages/ai/test/front/continue.test.ts"],
+    file: "packages/ai/src/internal/front/continuation.ts",
+    find: "parts.flatMap((part) => this.following.next(part)).flatMap(",
+    replace: "parts.flatMap("
+  },
+  {
+    name: "front-retries-a-delete",
+    breaks: "a request that may have done its work is sent again",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/pass.ts",
+    find: "!isIdempotent(method) || ",
+    replace: ""
+  },
+  {
+    name: "front-asks-another-account-for-files",
+    breaks: "a request for a file goes to an account that has other files",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/pass.ts",
+    find: "fitting.filter(({ credential }) => credential === first.credential)",
+    replace: "fitting"
+  },
+  {
+    name: "front-ignores-weights-of-routes",
+    breaks: "the targets of a route share its calls equally, whatever its weights",
+    caughtBy: ["packages/ai/test/front/calls.test.ts"],
+    file: "packages/ai/src/internal/front/models.ts",
+    find: "ticket: ticket(weight, random)",
+    replace: "ticket: ticket(1, random)"
+  },
+  {
+    name: "serve-counts-shared-calls-twice",
+    breaks: "a client that joined the call of another one counts its use again",
+    caughtBy: ["packages/cli/test/serve/dedupe.test.ts"],
+    file: "packages/cli/src/serve/Calls.ts",
+    find: "const own = this.isShared ? undefined : log",
+    replace: "const own = log"
+  },
+  {
+    name: "serve-ends-with-its-log",
+    breaks: "a full disk of the log, or a reader of it that has gone, ends the gateway",
+    caughtBy: ["packages/cli/test/serve/logs.test.ts"],
+    file: "packages/cli/src/serve/ServeCommand.ts",
+    find: "for (const stream of [process.stdout, process.stderr]) stream.on(\"error\", () => {})",
+    replace: ""
   },
   {
     name: "front-held-without-a-bound",

@@ -25,6 +25,7 @@
  * - Ends with the error event of the client's API after a later failure: a lost connection, a silence or an error of the
  *   provider. Every official client raises an error on this event. Without it, some clients report a partial answer as a
  *   success.
+ * - Goes on at a target with `prefill` after such a failure, if there is one and if the answer is text.
  * - Is complete once the provider has sent the finish reason, even if the connection fails after that.
  *
  * A request to a target with the other API is translated, between chat completions and messages. A request with a field that
@@ -65,6 +66,7 @@
  * | `allowInsecureKey` | false | a key would be sent unencrypted to another machine |
  * | `model` | the client's | set it for a target with another name for the model, or with another model |
  * | `models` | every model | set it for a target with only some models, or with other names for them |
+ * | `prefill` | false | set it for a model that you have seen continue the beginning of an answer |
  *
  * **Errors**
  *

@@ -17,6 +17,8 @@ export interface Target {
   readonly keyEnv?: string | undefined
   readonly order?: number | undefined
   readonly weight?: number | undefined
+  /** Whether it continues an answer that broke off. */
+  readonly prefill?: boolean | undefined
 }
 
 /** Where requests for a model go. */
@@ -59,6 +61,7 @@ const targetFields: { readonly [field: string]: (value: unknown) => string | und
     typeof value === "string" && keyForm.test(value)
       ? undefined
       : "the variable that has it, as ${NAME}; a key does not belong in this file",
+  prefill: (value) => typeof value === "boolean" ? undefined : "true or false",
   order: (value) => Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "a whole number from 0",
   weight: (value) => isWeight(value) ? undefined : "a number above 0, at most 1000000"
 }
@@ -103,7 +106,7 @@ const objectOf = (text: string): Fields | undefined => {
 const targetOfJson = (text: string): Read<Target> => {
   const fields = objectOf(text)
   if (fields === undefined) return no(targetForm)
-  const { keyEnv, model, models, name, order, url, weight, wire = "openai" } = fields
+  const { keyEnv, model, models, name, order, prefill, url, weight, wire = "openai" } = fields
   const read = target(`${String(name)}=${wire === "anthropic" ? "anthropic:" : ""}${String(url)}`)
   if (!read.ok) return read
   return ok({
@@ -112,7 +115,8 @@ const targetOfJson = (text: string): Read<Target> => {
     models: isRecord(models) ? textsOf(models) : undefined,
     keyEnv: isText(keyEnv) ? keyEnv : undefined,
     order: typeof order === "number" ? order : undefined,
-    weight: typeof weight === "number" ? weight : undefined
+    weight: typeof weight === "number" ? weight : undefined,
+    prefill: prefill === true
   })
 }
 

@@ -22,6 +22,7 @@ export interface Target extends Run.Target {
   readonly models: GivenTarget["models"]
   readonly order: number | undefined
   readonly weight: number | undefined
+  readonly prefill: boolean
   readonly concurrency: number | undefined
 }
 
@@ -108,6 +109,7 @@ const completed = (target: Run.Target, flags: ServeFlags): Target => {
     models: own?.models,
     order: own?.order,
     weight: own?.weight,
+    prefill: own?.prefill === true,
     limits: Limits.of(flags, target),
     concurrency: limitOf(flags.concurrency, target.name)
   }
@@ -153,7 +155,7 @@ export const frontOptions = (
   Effect.map(
     Effect.forEach(targets, (target) =>
       Effect.map(quotas.of(target), (quota): FrontTarget => {
-        const { apiKey, concurrency, model, models, name, order, url, weight, wire } = target
+        const { apiKey, concurrency, model, models, name, order, prefill, url, weight, wire } = target
         return {
           name,
           url: wire === "anthropic" ? anthropicBase(url) : url,
@@ -165,6 +167,7 @@ export const frontOptions = (
           models,
           order,
           weight,
+          prefill,
           quota,
           backpressure: concurrency === undefined ? undefined : { capacity: concurrency, queue: queuedCalls }
         }

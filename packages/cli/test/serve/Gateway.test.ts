@@ -36,8 +36,9 @@ describe("targets of a gateway", () => {
   })
 
   it("an object has the variable of its key, and no key", () => {
-    const target = read({ ...whole, key: "${MY_KEY}", order: 0, weight: 2.5, models: { small: "tiny" } })
+    const target = read({ ...whole, key: "${MY_KEY}", order: 0, weight: 2.5, models: { small: "tiny" }, prefill: true })
     assert.deepInclude(target.ok ? target.value : {}, {
+      prefill: true,
       keyEnv: "MY_KEY",
       order: 0,
       weight: 2.5,
@@ -52,6 +53,7 @@ describe("targets of a gateway", () => {
   it("unknown and wrong fields are refused by name", () => {
     assert.include(requirement({ ...whole, wieght: 1 }), "the unknown key wieght; did you mean weight?")
     assert.include(requirement({ ...whole, weight: 0 }), "whose weight is a number above 0")
+    assert.include(requirement({ ...whole, prefill: "yes" }), "whose prefill is true or false")
     assert.include(requirement({ ...whole, order: -1 }), "whose order is a whole number")
     assert.include(requirement({ ...whole, models: ["m"] }), "whose models is an object")
     assert.include(requirement({ name: "a" }), "an object with name and url")

@@ -39,7 +39,7 @@ describe("settings of a gateway", () => {
 
   it.effect("a route with weights is the front's, and names each target once", () =>
     Effect.gen(function*() {
-      const named = ["main=http://127.0.0.1:1/v1", "backup=http://127.0.0.1:2/v1"]
+      const named = ["main=http://127.0.0.1:1/v1", `{"name":"backup","url":"http://127.0.0.1:2/v1","prefill":true}`]
       const models = [`{"m":[{"main":1,"backup":3}]}`]
       const settings = yield* read({ target: named, models })
       assert.deepStrictEqual(Settings.offering(settings, "m").map(({ name }) => name), ["main", "backup"])
@@ -48,6 +48,7 @@ describe("settings of a gateway", () => {
         Effect.scoped
       )
       assert.deepStrictEqual(options.models, { m: [{ main: 1, backup: 3 }] })
+      assert.deepStrictEqual(options.targets.map(({ prefill }) => prefill), [false, true])
       const { problems } = yield* Effect.flip(
         read({ target: named, models: [`{"m":["main",{"main":1},{"bakcup":2}]}`] })
       )

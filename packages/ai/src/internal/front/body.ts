@@ -85,6 +85,17 @@ export const splice = (body: Uint8Array, key: string, json: string): Uint8Array 
   return Buffer.concat(pieces)
 }
 
+/** Adds an item, which is JSON, to the end of a list that is a field of a JSON object. `undefined`: there is no such field, or several. */
+export const append = (body: Uint8Array, key: string, json: string): Uint8Array | undefined => {
+  const bytes = asBuffer(body)
+  const own = rangesOf(bytes, new Set([key]))?.get(key) ?? []
+  const [range] = own
+  if (range === undefined || own.length > 1 || bytes[range[0]] !== openBracket) return undefined
+  const end = range[1] - 1
+  const separator = bytes[afterSpace(bytes, range[0] + 1)] === closeBracket ? "" : ","
+  return Buffer.concat([bytes.subarray(0, end), Buffer.from(separator + json), bytes.subarray(end)])
+}
+
 /** Adds a field at the beginning of an object. */
 const withField = (bytes: Buffer, key: Uint8Array, value: Uint8Array): Uint8Array => {
   const start = bytes.indexOf(openBrace) + 1

@@ -15,6 +15,7 @@ import type { ModelCall } from "../resilient/modelCall.ts"
 import type { Target } from "../resilient/target.ts"
 import type { ResponseHead } from "../wire/failure.ts"
 import { type Asked, asked as readAsked, field, splice } from "./body.ts"
+import { type ContinuedWire, type Partial, Sent, Splicer, withPrefill } from "./continuation.ts"
 import type { Core } from "./core.ts"
 import type { Exchange, IncomingHeaders, OutgoingHeaders, Sink } from "./exchange.ts"
 import { errorEnding, errorEvent, type ErrorWords, Guard, type Wire } from "./guard.ts"
@@ -60,6 +61,11 @@ export class Call implements Client {
   private call: ModelCall<Upstream> | undefined
   /** The request of the last attempt, if it was translated. */
   private translated: Request | undefined
+  private opening: Opening<Upstream, void> | undefined
+  /** What the client has of a stream that a target may continue. */
+  private sent: Sent | undefined
+  /** What the attempt continues. */
+  private partial: Partial | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
   private relay: Relay | undefined
   private isOpen = false
@@ -89,7 +95,7 @@ export class Call implements Client {
   }
 
   start(): void {
-    const { core: { options: { context, engine } }, sink, streams, wire } = this
+    const { core: { options: { engine } }, sink, streams, wire } = this
     sink.onLeave(() => this.left())
     sink.onDrain(() => this.relay?.resume())
     // It may have left already.
@@ -98,7 +104,7 @@ export class Call implements Client {
     const targets = this.targets()
     // It would have to be changed.
     if (targets === undefined) return this.refuse(Refusal.refuse("unsupported_media_type"))
-    const opening: Opening<Upstream, void> = {
+    const opening: Opening<Upstream, void> = this.opening = {
       method: wire === undefined ? "embed" : streams ? "streamText" : "generateText",
       streams,
       targets,
@@ -112,11 +118,18 @@ export class Call implements Client {
       },
       open: (attempt) => this.attempt(attempt)
     }
+    if (this.continuedWire !== undefined && targets.some(({ prefill }) => prefill)) {
+      this.sent = new Sent(engine.settings.maxWholeBytes)
+    }
     const opened = targets.some(({ quota }) => quota !== undefined)
       ? Effect.provideService(engine.open(opening), MaxOutput, this.maxOutput())
       : engine.open(opening)
     if (streams) this.awaitHeartbeat()
-    const fiber = this.fiber = Effect.runForkWith(context)(opened)
+    this.run(opened)
+  }
+
+  private run(opened: Effect.Effect<void, AiError.AiError>): void {
+    const fiber = this.fiber = Effect.runForkWith(this.core.options.context)(opened)
     fiber.addObserver((exit) => this.ended(exit))
   }
 
@@ -167,6 +180,12 @@ export class Call implements Client {
   }
 
   private bodyFor(target: Target<Upstream>): string | Uint8Array {
+    const body = this.wholeBodyFor(target)
+    const { partial } = this
+    return partial === undefined ? body : withPrefill(Buffer.from(body), partial.answer.prefill) ?? body
+  }
+
+  private wholeBodyFor(target: Target<Upstream>): string | Uint8Array {
     if (this.translated !== undefined) return this.translated.body
     const { model } = this
     const name = ownName(target, model)
@@ -175,7 +194,9 @@ export class Call implements Client {
     return this.addsUsage ? splice(body, "stream_options", `{"include_usage":true}`) : body
   }
 
-  private headersFor({ key }: ModelCall<Upstream>, { service }: Target<Upstream>): OutgoingHeaders {
+  private headersFor(call: ModelCall<Upstream>, { service }: Target<Upstream>): OutgoingHeaders {
+    // Another prompt needs another key.
+    const key = this.partial === undefined ? call.key : `${call.key}-${call.attempts}`
     const { exchange: { headers }, translated } = this
     return toProvider(translated === undefined ? headers : withoutVendors(headers), {
       own: service.headers,
@@ -210,6 +231,7 @@ export class Call implements Client {
         translated: translated === undefined ? undefined : this.answers(translated, call),
         streams: this.streams,
         isAnthropic: service.speaks === "anthropic",
+        splicer: this.splicer,
         holdsAll,
         maxHeldBytes: holdsAll ? settings.maxWholeBytes : settings.maxHeldBytes,
         onErrorResponse: (error, response) => {
@@ -253,7 +275,7 @@ export class Call implements Client {
       ...(length === undefined ? {} : { "content-length": String(length) })
     }
     this.sendHead(status, toClient(headers, { own, changesLength: length === undefined }))
-    this.release()
+    if (this.sent === undefined) this.release()
   }
 
   /** Nothing is sent again. A request with images can be larger than everything else that a stream needs. */
@@ -265,12 +287,38 @@ export class Call implements Client {
   }
 
   write(bytes: Uint8Array): boolean {
+    this.sent?.add(bytes)
     return this.sink.write(bytes)
   }
 
   end(bytes?: Uint8Array | string): void {
     this.over()
     this.sink.end(bytes)
+  }
+
+  continue({ call }: HeldAttempt<Upstream>, cause: Cause.Cause<AiError.AiError>): boolean {
+    const { continuedWire, core: { options: { engine } }, exchange: { body }, opening, sent } = this
+    const partial = continuedWire === undefined ? undefined : sent?.partial(continuedWire)
+    if (opening === undefined || partial === undefined) return false
+    const { prefill } = partial.answer
+    if (withPrefill(body, prefill) === undefined) return false
+    const continued = engine.continue(call, { ...opening, prefill }, cause)
+    if (continued === undefined) return false
+    this.partial = partial
+    this.isOpen = false
+    this.run(continued)
+    return true
+  }
+
+  /** The API of a stream that can be continued. */
+  private get continuedWire(): ContinuedWire | undefined {
+    const { asked, streams, wire } = this
+    return streams && asked?.choices === 1 && wire !== "responses" ? wire : undefined
+  }
+
+  private get splicer(): Splicer | undefined {
+    const { continuedWire, partial } = this
+    return continuedWire === undefined || partial === undefined ? undefined : new Splicer(continuedWire, partial)
   }
 
   fail(error: AiError.AiError, guard: Guard): void {

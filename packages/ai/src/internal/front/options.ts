@@ -18,7 +18,7 @@ import * as Upstream from "./upstream.ts"
  * @since 0.1.0
  * @category models
  */
-export interface FrontTarget extends Omit<TargetOptions, "malformedEvent" | "prefill"> {
+export interface FrontTarget extends Omit<TargetOptions, "malformedEvent"> {
   /** The base URL, up to the version: `https://api.openai.com/v1`. */
   readonly url: string
   /** The API that it has. */
@@ -41,6 +41,15 @@ export interface FrontTarget extends Omit<TargetOptions, "malformedEvent" | "pre
    * target's own names. Default: every model.
    */
   readonly models?: TargetOptions["models"]
+  /**
+   * Whether it continues a partial answer that is the last message of the prompt. Then a stream that breaks after its output goes on
+   * with this target, and the client notices nothing. Default false.
+   *
+   * Set it only for a provider and a model that you have tried. Many servers begin a new answer instead, and some refuse such a prompt.
+   * For streamed chat completions and messages of text. A stream with a tool call, reasoning or several choices ends with an error, and so
+   * does one of the responses API, which has no such prompt.
+   */
+  readonly prefill?: TargetOptions["prefill"]
 }
 
 /**
@@ -121,7 +130,7 @@ const ownOfTarget: { readonly [_ in Exclude<keyof FrontTarget, keyof TargetOptio
   allowInsecureKey: true,
   headers: true
 }
-const { layer: _l, malformedEvent: _e, prefill: _f, ...sharedOfTarget } = targetOptions
+const { layer: _l, malformedEvent: _e, ...sharedOfTarget } = targetOptions
 const knownOfTarget: Known<FrontTarget> = { ...ownOfTarget, ...sharedOfTarget }
 
 /** The options of a front, as they were read. */

@@ -13,6 +13,7 @@ import * as Headers from "../wire/headers.ts"
 import * as Json from "../wire/json.ts"
 import { maxHeldBytes as maxUnknownBytes } from "../wire/peek.ts"
 import type { Exchange, Listener } from "../wire/post.ts"
+import type { Splicer } from "./continuation.ts"
 import type { Guard } from "./guard.ts"
 import type { Upstream } from "./upstream.ts"
 import type { StreamTranslator } from "./translate/translation.ts"
@@ -55,6 +56,8 @@ export interface Client {
   readonly end: (bytes?: Uint8Array | string) => void
   /** Ends a stream of which the client has a part. */
   readonly fail: (error: AiError.AiError, guard: Guard) => void
+  /** Opens another answer that continues the one of which the client has a part. Returns false if there is none. */
+  readonly continue: (attempt: HeldAttempt<Upstream>, cause: Cause.Cause<AiError.AiError>) => boolean
 }
 
 export interface RelayOptions {
@@ -72,6 +75,8 @@ export interface RelayOptions {
   readonly isAnthropic: boolean
   /** To the API of the client. `undefined`: the target has the same one. */
   readonly translated: Translated | undefined
+  /** Continues what the client has. `undefined`: it has nothing. */
+  readonly splicer: Splicer | undefined
   /** Whether a stream is held until it is complete. */
   readonly holdsAll: boolean
   readonly maxHeldBytes: number
@@ -271,25 +276,26 @@ export class Relay implements Listener {
     if (this.isOver) return
     if (guard.failure !== undefined) return this.broken(guard)
     if (guard.isComplete) return this.complete(guard)
-    this.fail(this.options.attempt.truncated(guard.events, this.isOpen, lost))
+    this.fail(this.options.attempt.truncated(guard.events, this.hadOutput, lost))
   }
 
   /** Passes events on, or holds them. */
   private pass(passed: Uint8Array | undefined, guard: Guard): void {
-    const { attempt, holdsAll, maxHeldBytes } = this.options
+    const { attempt, holdsAll, maxHeldBytes, splicer } = this.options
     if (guard.hasOutput) {
       attempt.firstToken()
       if (passed !== undefined) attempt.output()
     }
     const { translator } = this
-    const events = translator === undefined || passed === undefined ? passed : translator.feed(passed)
+    const own = translator === undefined || passed === undefined ? passed : translator.feed(passed)
     if (translator?.failed === true) return this.fail(attempt.malformed())
+    const events = splicer === undefined || own === undefined ? own : splicer.feed(own)
     if (this.isOpen) {
       if (events !== undefined) this.write(events)
       return
     }
     if (events !== undefined) this.hold(events)
-    if ((guard.hasOutput && !holdsAll) || this.heldBytes > maxHeldBytes) this.open()
+    if (((splicer ?? guard).hasOutput && !holdsAll) || this.heldBytes > maxHeldBytes) this.open()
   }
 
   /** The client gets the answer from here on. */
@@ -311,10 +317,11 @@ export class Relay implements Listener {
   }
 
   private complete(guard: Guard): void {
-    const { attempt, client } = this.options
+    const { attempt, client, splicer } = this.options
     const { translator } = this
-    const rest = translator === undefined ? guard.ending : translator.end()
+    const own = translator === undefined ? guard.ending : translator.end()
     if (translator?.failed === true) return this.fail(attempt.malformed())
+    const rest = splicer === undefined || own === undefined ? own : splicer.feed(Buffer.from(own))
     if (!this.isOpen) this.open()
     this.over(guard.isOver)
     // Before the end, so that the permit is free when the client has the answer.
@@ -336,7 +343,7 @@ export class Relay implements Listener {
         return this.fail(Failure.incompatible(origin, response, `an event of more than ${failure.maxBytes} bytes`))
       case "Unfinished":
       case undefined:
-        return this.fail(attempt.truncated(guard.events, this.isOpen))
+        return this.fail(attempt.truncated(guard.events, this.hadOutput))
     }
   }
 
@@ -401,6 +408,11 @@ export class Relay implements Listener {
     return this.stage === "over"
   }
 
+  /** Whether the client has a part of an answer. */
+  private get hadOutput(): boolean {
+    return this.isOpen || this.options.splicer !== undefined
+  }
+
   private get ending(): Ending {
     const { guard } = this
     return guard === undefined
@@ -415,9 +427,9 @@ export class Relay implements Listener {
       if (this.guard?.hasOutput === true) attempt.paid(this.ending)
       return opened(Effect.fail(error))
     }
-    attempt.failed(error, this.ending)
+    const isContinued = attempt.failed(error, this.ending, (cause) => client.continue(attempt, cause))
     // Only a stream is open before it is complete.
-    if (this.guard !== undefined) client.fail(error, this.guard)
+    if (!isContinued && this.guard !== undefined) client.fail(error, this.guard)
   }
 
   /** `isInOrder`: the connection may be used again once its response has ended. */

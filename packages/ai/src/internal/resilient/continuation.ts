@@ -56,7 +56,8 @@ export const following = <A extends AnyPart, E, R>(
     (following, chunk) => [following, chunk.flatMap((part) => following.next(part))]
   )
 
-class Following<A extends AnyPart> {
+/** Continues one partial answer with the parts of a new attempt. */
+export class Following<A extends AnyPart> {
   private readonly text: string
   private readonly prefill: string
   /** White space at the beginning of the prefill. */

@@ -6,6 +6,7 @@ import type * as AiError from "effect/ai/AiError"
 import type * as Prompt from "effect/ai/Prompt"
 import * as ResponseIdTracker from "effect/ai/ResponseIdTracker"
 import type * as Tool from "effect/ai/Tool"
+import type * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -69,6 +70,8 @@ export interface Opening<S, A> extends Pick<Question<S, never>, "content" | "met
   readonly offered: () => ReadonlyArray<string>
   /** Whether a target can take the request. Asked when the target is next. */
   readonly accepts: (target: Target<S>) => boolean
+  /** The text that a target continues. */
+  readonly prefill?: string | undefined
   /** Called with the call before its first attempt. */
   readonly onBegin: (call: ModelCall<S>) => void
   /** Opens the answer of one attempt: succeeds when the client gets it, and leaves the attempt to its callbacks. */
@@ -230,20 +233,53 @@ export class Engine<S> {
     return this.withDeadline(Effect.withFiber((fiber: AnyFiber) => {
       const call = this.callOf(fiber, opening, opening.targets, opening.model, opening)
       opening.onBegin(call)
-      const { context } = fiber
-      const logs = fiber.getRef(CurrentLogs)
-      const end = (exit: Exit.Exit<unknown, unknown>) => this.publish(logs, call, exit)
-      const attempt = Effect.flatMap(
-        call.choose,
-        (choice) => new HeldAttempt(this, call, choice, context, end).open(opening)
-      )
-      const attempts = RetryPolicy.retry(attempt, this.settings.retry, { classify: call.judge, delay: call.delay })
-      const opened = Effect.catchCause(attempts, (cause) => Effect.failCause(call.ending(cause)))
-      return Effect.onExitPrimitive(opened, (exit) => {
-        if (exit._tag === "Failure") end(exit)
-        return undefined
-      })
+      return this.opened(fiber, call, opening, this.settings.retry, undefined)
     }))
+  }
+
+  /**
+   * After an attempt with partial output: opens an answer that continues it. `undefined`: the call has no attempt left, no target may
+   * continue it, or the failure would repeat.
+   */
+  continue<A>(
+    call: ModelCall<S>,
+    opening: Opening<S, A>,
+    failed: Cause.Cause<AiError.AiError>
+  ): Effect.Effect<A, AiError.AiError> | undefined {
+    const attemptsLeft = call.attemptsLeft()
+    if (attemptsLeft < 1 || !call.takeContinuation(failed)) return undefined
+    // The failed attempt is handed to the retry first, which waits and counts as after any other attempt.
+    const retry = { ...this.settings.retry, maxAttempts: 1 + attemptsLeft }
+    const opened = Effect.withFiber((fiber: AnyFiber) => this.opened(fiber, call, opening, retry, failed))
+    return call.deadline === undefined ? opened : Effect.provideService(opened, Deadline.Deadline, call.deadline)
+  }
+
+  private opened<A>(
+    fiber: AnyFiber,
+    call: ModelCall<S>,
+    opening: Opening<S, A>,
+    retry: RetryPolicy.RetryPolicy,
+    failed: Cause.Cause<AiError.AiError> | undefined
+  ): Effect.Effect<A, AiError.AiError> {
+    const { context } = fiber
+    const logs = fiber.getRef(CurrentLogs)
+    const end = (exit: Exit.Exit<unknown, unknown>) => this.publish(logs, call, exit)
+    const next = Effect.flatMap(
+      call.choose,
+      (choice) => new HeldAttempt(this, call, choice, context, opening.prefill, end).open(opening)
+    )
+    let ended = failed
+    const attempt = failed === undefined ? next : Effect.suspend(() => {
+      const cause = ended
+      ended = undefined
+      return cause === undefined ? next : call.ended(cause)
+    })
+    const attempts = RetryPolicy.retry(attempt, retry, { classify: call.judge, delay: call.delay })
+    const opened = Effect.catchCause(attempts, (cause) => Effect.failCause(call.ending(cause)))
+    return Effect.onExitPrimitive(opened, (exit) => {
+      if (exit._tag === "Failure") end(exit)
+      return undefined
+    })
   }
 
   // ---------- all

@@ -49,6 +49,7 @@ export class HeldAttempt<S> {
     call: ModelCall<S>,
     { isForced, target }: Choice<S>,
     context: Context.Context<never>,
+    prefill: string | undefined,
     end: (exit: Exit.Exit<unknown, AiError.AiError>) => void
   ) {
     this.engine = engine
@@ -57,7 +58,7 @@ export class HeldAttempt<S> {
     this.context = context
     this.end = end
     this.admission = isForced ? target.forced : target.admission
-    this.charge = call.chargeFor(target, undefined)
+    this.charge = call.chargeFor(target, undefined, prefill)
   }
 
   // ---------- until the answer is open
@@ -165,16 +166,26 @@ export class HeldAttempt<S> {
     this.end(Exit.void)
   }
 
-  /** The answer failed after its client had a part of it. */
-  failed(error: AiError.AiError, ending: Ending): void {
-    if (this.isSettled) return
+  /**
+   * The answer failed after its client had a part of it. `continues`: returns whether another attempt continues the call. Returns the
+   * same.
+   */
+  failed(
+    error: AiError.AiError,
+    ending: Ending,
+    continues: (cause: Cause.Cause<AiError.AiError>) => boolean
+  ): boolean {
+    if (this.isSettled) return false
     const { call, target, watch } = this
     call.hasOutput = true
     this.paid(ending)
-    const exit = Exit.failCause(call.failed(target, Cause.fail(error)))
+    const cause = call.failed(target, Cause.fail(error))
+    const exit = Exit.failCause(cause)
     watch?.settle(exit)
     this.run(this.settle(exit))
-    this.end(exit)
+    const isContinued = continues(cause)
+    if (!isContinued) this.end(exit)
+    return isContinued
   }
 
   /** The client left. */
