@@ -2,12 +2,13 @@ import * as ErrorIn from "../wire/errorIn.ts"
 import { sentReason } from "../wire/finishReason.ts"
 import * as Json from "../wire/json.ts"
 import { Usage } from "../wire/openai/usage.ts"
-import { hasValue, Rules, type Usage as Counts } from "./rules.ts"
+import { errorEnd, hasValue, Rules, type Usage as Counts } from "./rules.ts"
 
 /** OpenAI allows 128 choices. */
 const maxChoices = 1024
 
-const finishReasonKey = "\"finish_reason\""
+const finishReasonEnd = "finish_reason\""
+const quote = 0x22
 
 export interface ChatOptions {
   /** The choices that the request asks for. */
@@ -45,13 +46,14 @@ export class ChatRules extends Rules {
     return this.hasEnd ? "" : "data: [DONE]\n\n"
   }
 
-  // The quotes of a key are escaped within a string, so a text with these words does not match.
+  // The quotes of a key are escaped within a string, so a text with these words does not match. A key is searched without its
+  // first quote: JSON is full of quotes, and the search would stop at each, which takes three times as long.
   isPlain(_name: string, data: string): boolean {
     // Each choice has to be seen, so that it is known which ones the server sends.
     if (this.hasFinishReason || this.finished.size < this.choices) return false
-    if (!data.includes("\"delta\"") || data.includes("\"error\"")) return false
-    for (let at = data.indexOf(finishReasonKey); at !== -1; at = data.indexOf(finishReasonKey, at)) {
-      at += finishReasonKey.length
+    if (data.charCodeAt(data.indexOf("delta\"") - 1) !== quote || data.includes(errorEnd)) return false
+    for (let at = data.indexOf(finishReasonEnd); at !== -1; at = data.indexOf(finishReasonEnd, at)) {
+      at += finishReasonEnd.length
       while (isBetween(data.charCodeAt(at))) at++
       if (!data.startsWith("null", at)) return false
     }

@@ -2,7 +2,7 @@ import * as Event from "../wire/anthropic/event.ts"
 import * as ErrorIn from "../wire/errorIn.ts"
 import { sentReason } from "../wire/finishReason.ts"
 import * as Json from "../wire/json.ts"
-import { hasValue, Rules, type Usage } from "./rules.ts"
+import { errorEnd, hasValue, Rules, type Usage } from "./rules.ts"
 
 /** The events that are read also after the first output. */
 const watched = new Set(["message_start", "message_delta", "message_stop", "error", ""])
@@ -23,7 +23,7 @@ export class MessagesRules extends Rules {
   }
 
   isPlain(name: string, data: string): boolean {
-    return !this.hasStopReason && !watched.has(name) && !data.includes("\"error\"")
+    return !this.hasStopReason && !watched.has(name) && !data.includes(errorEnd)
   }
 
   read(json: Json.JsonObject, name: string): boolean {

@@ -3,7 +3,7 @@ import * as ErrorIn from "../wire/errorIn.ts"
 import { finishReason } from "../wire/finishReason.ts"
 import * as Json from "../wire/json.ts"
 import { Usage } from "../wire/openai/usage.ts"
-import { Rules, type Usage as Counts } from "./rules.ts"
+import { errorEnd, Rules, type Usage as Counts } from "./rules.ts"
 
 /** The events that are read also after the first output. */
 const watched = new Set(["response.completed", "response.incomplete", "response.failed", "error", ""])
@@ -35,7 +35,7 @@ export class ResponsesRules extends Rules {
   }
 
   isPlain(name: string, data: string): boolean {
-    return !watched.has(name) && !data.includes("\"error\"")
+    return !watched.has(name) && !data.includes(errorEnd)
   }
 
   read(json: Json.JsonObject, name: string): boolean {

@@ -24,6 +24,12 @@ export type Failure =
 /** How much of an unreadable event is kept, in characters. */
 const sampleLength = 1024
 
+/**
+ * The end of the key of an error. Other words with this end are few, and reading such an event does no harm. With the first quote,
+ * a search would stop at each quote of the JSON.
+ */
+export const errorEnd = "error\""
+
 /** What the events of a stream say so far. A subclass has the rules of its wire. */
 export abstract class Rules {
   /** Whether the answer has begun, so that no other answer can replace it. */

@@ -91,7 +91,7 @@ export class Frames {
           else if (this.lines === 1) this.second = this.line
         }
       }
-      const at = this.hasReturns ? lineEnd(bytes, this.from) : bytes.indexOf(lineFeed, this.from)
+      const at = lineEnd(bytes, this.from, this.hasReturns)
       if (at === -1) break
       let after = at + 1
       if (bytes[at] === carriageReturn) {
@@ -208,7 +208,11 @@ export const fieldsOf = (text: string): Fields => {
   return { name, data }
 }
 
-const lineEnd = (bytes: Buffer, from: number): number => {
+/** Where the line ends. -1: it has not ended. */
+const lineEnd = (bytes: Buffer, from: number, hasReturns: boolean): number => {
+  // The blank line after each event. It is not worth a search.
+  if (bytes[from] === lineFeed) return from
+  if (!hasReturns) return bytes.indexOf(lineFeed, from)
   for (let at = from; at < bytes.length; at++) {
     const byte = bytes[at]
     if (byte === lineFeed || byte === carriageReturn) return at
