@@ -204,8 +204,7 @@ export class Call implements Client {
         "idempotency-key": key,
         "content-type": "application/json",
         ...(service.speaks === "anthropic" ? { "anthropic-version": anthropicVersion } : {})
-      },
-      length: undefined
+      }
     })
   }
 
@@ -241,7 +240,7 @@ export class Call implements Client {
       })
       const request = {
         method: "POST" as const,
-        url: service.urlOf(translated === undefined ? route : { suffix: translated.suffix, query: "" }),
+        url: service.urlOf(translated === undefined ? route : translated.path),
         headers: this.headersFor(call, target),
         body: this.bodyFor(target)
       }

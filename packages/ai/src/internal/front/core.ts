@@ -16,7 +16,7 @@ import type { Models } from "./models.ts"
 import { Pass } from "./pass.ts"
 import * as Refusal from "./refusal.ts"
 import { json, refuse } from "./reply.ts"
-import { type Route, route as routeOf, type Speaks } from "./route.ts"
+import { type Route, Routes, type Speaks } from "./route.ts"
 import type { Shared } from "./shared.ts"
 import { chatModel, chatModels, messagesModel, messagesModels } from "./translate/models.ts"
 import type { Endpoint, Upstream } from "./upstream.ts"
@@ -64,6 +64,7 @@ const encodeLog = Schema.encodeSync(Schema.toCodecJson(CallLog))
 export class Core {
   readonly options: CoreOptions
   readonly clientRetries = new ClientRetries((client) => this.warn(client))
+  private readonly routes = new Routes()
   private readonly running = new Set<Stoppable>()
   private isStopped = false
 
@@ -85,7 +86,7 @@ export class Core {
     }
     if (path.startsWith(logPath) && method === "GET") return this.log(path.slice(logPath.length), speaks, sink)
     if (path === "/" && (method === "HEAD" || method === "GET")) return json(sink, { name: "sluice" })
-    const route = routeOf(method, path, isAnthropic)
+    const route = this.routes.of(method, path, isAnthropic)
     if (route === undefined) return refuse(sink, speaks, Refusal.refuse("not_found"))
     switch (route.operation) {
       case "chat":

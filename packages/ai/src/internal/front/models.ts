@@ -25,8 +25,12 @@ export class Models {
   private readonly exact = new Map<string, Groups>()
   /** The longest beginning first. */
   private readonly patterns: ReadonlyArray<readonly [beginning: string, groups: Groups]>
-  /** The targets for models without a route. */
-  private readonly rest: ReadonlyArray<FrontTarget>
+  /** The targets of all other models. */
+  private readonly others: Groups
+  /** The targets of a request that names no model. */
+  private readonly unnamed: Groups
+  /** Whether every model is offered, so that only a provider knows their names. */
+  readonly isOpen: boolean
 
   constructor(targets: ReadonlyArray<FrontTarget>, routes: Routes | undefined) {
     const patterns: Array<readonly [string, Groups]> = []
@@ -37,15 +41,15 @@ export class Models {
       else this.exact.set(asked, groups)
     }
     this.patterns = patterns.sort(([a], [b]) => b.length - a.length)
-    this.rest = routes === undefined ? targets : []
-    this.offered = routes === undefined
-      ? [...new Set(targets.flatMap(({ models }) => [...models.keys()]))]
-      : [...this.exact.keys()]
-  }
-
-  /** Whether every model is offered, so that only a provider knows their names. */
-  get isOpen(): boolean {
-    return this.rest.some(({ service }) => service.offersAll && service.model === undefined)
+    const rest = routes === undefined ? targets : []
+    for (const model of rest.flatMap(({ models }) => [...models.keys()])) {
+      this.exact.set(model, groupsOf(rest.filter(({ models, service }) => service.offersAll || models.has(model))))
+    }
+    const open = rest.filter(({ service }) => service.offersAll)
+    this.others = groupsOf(open)
+    this.unnamed = groupsOf(rest)
+    this.isOpen = open.some(({ service }) => service.model === undefined)
+    this.offered = [...this.exact.keys()]
   }
 
   offers(model: string): boolean {
@@ -59,13 +63,8 @@ export class Models {
   }
 
   private groups(asked: string | undefined): Groups {
-    const known = asked === undefined ? undefined : this.exact.get(asked)
-    if (known !== undefined) return known
-    const pattern = asked === undefined ? undefined : this.patterns.find(([beginning]) => asked.startsWith(beginning))
-    if (pattern !== undefined) return pattern[1]
-    return groupsOf(
-      this.rest.filter(({ models, service }) => asked === undefined || service.offersAll || models.has(asked))
-    )
+    if (asked === undefined) return this.unnamed
+    return this.exact.get(asked) ?? this.patterns.find(([beginning]) => asked.startsWith(beginning))?.[1] ?? this.others
   }
 }
 

@@ -126,7 +126,7 @@ export class Pass implements Listener {
     const request = {
       method,
       url: service.urlOf(route),
-      headers: toProvider(headers, { own: service.headers, length: undefined }),
+      headers: toProvider(headers, { own: service.headers }),
       body: name === undefined || name === asked ? body : splice(body, "model", JSON.stringify(name))
     }
     const connection = post(request, this, context)

@@ -40,6 +40,8 @@ const charactersOfEvent = 4
 /** The largest error response that is passed on as it is. */
 const maxErrorBytes = 2 ** 20
 
+const decoder = new TextDecoder()
+
 /** An error response of a provider. */
 export interface ErrorResponse {
   readonly status: number
@@ -110,6 +112,7 @@ export class Relay implements Listener {
   private translator: StreamTranslator | undefined
   private held: Array<Uint8Array> = []
   private heldBytes = 0
+  private hasOutput = false
   /** Whether the client gets the answer. */
   private isOpen = false
   private isPaused = false
@@ -283,8 +286,9 @@ export class Relay implements Listener {
   private pass(passed: Uint8Array | undefined, guard: Guard): void {
     const { attempt, holdsAll, maxHeldBytes, splicer } = this.options
     if (guard.hasOutput) {
-      attempt.firstToken()
-      if (passed !== undefined) attempt.output()
+      if (!this.hasOutput) attempt.firstToken()
+      this.hasOutput = true
+      if (passed !== undefined) attempt.output(this.lastAt)
     }
     const { translator } = this
     const own = translator === undefined || passed === undefined ? passed : translator.feed(passed)
@@ -360,7 +364,7 @@ export class Relay implements Listener {
     const { attempt, client, isAnthropic, opened, origin, translated } = this.options
     const response = this.response as Failure.ResponseHead
     const body = this.joined()
-    const text = new TextDecoder().decode(body)
+    const text = decoder.decode(body)
     let json: unknown
     try {
       json = JSON.parse(text)

@@ -6,14 +6,18 @@ export type Speaks = "openai" | "anthropic"
 /** `other`: an operation that is passed through without a guard. */
 export type Operation = Wire | "embeddings" | "countTokens" | "models" | "other"
 
-/** What the URL of a request asks for. */
-export interface Route {
-  readonly operation: Operation
-  readonly speaks: Speaks
-  /** The path below the base of the API, such as `/chat/completions`. */
+/** The part of a URL that goes to a target. */
+export interface Path {
+  /** Below the base of the API, such as `/chat/completions`. */
   readonly suffix: string
   /** Without its question mark and without a key. */
   readonly query: string
+}
+
+/** What the URL of a request asks for. */
+export interface Route extends Path {
+  readonly operation: Operation
+  readonly speaks: Speaks
   /** The deployment in a URL of Azure. */
   readonly deployment: string | undefined
 }
@@ -25,6 +29,24 @@ const operations: ReadonlyArray<readonly [suffix: string, Operation, Speaks]> = 
   ["/messages", "messages", "anthropic"],
   ["/messages/count_tokens", "countTokens", "anthropic"]
 ]
+
+/** So many routes are kept. Clients use few paths, and some invent them. */
+const maxRoutes = 64
+
+/** The routes of the requests so far. A request of a known path need not be read again. */
+export class Routes {
+  private readonly known = new Map<string, Route>()
+
+  /** See `route`. */
+  of(method: string, pathAndQuery: string, isAnthropic: boolean): Route | undefined {
+    const key = `${method} ${isAnthropic} ${pathAndQuery}`
+    const known = this.known.get(key)
+    if (known !== undefined) return known
+    const found = route(method, pathAndQuery, isAnthropic)
+    if (found !== undefined && this.known.size < maxRoutes) this.known.set(key, found)
+    return found
+  }
+}
 
 /**
  * Reads the path of a request, with its query. `undefined`: no API has such a path.
@@ -55,7 +77,7 @@ export const route = (method: string, pathAndQuery: string, isAnthropic: boolean
  * The URL of an operation at a target. `base`: the target's URL up to `/v1`, or up to the deployment for Azure. Its query
  * takes precedence over the client's.
  */
-export const urlOf = (base: string, speaks: Speaks, { query, suffix }: Pick<Route, "query" | "suffix">): URL => {
+export const urlOf = (base: string, speaks: Speaks, { query, suffix }: Path): URL => {
   const url = new URL(base)
   const root = baseOf(url.pathname, speaks)
   const own = url.search.slice(1)

@@ -1,6 +1,7 @@
 import * as Result from "effect/Result"
 import type { Target } from "../resilient/target.ts"
 import { ownName } from "./models.ts"
+import type { Path } from "./route.ts"
 import {
   chatOverMessages,
   messagesOverChat,
@@ -12,13 +13,13 @@ import type { Endpoint, Upstream } from "./upstream.ts"
 /** The endpoint that stands in for another one, and the translation. */
 interface Standing {
   readonly endpoint: Endpoint
-  readonly suffix: string
+  readonly path: Path
   readonly translation: Translation
 }
 
 const standings: { readonly [_ in Endpoint]?: Standing } = {
-  chat: { endpoint: "messages", suffix: "/messages", translation: chatOverMessages },
-  messages: { endpoint: "chat", suffix: "/chat/completions", translation: messagesOverChat }
+  chat: { endpoint: "messages", path: { suffix: "/messages", query: "" }, translation: chatOverMessages },
+  messages: { endpoint: "chat", path: { suffix: "/chat/completions", query: "" }, translation: messagesOverChat }
 }
 
 /** Whether a target has an endpoint, or one that its requests can be translated to. */
@@ -34,7 +35,7 @@ export const canServe = (
 /** A request in the API of a target. */
 export interface Request extends TranslatedRequest {
   readonly translation: Translation
-  readonly suffix: string
+  readonly path: Path
 }
 
 /** Why a target cannot take a request. */
@@ -77,8 +78,8 @@ export class Translations {
       omittable: this.omittable
     })
     if (Result.isFailure(translated)) this.unsupported ??= translated.failure
-    const { suffix, translation } = standing
-    const request = Result.isSuccess(translated) ? { ...translated.success, suffix, translation } : undefined
+    const { path, translation } = standing
+    const request = Result.isSuccess(translated) ? { ...translated.success, path, translation } : undefined
     this.made.set(target, request)
     return request
   }

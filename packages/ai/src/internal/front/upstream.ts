@@ -7,7 +7,7 @@ import type { Origin } from "../wire/failure.ts"
 import * as Headers from "../wire/headers.ts"
 import { readSettings, type Settings } from "../wire/settings.ts"
 import type { OutgoingHeaders } from "./exchange.ts"
-import { type Operation, type Route, type Speaks, urlOf } from "./route.ts"
+import { type Operation, type Path, type Speaks, urlOf } from "./route.ts"
 
 /** The operations that are calls of a model. */
 export type Endpoint = Exclude<Operation, "countTokens" | "models" | "other">
@@ -38,9 +38,6 @@ export const MaxOutput: Context.Reference<number | undefined> = Context.Referenc
   { defaultValue: () => undefined }
 )
 
-/** So many URLs of a target are kept, for the requests after the first. */
-const maxUrls = 64
-
 /** A target of the front. */
 export class Upstream {
   readonly speaks: Speaks
@@ -56,7 +53,7 @@ export class Upstream {
   /** The headers of its options and its key. */
   readonly headers: OutgoingHeaders
   private readonly settings: Settings
-  private readonly urls = new Map<string, URL>()
+  private readonly urls = new WeakMap<Path, URL>()
 
   constructor(options: UpstreamOptions, settings: Settings) {
     this.speaks = options.speaks
@@ -69,12 +66,11 @@ export class Upstream {
     this.headers = { ...Headers.plain(options.headers), ...Headers.plain(settings.key) }
   }
 
-  urlOf(route: Pick<Route, "query" | "suffix">): URL {
-    const path = `${route.suffix}?${route.query}`
+  urlOf(path: Path): URL {
     const known = this.urls.get(path)
     if (known !== undefined) return known
-    const url = urlOf(this.settings.endpoint.url, this.speaks, route)
-    if (this.urls.size < maxUrls) this.urls.set(path, url)
+    const url = urlOf(this.settings.endpoint.url, this.speaks, path)
+    this.urls.set(path, url)
     return url
   }
 

@@ -1,4 +1,5 @@
 import type * as Admission from "@sluice/core/Admission"
+import { success } from "@sluice/core/Outcome"
 import type * as AiError from "effect/ai/AiError"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -38,8 +39,9 @@ export class HeldAttempt<S> {
   private readonly context: Context.Context<never>
   /** Ends the call with the exit of this attempt. */
   private readonly end: (exit: Exit.Exit<unknown, AiError.AiError>) => void
-  private readonly scope = Scope.makeUnsafe()
   private admitted: Admission.Admitted | undefined
+  /** What was admitted, if it is a probe of its circuit. */
+  private probe: Admission.Admitted | undefined
   private watch: Watch | undefined
   private endsAt = Number.POSITIVE_INFINITY
   private isSettled = false
@@ -65,15 +67,17 @@ export class HeldAttempt<S> {
 
   /** Admits the attempt and opens its answer. If that fails or is interrupted, everything is given back. */
   open<A>(opening: Opening<S, A>): Effect.Effect<A, AiError.AiError> {
-    const { call, charge, engine, scope, target } = this
-    const acquired = Scope.provide(this.admission.acquire(call.admitOptions(target, charge)), scope)
-    const opened = Effect.flatMap(acquired, (admitted) => {
-      this.admitted = admitted
-      call.begin(target, charge)
-      this.endsAt = call.now() + target.limits.attemptMillis
-      const watch = this.watch = engine.watch(call, target, opening, opening.streams)
-      const asked = opening.open(this)
-      return watch === undefined ? asked : Effect.andThen(watch.start, asked)
+    const { call, target } = this
+    let scope: Scope.Closeable | undefined
+    const opened = Effect.suspend((): Effect.Effect<A, Admission.Refused | AiError.AiError> => {
+      const options = call.admitOptions(target, this.charge)
+      const admitted = this.admission.tryAcquireUnsafe(options)
+      if (admitted === undefined) {
+        scope = Scope.makeUnsafe()
+        const acquired = Scope.provide(this.admission.acquire(options), scope)
+        return Effect.flatMap(acquired, (admitted) => this.begin(opening, admitted))
+      }
+      return admitted._tag === "Admitted" ? this.begin(opening, admitted) : Effect.fail(admitted)
     })
     const settled = Effect.matchCauseEffect(opened, {
       onSuccess: (answer) => Effect.succeed(answer),
@@ -88,8 +92,20 @@ export class HeldAttempt<S> {
       // Interrupted.
       this.watch?.left()
       call.left()
-      return Effect.andThen(this.settle(Exit.interrupt()), Scope.close(scope, exit))
+      const given = this.settle(Exit.interrupt())
+      return scope === undefined ? given : Effect.andThen(given, Scope.close(scope, exit))
     })
+  }
+
+  private begin<A>(opening: Opening<S, A>, admitted: Admission.Admitted): Effect.Effect<A, AiError.AiError> {
+    const { call, charge, engine, target } = this
+    this.admitted = admitted
+    if (admitted.isProbe) this.probe = admitted
+    call.begin(target, charge)
+    this.endsAt = call.now() + target.limits.attemptMillis
+    const watch = this.watch = engine.watch(call, target, opening, opening.streams)
+    const asked = opening.open(this)
+    return watch === undefined ? asked : Effect.andThen(watch.start, asked)
   }
 
   // ---------- while it runs
@@ -107,12 +123,12 @@ export class HeldAttempt<S> {
   /** More of the answer has arrived. */
   progress(): void {
     this.charge?.arrived()
-    this.admitted?.progress()
+    this.probe?.progress()
   }
 
-  /** Output has arrived. */
-  output(): void {
-    this.watch?.output(1)
+  /** Output has arrived, at this time in epoch milliseconds. */
+  output(at: number): void {
+    this.watch?.output(1, at)
   }
 
   /** When the attempt fails as late, in epoch milliseconds. */
@@ -158,11 +174,14 @@ export class HeldAttempt<S> {
       cacheReadTokens: inputTokens.cacheRead
     })
     watch?.complete()
-    if (charge !== undefined) {
+    if (charge === undefined) {
+      this.isSettled = true
+      this.admitted?.settleUnsafe(success)
+    } else {
       charge.finish = finish
       charge.outputLength = ending.length
+      this.run(this.settle(Exit.void))
     }
-    this.run(this.settle(Exit.void))
     this.end(Exit.void)
   }
 

@@ -58,8 +58,8 @@ export interface Target<out S> {
   readonly skipped: { events: number }
   /** How many attempts run. */
   readonly running: { attempts: number }
-  /** Its labels in metrics and traces. */
-  readonly place: Place
+  /** Its labels in metrics and traces, by its own name for a model. */
+  readonly placeOf: (model: string) => Place
   /** Whether the service has telemetry of its own. */
   readonly isWatched: boolean
   /** How long the provider asked for no calls. */
@@ -69,10 +69,13 @@ export interface Target<out S> {
 export type AnyTarget = Target<unknown>
 
 export const make = <S>(
-  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "place" | "rest" | "running" | "skipped">
+  fields: Omit<Target<S>, "admission" | "forced" | "isWatched" | "placeOf" | "rest" | "running" | "skipped">
 ): Effect.Effect<Target<S>> => {
-  const { breaker, key, model, name, permits, provider, service } = fields
+  const { breaker, key, model, models, name, permits, provider, service } = fields
   const quota = fields.quota?.service
+  const place: Place = { provider, model, target: name }
+  // One object for each model: metrics are kept by it.
+  const places = new Map([...models.values()].map((own = model) => [own, { ...place, model: own }]))
   // Its breaker, permits and quota were made by core, which is all that these refuse.
   return Effect.zipWith(
     Effect.orDie(Admission.make({ breaker, permits, quota, key })),
@@ -81,7 +84,7 @@ export const make = <S>(
       ...fields,
       admission,
       forced,
-      place: { provider, model, target: name },
+      placeOf: (model) => places.get(model) ?? place,
       isWatched: typeof service === "object" && service !== null && Mark.isMarked(service),
       rest: new Rest(),
       skipped: { events: 0 },

@@ -198,13 +198,12 @@ export class Attempt {
   chunk(parts: ReadonlyArray<Response.AnyPart>): void {
     let output = 0
     for (const part of parts) if (this.part(part)) output++
-    this.output(output)
+    if (output > 0) this.output(output)
   }
 
-  /** Reports that so many pieces of output arrived together. */
-  output(output: number): void {
-    if (output === 0 || this.clock === undefined) return
-    const now = this.clock.currentTimeMillisUnsafe()
+  /** Reports that so many pieces of output arrived together, by default now. */
+  output(output: number, now = this.clock?.currentTimeMillisUnsafe()): void {
+    if (now === undefined) return
     if (this.firstChunkAt === undefined) this.firstChunkAt = now
     else {
       this.gaps ??= new Histogram(Series.timePerOutputChunk.boundaries)
