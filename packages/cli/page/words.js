@@ -269,6 +269,7 @@ export const statuses = {
 
 const reasons = {
   AttemptTimeout: "no answer in time",
+  BackpressureShed: "its queue is full",
   Busy: "as many calls as may are running there",
   CircuitOpen: "its circuit is open",
   ContextTooSmall: "the prompt is too long for it",
@@ -278,24 +279,29 @@ const reasons = {
   FirstTokenTimeout: "no first token in time",
   IdleTimeout: "the stream fell silent",
   InvalidRequestError: "the request is wrong",
+  MalformedEvent: "the stream is unreadable",
   NetworkError: "the connection failed",
   ModelNotOffered: "no target has the model",
   NoTarget: "no target takes the call",
   Quota: "its limit is used up",
+  QuotaExceeded: "its limit is used up",
   RateLimitError: "too many requests",
   RateLimited: "it asked to be left alone",
   TruncatedStream: "the stream broke off",
+  StoreError: "the store does not answer",
   admin_only: "the key is no admin key",
   call_not_found: "no such call",
   draining: "the gateway is stopping",
   host_not_allowed: "a host name that is not allowed",
   invalid_api_key: "no key, or a wrong one",
   invalid_body: "the body is no JSON with a model",
+  key_is_limited: "a path that a key with limits may not use",
   key_limit: "the limit of the key",
   model_not_allowed: "the key may not use the model",
   no_price: "the model has no price",
   not_found: "no such path",
-  request_too_large: "the request is too large"
+  request_too_large: "the request is too large",
+  store_down: "the store does not answer"
 }
 
 /** `CircuitOpen` in words. Without words of ours: `SomeReason` as `some reason`. */

@@ -150,6 +150,6 @@ const unprocessable = (message: string): Refusal.Refusal => ({ status: 422, code
 
 const unreachable: Refusal.Refusal = {
   status: 503,
-  code: "store_unavailable",
+  code: "store_down",
   message: "The store of the circuits does not answer. Whether the change was made is unknown: look at the target."
 }

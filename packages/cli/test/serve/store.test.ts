@@ -5,7 +5,7 @@ import { Effect, Schedule } from "effect"
 import { findServer, startServer } from "../../../redis/test/support/server.ts"
 import { refused, run } from "../support/command.ts"
 import { folder } from "../support/files.ts"
-import { addKey, ask, type Gateway, keys, logsOf, over, start } from "../support/gateway.ts"
+import { addKey, ask, type Gateway, keys, logsOf, over, send, start } from "../support/gateway.ts"
 import { requests } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
@@ -91,6 +91,32 @@ describe.skipIf(!isThere && process.env["CI"] !== "true")(
           10
         )
         assert.strictEqual(answers.filter(({ status }) => status === 429).length, 30)
+      }))
+
+    it.live("a target that is stopped at one gateway gets no calls of another, until it is reset at any", () =>
+      Effect.gen(function*() {
+        const { url } = yield* redis
+        const { args, env } = over(yield* LoopbackProvider.make({}), yield* LoopbackProvider.make({}))
+        const directory = yield* folder
+        const gateways = yield* Effect.all([1, 2].map(() => start(directory, [...args, "--store", url], env)), {
+          concurrency: 2
+        })
+        const [first, second] = gateways as [Gateway, Gateway]
+        const change = (gateway: Gateway, what: string) =>
+          send(gateway, `/sluice/targets/a/${what}`, {
+            headers: { authorization: `Bearer ${gateway.token}`, "content-type": "application/json" },
+            body: JSON.stringify({ reason: "region moves" })
+          })
+        const answered = (target: string) =>
+          Effect.repeat(ask(second, second.token), {
+            until: ({ headers }) => headers["x-sluice-target"] === target,
+            schedule: Schedule.spaced(20)
+          }).pipe(Effect.timeout("10 seconds"))
+        yield* answered("a")
+        assert.strictEqual((yield* change(first, "open")).status, 200)
+        yield* answered("b")
+        assert.strictEqual((yield* change(second, "reset")).status, 200)
+        yield* answered("a")
       }))
 
     it.live("the calls of a killed gateway count until their windows pass, and no longer", () =>
