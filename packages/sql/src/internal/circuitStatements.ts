@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { decodeReply, decodeRow, type Reply } from "./circuitReply.ts"
 import * as Rows from "./circuitRows.ts"
-import type { Row, Session } from "./session.ts"
+import { type Row, serverMicros, type Session } from "./session.ts"
 
 type Service = CircuitBreakerStore["Service"]
 type RequestOf<V extends keyof Service> = Parameters<Service[V]>[0]
@@ -42,9 +42,6 @@ const evidenceFor = (dialect: Session["dialect"]): string =>
   dialect === "pg"
     ? "e.generation::float8 AS evidence_generation, e.ring, array_to_string(e.wheel, ',') AS wheel"
     : "e.generation AS evidence_generation, e.ring, e.wheel"
-
-/** The server's time in microseconds. SQLite has no server: its time is that of the process. */
-const serverMicros = "floor(extract(epoch FROM clock_timestamp()) * 1000000)"
 
 /** Reads without a lock. `micros` is an expression of the server, or 0 on SQLite. */
 const reads = (session: Session, micros: string): Pick<Verbs, "read" | "list"> => {

@@ -10,6 +10,9 @@ import { codeOf, describeError } from "./describeError.ts"
 /** A row that is not yet decoded. */
 export type Row = { readonly [column: string]: unknown }
 
+/** The time of Postgres in microseconds. SQLite has no server: its time is that of the process. */
+export const serverMicros = "floor(extract(epoch FROM clock_timestamp()) * 1000000)"
+
 /** A client, for the stores: their statements run outside of their caller's transaction. */
 export interface Session {
   readonly dialect: "pg" | "sqlite"

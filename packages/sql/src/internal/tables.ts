@@ -3,6 +3,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Migrations from "../Migrations.ts"
 import { circuitFunctions } from "./circuitFunctions.ts"
+import { quotaFunctions } from "./quotaFunctions.ts"
 
 // Names of columns avoid the keywords of both databases. Numbers are whole. Times are milliseconds since 1970.
 
@@ -43,6 +44,62 @@ const evidence = (numbers: string) => `
   expires bigint NOT NULL,
   PRIMARY KEY (key, layout)`
 
+/**
+ * One row for each target of quotas. Its lock makes the verbs of a target run one after the other. `latest` is the latest time that was
+ * used, and `behind` by how much the clock was set back since. `learned` is a JSON object: the limit (-1: none), when it was learned, and
+ * the end of the rest, by dimension.
+ */
+const quotas = `
+  target text NOT NULL PRIMARY KEY,
+  latest bigint NOT NULL,
+  behind bigint NOT NULL,
+  learned text NOT NULL,
+  expires bigint NOT NULL`
+
+/**
+ * One row for each sum. `name` is a JSON array of scope, dimension, window (-1: it never ends) and quantum. `buckets` are the amounts from
+ * the bucket `oldest` on, whose start is `oldest` times the quantum.
+ */
+const sums = (numbers: string) => `
+  target text NOT NULL,
+  name text NOT NULL,
+  span double precision NOT NULL,
+  quantum double precision NOT NULL,
+  used bigint NOT NULL,
+  oldest bigint NOT NULL,
+  buckets ${numbers} NOT NULL,
+  expires bigint NOT NULL,
+  PRIMARY KEY (target, name)`
+
+/** One row for each id that is live: the end of its lease, and what it holds. */
+const holds = (json: string) => `
+  target text NOT NULL,
+  id text NOT NULL,
+  ends bigint NOT NULL,
+  amounts ${json} NOT NULL,
+  PRIMARY KEY (target, id)`
+
+const quotaIndexes = [
+  "CREATE INDEX sluice_quotas_expires ON sluice_quotas (expires)",
+  "CREATE INDEX sluice_quota_sums_expires ON sluice_quota_sums (target, expires)",
+  "CREATE INDEX sluice_quota_holds_ends ON sluice_quota_holds (target, ends)"
+]
+
+const quotaTables = {
+  pg: [
+    `CREATE TABLE sluice_quotas (${byBytes(quotas)}) WITH (fillfactor = 50)`,
+    `CREATE TABLE sluice_quota_sums (${byBytes(sums("bigint[]"))}) WITH (fillfactor = 50)`,
+    `CREATE TABLE sluice_quota_holds (${byBytes(holds("jsonb"))})`,
+    ...quotaIndexes
+  ],
+  sqlite: [
+    `CREATE TABLE sluice_quotas (${quotas})`,
+    `CREATE TABLE sluice_quota_sums (${sums("text")})`,
+    `CREATE TABLE sluice_quota_holds (${holds("text")})`,
+    ...quotaIndexes
+  ]
+}
+
 const indexes = [
   "CREATE INDEX sluice_circuits_expires ON sluice_circuits (expires)",
   "CREATE INDEX sluice_circuit_evidence_expires ON sluice_circuit_evidence (expires)"
@@ -64,7 +121,7 @@ const sqlite = [
 ]
 
 function byBytes(columns: string): string {
-  return columns.replaceAll(/\b(key|layout) text\b/g, "$1 text COLLATE \"C\"")
+  return columns.replaceAll(/\b(key|layout|target|name|id) text\b/g, "$1 text COLLATE \"C\"")
 }
 
 const runAll = (statements: ReadonlyArray<string>): Effect.Effect<void, SqlError, SqlClient> =>
@@ -78,13 +135,13 @@ const onDialect = (statements: { readonly pg: ReadonlyArray<string>; readonly sq
 /** The tables of the stores. */
 export const tables: Migrations.Migrations = Migrations.make({
   name: "stores",
-  steps: { "0001_circuits": onDialect({ pg: postgres, sqlite }) }
+  steps: { "0001_circuits": onDialect({ pg: postgres, sqlite }), "0002_quotas": onDialect(quotaTables) }
 })
 
 /** The functions of the stores on Postgres. */
 export const functions: Migrations.Migrations = Migrations.make({
   name: "store_functions",
-  steps: { "0001_circuits": runAll(circuitFunctions) }
+  steps: { "0001_circuits": runAll(circuitFunctions), "0002_quotas": runAll(quotaFunctions) }
 })
 
 /** What has to be there for stores that use functions, or do not. */

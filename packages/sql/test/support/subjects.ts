@@ -1,8 +1,11 @@
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { QuotaStore } from "@sluice/core/QuotaStore"
 import { encodeKey } from "@sluice/core/StoreCodec"
 import * as SqlCircuitBreakerStore from "@sluice/sql/SqlCircuitBreakerStore"
+import * as SqlQuotaStore from "@sluice/sql/SqlQuotaStore"
 import * as SqlStores from "@sluice/sql/SqlStores"
 import type { Subject } from "@sluice/testing/CircuitBreakerStoreContract"
+import type * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Clock, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import { describeWithPostgres, describeWithSqlite, type Tests } from "./databases.ts"
@@ -78,6 +81,27 @@ export const circuits = (functions: boolean): Effect.Effect<Subject, never, SqlC
       }),
       sleep,
       forget,
+      setBack
+    }
+  }).pipe(Effect.orDie)
+
+/** The store of quotas of a suite, as the subject of the contract. */
+export const quotas = (functions: boolean): Effect.Effect<QuotaStoreContract.Subject, never, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    yield* migrated(functions)
+    const { client, clock, setBack } = yield* setBackClock(functions)
+    const store = yield* Effect.provideService(SqlQuotaStore.make({ functions }), SqlClient.SqlClient, client)
+    const late = <A, E>(verb: Effect.Effect<A, E>) => Effect.provideService(verb, Clock.Clock, clock)
+    return {
+      store: QuotaStore.of({
+        reserve: (request) => late(store.reserve(request)),
+        settle: (request) => late(store.settle(request)),
+        record: (request) => late(store.record(request)),
+        renew: (request) => late(store.renew(request)),
+        limit: (request) => late(store.limit(request)),
+        read: (request) => late(store.read(request))
+      }),
+      sleep,
       setBack
     }
   }).pipe(Effect.orDie)

@@ -216,8 +216,10 @@ export const settle: CheckBodies = {
 export const lease: CheckBodies = {
   "a lease that ends frees amounts held at once, and windows keep their amounts": Effect.fnUntraced(
     function*({ reserve, settle, sleep, used }: Fixture) {
-      yield* reserve("a", [atOnce(1), requests(10)], { leaseMillis: 25 })
-      yield* expect("it is full", (yield* reserve("b", [atOnce(1)])).ok, false)
+      const first = yield* reserve("a", [atOnce(1), requests(10)], { leaseMillis: 25 })
+      const second = yield* reserve("b", [atOnce(1)])
+      // On a slow machine the lease may have ended.
+      yield* expectThat("it is full", !second.ok || second.now >= first.now + 25, second.ok, "false")
       yield* sleep(30)
       yield* expect("it is free", (yield* reserve("b", [atOnce(1)])).ok, true)
       yield* expect("the window", yield* used(requests(10)), 1)
