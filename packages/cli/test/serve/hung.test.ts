@@ -183,19 +183,21 @@ describe("clients of sluice serve that hang", { timeout: processTimeout }, () =>
   it.live("a client that reads slowly gets the whole answer, and one whose answer is silent waits", () =>
     Effect.gen(function*() {
       const answer = Buffer.alloc(30_000_000, " ")
-      const server = yield* serverWith({ unread: 300, headers: 300, request: 300, keepAlive: 300 }, answer)
+      // Longer than a pause of a busy machine, and shorter than the answer takes.
+      const limits = { unread: 2_000, headers: 300, request: 300, keepAlive: 300 }
+      const server = yield* serverWith(limits, answer)
       const reader = yield* connection(server, false)
       reader.socket.write(post("x").replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n"))
       let read = 0
       reader.socket.on("data", (data) => {
         read += data.length
         reader.socket.pause()
-        setTimeout(() => reader.socket.resume(), 3)
+        setTimeout(() => reader.socket.resume(), 5)
       })
-      const silent = yield* serverWith({ unread: 300, headers: 300, request: 300, keepAlive: 300 })
+      const silent = yield* serverWith(limits)
       const waiting = yield* connection(silent)
       waiting.socket.write(post("x"))
-      yield* until("the answer came", Effect.sync(() => closed(reader)), "15 seconds")
+      yield* until("the answer came", Effect.sync(() => closed(reader)), "30 seconds")
       assert.isAbove(read, answer.length)
       assert.isFalse(closed(waiting))
       assert.strictEqual(silent.count, 1)
