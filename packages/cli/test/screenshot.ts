@@ -54,7 +54,9 @@ const program = Effect.gen(function*() {
   const tpm = ["main=200k"]
   writeFileSync(
     join(directory, "sluice.json"),
-    JSON.stringify({ serve: { target, models, concurrency, rpm, tpm, keys: keysIn(directory), maxAttempts: 2, price: "0.25,2" } })
+    JSON.stringify({
+      serve: { target, models, concurrency, rpm, tpm, keys: keysIn(directory), maxAttempts: 2, price: "0.25,2" }
+    })
   )
   const admin = yield* addKey(directory, "boss", "--admin")
   const clients = yield* Effect.forEach(

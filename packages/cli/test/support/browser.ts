@@ -117,11 +117,13 @@ export const fits = (tab: Tab, width: number, height = 1_000) =>
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
 
-/** Asserts that axe finds nothing serious or critical. */
-export const isAccessible = ({ page }: Tab, what: string) =>
+/** Asserts that axe finds nothing serious or critical, by these rules or by all. */
+export const isAccessible = ({ page }: Tab, what: string, rules: ReadonlyArray<string> = []) =>
   Effect.promise(async () => {
     if (await page.evaluate("typeof axe") === "undefined") await page.evaluate(axe)
-    const found = await page.evaluate(`axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+    const found = await page.evaluate(`axe.run(document, {
+        resultTypes: ["violations"], ${rules.length === 0 ? "" : `runOnly: ${JSON.stringify(rules)}`}
+      }).then(({ violations }) =>
       violations.filter(({ impact }) => impact === "serious" || impact === "critical").flatMap(({ id, nodes }) =>
         nodes.map(({ failureSummary, target }) => id + " " + target + " " + failureSummary)))`)
     assert.deepStrictEqual(found, [], what)
