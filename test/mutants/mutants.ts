@@ -1638,8 +1638,8 @@ adjustToClock()
     name: "serve-ends-with-its-log",
     breaks: "a full disk of the log, or a reader of it that has gone, ends the gateway",
     caughtBy: ["packages/cli/test/serve/logs.test.ts"],
-    file: "packages/cli/src/serve/ServeCommand.ts",
-    find: "for (const stream of [process.stdout, process.stderr]) stream.on(\"error\", () => {})",
+    file: "packages/cli/src/bin.ts",
+    find: "for (const output of [process.stdout, process.stderr]) output.on(\"error\", () => {})",
     replace: ""
   },
   {

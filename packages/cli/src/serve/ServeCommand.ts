@@ -35,8 +35,6 @@ import * as Telemetry from "./Telemetry.ts"
 /** Serves until a signal and returns the exit code. */
 export const execute = (given: Given): Promise<number> => {
   const surroundings = Sources.here()
-  // A full disk or a reader that is gone loses lines, and ends no request.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
   return Effect.runPromise(
     serve(given, surroundings).pipe(
       Effect.scoped,
