@@ -644,13 +644,16 @@ export type ProviderFlags = Values<typeof provider.flags>
 
 const { allowInsecureKey, headers, itpm, keyEnv, keyFile, otpm, price, priceFile, rpm, tpm } = run.flags
 
+const postgresUrl = Flag.databaseUrl(["postgres", "postgresql"])
+
 const keysFile = Flag.withDefault("keys", "sluice-keys.sqlite", {
   path: "file",
+  holdsSecret: "database",
   argument: "FILE",
   about:
-    "Keep the keys of clients in FILE, hashed. [default: that of sluice.json, else sluice-keys.sqlite in the working " +
-    "directory]",
-  parse: Flag.text
+    "Keep the keys of clients in FILE, hashed, or in Postgres: postgres://host/name. Write a password as ${NAME} of a " +
+    "variable, or set SLUICE_KEYS. [default: that of sluice.json, else sluice-keys.sqlite in the working directory]",
+  parse: (text) => Flag.isDatabaseUrl(text) ? postgresUrl(text) : Flag.text(text)
 })
 
 export const serve = defineCommand({
@@ -910,7 +913,7 @@ export const keys = defineCommand({
   notes: [
     {
       title: "Exit code",
-      lines: ["0    done", "2    no such key, a name that is taken, or an unusable file"]
+      lines: ["0    done", "2    no such key, a name that is taken, or unusable keys"]
     }
   ]
 })

@@ -335,7 +335,7 @@ class Call implements Sink {
       ? Effect.void
       : reservation.held.refund
     Effect.runSync(Effect.andThen(settled, Scope.close(reservation.scope, Exit.void)))
-    if (key?.costPerDay !== undefined) clients.spend(key, isUnknown ? reservedMoney : cost, Date.now())
+    if (key?.costPerDay !== undefined) clients.spend(key, isUnknown ? reservedMoney : cost)
   }
 }
 

@@ -1,9 +1,10 @@
 /** Who calls the gateway, by the token of a request, and what each may use. */
 import * as Quota from "@sluice/core/Quota"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as FiberSet from "effect/FiberSet"
+import * as Scope from "effect/Scope"
 import { timingSafeEqual } from "node:crypto"
 import type { IncomingHttpHeaders } from "node:http"
 import * as Gateway from "../Gateway.ts"
@@ -29,43 +30,72 @@ export const mayUse = ({ key }: Client, model: string): boolean =>
 export const quotaKey = ({ id }: Pick<Keys.Key, "id">): string => `client/${id}`
 
 export interface Options {
-  /** The file of keys. */
-  readonly path: string
+  /** The file of keys, or the URL of a database. */
+  readonly place: string
   /** Whether the store of limits is shared with other processes, and kept across a restart. */
   readonly isShared: boolean
   /** How many processes share it. While it is down, each allows its part of a limit. */
   readonly processes: number
+  /** Called once for each time in which the keys cannot be read or a cost cannot be counted. */
+  readonly onError: (error: Keys.KeysError) => void
 }
 
-/** How often the file of keys is checked for changes of `sluice keys`. */
-const checkMillis = 500
+/** How often the keys are checked for changes of `sluice keys`. */
+const checkMillis = 250
 
-/** The clients of one process. Throws `KeysError` if the file of keys cannot be used at the start. */
+/** How long the end waits until costs are counted. */
+const closeMillis = 1_000
+
+/** The clients of one process. */
 export class Clients {
   /** The token for all clients, while there is no key. */
   readonly token = Keys.randomToken()
   private readonly options: Options
   private readonly context: Context.Context<QuotaStore | Scope.Scope>
-  private readonly onError: (error: Keys.KeysError) => void
-  private file: Keys.KeyFile | undefined = undefined
+  private readonly spends: FiberSet.FiberSet
+  private store: Keys.KeyStore | undefined = undefined
   private version = -1
-  private checkedAt = Number.NEGATIVE_INFINITY
   private keys: ReadonlyMap<string, Keys.Key> = new Map()
+  /** What each key had spent when the keys were read last. */
+  private spent: ReadonlyMap<string, number> = new Map()
+  private isFailing = false
   private readonly quotas = new Map<string, Quota.Quota["Service"]>()
   private readonly everyone: Client
   private readonly tokenHash: Uint8Array
 
-  constructor(
+  private constructor(
     options: Options,
     context: Context.Context<QuotaStore | Scope.Scope>,
-    onError: (error: Keys.KeysError) => void
+    spends: FiberSet.FiberSet
   ) {
     this.options = options
     this.context = context
-    this.onError = onError
+    this.spends = spends
     this.tokenHash = Keys.hashOf(this.token)
     this.everyone = { name: "token", isAdmin: true, key: undefined, quota: undefined }
-    this.read(Date.now())
+  }
+
+  /** Reads the keys, and again when they change, until the scope closes. */
+  static make(options: Options): Effect.Effect<Clients, Keys.KeysError, QuotaStore | Scope.Scope> {
+    return Effect.gen(function*() {
+      const scope = yield* Scope.Scope
+      // The keys may be opened later, and stay open until the last cost is counted.
+      const own = yield* Scope.fork(scope)
+      const spends = yield* FiberSet.make()
+      yield* Effect.addFinalizer(() => Effect.timeoutOption(FiberSet.awaitEmpty(spends), closeMillis))
+      const clients = new Clients(options, Context.add(yield* Effect.context<QuotaStore>(), Scope.Scope, own), spends)
+      const read = Effect.provideContext(clients.read, clients.context)
+      yield* read
+      yield* Effect.forkScoped(
+        read.pipe(
+          // The keys stay as they are.
+          Effect.catch((error) => clients.report(error)),
+          Effect.delay(checkMillis),
+          Effect.forever
+        )
+      )
+      return clients
+    })
   }
 
   get hasKeys(): boolean {
@@ -73,10 +103,9 @@ export class Clients {
   }
 
   /** Finds the client of a request: its token is a bearer, in `x-api-key` or in `api-key`. */
-  find(headers: IncomingHttpHeaders, now: number): Client | undefined {
-    if (now - this.checkedAt >= checkMillis) this.check(now)
+  find(headers: IncomingHttpHeaders): Client | undefined {
     for (const token of tokensOf(headers)) {
-      const client = this.clientOf(token, now)
+      const client = this.clientOf(token)
       if (client !== undefined) return client
     }
     return undefined
@@ -86,7 +115,7 @@ export class Clients {
   again(id: string | undefined): Client | undefined {
     if (id === undefined) return this.hasKeys ? undefined : this.everyone
     const key = this.keys.get(id)
-    return key === undefined ? undefined : this.withLimits(key, Date.now())
+    return key === undefined ? undefined : this.withLimits(key)
   }
 
   /** All clients, with the use of their limits. `undefined` without limits, empty before the first call. */
@@ -95,70 +124,59 @@ export class Clients {
     return [...this.keys.values()].map(({ costPerDay, id, name, rpm, tpm }) => {
       if ((costPerDay ?? rpm ?? tpm) === undefined) return { name, levels: undefined }
       const quota = this.quotas.get(id)
-      // Its store is in this process.
       return { name, levels: quota === undefined ? [] : Effect.runSync(quota.snapshot(quotaKey({ id }))).levels }
     })
   }
 
-  /** Counts the cost of a call, for the days after a restart. */
-  spend(key: Keys.Key, millionths: number, now: number): void {
-    if (millionths === 0) return
-    try {
-      this.file?.spend(key.id, millionths, now)
-    } catch (error) {
-      this.report(error)
-    }
+  /** Counts the cost of a call for `sluice keys list`, and for the days after a restart. */
+  spend(key: Keys.Key, millionths: number): void {
+    if (millionths === 0 || this.store === undefined) return
+    const spend = this.store.spend(key.id, millionths).pipe(Effect.catch((error) => this.report(error)))
+    FiberSet.addUnsafe(this.spends, Effect.runFork(spend))
   }
 
-  close(): void {
-    this.file?.close()
-    this.file = undefined
-  }
-
-  private clientOf(token: string, now: number): Client | undefined {
+  private clientOf(token: string): Client | undefined {
     if (!this.hasKeys) return timingSafeEqual(Keys.hashOf(token), this.tokenHash) ? this.everyone : undefined
     const key = Keys.find(this.keys, token)
-    return key === undefined ? undefined : this.withLimits(key, now)
+    return key === undefined ? undefined : this.withLimits(key)
   }
 
-  private withLimits(key: Keys.Key, now: number): Client {
-    return { name: key.name, isAdmin: key.isAdmin, key, quota: this.quotaOf(key, now) }
+  private withLimits(key: Keys.Key): Client {
+    return { name: key.name, isAdmin: key.isAdmin, key, quota: this.quotaOf(key) }
   }
 
-  /** A file that cannot be read keeps the keys as they are. */
-  private check(now: number): void {
-    try {
-      this.read(now)
-    } catch (error) {
-      this.report(error)
-    }
+  private report(error: Keys.KeysError): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (!this.isFailing) this.options.onError(error)
+      this.isFailing = true
+    })
   }
 
-  private report(error: unknown): void {
-    if (!(error instanceof Keys.KeysError)) throw error
-    this.onError(error)
+  private get read(): Effect.Effect<void, Keys.KeysError, Scope.Scope> {
+    return Effect.gen({ self: this }, function*() {
+      this.store ??= yield* Keys.openExisting(this.options.place)
+      if (this.store === undefined) return
+      const version = yield* this.store.version
+      if (version !== this.version) {
+        const keys = yield* this.store.list
+        this.spent = yield* this.store.spent
+        this.keys = new Map(keys.map((key) => [key.id, key]))
+        this.version = version
+        for (const id of this.quotas.keys()) if (!this.keys.has(id)) this.quotas.delete(id)
+      }
+      this.isFailing = false
+    })
   }
 
-  private read(now: number): void {
-    this.checkedAt = now
-    this.file ??= Keys.KeyFile.openExisting(this.options.path)
-    if (this.file === undefined) return
-    const { version } = this.file
-    if (version === this.version) return
-    this.keys = new Map(this.file.list().map((key) => [key.id, key]))
-    this.version = version
-    for (const id of this.quotas.keys()) if (!this.keys.has(id)) this.quotas.delete(id)
-  }
-
-  private quotaOf(key: Keys.Key, now: number): Quota.Quota["Service"] | undefined {
+  private quotaOf(key: Keys.Key): Quota.Quota["Service"] | undefined {
     const known = this.quotas.get(key.id)
     if (known !== undefined) return known
-    const quota = this.makeQuota(key, now)
+    const quota = this.makeQuota(key)
     if (quota !== undefined) this.quotas.set(key.id, quota)
     return quota
   }
 
-  private makeQuota(key: Keys.Key, now: number): Quota.Quota["Service"] | undefined {
+  private makeQuota(key: Keys.Key): Quota.Quota["Service"] | undefined {
     const { options: { isShared, processes } } = this
     const { costPerDay, rpm, tpm } = key
     const limits = [
@@ -183,7 +201,7 @@ export class Clients {
           slice: false
         })
         if (isShared) return quota
-        const spent = costPerDay === undefined ? 0 : this.file?.spent(key.id, now) ?? 0
+        const spent = costPerDay === undefined ? 0 : this.spent.get(key.id) ?? 0
         if (spent > 0) yield* seed(quota, quotaKey(key), Math.min(spent, costPerDay ?? 0))
         return quota
       }).pipe(Effect.orDie)

@@ -1,18 +1,33 @@
-/** The keys of a gateway's clients: an SQLite file that `sluice keys` writes and `sluice serve` reads. */
+/** The keys of a gateway's clients, in a file of SQLite or in Postgres: `sluice keys` writes them, and `sluice serve` reads them. */
+import * as Migrations from "@sluice/sql/Migrations"
+import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Context from "effect/Context"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Scope from "effect/Scope"
+import { SqlClient } from "effect/sql/SqlClient"
+import { isSqlError } from "effect/sql/SqlError"
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
-import { chmodSync, closeSync, existsSync, openSync } from "node:fs"
-import type { DatabaseSync } from "node:sqlite"
+import { existsSync } from "node:fs"
+import { isDatabaseUrl } from "../Flag.ts"
+import * as SystemError from "../run/SystemError.ts"
 import * as Sqlite from "../Sqlite.ts"
 import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 
 export class KeysError extends Schema.Error<KeysError>("sluice/KeysError")({
   _tag: Schema.tag("KeysError"),
-  path: Schema.String,
+  /** The file, or the URL without its password. */
+  place: Schema.String,
   why: Schema.String
 }) {
   override get message(): string {
-    return `cannot use the keys in ${Terminal.escape(this.path)}: ${this.why}`
+    return `cannot use the keys in ${Terminal.escape(this.place)}: ${this.why}`
   }
 }
 
@@ -53,172 +68,203 @@ export const find = (keys: ReadonlyMap<string, Key>, token: string): Key | undef
   return key !== undefined && timingSafeEqual(hashOf(secret), key.hash) ? key : undefined
 }
 
-/** "Slky": marks the files of this program. */
-const applicationId = 0x536c6b79
+/** A place of keys for a message. */
+export const shown = (place: string): string => isDatabaseUrl(place) ? UrlSecrets.shown(place) : place
 
-/** Longer than any transaction of another process takes. */
-const busyMillis = 5_000
+/** Keys in one place. All processes that use the place share them. */
+export interface KeyStore {
+  /** Adds a key and returns its token, which is kept nowhere. */
+  readonly add: (name: string, limits: Limits) => Effect.Effect<string, KeysError>
+  /** Removes the key with this name. Returns whether there was one. */
+  readonly remove: (name: string) => Effect.Effect<boolean, KeysError>
+  /** All keys, oldest first. */
+  readonly list: Effect.Effect<ReadonlyArray<Key>, KeysError>
+  /** A number that changes when keys are added or removed. */
+  readonly version: Effect.Effect<number, KeysError>
+  /** Counts a cost of a key, in millionths of a dollar. */
+  readonly spend: (id: string, millionths: number) => Effect.Effect<void, KeysError>
+  /** The cost of each key in the last 24 hours, in millionths of a dollar. Rounded up to whole hours. */
+  readonly spent: Effect.Effect<ReadonlyMap<string, number>, KeysError>
+}
+
+/** Opens the file, and creates it if it is missing, or connects to the database of a URL. */
+export const open = (place: string): Effect.Effect<KeyStore, KeysError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Scope.fork(yield* Scope.Scope)
+    // Before the client loads it, with a warning on Node 22.
+    if (!isDatabaseUrl(place)) Sqlite.load()
+    const database = SqlDatabase.layer({ url: isDatabaseUrl(place) ? place : `sqlite:${place}`, connections })
+    const sql = yield* Layer.buildWithScope(database, scope).pipe(
+      Effect.map((context) => Context.get(context, SqlClient)),
+      // A running gateway needs no right to create tables.
+      Effect.tap((sql) =>
+        migrations.check.pipe(
+          Effect.catchTag("TablesOutdated", () => migrations.migrate),
+          Effect.provideService(SqlClient, sql)
+        )
+      ),
+      guarded(place),
+      Effect.tapError(() => Scope.close(scope, Exit.void))
+    )
+    return storeOn(sql, place)
+  })
+
+/** Opens the file if it exists, or connects to the database of a URL. */
+export const openExisting = (place: string): Effect.Effect<KeyStore | undefined, KeysError, Scope.Scope> =>
+  Effect.suspend(() => isDatabaseUrl(place) || existsSync(place) ? open(place) : Effect.undefined)
+
+/** A gateway asks for the version, and counts costs. */
+const connections = 2
+
+/** A server that hangs must not keep the start, a change of keys, or the end waiting. */
+const timeoutMillis = 5_000
 
 const hourMillis = 3_600_000
 const hoursOfDay = 24
 
-/** The file of keys. Throws `KeysError`. */
-export class KeyFile {
-  readonly path: string
-  private readonly database: DatabaseSync
-
-  private constructor(path: string) {
-    this.path = path
-    // Only this user can read it.
-    closeSync(openSync(path, "a", 0o600))
-    this.database = new (Sqlite.load().DatabaseSync)(path, { timeout: busyMillis })
-    try {
-      this.start()
-    } catch (error) {
-      this.database.close()
-      throw error
-    }
-  }
-
-  /** Opens the file, and creates it if it is missing. */
-  static open(path: string): KeyFile {
-    return guarded(path, () => new KeyFile(path))
-  }
-
-  /** Opens the file if it exists. */
-  static openExisting(path: string): KeyFile | undefined {
-    return existsSync(path) ? KeyFile.open(path) : undefined
-  }
-
-  /** Adds a key and returns its token, which is kept nowhere. */
-  add(name: string, { costPerDay, isAdmin, models, rpm, tpm }: Limits, now: number): string {
-    const id = randomBytes(6).toString("hex")
-    const secret = secretOf()
-    this.guarded(() => {
-      if (this.database.prepare("SELECT 1 FROM keys WHERE name = ?").get(name) !== undefined) throw new Taken(name)
-      this.database
-        .prepare(
-          "INSERT INTO keys (id, name, hash, at, admin, rpm, tpm, cost, models) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        .run(
-          id,
-          name,
-          hashOf(secret),
-          now,
-          isAdmin ? 1 : 0,
-          rpm ?? null,
-          tpm ?? null,
-          costPerDay ?? null,
-          JSON.stringify(models)
-        )
-    })
-    return `sluice_${id}_${secret}`
-  }
-
-  /** Removes the key with this name. Returns whether there was one. */
-  remove(name: string): boolean {
-    return this.guarded(() => Number(this.database.prepare("DELETE FROM keys WHERE name = ?").run(name).changes) > 0)
-  }
-
-  /** All keys, oldest first. */
-  list(): ReadonlyArray<Key> {
-    return this.guarded(() => this.database.prepare("SELECT * FROM keys ORDER BY at, name").all().map(keyOf))
-  }
-
-  /** A number that changes when another process changes the file. */
-  get version(): number {
-    return this.guarded(() => numberOf(this.database.prepare("PRAGMA data_version").get()?.["data_version"]) ?? 0)
-  }
-
-  /** Counts a cost of a key, in millionths of a dollar. */
-  spend(id: string, millionths: number, now: number): void {
-    this.guarded(() => {
-      const hour = Math.floor(now / hourMillis)
-      this.database
-        .prepare(
-          "INSERT INTO spent (key, hour, cost) VALUES (?, ?, ?) ON CONFLICT (key, hour) DO UPDATE SET cost = cost + excluded.cost"
-        )
-        .run(id, hour, millionths)
-      this.database.prepare("DELETE FROM spent WHERE hour < ?").run(hour - hoursOfDay)
+const migrations = Migrations.make({
+  name: "keys",
+  steps: {
+    "0001_keys": Effect.gen(function*() {
+      const sql = yield* SqlClient
+      yield* sql`CREATE TABLE sluice_keys (
+        id text PRIMARY KEY, name text NOT NULL UNIQUE, hash text NOT NULL, at bigint NOT NULL, admin integer NOT NULL,
+        rpm bigint, tpm bigint, cost bigint, models text NOT NULL
+      )`
+      yield* sql`CREATE TABLE sluice_keys_spent (
+        key text NOT NULL, hour bigint NOT NULL, cost bigint NOT NULL, PRIMARY KEY (key, hour)
+      )`
+      yield* sql`CREATE TABLE sluice_keys_version (version bigint NOT NULL)`
+      yield* sql`INSERT INTO sluice_keys_version (version) VALUES (0)`
     })
   }
-
-  /** The cost of a key in the last 24 hours, in millionths of a dollar. Rounded up to whole hours. */
-  spent(id: string, now: number): number {
-    const row = this.guarded(() =>
-      this.database
-        .prepare("SELECT sum(cost) AS cost FROM spent WHERE key = ? AND hour >= ?")
-        .get(id, Math.floor(now / hourMillis) - hoursOfDay)
-    )
-    return numberOf(row?.["cost"]) ?? 0
-  }
-
-  close(): void {
-    this.database.close()
-  }
-
-  private guarded<A>(run: () => A): A {
-    return guarded(this.path, run)
-  }
-
-  /** Creates the tables in a new file, and refuses one of another program. */
-  private start(): void {
-    const { database } = this
-    // Waits for another process that is creating the tables.
-    database.exec("BEGIN IMMEDIATE")
-    const { application_id: owner } = database.prepare("PRAGMA application_id").get() ?? {}
-    if (owner !== applicationId) {
-      const { tables } = database.prepare("SELECT count(*) AS tables FROM sqlite_schema").get() ?? {}
-      if (owner !== 0 || tables !== 0) throw new Foreign()
-      database.exec(schema)
-    }
-    database.exec("COMMIT")
-    chmodSync(this.path, 0o600)
-    Sqlite.toWal(database)
-  }
-}
-
-const schema = `
-  PRAGMA application_id = ${applicationId};
-  CREATE TABLE keys (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, hash BLOB NOT NULL, at INTEGER NOT NULL, admin INTEGER NOT NULL,
-    rpm INTEGER, tpm INTEGER, cost INTEGER, models TEXT NOT NULL
-  );
-  CREATE TABLE spent (key TEXT NOT NULL, hour INTEGER NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (key, hour));
-`
-
-const numberOf = (value: unknown): number | undefined => typeof value === "number" ? value : undefined
-
-const Models = Schema.fromJsonString(Schema.Array(Schema.String))
-
-const keyOf = (row: { readonly [column: string]: unknown }): Key => ({
-  id: String(row["id"]),
-  name: String(row["name"]),
-  at: numberOf(row["at"]) ?? 0,
-  hash: row["hash"] instanceof Uint8Array ? row["hash"] : new Uint8Array(32),
-  isAdmin: row["admin"] === 1,
-  rpm: numberOf(row["rpm"]),
-  tpm: numberOf(row["tpm"]),
-  costPerDay: numberOf(row["cost"]),
-  models: Schema.decodeUnknownSync(Models)(row["models"])
 })
 
-/** The file is none of this program. */
-class Foreign extends Error {}
-
-class Taken extends Error {}
-
-const guarded = <A>(path: string, run: () => A): A => {
-  try {
-    return run()
-  } catch (error) {
-    if (error instanceof KeysError) throw error
-    throw new KeysError({ path, why: describe(error) })
+/** Statements that run on SQLite and on Postgres. */
+const storeOn = (sql: SqlClient, place: string): KeyStore => {
+  // In the transaction of a change. It also makes changes wait for each other.
+  const changed = sql`UPDATE sluice_keys_version SET version = version + 1`
+  const hourNow = Effect.map(Clock.currentTimeMillis, (now) => Math.floor(now / hourMillis))
+  return {
+    add: (name, { costPerDay = null, isAdmin, models, rpm = null, tpm = null }) =>
+      Effect.gen(function*() {
+        const id = randomBytes(6).toString("hex")
+        const secret = secretOf()
+        const hash = Buffer.from(hashOf(secret)).toString("hex")
+        const at = yield* Clock.currentTimeMillis
+        const added = yield* sql`
+          INSERT INTO sluice_keys (id, name, hash, at, admin, rpm, tpm, cost, models)
+          VALUES (${id}, ${name}, ${hash}, ${at}, ${isAdmin ? 1 : 0}, ${rpm}, ${tpm}, ${costPerDay}, ${
+          JSON.stringify(models)
+        })
+          ON CONFLICT (name) DO NOTHING RETURNING id`
+        if (added.length === 0) {
+          const why = `it has a key named ${Terminal.escape(name)}; remove that first`
+          return yield* new KeysError({ place: shown(place), why })
+        }
+        yield* changed
+        return `sluice_${id}_${secret}`
+      }).pipe(sql.withTransaction, guarded(place)),
+    remove: (name) =>
+      Effect.gen(function*() {
+        const removed = yield* sql`DELETE FROM sluice_keys WHERE name = ${name} RETURNING id`
+        for (const { id } of removed) yield* sql`DELETE FROM sluice_keys_spent WHERE key = ${id}`
+        if (removed.length > 0) yield* changed
+        return removed.length > 0
+      }).pipe(sql.withTransaction, guarded(place)),
+    list: Effect.flatMap(sql`SELECT * FROM sluice_keys ORDER BY at, name`, decodeRows).pipe(guarded(place)),
+    version: Effect.flatMap(sql`SELECT version FROM sluice_keys_version`, decodeVersion).pipe(
+      Effect.map(([row]) => row?.version ?? 0),
+      guarded(place)
+    ),
+    spend: (id, millionths) =>
+      Effect.flatMap(hourNow, (hour) =>
+        Effect.andThen(
+          sql`
+            INSERT INTO sluice_keys_spent (key, hour, cost) VALUES (${id}, ${hour}, ${millionths})
+            ON CONFLICT (key, hour) DO UPDATE SET cost = sluice_keys_spent.cost + excluded.cost`,
+          sql`DELETE FROM sluice_keys_spent WHERE key = ${id} AND hour < ${hour - hoursOfDay}`
+        )).pipe(guarded(place)),
+    spent: Effect.flatMap(
+      hourNow,
+      (hour) =>
+        sql`SELECT key, CAST(sum(cost) AS bigint) AS cost FROM sluice_keys_spent WHERE hour >= ${
+          hour - hoursOfDay
+        } GROUP BY key`
+    ).pipe(
+      Effect.flatMap(decodeSpent),
+      Effect.map((rows) => new Map(rows.map(({ cost, key }) => [key, cost]))),
+      guarded(place)
+    )
   }
 }
 
+/** Postgres has numbers of 64 bits, which its driver reads as `bigint`. */
+const Whole = Schema.Union([
+  Schema.Int,
+  Schema.BigInt.pipe(
+    Schema.decodeTo(Schema.Int, SchemaTransformation.transform({ decode: Number, encode: (whole) => BigInt(whole) }))
+  )
+])
+
+const decodeVersion = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({ version: Whole })))
+
+const decodeSpent = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({ key: Schema.String, cost: Whole })))
+
+const decodeKeys = Schema.decodeUnknownEffect(Schema.Array(Schema.Struct({
+  id: Schema.String,
+  name: Schema.String,
+  hash: Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/)),
+  at: Whole,
+  admin: Schema.Literals([0, 1]),
+  rpm: Schema.NullOr(Whole),
+  tpm: Schema.NullOr(Whole),
+  cost: Schema.NullOr(Whole),
+  models: Schema.fromJsonString(Schema.Array(Schema.String))
+})))
+
+const decodeRows = (rows: ReadonlyArray<unknown>) =>
+  Effect.map(decodeKeys(rows), (keys) =>
+    keys.map(({ admin, cost, hash, rpm, tpm, ...key }): Key => ({
+      ...key,
+      hash: Buffer.from(hash, "hex"),
+      isAdmin: admin === 1,
+      rpm: rpm ?? undefined,
+      tpm: tpm ?? undefined,
+      costPerDay: cost ?? undefined
+    })))
+
+/** Ends a wait for a server that hangs, and says what is wrong without the words of a server, which could quote a value. */
+const guarded = (place: string) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, KeysError, R> =>
+  self.pipe(
+    Effect.timeout(timeoutMillis),
+    // The checks of a gateway would fill its traces.
+    Effect.withTracerEnabled(false),
+    Effect.mapError((error) =>
+      error instanceof KeysError ? error : new KeysError({ place: shown(place), why: describe(error) })
+    )
+  )
+
+/** Codes of Postgres and of sockets. */
+const words = new Map([
+  ["28P01", "the password is wrong"],
+  ["28000", "the role is refused"],
+  ["3D000", "there is no such database"],
+  ["42501", "the role may not use its tables or create them"],
+  ["53300", "the server has too many connections"],
+  ["ECONNREFUSED", "no server answers there"],
+  ["ENOTFOUND", "there is no such host"]
+])
+
 const describe = (error: unknown): string => {
-  if (error instanceof Foreign) return "it is not a file of keys; set another file with --keys"
-  if (error instanceof Taken) return `it has a key named ${Terminal.escape(error.message)}; remove that first`
-  return Sqlite.describe(error)
+  if (Cause.isTimeoutError(error)) return `no answer within ${timeoutMillis / 1_000} s`
+  if (error instanceof Migrations.MigrationFailed) return error.message
+  if (Schema.isSchemaError(error)) return "it has rows of another program"
+  const cause = isSqlError(error) ? error.reason.cause : error
+  if (Sqlite.codeOf(cause) !== undefined) return Sqlite.describe(cause)
+  const code = codeOf(cause)
+  return code === undefined ? "the database answered with an error" : words.get(code) ?? code
 }
+
+const codeOf = (error: unknown): string | undefined =>
+  error instanceof Error ? SystemError.codeOf(error) ?? codeOf(error.cause) : undefined

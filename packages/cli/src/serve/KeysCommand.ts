@@ -1,4 +1,5 @@
 /** `sluice keys`: adds, lists and removes the keys of a gateway's clients. */
+import * as Effect from "effect/Effect"
 import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
 import type { Read } from "../Flag.ts"
@@ -16,13 +17,12 @@ const actions = ["add", "list", "remove"] as const
 
 const nameForm = /^[\p{L}\p{N}][\p{L}\p{N}._@-]{0,63}$/u
 
-export const execute = (
+export const execute = async (
   action: string,
   name: string | undefined,
   own: KeysFlags,
-  given: Given,
-  now = Date.now()
-): number => {
+  given: Given
+): Promise<number> => {
   const refuse = (problem: string): number => {
     Say.error("sluice keys", problem)
     return ExitCode.unusable
@@ -38,28 +38,24 @@ export const execute = (
     return refuse(known === "list" ? "list takes no name" : `${known} needs a name: sluice keys ${known} NAME`)
   }
   if (known !== "add" && hasLimits(own)) return refuse(`${known} takes no limits; they belong to add`)
-  const file = fileOf(given)
-  if (!file.ok) return refuse(file.requirement)
-  const flags = { ...own, keys: file.value }
-  try {
-    switch (known) {
-      case "add":
-        return nameForm.test(name ?? "")
-          ? add(name ?? "", flags, now)
-          : refuse("NAME must have 1 to 64 letters, digits, ., _, @ and -, and begin with a letter or digit")
-      case "list":
-        return list(flags, now)
-      case "remove":
-        return remove(name ?? "", flags, refuse)
-    }
-  } catch (error) {
-    if (error instanceof Keys.KeysError) return refuse(error.message)
-    throw error
+  if (known === "add" && !nameForm.test(name ?? "")) {
+    return refuse("NAME must have 1 to 64 letters, digits, ., _, @ and -, and begin with a letter or digit")
   }
+  const place = placeOf(given)
+  if (!place.ok) return refuse(place.requirement)
+  const flags = { ...own, keys: place.value }
+  const run = {
+    add: () => add(name ?? "", flags),
+    list: () => list(flags),
+    remove: () => remove(name ?? "", flags, refuse)
+  }
+  return Effect.runPromise(
+    Effect.scoped(run[known]()).pipe(Effect.catch((error) => Effect.sync(() => refuse(error.message))))
+  )
 }
 
-/** The file of the flag, the variable or `sluice.json`, as `sluice serve` finds it. */
-const fileOf = (given: Given): Read<string> => {
+/** The place of the flag, the variable or `sluice.json`, as `sluice serve` finds it. */
+const placeOf = (given: Given): Read<string> => {
   const { flags } = Options.serve
   const own = new Map([...given].filter(([name]) => name === flags.keys.name))
   const sources = Sources.read(flags, own, Sources.here(), "serve")
@@ -72,45 +68,38 @@ const hasLimits = ({ isAdmin, maxCostPerDay, models, rpm, tpm }: KeysFlags): boo
   isAdmin || maxCostPerDay !== undefined || models.length > 0 || rpm !== undefined || tpm !== undefined
 
 /** Prints the token alone on standard output, so that a script can take it. */
-const add = (name: string, { isAdmin, keys, maxCostPerDay, models, rpm, tpm }: KeysFlags, now: number): number => {
-  const file = Keys.KeyFile.open(keys)
-  try {
+const add = (name: string, { isAdmin, keys, maxCostPerDay, models, rpm, tpm }: KeysFlags) =>
+  Effect.gen(function*() {
+    const store = yield* Keys.open(keys)
     const costPerDay = maxCostPerDay === undefined ? undefined : Math.ceil(maxCostPerDay * 1e6)
-    const token = file.add(name, { isAdmin, costPerDay, models, rpm, tpm }, now)
+    const token = yield* store.add(name, { isAdmin, costPerDay, models, rpm, tpm })
     process.stdout.write(`${token}\n`)
-    Say.note(`Added the key of ${name} to ${keys}. The key is shown only once.`)
+    Say.note(`Added the key of ${name} to ${Terminal.escape(Keys.shown(keys))}. The key is shown only once.`)
     return ExitCode.ok
-  } finally {
-    file.close()
-  }
-}
+  })
 
-const remove = (name: string, { keys }: KeysFlags, refuse: (problem: string) => number): number => {
-  const file = Keys.KeyFile.openExisting(keys)
-  try {
-    if (file?.remove(name) === true) return ExitCode.ok
-    const nearest = Nearest.find(name, file?.list().map((key) => key.name) ?? [])
+const remove = (name: string, { keys }: KeysFlags, refuse: (problem: string) => number) =>
+  Effect.gen(function*() {
+    const store = yield* Keys.openExisting(keys)
+    if (store !== undefined && (yield* store.remove(name))) return ExitCode.ok
+    const all = store === undefined ? [] : yield* store.list
+    const nearest = Nearest.find(name, all.map((key) => key.name))
     const suggestion = nearest === undefined ? "" : `; did you mean ${Terminal.escape(nearest)}?`
     return refuse(`no key is named ${Terminal.clip(Terminal.escape(name), 40)}${suggestion}`)
-  } finally {
-    file?.close()
-  }
-}
+  })
 
-const list = ({ keys }: KeysFlags, now: number): number => {
-  const file = Keys.KeyFile.openExisting(keys)
-  try {
-    const all = file?.list() ?? []
-    if (file === undefined || all.length === 0) {
-      Say.note(`no keys in ${keys}; sluice keys add NAME adds one`)
+const list = ({ keys }: KeysFlags) =>
+  Effect.gen(function*() {
+    const store = yield* Keys.openExisting(keys)
+    const all = store === undefined ? [] : yield* store.list
+    if (store === undefined || all.length === 0) {
+      Say.note(`no keys in ${Terminal.escape(Keys.shown(keys))}; sluice keys add NAME adds one`)
       return ExitCode.ok
     }
-    process.stdout.write(table(all, ({ id }) => file.spent(id, now)))
+    const spent = yield* store.spent
+    process.stdout.write(table(all, ({ id }) => spent.get(id) ?? 0))
     return ExitCode.ok
-  } finally {
-    file?.close()
-  }
-}
+  })
 
 const table = (keys: ReadonlyArray<Keys.Key>, spentOf: (key: Keys.Key) => number): string => {
   const rows = keys.map((key) => {

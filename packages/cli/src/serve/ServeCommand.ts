@@ -1,9 +1,7 @@
 /** `sluice serve`: the gateway, until a signal. */
 import * as HttpTransport from "@sluice/ai/HttpTransport"
-import type * as QuotaStore from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
 import { isIPv6 } from "node:net"
 import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -106,7 +104,7 @@ const serveWith = Effect.fnUntraced(function*(
         host: flags.host,
         port: flags.port,
         allowedHosts: () => reloads.current.settings.allowedHosts,
-        client: (request) => clients.find(request.headers, Date.now()) ?? sessions.find(request),
+        client: (request) => clients.find(request.headers) ?? sessions.find(request),
         handle: (client, exchange, sink) => Calls.handle(calls, client, exchange, sink),
         open: Assets.answer,
         own: (request, response, path, client) => Paths.answer(paths, request, response, path, client),
@@ -139,28 +137,16 @@ const lastTurn = Effect.promise(() => new Promise((resolve) => setImmediate(reso
 /** Refuses to be reachable from other machines without a key. */
 const openClients = ({ host, keys, processes, store }: ServeFlags, logs: Logs.Logs) =>
   Effect.gen(function*() {
-    const context = yield* Effect.context<QuotaStore.QuotaStore | Scope.Scope>()
-    const clients = yield* Effect.acquireRelease(
-      Effect.try({
-        try: () =>
-          new Clients.Clients({ path: keys, processes, isShared: store !== undefined }, context, (error) =>
-            logs.error("keys", { why: error.message })),
-        catch: (error) => {
-          if (error instanceof Keys.KeysError) {
-            return error
-          }
-          throw error
-        }
-      }),
-      (clients) =>
-        Effect.sync(() =>
-          clients.close()
-        )
-    )
+    const clients = yield* Clients.Clients.make({
+      place: keys,
+      processes,
+      isShared: store !== undefined,
+      onError: (error) => logs.error("keys", { why: error.message })
+    })
     if (clients.hasKeys || isLoopback(host)) return clients
     return yield* Run.refuseAll([
       `other machines can reach --host ${Terminal.escape(host)}, and there is no key in ${
-        Terminal.escape(keys)
+        Terminal.escape(Keys.shown(keys))
       }; sluice keys add NAME adds one`
     ])
   })
@@ -191,7 +177,9 @@ const welcome = (
     `Gateway at ${address}${isLoopback(host) ? ", reachable from this machine only" : ""}.`,
     `It calls ${targets.map(({ name, url }) => `${name} (${UrlSecrets.shown(url)})`).join(", then ")}.`,
     "",
-    clients.hasKeys ? `Clients need a key of ${Terminal.escape(keys)}:` : "For clients, in another terminal:",
+    clients.hasKeys
+      ? `Clients need a key of ${Terminal.escape(Keys.shown(keys))}:`
+      : "For clients, in another terminal:",
     `  export OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token}`,
     `  export ANTHROPIC_BASE_URL=${address} ANTHROPIC_API_KEY=${token}`,
     clients.hasKeys

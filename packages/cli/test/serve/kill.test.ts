@@ -83,7 +83,12 @@ describe("200 streams of sluice serve", { timeout: processTimeout }, () => {
         "clean data: [DONE]\n\n": 200
       })
       assert.isTrue(got.every(({ text }) => text.includes("one") && text.includes("two")))
-      const { code, stderr } = yield* stop(gateway, "SIGTERM")
+      // A second signal would end it at once.
+      const { code, stderr } = yield* within(
+        "the end of the gateway",
+        Effect.promise(() => gateway.command.ended),
+        "40 seconds"
+      )
       assert.strictEqual(code, 0, stderr)
       assert.deepStrictEqual(
         counts(logsOf(stderr).filter(({ event }) => event === "request").map(({ result }) => String(result))),
