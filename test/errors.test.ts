@@ -23,7 +23,14 @@ import { QuotaExceeded } from "@sluice/core/Quota"
 import { StageTimeout } from "@sluice/core/Pipeline"
 import { AttemptTimeout, Rejected } from "@sluice/core/Sluice"
 import { AskLater } from "@sluice/batch/Asker"
-import { BatchNotFound, BatchRunning, BatchStoreError, InvalidRequest } from "@sluice/batch/Batch"
+import {
+  BatchNotFound,
+  BatchRunning,
+  BatchStoreError,
+  FileInUse,
+  FileNotFound,
+  InvalidRequest
+} from "@sluice/batch/Batch"
 import { InputTooLarge, LocalModelStopped } from "@sluice/local-model/LocalModel"
 import { MigrationFailed, TablesOutdated } from "@sluice/sql/Migrations"
 import { ContractBroken, ModelDiffers } from "@sluice/testing/CircuitBreakerStoreContract"
@@ -328,6 +335,20 @@ const table: ReadonlyArray<Row> = [
     evidence: fields("id"),
     comeBack: permanent,
     change: words("list the batches")
+  },
+  {
+    error: new FileNotFound({ id: "file-1" }),
+    what: words("No file has the id file-1"),
+    evidence: fields("id"),
+    comeBack: permanent,
+    change: words("upload it again")
+  },
+  {
+    error: new FileInUse({ id: "file-1" }),
+    what: words("uses the file file-1"),
+    evidence: fields("id"),
+    comeBack: none("when the batch has ended"),
+    change: words("Cancel the batch first")
   },
   {
     error: new BatchRunning({ id: "batch_1", state: "in_progress" }),

@@ -127,6 +127,8 @@ export interface Waiting {
  */
 export interface Status {
   readonly id: string
+  /** Whose batch it is, as the submitter said. */
+  readonly owner: string | undefined
   readonly name: string | undefined
   readonly state: State
   /** 0 until every request was added. */
@@ -172,6 +174,36 @@ export class BatchNotFound extends Schema.Error<BatchNotFound>("@sluice/batch/Ba
 }) {
   override get message(): string {
     return `No batch has the id ${this.id}. It may have been removed; list the batches`
+  }
+}
+
+/**
+ * No file has this id, or it has expired.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class FileNotFound extends Schema.Error<FileNotFound>("@sluice/batch/FileNotFound")({
+  _tag: Schema.tag("FileNotFound"),
+  id: Schema.String
+}) {
+  override get message(): string {
+    return `No file has the id ${this.id}. It may have expired; list the files, or upload it again`
+  }
+}
+
+/**
+ * A batch that has not ended uses the file. Cancel the batch first, or wait.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class FileInUse extends Schema.Error<FileInUse>("@sluice/batch/FileInUse")({
+  _tag: Schema.tag("FileInUse"),
+  id: Schema.String
+}) {
+  override get message(): string {
+    return `A batch that has not ended uses the file ${this.id}. Cancel the batch first, or wait until it has ended`
   }
 }
 

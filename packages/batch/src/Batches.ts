@@ -56,7 +56,16 @@ import * as Layer from "effect/Layer"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
-import type { BatchNotFound, BatchRunning, BatchStoreError, InvalidRequest, Request, Result, Status } from "./Batch.ts"
+import type {
+  BatchNotFound,
+  BatchRunning,
+  BatchStoreError,
+  FileNotFound,
+  InvalidRequest,
+  Request,
+  Result,
+  Status
+} from "./Batch.ts"
 import * as Internal from "./internal/batches.ts"
 import * as Engine from "./internal/engine.ts"
 import * as Schema from "./internal/tables/schema.ts"
@@ -71,7 +80,9 @@ import * as Schema from "./internal/tables/schema.ts"
  * - `maxCost`: in millionths of a dollar. `estimate` is the most that one request costs; without it, the first hundredth of the
  *   budget is spent to find out.
  * - `expires`: from now. No request is asked later.
- * - `requestsOf`: the id of another batch whose requests are used; then the stream must be empty.
+ * - `file`: the id of a file of `Files` whose lines are the requests; the stream is not read. A batch whose file has problems, or whose
+ *   lines ask another `endpoint`, is `failed`, and its `error` lists them.
+ * - `owner`: whose batch it is, such as the name of a client. Not used here, and returned in the status.
  *
  * @since 0.1.0
  * @category models
@@ -84,7 +95,8 @@ export interface SubmitOptions {
   readonly expires?: Duration.Input | undefined
   readonly endpoint?: string | undefined
   readonly source?: string | undefined
-  readonly requestsOf?: string | undefined
+  readonly file?: string | undefined
+  readonly owner?: string | undefined
   readonly metadata?: { readonly [name: string]: string } | undefined
 }
 
@@ -114,7 +126,7 @@ export interface ResultsOptions {
  * - `submit` returns the id. It fails with the error of the stream, and can then be called again with the same `id`.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
- * - `list` starts with the newest.
+ * - `list` starts with the newest. With `owner`, it has only theirs.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -124,7 +136,7 @@ export class Batches extends Context.Service<Batches, {
   readonly submit: <E, R>(
     options: SubmitOptions,
     requests: Stream.Stream<Request, E, R>
-  ) => Effect.Effect<string, InvalidRequest | BatchNotFound | BatchStoreError | E, R>
+  ) => Effect.Effect<string, InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R>
   readonly status: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
   readonly watch: (id: string, every?: Duration.Input) => Stream.Stream<Status, BatchNotFound | BatchStoreError>
   readonly results: (id: string, options?: ResultsOptions) => Stream.Stream<Result, BatchNotFound | BatchStoreError>
@@ -137,6 +149,7 @@ export class Batches extends Context.Service<Batches, {
     which?: "failed" | "unasked"
   ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError>
   readonly list: (page?: {
+    readonly owner?: string | undefined
     readonly after?: string | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<Status>, BatchStoreError>

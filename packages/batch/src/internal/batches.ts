@@ -8,6 +8,7 @@ import {
   BatchNotFound,
   BatchRunning,
   BatchStoreError,
+  type FileNotFound,
   InvalidRequest,
   isEnded,
   type Kind,
@@ -17,6 +18,8 @@ import {
   type Waiting
 } from "../Batch.ts"
 import type { Batches, ResultsOptions, SubmitOptions } from "../Batches.ts"
+import { findFile, problemsOf } from "./files.ts"
+import { store } from "./store.ts"
 import * as Tables from "./tables/batches.ts"
 import * as Db from "./tables/db.ts"
 import * as Items from "./tables/items.ts"
@@ -52,15 +55,16 @@ export const make = Effect.gen(function*() {
   const submit = <E, R>(
     options: SubmitOptions,
     requests: Stream.Stream<Request, E, R>
-  ): Effect.Effect<string, InvalidRequest | BatchNotFound | BatchStoreError | E, R> =>
+  ): Effect.Effect<string, InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R> =>
     Effect.gen(function*() {
       const id = options.id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`
-      const items = options.requestsOf === undefined ? undefined : (yield* find(options.requestsOf)).items
+      const file = options.file === undefined ? undefined : yield* findFile(db, options.file)
       const isNew = yield* store(
         "add a batch",
         Tables.create(db, {
           id,
-          items,
+          items: file === undefined ? undefined : -file.file,
+          owner: options.owner,
           name: options.name,
           endpoint: options.endpoint,
           source: options.source,
@@ -76,7 +80,13 @@ export const make = Effect.gen(function*() {
       const batch = yield* find(id)
       // It was submitted whole before.
       if (batch.state !== "validating") return id
-      if (items === undefined) yield* addAll(db, batch.batch, !isNew, requests)
+      const problems = file === undefined ? [] : problemsOf(file, options.endpoint)
+      if (problems.length > 0) {
+        const error = JSON.stringify(problems)
+        yield* store("end a batch", Tables.move(db, batch.batch, ["validating"], "failed", { error }))
+        return id
+      }
+      if (file === undefined) yield* addAll(db, batch.batch, !isNew, requests)
       const total = yield* store("count requests", Items.count(db, batch.items))
       yield* store("start a batch", Tables.start(db, batch.batch, total))
       return id
@@ -141,17 +151,26 @@ export const make = Effect.gen(function*() {
         if (answered < after.total) yield* store("start a batch", Tables.again(db, batch.batch, answered))
         return forgotten
       }),
-    list: ({ after, limit = 100 }: { readonly after?: string | undefined; readonly limit?: number | undefined } = {}) =>
+    list: ({ after, limit = 100, owner }: {
+      readonly owner?: string | undefined
+      readonly after?: string | undefined
+      readonly limit?: number | undefined
+    } = {}) =>
       Effect.flatMap(
         store(
           "list batches",
           Tables.select(
             db,
-            db.sql`${
-              after === undefined
-                ? db.sql``
-                : db
-                  .sql`where (b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
+            db.sql`where ${
+              db.sql.and([
+                db.sql`1 = 1`,
+                ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
+                ...(after === undefined
+                  ? []
+                  : [
+                    db.sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
+                  ])
+              ])
             } order by b.created_at desc, b.batch desc limit ${db.sql.literal(String(limit))}`
           )
         ),
@@ -280,6 +299,7 @@ const toStatus = (batch: Tables.Row, waiting: Waiting | undefined): Status => {
   const rate = isEnded(batch.state) ? undefined : batch.rate
   return {
     id: batch.id,
+    owner: batch.owner,
     name: batch.name,
     state: batch.state,
     total: batch.total,
@@ -305,17 +325,3 @@ const toStatus = (batch: Tables.Row, waiting: Waiting | undefined): Status => {
     error: batch.error
   }
 }
-
-/** Replaces an error of the database, whose message can name values, by one that names the operation. */
-const store = <A, E>(
-  operation: string,
-  effect: Effect.Effect<A, E | SqlError>
-): Effect.Effect<A, Exclude<E, SqlError> | BatchStoreError> =>
-  Effect.mapError(effect, (error) =>
-    isSqlError(error)
-      ? new BatchStoreError({ operation, reason: error.reason._tag, isRetryable: error.isRetryable })
-      // What is no SqlError is one of the others.
-      : error as Exclude<E, SqlError>)
-
-const isSqlError = (error: unknown): error is SqlError =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "SqlError"

@@ -1,5 +1,6 @@
 /** Decides which tickets exist, and ends batches. Everything comes from the tables, so that another process can go on at once. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Schedule from "effect/Schedule"
@@ -10,6 +11,7 @@ import { type Grant, type Open, plan } from "./plan.ts"
 import { offer, type Queue } from "./queue.ts"
 import * as Batches from "./tables/batches.ts"
 import type { Db } from "./tables/db.ts"
+import * as Files from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
 import * as Results from "./tables/results.ts"
 import * as Workers from "./tables/workers.ts"
@@ -34,6 +36,7 @@ const marksAtOnce = { pg: 50_000, sqlite: 5_000 }
 const rateMillis = { mean: 10_000, every: 2_000 }
 
 const forgetMillis = 600_000
+const deletedAtOnce = 10_000
 
 const endings: { readonly [state: string]: { readonly kind: "cancelled" | "expired" | "capped" } } = {
   cancelling: { kind: "cancelled" },
@@ -69,11 +72,11 @@ export class Feeder {
 
   get round(): Effect.Effect<void, FeedError> {
     return Effect.gen({ self: this }, function*() {
+      yield* this.forget
       const batches = yield* Batches.live(this.db)
-      if (batches.length === 0) {
-        this.samples.clear()
-        return
-      }
+      const live = new Set(batches.map(({ batch }) => batch))
+      for (const batch of this.samples.keys()) if (!live.has(batch)) this.samples.delete(batch)
+      if (batches.length === 0) return
       const workers = yield* Workers.live(this.db)
       const feeding: Array<Batches.Row> = []
       for (const batch of batches) {
@@ -81,7 +84,6 @@ export class Feeder {
         if (!(yield* this.close(batch, workers))) feeding.push(batch)
       }
       yield* this.feed(feeding, workers)
-      yield* this.forget(batches)
     })
   }
 
@@ -188,13 +190,15 @@ export class Feeder {
     )
   }
 
-  private forget(batches: ReadonlyArray<Batches.Row>): Effect.Effect<unknown, SqlError> {
-    const live = new Set(batches.map(({ batch }) => batch))
-    for (const batch of this.samples.keys()) if (!live.has(batch)) this.samples.delete(batch)
-    const now = batches[0]?.now ?? 0
-    if (now - this.forgotAt < forgetMillis) return Effect.void
-    this.forgotAt = now
-    return Workers.forgetDead(this.db)
+  private get forget(): Effect.Effect<unknown, SqlError> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (now - this.forgotAt < forgetMillis) return Effect.void
+      this.forgotAt = now
+      return Workers.forgetDead(this.db).pipe(
+        Effect.andThen(Files.expired(this.db)),
+        Effect.flatMap(Effect.forEach((file) => Files.remove(this.db, file, deletedAtOnce), { discard: true }))
+      )
+    })
   }
 }
 

@@ -7,10 +7,11 @@ import { type Db, numberOf, optionalNumber } from "./db.ts"
 
 export interface NewBatch {
   readonly id: string
+  readonly owner: string | undefined
   readonly name: string | undefined
   readonly endpoint: string | undefined
   readonly source: string | undefined
-  /** The number of the batch whose requests are used. `undefined` for its own. */
+  /** The number of the file whose requests are used. `undefined` for its own. */
   readonly items: number | undefined
   readonly priority: number
   readonly capMicros: number | undefined
@@ -23,6 +24,7 @@ export interface NewBatch {
 export interface Row {
   readonly batch: number
   readonly id: string
+  readonly owner: string | undefined
   readonly name: string | undefined
   readonly state: State
   readonly items: number
@@ -64,6 +66,7 @@ const text = (value: unknown): string | undefined => typeof value === "string" ?
 const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   batch: numberOf(row["batch"]),
   id: String(row["id"]),
+  owner: text(row["owner"]),
   name: text(row["name"]),
   // Only this package writes the column.
   state: row["state"] as State,
@@ -127,9 +130,11 @@ export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
 export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
   Effect.map(
     sql<{ readonly batch: unknown }>`
-      insert into sluice_batch (id, name, state, items, endpoint, source, priority, cap_micros, estimate_micros, metadata,
+      insert into sluice_batch (id, owner, name, state, items, endpoint, source, priority, cap_micros, estimate_micros, metadata,
         created_at, expires_at)
-      values (${batch.id}, ${batch.name ?? null}, 'validating', ${batch.items ?? null}, ${batch.endpoint ?? null},
+      values (${batch.id}, ${batch.owner ?? null}, ${batch.name ?? null}, 'validating', ${batch.items ?? null}, ${
+      batch.endpoint ?? null
+    },
         ${batch.source ?? null}, ${batch.priority}, ${batch.capMicros ?? null}, ${batch.estimateMicros},
         ${JSON.stringify(batch.metadata)}, ${now}, ${
       batch.expiresMillis === undefined ? null : sql`${now} + ${sql.literal(String(Math.round(batch.expiresMillis)))}`
@@ -205,13 +210,8 @@ export const remove = ({ sql }: Db, batch: number, slice: number): Effect.Effect
       Effect.map((rows) => rows.length),
       Effect.repeat({ while: (deleted) => deleted === slice })
     )
-  // Another batch may use its requests.
-  const items = Effect.flatMap(
-    sql`select 1 as used from sluice_batch where items = ${batch} and batch <> ${batch} limit 1`,
-    (used): Effect.Effect<unknown, SqlError> => used.length > 0 ? Effect.void : rows("sluice_batch_item")
-  )
   return rows("sluice_batch_result").pipe(
-    Effect.andThen(items),
+    Effect.andThen(rows("sluice_batch_item")),
     Effect.andThen(sql`delete from sluice_batch_suspect where batch = ${batch}`),
     Effect.andThen(sql`delete from sluice_batch_progress where batch = ${batch}`),
     Effect.andThen(sql`delete from sluice_batch where batch = ${batch}`),

@@ -3,12 +3,13 @@ import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
-// `batch` in the tables is a number, so that an id of 30 characters is not stored with each request. Times are epoch
+// `batch` in the tables is a number, so that an id of 30 characters is not stored with each request. The requests of a file have the
+// number of the file, below zero. Times are epoch
 // milliseconds of the database's clock.
 const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   `create table sluice_batch (
     batch ${isSqlite ? "integer primary key autoincrement" : "integer generated always as identity primary key"},
-    id text not null unique, name text, state text not null, items integer, endpoint text, source text,
+    id text not null unique, owner text, name text, state text not null, items integer, endpoint text, source text,
     total bigint not null default 0, run integer not null default 0,
     fed bigint not null default 0, handed bigint not null default 0, base bigint not null default 0,
     priority integer not null default 0, cap_micros bigint, estimate_micros bigint not null default 0,
@@ -29,6 +30,12 @@ const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   )`,
   // The order in which results were committed.
   `create index sluice_batch_result_order on sluice_batch_result (batch, xid, seq)`,
+  `create table sluice_batch_file (
+    file ${isSqlite ? "integer primary key autoincrement" : "integer generated always as identity primary key"},
+    id text not null unique, owner text, purpose text not null, name text not null, bytes bigint not null,
+    lines bigint not null, url text, problems text not null, created_at bigint not null, expires_at bigint not null
+  )`,
+  `create index sluice_batch_file_created on sluice_batch_file (created_at desc, file desc)`,
   // A row for each worker, so that no row is written by all of them.
   `create table sluice_batch_progress (
     batch integer not null, worker text not null,

@@ -1,0 +1,232 @@
+/** Uploading, checking and reading files of requests. */
+import * as BoundedJson from "@sluice/core/BoundedJson"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import { type BatchStoreError, FileInUse, FileNotFound } from "../Batch.ts"
+import type { File, Files, Problem, UploadOptions } from "../Files.ts"
+import { store } from "./store.ts"
+import * as Db from "./tables/db.ts"
+import * as Tables from "./tables/files.ts"
+import type { Item } from "./tables/items.ts"
+
+const rowsAtOnce = 2_000
+const bytesAtOnce = 4 * 2 ** 20
+const linesAtOnce = 1_000
+const deletedAtOnce = 10_000
+
+const maxLineBytes = 2 ** 20
+const maxKeyLength = 512
+const maxDepth = 64
+
+/** More would tell nothing new. */
+const maxProblems = 100
+
+export const make = Effect.gen(function*() {
+  const db = yield* Db.make
+
+  const upload = <E, R>(
+    options: UploadOptions,
+    lines: Stream.Stream<string, E, R>
+  ): Effect.Effect<File, BatchStoreError | E, R> =>
+    Effect.gen(function*() {
+      const id = `file-${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`
+      const file = yield* store(
+        "add a file",
+        Tables.begin(db, {
+          id,
+          owner: options.owner,
+          purpose: options.purpose,
+          name: options.name,
+          expiresMillis: Duration.toMillis(Duration.fromInputUnsafe(options.expires ?? "30 days"))
+        })
+      )
+      const upload = new Upload(db, file)
+      yield* Stream.runForEach(lines, (line) => upload.add(line)).pipe(
+        Effect.andThen(upload.end),
+        Effect.onExit((exit) =>
+          Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Tables.remove(db, file, deletedAtOnce))
+        )
+      )
+      return toFile(yield* Effect.orDie(findFile(db, id)))
+    })
+
+  return {
+    upload,
+    find: (id: string) => Effect.map(findFile(db, id), toFile),
+    list: ({ after, limit = 100, owner }: {
+      readonly owner?: string | undefined
+      readonly after?: string | undefined
+      readonly limit?: number | undefined
+    } = {}) =>
+      Effect.map(
+        store(
+          "list files",
+          Tables.select(
+            db,
+            db.sql`${
+              db.sql.and([
+                db.sql`1 = 1`,
+                ...(owner === undefined ? [] : [db.sql`owner = ${owner}`]),
+                ...(after === undefined
+                  ? []
+                  : [db.sql`(created_at, file) < (select created_at, file from sluice_batch_file where id = ${after})`])
+              ])
+            } order by created_at desc, file desc limit ${db.sql.literal(String(limit))}`
+          )
+        ),
+        (rows) => rows.map(toFile)
+      ),
+    lines: (id: string) =>
+      Stream.unwrap(Effect.map(findFile(db, id), ({ file }) =>
+        Stream.flattenIterable(
+          Stream.unfold<number, ReadonlyArray<string>, BatchStoreError, never>(
+            -1,
+            (after) =>
+              Effect.map(store("read a file", Tables.page(db, file, after, linesAtOnce)), (rows) => {
+                const last = rows.at(-1)
+                return last === undefined ? undefined : [rows.map(({ request }) => request), last.seq] as const
+              })
+          )
+        ))),
+    remove: (id: string) =>
+      Effect.flatMap(findFile(db, id), ({ file }) =>
+        Effect.flatMap(
+          store("remove a file", Tables.hide(db, file)),
+          (isHidden): Effect.Effect<void, BatchStoreError | FileInUse> =>
+            isHidden
+              ? Effect.asVoid(store("remove a file", Tables.remove(db, file, deletedAtOnce)))
+              : Effect.fail(new FileInUse({ id }))
+        ))
+  } satisfies Files["Service"]
+})
+
+/** Checks and stores the lines of one file in groups. */
+class Upload {
+  private readonly db: Db.Db
+  private readonly file: number
+  private readonly problems: Array<Problem> = []
+  private group: Array<Item> = []
+  private groupBytes = 0
+  private bytes = 0
+  private lines = 0
+  private url: string | undefined
+
+  constructor(db: Db.Db, file: number) {
+    this.db = db
+    this.file = file
+  }
+
+  add(line: string): Effect.Effect<void, BatchStoreError> {
+    const size = Buffer.byteLength(line)
+    this.bytes += size + 1
+    if (line.trim() === "") return Effect.void
+    const checked = check(line, size)
+    if ("code" in checked) this.report(this.lines, checked)
+    else {
+      this.url ??= checked.url
+      if (checked.url !== this.url) this.report(this.lines, { ...mixed, param: "url" })
+    }
+    this.group.push({ seq: this.lines, key: "code" in checked ? null : checked.key, request: line })
+    this.lines += 1
+    this.groupBytes += size
+    return this.group.length >= rowsAtOnce || this.groupBytes >= bytesAtOnce ? this.flush : Effect.void
+  }
+
+  get end(): Effect.Effect<void, BatchStoreError> {
+    return Effect.andThen(
+      this.flush,
+      Effect.suspend(() => {
+        if (this.lines === 0) this.report(undefined, empty)
+        const { bytes, lines, problems, url } = this
+        return Effect.asVoid(store("add a file", Tables.complete(this.db, this.file, { bytes, lines, problems, url })))
+      })
+    )
+  }
+
+  private get flush(): Effect.Effect<void, BatchStoreError> {
+    return Effect.suspend(() => {
+      const items = this.group
+      this.group = []
+      this.groupBytes = 0
+      if (items.length === 0) return Effect.void
+      return Effect.flatMap(store("add requests", Tables.add(this.db, this.file, items)), (doubled) => {
+        if (doubled.size === 0) return Effect.void
+        const again = items.filter(({ seq }) => doubled.has(seq))
+        for (const { seq } of again) this.report(seq, duplicate)
+        // The content of the file is kept as it came.
+        return Effect.asVoid(
+          store("add requests", Tables.add(this.db, this.file, again.map((item) => ({ ...item, key: null }))))
+        )
+      })
+    })
+  }
+
+  private report(seq: number | undefined, problem: Omit<Problem, "line">): void {
+    if (this.problems.length < maxProblems) {
+      this.problems.push({ ...problem, line: seq === undefined ? undefined : seq + 1 })
+    }
+  }
+}
+
+type Wrong = Omit<Problem, "line">
+
+const problem = (code: string, message: string, param?: string): Wrong => ({ code, message, param })
+
+const mixed = problem("mixed_endpoints", "All lines of a file must have the same url.", "url")
+const empty = problem("empty_file", "The file has no lines.")
+const duplicate = problem("duplicate_custom_id", "Another line has this custom_id.", "custom_id")
+
+const check = (line: string, bytes: number): { readonly key: string; readonly url: string } | Wrong => {
+  if (bytes > maxLineBytes) return problem("line_too_large", "The line is larger than 1 MiB.")
+  const parsed = BoundedJson.parse(line, maxDepth)
+  if (Result.isFailure(parsed)) return problem("invalid_json_line", "The line is not JSON.")
+  const json = parsed.success
+  if (!isObject(json)) return problem("invalid_json_line", "The line is not a JSON object.")
+  const { body, custom_id: key, method, url } = json
+  if (typeof key !== "string" || key === "" || key.length > maxKeyLength || key.includes("\0")) {
+    return problem("invalid_custom_id", "custom_id must be a text of 1 to 512 characters.", "custom_id")
+  }
+  if (method !== "POST") return problem("invalid_method", "method must be POST.", "method")
+  if (typeof url !== "string" || !url.startsWith("/v1/")) {
+    return problem("invalid_url", "url must be the path of an endpoint, such as /v1/chat/completions.", "url")
+  }
+  if (!isObject(body)) return problem("invalid_body", "body must be a JSON object.", "body")
+  if (body["stream"] === true) {
+    return problem("stream_not_supported", "A batch has no streams. Leave out stream.", "body.stream")
+  }
+  return { key, url }
+}
+
+const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Why a batch at this endpoint cannot use the file. */
+export const problemsOf = ({ problems, url }: Tables.FileRow, endpoint: string | undefined): ReadonlyArray<Problem> =>
+  problems.length > 0 || endpoint === undefined || url === endpoint
+    ? problems
+    : [{
+      ...problem("invalid_url", `The lines have the url ${url}, and the batch has the endpoint ${endpoint}.`, "url"),
+      line: 1
+    }]
+
+export const findFile = (db: Db.Db, id: string): Effect.Effect<Tables.FileRow, BatchStoreError | FileNotFound> =>
+  Effect.flatMap(
+    store("read a file", Tables.select(db, db.sql`id = ${id}`)),
+    ([file]) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
+  )
+
+const toFile = ({ bytes, createdAt, expiresAt, id, lines, name, owner, problems, purpose }: Tables.FileRow): File => ({
+  id,
+  owner,
+  purpose,
+  name,
+  bytes,
+  lines,
+  problems,
+  createdAt,
+  expiresAt
+})

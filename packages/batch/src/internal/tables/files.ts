@@ -1,0 +1,130 @@
+/** Files of requests. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
+import type { Problem } from "../../Files.ts"
+import { type Db, numberOf } from "./db.ts"
+import type { Item } from "./items.ts"
+
+export interface FileRow {
+  /** The requests of a file have this number below zero as their batch. */
+  readonly file: number
+  readonly id: string
+  readonly owner: string | undefined
+  readonly purpose: string
+  readonly name: string
+  readonly bytes: number
+  readonly lines: number
+  readonly url: string | undefined
+  readonly problems: ReadonlyArray<Problem>
+  readonly createdAt: number
+  readonly expiresAt: number
+}
+
+const text = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
+
+const toRow = (row: { readonly [column: string]: unknown }): FileRow => ({
+  file: numberOf(row["file"]),
+  id: String(row["id"]),
+  owner: text(row["owner"]),
+  purpose: String(row["purpose"]),
+  name: String(row["name"]),
+  bytes: numberOf(row["bytes"]),
+  lines: numberOf(row["lines"]),
+  url: text(row["url"]),
+  // Only this package writes the column.
+  problems: JSON.parse(String(row["problems"])) as ReadonlyArray<Problem>,
+  createdAt: numberOf(row["created_at"]),
+  expiresAt: numberOf(row["expires_at"])
+})
+
+/** Reads files that were uploaded whole and have not expired. */
+export const select = ({ now, sql }: Db, which: Fragment): Effect.Effect<ReadonlyArray<FileRow>, SqlError> =>
+  Effect.map(
+    sql<{ readonly [column: string]: unknown }>`
+      select * from sluice_batch_file where lines >= 0 and expires_at > ${now} and ${which}`,
+    (rows) => rows.map(toRow)
+  )
+
+/** Adds a file that is being uploaded. Returns its number. */
+export const begin = (
+  { now, sql }: Db,
+  file: Pick<FileRow, "id" | "name" | "owner" | "purpose"> & { readonly expiresMillis: number }
+): Effect.Effect<number, SqlError> =>
+  Effect.map(
+    sql<{ readonly file: unknown }>`
+      insert into sluice_batch_file (id, owner, purpose, name, bytes, lines, problems, created_at, expires_at)
+      values (${file.id}, ${file.owner ?? null}, ${file.purpose}, ${file.name}, 0, -1, '[]', ${now},
+        ${now} + ${sql.literal(String(Math.round(file.expiresMillis)))}) returning file`,
+    (rows) => numberOf(rows[0]?.file)
+  )
+
+export const complete = (
+  { sql }: Db,
+  file: number,
+  { bytes, lines, problems, url }: Pick<FileRow, "bytes" | "lines" | "problems" | "url">
+): Effect.Effect<unknown, SqlError> =>
+  sql`update sluice_batch_file set bytes = ${bytes}, lines = ${lines}, url = ${url ?? null},
+    problems = ${JSON.stringify(problems)} where file = ${file}`
+
+/** Adds lines. Returns the places of those whose key another line has. They are not added. */
+export const add = (db: Db, file: number, items: ReadonlyArray<Item>): Effect.Effect<ReadonlySet<number>, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly seq: unknown }>`
+      insert into sluice_batch_item (batch, seq, key, request)
+      select ${db.sql.literal(String(-file))}, r.seq, r.key, r.request
+      from ${db.rows(items, { seq: "bigint", key: "text", request: "text" })} where true order by r.seq
+      on conflict do nothing returning seq`,
+    (rows) => {
+      const left = new Set(items.map(({ seq }) => seq))
+      for (const { seq } of rows) left.delete(numberOf(seq))
+      return left
+    }
+  )
+
+export const page = (
+  { sql }: Db,
+  file: number,
+  after: number,
+  limit: number
+): Effect.Effect<ReadonlyArray<{ readonly seq: number; readonly request: string }>, SqlError> =>
+  Effect.map(
+    sql<{ readonly seq: unknown; readonly request: string }>`
+      select seq, request from sluice_batch_item where batch = ${-file} and seq > ${after}
+      order by seq limit ${sql.literal(String(limit))}`,
+    (rows) => rows.map(({ request, seq }) => ({ seq: numberOf(seq), request }))
+  )
+
+/** Lets a file expire now, unless a batch that has not ended uses it. Returns whether it did. */
+export const hide = ({ now, sql }: Db, file: number): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch_file set expires_at = ${now} where file = ${file} and not exists (
+      select 1 from sluice_batch where items = ${-file} and ended_at is null
+    ) returning file`,
+    (rows) => rows.length > 0
+  )
+
+/** Deletes a file with its lines, in slices. The results of a batch need them, so they stay until it is removed. */
+export const remove = ({ sql }: Db, file: number, slice: number): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(
+    sql`select 1 as used from sluice_batch where items = ${-file} limit 1`,
+    (used): Effect.Effect<void, SqlError> =>
+      used.length > 0
+        ? Effect.void
+        : sql`delete from sluice_batch_item where batch = ${-file} and seq in (
+            select seq from sluice_batch_item where batch = ${-file} order by seq limit ${sql.literal(String(slice))}
+          ) returning seq`.pipe(
+          Effect.map((rows) => rows.length),
+          Effect.repeat({ while: (deleted) => deleted === slice }),
+          Effect.andThen(sql`delete from sluice_batch_file where file = ${file}`),
+          Effect.asVoid
+        )
+  )
+
+/** Files whose time is over, and uploads that were never finished. */
+export const expired = ({ now, sql }: Db): Effect.Effect<ReadonlyArray<number>, SqlError> =>
+  Effect.map(
+    sql<{ readonly file: unknown }>`select file from sluice_batch_file
+      where expires_at <= ${now} or (lines < 0 and created_at < ${now} - 86400000) order by file limit 100`,
+    (rows) => rows.map(({ file }) => numberOf(file))
+  )

@@ -1,0 +1,84 @@
+import * as Batches from "@sluice/batch/Batches"
+import * as Files from "@sluice/batch/Files"
+import { assert } from "@effect/vitest"
+import { Effect, Layer, Stream } from "effect"
+import { describeWithBoth } from "../../sql/test/support/databases.ts"
+import { machine, Scripted } from "./support/machine.ts"
+
+const line = (fields: object) =>
+  JSON.stringify({ custom_id: "a", method: "POST", url: "/v1/chat/completions", body: { model: "m" }, ...fields })
+
+const layer = (scripted: Scripted) => Files.layer.pipe(Layer.provideMerge(machine(scripted)))
+
+const upload = (lines: ReadonlyArray<string>) =>
+  Files.Files.use((files) =>
+    files.upload({ name: "in.jsonl", purpose: "batch", owner: "ann" }, Stream.fromIterable(lines))
+  )
+
+await describeWithBoth("Files", (it) => {
+  it.effect("a batch asks the lines of a file, and the file comes back as it was", () => {
+    const scripted = new Scripted()
+    return Effect.gen(function*() {
+      const lines = Array.from({ length: 500 }, (_, n) => line({ custom_id: `c${n}` }))
+      const file = yield* upload(lines)
+      assert.deepInclude(file, { lines: 500, bytes: lines.join("\n").length + 1, owner: "ann", problems: [] })
+      const files = yield* Files.Files
+      assert.deepStrictEqual(yield* Stream.runCollect(files.lines(file.id)), lines)
+      const batches = yield* Batches.Batches
+      const submit = batches.submit({ file: file.id, endpoint: "/v1/chat/completions", owner: "ann" }, Stream.empty)
+      const [one, other] = [yield* submit, yield* submit]
+      for (const id of [one, other]) {
+        const results = yield* Stream.runCollect(batches.results(id, { order: "input", follow: true }))
+        assert.deepStrictEqual(results.map(({ key }) => key), lines.map((_, n) => `c${n}`))
+        assert.strictEqual(results[7]?.body, lines[7])
+      }
+      yield* Stream.runDrain(batches.watch(other, 20))
+      yield* files.remove(file.id)
+      assert.strictEqual((yield* Effect.flip(files.find(file.id)))._tag, "FileNotFound")
+      assert.strictEqual((yield* Stream.runCollect(batches.results(one))).length, 500)
+      assert.deepStrictEqual((yield* batches.list({ owner: "ann" })).map(({ id }) => id), [other, one])
+      assert.deepStrictEqual(yield* batches.list({ owner: "bob" }), [])
+    }).pipe(Effect.provide(layer(scripted)))
+  })
+
+  it.effect("a file with problems makes a failed batch, and no line is asked", () => {
+    const scripted = new Scripted()
+    return Effect.gen(function*() {
+      const file = yield* upload([
+        line({}),
+        "{",
+        line({}),
+        line({ custom_id: "" }),
+        line({ custom_id: "b", method: "GET" }),
+        line({ custom_id: "c", url: "/v1/embeddings" }),
+        line({ custom_id: "d", body: { stream: true } }),
+        line({ custom_id: "e", body: [] }),
+        line({ custom_id: "f", body: { text: "x".repeat(2 ** 20) } })
+      ])
+      assert.deepStrictEqual(
+        file.problems.map(({ code, line }) => [line, code]).toSorted((a, b) => Number(a[0]) - Number(b[0])),
+        [
+          [2, "invalid_json_line"],
+          [3, "duplicate_custom_id"],
+          [4, "invalid_custom_id"],
+          [5, "invalid_method"],
+          [6, "mixed_endpoints"],
+          [7, "stream_not_supported"],
+          [8, "invalid_body"],
+          [9, "line_too_large"]
+        ]
+      )
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ file: file.id, endpoint: "/v1/chat/completions" }, Stream.empty)
+      const status = yield* batches.status(id)
+      assert.strictEqual(status.state, "failed")
+      assert.strictEqual(JSON.parse(status.error ?? "").length, 8)
+      const good = yield* upload([line({})])
+      const other = yield* batches.submit({ file: good.id, endpoint: "/v1/embeddings" }, Stream.empty)
+      assert.strictEqual((yield* batches.status(other)).state, "failed")
+      const empty = yield* upload([])
+      assert.deepStrictEqual(empty.problems.map(({ code }) => code), ["empty_file"])
+      assert.deepStrictEqual(scripted.asked, [])
+    }).pipe(Effect.provide(layer(scripted)))
+  })
+})
