@@ -708,9 +708,14 @@ const showCall = (title, ids, rest) =>
     dialog
   )
 
+/** Browsers have no clipboard for pages of another machine without HTTPS. */
 const copying = (text) => async ({ target }) => {
-  await navigator.clipboard.writeText(text())
-  target.textContent = "Copied"
+  try {
+    await navigator.clipboard.writeText(text())
+    target.textContent = "Copied"
+  } catch {
+    target.textContent = "Not allowed here. Select the text"
+  }
 }
 
 const openCall = async (id) => {

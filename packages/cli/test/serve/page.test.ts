@@ -84,6 +84,10 @@ describeWithBrowser("the live page", stage, (it) => {
         String(yield* evaluate(tab, `document.getElementById("call-title").textContent`)),
         /^Answered by [ab]/
       )
+      // As on a page of another machine without HTTPS.
+      yield* evaluate(tab, `Object.defineProperty(navigator, "clipboard", { value: undefined })`)
+      yield* evaluate(tab, `document.querySelector("#call footer button").click()`)
+      yield* until(tab, `document.querySelector("#call footer button").textContent.startsWith("Not allowed")`)
       // More than the page keeps: the row would have gone.
       yield* calls(210)
       yield* until(tab, `document.getElementById("head").innerText.includes("in flight")`)
