@@ -1,6 +1,8 @@
 import { assert, beforeAll, describe, it, onTestFinished } from "@effect/vitest"
 import { spawn } from "node:child_process"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join, posix } from "node:path"
 import { afterAll } from "vitest"
@@ -172,30 +174,65 @@ describe("a project with the packages", () => {
     assert.include(help, "sluice run")
   })
 
-  it("`sluice serve` runs from its tarball and ends at SIGTERM", { timeout: 120_000 }, async () => {
+  it("`sluice serve` answers a call from its tarball, as npx runs it, and ends at SIGTERM", {
+    timeout: 120_000
+  }, async () => {
     const { folder } = named("sluice")
-    const bin = join(folder, "dist", "bin.js")
-    const gateway = spawn(process.execPath, [bin, "serve", "--port", "0", "--target", "a=http://127.0.0.1:9/v1"], {
-      cwd: dirname(folder),
-      env: { PATH: process.env["PATH"] ?? "" },
-      stdio: ["ignore", "pipe", "inherit"]
+    const place = newFolder("npx")
+    mkdirSync(place)
+    // As npx does, with a link and in a folder of the user.
+    const command = join(place, "sluice")
+    symlinkSync(join(folder, "dist", "bin.js"), command)
+    const provider = createServer((request, response) => {
+      request.resume()
+      response.writeHead(200, { "content-type": "application/json" })
+      response.end(`{"choices":[{"index":0,"message":{"content":"fine"},"finish_reason":"stop"}]}`)
     })
+    onTestFinished(() => {
+      provider.closeAllConnections()
+      provider.close()
+    })
+    await new Promise<void>((resolve) => provider.listen(0, "127.0.0.1", resolve))
+    // It listens on a port, so its address is no path.
+    const { port } = provider.address() as AddressInfo
+    const env = { PATH: process.env["PATH"] ?? "" }
+    const gateway = spawn(
+      process.execPath,
+      [command, "serve", "--port", "0", "--target", `a=http://127.0.0.1:${port}/v1`],
+      { cwd: place, env, stdio: ["ignore", "pipe", "inherit"] }
+    )
     onTestFinished(() => void gateway.kill("SIGKILL"))
     const ended = new Promise<number | null>((resolve) => gateway.once("close", resolve))
-    const url = await new Promise<string>((resolve, reject) => {
+    const [url, token] = await new Promise<readonly [url: string, token: string]>((resolve, reject) => {
       let text = ""
       gateway.stdout.on("data", (data: Buffer) => {
         text += data.toString()
-        const [found] = /http:\/\/127\.0\.0\.1:\d+/.exec(text) ?? []
-        if (found !== undefined) resolve(found)
+        const [, url, token] = /OPENAI_BASE_URL=(\S+)\/v1 OPENAI_API_KEY=(\S+)/.exec(text) ?? []
+        if (url !== undefined && token !== undefined) resolve([url, token])
       })
       void ended.then((code) => reject(new Error(`ended with ${code}`)))
     })
-    assert.strictEqual((await fetch(`${url}/health`)).status, 200)
+    const ask = (path: string, init?: RequestInit) =>
+      fetch(`${url}${path}`, {
+        ...init,
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        signal: AbortSignal.timeout(20_000)
+      })
+    const answer = await ask("/v1/chat/completions", {
+      method: "POST",
+      body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "Hello" }] })
+    })
+    assert.strictEqual(answer.status, 200)
+    assert.include(await answer.text(), "fine")
+    const log = await ask(`/sluice/calls/${answer.headers.get("x-sluice-call")}`)
+    assert.include(await log.text(), `"answeredBy":"a"`)
+    assert.include(await (await ask("/metrics")).text(), "sluice_gateway_requests_total")
+    assert.strictEqual((await ask("/health")).status, 200)
     for (const file of ["", "page.js", "lib/lit-html.js", "lib/uPlot.esm.js"]) {
-      assert.strictEqual((await fetch(`${url}/sluice/${file}`)).status, 200, file)
+      assert.strictEqual((await ask(`/sluice/${file}`)).status, 200, file)
     }
     gateway.kill("SIGTERM")
     assert.strictEqual(await ended, 0)
+    assert.match(await execute(process.execPath, [command, "keys", "add", "ann"], place), /^sluice_/)
   })
 })
