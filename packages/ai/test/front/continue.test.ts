@@ -1,11 +1,13 @@
 import Anthropic from "@anthropic-ai/sdk"
 import OpenAI from "openai"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Exit, Fiber, Scope } from "effect"
 import type * as Front from "@sluice/ai/Front"
 import { type Answer, json, rawServer } from "../support/rawServer.ts"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import { edges, fetched, frontOf, within } from "./edges.ts"
+import { edges, fetched, frontOf, until, within } from "./edges.ts"
+import { Sent, Splicer } from "../../src/internal/front/continuation.ts"
+import { random } from "./streams.ts"
 import { anthropic, chat, type FrontWire, responses } from "./wires.ts"
 
 const at = (url: string, wire: FrontWire, more?: Partial<Front.FrontTarget>): Front.FrontTarget => ({
@@ -172,6 +174,45 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
       assert.strictEqual(target?.permits?.running, 0)
     }).pipe(Effect.scoped))
 
+  it.live("a client that leaves while its answer is continued, and a front that closes, free everything", () =>
+    Effect.gen(function*() {
+      for (const ends of ["client", "front"] as const) {
+        let closed = false
+        const first = yield* rawServer(cut(chat.head + chat.word("one")))
+        const second = yield* rawServer((response) => {
+          response.on("close", () => {
+            closed = true
+          })
+        })
+        const scope = yield* Scope.make()
+        const front = yield* Scope.provide(
+          frontOf([
+            at(first.url, chat),
+            at(second.url, chat, { name: "b", prefill: true, backpressure: { capacity: 1 } })
+          ]),
+          scope
+        )
+        const leaving = new AbortController()
+        const text = yield* Effect.forkScoped(
+          Effect.promise(() =>
+            front.fetch(`http://front${chat.path}`, { method: "POST", body: chat.stream, signal: leaving.signal })
+              .then((response) => response.text())
+              .catch((error: unknown) => String(error))
+          ),
+          { startImmediately: true }
+        )
+        yield* within(until(() => second.requests.length === 1))
+        if (ends === "client") leaving.abort()
+        else yield* Scope.close(scope, Exit.void)
+        assert.include(yield* within(Fiber.join(text)), ends === "client" ? "AbortError" : "backpressure_shed")
+        yield* within(until(() => closed))
+        assert.isTrue(closed, ends)
+        const targets = yield* front.targets
+        assert.strictEqual(targets[1]?.permits?.running, 0, ends)
+        yield* Scope.close(scope, Exit.void)
+      }
+    }).pipe(Effect.scoped))
+
   const tool = `data: ${
     JSON.stringify({
       id: "c1",
@@ -203,4 +244,69 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
         assert.strictEqual(provider.requests.length, 1)
       }).pipe(Effect.scoped))
   }
+})
+
+describe("Splicer", () => {
+  for (const wire of [chat, anthropic]) {
+    it(`${wire.wire}: the client has each text once, wherever the first stream is cut and however the second one is split`, () => {
+      const draw = random(7)
+      const pieces = (text: string) => {
+        const split: Array<string> = []
+        for (let at = 0; at < text.length;) {
+          const length = 1 + draw(9)
+          split.push(text.slice(at, at + length))
+          at += length
+        }
+        return split.map(wire.word).join("")
+      }
+      // Words that differ, so that no text repeats by itself.
+      const text = Array.from({ length: 12 }, (_, n) => `w${n}ö`).join(" ")
+      for (let round = 0; round < 500; round++) {
+        const at = 1 + draw(text.length - 2)
+        const before = Buffer.from(wire.head + pieces(text.slice(0, at)))
+        const sent = new Sent(1e6)
+        sent.add(before)
+        const partial = sent.partial(wire === chat ? "chat" : "messages")!
+        const { prefill } = partial.answer
+        const repeats = draw(2) === 1
+        const splicer = new Splicer(wire === chat ? "chat" : "messages", partial)
+        const second = wire.head + pieces(repeats ? text : text.slice(prefill.length)) + wire.finish + wire.end
+        // Whole events, as the guard passes them on.
+        const events = second.split("\n\n").filter((event) => event !== "").map((event) => `${event}\n\n`)
+        const after = events.map((event) => Buffer.from(splicer.feed(Buffer.from(event)) ?? "").toString())
+        const all = before.toString() + after.join("")
+        assert.strictEqual(textOf(all), text, JSON.stringify({ at, repeats }))
+        assert.strictEqual(begins(eventsOf(all)), 1)
+      }
+    })
+  }
+
+  it("chat: a stream that is larger than its bound does not go on", () => {
+    const sent = new Sent(10)
+    sent.add(Buffer.from(chat.head + chat.word("one")))
+    assert.isUndefined(sent.partial("chat"))
+  })
+
+  it("messages: a text that had ended stays, and a second block follows with its own number", () => {
+    const sent = new Sent(1e6)
+    const stop = `event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n`
+    sent.add(Buffer.from(anthropic.head + anthropic.word("one") + stop))
+    const splicer = new Splicer("messages", sent.partial("messages")!)
+    const tool = [
+      { type: "content_block_start", index: 1, content_block: { type: "tool_use", id: "t", name: "f", input: {} } },
+      { type: "content_block_delta", index: 1, delta: { type: "input_json_delta", partial_json: "{}" } },
+      { type: "content_block_stop", index: 1 }
+    ].map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join("")
+    const out = splicer.feed(Buffer.from(anthropic.head + anthropic.word("one two") + stop + tool + anthropic.end))
+    const shown = eventsOf(Buffer.from(out ?? "").toString()).map(({ index, type }) => [type, index])
+    assert.deepStrictEqual(shown, [
+      ["content_block_start", 1],
+      ["content_block_delta", 1],
+      ["content_block_stop", 1],
+      ["content_block_start", 2],
+      ["content_block_delta", 2],
+      ["content_block_stop", 2],
+      ["message_stop", undefined]
+    ])
+  })
 })
