@@ -7,7 +7,7 @@ import * as Stream from "effect/Stream"
 import {
   BatchNotFound,
   BatchRunning,
-  BatchStoreError,
+  type BatchStoreError,
   type FileNotFound,
   InvalidRequest,
   isEnded,

@@ -159,7 +159,10 @@ class Upload {
         for (const { seq } of again) this.report(seq, duplicate)
         // The content of the file is kept as it came.
         return Effect.asVoid(
-          store("add requests", Tables.add(this.db, this.file, again.map((item) => ({ ...item, key: null }))))
+          store(
+            "add requests",
+            Tables.add(this.db, this.file, again.map(({ request, seq }) => ({ seq, key: null, request })))
+          )
         )
       })
     })
