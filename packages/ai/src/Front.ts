@@ -132,6 +132,7 @@ import * as Exit from "effect/Exit"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { CallLog } from "./CallLog.ts"
@@ -243,13 +244,15 @@ export interface PromiseFront extends Pick<Front["Service"], "call" | "exchange"
 }
 
 /**
- * Builds a front for a program without Effect. Rejects with `InvalidOptions`.
+ * Builds a front for a program without Effect. Rejects with `InvalidOptions`. Its warnings are written to standard error.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = async (options: FrontOptions): Promise<PromiseFront> => {
-  const runtime = ManagedRuntime.make(Layer.provide(layer(options), await transport()))
+  // Standard output is the program's.
+  const surroundings = Layer.merge(await transport(), Layer.succeed(References.LogToStderr, true))
+  const runtime = ManagedRuntime.make(Layer.provide(layer(options), surroundings))
   const exit = await runtime.runPromiseExit(Front)
   if (Exit.isFailure(exit)) {
     await runtime.dispose()

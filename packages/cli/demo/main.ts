@@ -120,7 +120,8 @@ const demonstrate = Effect.fnUntraced(function*(seed: number) {
       `Other faults: npm start -- --seed ${seed + 1}\n` +
       "Your own: npm run sluice -- run FILE -o results.jsonl --url URL --model NAME\n" +
       "  FILE has one prompt per line. The key is read from OPENAI_API_KEY.\n" +
-      "  --report page.html shows what happened, --target adds a provider.\n"
+      "  --report page.html shows what happened, --target adds a provider.\n" +
+      "A gateway for your clients: npm run sluice -- serve --target NAME=URL\n"
   )
   return killed.answered === tickets.length && killed.twice === 0 &&
     [sluice, second.counts, gateway].every(({ answered, cutShort }) => answered === tickets.length && cutShort === 0)

@@ -2,18 +2,24 @@ import { createAnthropic } from "@ai-sdk/anthropic"
 import { createOpenAI } from "@ai-sdk/openai"
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
 import Anthropic from "@anthropic-ai/sdk"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { ChatOpenAI } from "@langchain/openai"
 import { generateText, type LanguageModel } from "ai"
 import { Effect, Logger, References } from "effect"
 import OpenAI from "openai"
+import * as Front from "@sluice/ai/Front"
 import { ClientRetries } from "../../src/internal/front/clientRetries.ts"
 import { json, rawServer } from "../support/rawServer.ts"
 import { frontOf, type Service, within } from "./edges.ts"
 
-type Ask = (front: Service) => Promise<unknown>
+type Ask = (front: Pick<Service, "fetch">) => Promise<unknown>
 
-const settingsOf = ({ fetch }: Service) => ({ baseURL: "http://front/v1", apiKey: "client", fetch, maxRetries: 1 })
+const settingsOf = ({ fetch }: Pick<Service, "fetch">) => ({
+  baseURL: "http://front/v1",
+  apiKey: "client",
+  fetch,
+  maxRetries: 1
+})
 const question = { model: "m", max_tokens: 100, messages: [{ role: "user" as const, content: "Hello" }] }
 
 const ofAiSdk = (model: (settings: ReturnType<typeof settingsOf>) => LanguageModel): Ask => (front) =>
@@ -79,6 +85,25 @@ describe("retries of clients", () => {
         assert.deepStrictEqual(yield* ask([each, each]), { requests: 6, warnings: [] })
       }))
   }
+
+  it.live("a front of `make` warns on standard error, so that the output of the program stays its own", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer((response) =>
+        json(response, 503, { error: { message: "down" } }, { "retry-after-ms": "1" })
+      )
+      const target = { name: "a", url: provider.url, speaks: "openai", breaker: false } as const
+      const front = yield* Effect.acquireRelease(
+        Effect.promise(() => Front.make({ targets: [target] })),
+        (front) => Effect.promise(front.close)
+      )
+      const [output, errors] = yield* Effect.acquireRelease(
+        Effect.sync(() => (["log", "error"] as const).map((to) => vi.spyOn(console, to).mockImplementation(() => {}))),
+        (spies) => Effect.sync(() => spies.forEach((spy) => spy.mockRestore()))
+      )
+      yield* Effect.promise(() => ofCompatible(front).then(() => assert.fail("was answered"), () => {}))
+      assert.strictEqual(output?.mock.calls.length, 0)
+      assert.match(String(errors?.mock.calls), /set its maxRetries to 0/)
+    }).pipe(Effect.scoped, within))
 
   const request = (text: string, headers = {}) => ({ method: "POST", path: "/", headers, body: Buffer.from(text) })
   const reports = (use: (retries: ClientRetries) => void): number => {
