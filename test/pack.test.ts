@@ -170,8 +170,22 @@ describe("a project with the packages", () => {
       readonly bin: { readonly sluice: string }
     }
     assert.strictEqual(manifest.name, "sluice")
-    const help = await execute(process.execPath, [join(folder, bin.sluice), "--help"], dirname(folder))
+    const command = join(folder, bin.sluice)
+    const help = await execute(process.execPath, [command, "--help"], dirname(folder))
     assert.include(help, "sluice run")
+    // The style of a report is a file of the package.
+    const refusing = createServer((_, response) => void response.writeHead(503).end())
+    onTestFinished(() => void refusing.close())
+    await new Promise<void>((resolve) => refusing.listen(0, "127.0.0.1", resolve))
+    // It listens on a port, so its address is no path.
+    const { port } = refusing.address() as AddressInfo
+    const report = join(dirname(folder), "report.html")
+    const prompts = join(dirname(folder), "prompts.jsonl")
+    writeFileSync(prompts, `{"prompt":"Hello"}\n`)
+    const target = `a=http://127.0.0.1:${port}/v1#m`
+    const args = ["-o", "results.jsonl", "--report", report, "--max-attempts", "1", "--target", target]
+    await execute(process.execPath, [command, "run", prompts, ...args], dirname(folder)).catch(() => {})
+    assert.include(readFileSync(report, "utf8"), "--failed: #b93232")
   })
 
   it("`sluice serve` answers a call from its tarball, as npx runs it, and ends at SIGTERM", {
@@ -228,7 +242,7 @@ describe("a project with the packages", () => {
     assert.include(await log.text(), `"answeredBy":"a"`)
     assert.include(await (await ask("/metrics")).text(), "sluice_gateway_requests_total")
     assert.strictEqual((await ask("/health")).status, 200)
-    for (const file of ["", "page.js", "lib/lit-html.js", "lib/uPlot.esm.js"]) {
+    for (const file of ["", "base.css", "page.js", "lib/lit-html.js", "lib/uPlot.esm.js"]) {
       assert.strictEqual((await ask(`/sluice/${file}`)).status, 200, file)
     }
     gateway.kill("SIGTERM")

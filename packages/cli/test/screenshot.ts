@@ -16,7 +16,7 @@ import { addKey, ask, keysIn, start } from "./support/gateway.ts"
 import { livePage, says } from "./support/stage.ts"
 
 const images = fileURLToPath(new URL("../../../docs/images/", import.meta.url))
-const { values } = parseArgs({ options: { minutes: { type: "string", default: "8" } } })
+const { values } = parseArgs({ options: { minutes: { type: "string", default: "6" } } })
 const seconds = Number(values.minutes) * 60
 
 /** A provider that needs so long for its first token and for each further one. */
@@ -61,16 +61,16 @@ const program = Effect.gen(function*() {
   const admin = yield* addKey(directory, "boss", "--admin")
   const clients = yield* Effect.forEach(
     ["checkout", "support", "search"],
-    (name) => addKey(directory, name, "--rpm", "300", "--tpm", "100k", "--max-cost-per-day", "5")
+    (name) => addKey(directory, name, "--rpm", "300", "--tpm", "200k", "--max-cost-per-day", "5")
   )
   const gateway = yield* start(directory, [])
   const call = Effect.gen(function*() {
     const client = clients[yield* Random.nextIntBetween(0, clients.length - 1)] ?? admin
     const sort = yield* Random.next
     const model = sort < 0.7 ? "gpt-5-mini" : sort < 0.9 ? "claude-haiku-4-5" : "qwen3-8b"
-    yield* ask(gateway, client, { model, stream: true })
+    yield* ask(gateway, client, { model, stream: true, max_tokens: 100 })
   })
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.forkScoped(call), Effect.sleep("250 millis"))))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.forkScoped(call), Effect.sleep("400 millis"))))
   yield* Console.log(`${values.minutes} minutes of calls ...`)
   yield* Effect.sleep(seconds * 500)
   yield* main.down
