@@ -80,7 +80,8 @@ export const runs = (calls) => calls === 1 ? "1 call runs" : `${count(calls)} ca
 
 /** What the circuit of a target does, in one line. Empty if it is closed. */
 export const circuit = (target, now) => {
-  const { draining, reason, running, state, until } = target
+  const { draining, isKnown, reason, running, state, until } = target
+  if (!isKnown) return "not known now: the store of the circuits does not answer"
   const held = () =>
     `${until === null ? "without an end" : `until ${moment(until, now)}`}${reason === "" ? "" : `: ${reason}`}`
   if (draining) {
@@ -186,6 +187,9 @@ export const verdict = (page, now) => {
     return { level: "warn", says: `${names(down)} ${are(down)} down; calls go elsewhere`, more: `${why}${rate}` }
   }
   if (ramping.length > 0) return { level: "warn", says: `${names(ramping)} ${are(ramping)} coming back`, more: rate }
+  if (targets.some(({ isKnown }) => !isKnown)) {
+    return { level: "warn", says: "The store does not answer; this gateway decides alone", more: rate }
+  }
   const line = (some) => some.length === 1 ? `${sentence(circuit(some[0], now))} ` : ""
   if (held.length > 0) {
     return { level: "note", says: `${names(held)} ${are(held)} held by hand`, more: `${line(held)}${rate}` }

@@ -26,6 +26,8 @@ interface TargetRow {
   readonly since: number
   readonly until: number | null
   readonly reason: string
+  /** Whether the state is of now. It is the last one while the store of the circuits does not answer. */
+  readonly isKnown: boolean
   /** Whether it is held open by a drain. */
   readonly draining: boolean
   /** Attempts that run there. */
@@ -235,7 +237,10 @@ export class Live {
       const { circuit, name, permits, quota } = state
       const own = settings.find((target) => target.name === name)
       const past = this.pastOf(name)
-      const [circuitState, until, reason] = circuitOf(circuit, now)
+      // Every target has a circuit.
+      const [circuitState, until, reason] = circuit === undefined
+        ? [past.strip.at(-1)?.[1] ?? "closed", null, ""] as const
+        : circuitOf(circuit, now)
       past.strip = stripOf(past.strip, circuitState, now)
       return {
         name,
@@ -245,6 +250,7 @@ export class Live {
         since: past.strip.at(-1)?.[0] ?? now,
         until,
         reason,
+        isKnown: circuit !== undefined,
         draining: circuitState === "forced-open" && past.drain === reason,
         running: [state, ...replaced].reduce((sum, other) => other.name === name ? sum + other.running : sum, 0),
         strip: past.strip,
@@ -306,7 +312,7 @@ export class Live {
   /** What the title of a hidden page needs. */
   brief(now: number) {
     const { at, head } = this.state(now)
-    const targets = this.targets.map(({ draining, name, state }) => ({ name, state, draining }))
+    const targets = this.targets.map(({ draining, isKnown, name, state }) => ({ name, state, isKnown, draining }))
     return { at, head, targets }
   }
 
@@ -414,9 +420,9 @@ const getOrAdd = <A>(map: Map<string, A>, name: string, make: () => A): A => {
   return made
 }
 
-const circuitOf = (circuit: TargetState["circuit"], now: number): [State, number | null, string] => {
+const circuitOf = (circuit: NonNullable<TargetState["circuit"]>, now: number): [State, number | null, string] => {
   const after = (time: Duration.Duration | undefined) => time === undefined ? null : now + Duration.toMillis(time)
-  switch (circuit?._tag) {
+  switch (circuit._tag) {
     case "Open":
       return ["open", after(circuit.retryAfter), ""]
     case "HalfOpen":
@@ -429,8 +435,6 @@ const circuitOf = (circuit: TargetState["circuit"], now: number): [State, number
       return ["forced-closed", after(circuit.liftedIn), circuit.reason]
     case "Closed":
       return circuit.rampsFor === undefined ? ["closed", null, ""] : ["ramp", after(circuit.rampsFor), ""]
-    case undefined:
-      return ["closed", null, ""]
   }
 }
 

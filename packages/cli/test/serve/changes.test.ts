@@ -1,37 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
-import { Effect, Fiber } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { folder } from "../support/files.ts"
-import { addKey, ask, keysIn, logsOf, over, send, start } from "../support/gateway.ts"
-import type { Gateway } from "../support/gateway.ts"
+import { addKey, ask, keysIn, logsOf, over, send, snapshot, start } from "../support/gateway.ts"
+import type { Fields, Gateway } from "../support/gateway.ts"
 import { requests, says } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
 const json = { "content-type": "application/json" }
 const reason = "region moves, INC-2231"
 
-type Fields = { readonly [field: string]: unknown }
-
 const change = (gateway: Gateway, path: string, fields: Fields, headers?: { readonly [name: string]: string }) =>
   send(gateway, `/sluice/targets/${path}`, {
     headers: { ...json, ...headers ?? { authorization: `Bearer ${gateway.token}` } },
     body: JSON.stringify(fields)
-  })
-
-/** The targets and the changes, as a page gets them. */
-const snapshot = ({ token, url }: Gateway) =>
-  Effect.promise(async (signal) => {
-    const response = await fetch(`${url}/sluice/events`, { headers: { authorization: `Bearer ${token}` }, signal })
-    let text = ""
-    for await (const chunk of response.body ?? []) {
-      text += Buffer.from(chunk).toString()
-      const [, json] = /event: snapshot\ndata: (.*)\n\n/.exec(text) ?? []
-      // What the gateway sends is read here, not checked.
-      if (json !== undefined) return JSON.parse(json) as { readonly [field: string]: ReadonlyArray<Fields> }
-    }
-    return assert.fail(text)
   })
 
 const targetsOf = (gateway: Gateway) => Effect.map(snapshot(gateway), ({ targets = [] }) => targets)
@@ -147,7 +131,8 @@ describe("changes of targets by hand", { timeout: processTimeout }, () => {
 
   it.live("a drained target ends what runs, a reload keeps it, and it comes back when its time is over", () =>
     Effect.gen(function*() {
-      const slow = yield* LoopbackProvider.make({ apiKey: false, pace: { firstTokenMillis: 1_500 } })
+      const gate = yield* Deferred.make<{ readonly text: string }>()
+      const slow = yield* LoopbackProvider.make({ apiKey: false, answer: () => Deferred.await(gate) })
       const other = yield* LoopbackProvider.make({ apiKey: false })
       const directory = yield* folder
       const write = (rpm: number) =>
@@ -159,15 +144,17 @@ describe("changes of targets by hand", { timeout: processTimeout }, () => {
       const gateway = yield* start(directory, [])
       const running = yield* Effect.forkChild(ask(gateway, gateway.token))
       yield* requests(slow, 1)
-      assert.strictEqual((yield* change(gateway, "a/drain", { reason, forMs: 4_000 })).status, 200)
+      assert.strictEqual((yield* change(gateway, "a/drain", { reason })).status, 200)
       write(600)
       gateway.command.process.kill("SIGHUP")
       yield* says(gateway.command, "reloaded")
       yield* shows(gateway, { state: "forced-open", draining: true, reason, running: 1 })
       assert.strictEqual((yield* ask(gateway, gateway.token)).headers["x-sluice-target"], "b")
+      yield* Deferred.succeed(gate, { text: "at last" })
       const { headers, status } = yield* Fiber.join(running)
       assert.deepStrictEqual([status, headers["x-sluice-target"]], [200, "a"])
       yield* shows(gateway, { state: "forced-open", draining: true, running: 0 })
+      assert.strictEqual((yield* change(gateway, "a/open", { reason, forMs: 1_000 })).status, 200)
       yield* shows(gateway, { state: "closed", draining: false })
       assert.strictEqual((yield* ask(gateway, gateway.token)).headers["x-sluice-target"], "a")
     }))

@@ -106,7 +106,7 @@ describe("the events of the live page", { timeout: processTimeout }, () => {
       )
       assert.deepStrictEqual(events.map(({ name }) => name), ["low", "low", "low", "bye"])
       const [first, second, third] = events
-      assert.deepStrictEqual(first?.data.targets, [{ name: "a", state: "closed", draining: false }])
+      assert.deepStrictEqual(first?.data.targets, [{ name: "a", state: "closed", isKnown: true, draining: false }])
       assert.deepInclude(third?.data.head, { calls: 1 })
       assert.closeTo(third?.data.at - second?.data.at, 2_000, 1_000)
       assert.isBelow(first?.text.length ?? 0, 500)

@@ -5,7 +5,7 @@ import { Effect, Schedule } from "effect"
 import { findServer, startServer } from "../../../redis/test/support/server.ts"
 import { refused, run } from "../support/command.ts"
 import { folder } from "../support/files.ts"
-import { addKey, ask, type Gateway, keys, logsOf, over, send, start } from "../support/gateway.ts"
+import { addKey, ask, type Gateway, keys, logsOf, over, send, snapshot, start } from "../support/gateway.ts"
 import { requests } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
@@ -153,6 +153,7 @@ describe.skipIf(!isThere && process.env["CI"] !== "true")(
         const ann = yield* addKey(directory, "ann", "--rpm", "4")
         const bob = yield* addKey(directory, "bob", "--max-cost-per-day", "5")
         const cleo = yield* addKey(directory, "cleo")
+        const boss = yield* addKey(directory, "boss", "--admin")
         const { args, env } = over(provider)
         const gateway = yield* start(
           directory,
@@ -170,6 +171,15 @@ describe.skipIf(!isThere && process.env["CI"] !== "true")(
           "2"
         ])
         assert.strictEqual((yield* ask(gateway, cleo)).status, 200)
+        const change = yield* send(gateway, "/sluice/targets/a/open", {
+          headers: { authorization: `Bearer ${boss}`, "content-type": "application/json" },
+          body: JSON.stringify({ reason: "region moves" })
+        })
+        assert.deepStrictEqual([change.status, errorOf(change).code], [503, "store_down"])
+        yield* Effect.repeat(snapshot({ ...gateway, token: boss }), {
+          until: ({ targets = [] }) => targets[0]?.["isKnown"] === false,
+          schedule: Schedule.spaced(100)
+        }).pipe(Effect.timeout("10 seconds"))
         gateway.command.process.kill("SIGTERM")
         const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
         assert.strictEqual(code, 0)

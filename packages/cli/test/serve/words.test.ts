@@ -32,6 +32,7 @@ const target = (name: string, state = "closed", more = {}) => ({
   since: now - 5_000,
   until: null,
   reason: "",
+  isKnown: true,
   error: null,
   strip: [[now - 60_000, "closed"], [now - 5_000, state]],
   ...more
@@ -67,6 +68,11 @@ describe("the words of the live page", () => {
       [page([a, target("c", "ramp")]), "warn", "c is coming back"],
       [page([a, target("c", "forced-open"), drained]), "note", "c is held by hand"],
       [page([a, drained]), "note", "d is drained by hand"],
+      [
+        page([a, target("c", "closed", { isKnown: false }), drained]),
+        "warn",
+        "The store does not answer; this gateway decides alone"
+      ],
       [page([a, target("c", "ramp"), target("e", "forced-open")]), "warn", "c is coming back"],
       [page([target("c", "forced-open"), drained]), "bad", "No target takes calls"],
       [page([a, drained], { routes: { small: ["a"], large: ["d"] } }), "bad", "Calls for large are refused"],

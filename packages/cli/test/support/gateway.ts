@@ -103,6 +103,22 @@ export const ask = (gateway: Pick<Gateway, "port">, token: string, more: { reado
     body: JSON.stringify({ model: "m", messages: [{ role: "user", content: "Hello" }], ...more })
   })
 
+export type Fields = { readonly [field: string]: unknown }
+
+/** What a live page gets at its start: the targets, the changes by hand and the like. */
+export const snapshot = ({ token, url }: Pick<Gateway, "token" | "url">) =>
+  Effect.promise(async (signal) => {
+    const response = await fetch(`${url}/sluice/events`, { headers: { authorization: `Bearer ${token}` }, signal })
+    let text = ""
+    for await (const chunk of response.body ?? []) {
+      text += Buffer.from(chunk).toString()
+      const [, json] = /event: snapshot\ndata: (.*)\n\n/.exec(text) ?? []
+      // What the gateway sends is read here, not checked.
+      if (json !== undefined) return JSON.parse(json) as { readonly [field: string]: ReadonlyArray<Fields> }
+    }
+    throw new Error(`no snapshot: ${text}`)
+  })
+
 /** Sends bytes over a connection of its own, and returns all that comes until it closes. */
 export const sendRaw = ({ port }: Pick<Gateway, "port">, text: string | Uint8Array) =>
   Effect.promise(() =>
