@@ -47,7 +47,8 @@ export interface FrontTarget extends Omit<TargetOptions, "malformedEvent"> {
    *
    * Set it only for a provider and a model that you have tried. Many servers begin a new answer instead, and some refuse such a prompt.
    * For streamed chat completions and messages of text. A stream with a tool call, reasoning or several choices ends with an error, and so
-   * does one of the responses API, which has no such prompt.
+   * does one of the responses API, which has no such prompt. The request and the bytes of a stream are kept until it ends, up to
+   * `maxWholeBytes`.
    */
   readonly prefill?: TargetOptions["prefill"]
 }
