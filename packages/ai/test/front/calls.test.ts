@@ -259,9 +259,12 @@ describe("refusals", () => {
       const apiKey = Redacted.make("target-key-1")
       const provider = yield* rawServer((response) => json(response, 400, error))
       const front = yield* frontOf([at(provider.url, "openai", { apiKey })])
+      const text = `{"error":{"message":"the key [masked] or [masked] has no such model"}}`
       const got = yield* ask(node, front, chat)
-      assert.strictEqual(got.text, `{"error":{"message":"the key [masked] or [masked] has no such model"}}`)
-      assert.strictEqual(got.headers["content-length"], String(got.text.length))
+      assert.deepStrictEqual([got.status, got.text], [400, text])
+      assert.strictEqual(got.headers["content-length"], String(text.length))
+      const passed = yield* ask(node, front, chat, { path: "/v1/files/f1", method: "GET", body: undefined })
+      assert.deepStrictEqual([passed.status, passed.text, passed.end], [400, text, "Clean"])
     }).pipe(Effect.scoped))
 
   it.live("a lost answer is a 502 in the form of the client's API", () =>
@@ -376,6 +379,23 @@ describe("other requests", () => {
         [file.status, file.headers["x-sluice-target"], file.headers["x-sluice-attempts"]],
         [200, "up", "2"]
       )
+    }).pipe(Effect.scoped))
+
+  it.live("a large error passes as it comes, and one that is cut becomes a 502", () =>
+    Effect.gen(function*() {
+      const large = "x".repeat(3_000_000)
+      const provider = yield* rawServer((response, { path }) => {
+        response.writeHead(404, { "content-type": "text/plain" })
+        if (path.endsWith("large")) return void response.end(large)
+        response.write("{")
+        setTimeout(() => response.destroy(), 20)
+      })
+      const front = yield* frontOf([at(provider.url)])
+      const get = (path: string) => ask(node, front, chat, { path, method: "DELETE", body: undefined })
+      const got = yield* get("/v1/files/large")
+      assert.deepStrictEqual([got.status, got.end, got.text === large], [404, "Clean", true])
+      const cut = yield* get("/v1/files/cut")
+      assert.deepStrictEqual([cut.status, cut.end, cut.text.includes("connection_failed")], [502, "Clean", true])
     }).pipe(Effect.scoped))
 
   it.live("a cut within one does not look like its end", () =>

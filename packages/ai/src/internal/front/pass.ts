@@ -43,6 +43,15 @@ const isTransient = (status: number): boolean =>
 
 const isIdempotent = (method: HttpMethod.HttpMethod): boolean => method === "GET" || method === "HEAD"
 
+/** The largest error response that is held. */
+const maxErrorBytes = 2 ** 20
+
+interface ErrorAnswer {
+  readonly head: ResponseHead
+  readonly chunks: Array<Uint8Array>
+  size: number
+}
+
 /**
  * Passes a request that is no call of a model to the first target that speaks its API: files, batches, token counts. It has no circuit,
  * permits and quota.
@@ -68,6 +77,8 @@ export class Pass implements Listener {
   /** `undefined` between two attempts. */
   private connection: Connection | undefined
   private cancel: (() => void) | undefined
+  /** An error response, which can quote the key of the target. It is held until it is whole. */
+  private error: ErrorAnswer | undefined
   private isRunning = false
   private hasHead = false
   private isOver = false
@@ -155,6 +166,7 @@ export class Pass implements Listener {
 
   private endAttempt(): void {
     this.isRunning = false
+    this.error = undefined
     this.cancel?.()
     this.connection?.close()
     this.connection = undefined
@@ -168,6 +180,11 @@ export class Pass implements Listener {
     if (isTransient(status) && this.retries(after === undefined ? 0 : Duration.toMillis(after))) return
     // The error can show a part of the target's key.
     if (status === 401 || status === 402 || status === 403 || status === 407) return this.refuse(credentialRefused)
+    if (status >= 400) this.error = { head: { headers, status }, chunks: [], size: 0 }
+    else this.begin({ headers, status })
+  }
+
+  private begin({ headers, status }: ResponseHead): void {
     this.hasHead = true
     this.cancel?.()
     const own = {
@@ -176,17 +193,35 @@ export class Pass implements Listener {
       // Further attempts of the client would multiply these.
       ...(isTransient(status) && this.attempts > 1 ? { "x-should-retry": "false" } : {})
     }
-    this.sink.head(status, toClient(headers, { own, changesLength: false }))
+    this.sink.head(status, toClient(headers, { own, changesLength: this.error !== undefined }))
   }
 
   data(bytes: Uint8Array): void {
-    if (!this.isOver && !this.sink.write(bytes)) this.connection?.pause()
+    if (this.isOver) return
+    if (this.error !== undefined && !this.hasHead) this.hold(this.error, bytes)
+    else if (!this.sink.write(bytes)) this.connection?.pause()
   }
 
   ended(): void {
     if (this.isOver) return
+    const { error, hasHead, target } = this
+    if (error === undefined || hasHead) {
+      this.over()
+      return this.sink.end()
+    }
+    this.begin(error.head)
     this.over()
-    this.sink.end()
+    const body = Buffer.concat(error.chunks)
+    this.sink.end(target?.service.masked(body) ?? body)
+  }
+
+  /** A larger one is no message, and passes as it comes. */
+  private hold(error: ErrorAnswer, bytes: Uint8Array): void {
+    error.chunks.push(bytes)
+    error.size += bytes.length
+    if (error.size <= maxErrorBytes) return
+    this.begin(error.head)
+    this.sink.write(Buffer.concat(error.chunks))
   }
 
   lost(_error: HttpClientError.HttpClientError): void {

@@ -388,22 +388,19 @@ export class Relay implements Listener {
 
   /** The status is an error. */
   private rejected(): void {
-    const { onErrorResponse, origin } = this.options
+    const { attempt, onErrorResponse, origin } = this.options
     const response = Headers.withAllWaits(this.response as Failure.ResponseHead)
     const body = this.joined()
     const text = new TextDecoder().decode(body.subarray(0, excerptBytes), { stream: true })
     const error = Failure.fromStatus(origin, response, text, origin.now())
     if (body.length <= maxErrorBytes) {
-      onErrorResponse(error, { status: response.status, headers: response.headers, body: this.maskedIn(body) })
+      onErrorResponse(error, {
+        status: response.status,
+        headers: response.headers,
+        body: attempt.target.service.masked(body)
+      })
     }
     this.fail(error)
-  }
-
-  /** Some errors quote the key of the target. */
-  private maskedIn(body: Uint8Array): Uint8Array {
-    const text = new TextDecoder().decode(body)
-    const masked = this.options.origin.mask(text)
-    return masked === text ? body : Buffer.from(masked)
   }
 
   // ---------- both

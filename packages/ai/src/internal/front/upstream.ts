@@ -74,6 +74,13 @@ export class Upstream {
     return url
   }
 
+  /** The body of an error without the key of the target, which some providers quote. */
+  masked(body: Uint8Array): Uint8Array {
+    const text = new TextDecoder().decode(body)
+    const masked = this.settings.mask(text)
+    return masked === text ? body : new TextEncoder().encode(masked)
+  }
+
   /** What the errors of one request have in common. */
   origin(method: Origin["method"], model: string, now: () => number): Origin {
     const { endpoint, mask, maxErrorExcerpt, maxRetryAfter, secrets } = this.settings
