@@ -71,7 +71,7 @@
  * **Errors**
  *
  * - A call that failed after all attempts has the status, the headers and the body of the provider's last error, with
- *   `x-should-retry: false`. Errors about the target's own key become 502.
+ *   `x-should-retry: false`. A key that the body quotes is masked, and errors about the target's own key become 502.
  * - Other refusals have the status and the code of `AiRejection.toHttp`, in the form of the client's API.
  * - Invalid options fail the layer with `InvalidOptions`, which has all issues.
  *
