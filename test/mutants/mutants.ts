@@ -53,8 +53,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "the cookie of the live page is a key for metrics and models",
     caughtBy: ["packages/cli/test/serve/events.test.ts"],
     file: "packages/cli/src/serve/Sessions.ts",
-    find: "if (method !== \"GET\" || !url.startsWith(\"/sluice/\")) return undefined",
-    replace: "if (method !== \"GET\" && !url.startsWith(\"/sluice/\")) return undefined"
+    find: "if (!isChange && (method !== \"GET\" || !url.startsWith(\"/sluice/\"))) return undefined",
+    replace: "if (!isChange && method !== \"GET\" && !url.startsWith(\"/sluice/\")) return undefined"
   },
   {
     name: "page-that-does-not-read",
@@ -1266,7 +1266,7 @@ adjustToClock()
     breaks: "the finish reason of the second choice of an event is not seen",
     caughtBy: ["packages/ai/test/front/guard.test.ts"],
     file: "packages/ai/src/internal/front/chat.ts",
-    find: "at = data.indexOf(finishReasonKey, at)) {",
+    find: "at = data.indexOf(finishReasonEnd, at)) {",
     replace: "at = -1) {"
   },
   {
@@ -1364,11 +1364,10 @@ adjustToClock()
     breaks: "a client's header replaces that of the target",
     caughtBy: ["packages/ai/test/front/headers.test.ts"],
     file: "packages/ai/src/internal/front/headers.ts",
-    find: `    "accept-encoding": "identity",
-    ...own,`,
-    replace: `    "accept-encoding": "identity",
-    ...own,
-    ...sent,`
+    find: `sent["accept-encoding"] = "identity"
+  return Object.assign(sent, own)`,
+    replace: `sent["accept-encoding"] = "identity"
+  return Object.assign({}, own, sent)`
   },
   {
     name: "front-web-pages-may-read-answers",
