@@ -673,6 +673,7 @@ export const serve = defineCommand({
       "port",
       "allow-host",
       "keys",
+      "batches",
       "store",
       "processes",
       "heartbeat",
@@ -726,6 +727,14 @@ export const serve = defineCommand({
       parse: Gateway.hostName
     }),
     keys: keysFile,
+    batches: Flag.optional("batches", {
+      holdsSecret: "database",
+      argument: "URL",
+      about: "Serve OpenAI's /v1/files and /v1/batches for every target, from the database at URL: sqlite:FILE, or " +
+        "postgres://host/database after `sluice migrate`. Write its password as ${NAME} of a variable, or set " +
+        "SLUICE_BATCHES. [default: files and batches are the first target's]",
+      parse: Flag.batchesUrl
+    }),
     store: Flag.optional("store", {
       holdsSecret: "database",
       argument: "URL",

@@ -21,9 +21,6 @@ import * as Signals from "../Signals.ts"
 import * as FrontAsker from "./FrontAsker.ts"
 import * as Store from "./Store.ts"
 
-/** As many calls run at once if no limit is given. */
-const usualInFlight = 64
-
 /** Works until a signal, and lets running calls end. Needs the tables of batches. */
 export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags) {
   const surroundings = Sources.here()
@@ -39,7 +36,7 @@ export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags)
     Telemetry.layer(surroundings.env),
     Logs.layer(logs)
   )
-  const inFlight = settings.targets.reduce((sum, { concurrency = usualInFlight }) => sum + concurrency, 0)
+  const inFlight = Settings.callsAtOnce(settings)
   const feeder = Store.isPostgres(flags.batches) ? Feeder.layerCluster() : Feeder.layer()
   const asker = Layer.effect(
     Asker.Asker,

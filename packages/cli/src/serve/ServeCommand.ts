@@ -98,6 +98,13 @@ const serveWith = Effect.fnUntraced(function*(
     (pages) => Effect.sync(() => pages.close())
   )
   const paths = { ...calls, pages: opened, sessions }
+  const batches = flags.batches === undefined
+    ? undefined
+    : yield* (yield* Effect.promise(() => import("./Batches.ts"))).open(
+      flags.batches,
+      current,
+      flags.drainTimeoutMillis
+    )
   const server = yield* Effect.tryPromise({
     try: () =>
       Server.listen({
@@ -108,6 +115,7 @@ const serveWith = Effect.fnUntraced(function*(
         handle: (client, exchange, sink) => Calls.handle(calls, client, exchange, sink),
         open: Assets.answer,
         own: (request, response, path, client) => Paths.answer(paths, request, response, path, client),
+        batches: batches?.answer,
         // The message could quote a request.
         onDefect: (error) => logs.error("defect", { type: error instanceof Error ? error.name : typeof error }),
         onRefused: (code, path) => {

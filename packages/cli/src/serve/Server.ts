@@ -20,6 +20,10 @@ export interface Options {
   readonly open: (response: ServerResponse, path: string) => boolean
   /** Answers paths of the gateway itself. Returns false if there is no such path. */
   readonly own: (request: IncomingMessage, response: ServerResponse, path: string, client: Client) => boolean
+  /** Answers files and batches of the gateway. Returns false for other paths. `undefined`: they are the provider's. */
+  readonly batches?:
+    | ((request: IncomingMessage, response: ServerResponse, path: string, client: Client) => boolean)
+    | undefined
   readonly onRefused: (code: string, path: string) => void
   /** A defect. The request gets a 500, and the others go on. */
   readonly onDefect: (error: unknown) => void
@@ -168,6 +172,7 @@ export class Server {
     if (!path.startsWith("/v1/")) return options.own(request, response, path, client) ? undefined : notFound
     const type = Checks.contentType(request, path)
     if (type !== undefined) return type
+    if (options.batches?.(request, response, path, client) === true) return undefined
     this.receive(request, response, path, client)
     return undefined
   }

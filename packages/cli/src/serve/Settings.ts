@@ -87,6 +87,13 @@ const routeProblems = ({ asked, targets }: Route, names: ReadonlyArray<string>):
     return [`models sends ${asked} to ${name}, which is no target; ${hint}`]
   })
 
+/** Calls of batches that run at once per target without a limit. */
+const usualCalls = 64
+
+/** How many calls of batches run at once, over all targets. */
+export const callsAtOnce = ({ targets }: Pick<Settings, "targets">): number =>
+  targets.reduce((sum, { concurrency = usualCalls }) => sum + concurrency, 0)
+
 /** The targets that a request for this model can go to. */
 export const offering = (
   { routes, targets }: Pick<Settings, "routes" | "targets">,

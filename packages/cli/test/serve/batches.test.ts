@@ -1,0 +1,118 @@
+import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
+import * as Turn from "@sluice/ai/testing/Turn"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import OpenAI, { toFile } from "openai"
+import { folder } from "../support/files.ts"
+import { addKey, type Gateway, over, start } from "../support/gateway.ts"
+import { processTimeout } from "../support/timeouts.ts"
+
+const clientOf = (gateway: Gateway, apiKey = gateway.token) =>
+  new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey, maxRetries: 0 })
+
+const line = (n: number, fields: object = {}) =>
+  JSON.stringify({
+    custom_id: `c${n}`,
+    method: "POST",
+    url: "/v1/chat/completions",
+    body: { model: "m", messages: [{ role: "user", content: `Say ${n}` }], ...fields }
+  })
+
+const upload = (client: OpenAI, lines: ReadonlyArray<string>) =>
+  Effect.promise(async () =>
+    client.files.create({ file: await toFile(Buffer.from(lines.join("\n")), "in.jsonl"), purpose: "batch" })
+  )
+
+const ended = (client: OpenAI, id: string) =>
+  Effect.promise(async () => {
+    const deadline = Date.now() + 30_000
+    while (true) {
+      const batch = await client.batches.retrieve(id)
+      if (!["validating", "in_progress", "finalizing", "cancelling"].includes(batch.status)) return batch
+      if (Date.now() > deadline) throw new Error(`the batch is ${batch.status}`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  })
+
+const linesOf = (client: OpenAI, file: string | null | undefined) =>
+  Effect.promise(async () => {
+    if (file === null || file === undefined) return []
+    const text = await (await client.files.content(file)).text()
+    return text.trimEnd().split("\n").map((line) => JSON.parse(line))
+  })
+
+describe("the batches of sluice serve", { timeout: processTimeout }, () => {
+  it.live("the official client gets a batch answered by any target, its errors in a file of their own", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({
+        turns: ({ prompt }) => prompt === "Say 7" ? Turn.status(400) : undefined
+      })
+      const { args, env } = over(provider, provider)
+      const gateway = yield* start(yield* folder, [...args, "--batches", "sqlite:batches.sqlite"], env)
+      const client = clientOf(gateway)
+      const file = yield* upload(client, Array.from({ length: 40 }, (_, n) => line(n)))
+      assert.deepInclude(file, { object: "file", purpose: "batch", filename: "in.jsonl" })
+      const created = yield* Effect.promise(() =>
+        client.batches.create({
+          input_file_id: file.id,
+          endpoint: "/v1/chat/completions",
+          completion_window: "24h",
+          metadata: { job: "nightly" }
+        })
+      )
+      assert.deepInclude(created, { object: "batch", input_file_id: file.id, completion_window: "24h" })
+      assert.deepStrictEqual(created.metadata, { job: "nightly" })
+      const batch = yield* ended(client, created.id)
+      assert.strictEqual(batch.status, "completed")
+      assert.deepStrictEqual(batch.request_counts, { total: 40, completed: 39, failed: 1 })
+      const output = yield* linesOf(client, batch.output_file_id)
+      const errors = yield* linesOf(client, batch.error_file_id)
+      assert.strictEqual(output.length + errors.length, 40)
+      assert.include(output[0].response.body.choices[0].message.content, "Say 0")
+      assert.strictEqual(output[0].response.status_code, 200)
+      assert.deepStrictEqual(errors.map(({ custom_id, response }) => [custom_id, response.status_code]), [["c7", 400]])
+      const listed = yield* Effect.promise(() => client.batches.list({ limit: 1 }))
+      assert.deepStrictEqual(listed.data.map(({ id }) => id), [created.id])
+      const content = yield* linesOf(client, file.id)
+      assert.strictEqual(content.length, 40)
+    }))
+
+  it.live("a file with problems makes a failed batch that names the lines", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({})
+      const { args, env } = over(provider, provider)
+      const gateway = yield* start(yield* folder, [...args, "--batches", "sqlite:batches.sqlite"], env)
+      const client = clientOf(gateway)
+      const file = yield* upload(client, [line(1), "{", line(1)])
+      const batch = yield* Effect.promise(() =>
+        client.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" })
+      )
+      assert.strictEqual(batch.status, "failed")
+      assert.deepStrictEqual(batch.errors?.data?.map(({ code, line }) => [line, code]), [
+        [2, "invalid_json_line"],
+        [3, "duplicate_custom_id"]
+      ])
+      assert.deepStrictEqual(batch.request_counts, { total: 0, completed: 0, failed: 0 })
+    }))
+
+  it.live("a client sees its own files and batches only", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({})
+      const { args, env } = over(provider, provider)
+      const directory = yield* folder
+      const [ann, bob] = [yield* addKey(directory, "ann"), yield* addKey(directory, "bob")]
+      const gateway = yield* start(directory, [...args, "--batches", "sqlite:batches.sqlite"], env)
+      const file = yield* upload(clientOf(gateway, ann), [line(1)])
+      const other = clientOf(gateway, bob)
+      const statusOf = (call: Promise<unknown>) => Effect.promise(() => call.then(() => 200, (error) => error.status))
+      assert.strictEqual(yield* statusOf(other.files.retrieve(file.id)), 404)
+      assert.strictEqual(yield* statusOf(other.files.content(file.id)), 404)
+      assert.strictEqual(
+        yield* statusOf(
+          other.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" })
+        ),
+        404
+      )
+      assert.deepStrictEqual((yield* Effect.promise(() => other.files.list())).data, [])
+    }))
+})
