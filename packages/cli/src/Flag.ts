@@ -219,7 +219,7 @@ export const databaseUrl = (schemes: ReadonlyArray<string>) => (text: string): R
   if (text.startsWith("${") || (url !== null && url.host !== "" && schemes.includes(url.protocol.slice(0, -1)))) {
     return ok(text)
   }
-  return { ok: false, requirement: `a URL such as ${schemes.map((scheme) => `${scheme}://host`).join(" or ")}` }
+  return { ok: false, requirement: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(", ")}` }
 }
 
 /** Reads the URL of a database of batches. A path is a file of SQLite. */

@@ -651,8 +651,9 @@ const keysFile = Flag.withDefault("keys", "sluice-keys.sqlite", {
   holdsSecret: "database",
   argument: "FILE",
   about:
-    "Keep the keys of clients in FILE, hashed, or in Postgres: postgres://host/name. Write a password as ${NAME} of a " +
-    "variable, or set SLUICE_KEYS. [default: that of sluice.json, else sluice-keys.sqlite in the working directory]",
+    "Keep the keys of clients in FILE, hashed, or in Postgres after `sluice migrate`: postgres://host/name. Write its " +
+    "password as ${NAME} of a variable, or set SLUICE_KEYS. [default: that of sluice.json, else sluice-keys.sqlite " +
+    "in the working directory]",
   parse: (text) => Flag.isDatabaseUrl(text) ? postgresUrl(text) : Flag.text(text)
 })
 
@@ -739,9 +740,9 @@ export const serve = defineCommand({
       holdsSecret: "database",
       argument: "URL",
       about: "Share circuits and limits, also those of keys, with the other gateways of the database at URL: " +
-        "redis://host. Write its password as ${NAME} of a variable, or set SLUICE_STORE. [default: each gateway has " +
-        "its own]",
-      parse: Flag.databaseUrl(["redis", "rediss"])
+        "redis://host, or postgres://host/name after `sluice migrate`. Write its password as ${NAME} of a variable, " +
+        "or set SLUICE_STORE. [default: each gateway has its own]",
+      parse: Flag.databaseUrl(["redis", "rediss", "postgres", "postgresql"])
     }),
     processes: Flag.withDefault("processes", 1, {
       argument: "N",
@@ -1104,8 +1105,9 @@ export const migrate = defineCommand({
   summary: "Make the tables of stores and batches in a database.",
   usage: "migrate URL",
   about: [
-    "Make or update the tables of circuits, quotas and batches in the database at URL: postgres://host/database, or " +
-    "sqlite:FILE. Needs a role that may create tables; the other commands do not.",
+    "Make or update the tables of circuits, quotas, batches and keys in the database at URL: postgres://host/database, or " +
+    "sqlite:FILE. Write its password as ${NAME} of a variable. Needs a role that may create tables; the other " +
+    "commands do not.",
     "Run it before a new version of sluice starts. The old version goes on meanwhile."
   ],
   inputs: ["URL"],

@@ -2,10 +2,12 @@
 import * as Batches from "@sluice/batch/Batches"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlStores from "@sluice/sql/SqlStores"
+import * as Sources from "../config/Sources.ts"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as ExitCode from "../ExitCode.ts"
 import * as Flag from "../Flag.ts"
+import * as Keys from "../serve/Keys.ts"
 import * as Say from "../Say.ts"
 import * as Store from "./Store.ts"
 
@@ -15,9 +17,15 @@ export const execute = (given: string): Promise<number> => {
     Say.error("sluice migrate", problem)
     return ExitCode.unusable
   }
-  const url = Flag.batchesUrl(given)
+  const whole = Sources.databaseOf(given, Sources.here().env)
+  if (!whole.ok) return Promise.resolve(refuse(`URL ${whole.requirement}`))
+  const url = Flag.batchesUrl(whole.value)
   if (!url.ok) return Promise.resolve(refuse(`URL must be ${url.requirement}`))
-  const all = [["stores", SqlStores.migrate()], ["batches", Batches.migrations.migrate]] as const
+  const all = [
+    ["stores", SqlStores.migrate()],
+    ["batches", Batches.migrations.migrate],
+    ["keys", Keys.migrations.migrate]
+  ] as const
   const done = Effect.forEach(all, ([name, migrate]) =>
     Effect.map(migrate, (steps) => {
       const what = steps.length === 0 ? "up to date" : `made ${steps.join(", ")}`

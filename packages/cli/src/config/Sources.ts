@@ -100,18 +100,18 @@ const wrong = (message: string): Wrong => ({ _tag: "Wrong", message })
 
 // ---------- the command line
 
-/** Refuses the password of a database, since other users of the machine can read command lines, and expands variables. */
+/** Reads the URL of a database on a command line. Other users can read command lines, so a password there is refused. */
+export const databaseOf = (text: string, env: Surroundings["env"]): Read<string> =>
+  isWrittenOut(text)
+    ? { ok: false, requirement: "has a password, which other users can see; write ${NAME} of a variable in its place" }
+    : expandDatabase(text, env)
+
 const fromCommandLine = (flags: Flags, given: Given, { env }: Surroundings): Environment | Wrong => {
   const expanded = new Map(given)
   for (const flag of Object.values(flags)) {
     const [text] = given.get(flag.name) ?? []
     if (flag.holdsSecret !== "database" || text === undefined) continue
-    if (hasSecret(flag, text)) {
-      return wrong(
-        `--${flag.name} has a secret, which other users can see; set ${variableOf(flag)} or ${insteadOfSecret}`
-      )
-    }
-    const whole = expandDatabase(text, env)
+    const whole = databaseOf(text, env)
     if (!whole.ok) return wrong(`--${flag.name} ${whole.requirement}`)
     expanded.set(flag.name, [whole.value])
   }
@@ -299,7 +299,7 @@ const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
     case "url":
       return UrlSecrets.hideInArgument(bare) !== bare
     case "database":
-      return isDatabaseUrl(bare) && hasPassword(bare)
+      return isWrittenOut(text)
     case "header":
       return bare === text && secretHeader.test(text.split("=")[0] ?? "")
     case undefined:
@@ -307,10 +307,13 @@ const hasSecret = ({ holdsSecret }: Flag<unknown>, text: string): boolean => {
   }
 }
 
-const hasPassword = (text: string): boolean => {
-  const url = URL.parse(text)
-  if (url === null) return UrlSecrets.hideInArgument(text) !== text
-  return url.password !== "" || UrlSecrets.of(text).some((value) => value !== "")
+/** Whether the URL of a database has a password that is no variable. */
+const isWrittenOut = (text: string): boolean => {
+  const bare = text.replaceAll(reference, "")
+  const url = URL.parse(bare)
+  if (!isDatabaseUrl(bare)) return false
+  if (url === null) return UrlSecrets.hideInArgument(bare) !== bare
+  return url.password !== "" || UrlSecrets.of(bare).some((value) => value !== "")
 }
 
 /** Replaces `${NAME}` by variables. */

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
-import { isSqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
 import { existsSync } from "node:fs"
 import { isDatabaseUrl } from "../Flag.ts"
@@ -99,13 +99,7 @@ export const open = (place: string): Effect.Effect<KeyStore, KeysError, Scope.Sc
     const database = SqlDatabase.layer({ url: isDatabaseUrl(place) ? place : `sqlite:${place}`, connections })
     const sql = yield* Layer.buildWithScope(database, scope).pipe(
       Effect.map((context) => Context.get(context, SqlClient)),
-      // A running gateway needs no right to create tables.
-      Effect.tap((sql) =>
-        migrations.check.pipe(
-          Effect.catchTag("TablesOutdated", () => migrations.migrate),
-          Effect.provideService(SqlClient, sql)
-        )
-      ),
+      Effect.tap((sql) => Effect.provideService(prepare(place), SqlClient, sql)),
       guarded(place),
       Effect.tapError(() => Scope.close(scope, Exit.void))
     )
@@ -125,7 +119,8 @@ const timeoutMillis = 5_000
 const hourMillis = 3_600_000
 const hoursOfDay = 24
 
-const migrations = Migrations.make({
+/** Makes the tables of keys in a database, once. */
+export const migrations = Migrations.make({
   name: "keys",
   steps: {
     "0001_keys": Effect.gen(function*() {
@@ -142,6 +137,14 @@ const migrations = Migrations.make({
     })
   }
 })
+
+/** Makes the tables of a file. A role of a server may not be allowed to: `sluice migrate` does it. */
+const prepare = (
+  place: string
+): Effect.Effect<void, Migrations.MigrationFailed | Migrations.TablesOutdated | SqlError, SqlClient> =>
+  isDatabaseUrl(place)
+    ? migrations.check
+    : Effect.catchTag(migrations.check, "TablesOutdated", () => Effect.asVoid(migrations.migrate))
 
 /** Statements that run on SQLite and on Postgres. */
 const storeOn = (sql: SqlClient, place: string): KeyStore => {
@@ -253,7 +256,7 @@ const words = new Map([
   ["28P01", "the password is wrong"],
   ["28000", "the role is refused"],
   ["3D000", "there is no such database"],
-  ["42501", "the role may not use its tables or create them"],
+  ["42501", "the role may not use its tables"],
   ["53300", "the server has too many connections"],
   ["ECONNREFUSED", "no server answers there"],
   ["ENOTFOUND", "there is no such host"]
@@ -261,7 +264,7 @@ const words = new Map([
 
 const describe = (error: unknown): string => {
   if (Cause.isTimeoutError(error)) return `no answer within ${timeoutMillis / 1_000} s`
-  if (error instanceof Migrations.MigrationFailed) return error.message
+  if (error instanceof Migrations.MigrationFailed || error instanceof Migrations.TablesOutdated) return error.message
   if (Schema.isSchemaError(error)) return "it has rows of another program"
   const cause = isSqlError(error) ? error.reason.cause : error
   if (Sqlite.codeOf(cause) !== undefined) return Sqlite.describe(cause)

@@ -12,7 +12,10 @@ const none: Keys.Limits = { isAdmin: false, costPerDay: undefined, models: [], r
 const path = Effect.map(folder, (directory) => join(directory, "keys.sqlite"))
 
 /** Opens the keys of the suite with a connection of its own, as another process would. */
-const opened = Effect.flatMap(Place, ({ url }) => Keys.open(url.replace(/^sqlite:/, "")))
+const opened = Effect.flatMap(
+  Place,
+  ({ url }) => Effect.andThen(Keys.migrations.migrate, Keys.open(url.replace(/^sqlite:/, "")))
+)
 
 /** The same keys for each test of a suite, without those of the test before. */
 const emptied = Effect.tap(

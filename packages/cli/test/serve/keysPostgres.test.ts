@@ -15,6 +15,15 @@ const until = (gateway: Gateway, token: string, wanted: number) =>
     Effect.timeout("20 seconds")
   )
 
+const migrated = (url: string) =>
+  Effect.map(
+    Effect.promise(() => Process.run(["migrate", "${SLUICE_KEYS}"], { SLUICE_KEYS: url })),
+    ({ code, stdout }) => {
+      assert.strictEqual(code, 0)
+      assert.match(stdout, /^keys: made 0001_keys$/m)
+    }
+  )
+
 await describeWithPostgres("the keys of gateways in Postgres", (it) => {
   it.effect("sluice keys adds and removes them for all gateways", () =>
     Effect.gen(function*() {
@@ -24,6 +33,8 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       const own = { SLUICE_KEYS: url }
       const keys = (...args: ReadonlyArray<string>) =>
         Effect.promise(() => Process.run(["keys", ...args], own, directory))
+      Process.refused(yield* keys("list"), "keys: the tables are missing. Run `sluice migrate URL`")
+      yield* migrated(url)
       const added = yield* keys("add", "ann", "--models", "m*")
       assert.include(added.stderr, `Added the key of ann to postgres://`)
       const ann = added.stdout.trim()
@@ -52,6 +63,7 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       assert.isDefined(server, "no Postgres in /usr/lib/postgresql")
       const directory = yield* folder
       const own = { SLUICE_KEYS: server!.url }
+      yield* migrated(server!.url)
       const ann = (yield* Effect.promise(() => Process.run(["keys", "add", "ann"], own, directory))).stdout.trim()
       const { args, env } = over(provider)
       const gateway = yield* start(directory, args, { ...env, ...own })
@@ -75,7 +87,9 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       )
       Process.refused(refused, "cannot use the keys in postgres://127.0.0.1:1/b: no server answers there")
       const written = yield* Effect.promise(() => Process.run(["keys", "list", "--keys", "postgres://a:canary@b/c"]))
-      Process.refused(written, "--keys has a secret, which other users can see; set SLUICE_KEYS")
-      for (const { stderr } of [refused, written]) assert.notInclude(stderr, "canary")
+      Process.refused(written, "--keys has a password, which other users can see; write ${NAME} of a variable")
+      const migrated = yield* Effect.promise(() => Process.run(["migrate", "postgres://a:canary@b/c"]))
+      Process.refused(migrated, "URL has a password, which other users can see")
+      for (const { stderr } of [refused, written, migrated]) assert.notInclude(stderr, "canary")
     }), processTimeout)
 })
