@@ -22,6 +22,8 @@ describeWithBrowser("changes by hand on the live page", stage, (it) => {
       tab.page.on("request", (request) => request.method() === "POST" && sent.push(new URL(request.url()).pathname))
       yield* calls(1)
       yield* until(tab, says("All 2 targets take calls"))
+      // The list is drawn once a second, and stands still from the dialog on.
+      yield* until(tab, `document.querySelectorAll("#c-body tbody tr").length === 1`)
       yield* until(tab, `${textOf("#a-body")} === "Nothing was done by hand."`)
 
       yield* evaluate(tab, `document.querySelector("tr[data-name=a] .c-act button").focus()`)
