@@ -52,12 +52,13 @@
 import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
-import { QuotaStore } from "@sluice/core/QuotaStore"
+import { type Ask, QuotaStore } from "@sluice/core/QuotaStore"
 import { isValidAsk } from "@sluice/core/StoreCodec"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import { askRow } from "./internal/quotaReply.ts"
 import { functionsOn, rowsOn, type Verbs } from "./internal/quotaStatements.ts"
 import { open, type Session } from "./internal/session.ts"
 import { needed } from "./internal/tables.ts"
@@ -118,8 +119,11 @@ const storeOn = (session: Session, verbs: Verbs): QuotaStore["Service"] => {
     )
   return {
     // A NaN would be stored, and the sum could never be read again.
-    reserve: (request) =>
-      request.asks.every(isValidAsk) ? answer("reserve", verbs.reserve(request)) : failWith("reserve", invalidAsk),
+    reserve: (request) => {
+      if (!request.asks.every(isValidAsk)) return failWith("reserve", invalidAsk)
+      if (hasRepeated(request.asks)) return failWith("reserve", "two asks have the same scope, dimension and window")
+      return answer("reserve", verbs.reserve(request))
+    },
     record: (request) =>
       request.asks.every(isValidAsk)
         ? Effect.asVoid(answer("record", verbs.record(request)))
@@ -130,6 +134,9 @@ const storeOn = (session: Session, verbs: Verbs): QuotaStore["Service"] => {
     read: (request) => answer("read", verbs.read(request))
   }
 }
+
+const hasRepeated = (asks: ReadonlyArray<Ask>): boolean =>
+  new Set(asks.map((ask) => askRow(ask).name)).size < asks.length
 
 const invalidAsk = "an ask is invalid"
 

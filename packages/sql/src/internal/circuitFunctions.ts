@@ -4,6 +4,8 @@
  * - Each statement of a function sees what was committed before it. A single statement would see the rows from before it waited for
  *   a lock.
  * - The clock is read after the lock. `now()` would be the start of the transaction, which is in the past after a wait.
+ * - A lock on a row is logged, and a commit would wait for the disk. So commits do not wait: a crash of the server may lose the changes of
+ *   its last second.
  * - Circuits are locked before their evidence, so no two calls wait for each other.
  * - An outcome that is not a probe's locks no circuit: the evidence carries its generation.
  */
@@ -110,6 +112,7 @@ DECLARE
   live jsonb;
   granted boolean;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
   SELECT * INTO c FROM sluice_circuits WHERE key = k FOR NO KEY UPDATE;
   n := sluice_micros() / 1000;
   c := sluice_circuit_adjust(c, n);
@@ -143,6 +146,7 @@ DECLARE
   taken boolean;
   made boolean := false;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
   IF lease IS NULL THEN
     LOOP
       SELECT * INTO c FROM sluice_circuits WHERE key = k;
@@ -216,6 +220,7 @@ DECLARE
   n bigint;
   ok boolean;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
   LOOP
     SELECT * INTO c FROM sluice_circuits WHERE key = k FOR NO KEY UPDATE;
     EXIT WHEN FOUND OR want <> 0;

@@ -9,16 +9,16 @@ export const quotaFunctions: ReadonlyArray<string> = [
   `
 CREATE FUNCTION sluice_quota_lapse(t text, i text, n bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  dead text;
-  a jsonb;
+  dead jsonb;
+  held record;
 BEGIN
   FOR dead IN
     DELETE FROM sluice_quota_holds WHERE target = t AND ends <= n AND (id = i OR id IN (
       SELECT id FROM sluice_quota_holds WHERE target = t AND ends <= n ORDER BY ends LIMIT 16
     )) RETURNING amounts
   LOOP
-    FOR a IN SELECT value FROM jsonb_array_elements(dead::jsonb) WHERE (value ->> 2)::float8 = 0 LOOP
-      UPDATE sluice_quota_sums SET used = used - (a ->> 5)::bigint WHERE target = t AND name = a ->> 0;
+    FOR held IN SELECT * FROM jsonb_to_recordset(dead) AS h(name text, span float8, amount bigint) WHERE h.span = 0 LOOP
+      UPDATE sluice_quota_sums SET used = used - held.amount WHERE target = t AND name = held.name;
     END LOOP;
   END LOOP;
 END $$`,
@@ -69,17 +69,15 @@ BEGIN
   END IF;
 END $$`,
 
-  // A sum, without the buckets that have left its window. It is not written.
+  // A row without the buckets that have left its window. A missing row becomes an empty one. It is not written.
   `
-CREATE FUNCTION sluice_quota_sum(t text, sum text, length float8, width float8, n bigint)
+CREATE FUNCTION sluice_quota_trim(s sluice_quota_sums, t text, sum text, length float8, width float8, n bigint)
 RETURNS sluice_quota_sums LANGUAGE plpgsql AS $$
 DECLARE
-  s sluice_quota_sums;
   low bigint := CASE WHEN length > 0 THEN floor((n - length - 50) / width) ELSE 0 END;
   gone int;
 BEGIN
-  SELECT * INTO s FROM sluice_quota_sums WHERE target = t AND name = sum;
-  IF NOT FOUND THEN RETURN ROW(t, sum, length, width, 0, low, '{}', 0)::sluice_quota_sums; END IF;
+  IF s.target IS NULL THEN RETURN ROW(t, sum, length, width, 0, low, '{}', 0)::sluice_quota_sums; END IF;
   IF s.oldest < low THEN
     gone := least(low - s.oldest, coalesce(array_length(s.buckets, 1), 0));
     s.used := s.used - coalesce((SELECT sum(amount) FROM unnest(s.buckets[1:gone]) AS amount), 0);
@@ -89,33 +87,31 @@ BEGIN
   RETURN s;
 END $$`,
 
-  // Adds an amount that arrives at a time, and returns its bucket.
+  // Adds an amount to a row that is trimmed. The bucket is null without a window. It is not written.
   `
-CREATE FUNCTION sluice_quota_add(
-  t text, sum text, length float8, width float8, n bigint, arrival float8, amount bigint, keep bigint
-) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION sluice_quota_add(s sluice_quota_sums, bucket bigint, amount bigint, until bigint) RETURNS sluice_quota_sums
+LANGUAGE plpgsql AS $$
 DECLARE
-  s sluice_quota_sums := sluice_quota_sum(t, sum, length, width, n);
-  bucket bigint;
   missing int;
 BEGIN
-  IF length > 0 THEN
-    bucket := greatest(s.oldest, floor(arrival / width));
+  IF bucket IS NOT NULL THEN
     missing := bucket - s.oldest + 1 - coalesce(array_length(s.buckets, 1), 0);
     IF missing > 0 THEN s.buckets := s.buckets || array_fill(0::bigint, ARRAY[missing]); END IF;
     s.buckets[bucket - s.oldest + 1] := s.buckets[bucket - s.oldest + 1] + amount;
   END IF;
-  INSERT INTO sluice_quota_sums AS known
-  VALUES (t, sum, length, width, s.used + amount, s.oldest, s.buckets, (n + keep) / 3600000 * 3600000 + 3600000)
-  ON CONFLICT (target, name) DO UPDATE SET
-    used = excluded.used, oldest = excluded.oldest, buckets = excluded.buckets,
-    -- In whole hours. Otherwise each amount would write the index.
-    expires = greatest(known.expires, excluded.expires);
-  RETURN bucket;
+  s.used := s.used + amount;
+  -- In whole hours. Otherwise each amount would write the index.
+  s.expires := greatest(s.expires, until / 3600000 * 3600000 + 3600000);
+  RETURN s;
 END $$`,
 
-  // An ask is an array of its sum, scope and dimension, window (-1: never ends), quantum, amount, least amount and limit (-1: none).
-  // What an id holds is an array of sum, scope and dimension, window, quantum, bucket and amount, for each ask.
+  `
+CREATE FUNCTION sluice_quota_write(sums sluice_quota_sums[]) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO sluice_quota_sums SELECT * FROM unnest(sums)
+  ON CONFLICT (target, name) DO UPDATE SET
+    used = excluded.used, oldest = excluded.oldest, buckets = excluded.buckets, expires = excluded.expires
+$$`,
+
   `
 CREATE FUNCTION sluice_quota_reserve(
   t text, i text, lease bigint, guard float8, keep bigint, durable boolean, asks jsonb,
@@ -123,20 +119,17 @@ CREATE FUNCTION sluice_quota_reserve(
 ) LANGUAGE plpgsql AS $$
 DECLARE
   q sluice_quotas;
-  s sluice_quota_sums;
   held jsonb;
-  a jsonb;
-  holds jsonb[] := '{}';
+  a record;
+  s sluice_quota_sums;
+  sums sluice_quota_sums[] := '{}';
+  holds jsonb := '[]';
   nth int := 0;
   n bigint;
-  length float8;
-  width float8;
-  amount bigint;
-  smallest bigint;
-  most float8;
   over float8;
   millis float8;
   bucket bigint;
+  share bigint;
 BEGIN
   IF NOT durable THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
   q := sluice_quota_open(t, i, keep);
@@ -146,30 +139,31 @@ BEGIN
   wait := 0;
   blocked := -1;
   SELECT amounts INTO held FROM sluice_quota_holds WHERE target = t AND id = i;
-  FOR a IN SELECT value FROM jsonb_array_elements(asks) LOOP
+  FOR a IN
+    SELECT ask.*, known FROM ROWS FROM (jsonb_to_recordset(asks) AS (
+      name text, address text, span float8, quantum float8, amount bigint, least bigint, "limit" float8
+    )) WITH ORDINALITY AS ask
+    LEFT JOIN sluice_quota_sums AS known ON known.target = t AND known.name = ask.name
+    ORDER BY ask.ordinality
+  LOOP
     nth := nth + 1;
-    length := a ->> 2;
-    width := a ->> 3;
-    amount := a ->> 4;
-    smallest := a ->> 5;
-    most := a ->> 6;
-    s := sluice_quota_sum(t, a ->> 0, length, width, n);
+    s := sluice_quota_trim(a.known, t, a.name, a.span, a.quantum, n);
     used[nth] := s.used;
     IF held IS NOT NULL THEN
-      granted[nth] := coalesce((SELECT (h ->> 5)::float8 FROM jsonb_array_elements(held) AS h WHERE h ->> 0 = a ->> 0 LIMIT 1), 0);
+      granted[nth] := coalesce(
+        (SELECT h.amount FROM jsonb_to_recordset(held) AS h(name text, amount float8) WHERE h.name = a.name LIMIT 1), 0
+      );
       CONTINUE;
     END IF;
-    over := CASE WHEN most < 0 THEN 0 WHEN smallest > most THEN s.used ELSE s.used + smallest - most END;
-    granted[nth] := CASE
-      WHEN over <= 0 AND most >= 0 AND s.used + amount > most THEN greatest(smallest, floor(most - s.used)) ELSE amount END;
+    over := CASE WHEN a."limit" < 0 THEN 0 WHEN a.least > a."limit" THEN s.used ELSE s.used + a.least - a."limit" END;
     IF over > 0 THEN
       millis := 50;
-      IF length > 0 THEN
-        millis := length;
+      IF a.span > 0 THEN
+        millis := a.span;
         FOR j IN 1..coalesce(array_length(s.buckets, 1), 0) LOOP
           over := over - s.buckets[j];
           IF over <= 0 THEN
-            millis := greatest(1, ceil((s.oldest + j) * width + length + 50 - n));
+            millis := greatest(1, ceil((s.oldest + j) * a.quantum + a.span + 50 - n));
             EXIT;
           END IF;
         END LOOP;
@@ -178,23 +172,24 @@ BEGIN
         wait := millis;
         blocked := nth - 1;
       END IF;
+    ELSIF wait = 0 THEN
+      share := a.amount;
+      IF a."limit" >= 0 AND s.used + share > a."limit" THEN share := greatest(a.least, floor(a."limit" - s.used)); END IF;
+      bucket := CASE WHEN a.span > 0 THEN floor((n + least(guard, a.span / 4)) / a.quantum) END;
+      granted[nth] := share;
+      sums := sums || sluice_quota_add(s, bucket, share, n + keep);
+      holds := holds || jsonb_build_object(
+        'name', a.name, 'address', a.address, 'span', a.span, 'quantum', a.quantum, 'bucket', bucket, 'amount', share
+      );
     END IF;
   END LOOP;
   ok := wait = 0;
   IF NOT ok THEN
     granted := array_fill(0::float8, ARRAY[nth]);
   ELSIF held IS NULL THEN
-    nth := 0;
-    FOR a IN SELECT value FROM jsonb_array_elements(asks) LOOP
-      nth := nth + 1;
-      length := a ->> 2;
-      bucket := sluice_quota_add(
-        t, a ->> 0, length, (a ->> 3)::float8, n, n + least(guard, length / 4), granted[nth]::bigint, keep
-      );
-      used[nth] := used[nth] + granted[nth];
-      holds := holds || jsonb_build_array(a -> 0, a -> 1, a -> 2, a -> 3, bucket, granted[nth]::bigint);
-    END LOOP;
-    INSERT INTO sluice_quota_holds VALUES (t, i, n + lease, to_jsonb(holds));
+    FOR k IN 1..nth LOOP used[k] := used[k] + granted[k]; END LOOP;
+    PERFORM sluice_quota_write(sums);
+    INSERT INTO sluice_quota_holds VALUES (t, i, n + lease, holds);
   END IF;
 END $$`,
 
@@ -203,13 +198,12 @@ CREATE FUNCTION sluice_quota_settle(t text, i text, ago float8, keeps boolean, a
 LANGUAGE plpgsql AS $$
 DECLARE
   q sluice_quotas;
-  s sluice_quota_sums;
   held jsonb;
-  a jsonb;
-  kept jsonb[] := '{}';
-  amount bigint;
+  a record;
+  s sluice_quota_sums;
+  sums sluice_quota_sums[] := '{}';
+  left_over jsonb := '[]';
   counted bigint;
-  bucket bigint;
   moved bigint;
 BEGIN
   -- A settlement that is lost in a crash leaves what was reserved, which is at least as much.
@@ -217,53 +211,65 @@ BEGIN
   q := sluice_quota_open(t, i, NULL);
   SELECT amounts INTO held FROM sluice_quota_holds WHERE target = t AND id = i;
   IF held IS NULL THEN RETURN false; END IF;
-  FOR a IN SELECT value FROM jsonb_array_elements(held) LOOP
-    amount := a ->> 5;
-    counted := coalesce((actual ->> (a ->> 1))::bigint, amount);
-    IF (a ->> 2)::float8 = 0 THEN counted := CASE WHEN keeps THEN amount ELSE 0 END; END IF;
-    bucket := a ->> 4;
-    IF bucket IS NULL THEN
-      UPDATE sluice_quota_sums SET used = used + counted - amount WHERE target = t AND name = a ->> 0 AND counted <> amount;
-    ELSE
-      SELECT * INTO s FROM sluice_quota_sums WHERE target = t AND name = a ->> 0;
-      -- A bucket that has left the window takes no settlement.
-      IF FOUND AND bucket >= s.oldest THEN
-        moved := CASE WHEN keeps THEN bucket ELSE least(bucket, greatest(s.oldest, floor((q.latest - ago) / s.quantum))) END;
-        IF moved <> bucket OR counted <> amount THEN
-          s.buckets[bucket - s.oldest + 1] := s.buckets[bucket - s.oldest + 1] - amount;
-          s.buckets[moved - s.oldest + 1] := s.buckets[moved - s.oldest + 1] + counted;
-          UPDATE sluice_quota_sums SET used = s.used + counted - amount, buckets = s.buckets WHERE target = t AND name = a ->> 0;
-        END IF;
+  FOR a IN
+    SELECT h.*, known FROM jsonb_to_recordset(held) AS h(
+      name text, address text, span float8, quantum float8, bucket bigint, amount bigint
+    )
+    LEFT JOIN sluice_quota_sums AS known ON known.target = t AND known.name = h.name
+  LOOP
+    s := a.known;
+    counted := CASE
+      WHEN a.span <> 0 THEN coalesce((actual ->> a.address)::bigint, a.amount)
+      WHEN keeps THEN a.amount
+      ELSE 0 END;
+    -- A bucket that has left the window takes no settlement.
+    IF s.target IS NOT NULL AND (a.bucket IS NULL OR a.bucket >= s.oldest) THEN
+      s.used := s.used + counted - a.amount;
+      moved := CASE WHEN keeps THEN a.bucket ELSE least(a.bucket, greatest(s.oldest, floor((q.latest - ago) / s.quantum))) END;
+      IF a.bucket IS NOT NULL AND (moved <> a.bucket OR counted <> a.amount) THEN
+        s.buckets[a.bucket - s.oldest + 1] := s.buckets[a.bucket - s.oldest + 1] - a.amount;
+        s.buckets[moved - s.oldest + 1] := s.buckets[moved - s.oldest + 1] + counted;
       END IF;
+      sums := sums || s;
     END IF;
-    kept := kept || jsonb_set(a, '{5}', to_jsonb(counted));
+    IF keeps THEN
+      left_over := left_over || jsonb_build_object('name', a.name, 'address', a.address, 'span', a.span,
+        'quantum', a.quantum, 'bucket', a.bucket, 'amount', counted);
+    END IF;
   END LOOP;
+  PERFORM sluice_quota_write(sums);
   IF keeps THEN
-    UPDATE sluice_quota_holds SET amounts = to_jsonb(kept) WHERE target = t AND id = i;
+    UPDATE sluice_quota_holds SET amounts = left_over WHERE target = t AND id = i;
   ELSE
     DELETE FROM sluice_quota_holds WHERE target = t AND id = i;
   END IF;
   RETURN true;
 END $$`,
 
-  // Each ask ends with how long ago it arrived.
   `
 CREATE FUNCTION sluice_quota_record(t text, keep bigint, durable boolean, asks jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   n bigint;
-  a jsonb;
-  length float8;
-  ago float8;
+  a record;
+  s sluice_quota_sums;
 BEGIN
   IF NOT durable THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
   n := (sluice_quota_open(t, '', keep)).latest;
-  FOR a IN SELECT value FROM jsonb_array_elements(asks) LOOP
-    length := a ->> 2;
-    ago := a ->> 7;
+  FOR a IN
+    SELECT * FROM jsonb_to_recordset(asks) AS ask(
+      name text, span float8, quantum float8, amount bigint, "agoMillis" float8
+    )
     -- An amount that has left its window is not counted.
-    IF length <= 0 OR ago <= length THEN
-      PERFORM sluice_quota_add(t, a ->> 0, length, (a ->> 3)::float8, n, n - ago, (a ->> 4)::bigint, keep);
-    END IF;
+    WHERE ask.span <= 0 OR ask."agoMillis" <= ask.span
+  LOOP
+    SELECT * INTO s FROM sluice_quota_sums WHERE target = t AND name = a.name;
+    s := sluice_quota_trim(s, t, a.name, a.span, a.quantum, n);
+    PERFORM sluice_quota_write(ARRAY[sluice_quota_add(
+      s,
+      CASE WHEN a.span > 0 THEN greatest(s.oldest, floor((n - a."agoMillis") / a.quantum)) END::bigint,
+      a.amount,
+      n + keep
+    )]);
   END LOOP;
 END $$`,
 
@@ -307,7 +313,7 @@ CREATE FUNCTION sluice_quota_read(t text, OUT name text, OUT used float8) RETURN
 DECLARE
   n bigint := (sluice_quota_open(t, '', NULL)).latest;
 BEGIN
-  RETURN QUERY SELECT s.name, (sluice_quota_sum(t, s.name, s.span, s.quantum, n)).used::float8
+  RETURN QUERY SELECT s.name, (sluice_quota_trim(s, t, s.name, s.span, s.quantum, n)).used::float8
   FROM sluice_quota_sums AS s WHERE s.target = t;
 END $$`
 ]

@@ -12,14 +12,14 @@ const Learns = Schema.fromJsonString(
   Schema.Record(Schema.String, Schema.Tuple([Schema.Finite, Schema.Finite, Schema.Finite]))
 )
 
-const Holds = Schema.fromJsonString(Schema.Array(Schema.Tuple([
-  /* name */ Schema.String,
-  /* address */ Schema.String,
-  /* span */ Schema.Finite,
-  /* quantum */ Schema.Finite,
-  /* bucket */ Schema.NullOr(Schema.Int),
-  /* amount */ Schema.Int
-])))
+const Holds = Schema.fromJsonString(Schema.Array(Schema.Struct({
+  name: Schema.String,
+  address: Schema.String,
+  span: Schema.Finite,
+  quantum: Schema.Finite,
+  bucket: Schema.NullOr(Schema.Int),
+  amount: Schema.Int
+})))
 
 const Sum = Schema.Struct({
   name: Schema.String,
@@ -143,22 +143,4 @@ export const sumIn = (row: unknown): SumRow | undefined => {
   return sum && { ...sum, buckets: sum.buckets === "" ? [] : sum.buckets.split(",").map(Number) }
 }
 
-export const heldIn = (text: unknown): ReadonlyArray<Held> | undefined =>
-  decodeHolds(text)?.map(([name, address, span, quantum, bucket, amount]) => ({
-    name,
-    address,
-    span,
-    quantum,
-    bucket,
-    amount
-  }))
-
-export const encodeHeld = (held: ReadonlyArray<Held>): string =>
-  JSON.stringify(held.map(({ address, amount, bucket, name, quantum, span }) => [
-    name,
-    address,
-    span,
-    quantum,
-    bucket,
-    amount
-  ]))
+export const heldIn = (text: unknown): ReadonlyArray<Held> | undefined => decodeHolds(text)

@@ -8,7 +8,6 @@ import {
   askRow,
   ceilingIn,
   ceilingOf,
-  encodeHeld,
   heldIn,
   learnedIn,
   learnedRows,
@@ -16,7 +15,7 @@ import {
   sumIn,
   verdictIn
 } from "./quotaReply.ts"
-import { type AskRow, type Held, learn, Sums } from "./quotaRows.ts"
+import { type Held, learn, Sums } from "./quotaRows.ts"
 import { type Row, serverMicros, type Session } from "./session.ts"
 
 type Service = QuotaStore["Service"]
@@ -46,17 +45,6 @@ const keepMillis = (asks: ReadonlyArray<Ask>, leaseMillis: number): number => {
 /** Whether a crash of the server must not lose the asks: those of budgets, but not of rates, which forget them soon anyway. */
 const isDurable = (asks: ReadonlyArray<Ask>): boolean => asks.some(({ windowMillis }) => windowMillis > hour)
 
-const valuesOf = (ask: AskRow) => [
-  ask.name,
-  ask.address,
-  ask.span,
-  ask.quantum,
-  ask.amount,
-  ask.least,
-  ask.limit,
-  ask.agoMillis
-]
-
 /** The verbs as functions of Postgres. */
 export const functionsOn = (session: Session): Verbs => {
   const call = (name: string, ...types: ReadonlyArray<string>) =>
@@ -71,7 +59,7 @@ export const functionsOn = (session: Session): Verbs => {
   const read = call("read", "text")
   return {
     reserve: ({ asks, guardMillis, id, leaseMillis, target }) => {
-      const json = JSON.stringify(asks.map((ask) => valuesOf(askRow(ask))))
+      const json = JSON.stringify(asks.map(askRow))
       const times = [Math.ceil(leaseMillis), guardMillis, keepMillis(asks, leaseMillis)]
       const rows = reserve([encodeKey(target), encodeKey(id), ...times, isDurable(asks), json])
       return Effect.map(rows, ([row]) => verdictIn(row, asks.length))
@@ -83,7 +71,7 @@ export const functionsOn = (session: Session): Verbs => {
       return Effect.map(rows, ([row]) => booleanIn(row?.["sluice_quota_settle"]))
     },
     record: ({ asks, target }) => {
-      const json = JSON.stringify(asks.map((ask) => valuesOf(askRow(ask))))
+      const json = JSON.stringify(asks.map(askRow))
       return Effect.as(record([encodeKey(target), keepMillis(asks, 0), isDurable(asks), json]), true as const)
     },
     renew: ({ ids, leaseMillis, target }) =>
@@ -271,7 +259,7 @@ export const rowsOn = (session: Session): Verbs => {
         const learned = learnedIn(text, sums.now)
         const verdict = learned && { ...decision, now: sums.now, learned }
         if (held === undefined || verdict === undefined) return Effect.succeed(verdict)
-        const hold = [target, needs.id, sums.now + Math.ceil(leaseMillis), encodeHeld(held)]
+        const hold = [target, needs.id, sums.now + Math.ceil(leaseMillis), JSON.stringify(held)]
         return Effect.as(statements.hold(hold), verdict)
       }, undefined)
     },
@@ -281,7 +269,7 @@ export const rowsOn = (session: Session): Verbs => {
         const amounts = new Map(actual.map(({ amount, dimension, scope }) => [addressOf(scope, dimension), amount]))
         const left = sums.settle(held, amounts, agoMillis, keep)
         const written = keep
-          ? statements.holdOn([target, encodeKey(id), encodeHeld(left)])
+          ? statements.holdOn([target, encodeKey(id), JSON.stringify(left)])
           : statements.release([target, JSON.stringify([encodeKey(id)])])
         return Effect.as(written, true)
       }, false),

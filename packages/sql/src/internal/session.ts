@@ -83,10 +83,10 @@ const sessionOn = (sql: SqlClient, dialect: Session["dialect"]): Session => {
 const inTransaction =
   "the caller has a transaction on the only connection to the file. Give the stores a client of their own"
 
-/** A missing table or function, or a missing column. */
+/** A missing table, function, column or type. */
 const isOutdated = (error: SqlError): boolean => {
   const { cause } = error.reason
-  return ["42P01", "42883", "42703"].includes(codeOf(cause) ?? "") ||
+  return ["42P01", "42883", "42703", "42704"].includes(codeOf(cause) ?? "") ||
     (cause instanceof Error && cause.message.startsWith("no such table"))
 }
 
