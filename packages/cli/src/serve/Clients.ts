@@ -3,6 +3,7 @@ import * as Quota from "@sluice/core/Quota"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Scope from "effect/Scope"
 import { timingSafeEqual } from "node:crypto"
@@ -59,7 +60,8 @@ export class Clients {
   /** What each key had spent when the keys were read last. */
   private spent: ReadonlyMap<string, number> = new Map()
   private isFailing = false
-  private readonly quotas = new Map<string, Quota.Quota["Service"]>()
+  /** The limits of the keys that were used, each with the scope that its metrics and requests end with. */
+  private readonly quotas = new Map<string, Limited>()
   private readonly everyone: Client
   private readonly tokenHash: Uint8Array
 
@@ -123,8 +125,9 @@ export class Clients {
     if (!this.hasKeys) return [{ name: this.everyone.name, levels: undefined }]
     return [...this.keys.values()].map(({ costPerDay, id, name, rpm, tpm }) => {
       if ((costPerDay ?? rpm ?? tpm) === undefined) return { name, levels: undefined }
-      const quota = this.quotas.get(id)
-      return { name, levels: quota === undefined ? [] : Effect.runSync(quota.snapshot(quotaKey({ id }))).levels }
+      const limited = this.quotas.get(id)
+      if (limited === undefined) return { name, levels: [] }
+      return { name, levels: Effect.runSync(limited.quota.snapshot(quotaKey({ id }))).levels }
     })
   }
 
@@ -162,7 +165,11 @@ export class Clients {
         this.spent = yield* this.store.spent
         this.keys = new Map(keys.map((key) => [key.id, key]))
         this.version = version
-        for (const id of this.quotas.keys()) if (!this.keys.has(id)) this.quotas.delete(id)
+        for (const [id, { scope }] of this.quotas) {
+          if (this.keys.has(id)) continue
+          this.quotas.delete(id)
+          yield* Scope.close(scope, Exit.void)
+        }
       }
       this.isFailing = false
     })
@@ -170,13 +177,13 @@ export class Clients {
 
   private quotaOf(key: Keys.Key): Quota.Quota["Service"] | undefined {
     const known = this.quotas.get(key.id)
-    if (known !== undefined) return known
-    const quota = this.makeQuota(key)
-    if (quota !== undefined) this.quotas.set(key.id, quota)
-    return quota
+    if (known !== undefined) return known.quota
+    const limited = this.makeQuota(key)
+    if (limited !== undefined) this.quotas.set(key.id, limited)
+    return limited?.quota
   }
 
-  private makeQuota(key: Keys.Key): Quota.Quota["Service"] | undefined {
+  private makeQuota(key: Keys.Key): Limited | undefined {
     const { options: { isShared, processes } } = this
     const { costPerDay, rpm, tpm } = key
     const limits = [
@@ -185,7 +192,8 @@ export class Clients {
       ...(costPerDay === undefined ? [] : [Quota.perDay("money", costPerDay)])
     ]
     if (limits.length === 0) return undefined
-    return Effect.runSyncWith(this.context)(
+    const scope = Scope.forkUnsafe(Context.get(this.context, Scope.Scope))
+    const quota = Effect.runSyncWith(Context.add(this.context, Scope.Scope, scope))(
       Effect.gen({ self: this }, function*() {
         // A client may use a whole minute at once, and is refused beyond it. Its own rejections do not lower the limit. Calls
         // queue for the answer of a shared store only.
@@ -206,7 +214,13 @@ export class Clients {
         return quota
       }).pipe(Effect.orDie)
     )
+    return { quota, scope }
   }
+}
+
+interface Limited {
+  readonly quota: Quota.Quota["Service"]
+  readonly scope: Scope.Closeable
 }
 
 /** Counts what was spent before the start. It counts for 24 hours from now, so that the budget holds. */

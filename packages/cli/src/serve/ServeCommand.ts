@@ -5,6 +5,7 @@ import * as Layer from "effect/Layer"
 import { isIPv6 } from "node:net"
 import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
+import { isDatabaseUrl } from "../Flag.ts"
 import type { ServeFlags } from "../options.ts"
 import * as Run from "../run/Settings.ts"
 import * as SystemError from "../run/SystemError.ts"
@@ -151,6 +152,9 @@ const openClients = ({ host, keys, processes, store }: ServeFlags, logs: Logs.Lo
       isShared: store !== undefined,
       onError: (error) => logs.error("keys", { why: error.message })
     })
+    if (store === undefined && isDatabaseUrl(keys)) {
+      logs.warn("other gateways do not share the limits of keys; set --store")
+    }
     if (clients.hasKeys || isLoopback(host)) return clients
     return yield* Run.refuseAll([
       `other machines can reach --host ${Terminal.escape(host)}, and there is no key in ${

@@ -75,6 +75,7 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       gateway.command.process.kill("SIGTERM")
       const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
       assert.strictEqual(code, 0, stderr)
+      assert.isTrue(logsOf(stderr).some(({ event }) => String(event).includes("set --store")), stderr)
       const told = logsOf(stderr).filter(({ event }) => event === "keys")
       assert.strictEqual(told.length, 1, stderr)
       assert.include(String(told[0]?.["why"]), "cannot use the keys in postgres://127.0.0.1")
