@@ -25,7 +25,8 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   quota: () => import("./groups/quota.ts"),
   memory: () => import("./groups/memory.ts"),
   run: () => import("./groups/run.ts"),
-  front: () => import("./groups/front.ts")
+  front: () => import("./groups/front.ts"),
+  portkey: () => import("./groups/portkey.ts")
 }
 
 const measureRow = Effect.fnUntraced(function*(id: RowId) {

@@ -14,6 +14,8 @@ export interface Effort {
   readonly rounds: number
   /** CPU time of a contender in one round. */
   readonly roundMillis: number
+  /** Calls of a server before its first round. V8 compiles what runs once for each call only after ten thousand. */
+  readonly calls: number
   /** Rounds of batches, which take up to seconds. */
   readonly batchRounds: number
   /** Prompts of a file, for a process that is measured as a whole. */
@@ -28,6 +30,7 @@ export const full: Effort = {
   warmUpMillis: 200,
   rounds: 45,
   roundMillis: 20,
+  calls: 20_000,
   batchRounds: 5,
   prompts: 10_000,
   heldRounds: 3,
@@ -38,6 +41,7 @@ export const quick: Effort = {
   warmUpMillis: 200,
   rounds: 9,
   roundMillis: 10,
+  calls: 2_000,
   batchRounds: 3,
   prompts: 1_000,
   heldRounds: 1,
@@ -60,7 +64,7 @@ export type Contenders<Name extends string = string> =
   | { readonly _tag: "Batch"; readonly operations: number; readonly runs: { readonly [_ in Name]: Run } }
   /** A round is a process, which returns its nanoseconds per operation. */
   | { readonly _tag: "Process"; readonly runs: { readonly [_ in Name]: () => Promise<number> } }
-  /** A round is this many operations of a server in another process. Returns its nanoseconds per operation. */
+  /** A round is this many operations of a server or a client of one. Returns its nanoseconds per operation. */
   | {
     readonly _tag: "Served"
     readonly operations: number

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util"
-import { type RowId, rowIds, rowOf } from "./rows.ts"
+import { isOnRequest, type RowId, rowIds, rowOf } from "./rows.ts"
 import { targets } from "./targets.ts"
 
 export interface Options {
@@ -23,10 +23,13 @@ export const readOptions = (args: ReadonlyArray<string>): Options | { readonly e
         check: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
         only: { type: "string" },
+        portkey: { type: "boolean", default: false },
         write: { type: "string" }
       }
     })
-    const rows = values.only === undefined ? rowIds : matching(values.only)
+    const rows = values.only !== undefined
+      ? matching(values.only)
+      : rowIds.filter((id) => values.portkey || !isOnRequest(id))
     if (rows.length === 0) return { error: `--only ${values.only} matches no row; --help lists the rows` }
     if (values.write !== undefined && (values.only !== undefined || values.quick)) {
       return { error: "--write needs a full run of all rows; remove --only and --quick" }
@@ -62,6 +65,8 @@ run, and judge ${targets.length} targets.
                 several. The ratios are rough and get no verdict.
   --only NAMES  Measure the rows whose name contains one of NAMES, and
                 the rows of these groups. Separate NAMES by commas.
+  --portkey     Also measure the gateway of Portkey, which npm installs in a
+                temporary folder. It listens on all interfaces meanwhile.
   --json        Print only the results, as JSON, to standard output.
   --write FILE  Also write the tables between the markers of FILE.
   --check       Exit with code 1 if a target is missed. Without --check

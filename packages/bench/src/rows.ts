@@ -27,6 +27,7 @@ export type Group =
   | "memory"
   | "run"
   | "front"
+  | "portkey"
 
 export const ours = "Sluice"
 
@@ -258,6 +259,34 @@ export const rows = {
     effect: undefined,
     contenders: ["bare proxy", ours]
   },
+  "front-latency": {
+    group: "front",
+    title: "gateway, latency",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours]
+  },
+  "front-translated": {
+    group: "front",
+    title: "gateway, translated stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours]
+  },
+  "front-web-stream": {
+    group: "front",
+    title: "Web handler, stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", "bare Web proxy", ours]
+  },
+  "front-web-whole": {
+    group: "front",
+    title: "Web handler, whole answer",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", "bare Web proxy", ours]
+  },
   "front-fetch": {
     group: "front",
     title: "fetch, stream",
@@ -278,6 +307,20 @@ export const rows = {
     unit: "bytes",
     effect: undefined,
     contenders: ["bare proxy", ours]
+  },
+  "portkey-stream": {
+    group: "portkey",
+    title: "gateways, stream",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours, "Portkey"]
+  },
+  "portkey-whole": {
+    group: "portkey",
+    title: "gateways, whole answer",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["bare proxy", ours, "Portkey"]
   },
   "policy-stream": {
     group: "policy",
@@ -333,5 +376,8 @@ export type ContenderOf<Id extends RowId> = (typeof rows)[Id]["contenders"][numb
 export const isRowId = (text: string): text is RowId => Object.hasOwn(rows, text)
 
 export const rowIds: ReadonlyArray<RowId> = Object.keys(rows).filter(isRowId)
+
+/** Whether npm has to install something for the row. */
+export const isOnRequest = (id: RowId): boolean => rowOf(id).group === "portkey"
 
 export const rowOf = (id: RowId): Row => rows[id]

@@ -99,9 +99,16 @@ export const targets: ReadonlyArray<Target> = [
   // The proxy only copies. The front reads the model, guards the stream, and keeps circuits and the log of each call.
   atMost(1.15, "front-stream", "bare proxy"),
   atMost(1.4, "front-whole", "bare proxy"),
+  atMostAdded(100_000, "front-latency", "bare proxy"),
+  atMost(1.5, "front-translated", "bare proxy"),
+  // A Web server makes a `Request` and a `Response` for each call: the bare Web proxy shows what these cost.
+  atMost(1.5, "front-web-stream", "bare proxy"),
+  atMost(2.2, "front-web-whole", "bare proxy"),
   atMost(1, "front-fetch", "fetch of Node"),
   atMostAdded(60_000, "front-guard", "no guard"),
   atMostBytes(120_000, "front-memory"),
+  atLeast(2, "portkey-stream", "Portkey"),
+  atLeast(3, "portkey-whole", "Portkey"),
   atMost(1.2, "quota-sync", "no quota"),
   atMost(1.2, "quota-promise", "no quota"),
   atMostAdded(1_500, "quota-two-limits", "the effect alone"),

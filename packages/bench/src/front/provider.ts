@@ -35,4 +35,3 @@ server.listen(0, "127.0.0.1", () => {
   const address = server.address()
   if (typeof address === "object") process.send?.(`http://127.0.0.1:${address?.port}/v1`)
 })
-process.once("disconnect", () => process.exit())

@@ -1,13 +1,9 @@
-/**
- * A server between clients and the provider: the front, or a proxy of `node:http` that only copies. Sends its URL to its parent, and
- * what it uses when it is asked: CPU time in nanoseconds, or resident bytes after a collection.
- */
+/** A server between clients and the provider: a front, or a proxy that only copies. Sends its URL to its parent. */
 import * as Front from "@sluice/ai/Front"
 import { Agent, createServer, request, type RequestListener } from "node:http"
+import { bareHandler, webServer } from "./web.ts"
 
-const [kind, upstream = ""] = process.argv.slice(2)
-
-const bare = (): RequestListener => {
+const bare = (upstream: string): RequestListener => {
   const agent = new Agent({ keepAlive: true })
   const { hostname, port } = new URL(upstream)
   return (received, response) => {
@@ -24,24 +20,24 @@ const bare = (): RequestListener => {
   }
 }
 
-const front = async (): Promise<RequestListener> => {
-  const { listener } = await Front.make({ targets: [{ name: "provider", url: upstream, speaks: "openai" }] })
-  return listener
-}
+const front = (url: string) => Front.make({ targets: [{ name: "provider", url, speaks: "openai" }] })
 
-const used = (of: unknown): number => {
-  if (of === "memory") {
-    for (let times = 0; times < 2; times++) globalThis.gc?.({ type: "major", execution: "sync" })
-    return process.memoryUsage.rss()
+const listenerOf = async (kind: string | undefined, upstream: string): Promise<RequestListener> => {
+  switch (kind) {
+    case "front":
+      return (await front(upstream)).listener
+    case "front-web":
+      return webServer((await front(upstream)).handler)
+    case "bare-web":
+      return webServer(bareHandler(upstream))
+    default:
+      return bare(upstream)
   }
-  const { system, user } = process.cpuUsage()
-  return (user + system) * 1_000
 }
 
-const server = createServer(kind === "front" ? await front() : bare())
+const [kind, upstream = ""] = process.argv.slice(2)
+const server = createServer(await listenerOf(kind, upstream))
 server.listen(0, "127.0.0.1", () => {
   const address = server.address()
   if (typeof address === "object") process.send?.(`http://127.0.0.1:${address?.port}/v1`)
 })
-process.on("message", (of) => process.send?.(used(of)))
-process.once("disconnect", () => process.exit())

@@ -1,123 +1,43 @@
 import * as Front from "@sluice/ai/Front"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type ChildProcess, spawn } from "node:child_process"
-import { Agent, type ClientRequest, request } from "node:http"
-import { fileURLToPath } from "node:url"
+import { type ClientRequest, request } from "node:http"
 // The guard that the front puts around every stream. The package does not export it, so it is imported by its path.
 import { Guard } from "../../../ai/src/internal/front/guard.ts"
-import { pieces, whole } from "../front/answer.ts"
+import { pieces } from "../front/answer.ts"
+import {
+  type Asked,
+  awaited,
+  bodyOf,
+  chat,
+  json,
+  messages,
+  provider,
+  proxy,
+  relayed,
+  repeated,
+  warmedUp
+} from "../front/served.ts"
 import { type Contenders, timed } from "../measure.ts"
 import type { Builders } from "./builders.ts"
 
-/** A process with a server. */
-interface Served {
-  readonly url: string
-  /** What the process says to a question. */
-  readonly ask: (question: string) => Promise<number>
-}
-
-const heard = (running: ChildProcess): Promise<unknown> =>
-  new Promise((resolve, reject) => {
-    running.once("message", resolve)
-    running.once("error", reject)
-    running.once("exit", (code) => reject(new Error(`a server ended with exit code ${code}`)))
-  })
-
-const started = (file: string, ...args: ReadonlyArray<string>): Effect.Effect<Served, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const running = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(process.execPath, [...process.execArgv, fileURLToPath(new URL(file, import.meta.url)), ...args], {
-          stdio: ["ignore", "inherit", "inherit", "ipc"]
-        }).setMaxListeners(0)
-      ),
-      (running) => Effect.sync(() => running.kill())
-    )
-    const url = String(yield* Effect.promise(() => heard(running)))
-    return {
-      url,
-      ask: (question) => {
-        const answer = heard(running)
-        running.send(question)
-        return answer.then(Number)
-      }
-    }
-  })
-
-const provider = started("../front/provider.ts")
-const proxy = (kind: "bare" | "front", { url }: Served) => started("../front/proxy.ts", kind, url)
-
-const bodyOf = (asked: object): string =>
-  JSON.stringify({ model: "m1", messages: [{ role: "user", content: "What is 1 plus 1? Answer in words." }], ...asked })
-
-const wholeBody = bodyOf({})
-const streamBody = bodyOf({ stream: true })
-const heldBody = bodyOf({ model: "held", stream: true })
-
-const bytesOf = (body: string): number =>
-  body === wholeBody ? whole.length : pieces.reduce((sum, { length }) => sum + length, 0)
-
-const headersOf = { "content-type": "application/json" }
-
-/** A client of a server that checks that each answer is whole. */
-const client = (url: string, body: string, concurrency: number) => {
-  const agent = new Agent({ keepAlive: true, maxSockets: concurrency })
-  const headers = { ...headersOf, "content-length": body.length }
-  const expected = bytesOf(body)
-  return () =>
-    new Promise<void>((resolve, reject) => {
-      const sent = request(`${url}/chat/completions`, { agent, method: "POST", headers }, (response) => {
-        let bytes = 0
-        response.on("data", ({ length }: Buffer) => {
-          bytes += length
-        })
-        response.on("end", () =>
-          bytes === expected ? resolve() : reject(new Error(`${bytes} bytes instead of ${expected}`)))
-        response.on("error", reject)
-      })
-      sent.on("error", reject)
-      sent.end(body)
-    })
-}
-
-/** Does the work as often as that, so many at once. */
-const repeated = async (operations: number, concurrency: number, work: () => Promise<unknown>): Promise<void> => {
-  let left = operations
-  const one = async (): Promise<void> => {
-    while (left-- > 0) await work()
-  }
-  await Promise.all(Array.from({ length: concurrency }, one))
-}
-
 type Pair = Contenders<"bare proxy" | "Sluice">
 
-/** The CPU time of the proxies for these requests. That of the client and the provider does not count. */
-const relayed = (body: string, concurrency: number, operations: number) =>
-  Effect.gen(function*(): Effect.fn.Return<Pair, never, Scope.Scope> {
-    const upstream = yield* provider
-    const of = (served: Served) => {
-      const work = client(served.url, body, concurrency)
-      return async (operations: number): Promise<number> => {
-        const before = await served.ask("cpu")
-        await repeated(operations, concurrency, work)
-        return (await served.ask("cpu") - before) / operations
-      }
-    }
-    return {
-      _tag: "Served",
-      operations,
-      runs: { "bare proxy": of(yield* proxy("bare", upstream)), "Sluice": of(yield* proxy("front", upstream)) }
-    }
-  })
+const node = { "bare proxy": proxy("bare"), "Sluice": proxy("front") }
+const web = { "bare proxy": proxy("bare"), "bare Web proxy": proxy("bare-web"), "Sluice": proxy("front-web") }
+
+/** How many requests a round has. */
+const streams = { form: "stream", concurrency: 32, operations: 64 } as const
+const wholes = { form: "whole", concurrency: 1, operations: 100 } as const
 
 const heldStreams = 500
+const heldBody = bodyOf({ model: "held", stream: true })
 
 /** Resident bytes. A process keeps what it has, so each round has a process of its own. */
 const held = Effect.gen(function*(): Effect.fn.Return<Pair, never, Scope.Scope> {
   const upstream = yield* provider
   const of = (kind: "bare" | "front") => () =>
-    Effect.runPromise(Effect.scoped(Effect.flatMap(proxy(kind, upstream), (served) =>
+    Effect.runPromise(Effect.scoped(Effect.flatMap(proxy(kind)(upstream), (served) =>
       Effect.promise(async () => {
         const open = (count: number) => Promise.all(Array.from({ length: count }, () => opened(served.url)))
         // What the first streams compile and allocate is not theirs.
@@ -134,7 +54,7 @@ const held = Effect.gen(function*(): Effect.fn.Return<Pair, never, Scope.Scope> 
 /** Opens a stream, and reads its first output. */
 const opened = (url: string): Promise<ClientRequest> =>
   new Promise((resolve, reject) => {
-    const headers = { ...headersOf, "content-length": heldBody.length }
+    const headers = { ...json, "content-length": heldBody.length }
     const sent = request(`${url}/chat/completions`, { agent: false, method: "POST", headers }, (response) => {
       response.once("data", () => resolve(sent))
       response.on("error", () => {})
@@ -143,24 +63,33 @@ const opened = (url: string): Promise<ClientRequest> =>
     sent.end(heldBody)
   })
 
-const fetchConcurrency = 32
-
-const inProcess = Effect.gen(function*() {
+const inProcess = Effect.gen(function*(): Effect.fn.Return<Contenders<"fetch of Node" | "Sluice">, never, Scope.Scope> {
   const { url } = yield* provider
   const targets = [{ name: "provider", url, speaks: "openai" as const }]
   const front = yield* Effect.acquireRelease(
     Effect.promise(() => Front.make({ targets })),
     (front) => Effect.promise(() => front.close())
   )
-  const expected = bytesOf(streamBody)
-  const of = (fetch: (url: string, init: RequestInit) => Promise<Response>) => (operations: number) =>
-    repeated(operations, fetchConcurrency, async () => {
-      const response = await fetch(`${url}/chat/completions`, { method: "POST", headers: headersOf, body: streamBody })
+  const of = Effect.fnUntraced(function*(fetch: (url: string, init: RequestInit) => Promise<Response>) {
+    const ask = ({ body, isWhole, path }: Asked) => async () => {
+      const response = await fetch(`${url}${path}`, { method: "POST", headers: json, body })
       let bytes = 0
       for await (const { length } of response.body ?? []) bytes += length
-      if (bytes !== expected) throw new Error(`${bytes} bytes instead of ${expected}`)
-    })
-  return timed({ "fetch of Node": of(fetch), "Sluice": of(front.fetch) })
+      if (!isWhole(bytes, "")) throw new Error(`an answer of ${bytes} bytes is not whole`)
+    }
+    yield* warmedUp(ask(chat.whole))
+    return async (operations: number) => {
+      const before = process.cpuUsage()
+      await repeated(operations, streams.concurrency, ask(chat.stream))
+      const { system, user } = process.cpuUsage(before)
+      return (user + system) * 1_000 / operations
+    }
+  })
+  return {
+    _tag: "Served",
+    operations: streams.operations,
+    runs: { "fetch of Node": yield* of(fetch), "Sluice": yield* of(front.fetch) }
+  }
 })
 
 const received = pieces.map((piece) => Buffer.from(piece))
@@ -182,8 +111,12 @@ const guard = Effect.sync(() =>
 )
 
 export const builders: Builders<"front"> = {
-  "front-stream": relayed(streamBody, 32, 64),
-  "front-whole": relayed(wholeBody, 1, 100),
+  "front-stream": relayed({ ...streams, servers: node }),
+  "front-whole": relayed({ ...wholes, servers: node }),
+  "front-latency": awaited({ ...wholes, servers: node }),
+  "front-translated": relayed({ ...streams, servers: node, wires: { "Sluice": messages } }),
+  "front-web-stream": relayed({ ...streams, servers: web }),
+  "front-web-whole": relayed({ ...wholes, servers: web }),
   "front-fetch": inProcess,
   "front-guard": guard,
   "front-memory": held
