@@ -268,7 +268,7 @@ export const rows = {
   },
   "front-translated": {
     group: "front",
-    title: "gateway, translated stream",
+    title: "gateway, translation",
     unit: "ns",
     effect: undefined,
     contenders: ["bare proxy", ours]
@@ -282,7 +282,7 @@ export const rows = {
   },
   "front-web-whole": {
     group: "front",
-    title: "Web handler, whole answer",
+    title: "Web handler, whole",
     unit: "ns",
     effect: undefined,
     contenders: ["bare proxy", "bare Web proxy", ours]
