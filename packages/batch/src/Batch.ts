@@ -233,7 +233,7 @@ export class InvalidRequest extends Schema.Error<InvalidRequest>("@sluice/batch/
   _tag: Schema.tag("InvalidRequest"),
   /** The place of the request, from 0. */
   seq: Schema.Number,
-  why: Schema.Literals(["DuplicateKey", "InvalidKey", "TooLarge", "Changed"])
+  why: Schema.Literals(["DuplicateKey", "InvalidKey", "InvalidBody", "TooLarge", "Changed"])
 }) {
   override get message(): string {
     return `Request ${this.seq + 1} ${words[this.why]}`
@@ -242,7 +242,8 @@ export class InvalidRequest extends Schema.Error<InvalidRequest>("@sluice/batch/
 
 const words: { readonly [K in InvalidRequest["why"]]: string } = {
   DuplicateKey: "has the key of another request. Give each request its own key",
-  InvalidKey: "needs a key of 1 to 512 characters without NUL",
+  InvalidKey: "needs a key of 1 to 512 characters, without NUL and half of a surrogate pair",
+  InvalidBody: "has a NUL or half of a surrogate pair, which databases do not store. Remove it",
   TooLarge: "is larger than 1 MiB. Make it smaller",
   Changed: "differs from what was submitted under this id before. Submit it as a new batch"
 }

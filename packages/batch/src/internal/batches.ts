@@ -20,6 +20,7 @@ import {
 import type { Batches, ResultsOptions, SubmitOptions } from "../Batches.ts"
 import { findFile, problemsOf } from "./files.ts"
 import { store } from "./store.ts"
+import { isStorable } from "./text.ts"
 import * as Tables from "./tables/batches.ts"
 import * as Db from "./tables/db.ts"
 import * as Items from "./tables/items.ts"
@@ -31,7 +32,7 @@ const rowsAtOnce = 2_000
 const bytesAtOnce = 4 * 2 ** 20
 const maxRequestBytes = 2 ** 20
 const maxKeyLength = 512
-const resultsAtOnce = 200
+const resultsAtOnce = { rows: 200, bytes: 8 * 2 ** 20 }
 const followMillis = 500
 const deletedAtOnce = 10_000
 
@@ -47,10 +48,14 @@ export const make = Effect.gen(function*() {
       (batch) => batch === undefined ? Effect.fail(new BatchNotFound({ id })) : Effect.succeed(batch)
     )
 
-  const statusOf = (batch: Tables.Row): Effect.Effect<Status, BatchStoreError> =>
-    Effect.map(waitingOf(db, batch), (waiting) => toStatus(batch, waiting))
+  /** The workers are asked for only if a batch may wait for them. */
+  const workersFor = (batches: ReadonlyArray<Tables.Row>) =>
+    batches.some(({ state }) => state === "in_progress")
+      ? store("read the workers", Workers.live(db))
+      : Effect.succeed([])
 
-  const status = (id: string) => Effect.flatMap(find(id), statusOf)
+  const status = (id: string) =>
+    Effect.flatMap(find(id), (batch) => Effect.map(workersFor([batch]), (workers) => toStatus(batch, workers)))
 
   const submit = <E, R>(
     options: SubmitOptions,
@@ -87,8 +92,8 @@ export const make = Effect.gen(function*() {
         return id
       }
       if (file === undefined) yield* addAll(db, batch.batch, !isNew, requests)
-      const total = yield* store("count requests", Items.count(db, batch.items))
-      yield* store("start a batch", Tables.start(db, batch.batch, total))
+      const counted = yield* store("count requests", Items.count(db, batch.items))
+      yield* store("start a batch", Tables.start(db, batch.batch, counted))
       return id
     })
 
@@ -105,7 +110,8 @@ export const make = Effect.gen(function*() {
           const rows = yield* store("read results", Results.page(db, batch, order, after, resultsAtOnce))
           const next = order === "input" ? withoutGap(rows, after) : rows
           const last = next.at(-1)?.cursor ?? after
-          const isOver = next.length < resultsAtOnce && (!follow || isEnded(state))
+          // A page is cut where its texts are large, so only an empty one is the last.
+          const isOver = next.length === 0 && (!follow || isEnded(state))
           if (!isOver && next.length === 0) yield* Effect.sleep(followMillis)
           return [next, isOver ? undefined : { after: last }] as const
         })
@@ -174,7 +180,7 @@ export const make = Effect.gen(function*() {
             } order by b.created_at desc, b.batch desc limit ${db.sql.literal(String(limit))}`
           )
         ),
-        Effect.forEach(statusOf)
+        (batches) => Effect.map(workersFor(batches), (workers) => batches.map((batch) => toStatus(batch, workers)))
       ),
     remove: (id: string) =>
       Effect.gen(function*() {
@@ -207,9 +213,10 @@ const addAll = <E, R>(
       Effect.suspend((): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
         const size = Buffer.byteLength(body)
         if (size > maxRequestBytes) return Effect.fail(new InvalidRequest({ seq, why: "TooLarge" }))
-        if (key === "" || key.length > maxKeyLength || key.includes("\0")) {
+        if (key === "" || key.length > maxKeyLength || !isStorable(key)) {
           return Effect.fail(new InvalidRequest({ seq, why: "InvalidKey" }))
         }
+        if (!isStorable(body)) return Effect.fail(new InvalidRequest({ seq, why: "InvalidBody" }))
         group.push({ seq, key, request: body })
         seq += 1
         bytes += size
@@ -282,19 +289,17 @@ const paginateOne = <A, E>(
   )
 
 /** Why a batch in progress makes none. */
-const waitingOf = (db: Db.Db, batch: Tables.Row): Effect.Effect<Waiting | undefined, BatchStoreError> => {
-  if (batch.state !== "in_progress") return Effect.undefined
-  return Effect.map(store("read the workers", Workers.live(db)), (workers): Waiting | undefined => {
-    if (workers.length === 0) return { for: "no worker runs", until: undefined }
-    const waiting = workers.flatMap(({ waiting }) => waiting ?? [])
-    if (waiting.length === workers.length) return waiting[0]
-    return batch.handed === 0 && batch.now - (batch.startedAt ?? batch.now) > 2_000
-      ? { for: "other batches go first", until: undefined }
-      : undefined
-  })
+const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {
+  if (batch.state !== "in_progress") return undefined
+  if (workers.length === 0) return { for: "no worker runs", until: undefined }
+  const waiting = workers.flatMap(({ waiting }) => waiting ?? [])
+  if (waiting.length === workers.length) return waiting[0]
+  return batch.handed === 0 && batch.now - (batch.startedAt ?? batch.now) > 2_000
+    ? { for: "other batches go first", until: undefined }
+    : undefined
 }
 
-const toStatus = (batch: Tables.Row, waiting: Waiting | undefined): Status => {
+const toStatus = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Status => {
   const left = batch.total - Tables.answeredOf(batch)
   const rate = isEnded(batch.state) ? undefined : batch.rate
   return {
@@ -318,7 +323,7 @@ const toStatus = (batch: Tables.Row, waiting: Waiting | undefined): Status => {
     endedAt: batch.endedAt,
     rate,
     etaMillis: rate === undefined || rate === 0 ? undefined : left * 1_000 / rate,
-    waiting,
+    waiting: waitingOf(batch, workers),
     endpoint: batch.endpoint,
     source: batch.source,
     metadata: batch.metadata,

@@ -3,7 +3,6 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as PersistedQueue from "effect/persistence/PersistedQueue"
-import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type { State } from "../Batch.ts"
@@ -15,6 +14,7 @@ import * as Files from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
 import * as Results from "./tables/results.ts"
 import * as Workers from "./tables/workers.ts"
+import { sizeFor } from "./ticket.ts"
 
 export interface Options {
   readonly everyMillis: number
@@ -49,6 +49,8 @@ export class Feeder {
   private readonly db: Db
   private readonly queue: Queue
   private readonly samples = new Map<number, Array<{ readonly at: number; readonly answered: number }>>()
+  /** Where marking goes on, of batches that were stopped. */
+  private readonly marked = new Map<number, number>()
   private forgotAt = 0
 
   constructor(options: Options, db: Db, queue: Queue) {
@@ -63,19 +65,27 @@ export class Feeder {
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.interrupt
-          : Effect.logWarning("Batches could not be fed. Trying again", cause)
+          : Effect.andThen(
+            Effect.logWarning("Batches could not be fed. Trying again", cause),
+            Effect.sync(() => this.marked.clear())
+          )
       ),
-      Effect.repeat(Schedule.spaced(this.options.everyMillis)),
-      Effect.andThen(Effect.never)
+      // A long batch is marked in many slices.
+      Effect.andThen(
+        Effect.suspend(() => this.marked.size > 0 ? Effect.yieldNow : Effect.sleep(this.options.everyMillis))
+      ),
+      Effect.forever
     )
   }
 
   get round(): Effect.Effect<void, FeedError> {
     return Effect.gen({ self: this }, function*() {
       yield* this.forget
-      const batches = yield* Batches.live(this.db)
+      const batches = (yield* Batches.live(this.db)).toReversed()
       const live = new Set(batches.map(({ batch }) => batch))
-      for (const batch of this.samples.keys()) if (!live.has(batch)) this.samples.delete(batch)
+      for (const known of [this.samples, this.marked]) {
+        for (const batch of known.keys()) if (!live.has(batch)) known.delete(batch)
+      }
       if (batches.length === 0) return
       const workers = yield* Workers.live(this.db)
       const feeding: Array<Batches.Row> = []
@@ -106,7 +116,12 @@ export class Feeder {
       }
       if (yield* this.mayMark(batch, workers)) {
         const kind = endings[batch.state]?.kind ?? "cancelled"
-        yield* Results.mark(db, batch, kind, db.isSqlite ? marksAtOnce.sqlite : marksAtOnce.pg)
+        const next = yield* Results.mark(db, batch, kind, {
+          from: this.marked.get(batch.batch) ?? 0,
+          limit: db.isSqlite ? marksAtOnce.sqlite : marksAtOnce.pg
+        })
+        if (next === 0) this.marked.delete(batch.batch)
+        else this.marked.set(batch.batch, next)
       }
       return true
     })
@@ -129,7 +144,7 @@ export class Feeder {
     workers: ReadonlyArray<Workers.LiveWorker>
   ): Effect.Effect<void, FeedError> {
     const window = this.options.window ?? windowPerSlot * workers.reduce((sum, { slots }) => sum + slots, 0)
-    const grants = plan(batches.map(openOf), { window, ticket: this.options.ticket })
+    const grants = plan(batches.map((batch) => openOf(batch, this.options.ticket)), window)
     return Effect.forEach(
       Map.groupBy(grants, ({ batch }) => batch),
       ([number, grants]) => {
@@ -165,8 +180,9 @@ export class Feeder {
       const limit = grants.reduce((sum, { from, to }) => sum + to - from, 0)
       const seqs = yield* Items.next(this.db, { ...batch, from: batch.fed, limit })
       const tickets: Array<{ readonly from: number; readonly to: number; readonly size: number }> = []
-      for (let start = 0; start < seqs.length; start += this.options.ticket) {
-        const part = seqs.slice(start, start + this.options.ticket)
+      const size = sizeFor(batch, this.options.ticket)
+      for (let start = 0; start < seqs.length; start += size) {
+        const part = seqs.slice(start, start + size)
         tickets.push({ from: part[0] ?? 0, to: (part.at(-1) ?? 0) + 1, size: part.length })
       }
       return tickets
@@ -205,16 +221,20 @@ export class Feeder {
 /** What stops a batch that is in progress: its time or its money. */
 const stopOf = (batch: Batches.Row): State | undefined => {
   if (batch.expiresAt !== undefined && batch.expiresAt <= batch.now) return "expiring"
-  const { affordable, outstanding } = openOf(batch)
+  const outstanding = outstandingOf(batch)
+  const affordable = affordableOf(batch, outstanding)
   return affordable <= 0 && outstanding <= 0 && batch.fed < batch.total ? "capping" : undefined
 }
 
-const openOf = (batch: Batches.Row): Open => {
-  const outstanding = batch.handed - (Batches.answeredOf(batch) - batch.base)
+const outstandingOf = (batch: Batches.Row): number => batch.handed - (Batches.answeredOf(batch) - batch.base)
+
+const openOf = (batch: Batches.Row, ticket: number): Open => {
+  const outstanding = outstandingOf(batch)
   return {
     batch: batch.batch,
     priority: batch.priority,
     total: batch.total,
+    size: sizeFor(batch, ticket),
     fed: batch.fed,
     outstanding,
     affordable: affordableOf(batch, outstanding)

@@ -12,10 +12,11 @@ import { store } from "./store.ts"
 import * as Db from "./tables/db.ts"
 import * as Tables from "./tables/files.ts"
 import type { Item } from "./tables/items.ts"
+import { isStorable, toStorable } from "./text.ts"
 
 const rowsAtOnce = 2_000
 const bytesAtOnce = 4 * 2 ** 20
-const linesAtOnce = 1_000
+const linesAtOnce = { rows: 1_000, bytes: 8 * 2 ** 20 }
 const deletedAtOnce = 10_000
 
 const maxLineBytes = 2 ** 20
@@ -130,7 +131,7 @@ class Upload {
       this.url ??= checked.url
       if (checked.url !== this.url) this.report(this.lines, { ...mixed, param: "url" })
     }
-    this.group.push({ seq: this.lines, key: "code" in checked ? null : checked.key, request: line })
+    this.group.push({ seq: this.lines, key: "code" in checked ? null : checked.key, request: toStorable(line) })
     this.lines += 1
     this.groupBytes += size
     return this.group.length >= rowsAtOnce || this.groupBytes >= bytesAtOnce ? this.flush : Effect.void
@@ -190,7 +191,7 @@ const check = (line: string, bytes: number): { readonly key: string; readonly ur
   const json = parsed.success
   if (!isObject(json)) return problem("invalid_json_line", "The line is not a JSON object.")
   const { body, custom_id: key, method, url } = json
-  if (typeof key !== "string" || key === "" || key.length > maxKeyLength || key.includes("\0")) {
+  if (typeof key !== "string" || key === "" || key.length > maxKeyLength || !isStorable(key)) {
     return problem("invalid_custom_id", "custom_id must be a text of 1 to 512 characters.", "custom_id")
   }
   if (method !== "POST") return problem("invalid_method", "method must be POST.", "method")

@@ -1,10 +1,10 @@
 /** Which tickets to offer next. Pure: two feeders with the same rows make the same plan. */
-import { sizeFor } from "./ticket.ts"
-
 export interface Open {
   readonly batch: number
   readonly priority: number
   readonly total: number
+  /** How many requests a ticket has. */
+  readonly size: number
   /** The next request to hand out. */
   readonly fed: number
   /** How many requests were handed out and have no result. */
@@ -25,10 +25,10 @@ export interface Grant {
  */
 export const plan = (
   open: ReadonlyArray<Open>,
-  options: { readonly window: number; readonly ticket: number }
+  window: number
 ): ReadonlyArray<Grant> => {
   const batches = open.map((batch) => ({ ...batch }))
-  let room = options.window - batches.reduce((sum, { outstanding }) => sum + Math.max(0, outstanding), 0)
+  let room = window - batches.reduce((sum, { outstanding }) => sum + Math.max(0, outstanding), 0)
   const grants: Array<Grant> = []
   while (room > 0) {
     let next: (typeof batches)[number] | undefined
@@ -40,7 +40,7 @@ export const plan = (
       ) next = batch
     }
     if (next === undefined) return grants
-    const size = Math.min(sizeFor(next.total, options.ticket), next.total - next.fed, next.affordable)
+    const size = Math.min(next.size, next.total - next.fed, next.affordable)
     grants.push({ batch: next.batch, from: next.fed, to: next.fed + size })
     next.fed += size
     next.outstanding += size

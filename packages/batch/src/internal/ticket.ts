@@ -32,6 +32,11 @@ export const encode = (ticket: Ticket): unknown => ({ v: 1, ...ticket })
 export const decode = (encoded: unknown): Ticket | undefined =>
   Option.getOrUndefined(Schema.decodeUnknownOption(Encoded)(encoded))
 
-/** A small batch has small tickets, so that every worker gets some. */
-export const sizeFor = (total: number, largest: number): number =>
-  Math.max(1, Math.min(largest, Math.floor(total / 64)))
+/** A worker reads the requests of a ticket at once. */
+const maxBytes = 4 * 2 ** 20
+
+/** A small batch has small tickets, so that every worker gets some; and so has one of large requests. */
+export const sizeFor = (
+  { bytes, total }: { readonly bytes: number; readonly total: number },
+  largest: number
+): number => Math.max(1, Math.min(largest, Math.floor(total / 64), Math.floor(maxBytes * total / Math.max(1, bytes))))

@@ -2,17 +2,15 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Persist } from "./persist.ts"
 
 const groupMillis = 20
 
 /** Small enough for one statement: SQLite blocks the process meanwhile. */
 const maxRows = 2_000
 const maxBytes = 4 * 2 ** 20
-
-const retryMillis = 300
 
 export interface Writer<A> {
   /** Ends when the row is stored. While the database is down, it waits. */
@@ -28,6 +26,7 @@ interface Entry<A> {
 export const make = <A>(options: {
   readonly store: (rows: ReadonlyArray<A>) => Effect.Effect<unknown, SqlError>
   readonly bytesOf: (row: A) => number
+  readonly persist: Persist
 }): Effect.Effect<Writer<A>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const entries: Array<Entry<A>> = []
@@ -47,12 +46,11 @@ export const make = <A>(options: {
     const flush = Effect.suspend(() => {
       const group = next()
       if (entries.length === 0) filled.closeUnsafe()
-      return options.store(group.map(({ row }) => row)).pipe(
-        Effect.tapError(() => Effect.logWarning("Results could not be stored. Trying again")),
-        Effect.retry(Schedule.spaced(retryMillis)),
-        Effect.andThen(Effect.sync(() => {
+      return Effect.andThen(
+        options.persist(options.store(group.map(({ row }) => row))),
+        Effect.sync(() => {
           for (const { stored } of group) Deferred.doneUnsafe(stored, Effect.void)
-        }))
+        })
       )
     })
 

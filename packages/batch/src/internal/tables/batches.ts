@@ -31,6 +31,8 @@ export interface Row {
   readonly endpoint: string | undefined
   readonly source: string | undefined
   readonly total: number
+  /** Of the requests. */
+  readonly bytes: number
   readonly run: number
   readonly fed: number
   readonly handed: number
@@ -74,6 +76,7 @@ const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   endpoint: text(row["endpoint"]),
   source: text(row["source"]),
   total: numberOf(row["total"]),
+  bytes: numberOf(row["bytes"]),
   run: numberOf(row["run"]),
   fed: numberOf(row["fed"]),
   handed: numberOf(row["handed"]),
@@ -107,16 +110,15 @@ const metadataOf = (value: unknown): { readonly [name: string]: string } => {
     : {}
 }
 
-/** Reads batches with their progress. `which` continues the statement after `from sluice_batch b`. */
+/** Reads batches with their progress, the newest first. `which` continues the statement after `from sluice_batch b`. */
 export const select = ({ now, sql }: Db, which: Fragment): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
   Effect.map(
     sql<{ readonly [column: string]: unknown }>`
-      select b.*, p.ok, p.failed, p.marked, p.input_tokens, p.output_tokens, p.micros, p.max_micros, ${now} as now
-      from sluice_batch b left join (
-        select batch, sum(ok) as ok, sum(failed) as failed, sum(marked) as marked, sum(input_tokens) as input_tokens,
-          sum(output_tokens) as output_tokens, sum(micros) as micros, max(max_micros) as max_micros
-        from sluice_batch_progress group by batch
-      ) p on p.batch = b.batch ${which}`,
+      select b.*, sum(p.ok) as ok, sum(p.failed) as failed, sum(p.marked) as marked, sum(p.input_tokens) as input_tokens,
+        sum(p.output_tokens) as output_tokens, sum(p.micros) as micros, max(p.max_micros) as max_micros, ${now} as now
+      from sluice_batch b left join sluice_batch_progress p on p.batch = b.batch
+      where b.batch in (select b.batch from sluice_batch b ${which})
+      group by b.batch order by b.created_at desc, b.batch desc`,
     (rows) => rows.map(toRow)
   )
 
@@ -124,7 +126,7 @@ export const find = (db: Db, id: string): Effect.Effect<Row | undefined, SqlErro
   Effect.map(select(db, db.sql`where b.id = ${id}`), (rows) => rows[0])
 
 export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
-  select(db, db.sql`where b.ended_at is null and b.state <> 'validating' order by b.batch`)
+  select(db, db.sql`where b.ended_at is null and b.state <> 'validating'`)
 
 /** Adds a batch in state `validating`, unless its id exists. Returns whether it was added. */
 export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
@@ -144,9 +146,13 @@ export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean
   )
 
 /** Starts a batch that was validated. Returns whether it still was in state `validating`. */
-export const start = ({ now, sql }: Db, batch: number, total: number): Effect.Effect<boolean, SqlError> =>
+export const start = (
+  { now, sql }: Db,
+  batch: number,
+  { bytes, total }: { readonly total: number; readonly bytes: number }
+): Effect.Effect<boolean, SqlError> =>
   Effect.map(
-    sql`update sluice_batch set state = 'in_progress', total = ${total}, started_at = ${now}
+    sql`update sluice_batch set state = 'in_progress', total = ${total}, bytes = ${bytes}, started_at = ${now}
       where batch = ${batch} and state = 'validating' returning batch`,
     (rows) => rows.length > 0
   )

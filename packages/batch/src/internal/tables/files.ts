@@ -86,12 +86,18 @@ export const page = (
   { sql }: Db,
   file: number,
   after: number,
-  limit: number
+  atMost: { readonly rows: number; readonly bytes: number }
 ): Effect.Effect<ReadonlyArray<{ readonly seq: number; readonly request: string }>, SqlError> =>
   Effect.map(
     sql<{ readonly seq: unknown; readonly request: string }>`
-      select seq, request from sluice_batch_item where batch = ${-file} and seq > ${after}
-      order by seq limit ${sql.literal(String(limit))}`,
+      select i.seq, i.request from (
+        select seq, sum(bytes) over (order by seq) - bytes as before from (
+          select seq, octet_length(request) as bytes from sluice_batch_item where batch = ${-file} and seq > ${after}
+          order by seq limit ${sql.literal(String(atMost.rows))}
+        ) as next
+      ) as page
+      join sluice_batch_item i on i.batch = ${-file} and i.seq = page.seq
+      where page.before < ${sql.literal(String(atMost.bytes))} order by i.seq`,
     (rows) => rows.map(({ request, seq }) => ({ seq: numberOf(seq), request }))
   )
 

@@ -40,11 +40,16 @@ export const changed = (
     (rows) => rows[0] === undefined ? undefined : numberOf(rows[0].seq)
   )
 
-/** How many requests there are. Counts them, so only once a batch. */
-export const count = (db: Db, batch: number): Effect.Effect<number, SqlError> =>
+/** How many requests there are, and the bytes of their texts. Counts them, so only once a batch. */
+export const count = (
+  db: Db,
+  batch: number
+): Effect.Effect<{ readonly total: number; readonly bytes: number }, SqlError> =>
   Effect.map(
-    db.sql<{ readonly n: unknown }>`select count(*) as n from sluice_batch_item where batch = ${batch}`,
-    (rows) => numberOf(rows[0]?.n ?? 0)
+    db.sql<{ readonly total: unknown; readonly bytes: unknown }>`
+      select count(*) as total, coalesce(sum(octet_length(request)), 0) as bytes
+      from sluice_batch_item where batch = ${batch}`,
+    ([row]) => ({ total: numberOf(row?.total ?? 0), bytes: numberOf(row?.bytes ?? 0) })
   )
 
 interface Range {

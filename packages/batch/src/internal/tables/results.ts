@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Kind, Result } from "../../Batch.ts"
+import { toStorable } from "../text.ts"
 import { type Db, numberOf } from "./db.ts"
 
 export interface NewResult {
@@ -30,11 +31,15 @@ const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }:
   batch,
   seq,
   kind,
-  body,
-  input_tokens: inputTokens,
-  output_tokens: outputTokens,
-  micros: Math.round(micros)
+  body: toStorable(body),
+  input_tokens: toCount(inputTokens),
+  output_tokens: toCount(outputTokens),
+  micros: toCount(micros)
 })
+
+/** One number that the database refuses would hold up every result of its group, for ever. */
+const toCount = (value: number): number =>
+  Number.isFinite(value) ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(value))) : 0
 
 /**
  * Stores results and adds them to the progress of a worker, at once. The first answer to a request stays; only an `ok` replaces
@@ -125,34 +130,44 @@ const isMark = (kind: Kind): boolean => kind === "cancelled" || kind === "expire
 
 /** Adds a cost without a result: an attempt that was paid and did not answer. */
 export const spend = ({ sql }: Db, worker: string, batch: number, micros: number): Effect.Effect<unknown, SqlError> =>
-  sql`insert into sluice_batch_progress (batch, worker, micros) values (${batch}, ${worker}, ${Math.round(micros)})
+  sql`insert into sluice_batch_progress (batch, worker, micros) values (${batch}, ${worker}, ${toCount(micros)})
     on conflict (batch, worker) do update set micros = sluice_batch_progress.micros + excluded.micros`
 
-/** Results in one order, after a cursor. */
+/** Results in one order, after a cursor: at most `rows`, and not many more `bytes`. */
 export const page = (
   db: Db,
   batch: { readonly batch: number; readonly items: number },
   order: "input" | "completion",
   after: string | undefined,
-  limit: number
+  atMost: { readonly rows: number; readonly bytes: number }
 ): Effect.Effect<ReadonlyArray<Result>, SqlError> => {
   const { isSqlite, sql } = db
   const [first = "-1", second = "-1"] = (after ?? "").split(":").filter((part) => part !== "")
-  const from = order === "input"
-    ? sql`s.seq > ${numberOf(first)} order by s.seq`
+  const inOrder = sql.literal(order === "input" ? "seq" : "xid, seq")
+  const isAfter = order === "input"
+    ? sql`seq > ${numberOf(first)}`
     // Rows of a transaction that still runs may come before rows that are already visible. They are awaited.
     : isSqlite
-    ? sql`(s.xid, s.seq) > (${numberOf(first)}, ${numberOf(second)}) order by s.xid, s.seq`
-    : sql`(s.xid, s.seq) > (${first === "-1" ? "0" : first}::text::xid8, ${numberOf(second)}::bigint)
-        and s.xid < pg_snapshot_xmin(pg_current_snapshot()) order by s.xid, s.seq`
+    ? sql`(xid, seq) > (${numberOf(first)}, ${numberOf(second)})`
+    : sql`(xid, seq) > (${first === "-1" ? "0" : first}::text::xid8, ${numberOf(second)}::bigint)
+        and xid < pg_snapshot_xmin(pg_current_snapshot())`
   return Effect.map(
     sql<{ readonly [column: string]: unknown }>`
       select s.seq, s.kind, s.body, s.input_tokens, s.output_tokens, s.micros, s.at, ${
       sql.literal(isSqlite ? "s.xid" : "s.xid::text")
     } as xid,
         i.key as key
-      from sluice_batch_result s join sluice_batch_item i on i.batch = ${batch.items} and i.seq = s.seq
-      where s.batch = ${batch.batch} and ${from} limit ${sql.literal(String(limit))}`,
+      from (
+        select seq, xid, sum(bytes) over (order by ${inOrder}) - bytes as before from (
+          select seq, xid, octet_length(body) as bytes from sluice_batch_result
+          where batch = ${batch.batch} and ${isAfter} order by ${inOrder} limit ${sql.literal(String(atMost.rows))}
+        ) as next
+      ) as page
+      join sluice_batch_result s on s.batch = ${batch.batch} and s.seq = page.seq
+      join sluice_batch_item i on i.batch = ${batch.items} and i.seq = s.seq
+      where page.before < ${sql.literal(String(atMost.bytes))} order by ${
+      sql.literal(order === "input" ? "page.seq" : "page.xid, page.seq")
+    }`,
     (rows) =>
       rows.map((row): Result => ({
         seq: numberOf(row["seq"]),
@@ -169,15 +184,17 @@ export const page = (
   )
 }
 
-/** Marks requests without a result, at most `limit`. Returns how many. */
+/**
+ * Marks requests without a result from one place on, at most `limit`. Returns where the next ones begin: 0 if these were the last.
+ */
 export const mark = (
   db: Db,
   batch: { readonly batch: number; readonly items: number },
   kind: Kind,
-  limit: number
+  { from, limit }: { readonly from: number; readonly limit: number }
 ): Effect.Effect<number, SqlError> => {
   const { now, sql } = db
-  const insert = sql`
+  const insert = sql<{ readonly seq: unknown }>`
     insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
     select ${sql.literal(String(batch.batch))}, i.seq, ${sql.literal(`'${kind}'`)}, '', 0, 0, 0, ${now}, ${
     sql.literal(
@@ -186,17 +203,17 @@ export const mark = (
         : "pg_current_xact_id()"
     )
   }
-    from sluice_batch_item i where i.batch = ${batch.items} and not exists (
+    from sluice_batch_item i where i.batch = ${batch.items} and i.seq >= ${from} and not exists (
       select 1 from sluice_batch_result s where s.batch = ${batch.batch} and s.seq = i.seq
-    ) limit ${sql.literal(String(limit))}
+    ) order by i.seq limit ${sql.literal(String(limit))}
     on conflict (batch, seq) do nothing returning seq`
   return sql.withTransaction(Effect.gen(function*() {
-    const marked = (yield* insert).length
-    if (marked > 0) {
-      yield* sql`insert into sluice_batch_progress (batch, worker, marked) values (${batch.batch}, 'feeder', ${marked})
+    const marked = yield* insert
+    if (marked.length > 0) {
+      yield* sql`insert into sluice_batch_progress (batch, worker, marked) values (${batch.batch}, 'feeder', ${marked.length})
         on conflict (batch, worker) do update set marked = sluice_batch_progress.marked + excluded.marked`
     }
-    return marked
+    return marked.length < limit ? 0 : marked.reduce((last, { seq }) => Math.max(last, numberOf(seq)), 0) + 1
   }))
 }
 

@@ -72,6 +72,7 @@ export const forgetDead = ({ now, sql }: Db): Effect.Effect<unknown, SqlError> =
 
 export interface HeldState {
   readonly batch: number
+  readonly run: number
   readonly state: State
   readonly interrupts: boolean
 }
@@ -81,11 +82,12 @@ export const statesOf = (
   batches: ReadonlyArray<number>
 ): Effect.Effect<ReadonlyArray<HeldState>, SqlError> =>
   Effect.map(
-    sql<{ readonly batch: unknown; readonly state: State; readonly interrupts: unknown }>`
-      select batch, state, interrupts from sluice_batch where ${sql.in("batch", batches)}`,
+    sql<{ readonly batch: unknown; readonly run: unknown; readonly state: State; readonly interrupts: unknown }>`
+      select batch, run, state, interrupts from sluice_batch where ${sql.in("batch", batches)}`,
     (rows) =>
-      rows.map(({ batch, interrupts, state }) => ({
+      rows.map(({ batch, interrupts, run, state }) => ({
         batch: numberOf(batch),
+        run: numberOf(run),
         state,
         interrupts: numberOf(interrupts) === 1
       }))
@@ -104,6 +106,10 @@ export const suspect = (
       on conflict (batch, seq) do update set asked = sluice_batch_suspect.asked + 1 returning asked`,
     (rows) => rows.map(({ asked }) => numberOf(asked))
   )
+
+/** Forgets that requests were asked: their calls ended without a result. */
+export const clear = ({ sql }: Db, batch: number, seqs: ReadonlyArray<number>): Effect.Effect<unknown, SqlError> =>
+  sql`delete from sluice_batch_suspect where batch = ${batch} and ${sql.in("seq", seqs)}`
 
 /** The requests of a range that were asked before. */
 export const suspects = (

@@ -3,19 +3,21 @@ import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { HeldState } from "../tables/workers.ts"
 
-/** The requests of one batch that this worker holds. */
-export class HeldBatch {
+/** The requests of one run of a batch that this worker holds. A retry starts another run, which goes on while calls of this one end. */
+export class HeldRun {
   readonly batch: number
+  readonly run: number
   requests = 0
   tickets = 0
-  /** The batch ended early: no call is started any more. */
+  /** The run is over: no call is started any more. */
   isStopped = false
   /** Calls that run are interrupted as well. */
   isInterrupted = false
   readonly running = new Set<Fiber.Fiber<unknown, unknown>>()
 
-  constructor(batch: number) {
+  constructor(batch: number, run: number) {
     this.batch = batch
+    this.run = run
   }
 
   stop(interrupts: boolean): void {
@@ -27,37 +29,46 @@ export class HeldBatch {
 }
 
 export class Held {
-  readonly batches = new Map<number, HeldBatch>()
+  private readonly runs = new Map<string, HeldRun>()
   requests = 0
   /** Opened when the worker holds less, or may take again. */
   readonly changed: Latch.Latch = Latch.makeUnsafe()
 
   /** A ticket of `requests` was taken. It counts as held before its batch is read, so that no beat misses it. */
-  take(batch: number, requests: number): HeldBatch {
-    let held = this.batches.get(batch)
-    if (held === undefined) this.batches.set(batch, held = new HeldBatch(batch))
+  take(batch: number, run: number, requests: number): HeldRun {
+    let held = this.runs.get(`${batch}.${run}`)
+    if (held === undefined) this.runs.set(`${batch}.${run}`, held = new HeldRun(batch, run))
     held.tickets += 1
     this.add(held, requests)
     return held
   }
 
-  add(held: HeldBatch, requests: number): void {
+  add(held: HeldRun, requests: number): void {
     held.requests += requests
     this.requests += requests
     if (requests < 0) this.changed.openUnsafe()
   }
 
   /** The ticket is over, with `left` requests that got no result here. */
-  release(held: HeldBatch, left: number): void {
+  release(held: HeldRun, left: number): void {
     held.tickets -= 1
     this.add(held, -left)
-    if (held.tickets === 0) this.batches.delete(held.batch)
+    if (held.tickets === 0) this.runs.delete(`${held.batch}.${held.run}`)
     this.changed.openUnsafe()
   }
 
+  /** How many requests it holds of each batch. */
+  get byBatch(): ReadonlyMap<number, number> {
+    const requests = new Map<number, number>()
+    for (const held of this.runs.values()) requests.set(held.batch, (requests.get(held.batch) ?? 0) + held.requests)
+    return requests
+  }
+
   apply(states: ReadonlyArray<HeldState>): void {
-    for (const { batch, interrupts, state } of states) {
-      if (state !== "in_progress") this.batches.get(batch)?.stop(interrupts)
+    for (const { batch, interrupts, run, state } of states) {
+      for (const held of this.runs.values()) {
+        if (held.batch === batch && (state !== "in_progress" || held.run !== run)) held.stop(interrupts)
+      }
     }
   }
 }

@@ -6,6 +6,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Asker } from "../../Asker.ts"
+import * as Persist from "../persist.ts"
 import type { Queue } from "../queue.ts"
 import type { Db } from "../tables/db.ts"
 import * as Results from "../tables/results.ts"
@@ -37,9 +38,11 @@ export const run = Effect.fnUntraced(function*(
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const held = new Held()
   const takes = yield* FiberSet.make<void>()
+  const persist = Persist.make()
   const writer = yield* Writer.make<Results.NewResult>({
     store: (rows) => Results.add(db, options.name, rows),
-    bytesOf: ({ body }) => body.length
+    bytesOf: ({ body }) => body.length,
+    persist
   })
 
   /** Takes that wait for a ticket. They are given up when the gate closes. */
@@ -52,7 +55,7 @@ export const run = Effect.fnUntraced(function*(
     if (!isOpen) giveUp()
     held.changed.openUnsafe()
   })
-  const handler = new TicketHandler(options, { asker, db, gate, held, queue, writer })
+  const handler = new TicketHandler(options, { asker, db, gate, held, persist, queue, writer })
   yield* handler.start
 
   let ticketSize = 100
@@ -111,20 +114,17 @@ export const run = Effect.fnUntraced(function*(
   let told: ReadonlyArray<number> = []
 
   const beat = Effect.suspend(() => {
-    const batches = Array.from(held.batches.keys())
+    const batches = Array.from(held.byBatch.keys())
     const states = batches.length === 0 ? Effect.succeed([]) : Workers.statesOf(db, batches)
     return states.pipe(
       Effect.flatMap((states) => {
         held.apply(states)
-        const now = Array.from(held.batches.keys())
+        const now = held.byBatch
         // Batches that it no longer holds are told once more, as 0.
-        const tell = Array.from(new Set([...told, ...now]), (batch) => ({
-          batch,
-          held: held.batches.get(batch)?.requests ?? 0
-        }))
+        const tell = Array.from(new Set([...told, ...now.keys()]), (batch) => ({ batch, held: now.get(batch) ?? 0 }))
         const beat = { worker: options.name, slots: options.inFlight, waiting: gate.waiting(), held: tell }
         return Effect.map(Workers.beat(db, beat), () => {
-          told = now
+          told = Array.from(now.keys())
         })
       }),
       Effect.catchCause((cause) =>

@@ -5,13 +5,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as PersistedQueue from "effect/persistence/PersistedQueue"
-import * as Schedule from "effect/Schedule"
-import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { SqlError } from "effect/sql/SqlError"
 import type { Answer, Asker, AskLater } from "../../Asker.ts"
+import type { Persist } from "../persist.ts"
 import { offer, type Queue } from "../queue.ts"
 import * as Batches from "../tables/batches.ts"
 import type { Db } from "../tables/db.ts"
@@ -22,9 +19,7 @@ import * as Workers from "../tables/workers.ts"
 import { idOf, type Ticket } from "../ticket.ts"
 import * as Writer from "../writer.ts"
 import type { Gate } from "./gate.ts"
-import type { Held, HeldBatch } from "./held.ts"
-
-const retryMillis = 300
+import type { Held, HeldRun } from "./held.ts"
 
 /** The attempt at which a ticket is suspected to kill its workers. */
 const suspectAttempt = 3
@@ -44,6 +39,7 @@ interface Context {
   readonly db: Db
   readonly gate: Gate
   readonly held: Held
+  readonly persist: Persist
   readonly queue: Queue
   readonly writer: Writer.Writer<NewResult>
 }
@@ -58,8 +54,10 @@ interface Options {
 /** The requests of one ticket that have to be asked. */
 interface Work {
   readonly batch: Batches.Row
-  readonly held: HeldBatch
+  readonly held: HeldRun
   readonly ticket: Ticket
+  /** It may hold a request that kills its workers. */
+  readonly isSuspect: boolean
   /** Requests that are put back. */
   readonly later: Array<{ readonly item: Items.Item; readonly why: AskLater }>
 }
@@ -85,7 +83,8 @@ export class TicketHandler {
     return Effect.map(
       Writer.make<{ readonly batch: number; readonly seq: number }>({
         store: (rows) => Workers.suspect(this.context.db, rows),
-        bytesOf: () => 0
+        bytesOf: () => 0,
+        persist: this.context.persist
       }),
       (journal) => {
         this.journal = journal
@@ -102,7 +101,7 @@ export class TicketHandler {
       if (same !== undefined) return Effect.andThen(Deferred.await(same), this.handle(ticket, attempts))
       const done = Deferred.makeUnsafe<void>()
       this.running.set(id, done)
-      const held = this.context.held.take(ticket.batch, ticket.to - ticket.from)
+      const held = this.context.held.take(ticket.batch, ticket.run, ticket.to - ticket.from)
       const progress = { left: ticket.to - ticket.from }
       return this.work(ticket, attempts, held, progress).pipe(
         Effect.ensuring(Effect.sync(() => {
@@ -114,19 +113,22 @@ export class TicketHandler {
     })
   }
 
-  private work(ticket: Ticket, attempts: number, held: HeldBatch, progress: { left: number }): Effect.Effect<void> {
+  private work(ticket: Ticket, attempts: number, held: HeldRun, progress: { left: number }): Effect.Effect<void> {
     const { context } = this
     return Effect.gen({ self: this }, function*() {
-      const [batch] = yield* persist(Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`))
+      const [batch] = yield* context.persist(
+        Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`)
+      )
       if (batch === undefined || batch.state !== "in_progress" || batch.run !== ticket.run) return
-      const open = yield* persist(Items.open(context.db, { ...ticket, items: batch.items }))
+      const open = yield* context.persist(Items.open(context.db, { ...ticket, items: batch.items }))
       const isSuspect = attempts >= suspectAttempt
-      const lost = this.options.onLost === "fail" && attempts > 1 && !isSuspect
-        ? yield* persist(Workers.suspects(context.db, ticket))
+      // Also in the first attempt: a worker that is stopped gives its tickets back uncounted.
+      const lost = this.options.onLost === "fail"
+        ? yield* context.persist(Workers.suspects(context.db, ticket))
         : none
       context.held.add(held, open.length - progress.left)
       progress.left = open.length
-      const work: Work = { batch, held, ticket, later: [] }
+      const work: Work = { batch, held, ticket, isSuspect, later: [] }
       const settled = () => {
         progress.left -= 1
         context.held.add(held, -1)
@@ -144,7 +146,7 @@ export class TicketHandler {
   }
 
   /** Runs calls until they end, or the batch is cancelled with its calls. */
-  private untilStopped(held: HeldBatch, calls: Effect.Effect<void>): Effect.Effect<void> {
+  private untilStopped(held: HeldRun, calls: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(calls)
       held.running.add(fiber)
@@ -157,7 +159,7 @@ export class TicketHandler {
   private ask(work: Work, item: Items.Item): Effect.Effect<void> {
     const { context } = this
     const { held } = work
-    const started = this.journal === undefined
+    const started = this.journal === undefined || work.isSuspect
       ? Effect.void
       : this.journal.write({ batch: work.batch.batch, seq: item.seq })
     const call: Effect.Effect<void> = Effect.suspend(() => held.isStopped ? Effect.void : started).pipe(
@@ -204,7 +206,7 @@ export class TicketHandler {
         const { micros = 0 } = later.value
         return micros === 0
           ? Effect.void
-          : persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
+          : context.persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
       })
     )
   }
@@ -227,7 +229,7 @@ export class TicketHandler {
   private askSuspect(work: Work, item: Items.Item): Effect.Effect<void> {
     const { context } = this
     return Effect.suspend(() =>
-      work.held.isStopped ? Effect.succeed([0]) : persist(
+      work.held.isStopped ? Effect.succeed([0]) : context.persist(
         Workers.suspect(context.db, [{ batch: work.batch.batch, seq: item.seq }])
       )
     ).pipe(
@@ -242,12 +244,13 @@ export class TicketHandler {
     )
   }
 
-  private putBack({ batch, held, later, ticket }: Work): Effect.Effect<void> {
+  private putBack({ batch, held, isSuspect, later, ticket }: Work): Effect.Effect<void> {
+    const { context } = this
     return Effect.suspend(() => {
       if (later.length === 0 || held.isStopped) return Effect.void
       if (ticket.round + 1 >= this.options.maxRounds) {
         return Effect.forEach(later, ({ item, why }) =>
-          this.context.writer.write({
+          context.writer.write({
             ...failure("rounds_exhausted", `Given up after ${ticket.round + 1} rounds: ${why.reason}`),
             kind: "rounds_exhausted",
             batch: batch.batch,
@@ -255,9 +258,14 @@ export class TicketHandler {
           }), { concurrency: "unbounded", discard: true })
       }
       const delay = Math.max(minDelayMillis, ...later.map(({ why }) => millisOf(why)))
-      return persist(
-        offer(this.context.queue, { ...ticket, round: ticket.round + 1 }, Math.min(maxDelayMillis, delay))
-      )
+      // Their calls ended, so they killed no process and nobody pays for them unseen.
+      const cleared = this.journal === undefined && !isSuspect
+        ? Effect.void
+        : Workers.clear(context.db, batch.batch, later.map(({ item }) => item.seq))
+      return context.persist(Effect.andThen(
+        cleared,
+        offer(context.queue, { ...ticket, round: ticket.round + 1 }, Math.min(maxDelayMillis, delay))
+      ))
     })
   }
 }
@@ -277,8 +285,3 @@ const failure = (code: string, message: string): Failed => ({
 })
 
 const millisOf = ({ retryAfter }: AskLater): number => retryAfter === undefined ? 0 : Duration.toMillis(retryAfter)
-
-/** A database that is down is waited for: the ticket is kept, and its attempt does not count against its requests. */
-const persist = <A>(
-  effect: Effect.Effect<A, SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError>
-): Effect.Effect<A> => Effect.orDie(Effect.retry(effect, Schedule.spaced(retryMillis)))
