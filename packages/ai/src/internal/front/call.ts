@@ -229,7 +229,6 @@ export class Call implements Client {
         guard: wireOfTarget === undefined ? undefined : () => this.guard(wireOfTarget),
         translated: translated === undefined ? undefined : this.answers(translated, call),
         streams: this.streams,
-        isAnthropic: service.speaks === "anthropic",
         splicer: this.splicer,
         holdsAll,
         maxHeldBytes: holdsAll ? settings.maxWholeBytes : settings.maxHeldBytes,

@@ -73,8 +73,6 @@ export interface RelayOptions {
   readonly guard: (() => Guard) | undefined
   /** Whether the client asks for a stream. */
   readonly streams: boolean
-  /** Whether the answer has the token counts of Anthropic. */
-  readonly isAnthropic: boolean
   /** To the API of the client. `undefined`: the target has the same one. */
   readonly translated: Translated | undefined
   /** Continues what the client has. `undefined`: it has nothing. */
@@ -361,7 +359,7 @@ export class Relay implements Listener {
   }
 
   private wholeEnded(): void {
-    const { attempt, client, isAnthropic, opened, origin, translated } = this.options
+    const { attempt, client, opened, origin, translated } = this.options
     const response = this.response as Failure.ResponseHead
     const body = this.joined()
     const text = decoder.decode(body)
@@ -380,7 +378,8 @@ export class Relay implements Listener {
     const answer = translated === undefined ? body : translated.whole(body)
     if (answer === undefined) return this.fail(attempt.malformed())
     this.over()
-    attempt.complete({ reason: guard?.reason, usage: usageOf(json, isAnthropic), length: text.length })
+    const usage = guard === undefined ? usageOf(json) : guard.usage
+    attempt.complete({ reason: guard?.reason, usage, length: text.length })
     client.head(attempt, response, Buffer.byteLength(answer))
     client.end(answer)
     opened(Effect.void)
