@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { decodeReply, decodeRow, type Reply } from "./circuitReply.ts"
 import * as Rows from "./circuitRows.ts"
-import { type Row, serverMicros, type Session } from "./session.ts"
+import { asyncCommit, type Row, serverMicros, type Session } from "./session.ts"
 
 type Service = CircuitBreakerStore["Service"]
 type RequestOf<V extends keyof Service> = Parameters<Service[V]>[0]
@@ -140,7 +140,9 @@ export const rowsOn = (session: Session, idleMillis: number): Verbs => {
     ),
     // After the lock, so that it sees what was committed while this process waited.
     evidence: session.statement(`
-      SELECT ${evidenceFor(dialect)}${onPg(`, ${serverMicros}::float8 AS micros`)} FROM (SELECT 1) AS one
+      SELECT ${evidenceFor(dialect)}${
+      onPg(`, ${serverMicros}::float8 AS micros, ${asyncCommit}`)
+    } FROM (SELECT 1) AS one
       LEFT JOIN sluice_circuit_evidence e ON e.key = $1 AND e.layout = $2`),
     insert: session.statement(
       `INSERT INTO sluice_circuits (${

@@ -16,7 +16,7 @@ import {
   verdictIn
 } from "./quotaReply.ts"
 import { type Held, learn, Sums } from "./quotaRows.ts"
-import { type Row, serverMicros, type Session } from "./session.ts"
+import { asyncCommit, type Row, serverMicros, type Session } from "./session.ts"
 
 type Service = QuotaStore["Service"]
 type RequestOf<V extends keyof Service> = Parameters<Service[V]>[0]
@@ -134,8 +134,8 @@ export const rowsOn = (session: Session): Verbs => {
     makeTarget: statement(
       "INSERT INTO sluice_quotas (target, latest, behind, learned, expires) VALUES ($1, 0, 0, '{}', 0) ON CONFLICT DO NOTHING"
     ),
-    // After the lock.
-    clock: statement(`SELECT ${serverMicros}::float8 AS micros`),
+    // After the lock. `$1`: whether the commit has to wait for the disk.
+    clock: statement(`SELECT ${serverMicros}::float8 AS micros, CASE WHEN NOT $1::boolean THEN ${asyncCommit} END`),
     moveTarget: statement(`
       UPDATE sluice_quotas
       SET latest = CAST($2 AS bigint), behind = CAST($3 AS bigint), learned = $4, expires = CAST($5 AS bigint) WHERE target = $1`),
@@ -170,7 +170,8 @@ export const rowsOn = (session: Session): Verbs => {
   /** Locks a target, and makes it if it is missing and `keep` is given. Frees what ids hold whose lease has ended. */
   const open = Effect.fnUntraced(function*(
     target: string,
-    { id = "", keep, names }: {
+    { durable = false, id = "", keep, names }: {
+      readonly durable?: boolean
       readonly id?: string
       readonly keep?: number
       /** The sums to read. Default: those that ids hold. */
@@ -188,7 +189,7 @@ export const rowsOn = (session: Session): Verbs => {
     if (latest === undefined || behind === undefined || expires === undefined) return "invalid"
     if (!Number.isSafeInteger(latest + behind + expires) || typeof learned !== "string") return "invalid"
     // If the clock was set back, time continues from the latest time that was written, which is once a second.
-    const millis = (yield* clockMillis) + behind
+    const millis = (yield* clockMillis(durable)) + behind
     const now = Math.max(millis, latest)
     if (millis < latest || millis >= latest + 1_000 || (keep !== undefined && expires < now + keep)) {
       const kept = keep === undefined ? expires : Math.max(expires, now + keep + Math.floor(keep / 2))
@@ -212,9 +213,10 @@ export const rowsOn = (session: Session): Verbs => {
     return { target, sums, learned, held }
   })
 
-  const clockMillis = dialect === "pg"
-    ? Effect.map(statements.clock([]), ([row]) => Math.floor(Number(row?.["micros"]) / 1_000))
-    : Clock.currentTimeMillis
+  const clockMillis = (durable: boolean) =>
+    dialect === "pg"
+      ? Effect.map(statements.clock([durable]), ([row]) => Math.floor(Number(row?.["micros"]) / 1_000))
+      : Clock.currentTimeMillis
 
   const clean = Effect.fnUntraced(function*(target: string, now: number) {
     yield* statements.dropSums([target, now])
@@ -253,7 +255,12 @@ export const rowsOn = (session: Session): Verbs => {
   return {
     reserve: ({ asks, guardMillis, id, leaseMillis, target }) => {
       const rows = asks.map(askRow)
-      const needs = { id: encodeKey(id), keep: keepMillis(asks, leaseMillis), names: rows.map(({ name }) => name) }
+      const needs = {
+        durable: isDurable(asks),
+        id: encodeKey(id),
+        keep: keepMillis(asks, leaseMillis),
+        names: rows.map(({ name }) => name)
+      }
       return change(target, needs, ({ held: known, learned: text, sums, target }) => {
         const { held, ...decision } = sums.reserve(rows, known, guardMillis)
         const learned = learnedIn(text, sums.now)
@@ -275,7 +282,7 @@ export const rowsOn = (session: Session): Verbs => {
       }, false),
     record: ({ asks, target }) => {
       const rows = asks.map(askRow)
-      const needs = { keep: keepMillis(asks, 0), names: rows.map(({ name }) => name) }
+      const needs = { durable: isDurable(asks), keep: keepMillis(asks, 0), names: rows.map(({ name }) => name) }
       return change(target, needs, ({ sums }) => {
         sums.record(rows)
         return Effect.succeed(true as const)

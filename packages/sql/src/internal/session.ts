@@ -13,6 +13,9 @@ export type Row = { readonly [column: string]: unknown }
 /** The time of Postgres in microseconds. SQLite has no server: its time is that of the process. */
 export const serverMicros = "floor(extract(epoch FROM clock_timestamp()) * 1000000)"
 
+/** An expression that lets the commit of a transaction on Postgres not wait for the disk. */
+export const asyncCommit = "set_config('synchronous_commit', 'off', true)"
+
 /** A client, for the stores: their statements run outside of their caller's transaction. */
 export interface Session {
   readonly dialect: "pg" | "sqlite"
