@@ -137,6 +137,7 @@ import type * as Scope from "effect/Scope"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { CallLog } from "./CallLog.ts"
 import { CallLogs } from "./internal/front/callLogs.ts"
+import { containedPost } from "./internal/front/contain.ts"
 import { Core } from "./internal/front/core.ts"
 import type { Exchange, Sink } from "./internal/front/exchange.ts"
 import { Models } from "./internal/front/models.ts"
@@ -192,7 +193,7 @@ const makeService = Effect.fnUntraced(function*(
     engine,
     logs,
     models: new Models(engine.targets, routes),
-    post: postOf(client) ?? postThrough(client),
+    post: containedPost(postOf(client) ?? postThrough(client)),
     context: Context.add(context, CurrentLogs, logs)
   })
   yield* Effect.addFinalizer(() => {

@@ -15,6 +15,7 @@ import type { ModelCall } from "../resilient/modelCall.ts"
 import type { Target } from "../resilient/target.ts"
 import type { ResponseHead } from "../wire/failure.ts"
 import { type Asked, asked as readAsked, field, splice } from "./body.ts"
+import { contained } from "./contain.ts"
 import { type ContinuedWire, type Partial, Sent, Splicer, withPrefill } from "./continuation.ts"
 import type { Core } from "./core.ts"
 import type { Exchange, IncomingHeaders, OutgoingHeaders, Sink } from "./exchange.ts"
@@ -96,8 +97,8 @@ export class Call implements Client {
 
   start(): void {
     const { core: { options: { engine } }, sink, streams, wire } = this
-    sink.onLeave(() => this.left())
-    sink.onDrain(() => this.relay?.resume())
+    sink.onLeave(contained(() => this.left(), this.threw))
+    sink.onDrain(contained(() => this.relay?.resume(), this.threw))
     // It may have left already.
     if (this.isOver) return
     if (this.asked === undefined && !this.isCoded) return this.refuse(Refusal.refuse("invalid_body"))
@@ -130,7 +131,7 @@ export class Call implements Client {
 
   private run(opened: Effect.Effect<void, AiError.AiError>): void {
     const fiber = this.fiber = Effect.runForkWith(this.core.options.context)(opened)
-    fiber.addObserver((exit) => this.ended(exit))
+    fiber.addObserver(contained((exit) => this.ended(exit), this.threw))
   }
 
   /** Ends the call, since the server stops. */
@@ -332,8 +333,8 @@ export class Call implements Client {
   private sendHead(status: number, headers: OutgoingHeaders): void {
     this.cancelHeartbeat?.()
     if (this.hasHead) return
-    this.hasHead = true
     this.sink.head(status, headers)
+    this.hasHead = true
   }
 
   // ---------- no answer
@@ -371,17 +372,28 @@ export class Call implements Client {
     this.refuse(refusal)
   }
 
-  private died(cause: Cause.Cause<unknown>): void {
-    Effect.runForkWith(this.core.options.context)(Effect.logError("a call of the front died", cause))
-    this.refuse({ status: 500, code: "internal_error", message: "The server cannot make this call." })
+  /** One of the callbacks threw. */
+  readonly threw = (cause: Cause.Cause<unknown>): void => {
+    if (this.isOpen && this.relay !== undefined) return this.relay.died(cause as Cause.Cause<never>)
+    this.died(cause)
+    this.fiber?.interruptUnsafe()
+  }
+
+  readonly died = (cause: Cause.Cause<unknown>): void => {
+    const { core, isOver, sink } = this
+    core.report(cause)
+    const abort = () => sink.abort()
+    // Its end was what threw.
+    if (isOver) abort()
+    else contained(() => this.refuse(Refusal.defect), abort)()
   }
 
   private refuse(refusal: Refusal.Refusal): void {
     const { hasHead, route: { speaks }, sink, wire } = this
     this.over()
-    if (hasHead && wire !== undefined) return sink.end(errorEvent(wire, refusal))
-    this.hasHead = true
-    refuse(sink, speaks, refusal, this.names())
+    if (!hasHead) return refuse(sink, speaks, refusal, this.names())
+    if (wire === undefined) sink.abort()
+    else sink.end(errorEvent(wire, refusal))
   }
 
   private names(): OutgoingHeaders {
@@ -407,7 +419,7 @@ export class Call implements Client {
   private awaitHeartbeat(): void {
     const { context, heartbeatMillis } = this.core.options
     if (heartbeatMillis === undefined) return
-    this.cancelHeartbeat = callAfter(context, heartbeatMillis, () => {
+    const beat = () => {
       const { call, isOpen, isOver } = this
       if (isOpen || isOver) return
       if (!this.hasHead) {
@@ -419,7 +431,8 @@ export class Call implements Client {
       }
       this.sink.write(comment)
       this.awaitHeartbeat()
-    })
+    }
+    this.cancelHeartbeat = callAfter(context, heartbeatMillis, contained(beat, this.threw))
   }
 }
 

@@ -1,3 +1,4 @@
+import type * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,6 +11,7 @@ import type { Post } from "../wire/post.ts"
 import { Call } from "./call.ts"
 import type { CallLogs } from "./callLogs.ts"
 import { ClientRetries } from "./clientRetries.ts"
+import { contained } from "./contain.ts"
 import type { Exchange, Sink } from "./exchange.ts"
 import { problem } from "./headers.ts"
 import type { Models } from "./models.ts"
@@ -41,9 +43,12 @@ export interface CoreOptions {
   readonly omittable: ReadonlyArray<string>
 }
 
-/** What is stopped with the server. */
-interface Stoppable {
+/** A request that runs. */
+interface Running {
+  start(): void
   stop(): void
+  /** One of its callbacks threw. */
+  threw(cause: Cause.Cause<never>): void
 }
 
 const stopping: Refusal.Refusal = {
@@ -65,15 +70,34 @@ export class Core {
   readonly options: CoreOptions
   readonly clientRetries = new ClientRetries((client) => this.warn(client))
   private readonly routes = new Routes()
-  private readonly running = new Set<Stoppable>()
+  private readonly running = new Set<Running>()
   private isStopped = false
 
   constructor(options: CoreOptions) {
     this.options = options
   }
 
-  /** Answers a request. */
+  /** Answers a request. Never throws. */
   readonly exchange = (exchange: Exchange, sink: Sink): void => {
+    const refused = () => refuse(sink, speaksAnthropic(exchange) ? "anthropic" : "openai", Refusal.defect)
+    contained(() => this.answer(exchange, sink), (cause) => {
+      this.report(cause)
+      contained(refused, () => sink.abort())()
+    })()
+  }
+
+  /** Answers a request whose body the front cannot have. */
+  readonly refuse = (code: Refusal.BodyProblem, exchange: Exchange, sink: Sink): void => {
+    const speaks = speaksAnthropic(exchange) ? "anthropic" : "openai"
+    refuse(sink, speaks, Refusal.refuse(code))
+  }
+
+  /** Logs a fault of the front itself. */
+  report(cause: Cause.Cause<unknown>): void {
+    Effect.runForkWith(this.options.context)(Effect.logError("a call of the front died", cause))
+  }
+
+  private answer(exchange: Exchange, sink: Sink): void {
     const { headers, method, path } = exchange
     const isAnthropic = speaksAnthropic(exchange)
     const speaks = isAnthropic ? "anthropic" : "openai"
@@ -103,19 +127,13 @@ export class Core {
     }
   }
 
-  /** Answers a request whose body the front cannot have. */
-  readonly refuse = (code: Refusal.BodyProblem, exchange: Exchange, sink: Sink): void => {
-    const speaks = speaksAnthropic(exchange) ? "anthropic" : "openai"
-    refuse(sink, speaks, Refusal.refuse(code))
-  }
-
   /** Refuses further requests, and ends those that run. */
   stop(): void {
     this.isStopped = true
-    for (const running of this.running) running.stop()
+    for (const running of this.running) contained(() => running.stop(), (cause) => running.threw(cause))()
   }
 
-  over(ended: Stoppable): void {
+  over(ended: Running): void {
     this.running.delete(ended)
   }
 
@@ -133,9 +151,9 @@ export class Core {
     else shared.answer(exchange, route.speaks, sink, start)
   }
 
-  private start(call: Call | Pass): void {
-    this.running.add(call)
-    call.start()
+  private start(running: Running): void {
+    this.running.add(running)
+    contained(() => running.start(), (cause) => running.threw(cause))()
   }
 
   private log(id: string, speaks: Speaks, sink: Sink): void {

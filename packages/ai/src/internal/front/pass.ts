@@ -1,5 +1,6 @@
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import { callAfter } from "@sluice/core/Timer"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -12,6 +13,7 @@ import type { ResponseHead } from "../wire/failure.ts"
 import * as Json from "../wire/json.ts"
 import type { Exchange as Connection, Listener } from "../wire/post.ts"
 import { field, splice } from "./body.ts"
+import { contained } from "./contain.ts"
 import type { Core } from "./core.ts"
 import type { Exchange, Sink } from "./exchange.ts"
 import { isCoded, toClient, toProvider } from "./headers.ts"
@@ -111,8 +113,8 @@ export class Pass implements Listener {
     this.targets = operation === "models"
       ? fitting
       : fitting.filter(({ credential }) => credential === first.credential)
-    sink.onLeave(() => this.stop())
-    sink.onDrain(() => this.connection?.resume())
+    sink.onLeave(contained(() => this.stop(), this.threw))
+    sink.onDrain(contained(() => this.connection?.resume(), this.threw))
     // It may have left already.
     if (!this.isOver) this.attempt(first)
   }
@@ -133,7 +135,11 @@ export class Pass implements Listener {
     this.target = target
     this.attempts++
     this.isRunning = true
-    this.cancel = callAfter(context, limits.attemptMillis, () => this.failed(attemptTimeout))
+    this.cancel = callAfter(
+      context,
+      limits.attemptMillis,
+      contained(() => this.failed(attemptTimeout), this.threw)
+    )
     const request = {
       method,
       url: service.urlOf(route),
@@ -160,7 +166,7 @@ export class Pass implements Listener {
     const delay = attempts < targets.length ? 0 : after + backoff
     if (deadline !== undefined && this.now() + delay >= startedAt + Duration.toMillis(deadline)) return false
     this.endAttempt()
-    this.cancel = callAfter(context, delay, () => this.attempt(next))
+    this.cancel = callAfter(context, delay, contained(() => this.attempt(next), this.threw))
     return true
   }
 
@@ -185,7 +191,6 @@ export class Pass implements Listener {
   }
 
   private begin({ headers, status }: ResponseHead): void {
-    this.hasHead = true
     this.cancel?.()
     const own = {
       "x-sluice-target": asHeader(this.target?.name ?? ""),
@@ -194,6 +199,7 @@ export class Pass implements Listener {
       ...(isTransient(status) && this.attempts > 1 ? { "x-should-retry": "false" } : {})
     }
     this.sink.head(status, toClient(headers, { own, changesLength: this.error !== undefined }))
+    this.hasHead = true
   }
 
   data(bytes: Uint8Array): void {
@@ -209,10 +215,11 @@ export class Pass implements Listener {
       this.over()
       return this.sink.end()
     }
+    const held = Buffer.concat(error.chunks)
+    const body = target?.service.masked(held) ?? held
     this.begin(error.head)
     this.over()
-    const body = Buffer.concat(error.chunks)
-    this.sink.end(target?.service.masked(body) ?? body)
+    this.sink.end(body)
   }
 
   /** A larger one is no message, and passes as it comes. */
@@ -228,8 +235,17 @@ export class Pass implements Listener {
     this.failed(connectionFailed)
   }
 
-  died(): void {
-    this.failed(connectionFailed)
+  died(cause: Cause.Cause<never>): void {
+    this.threw(cause)
+  }
+
+  /** The transport or one of the callbacks threw. */
+  readonly threw = (cause: Cause.Cause<never>): void => {
+    const { core, hasHead, isOver, sink } = this
+    core.report(cause)
+    const abort = () => sink.abort()
+    if (isOver) abort()
+    else contained(() => hasHead ? this.stop() : this.refuse(Refusal.defect), abort)()
   }
 
   /** A break within the response must not look like its end. */

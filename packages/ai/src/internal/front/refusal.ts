@@ -50,6 +50,9 @@ export const refuse = (code: OwnCode, message?: string): Refusal => {
   return { status, code, message: message ?? text }
 }
 
+/** A fault of the front itself. */
+export const defect: Refusal = { status: 500, code: "internal_error", message: "The server cannot make this call." }
+
 /** The error of a call, as `AiRejection.toHttp` says it. */
 export const ofError = (error: AiError.AiError | AiRejection.Rejection): Refusal => AiRejection.toHttp(error)
 

@@ -13,6 +13,7 @@ import * as Headers from "../wire/headers.ts"
 import * as Json from "../wire/json.ts"
 import { maxHeldBytes as maxUnknownBytes } from "../wire/peek.ts"
 import type { Exchange, Listener } from "../wire/post.ts"
+import { contained } from "./contain.ts"
 import type { Splicer } from "./continuation.ts"
 import type { Guard } from "./guard.ts"
 import type { Upstream } from "./upstream.ts"
@@ -60,6 +61,8 @@ export interface Client {
   readonly fail: (error: AiError.AiError, guard: Guard) => void
   /** Opens another answer that continues the one of which the client has a part. Returns false if there is none. */
   readonly continue: (attempt: HeldAttempt<Upstream>, cause: Cause.Cause<AiError.AiError>) => boolean
+  /** Ends the call, whatever the client has of its answer, since a callback threw. */
+  readonly died: (cause: Cause.Cause<never>) => void
 }
 
 export interface RelayOptions {
@@ -199,14 +202,19 @@ export class Relay implements Listener {
     }
   }
 
-  died(cause: Cause.Cause<never>): void {
-    if (this.stage === "over") return
-    const { attempt, opened } = this.options
-    if (!this.isOpen) {
-      this.over()
-      return opened(Effect.failCause(cause))
-    }
-    this.fail(attempt.truncated(this.guard?.events ?? 0, true))
+  readonly died = (cause: Cause.Cause<never>): void => {
+    const { attempt, client, opened } = this.options
+    const isOpening = !this.isOpen && !this.isOver
+    this.over()
+    // The effect that opens the answer ends the attempt and the call.
+    if (isOpening) return opened(Effect.failCause(cause))
+    const { events = 0 } = this.guard ?? {}
+    // Without the token counts, since the rules that keep them may be what threw. Changes nothing if the attempt has ended.
+    const failed = () =>
+      void attempt.failed(attempt.truncated(events, true), { length: events * charactersOfEvent }, () => false)
+    contained(failed, () => {})()
+    opened(Effect.void)
+    client.died(cause)
   }
 
   // ---------- the client
@@ -226,11 +234,6 @@ export class Relay implements Listener {
     if (this.stage === "over") return
     this.over()
     this.options.attempt.left(this.ending)
-  }
-
-  /** Ends an open answer with an error. */
-  stop(error: AiError.AiError): void {
-    if (this.stage !== "over") this.fail(error)
   }
 
   /** Closes the connection. Nothing is called any more. */
@@ -284,7 +287,12 @@ export class Relay implements Listener {
   private pass(passed: Uint8Array | undefined, guard: Guard): void {
     const { attempt, holdsAll, maxHeldBytes, splicer } = this.options
     if (guard.hasOutput) {
-      if (!this.hasOutput) attempt.firstToken()
+      if (!this.hasOutput) {
+        attempt.firstToken()
+        const { firstTokenMillis, idleMillis } = attempt.target.limits
+        // The timer fires at the first limit, which would be late for a shorter one.
+        if (idleMillis < firstTokenMillis) this.rewatch()
+      }
       this.hasOutput = true
       if (passed !== undefined) attempt.output(this.lastAt)
     }
@@ -467,7 +475,7 @@ export class Relay implements Listener {
   }
 
   /** One timer for all limits. It is not moved with each event: when it fires, it looks how much is left. */
-  private readonly watch = (): void => {
+  private look(): void {
     this.cancel = undefined
     if (this.isOver) return
     const { attempt, context, origin } = this.options
@@ -480,6 +488,8 @@ export class Relay implements Listener {
     const next = Math.min(limit, attempt.failsAt)
     if (next < Number.POSITIVE_INFINITY) this.cancel = callAfter(context, next - now, this.watch)
   }
+
+  private readonly watch = contained(() => this.look(), this.died)
 
   /** When the provider counts as silent. A slow client does not count, and a whole answer has only the limits of the attempt. */
   private silentAt(

@@ -132,6 +132,8 @@ class WebSink implements Sink {
   }
 
   head(status: number, headers: OutgoingHeaders): void {
+    // As a `Response` does, but while another head can still replace this one.
+    if (status < 200 || status > 599) throw new RangeError(`no response can have the status ${status}`)
     this.status = status
     for (const [name, value] of Object.entries(headers)) {
       if (typeof value === "string") this.headers.set(name, value)
