@@ -2,7 +2,8 @@
  * Parses JSON from an untrusted source, with a bound on its nesting.
  *
  * `JSON.parse` accepts a million nested arrays. Every recursive function that walks the value afterwards, `JSON.stringify`
- * included, then runs out of stack.
+ * included, then runs out of stack. Thirty million of them also block the process for seconds, so the nesting of a long text is
+ * checked before it is parsed.
  *
  * **When to use**
  *
@@ -29,15 +30,20 @@ import * as Result from "effect/Result"
  * @category decoding
  */
 export const parse = (text: string, maxDepth: number): Result.Result<unknown, "Malformed" | "TooDeep"> => {
+  const isLong = text.length > longText
+  if (isLong && isTextDeeperThan(text, maxDepth)) return Result.fail("TooDeep")
   let value: unknown
   try {
     // Does not recurse, so any depth is safe here.
     value = JSON.parse(text)
   } catch {
-    return Result.fail(isTextDeeperThan(text, maxDepth) ? "TooDeep" : "Malformed")
+    return Result.fail(!isLong && isTextDeeperThan(text, maxDepth) ? "TooDeep" : "Malformed")
   }
-  return isDeeperThan(value, maxDepth) ? Result.fail("TooDeep") : Result.succeed(value)
+  return !isLong && isDeeperThan(value, maxDepth) ? Result.fail("TooDeep") : Result.succeed(value)
 }
+
+/** The nesting of a shorter text is cheaper to check once it is parsed. */
+const longText = 65_536
 
 /** Recurses at most `maxDepth` times. Looks at each value, not at each character: most text is in long strings. */
 const isDeeperThan = (value: unknown, maxDepth: number): boolean => {
@@ -65,16 +71,26 @@ const closeBrace = 0x7d
 
 const isTextDeeperThan = (text: string, maxDepth: number): boolean => {
   let depth = 0
-  let inString = false
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if (inString) {
-      if (code === backslash) i++
-      else if (code === quote) inString = false
-    } else if (code === quote) inString = true
-    else if (code === openBracket || code === openBrace) {
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === quote) {
+      at = stringEnd(text, at)
+      if (at === -1) return false
+    } else if (code === openBracket || code === openBrace) {
       if (++depth > maxDepth) return true
     } else if (code === closeBracket || code === closeBrace) depth--
   }
   return false
+}
+
+/** Where the quote is that ends a string. -1: it does not end. A search is faster than reading each character. */
+const stringEnd = (text: string, from: number): number => {
+  let at = text.indexOf("\"", from + 1)
+  while (at !== -1) {
+    let before = at
+    while (text.charCodeAt(before - 1) === backslash) before--
+    if ((at - before) % 2 === 0) return at
+    at = text.indexOf("\"", at + 1)
+  }
+  return -1
 }

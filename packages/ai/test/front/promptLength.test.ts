@@ -15,6 +15,13 @@ describe("the length of a prompt", () => {
     assert.strictEqual(lengthOf(file, bytes), file.length)
   })
 
+  it("a body of nothing but brackets counts by its size, and is not parsed", () => {
+    const body = Buffer.from(`{"a":${"[".repeat(10_000_000)}${"]".repeat(10_000_000)}}`)
+    const before = process.cpuUsage()
+    assert.strictEqual(new PromptLength(body).of(characters), body.length)
+    assert.isBelow(process.cpuUsage(before).user / 1_000, 500)
+  })
+
   it("a body that is no JSON counts by its size", () => {
     assert.strictEqual(new PromptLength(Buffer.from("no json")).of(characters), 7)
   })

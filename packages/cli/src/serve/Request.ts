@@ -1,4 +1,6 @@
 /** What a request asks for, as far as the limits of a key need it. */
+import * as BoundedJson from "@sluice/core/BoundedJson"
+import * as Result from "effect/Result"
 
 /** The calls of models whose use is known at their end. */
 const calls = new Set(["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/messages"])
@@ -23,15 +25,14 @@ const usualOutputTokens = 4_096
 /** A token of most languages and models takes three bytes or more. */
 const bytesOfToken = 3
 
-/** Reads the body of a call. `undefined`: it names no model, or is no JSON object. */
+/** So deep no schema of a tool is nested. */
+const maxDepth = 128
+
+/** Reads the body of a call. `undefined`: it names no model, is no JSON object, or nests too deep. */
 export const read = (body: Uint8Array): Asked | undefined => {
   const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString()
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch {
-    return undefined
-  }
+  const parsed = BoundedJson.parse(text, maxDepth)
+  const json = Result.isSuccess(parsed) ? parsed.success : undefined
   if (typeof json !== "object" || json === null || !("model" in json) || typeof json.model !== "string") {
     return undefined
   }

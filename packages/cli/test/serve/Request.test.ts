@@ -32,6 +32,13 @@ describe("what a request of a limited key asks for", () => {
     }
   })
 
+  it("a body of 31 MB of brackets is refused before it is parsed", () => {
+    const before = process.cpuUsage()
+    assert.isUndefined(read(`{"model":"a","x":${"[".repeat(15_500_000)}${"]".repeat(15_500_000)}}`))
+    // To parse it takes seconds, in which no other request is answered.
+    assert.isBelow(process.cpuUsage(before).user / 1_000, 600)
+  })
+
   it("only calls whose use is known are allowed", () => {
     assert.isTrue(Request.isKnown("POST", "/v1/chat/completions"))
     assert.isTrue(Request.isKnown("GET", "/v1/models/a"))

@@ -1,3 +1,5 @@
+import * as BoundedJson from "@sluice/core/BoundedJson"
+import * as Result from "effect/Result"
 import { bytes, type Measure } from "../resilient/promptSize.ts"
 import { isObject } from "../wire/json.ts"
 
@@ -27,7 +29,7 @@ export class PromptLength {
   readonly of = (measure: Measure): number => {
     // Parsed only for a quota, or for a provider that reports no usage.
     if (this.prompt === undefined && this.body !== undefined) this.prompt = parse(this.body)
-    return this.prompt === undefined ? this.size : lengthOf(this.prompt, measure, 0)
+    return this.prompt === undefined ? this.size : lengthOf(this.prompt, measure)
   }
 
   /** Forgets the request, which can be large, while its answer streams. From now on its size counts. */
@@ -36,25 +38,21 @@ export class PromptLength {
   }
 }
 
+/** So deep a text is nested in no request. */
+const maxDepth = 128
+
 const parse = (body: Uint8Array): unknown => {
-  try {
-    return JSON.parse(new TextDecoder().decode(body))
-  } catch {
-    return undefined
-  }
+  const parsed = BoundedJson.parse(new TextDecoder().decode(body), maxDepth)
+  return Result.isSuccess(parsed) ? parsed.success : undefined
 }
 
-/** So deep a text is nested in no request. */
-const maxDepth = 64
-
-const lengthOf = (value: unknown, measure: Measure, depth: number): number => {
+const lengthOf = (value: unknown, measure: Measure): number => {
   if (typeof value === "string") return isFile(value) && measure !== bytes ? charactersOfFile : measure(value)
   if (typeof value === "number" || typeof value === "boolean") return measure(String(value))
-  if (depth === maxDepth) return 0
   let length = 0
-  if (Array.isArray(value)) { for (const element of value) length += lengthOf(element, measure, depth + 1) }
+  if (Array.isArray(value)) { for (const element of value) length += lengthOf(element, measure) }
   else if (isObject(value)) {
-    for (const key in value) length += measure(key) + lengthOf(value[key], measure, depth + 1)
+    for (const key in value) length += measure(key) + lengthOf(value[key], measure)
   }
   return length
 }

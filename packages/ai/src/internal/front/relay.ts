@@ -1,9 +1,11 @@
+import * as BoundedJson from "@sluice/core/BoundedJson"
 import { callAfter } from "@sluice/core/Timer"
 import type * as AiError from "effect/ai/AiError"
 import type * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as HttpClientError from "effect/http/HttpClientError"
+import * as Result from "effect/Result"
 import type { Ending, HeldAttempt } from "../resilient/heldAttempt.ts"
 import { kindOf } from "../wire/bodyKind.ts"
 import type { Bounds } from "../wire/bounds.ts"
@@ -367,16 +369,13 @@ export class Relay implements Listener {
   }
 
   private wholeEnded(): void {
-    const { attempt, client, opened, origin, translated } = this.options
+    const { attempt, bounds, client, opened, origin, translated } = this.options
     const response = this.response as Failure.ResponseHead
     const body = this.joined()
     const text = decoder.decode(body)
-    let json: unknown
-    try {
-      json = JSON.parse(text)
-    } catch {
-      return this.fail(Failure.notJson(origin, response, text))
-    }
+    const parsed = BoundedJson.parse(text, bounds.jsonDepth)
+    if (Result.isFailure(parsed)) return this.fail(Failure.notJson(origin, response, text))
+    const json = parsed.success
     const error = ErrorIn.asWhole(json)
     if (error !== undefined) return this.fail(Failure.fromStream(origin, response, error, text))
     if (!Json.isObject(json)) return this.fail(Failure.malformed(origin, response, text))
