@@ -13,7 +13,7 @@ import { describeWithBoth } from "./support/databases.ts"
 import { kill, spawnFixture } from "./support/process.ts"
 
 // How many processes are killed. More kills find more.
-const kills = Number(process.env["SLUICE_SOAK_KILLS"] ?? 5)
+const kills = Number(process.env["SLUICE_SOAK_KILLS"] ?? 3)
 
 /** A provider with a call for each connection. It is the witness: it counts calls where they arrive. */
 const startProvider = Effect.acquireRelease(

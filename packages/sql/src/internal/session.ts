@@ -2,6 +2,7 @@ import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { BeginTransaction, SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Migrations from "../Migrations.ts"
@@ -78,10 +79,23 @@ const sessionOn = (sql: SqlClient, dialect: Session["dialect"]): Session => {
           // It would wait for the connection, which its caller holds.
           return Effect.fail(new StoreError({ operation, description: inTransaction }))
         }
-        return Effect.mapError(Effect.updateContext(body, withoutTransaction), toStoreError(operation))
+        const outside = Effect.updateContext(body, (context: Context.Context<never>) => withoutTransaction(context))
+        return Effect.mapError(dialect === "pg" ? leavable(outside) : outside, toStoreError(operation))
       })
   }
 }
+
+/**
+ * Ends at once when it is interrupted. A statement of Postgres ends when the server has confirmed that it is cancelled. A server that
+ * hangs takes 5 seconds for that, and the timeouts of breaker and quota are much shorter.
+ */
+const leavable = <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(restore(statement), { startImmediately: true }),
+      (fiber) => Effect.onInterrupt(restore(Fiber.join(fiber)), () => Effect.forkDetach(Fiber.interrupt(fiber)))
+    )
+  )
 
 const inTransaction =
   "the caller has a transaction on the only connection to the file. Give the stores a client of their own"

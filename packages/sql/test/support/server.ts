@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from "node:child_process"
-import { existsSync, globSync, mkdtempSync } from "node:fs"
+import { existsSync, globSync, mkdtempSync, readFileSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import type { AddressInfo } from "node:net"
 import { tmpdir, userInfo } from "node:os"
@@ -10,6 +10,15 @@ export interface Server {
   /** Without a search path. */
   readonly url: string
   readonly stop: () => void
+}
+
+/** A server that a test has for itself. */
+export interface OwnServer extends Server {
+  /** Crashes the server. It does not write what it has in memory. */
+  readonly crash: () => void
+  readonly start: () => void
+  /** Stops its processes, so that connections stay open and nothing is answered. */
+  readonly freeze: (isFrozen: boolean) => void
 }
 
 /** The Postgres at `DATABASE_URL`, or at 127.0.0.1:5432, or a new server. `undefined` if there is none. */
@@ -26,20 +35,21 @@ const urlOf = (port: number): string => `postgres://postgres@127.0.0.1:${port}/p
  * Starts a server, if Postgres is installed. It ends with this process, however that ends. Postgres refuses to run as root, so root runs
  * it as the user `postgres`.
  */
-export const startServer = async (): Promise<Server | undefined> => {
+export const startServer = async (): Promise<OwnServer | undefined> => {
   const bin = binaries()
   if (bin === undefined) return undefined
   for (let attempt = 0; attempt < 5; attempt++) {
     // Another process may take the free port first. Then try another port.
     const port = await freePort()
-    const shell = spawn("sh", ["-c", guardScript, "sh", bin, newFolder(), String(port)], {
+    const folder = newFolder()
+    const shell = spawn("sh", ["-c", guardScript, "sh", bin, folder, serverOptions(port)], {
       stdio: ["pipe", "ignore", "ignore"]
     })
     // This process may end while the server runs.
     shell.unref()
     const stop = () => void shell.stdin.end()
     for (let tries = 0; tries < 400; tries++) {
-      if (await accepts(port)) return { url: urlOf(port), stop }
+      if (await accepts(port)) return { url: urlOf(port), stop, ...controls(bin, folder, port) }
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
     stop()
@@ -49,13 +59,36 @@ export const startServer = async (): Promise<Server | undefined> => {
 
 // The shell waits until its input ends: when this process closes it, or dies by any signal. Then it stops the server. A direct
 // child of this process would outlive a kill.
-const guardScript = `bin=$1 folder=$2 port=$3
+const guardScript = `bin=$1 folder=$2 options=$3
 as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 as "$bin/initdb" -D "$folder/data" -U postgres -A trust --no-sync >/dev/null
-as "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -F" start
+as "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -o "$options" start
 cat >/dev/null
 as "$bin/pg_ctl" -D "$folder/data" -m immediate stop
 rm -rf "$folder"`
+
+const controls = (bin: string, folder: string, port: number): Omit<OwnServer, "url" | "stop"> => {
+  const data = join(folder, "data")
+  const asRoot = userInfo().uid === 0
+  const pgCtl = (...args: ReadonlyArray<string>) => {
+    const command = [join(bin, "pg_ctl"), "-D", data, "-w", ...args]
+    const [program = "", ...rest] = asRoot ? ["runuser", "-u", "postgres", "--", ...command] : command
+    execFileSync(program, rest, { stdio: "ignore" })
+  }
+  return {
+    crash: () => pgCtl("-m", "immediate", "stop"),
+    start: () => pgCtl("-l", join(folder, "log"), "-o", serverOptions(port), "start"),
+    freeze: (isFrozen) => {
+      const [main = ""] = readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")
+      const signal = isFrozen ? "SIGSTOP" : "SIGCONT"
+      const children = readFileSync(`/proc/${main}/task/${main}/children`, "utf8").trim().split(/\s+/)
+      for (const pid of [main, ...children]) process.kill(Number(pid), signal)
+    }
+  }
+}
+
+const serverOptions = (port: number | string) =>
+  `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off`
 
 const newFolder = (): string => {
   const folder = mkdtempSync(join(tmpdir(), "sluice-postgres-"))
