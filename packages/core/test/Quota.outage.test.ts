@@ -36,6 +36,26 @@ describe("an outage of the store of a quota", () => {
       state.isInstant = true
     }))
 
+  it.effect("a store that hangs and cannot be interrupted holds up a call for a second, and no further one", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const stuck = Effect.uninterruptible(Effect.never)
+      const quota = yield* makeOn({ ...service, limit: () => stuck, reserve: () => stuck }, {
+        limits: [Quota.requestsPerMinute(10)],
+        burst: 0,
+        slice: false
+      })
+      const first = yield* fork(Effect.exit(quota.tryReserve({})))
+      yield* TestClock.adjust("999 millis")
+      assert.isUndefined(first.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* Fiber.join(first))._tag, "Success")
+      assert.strictEqual((yield* Effect.exit(quota.tryReserve({})))._tag, "Success")
+      // The grant that may have been lost is given back.
+      yield* TestClock.adjust("10 millis")
+      state.isInstant = true
+    }))
+
   for (const isDown of [true, "hangs"] as const) {
     it.effect(`an outage of a window in the middle, in which the store ${isDown === true ? "fails" : "hangs"}, lets at most the limit through`, () =>
       Effect.gen(function*() {

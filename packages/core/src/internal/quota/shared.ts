@@ -1,3 +1,4 @@
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -88,7 +89,7 @@ export class SharedQuotas implements SharedSide {
   constructor(options: SharedOptions) {
     this.options = options
     this.ceilings = new Ceilings(options.now, (request) => {
-      this.fork(Effect.timeout(Effect.suspend(() => options.store.limit(request)), storeTimeout), (exit) => {
+      this.fork(inTime(Effect.suspend(() => options.store.limit(request))), (exit) => {
         if (Exit.isFailure(exit)) this.fail()
       })
     })
@@ -232,7 +233,7 @@ export class SharedQuotas implements SharedSide {
     let isAsking = true
     account.limits.asking++
     const reserve = Effect.retry(Effect.suspend(() => this.options.store.reserve(request)), { times: 1 })
-    this.fork(Effect.timeout(reserve, storeTimeout), (exit) => {
+    this.fork(inTime(reserve), (exit) => {
       account.limits.asking--
       if (Exit.isFailure(exit)) this.fail()
       onVerdict(Exit.isSuccess(exit) ? exit.value : undefined)
@@ -277,10 +278,7 @@ export class SharedQuotas implements SharedSide {
   private sendSettle(request: RequestOf<"settle">, at: number): void {
     const agoMillis = Math.max(0, this.options.now() - at)
     this.fork(
-      Effect.timeout(
-        Effect.suspend(() => this.options.store.settle({ ...request, agoMillis })),
-        storeTimeout
-      ),
+      inTime(Effect.suspend(() => this.options.store.settle({ ...request, agoMillis }))),
       (exit) => {
         if (Exit.isSuccess(exit)) return
         if (this.unsettled.length < maxUnsettled) this.unsettled.push({ request, at })
@@ -399,7 +397,7 @@ export class SharedQuotas implements SharedSide {
       for (const [target, ids] of this.held) {
         if (ids.size === 0) this.held.delete(target)
         else {
-          this.fork(Effect.timeout(store.renew({ target, ids: [...ids], leaseMillis }), storeTimeout), (exit) => {
+          this.fork(inTime(store.renew({ target, ids: [...ids], leaseMillis })), (exit) => {
             if (Exit.isFailure(exit)) this.fail()
           })
         }
@@ -426,7 +424,7 @@ export class SharedQuotas implements SharedSide {
   private tryLater(): void {
     if (this.isClosed) return
     this.cancelTry = callAfter(this.options.context, downMillis, () => {
-      const ping = Effect.timeout(this.options.store.limit({ target: "", dimension: "" }), storeTimeout)
+      const ping = inTime(this.options.store.limit({ target: "", dimension: "" }))
       this.fork(Effect.andThen(ping, this.record), (exit) => Exit.isSuccess(exit) ? this.recovered() : this.tryLater())
     })
   }
@@ -438,7 +436,7 @@ export class SharedQuotas implements SharedSide {
     return Effect.forEach(
       this.unrecorded.drain(at),
       ([target, asks]) =>
-        Effect.onExit(Effect.timeout(store.record({ target, asks }), storeTimeout), (exit) =>
+        Effect.onExit(inTime(store.record({ target, asks })), (exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit)) return
             for (const ask of asks) this.unrecorded.add(target, ask, ask.amount, at - (ask.agoMillis ?? 0))
@@ -495,6 +493,19 @@ export class SharedQuotas implements SharedSide {
     })
   }
 }
+
+/** Runs a request in a fiber that nothing waits for, so that a store that cannot be interrupted does not hold up a call. */
+const inTime = <A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E | Cause.TimeoutError> =>
+  Effect.timeout(
+    Effect.withFiber(({ context }) =>
+      Effect.callback<A, E>((resume) => {
+        const fiber = Effect.runForkWith(context)(request)
+        fiber.addObserver(resume)
+        return Effect.sync(() => fiber.interruptUnsafe())
+      })
+    ),
+    storeTimeout
+  )
 
 const fiberExit = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.callback((resume) => {
