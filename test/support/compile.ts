@@ -45,7 +45,7 @@ export const compile = async (folder: string): Promise<ReadonlyArray<Complaint>>
 /** The standard output of a program, whatever its exit code. */
 export const outputOf = async (program: string, args: ReadonlyArray<string>, cwd: string): Promise<string> => {
   try {
-    return (await promisify(execFile)(program, [...args], { cwd, timeout: 60_000 })).stdout
+    return (await promisify(execFile)(program, [...args], { cwd, timeout: 110_000 })).stdout
   } catch (error) {
     if (error instanceof Error && "stdout" in error && typeof error.stdout === "string") return error.stdout
     throw error
