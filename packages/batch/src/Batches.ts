@@ -126,7 +126,7 @@ export interface ResultsOptions {
  * - `submit` returns the id. It fails with the error of the stream, and can then be called again with the same `id`.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
- * - `list` starts with the newest. With `owner`, it has only theirs.
+ * - `list` starts with the newest. With `owner`, it has only theirs. With `endedWithin`, batches that ended earlier are left out.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -150,6 +150,7 @@ export class Batches extends Context.Service<Batches, {
   ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError>
   readonly list: (page?: {
     readonly owner?: string | undefined
+    readonly endedWithin?: Duration.Input | undefined
     readonly after?: string | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<Status>, BatchStoreError>

@@ -32,6 +32,8 @@ const page = {
   leftOut: 0,
   columns: [],
   keys: [],
+  /** `undefined` if the gateway has none. */
+  batches: undefined,
   audit: []
 }
 const view = { all: false, find: "", filter: "all", allCalls: false, drawn: [], held: undefined }
@@ -135,8 +137,8 @@ const heard = (event) => {
   if (page.link !== "live") setLink("live")
 }
 
-const begin = ({ audit, calls, columns, flights, keys, routes, seq, startedAt, targets, ...event }) => {
-  Object.assign(page, { audit, calls, columns, flights, keys, routes, seq, startedAt, targets, leftOut: 0 })
+const begin = ({ audit, batches, calls, columns, flights, keys, routes, seq, startedAt, targets, ...event }) => {
+  Object.assign(page, { audit, batches, calls, columns, flights, keys, routes, seq, startedAt, targets, leftOut: 0 })
   heard(event)
   drawnAt.clear()
   mark(...Object.keys(sections))
@@ -146,7 +148,7 @@ const take = (event) => {
   // An event is missing. A snapshot has it.
   if (event.seq !== ++page.seq) return connect("full")
   heard(event)
-  const { audit, calls, columns, flights, keys, leftOut, targets } = event
+  const { audit, batches, calls, columns, flights, keys, leftOut, targets } = event
   page.flights = flights
   mark("head", "flights")
   if (calls !== undefined) {
@@ -162,6 +164,8 @@ const take = (event) => {
   if (targets !== undefined) mark("targets")
   if (keys !== undefined) page.keys = keys
   if (keys !== undefined) mark("keys")
+  if (batches !== undefined) page.batches = batches
+  if (batches !== undefined) mark("batches")
   if (audit !== undefined) {
     page.audit = [...audit.toReversed(), ...page.audit].slice(0, keptChanges)
     mark("audit")
@@ -199,7 +203,16 @@ document.addEventListener("visibilitychange", onVisibility)
 
 // ---------- when to draw
 
-const everyMillis = { head: 250, targets: 250, flights: 500, calls: 1_000, plots: 1_000, keys: 1_000, audit: 250 }
+const everyMillis = {
+  head: 250,
+  targets: 250,
+  flights: 500,
+  calls: 1_000,
+  plots: 1_000,
+  keys: 1_000,
+  batches: 250,
+  audit: 250
+}
 const changed = new Set()
 const drawnAt = new Map()
 let timer
@@ -229,7 +242,7 @@ const draw = () => {
 }
 
 // Ages run on between events.
-setInterval(() => page.link === "live" && mark("head", "targets", "flights"), 1_000)
+setInterval(() => page.link === "live" && mark("head", "targets", "flights", "batches"), 1_000)
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(Parts.recolour))
 
 // ---------- the head
@@ -589,6 +602,134 @@ const drawKeys = () => {
   render(table("Keys of clients", "rows keys", heads, page.keys.map(row)), byId("k-body"))
 }
 
+// ---------- batches
+
+const batchHeads = [
+  ["batch"],
+  ["done"],
+  ["cost", "num"],
+  ["rate", "num"],
+  ["left", "num"],
+  [html`<span class="sr">cancel</span>`]
+]
+
+const batchRow = (batch) => {
+  const { cost, done, failed, id, key, left, maxCost, rate, total } = batch
+  const [shape, word] = Words.batchState(batch, now())
+  const line = Words.waits(batch, now())
+  return html`<tr role="row" data-id=${id}>${
+    cell(
+      "b-id",
+      "",
+      html`<b title=${id}>${id}</b><small>${icon(shape, `t-${shape}`)}${word}${key === null ? "" : `, ${key}`}</small>`
+    )
+  }${
+    cell(
+      "b-done",
+      "",
+      html`${Parts.progress(done, failed, total)}<small>${Words.progress(batch)}</small>${
+        line === "" ? nothing : html`<small class="t-probe">${line}</small>`
+      }`
+    )
+  }${
+    cell(
+      "num",
+      "",
+      html`<span class="v">${Words.money(cost)}</span>${
+        maxCost === null ? nothing : html`<small>of ${Words.money(maxCost)}</small>`
+      }`
+    )
+  }${cell("num", "", rate === null ? "–" : `${Words.short(rate)}/s`)}${
+    cell(left === null ? "num" : "num b-left", "", Words.time(left))
+  }${
+    cell(
+      "c-act",
+      "",
+      Words.canBeCancelled(batch)
+        ? html`<button type="button" aria-label="Cancel ${id}" @click=${() => openCancel(id)}>Cancel</button>`
+        : nothing
+    )
+  }</tr>`
+}
+
+const drawBatches = () => {
+  const { batches } = page
+  const isShown = batches !== undefined
+  byId("batches").hidden = byId("n-batches").hidden = !isShown
+  byId("pair-keys").classList.toggle("alone", !isShown)
+  if (!isShown) return
+  put(byId("b-note"), Words.batchesNote(batches))
+  byId("b-note").classList.toggle("t-bad", !batches.isKnown)
+  const empty = batches.at === null
+    ? "Asking the database…"
+    : html`No batch runs. <code>client.batches.create</code> or <code>sluice batch submit FILE</code> adds one.`
+  render(
+    batches.rows.length === 0
+      ? html`<p class="empty">${empty}</p>`
+      : table("Batches", "rows batches", batchHeads, batches.rows.map(batchRow)),
+    byId("b-body")
+  )
+  if (cancelling.open) drawCancel()
+}
+
+/** The cancel that the dialog is about. */
+const doomed = { id: "", error: "", isSent: false }
+
+const postCancel = () =>
+  fetch(`batches/${encodeURIComponent(doomed.id)}/cancel`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: "{}"
+  })
+
+const sendCancel = async (event) => {
+  event.preventDefault()
+  if (doomed.isSent) return
+  doomed.isSent = true
+  try {
+    let response = await postCancel()
+    // The gateway has started again since.
+    if (response.status === 401 && await unlock()) response = await postCancel()
+    if (response.ok) return cancelling.close()
+    doomed.error = (await response.json()).error.message
+  } catch {
+    doomed.error = "The gateway does not answer. Look at the batch before you try again."
+  } finally {
+    doomed.isSent = false
+  }
+  drawCancel()
+}
+
+const drawCancel = () => {
+  const { error, id } = doomed
+  const batch = page.batches?.rows.find((batch) => batch.id === id)
+  render(
+    html`<form novalidate @submit=${sendCancel}>
+    <header><h2 id="cancel-title">Cancel this batch?</h2><button type="button" class="close" aria-label="Close" @click=${() =>
+      cancelling.close()}>${icon("failed")}</button></header>
+    <p class="ids"><code>${id}</code>${batch === undefined ? nothing : html` · ${Words.progress(batch)}`}</p>
+    <p class="says">No further request is sent. Calls that run are finished, and all answers are kept. <code>sluice batch retry ID --unasked</code> sends the rest later.</p>
+    <p class="error" role="alert">${error}</p>
+    <footer><button type="button" @click=${() =>
+      cancelling.close()}>Leave it</button><button class="do">Cancel the batch</button></footer></form>`,
+    cancelling
+  )
+}
+
+const openCancel = (id) => {
+  Object.assign(doomed, { id, error: "" })
+  drawCancel()
+  cancelling.showModal()
+}
+
+const cancelling = byId("cancel")
+cancelling.addEventListener("close", () => {
+  // Its button may have gone.
+  const button = document.querySelector(`tr[data-id="${CSS.escape(doomed.id)}"] button`)
+  ;(button ?? byId("batches")).focus()
+})
+cancelling.addEventListener("click", ({ target }) => target === cancelling && cancelling.close())
+
 // ---------- changes by hand
 
 const drawAudit = () =>
@@ -597,9 +738,9 @@ const drawAudit = () =>
       ? html`<p class="empty">Nothing was done by hand.</p>`
       : html`<ul class="audit">${
         page.audit.map((change) =>
-          html`<li><span class="at">${Words.moment(change.at, now(), 8)}</span> <b>${change.target}</b> ${
-            Words.change(change)
-          }</li>`
+          html`<li><span class="at">${Words.moment(change.at, now(), 8)}</span> <b>${
+            change.target ?? change.batch
+          }</b> ${Words.change(change)}</li>`
         )
       }</ul>`,
     byId("a-body")
@@ -765,6 +906,7 @@ const sections = {
   calls: drawCalls,
   plots: drawPlots,
   keys: drawKeys,
+  batches: drawBatches,
   audit: drawAudit
 }
 

@@ -19,6 +19,14 @@ export const meter = (used, limit, refuses = true) => {
     ${part >= nearFrom ? svg`<rect class="notch" x="85%" width="1.5" height="100%"/>` : nothing}</svg>`
 }
 
+/** Done of a total, the failed part of it last. */
+export const progress = (done, failed, total) => {
+  const part = (count) => total > 0 ? count / total : 0
+  return html`<svg class="meter progress" aria-hidden="true">
+    <rect class="track" width="100%" height="100%"/><rect class="fill" width=${share(part(done))} height="100%"/>
+    <rect class="bad" x=${share(part(done - failed))} width=${share(part(failed))} height="100%"/></svg>`
+}
+
 export const stripMillis = 900_000
 
 const shapes = {

@@ -122,7 +122,7 @@ const rateOf = ({ answered, ended }) => {
 
 /** The one thing to know. `says` has no number that runs, so that it is read out only when it changes. `more` has them. */
 export const verdict = (page, now) => {
-  const { at, head, link, origin, routes, targets } = page
+  const { at, batches, head, link, origin, routes, targets } = page
   if (link === "connecting") return { level: "connecting", says: "Asking the gateway…", more: "" }
   if (link === "locked") return { level: "lost", says: "This page needs an admin key", more: "" }
   if (link === "asleep") {
@@ -163,7 +163,7 @@ export const verdict = (page, now) => {
       more: `${why}${more.filter((part) => part !== "").join(", ")}. Calls are refused.`
     }
   }
-  if (head.calls === 0 && head.inFlight === 0) {
+  if (head.calls === 0 && head.inFlight === 0 && !batches?.rows.some(({ state }) => state === "in_progress")) {
     return { level: "idle", says: "No call has come yet", more: `Point a client at ${origin}/v1` }
   }
   const dead = Object.entries(routes)
@@ -240,11 +240,13 @@ export const changes = {
 
 const done = { open: "held open", close: "held closed", drain: "drained", reset: "left to its circuit" }
 
-/** A change in one line, after the name of its target. */
+/** A change in one line, after the name of its target or batch. */
 export const change = ({ forMs, reason, what, who }) =>
-  `${done[what]}${
-    what === "reset" ? "" : forMs === null ? " without an end" : ` for ${time(forMs)}`
-  } by ${who}: ${reason}`
+  what === "cancel" ?
+    `cancelled by ${who}` :
+    `${done[what]}${
+      what === "reset" ? "" : forMs === null ? " without an end" : ` for ${time(forMs)}`
+    } by ${who}: ${reason}`
 
 /** How long a change can last: milliseconds as text, and words. The first is the default. */
 export const ends = (now) => {
@@ -258,6 +260,47 @@ export const ends = (now) => {
     [Math.round(tomorrow.getTime() - now), "until tomorrow, 09:00"],
     [null, "no end, until it is changed again"]
   ]
+}
+
+// ---------- batches
+
+/** The icon and the word of each state. */
+export const batchStates = {
+  validating: ["waiting", "being submitted"],
+  in_progress: ["streaming", "in progress"],
+  cancelling: ["drain", "cancelling"],
+  expiring: ["drain", "expiring"],
+  capping: ["drain", "at its budget"],
+  completed: ["ok", "completed"],
+  cancelled: ["left", "cancelled"],
+  expired: ["cut", "expired"],
+  capped: ["cut", "ended at its budget"],
+  failed: ["failed", "unusable"]
+}
+
+export const batchState = ({ endedAt, state, waits }, now) => {
+  const [shape, word] = batchStates[state]
+  return [waits === null ? shape : "waiting", endedAt === null ? word : `${word} at ${moment(endedAt, now)}`]
+}
+
+/** Only these can still be cancelled. */
+export const canBeCancelled = ({ state }) => state === "validating" || state === "in_progress"
+
+export const progress = ({ done, failed, total }) =>
+  `${count(done)} of ${count(total)}${failed === 0 ? "" : `, ${count(failed)} failed`}`
+
+/** Why a batch makes no progress. Empty if it does. */
+export const waits = ({ waits }, now) =>
+  waits === null
+    ? ""
+    : `waits: ${waits.for}${waits.until === null || waits.until < now + 1_000 ? "" : `, for ${age(waits.until - now)}`}`
+
+/** What is said beside the title. `at` is `null` before the first answer. */
+export const batchesNote = ({ at, isKnown, more }) => {
+  if (!isKnown) return `The database does not answer.${at === null ? "" : ` What is shown is from ${clock(at)}.`}`
+  return more === 0
+    ? "live ones, and those that ended within 15 minutes"
+    : `the 20 newest; ${count(more)} more are live`
 }
 
 // ---------- calls
@@ -294,6 +337,8 @@ const reasons = {
   TruncatedStream: "the stream broke off",
   StoreError: "the store does not answer",
   admin_only: "the key is no admin key",
+  batch_ended: "the batch has ended",
+  batch_not_found: "no such batch",
   call_not_found: "no such call",
   draining: "the gateway is stopping",
   host_not_allowed: "a host name that is not allowed",

@@ -157,8 +157,9 @@ export const make = Effect.gen(function*() {
         if (answered < after.total) yield* store("start a batch", Tables.again(db, batch.batch, answered))
         return forgotten
       }),
-    list: ({ after, limit = 100, owner }: {
+    list: ({ after, endedWithin, limit = 100, owner }: {
       readonly owner?: string | undefined
+      readonly endedWithin?: Duration.Input | undefined
       readonly after?: string | undefined
       readonly limit?: number | undefined
     } = {}) =>
@@ -171,6 +172,7 @@ export const make = Effect.gen(function*() {
               db.sql.and([
                 db.sql`1 = 1`,
                 ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
+                ...(endedWithin === undefined ? [] : [recent(db, endedWithin)]),
                 ...(after === undefined
                   ? []
                   : [
@@ -287,6 +289,12 @@ const paginateOne = <A, E>(
         ? Effect.undefined
         : Effect.map(next, (value) => [value, isLast(value) ? undefined : further] as const)
   )
+
+/** Batches that have not ended, or ended lately. */
+const recent = ({ now, sql }: Db.Db, endedWithin: Duration.Input) => {
+  const millis = sql.literal(String(Math.round(Duration.toMillis(Duration.fromInputUnsafe(endedWithin)))))
+  return sql`(b.ended_at is null or b.ended_at > ${now} - ${millis})`
+}
 
 /** Why a batch in progress makes none. */
 const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {

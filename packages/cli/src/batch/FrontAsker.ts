@@ -1,4 +1,5 @@
 /** Asks the requests of batches through a front: the same targets, circuits, limits and fallback as a call of a client. */
+import type { CallLog } from "@sluice/ai/CallLog"
 import * as Asker from "@sluice/batch/Asker"
 import type { Waiting } from "@sluice/batch/Batch"
 import * as Duration from "effect/Duration"
@@ -20,14 +21,17 @@ const isTransient = (status: number): boolean =>
 const refusals = new Set(["circuit_open", "no_target", "backpressure_shed", "quota_exceeded", "credential_refused"])
 
 /** `current` has the front, which a reload replaces. */
-export const make = (current: () => Current): Asker.Asker["Service"] => {
+export const make = (
+  current: () => Current,
+  onCall: (log: CallLog) => void = () => {}
+): Asker.Asker["Service"] => {
   let refusedKey: Waiting | undefined
 
   const ask = (asked: Asker.Asked): Effect.Effect<Asker.Answer, Asker.AskLater> =>
     Effect.suspend(() => {
       const line = Lines.read(asked.body)
       if (line === undefined) return Effect.succeed(unreadable)
-      return Effect.flatMap(call(current(), line, asked.idempotencyKey), (called) => {
+      return Effect.flatMap(call(current(), line, asked.idempotencyKey, onCall), (called) => {
         const answer = answerOf(called)
         if (called.status < 400) return Effect.succeed({ ...answer, kind: "ok" as const })
         if (called.code === "credential_refused") {
@@ -90,7 +94,12 @@ const unreadable: Asker.Answer = {
   micros: 0
 }
 
-const call = (current: Current, line: Line, idempotencyKey: string): Effect.Effect<Called> =>
+const call = (
+  current: Current,
+  line: Line,
+  idempotencyKey: string,
+  onCall: (log: CallLog) => void
+): Effect.Effect<Called> =>
   Effect.callback((resume) => {
     const { front, settings } = current
     const chunks: Array<Uint8Array> = []
@@ -101,6 +110,7 @@ const call = (current: Current, line: Line, idempotencyKey: string): Effect.Effe
       current.leave()
       const id = text(headers["x-sluice-call"])
       const log = id === undefined ? undefined : front.call(id)
+      if (log !== undefined) onCall(log)
       const body = Buffer.concat(chunks).toString()
       resume(Effect.succeed({
         status,

@@ -1,38 +1,63 @@
 /** The batches of a gateway: their API, and a worker that asks their requests through the gateway's own front. */
 import * as Asker from "@sluice/batch/Asker"
+import type { BatchNotFound, BatchStoreError, Status } from "@sluice/batch/Batch"
+import { Batches } from "@sluice/batch/Batches"
 import * as Feeder from "@sluice/batch/Feeder"
 import * as Files from "@sluice/batch/Files"
 import * as Worker from "@sluice/batch/Worker"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as FrontAsker from "../batch/FrontAsker.ts"
 import * as Store from "../batch/Store.ts"
 import * as Run from "../run/Settings.ts"
 import * as BatchApi from "./BatchApi.ts"
+import { BatchRows } from "./BatchRows.ts"
+import type { Live } from "./Live.ts"
 import type { Current } from "./Reloads.ts"
 import type { Options as ServerOptions } from "./Server.ts"
 import * as Settings from "./Settings.ts"
 
 export interface Opened {
   readonly answer: NonNullable<ServerOptions["batches"]>
+  /** Those of the live page. */
+  readonly rows: BatchRows
+  readonly cancel: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
+  /** Takes no further request, and lets the calls that run finish. */
+  readonly drain: Effect.Effect<void>
 }
+
+/** How long an ended batch is on the live page: as long as its plots. */
+const shownFor = "15 minutes"
+/** The page shows fewer. Live ones come first. */
+const readAtOnce = 100
 
 /** Connects to the database, and works on its batches until the scope closes. */
 export const open = (
   url: string,
   current: () => Current,
+  live: Live,
   drainMillis: number
 ): Effect.Effect<Opened, Run.SettingsError, Scope.Scope> =>
   Effect.gen(function*() {
-    const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(current))
+    const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(current, (log) => live.worked(log, Date.now())))
     const inFlight = Settings.callsAtOnce(current().settings)
     const feeder = Store.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
     const machine = Layer.merge(Worker.layer({ inFlight, drain: drainMillis }).pipe(Layer.provide(asker)), feeder)
-    const context = yield* Layer.build(
-      Layer.merge(machine, Files.layer).pipe(Layer.provideMerge(Store.layer(url)))
-    ).pipe(Effect.mapError((error) => new Run.SettingsError({ problems: [Store.messageOf(error)] })))
+    const asSettings = Effect.mapError((error: Store.StoreError) =>
+      new Run.SettingsError({ problems: [Store.messageOf(error)] })
+    )
+    const context = yield* asSettings(Layer.build(Layer.provideMerge(Files.layer, Store.layer(url))))
+    // The worker ends before the API does.
+    const working = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+    yield* asSettings(Effect.provideContext(Layer.buildWithScope(machine, working), context))
+    const batches = Context.get(context, Batches)
     return {
+      rows: new BatchRows(() => Effect.runPromise(batches.list({ endedWithin: shownFor, limit: readAtOnce }))),
+      cancel: (id) => batches.cancel(id),
+      drain: Scope.close(working, Exit.void),
       answer: (request, response, path, client) => {
         if (!BatchApi.isOwn(path)) return false
         BatchApi.answer(context, request, response, path, client)

@@ -1,4 +1,5 @@
-/** Changes of targets by hand. Each has a reason, and an end unless none is chosen. */
+/** Changes by hand. That of a target has a reason, and an end unless none is chosen. A batch can be cancelled. */
+import { type BatchNotFound, type BatchStoreError, isEnded, type Status } from "@sluice/batch/Batch"
 import type { Front } from "@sluice/ai/Front"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +16,17 @@ import * as Refusal from "./Refusal.ts"
 /** `open`: no calls. `close`: calls, also while they fail. `reset`: the circuit decides. `drain`: no new calls. */
 const actions = ["open", "close", "reset", "drain"] as const
 
-export interface Change {
+export type Change = TargetChange | Cancel
+
+interface Cancel {
+  readonly at: number
+  readonly batch: string
+  readonly what: "cancel"
+  /** The name of a key, or `token`. */
+  readonly who: string
+}
+
+interface TargetChange {
   readonly at: number
   readonly target: string
   readonly what: typeof actions[number]
@@ -30,7 +41,11 @@ export interface Surroundings {
   readonly current: () => { readonly front: Pick<Front["Service"], "control" | "reset" | "targets"> }
   readonly live: Live
   readonly logs: Logs
-  readonly pages: { readonly sample: () => Promise<void> }
+  readonly pages: { readonly sample: () => Promise<void>; readonly askBatches: () => Promise<void> }
+  /** `undefined` without batches. */
+  readonly batches:
+    | { readonly cancel: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError> }
+    | undefined
 }
 
 const maxBytes = 4_096
@@ -41,7 +56,7 @@ const mostMillis = Duration.toMillis("30 days")
 /** Long enough to repair something, and short enough to be forgotten. */
 const defaultMillis = Duration.toMillis("1 hour")
 
-const form = /^\/sluice\/targets\/([^/]+)\/([^/]+)$/
+const form = /^\/sluice\/(targets|batches)\/([^/]+)\/([^/]+)$/
 
 /** Answers a change by hand. Returns false if the path has none. */
 export const answer = (
@@ -51,16 +66,28 @@ export const answer = (
   path: string,
   client: Client
 ): boolean => {
-  const [, target = "", action] = form.exec(path) ?? []
-  const what = actions.find((one) => one === action)
-  if (request.method !== "POST" || what === undefined) return false
+  const make = request.method === "POST" ? makerOf(surroundings, path, client.name) : undefined
+  if (make === undefined) return false
   const refusal = Checks.origin(request) ?? Checks.contentType(request, path) ?? lengthOf(request)
   if (refusal !== undefined) {
     Refusal.send(response, path, refusal)
     return true
   }
-  void respond(surroundings, request, response, path, (body) => made(surroundings, what, target, body, client.name))
+  void respond(surroundings, request, response, path, make)
   return true
+}
+
+type Maker = (body: string) => Effect.Effect<Change | Refusal.Refusal>
+
+/** What a path changes. `undefined` if there is no such path. */
+const makerOf = (surroundings: Surroundings, path: string, who: string): Maker | undefined => {
+  const [, kind, name = "", action] = form.exec(path) ?? []
+  const { batches } = surroundings
+  if (kind === "batches") {
+    return batches !== undefined && action === "cancel" ? () => cancelled(surroundings, batches, name, who) : undefined
+  }
+  const what = actions.find((one) => one === action)
+  return what === undefined ? undefined : (body) => made(surroundings, what, name, body, who)
 }
 
 const respond = async (
@@ -68,7 +95,7 @@ const respond = async (
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
-  make: (body: string) => Effect.Effect<Change | Refusal.Refusal>
+  make: Maker
 ): Promise<void> => {
   const body = await text(request).catch(() => undefined)
   // The client left.
@@ -98,7 +125,7 @@ const Asked = Schema.fromJsonString(
 /** Changes a target, and tells the pages and the log. Returns a refusal if nothing was changed. */
 const made = (
   { current, live, logs, pages }: Surroundings,
-  what: Change["what"],
+  what: TargetChange["what"],
   target: string,
   body: string,
   who: string
@@ -139,6 +166,45 @@ const made = (
     Effect.catchTag("InvalidOptions", () => Effect.succeed(notFound([]))),
     Effect.catchTag("StoreError", () => Effect.succeed(unreachable))
   )
+
+/** Cancels a batch. Calls that run are finished, and their answers are kept. */
+const cancelled = (
+  { live, logs, pages }: Surroundings,
+  batches: NonNullable<Surroundings["batches"]>,
+  batch: string,
+  who: string
+): Effect.Effect<Change | Refusal.Refusal> =>
+  Effect.gen(function*() {
+    const { state } = yield* batches.cancel(batch)
+    if (isEnded(state) && state !== "cancelled") return ended(state)
+    const change: Change = { at: Date.now(), batch, what: "cancel", who }
+    live.changed(change)
+    logs.info("changed by hand", { batch, what: "cancel", who })
+    yield* Effect.promise(() => pages.askBatches())
+    yield* Effect.promise(() => pages.sample())
+    return change
+  }).pipe(
+    Effect.catchTag("BatchNotFound", () => Effect.succeed(batchNotFound)),
+    Effect.catchTag("BatchStoreError", () => Effect.succeed(databaseDown))
+  )
+
+const batchNotFound: Refusal.Refusal = {
+  status: 404,
+  code: "batch_not_found",
+  message: "There is no such batch. It may have been removed."
+}
+
+const ended = (state: string): Refusal.Refusal => ({
+  status: 409,
+  code: "batch_ended",
+  message: `The batch has ended: ${state}.`
+})
+
+const databaseDown: Refusal.Refusal = {
+  status: 503,
+  code: "store_down",
+  message: "The database of batches does not answer. Whether the batch was cancelled is unknown: look at the batch."
+}
 
 const notFound = (names: ReadonlyArray<string>): Refusal.Refusal => ({
   status: 404,

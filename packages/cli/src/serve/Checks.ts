@@ -64,7 +64,8 @@ export const origin = ({ headers }: IncomingMessage): Refusal | undefined =>
   headers.origin === undefined || URL.parse(headers.origin)?.host === headers.host?.toLowerCase() ? undefined : {
     status: 403,
     code: "other_origin",
-    message: "A page of another origin cannot change targets. Behind a proxy, pass on the host and port of the request."
+    message:
+      "A page of another origin cannot change anything. Behind a proxy, pass on the host and port of the request."
   }
 
 const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

@@ -183,6 +183,11 @@ export class Live {
     count(this.column(now).why, `refused ${why}`)
   }
 
+  /** A request of a batch was asked. It is no call of a client, but says how the targets are. */
+  worked(log: CallLog, now: number): void {
+    this.attempts(log, this.column(now))
+  }
+
   private attempts({ steps }: CallLog, column: Column): void {
     for (const step of steps) {
       if (step._tag !== "Attempt") continue
@@ -216,10 +221,11 @@ export class Live {
 
   // ---------- targets and keys
 
-  /** A target was changed by hand. */
+  /** A target was changed or a batch was cancelled by hand. */
   changed(change: Change): void {
     keep(this.audit, change, keptChanges)
     keep(this.freshAudit, change, keptChanges)
+    if (change.what === "cancel") return
     this.pastOf(change.target).drain = change.what === "drain" ? change.reason : undefined
   }
 

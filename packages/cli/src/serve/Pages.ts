@@ -2,6 +2,7 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
+import type { BatchRows } from "./BatchRows.ts"
 import type { Clients } from "./Clients.ts"
 import type { Live } from "./Live.ts"
 import * as Refusal from "./Refusal.ts"
@@ -12,6 +13,8 @@ export interface Options {
   readonly context: Context.Context<never>
   readonly live: Live
   readonly clients: Pick<Clients, "levels">
+  /** `undefined` without batches. */
+  readonly batches?: Pick<BatchRows, "poll" | "forget" | "shown"> | undefined
   readonly current: () => {
     readonly front: Pick<Current["front"], "targets">
     readonly settings: Pick<Current["settings"], "routes" | "targets">
@@ -27,7 +30,7 @@ const maxPages = 16
 /** What a page may leave unread. It comes back, and gets a snapshot. */
 const maxUnreadBytes = 2 ** 20
 const tickMillis = 250
-/** Every so many ticks the targets and keys are sent. */
+/** Every so many ticks the targets, keys and batches are sent. */
 const ticksOfTargets = 4
 const ticksOfLow = 8
 
@@ -77,7 +80,7 @@ export class Pages {
     response.write("retry: 1000\n\n")
     response.once("close", () => this.pages.delete(response))
     this.pages.set(response, detail)
-    const { clients, current, live } = this.options
+    const { batches, clients, current, live } = this.options
     if (detail === "low") return void response.write(eventOf("low", live.brief(now)))
     const { routes } = current().settings
     response.write(
@@ -85,9 +88,11 @@ export class Pages {
         seq: this.seq,
         ...live.snapshot(now),
         routes: Object.fromEntries(routes.map(({ asked, targets }) => [asked, targets])),
-        keys: live.keys(clients.levels)
+        keys: live.keys(clients.levels),
+        ...(batches !== undefined && { batches: batches.shown })
       })
     )
+    void this.askBatches()
   }
 
   /** Tells the pages that the gateway stops, and takes no more. */
@@ -115,14 +120,25 @@ export class Pages {
   private tick(): void {
     this.ticks++
     if (this.ticks % ticksOfLow === 0) this.send("low", this.options.live.brief(Date.now()), "low")
-    if (this.ticks % ticksOfTargets === 0) void this.sample()
-    else if (this.pages.size > 0) this.send("delta", this.delta(Date.now(), false))
+    if (this.ticks % ticksOfTargets === 0) {
+      void this.askBatches()
+      void this.sample()
+    } else if (this.pages.size > 0) this.send("delta", this.delta(Date.now(), false))
+  }
+
+  /** Only for a page that shows them. */
+  async askBatches(): Promise<void> {
+    const { batches } = this.options
+    if (new Set(this.pages.values()).has("full")) await batches?.poll(Date.now())
+    else batches?.forget()
   }
 
   private delta(now: number, withTargets: boolean) {
-    const { clients, live } = this.options
-    const keys = withTargets ? { keys: live.keys(clients.levels) } : {}
-    return { seq: ++this.seq, ...live.delta(now, withTargets), ...keys }
+    const { batches, clients, live } = this.options
+    const rows = withTargets
+      ? { keys: live.keys(clients.levels), ...(batches !== undefined && { batches: batches.shown }) }
+      : {}
+    return { seq: ++this.seq, ...live.delta(now, withTargets), ...rows }
   }
 
   private send(event: string, data: object, detail: Detail = "full"): void {

@@ -29,11 +29,13 @@ const callNotFound: Refusal.Refusal = {
 export interface Surroundings extends Calls.Surroundings {
   readonly pages: Pages
   readonly sessions: Sessions
+  /** `undefined` without batches. */
+  readonly batches: Changes.Surroundings["batches"]
 }
 
 /** Answers a path of the gateway. Returns false if there is no such path. */
 export const answer = (
-  { current, live, logs, metrics, owners, pages, sessions }: Surroundings,
+  { batches, current, live, logs, metrics, owners, pages, sessions }: Surroundings,
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
@@ -46,11 +48,11 @@ export const answer = (
     } else Refusal.send(response, path, adminOnly)
     return true
   }
-  if (path.startsWith("/sluice/targets/") && !client.isAdmin) {
+  if (/^\/sluice\/(?:targets|batches)\//.test(path) && !client.isAdmin) {
     Refusal.send(response, path, adminOnly)
     return true
   }
-  if (Changes.answer({ current, live, logs, pages }, request, response, path, client)) return true
+  if (Changes.answer({ batches, current, live, logs, pages }, request, response, path, client)) return true
   if (request.method !== "GET") return false
   if (path === "/sluice/events") {
     if (client.isAdmin) pages.add(response, path, request.url?.endsWith("?detail=low") === true ? "low" : "full")

@@ -94,18 +94,21 @@ const serveWith = Effect.fnUntraced(function*(
   const live = new Live(Date.now())
   const calls = { current, clients, live, logs, metrics, owners: new Calls.Owners() }
   const sessions = new Sessions(clients)
-  const opened = pages = yield* Effect.acquireRelease(
-    Effect.sync(() => Pages.open({ context, live, clients, current, replaced: () => reloads.replaced })),
-    (pages) => Effect.sync(() => pages.close())
-  )
-  const paths = { ...calls, pages: opened, sessions }
   const batches = flags.batches === undefined
     ? undefined
     : yield* (yield* Effect.promise(() => import("./Batches.ts"))).open(
       flags.batches,
       current,
+      live,
       flags.drainTimeoutMillis
     )
+  const opened = pages = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      Pages.open({ context, live, clients, current, replaced: () => reloads.replaced, batches: batches?.rows })
+    ),
+    (pages) => Effect.sync(() => pages.close())
+  )
+  const paths = { ...calls, pages: opened, sessions, batches }
   const server = yield* Effect.tryPromise({
     try: () =>
       Server.listen({
@@ -133,7 +136,11 @@ const serveWith = Effect.fnUntraced(function*(
   const signal = yield* signals.first
   // Their streams are no calls to wait for.
   opened.close()
-  yield* Effect.raceFirst(drain(server, reloads, logs, signal), Effect.asVoid(signals.second))
+  const drained = Effect.all([drain(server, reloads, logs, signal), batches?.drain ?? Effect.void], {
+    concurrency: "unbounded",
+    discard: true
+  })
+  yield* Effect.raceFirst(drained, Effect.asVoid(signals.second))
   server.destroy()
   yield* lastTurn
   logs.info("stopped")

@@ -28,16 +28,18 @@ export class Sessions {
     return `${nameOf(request)}=${secret}; HttpOnly; SameSite=Strict; Path=/sluice`
   }
 
-  /** Finds the client by the cookie. It may read, and change targets from a page, whose browser sends its origin. */
+  /** Finds the client by the cookie. It may read, and change targets and batches from a page, whose browser sends its origin. */
   find(request: IncomingMessage): Client | undefined {
     const { headers: { cookie = "", origin }, method, url = "" } = request
-    const isChange = method === "POST" && origin !== undefined && url.startsWith("/sluice/targets/")
+    const isChange = method === "POST" && origin !== undefined && changes.test(url)
     if (!isChange && (method !== "GET" || !url.startsWith("/sluice/"))) return undefined
     const start = `${nameOf(request)}=`
     const secret = cookie.split("; ").find((one) => one.startsWith(start))?.slice(start.length)
     return secret === undefined || !this.keys.has(secret) ? undefined : this.clients.again(this.keys.get(secret))
   }
 }
+
+const changes = /^\/sluice\/(?:targets|batches)\//
 
 /** Gateways on other ports of this host have cookies of their own: browsers do not tell ports apart. */
 const nameOf = ({ socket: { localPort } }: IncomingMessage): string => `sluice-${localPort}`

@@ -2,26 +2,11 @@ import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import OpenAI, { toFile } from "openai"
+import type OpenAI from "openai"
+import { batchOf, clientOf, line, upload } from "../support/batches.ts"
 import { folder } from "../support/files.ts"
-import { addKey, type Gateway, over, start } from "../support/gateway.ts"
+import { addKey, keysIn, over, send, snapshot, start } from "../support/gateway.ts"
 import { processTimeout } from "../support/timeouts.ts"
-
-const clientOf = (gateway: Gateway, apiKey = gateway.token) =>
-  new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey, maxRetries: 0 })
-
-const line = (n: number, fields: object = {}) =>
-  JSON.stringify({
-    custom_id: `c${n}`,
-    method: "POST",
-    url: "/v1/chat/completions",
-    body: { model: "m", messages: [{ role: "user", content: `Say ${n}` }], ...fields }
-  })
-
-const upload = (client: OpenAI, lines: ReadonlyArray<string>) =>
-  Effect.promise(async () =>
-    client.files.create({ file: await toFile(Buffer.from(lines.join("\n")), "in.jsonl"), purpose: "batch" })
-  )
 
 const ended = (client: OpenAI, id: string) =>
   Effect.promise(async () => {
@@ -114,5 +99,65 @@ describe("the batches of sluice serve", { timeout: processTimeout }, () => {
         404
       )
       assert.deepStrictEqual((yield* Effect.promise(() => other.files.list())).data, [])
+    }))
+
+  it.live("the live page gets batches with their progress, and an admin cancels one by hand", () =>
+    Effect.gen(function*() {
+      const turns = ({ prompt }: { readonly prompt: string }) => prompt === "hang" ? Turn.hang() : undefined
+      const { args, env } = over(yield* LoopbackProvider.make({ turns }))
+      const directory = yield* folder
+      const [admin, user] = [yield* addKey(directory, "boss", "--admin"), yield* addKey(directory, "ann")]
+      const flags = ["--keys", keysIn(directory), "--batches", "sqlite:batches.sqlite", "--concurrency", "4"]
+      const gateway = { ...yield* start(directory, [...args, ...flags], env), token: admin }
+      const shown = Effect.map(snapshot(gateway), ({ audit, batches }) => ({
+        audit,
+        // An object, unlike the other fields.
+        batches: batches as unknown as { readonly rows: ReadonlyArray<{ readonly [field: string]: unknown }> }
+      }))
+      const cancel = (id: string, headers: { readonly [name: string]: string }) =>
+        send(gateway, `/sluice/batches/${id}/cancel`, { headers, body: "{}" })
+      const json = { "content-type": "application/json" }
+      const bearer = { authorization: `Bearer ${admin}`, ...json }
+      const done = yield* batchOf(gateway, ["Hello"])
+      yield* ended(clientOf(gateway), done)
+      const id = yield* batchOf(gateway, ["Hello", "hang", "hang"])
+      /** A page gets the rows after its snapshot, so another one is asked. */
+      const until = (state: string, count: number) =>
+        Effect.gen(function*() {
+          for (let tries = 0; tries < 300; tries++) {
+            const { audit, batches: { rows } } = yield* shown
+            if (rows[0]?.["state"] === state && rows[0]["done"] === count) return { audit, rows }
+            yield* Effect.sleep("100 millis")
+          }
+          return yield* Effect.die(new Error(`no batch is ${state}`))
+        })
+      const { rows } = yield* until("in_progress", 1)
+      assert.deepStrictEqual(
+        rows.map((
+          { id, key, state, done, total, failed, maxCost, waits }
+        ) => [id, key, state, done, total, failed, maxCost, waits]),
+        [
+          [id, "boss", "in_progress", 1, 3, 0, null, null],
+          [done, "boss", "completed", 1, 1, 0, null, null]
+        ]
+      )
+
+      const refusals = [
+        [401, json, id],
+        [403, { authorization: `Bearer ${user}`, ...json }, id],
+        [403, { ...bearer, origin: "http://attacker.example" }, id],
+        [404, bearer, "batch_none"],
+        [409, bearer, done],
+        [415, { ...bearer, "content-type": "text/plain" }, id]
+      ] as const
+      for (const [status, headers, batch] of refusals) {
+        assert.strictEqual((yield* cancel(batch, headers)).status, status, JSON.stringify(headers))
+      }
+      assert.deepStrictEqual((yield* shown).audit, [])
+      const { status, text } = yield* cancel(id, bearer)
+      assert.strictEqual(status, 200, text)
+      assert.deepInclude(JSON.parse(text), { batch: id, what: "cancel", who: "boss" })
+      const { audit } = yield* until("cancelling", 1)
+      assert.deepInclude(audit?.[0], { batch: id, what: "cancel", who: "boss" })
     }))
 })

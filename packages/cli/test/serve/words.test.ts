@@ -18,6 +18,10 @@ interface Words {
   readonly headline: (log: object) => string
   readonly change: (change: object) => string
   readonly changes: { readonly [what: string]: readonly [(name: string) => string, string] }
+  readonly batchState: (batch: object, now: number) => readonly [string, string]
+  readonly progress: (batch: object) => string
+  readonly waits: (batch: object, now: number) => string
+  readonly batchesNote: (batches: object) => string
   readonly ends: (now: number) => ReadonlyArray<readonly [number | null, string]>
 }
 
@@ -211,5 +215,49 @@ describe("the words of the live page", () => {
       Words.headline({ ...log, result: "Failure", fault: { type: "NoTarget" }, steps: [] }),
       "Failed: no target takes the call, after 700ms, without a try"
     )
+  })
+})
+
+describe("the words for batches", () => {
+  const batch = { state: "in_progress", endedAt: null, waits: null, done: 12_345, failed: 0, total: 1_000_000 }
+  const waits = { for: "the circuit of main is open", until: now + 12_000 }
+
+  it("the state of a batch is a shape and a word, and a batch that waits says for what", () => {
+    assert.deepStrictEqual(Words.batchState(batch, now), ["streaming", "in progress"])
+    assert.deepStrictEqual(Words.batchState({ ...batch, waits }, now), ["waiting", "in progress"])
+    const [shape, word] = Words.batchState({ ...batch, state: "capped", endedAt: now }, now)
+    assert.strictEqual(shape, "cut")
+    assert.match(word, /^ended at its budget at \d\d:\d\d$/)
+    assert.strictEqual(Words.waits({ ...batch, waits }, now), "waits: the circuit of main is open, for 12s")
+    assert.strictEqual(
+      Words.waits({ ...batch, waits: { for: "no worker runs", until: null } }, now),
+      "waits: no worker runs"
+    )
+    assert.strictEqual(Words.waits(batch, now), "")
+  })
+
+  it("progress counts requests and names failed ones", () => {
+    assert.strictEqual(Words.progress(batch), "12,345 of 1,000,000")
+    assert.strictEqual(Words.progress({ ...batch, failed: 1_200 }), "12,345 of 1,000,000, 1,200 failed")
+  })
+
+  it("rows of a database that does not answer are said to be old", () => {
+    assert.strictEqual(Words.batchesNote({ at: null, isKnown: false, more: 0 }), "The database does not answer.")
+    assert.match(
+      Words.batchesNote({ at: now, isKnown: false, more: 0 }),
+      /^The database does not answer\. What is shown is from \d\d:\d\d:\d\d\.$/
+    )
+    assert.strictEqual(Words.batchesNote({ at: now, isKnown: true, more: 3 }), "the 20 newest; 3 more are live")
+  })
+
+  it("a gateway whose batches run is not one without calls", () => {
+    const page = { link: "live", at: now, head: { calls: 0, inFlight: 0, ended: 0, answered: 0 }, routes: {} }
+    const all = { ...page, targets: [target("a")] }
+    assert.strictEqual(Words.verdict(all, now).level, "idle")
+    assert.strictEqual(Words.verdict({ ...all, batches: { rows: [batch] } }, now).level, "calm")
+  })
+
+  it("a cancel by hand names who did it", () => {
+    assert.strictEqual(Words.change({ what: "cancel", batch: "batch_1", who: "ann" }), "cancelled by ann")
   })
 })
