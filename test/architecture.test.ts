@@ -39,10 +39,30 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["ResilientModel", "testing/LoopbackProvider", "testing/ScriptedModel"],
     ["Front", "testing/ScriptedEmbedding"],
     ["index", "testing/index"]
+  ],
+  sql: [
+    ["internal/describeError", "internal/sqliteClient"],
+    ["Migrations", "SqlDatabase"],
+    ["internal/session"],
+    ["circuit/", "quota/"],
+    ["internal/tables"],
+    ["SqlCircuitBreakerStore", "SqlQuotaStore"],
+    ["SqlStores"],
+    ["index"]
+  ],
+  batch: [
+    ["Batch", "internal/identity", "internal/persist", "internal/plan", "internal/text", "internal/ticket"],
+    ["Asker", "internal/queue", "internal/store", "internal/writer", "tables/"],
+    ["internal/engine", "internal/feeder", "internal/files", "worker/"],
+    ["internal/batches"],
+    ["Batches"],
+    ["Feeder", "Files", "Worker"],
+    ["BatchMachine"],
+    ["index"]
   ]
 }
 
-/** The public modules of a room, if their names differ. */
+/** The public modules of a room, of which it imports types. */
 const publicModules: Readonly<Record<string, ReadonlyArray<string>>> = {
   "core admission/": ["Admission", "CircuitBreaker", "CircuitBreakerStore"],
   "core circuit/": ["CircuitBreaker", "CircuitBreakerStore"],
@@ -57,7 +77,10 @@ const publicModules: Readonly<Record<string, ReadonlyArray<string>>> = {
   "ai loopback/": ["testing/Journal", "testing/LoopbackProvider", "testing/ScriptedModel"],
   "ai rejection/": ["AiRejection"],
   "ai resilient/": ["ResilientModel"],
-  "ai wire/": ["AnthropicMessages", "OpenAiCompatible"]
+  "ai wire/": ["AnthropicMessages", "OpenAiCompatible"],
+  "batch internal/batches": ["Batches"],
+  "batch internal/files": ["Files"],
+  "batch tables/": ["Files"]
 }
 
 interface Import {

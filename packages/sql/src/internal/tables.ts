@@ -2,8 +2,8 @@ import * as Effect from "effect/Effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Migrations from "../Migrations.ts"
-import { circuitFunctions } from "./circuitFunctions.ts"
-import { quotaFunctions } from "./quotaFunctions.ts"
+import { circuitFunctions } from "./circuit/functions.ts"
+import { quotaFunctions } from "./quota/functions.ts"
 
 // Names of columns avoid the keywords of both databases. Numbers are whole. Times are milliseconds since 1970.
 

@@ -3,9 +3,9 @@ import { encodeKey, type TransitionFields, untouchedJson } from "@sluice/core/St
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { decodeReply, decodeRow, type Reply } from "./circuitReply.ts"
-import * as Rows from "./circuitRows.ts"
-import { asyncCommit, type Row, serverMicros, type Session } from "./session.ts"
+import { decodeReply, decodeRow, type Reply } from "./reply.ts"
+import * as Rows from "./rows.ts"
+import { asyncCommit, type Row, serverMicros, type Session } from "../session.ts"
 
 type Service = CircuitBreakerStore["Service"]
 type RequestOf<V extends keyof Service> = Parameters<Service[V]>[0]

@@ -3,9 +3,9 @@ import { controlOf, decodeKey, isValidSamples, TargetJson, untouched } from "@sl
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
-import type { CircuitRow, EvidenceRow } from "./circuitRows.ts"
-import { spanOf } from "./circuitRows.ts"
-import type { Row } from "./session.ts"
+import type { CircuitRow, EvidenceRow } from "./rows.ts"
+import { spanOf } from "./rows.ts"
+import type { Row } from "../session.ts"
 
 // Any client can write to the tables, so every row is validated here before it is used.
 

@@ -14,9 +14,9 @@ import {
   levelsIn,
   sumIn,
   verdictIn
-} from "./quotaReply.ts"
-import { type Held, learn, Sums } from "./quotaRows.ts"
-import { asyncCommit, type Row, serverMicros, type Session } from "./session.ts"
+} from "./reply.ts"
+import { type Held, learn, Sums } from "./rows.ts"
+import { asyncCommit, type Row, serverMicros, type Session } from "../session.ts"
 
 type Service = QuotaStore["Service"]
 type RequestOf<V extends keyof Service> = Parameters<Service[V]>[0]

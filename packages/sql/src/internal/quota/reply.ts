@@ -2,7 +2,7 @@ import type { Ask, Ceiling, Learned, StoredLevel, Verdict } from "@sluice/core/Q
 import { decodeKey } from "@sluice/core/StoreCodec"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { AskRow, Held, LearnedRow, SumRow } from "./quotaRows.ts"
+import type { AskRow, Held, LearnedRow, SumRow } from "./rows.ts"
 
 // Any client can write to the tables, so every row is validated here before it is used.
 
