@@ -240,11 +240,11 @@ export const changes = {
 
 const done = { open: "held open", close: "held closed", drain: "drained", reset: "left to its circuit" }
 
-/** A change in one line, after the name of its target or batch. */
+/** A change in one line, after the name of its target or batch. Changes of limits by command are in words already. */
 export const change = ({ forMs, reason, what, who }) =>
   what === "cancel" ?
     `cancelled by ${who}` :
-    `${done[what]}${
+    `${done[what] ?? what}${
       what === "reset" ? "" : forMs === null ? " without an end" : ` for ${time(forMs)}`
     } by ${who}: ${reason}`
 

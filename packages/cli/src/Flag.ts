@@ -222,6 +222,15 @@ export const databaseUrl = (schemes: ReadonlyArray<string>) => (text: string): R
   return { ok: false, requirement: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(", ")}` }
 }
 
+const serverUrl = databaseUrl(["redis", "rediss", "postgres", "postgresql"])
+
+/** Reads the URL of the database that gateways share. */
+export const storeUrl = (text: string): Read<string> => {
+  if (/^sqlite:./.test(text)) return ok(text)
+  const read = serverUrl(text)
+  return read.ok ? read : { ok: false, requirement: `${read.requirement} or sqlite:` }
+}
+
 /** Reads the URL of a database of batches. A path is a file of SQLite. */
 export const batchesUrl = (text: string): Read<string> => {
   if (text.startsWith("${") || /^sqlite:./.test(text)) return ok(text)

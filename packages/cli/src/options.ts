@@ -740,9 +740,9 @@ export const serve = defineCommand({
       holdsSecret: "database",
       argument: "URL",
       about: "Share circuits and limits, also those of keys, with the other gateways of the database at URL: " +
-        "redis://host, or postgres://host/name after `sluice migrate`. Write its password as ${NAME} of a variable, " +
-        "or set SLUICE_STORE. [default: each gateway has its own]",
-      parse: Flag.databaseUrl(["redis", "rediss", "postgres", "postgresql"])
+        "redis://host, postgres://host/name after `sluice migrate`, or sqlite:FILE on one machine. Write its password " +
+        "as ${NAME} of a variable, or set SLUICE_STORE. [default: each gateway has its own]",
+      parse: Flag.storeUrl
     }),
     processes: Flag.withDefault("processes", 1, {
       argument: "N",
@@ -930,6 +930,67 @@ export const keys = defineCommand({
 
 export type KeysFlags = Values<typeof keys.flags>
 
+const fleetStore = Flag.optional("store", {
+  holdsSecret: "database",
+  argument: "URL",
+  about: "Use the store of the fleet at URL, as `sluice serve` names it: redis://host, postgres://host/name, or " +
+    "sqlite:FILE. Write its password as ${NAME} of a variable. [default: SLUICE_STORE, else that of sluice.json]",
+  parse: Flag.storeUrl
+})
+
+const fleetReason = Flag.optional("reason", {
+  perRun: true,
+  argument: "TEXT",
+  about: "Say why, in 4 to 200 characters. Everyone who looks at the fleet reads it. Required for a change.",
+  parse: Flag.text
+})
+
+/** Thirty days. */
+const longestHoldMillis = 30 * 86_400_000
+const holdMillis = Flag.duration(1_000, longestHoldMillis)
+
+const fleetFor = Flag.optional("for", {
+  perRun: true,
+  argument: "TIME",
+  about: "End the change after TIME: 15m, 4h, 2d, or none for no end. [default: 1h]",
+  parse: (text): Flag.Read<number | null> => text === "none" ? { ok: true, value: null } : holdMillis(text)
+})
+
+export const circuits = defineCommand({
+  name: "circuits",
+  summary: "Show the circuits of a fleet, and change them by hand.",
+  usage: "circuits ACTION [NAME] [flags]",
+  about: [
+    "`list` shows the circuits of all gateways and workers that share a store, and what was done by hand. `watch` " +
+    "keeps showing them until Ctrl-C; piped, it prints a line for each change.",
+    "`open` stops calls to the target NAME, `close` sends calls to it whatever happens, and `reset` lets its circuit " +
+    "decide again. All processes follow within five seconds, and the live page of each gateway shows who did it and why."
+  ],
+  inputs: ["ACTION", "[NAME]"],
+  flags: {
+    store: fleetStore,
+    reason: fleetReason,
+    forMillis: fleetFor,
+    unused: Flag.toggle("unused", {
+      perRun: true,
+      about: "Accept the whole name of a circuit that no call has used lately, such as gateway/main."
+    }),
+    json: Flag.toggle("json", { perRun: true, about: "Print a line of JSON for each circuit." })
+  },
+  notes: [
+    {
+      title: "Exit code",
+      lines: [
+        "0    done",
+        "1    changed, but the store did not keep who did it",
+        "2    no such circuit, or the store cannot be used"
+      ]
+    }
+  ]
+})
+
+export type CircuitsFlags = Values<typeof circuits.flags>
+
 const resultFormats = ["sluice", "openai"] as const
 const resultOrders = ["completion", "input"] as const
 
@@ -1105,7 +1166,7 @@ export const migrate = defineCommand({
   summary: "Make the tables of stores and batches in a database.",
   usage: "migrate URL",
   about: [
-    "Make or update the tables of circuits, quotas, batches and keys in the database at URL: postgres://host/database, or " +
+    "Make or update the tables of circuits, quotas, changes by hand, batches and keys in the database at URL: postgres://host/database, or " +
     "sqlite:FILE. Write its password as ${NAME} of a variable. Needs a role that may create tables; the other " +
     "commands do not.",
     "Run it before a new version of sluice starts. The old version goes on meanwhile."
@@ -1124,6 +1185,7 @@ export const commands = [
   explain,
   serve,
   keys,
+  circuits,
   batch,
   migrate,
   config,

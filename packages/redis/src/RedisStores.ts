@@ -86,7 +86,7 @@ export const layer = (
  *
  * - A wrong password or port counts as a Redis that is down. The warning names a code, and the program runs without shared
  *   state.
- * - The connection belongs to the stores. Another user of the same layer opens a second one.
+ * - The connection belongs to the stores. To share it with others, provide `connectInBackground` to both.
  * - `NodeRedis` logs a warning with the address for each failed attempt.
  *
  * **Example** (A call without a reachable Redis)
@@ -114,4 +114,18 @@ export const layerInBackground = <E, R>(
   redis: Layer.Layer<Redis.Redis, E, R>,
   options?: RedisStoresOptions
 ): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions | Exclude<E, Redis.RedisError>, R> =>
-  Layer.provide(layer(options), redisInBackground(redis))
+  Layer.provide(layer(options), connectInBackground(redis))
+
+/**
+ * Provides a `Redis` that is connected in the background, as `layerInBackground` does it.
+ *
+ * **When to use**
+ *
+ * To give the stores and other parts of a program one connection.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const connectInBackground: <E, R>(
+  redis: Layer.Layer<Redis.Redis, E, R>
+) => Layer.Layer<Redis.Redis, Exclude<E, Redis.RedisError>, R> = redisInBackground

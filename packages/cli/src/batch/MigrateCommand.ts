@@ -6,6 +6,7 @@ import * as Sources from "../config/Sources.ts"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as ExitCode from "../ExitCode.ts"
+import * as Audit from "../fleet/Audit.ts"
 import * as Flag from "../Flag.ts"
 import * as Keys from "../serve/Keys.ts"
 import * as Say from "../Say.ts"
@@ -24,7 +25,8 @@ export const execute = (given: string): Promise<number> => {
   const all = [
     ["stores", SqlStores.migrate()],
     ["batches", Batches.migrations.migrate],
-    ["keys", Keys.migrations.migrate]
+    ["keys", Keys.migrations.migrate],
+    ["audit", Audit.migrations.migrate]
   ] as const
   const done = Effect.forEach(all, ([name, migrate]) =>
     Effect.map(migrate, (steps) => {

@@ -1,12 +1,13 @@
 /** Changes by hand. That of a target has a reason, and an end unless none is chosen. A batch can be cancelled. */
 import { type BatchNotFound, type BatchStoreError, isEnded, type Status } from "@sluice/batch/Batch"
 import type { Front } from "@sluice/ai/Front"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { text } from "node:stream/consumers"
-import * as Terminal from "../Terminal.ts"
+import * as Audit from "../fleet/Audit.ts"
 import * as Checks from "./Checks.ts"
 import type { Client } from "./Clients.ts"
 import type { Live } from "./Live.ts"
@@ -16,29 +17,30 @@ import * as Refusal from "./Refusal.ts"
 /** `open`: no calls. `close`: calls, also while they fail. `reset`: the circuit decides. `drain`: no new calls. */
 const actions = ["open", "close", "reset", "drain"] as const
 
+/** A change as the live page shows it. */
 export type Change = TargetChange | Cancel
 
-interface Cancel {
-  readonly at: number
+interface Cancel extends Pick<Audit.Entry, "id" | "at" | "who"> {
   readonly batch: string
   readonly what: "cancel"
-  /** The name of a key, or `token`. */
-  readonly who: string
 }
 
-interface TargetChange {
-  readonly at: number
+interface TargetChange extends Pick<Audit.Entry, "id" | "at" | "what" | "reason" | "forMs" | "who"> {
+  /** The name of the target. A circuit or quota of another program has its key. */
   readonly target: string
-  readonly what: typeof actions[number]
-  readonly reason: string
-  /** `null` without an end. */
-  readonly forMs: number | null
-  /** The name of a key, or `token`. */
-  readonly who: string
 }
+
+/** Circuits of the gateway's targets have this before the name. */
+export const keyPrefix = "gateway/"
+
+export const changeOf = ({ kind, name, ...entry }: Audit.Entry): Change =>
+  kind === "batch"
+    ? { id: entry.id, at: entry.at, batch: name, what: "cancel", who: entry.who }
+    : { ...entry, target: kind === "circuit" && name.startsWith(keyPrefix) ? name.slice(keyPrefix.length) : name }
 
 export interface Surroundings {
   readonly current: () => { readonly front: Pick<Front["Service"], "control" | "reset" | "targets"> }
+  readonly audit: Audit.Audit["Service"]
   readonly live: Live
   readonly logs: Logs
   readonly pages: { readonly sample: () => Promise<void>; readonly askBatches: () => Promise<void> }
@@ -49,12 +51,6 @@ export interface Surroundings {
 }
 
 const maxBytes = 4_096
-const shortestReason = 4
-const longestReason = 200
-const leastMillis = 1_000
-const mostMillis = Duration.toMillis("30 days")
-/** Long enough to repair something, and short enough to be forgotten. */
-const defaultMillis = Duration.toMillis("1 hour")
 
 const form = /^\/sluice\/(targets|batches)\/([^/]+)\/([^/]+)$/
 
@@ -124,26 +120,23 @@ const Asked = Schema.fromJsonString(
 
 /** Changes a target, and tells the pages and the log. Returns a refusal if nothing was changed. */
 const made = (
-  { current, live, logs, pages }: Surroundings,
-  what: TargetChange["what"],
+  surroundings: Surroundings,
+  what: typeof actions[number],
   target: string,
   body: string,
   who: string
 ): Effect.Effect<Change | Refusal.Refusal> =>
   Effect.gen(function*() {
+    const { current, logs } = surroundings
     const { front } = current()
     const targets = yield* front.targets
     if (!targets.some(({ name }) => name === target)) return notFound(targets.map(({ name }) => name))
     const asked = Schema.decodeUnknownOption(Asked)(body)
     if (asked._tag === "None") return unprocessable(`The body must be like {"reason": "...", "forMs": 3600000}.`)
-    const reason = asked.value.reason.trim()
-    const length = [...reason].length
-    if (length < shortestReason || length > longestReason || Terminal.escape(reason) !== reason) {
-      return unprocessable(
-        `reason must have ${shortestReason} to ${longestReason} characters, all of which can be printed.`
-      )
-    }
-    const { forMs = what === "reset" ? null : defaultMillis } = asked.value
+    const reason = Audit.readReason(asked.value.reason)
+    if (reason === undefined) return unprocessable(`reason ${Audit.reasonRule}.`)
+    const { leastMillis, mostMillis } = Audit
+    const { forMs = what === "reset" ? null : Audit.defaultMillis } = asked.value
     if (forMs !== null && what === "reset") return unprocessable("reset has no forMs: the circuit decides from now on.")
     if (forMs !== null && !(Number.isInteger(forMs) && forMs >= leastMillis && forMs <= mostMillis)) {
       return unprocessable(
@@ -156,20 +149,36 @@ const made = (
       mode: what === "close" ? "ForcedClosed" : "ForcedOpen",
       ...(forMs === null ? {} : { for: Duration.millis(forMs) })
     })
-    const change: Change = { at: Date.now(), target, what, reason, forMs, who }
-    live.changed(change)
     logs.info("changed by hand", { target, what, reason, forMillis: forMs ?? undefined, who })
-    yield* Effect.promise(() => pages.sample())
-    return change
+    return yield* kept(surroundings, { kind: "circuit", name: keyPrefix + target, what, reason, forMs, who })
   }).pipe(
     // The front was replaced, and has no such target any more.
     Effect.catchTag("InvalidOptions", () => Effect.succeed(notFound([]))),
     Effect.catchTag("StoreError", () => Effect.succeed(unreachable))
   )
 
+/** Shows a change that was made on all pages, and keeps it in the store. */
+const kept = (
+  { audit, live, logs, pages }: Surroundings,
+  fields: Omit<Audit.Entry, "id" | "at">
+): Effect.Effect<Change> =>
+  Effect.gen(function*() {
+    const entry = Audit.entry({ ...fields, at: yield* Clock.currentTimeMillis })
+    const change = changeOf(entry)
+    live.changed(change)
+    yield* audit.add(entry).pipe(
+      Effect.catchTag("StoreError", ({ description }) =>
+        Effect.sync(() =>
+          logs.error("a change by hand is not in the store", { name: fields.name, why: description })
+        ))
+    )
+    yield* Effect.promise(() => pages.sample())
+    return change
+  })
+
 /** Cancels a batch. Calls that run are finished, and their answers are kept. */
 const cancelled = (
-  { live, logs, pages }: Surroundings,
+  surroundings: Surroundings,
   batches: NonNullable<Surroundings["batches"]>,
   batch: string,
   who: string
@@ -177,12 +186,9 @@ const cancelled = (
   Effect.gen(function*() {
     const { state } = yield* batches.cancel(batch)
     if (isEnded(state) && state !== "cancelled") return ended(state)
-    const change: Change = { at: Date.now(), batch, what: "cancel", who }
-    live.changed(change)
-    logs.info("changed by hand", { batch, what: "cancel", who })
-    yield* Effect.promise(() => pages.askBatches())
-    yield* Effect.promise(() => pages.sample())
-    return change
+    surroundings.logs.info("changed by hand", { batch, what: "cancel", who })
+    yield* Effect.promise(() => surroundings.pages.askBatches())
+    return yield* kept(surroundings, { kind: "batch", name: batch, what: "cancel", reason: "", forMs: null, who })
   }).pipe(
     Effect.catchTag("BatchNotFound", () => Effect.succeed(batchNotFound)),
     Effect.catchTag("BatchStoreError", () => Effect.succeed(databaseDown))

@@ -221,12 +221,20 @@ export class Live {
 
   // ---------- targets and keys
 
-  /** A target was changed or a batch was cancelled by hand. */
+  /** Something was changed by hand. A change that is known already counts once. */
   changed(change: Change): void {
-    keep(this.audit, change, keptChanges)
+    const { at, id } = change
+    if (this.audit.some((known) => known.id === id)) return
+    // Another gateway may have made it before the last one.
+    const index = this.audit.findLastIndex((known) => known.at <= at) + 1
+    if (index === 0 && this.audit.length === keptChanges) return
+    this.audit.splice(index, 0, change)
+    if (this.audit.length > keptChanges) this.audit.shift()
     keep(this.freshAudit, change, keptChanges)
-    if (change.what === "cancel") return
-    this.pastOf(change.target).drain = change.what === "drain" ? change.reason : undefined
+    if ("batch" in change) return
+    const { target, what } = change
+    if (this.audit.slice(index + 1).some((later) => "target" in later && later.target === target)) return
+    this.pastOf(target).drain = what === "drain" ? change.reason : undefined
   }
 
   /** Takes over the state of the targets. `replaced` has those of fronts that a reload has replaced, whose calls still run. */

@@ -3,6 +3,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import type { BatchRows } from "./BatchRows.ts"
+import type { Change } from "./Changes.ts"
 import type { Clients } from "./Clients.ts"
 import type { Live } from "./Live.ts"
 import * as Refusal from "./Refusal.ts"
@@ -19,6 +20,8 @@ export interface Options {
     readonly front: Pick<Current["front"], "targets">
     readonly settings: Pick<Current["settings"], "routes" | "targets">
   }
+  /** The last changes by hand of all gateways that share a store. Fails while the store does not answer. */
+  readonly audit: Effect.Effect<ReadonlyArray<Change>, unknown>
   /** Those that a reload has replaced, and whose calls still run. */
   readonly replaced: () => Iterable<{ readonly front: Pick<Current["front"], "targets"> }>
 }
@@ -33,6 +36,7 @@ const tickMillis = 250
 /** Every so many ticks the targets, keys and batches are sent. */
 const ticksOfTargets = 4
 const ticksOfLow = 8
+const ticksOfAudit = 8
 
 const tooMany: Refusal.Refusal = {
   status: 503,
@@ -50,6 +54,7 @@ export class Pages {
   /** The number of the last delta, so that a page notices if it missed one. */
   private seq = 0
   private isClosed = false
+  private isReadingAudit = false
 
   private constructor(options: Options) {
     this.options = options
@@ -59,6 +64,7 @@ export class Pages {
   static open(options: Options): Pages {
     const pages = new Pages(options)
     void pages.sample()
+    void pages.readAudit()
     pages.timer = setInterval(() => pages.tick(), tickMillis).unref()
     return pages
   }
@@ -117,9 +123,21 @@ export class Pages {
     if (this.pages.size > 0) this.send("delta", this.delta(now, true))
   }
 
+  /** Takes over what was changed by command, or on the page of another gateway. */
+  private async readAudit(): Promise<void> {
+    if (this.isReadingAudit) return
+    this.isReadingAudit = true
+    const { audit, context, live } = this.options
+    // Without an answer, the page keeps what it has.
+    const changes = await Effect.runPromiseWith(context)(Effect.catchCause(audit, () => Effect.succeed([])))
+    for (const change of changes.toReversed()) live.changed(change)
+    this.isReadingAudit = false
+  }
+
   private tick(): void {
     this.ticks++
     if (this.ticks % ticksOfLow === 0) this.send("low", this.options.live.brief(Date.now()), "low")
+    if (this.ticks % ticksOfAudit === 0) void this.readAudit()
     if (this.ticks % ticksOfTargets === 0) {
       void this.askBatches()
       void this.sample()

@@ -2,6 +2,7 @@
 import { CallLog } from "@sluice/ai/CallLog"
 import * as Schema from "effect/Schema"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Audit } from "../fleet/Audit.ts"
 import type * as Calls from "./Calls.ts"
 import * as Changes from "./Changes.ts"
 import type { Client } from "./Clients.ts"
@@ -31,11 +32,12 @@ export interface Surroundings extends Calls.Surroundings {
   readonly sessions: Sessions
   /** `undefined` without batches. */
   readonly batches: Changes.Surroundings["batches"]
+  readonly audit: Audit["Service"]
 }
 
 /** Answers a path of the gateway. Returns false if there is no such path. */
 export const answer = (
-  { batches, current, live, logs, metrics, owners, pages, sessions }: Surroundings,
+  { audit, batches, current, live, logs, metrics, owners, pages, sessions }: Surroundings,
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
@@ -52,7 +54,7 @@ export const answer = (
     Refusal.send(response, path, adminOnly)
     return true
   }
-  if (Changes.answer({ batches, current, live, logs, pages }, request, response, path, client)) return true
+  if (Changes.answer({ audit, batches, current, live, logs, pages }, request, response, path, client)) return true
   if (request.method !== "GET") return false
   if (path === "/sluice/events") {
     if (client.isAdmin) pages.add(response, path, request.url?.endsWith("?detail=low") === true ? "low" : "full")

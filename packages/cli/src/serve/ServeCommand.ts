@@ -7,6 +7,7 @@ import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
 import { isDatabaseUrl } from "../Flag.ts"
 import type { ServeFlags } from "../options.ts"
+import * as Audit from "../fleet/Audit.ts"
 import * as Run from "../run/Settings.ts"
 import * as SystemError from "../run/SystemError.ts"
 import * as Say from "../Say.ts"
@@ -16,6 +17,7 @@ import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
 import * as Assets from "./Assets.ts"
 import * as Calls from "./Calls.ts"
+import * as Changes from "./Changes.ts"
 import * as Clients from "./Clients.ts"
 import { drain } from "./Drain.ts"
 import * as Keys from "./Keys.ts"
@@ -55,6 +57,9 @@ const layer = (env: Sources.Surroundings["env"]) =>
 const problemsOf = (error: Run.SettingsError | Keys.KeysError): ReadonlyArray<string> =>
   error._tag === "SettingsError" ? error.problems : [error.message]
 
+/** As many as the live page keeps. */
+const shownChanges = 20
+
 const serve = Effect.fnUntraced(function*(given: Given, surroundings: Sources.Surroundings) {
   const settings = yield* Settings.read(given, surroundings)
   const format = settings.flags.logFormat ?? (process.stderr.isTTY ? "text" : "json")
@@ -91,6 +96,7 @@ const serveWith = Effect.fnUntraced(function*(
   const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
   yield* Signals.onHangUp(() => void reloads.reload("SIGHUP"))
   const current = () => reloads.current
+  const audit = yield* Audit.Audit
   const live = new Live(Date.now())
   const calls = { current, clients, live, logs, metrics, owners: new Calls.Owners() }
   const sessions = new Sessions(clients)
@@ -104,11 +110,19 @@ const serveWith = Effect.fnUntraced(function*(
     )
   const opened = pages = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      Pages.open({ context, live, clients, current, replaced: () => reloads.replaced, batches: batches?.rows })
+      Pages.open({
+        context,
+        live,
+        clients,
+        current,
+        audit: Effect.map(audit.recent(shownChanges), (entries) => entries.map(Changes.changeOf)),
+        replaced: () => reloads.replaced,
+        batches: batches?.rows
+      })
     ),
     (pages) => Effect.sync(() => pages.close())
   )
-  const paths = { ...calls, pages: opened, sessions, batches }
+  const paths = { ...calls, audit, pages: opened, sessions, batches }
   const server = yield* Effect.tryPromise({
     try: () =>
       Server.listen({

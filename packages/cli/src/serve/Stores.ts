@@ -2,27 +2,41 @@
 import type { NodeRedis } from "@effect/platform-node/NodeRedis"
 import * as CircuitBreakerStore from "@sluice/core/CircuitBreakerStore"
 import * as QuotaStore from "@sluice/core/QuotaStore"
+import type { MigrationFailed, TablesOutdated } from "@sluice/sql/Migrations"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import type { SqlClient } from "effect/sql/SqlClient"
+import * as Audit from "../fleet/Audit.ts"
 import * as Run from "../run/Settings.ts"
+import * as Sqlite from "../Sqlite.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
 
-type Stores = CircuitBreakerStore.CircuitBreakerStore | QuotaStore.QuotaStore
+export type Stores = Audit.Audit | CircuitBreakerStore.CircuitBreakerStore | QuotaStore.QuotaStore
 
 /** Loads the client of a database only if it is used. Also starts while the database is down. */
 export const layer = (url: string | undefined): Layer.Layer<Stores, Run.SettingsError> =>
   url === undefined
-    ? Layer.merge(CircuitBreakerStore.layerMemory, QuotaStore.layerMemory)
-    : Layer.unwrap(Effect.promise(() => /^rediss?:/.test(url) ? redis(url) : postgres(url)))
+    ? Layer.mergeAll(CircuitBreakerStore.layerMemory, QuotaStore.layerMemory, Audit.layerMemory)
+    : Layer.unwrap(Effect.promise(() => /^rediss?:/.test(url) ? redis(url) : sql(url)))
 
-const postgres = async (url: string): Promise<Layer.Layer<Stores, Run.SettingsError>> => {
+/** Makes the tables of a file of SQLite, but not those of a server: the role may not be allowed to. */
+const sql = async (url: string): Promise<Layer.Layer<Stores, Run.SettingsError>> => {
   const [SqlDatabase, SqlStores] = await Promise.all([
     import("@sluice/sql/SqlDatabase"),
     import("@sluice/sql/SqlStores")
   ])
-  return SqlStores.layer().pipe(
+  const isFile = url.startsWith("sqlite:")
+  // Before the client loads it, with a warning on Node 22.
+  if (isFile) Sqlite.load()
+  const tables: Layer.Layer<never, MigrationFailed | TablesOutdated, SqlClient> = isFile
+    ? Audit.migrations.layer
+    : Layer.effectDiscard(Effect.catchTag(Audit.migrations.check, "SqlError", () => Effect.void))
+  return Layer.merge(
+    isFile ? SqlStores.layerMigrate() : SqlStores.layer(),
+    Layer.provide(Audit.layerSql, tables)
+  ).pipe(
     Layer.provide(SqlDatabase.layer({ url: Redacted.make(url) })),
     Layer.catch((error) =>
       Layer.effectContext(
@@ -53,5 +67,7 @@ const redis = async (url: string): Promise<Layer.Layer<Stores>> => {
     Redis.layer({ url, disableOfflineQueue: true })
   )
   // The options are valid.
-  return Layer.orDie(RedisStores.layerInBackground(connection))
+  return Layer.orDie(
+    Layer.provide(Layer.merge(RedisStores.layer(), Audit.layerRedis), RedisStores.connectInBackground(connection))
+  )
 }

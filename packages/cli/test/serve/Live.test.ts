@@ -65,10 +65,16 @@ describe("the state of the live page", () => {
   it("changes by hand are sent once, and the last 20 are kept", () => {
     const live = new Live(0)
     const change = { target: "a", what: "open", reason: "it moves", forMs: null, who: "ann" } as const
-    for (let at = 0; at < 30; at++) live.changed({ ...change, at })
+    for (let at = 0; at < 30; at++) live.changed({ ...change, id: `${at}`, at })
     assert.deepStrictEqual(live.snapshot(31).audit.map(({ at }) => at), Array.from({ length: 20 }, (_, n) => 29 - n))
     assert.lengthOf(live.delta(31, false).audit ?? [], 20)
     assert.isUndefined(live.delta(32, false).audit)
+    live.changed({ ...change, id: "29", at: 29 })
+    live.changed({ ...change, id: "before all that are kept", at: 1 })
+    assert.isUndefined(live.delta(33, false).audit)
+    live.changed({ ...change, id: "of another gateway", at: 15 })
+    assert.deepStrictEqual(live.delta(34, false).audit?.map(({ at }) => at), [15])
+    assert.deepStrictEqual(live.snapshot(35).audit.slice(13, 16).map(({ at }) => at), [16, 15, 15])
   })
 
   it("a flight has a target from the first output on", () => {

@@ -18,6 +18,7 @@ describe("the live pages of a gateway", () => {
             live,
             clients: { levels: [] },
             current: () => ({ front: { targets: Effect.succeed([]) }, settings: { routes: [], targets: [] } }),
+            audit: Effect.succeed([]),
             replaced: () => []
           })
         ),

@@ -8,6 +8,7 @@ import { SqlClient } from "effect/sql"
 import { randomUUID } from "node:crypto"
 import * as Redis from "../../../redis/test/support/server.ts"
 import * as Postgres from "../../../sql/test/support/server.ts"
+import * as Audit from "../../src/fleet/Audit.ts"
 import { refused, run } from "../support/command.ts"
 import { folder } from "../support/files.ts"
 import { addKey, ask, type Gateway, keys, logsOf, over, send, snapshot, start } from "../support/gateway.ts"
@@ -51,7 +52,11 @@ const redis: Kind = {
 }
 
 const migrate = (url: string) =>
-  SqlStores.migrate().pipe(Effect.provide(SqlDatabase.layer({ url })), Effect.orDie, Effect.asVoid)
+  Effect.andThen(SqlStores.migrate(), Audit.migrations.migrate).pipe(
+    Effect.provide(SqlDatabase.layer({ url })),
+    Effect.orDie,
+    Effect.asVoid
+  )
 
 const postgres: Kind = {
   name: "Postgres",
@@ -165,6 +170,44 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         yield* answered("b")
         assert.strictEqual((yield* change(second, "reset")).status, 200)
         yield* answered("a")
+      }))
+
+    it.live("what a command changes is on the page of each gateway, and what a page changes is in the command's list", () =>
+      Effect.gen(function*() {
+        const url = yield* own
+        const { args, env } = over(yield* LoopbackProvider.make({}), yield* LoopbackProvider.make({}))
+        const directory = yield* folder
+        const gateways = yield* Effect.all([1, 2].map(() => start(directory, [...args, "--store", url], env)), {
+          concurrency: 2
+        })
+        const [first, second] = gateways as [Gateway, Gateway]
+        yield* ask(first, first.token)
+        const circuits = (...words: ReadonlyArray<string>) =>
+          Effect.promise(() => run(["circuits", ...words], { SLUICE_STORE: url }))
+        // The outcome of the call may not be in the store yet.
+        yield* Effect.repeat(circuits("open", "a", "--reason", "region moves"), { until: ({ code }) => code === 0 })
+          .pipe(
+            Effect.timeout("15 seconds")
+          )
+        for (const gateway of gateways) {
+          const { audit: [change] = [], targets: [target] = [] } = yield* Effect.repeat(snapshot(gateway), {
+            until: ({ audit, targets }) => audit?.length === 1 && targets?.[0]?.["state"] === "forced-open",
+            schedule: Schedule.spaced(100)
+          }).pipe(Effect.timeout("15 seconds"))
+          assert.deepInclude(target, { name: "a", reason: "region moves" })
+          assert.deepInclude(change, { target: "a", what: "open", reason: "region moves", forMs: 3_600_000 })
+          assert.match(String(change?.["who"]), /.@./)
+        }
+        const reset = yield* send(second, "/sluice/targets/a/reset", {
+          headers: { authorization: `Bearer ${second.token}`, "content-type": "application/json" },
+          body: JSON.stringify({ reason: "it has moved" })
+        })
+        assert.strictEqual(reset.status, 200)
+        const { stdout } = yield* circuits("list")
+        assert.match(stdout, /^gateway\/a  takes calls$/m)
+        assert.match(stdout, /^\d\d:\d\d  gateway\/a  left to its circuit by token: it has moved$/m)
+        // A change of its own is known before the store tells of it.
+        assert.lengthOf((yield* snapshot(second))["audit"] ?? [], 2)
       }))
 
     it.live("the calls of a killed gateway count until their windows pass, and no longer", () =>
