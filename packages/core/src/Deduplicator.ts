@@ -20,6 +20,9 @@
  * | `maxWaiters` | 10,000 | callers of one flight, each about 1 KB; more are usually one caller in a loop |
  * | `maxReplay` | 4,096 | parts of a stream that are kept for late readers: more than most answers have |
  * | `name` | `"deduplicator"` | used in refusals and metrics |
+ * | `shared` | false | processes share nothing unless you ask: results then leave the process |
+ * | `lease` | 10 seconds | longer than most pauses of a process; after a crash the others wait for at most this |
+ * | `maxResultBytes` | 1 MiB | more than most answers have; larger results stay in their process |
  *
  * Success, typed failure and defect are shared alike. A failure is cached only if the operation's `timeToLive` is a function and
  * returns a positive duration for it. Interruptions and refusals (`CircuitOpen` and the like) are never cached. A result whose time to live is exactly
@@ -28,11 +31,16 @@
  * The flight runs with the context of the caller that started it, except for the scope, which is its own, and the parent span.
  * Its `Deadline` is the latest one among its callers. Each caller leaves when its own deadline passes.
  *
+ * With `shared`, or `layerStore`, processes share the flights of operations with a `success` codec through a `FlightStore`. One process
+ * leads, by a lease, and the others wait for its result. If it dies, another takes over when the lease has lapsed. Each process asks the
+ * store for one of its callers only. If the store is down, each process shares flights by itself. Streams and claims stay within a process.
+ *
  * A caller that finds `maxWaiters` others is refused with `TooManyWaiters`. Running its effect separately would be the stampede
  * that sharing prevents.
  *
  * Metrics, with the attribute `policy`: `sluice_deduplicator_flights`, `_waiting`, `_cached` (gauges), `_led_total`,
- * `_joined_total`, `_hits_total`, `_evicted_total`, `_refused_total`, `_undecodable_total` (counters).
+ * `_joined_total`, `_hits_total`, `_evicted_total`, `_refused_total`, `_undecodable_total`, `_followed_total`, `_store_errors_total`
+ * (counters).
  *
  * **Gotchas**
  *
@@ -71,12 +79,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { FlightStore } from "./FlightStore.ts"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
+import type { StoreError } from "./internal/circuit/storeError.ts"
 import type { Dumped } from "./internal/dedupe/dumped.ts"
 import type { FlightAbandoned, TooManyWaiters } from "./internal/dedupe/errors.ts"
+import { tenantId } from "./internal/dedupe/storedFlights.ts"
 import { type Declares, hashOf, KeyTypeId, type RequestKey, slotFor } from "./internal/dedupe/requestKey.ts"
 import type { InvalidOptions } from "./InvalidOptions.ts"
 import { InvalidKey, noTenant } from "./KeyHash.ts"
@@ -110,10 +122,25 @@ export interface DeduplicatorOptions {
    * for a reader that falls this far behind.
    */
   readonly maxReplay?: number | undefined
+  /**
+   * Whether flights and results are shared with other processes, through the `FlightStore` in the context. Only operations with a
+   * `success` codec are. Default false: results then leave the process.
+   */
+  readonly shared?: boolean | undefined
+  /**
+   * How long the lease of a process that leads lasts without a renewal, 1 second to 1 hour. It is renewed three times in that time.
+   * Default 10 seconds: longer than most pauses of a process. When a process dies, the others wait for at most this.
+   */
+  readonly lease?: Duration.Input | undefined
+  /**
+   * The largest encoded result that is shared, in bytes. Default 1 MiB. If a result is larger, each process that waited runs a call of
+   * its own.
+   */
+  readonly maxResultBytes?: number | undefined
 }
 
 /**
- * How a caller is served: it started the flight, joined one, or got a cached result.
+ * How a caller is served: it started the flight, joined one, or got a cached result, here or in another process.
  *
  * @since 0.1.0
  * @category models
@@ -128,7 +155,7 @@ export type Served = "Led" | "Joined" | "Cached"
  */
 export interface DedupeOptions {
   /**
-   * Called with how the caller is served, before it waits; again if its flight is abandoned. It runs within the call, so it has
+   * Called with how the caller is served, before it waits; again if its flight is abandoned, or another process serves it. It runs within the call, so it has
    * to return quickly.
    */
   readonly onServed?: ((served: Served) => void) | undefined
@@ -150,11 +177,13 @@ class HashedKey<A, E> implements Key<A, E> {
   readonly [KeyTypeId]: Key<A, E>[typeof KeyTypeId]
   readonly operation: string
   readonly slot: string
+  readonly tenant: string | undefined
 
-  constructor(of: Key<A, E>[typeof KeyTypeId], operation: string, slot: string) {
+  constructor(of: Key<A, E>[typeof KeyTypeId], operation: string, slot: string, tenant?: string) {
     this[KeyTypeId] = of
     this.operation = operation
     this.slot = slot
+    this.tenant = tenant
   }
 
   get id(): string {
@@ -208,7 +237,7 @@ export interface OperationOptions<in I, in out A, in out E> {
   readonly size?: ((value: A) => number) | undefined
   /** The tenant of a call. Only calls of one tenant share results. An input without one is a defect. Default: all share. */
   readonly tenant?: ((input: I) => string) | undefined
-  /** Encodes an answer that leaves the process, as in `dump`. In memory no codec is needed. Default: none leaves it. */
+  /** Encodes an answer that leaves the process, as in `dump` or to a store. In memory no codec is needed. Default: none leaves it. */
   readonly success?: Schema.Codec<A, unknown> | undefined
   /** The same for a typed failure. Default: no failure leaves the process. */
   readonly error?: Schema.Codec<E, unknown> | undefined
@@ -257,7 +286,16 @@ export const operation = <A, E = never>() => {
     }
     // A key gets only results of its own type.
     const size = options.size as ((value: unknown) => number) | undefined
-    const of = { timeToLive: readTimeToLive(options.timeToLive), size, defect: undefined }
+    const { error = Schema.Never, success } = options
+    const codec = success === undefined
+      ? undefined
+      : Schema.toCodecJson(Schema.Exit(success, error, Schema.Never))
+    const of = {
+      timeToLive: readTimeToLive(options.timeToLive),
+      size,
+      codec: codec as Key<A, E>[typeof KeyTypeId]["codec"],
+      defect: undefined
+    }
     // An input without a tenant would share with all tenants.
     const tenantOf = (input: I): string | undefined => {
       const tenant: unknown = options.tenant?.(input)
@@ -266,19 +304,16 @@ export const operation = <A, E = never>() => {
     }
     const make = (input: I): Key<A, E> => {
       try {
-        return new HashedKey(of, name, slotFor(name, tenantOf(input), options.key(input)))
+        const tenant = tenantOf(input)
+        const tenantHash = codec === undefined || tenant === undefined ? undefined : tenantId(tenant)
+        return new HashedKey(of, name, slotFor(name, tenant, options.key(input)), tenantHash)
       } catch (defect) {
         return defective(name, defect)
       }
     }
-    const { error = Schema.Never, success } = options
-    return success === undefined
+    return codec === undefined
       ? Object.assign(make, { operation: name })
-      : Object.assign(make, {
-        operation: name,
-        codec: Schema.toCodecJson(Schema.Exit(success, error, Schema.Never)),
-        size
-      })
+      : Object.assign(make, { operation: name, codec, size })
   }
   return define
 }
@@ -385,8 +420,12 @@ export interface Stats {
   readonly evicted: number
   /** Callers refused because too many waited. */
   readonly refused: number
-  /** Results that could not be restored. */
+  /** Results that could not be restored, or not be read from the store. */
   readonly undecodable: number
+  /** Flights that got the result of another process. */
+  readonly followed: number
+  /** Requests to the store that failed. For a second after each, this process shares flights by itself. */
+  readonly storeErrors: number
 }
 
 /**
@@ -436,7 +475,10 @@ export class Deduplicator extends Context.Service<Deduplicator, {
    * limit. Its holder must not wait for its own key, for example by `dedupe`: it would wait for itself.
    */
   readonly claim: <A, E>(key: Key<A, E>) => Effect.Effect<Claim<A, E>, never, Scope.Scope>
-  /** Removes the key's cached result. A flight continues for its callers, but is not joined or cached any more. */
+  /**
+   * Removes the key's cached result, here and in the store. A flight continues for its callers, but is not joined or cached any more.
+   * What other processes have in their memory stays until its time to live.
+   */
   readonly invalidate: <A, E>(key: Key<A, E>) => Effect.Effect<void>
   /** Invalidates all keys of an operation. It looks at every cached result, so do not use it for every call. */
   readonly invalidateOperation: <I, A, E>(operation: Operation<I, A, E>) => Effect.Effect<void>
@@ -452,11 +494,17 @@ export class Deduplicator extends Context.Service<Deduplicator, {
     operation: StorableOperation<I, A, E>,
     dump: ReadonlyArray<unknown>
   ) => Effect.Effect<Restored>
+  /**
+   * Deletes the results of a tenant from the store, and returns how many. What processes have in their memory stays until its time to
+   * live. Without a store it deletes nothing.
+   */
+  readonly purgeTenant: (tenant: string) => Effect.Effect<number, StoreError>
   readonly stats: Effect.Effect<Stats>
 }>()("@sluice/core/Deduplicator") {}
 
 /**
- * Builds a deduplicator with its own state. When the scope closes, its flights are interrupted.
+ * Builds a deduplicator with its own state. When the scope closes, its flights are interrupted. With `shared` it takes the
+ * `FlightStore` of the context, and fails with `InvalidOptions` if there is none.
  *
  * @since 0.1.0
  * @category constructors
@@ -464,7 +512,10 @@ export class Deduplicator extends Context.Service<Deduplicator, {
 export const make = (
   options: DeduplicatorOptions = {}
 ): Effect.Effect<Deduplicator["Service"], InvalidOptions, Scope.Scope> =>
-  Effect.map(makeDeduplicator(options), ({ service }) => service)
+  Effect.serviceOption(FlightStore).pipe(
+    Effect.flatMap((store) => makeDeduplicator(options, Option.getOrUndefined(store))),
+    Effect.map(({ service }) => service)
+  )
 
 /**
  * Provides `Deduplicator`.
@@ -474,6 +525,40 @@ export const make = (
  */
 export const layer = (options?: DeduplicatorOptions): Layer.Layer<Deduplicator, InvalidOptions> =>
   Layer.effect(Deduplicator, make(options))
+
+/**
+ * Provides a `Deduplicator` that shares flights with other processes through a `FlightStore`.
+ *
+ * **Example** (Two deduplicators, as in two processes)
+ *
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import * as Deduplicator from "@sluice/core/Deduplicator"
+ * import * as FlightStore from "@sluice/core/FlightStore"
+ *
+ * const Summary = Deduplicator.operation<string>()("summary", { key: (text: string) => text, success: Schema.String })
+ *
+ * let calls = 0
+ * const ask = Effect.delay(Effect.sync(() => `answer ${++calls}`), "10 millis")
+ *
+ * const summarize = Deduplicator.Deduplicator.use(({ dedupe }) => dedupe(ask, Summary("a long text")))
+ * const inOneProcess = Effect.provide(summarize, Layer.fresh(Deduplicator.layerStore()))
+ * const program = Effect.all([inOneProcess, inOneProcess], { concurrency: "unbounded" })
+ *
+ * console.log(await Effect.runPromise(Effect.provide(program, FlightStore.layerMemory))) // => [ 'answer 1', 'answer 1' ]
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerStore = (
+  options?: Omit<DeduplicatorOptions, "shared">
+): Layer.Layer<Deduplicator, InvalidOptions, FlightStore> =>
+  Layer.effect(
+    Deduplicator,
+    Effect.flatMap(FlightStore, (store) =>
+      Effect.map(makeDeduplicator({ ...options, shared: true }, store), ({ service }) => service))
+  )
 
 /**
  * A deduplicator that runs every call separately.
@@ -509,6 +594,7 @@ export const noop: Deduplicator["Service"] = Deduplicator.of({
   invalidateOperation: () => Effect.void,
   dump: () => Effect.succeed([]),
   restore: () => Effect.succeed({ restored: 0, present: 0, expired: 0, undecodable: 0 }),
+  purgeTenant: () => Effect.succeed(0),
   stats: Effect.succeed({
     flights: 0,
     waiting: 0,
@@ -518,7 +604,9 @@ export const noop: Deduplicator["Service"] = Deduplicator.of({
     hits: 0,
     evicted: 0,
     refused: 0,
-    undecodable: 0
+    undecodable: 0,
+    followed: 0,
+    storeErrors: 0
   })
 })
 

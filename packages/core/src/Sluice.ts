@@ -71,6 +71,7 @@ import * as CircuitBreaker from "./CircuitBreaker.ts"
 import * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 import * as Deduplicator from "./Deduplicator.ts"
 import { makeBreakerService } from "./internal/admission/circuitBreaker.ts"
+import { FlightStore } from "./FlightStore.ts"
 import { makeDeduplicator } from "./internal/dedupe/deduplicator.ts"
 import { merged } from "./internal/kit/merged.ts"
 import { registerMetrics } from "./internal/kit/metrics.ts"
@@ -112,7 +113,10 @@ export interface SluiceOptions {
    * options, the sums are kept in the `QuotaStore` in the context, or in this process if there is none. Default none.
    */
   readonly quota?: Omit<Quota.QuotaOptions, "name"> | Quota.Quota["Service"] | undefined
-  /** For calls with a `dedupe` key. Default: flights are shared, nothing is cached. */
+  /**
+   * For calls with a `dedupe` key. Default: flights are shared within the process, nothing is cached. With `shared`, processes share
+   * them through the `FlightStore` in the context.
+   */
   readonly deduplicator?: Omit<Deduplicator.DeduplicatorOptions, "name"> | undefined
   /**
    * How long one attempt may take. Default none, since response times depend on the service. Without it, only a deadline ends
@@ -373,7 +377,8 @@ export const make: (
       ? undefined
       : yield* makeBreakerService(checked.breaker, undefined, store)
     const limits = yield* makeLimits(checked, journal)
-    const deduplicator = yield* makeDeduplicator(checked.deduplicator)
+    const flights = yield* Effect.serviceOption(FlightStore)
+    const deduplicator = yield* makeDeduplicator(checked.deduplicator, Option.getOrUndefined(flights))
     const policy = new Policy({ settings, journal, clock, breaker, limits, deduplicator })
     return sluiceOf(policy, checked, breaker ?? CircuitBreaker.noop, deduplicator.service, limits)
   }

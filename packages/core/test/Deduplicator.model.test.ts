@@ -358,7 +358,7 @@ it.effect.prop(
         // Woken callers resume in later turns of the scheduler.
         for (let turns = 0; turns < 5; turns++) yield* Effect.yieldNow
         const at = `after command ${index}, ${JSON.stringify(command)}`
-        const { undecodable: _, ...stats } = yield* deduplicator.stats
+        const { followed: _, storeErrors: __, undecodable: ___, ...stats } = yield* deduplicator.stats
         assert.deepStrictEqual<unknown>(stats, model.stats, at)
         for (const { fiber, model, served } of callers) {
           const exit = fiber.pollUnsafe()

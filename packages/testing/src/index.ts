@@ -1,4 +1,5 @@
 export * as CircuitBreakerStoreContract from "./CircuitBreakerStoreContract.ts"
+export * as FlightStoreContract from "./FlightStoreContract.ts"
 export * as InterruptionProbe from "./InterruptionProbe.ts"
 export * as QuotaStoreContract from "./QuotaStoreContract.ts"
 export * as ReferenceQuotaStore from "./ReferenceQuotaStore.ts"

@@ -17,6 +17,7 @@ import type {
   Stats,
   StorableOperation
 } from "../../Deduplicator.ts"
+import type { FlightStore } from "../../FlightStore.ts"
 import type { InvalidOptions } from "../../InvalidOptions.ts"
 import { OptionsReader } from "../../OptionsReader.ts"
 import { withoutStack } from "../../Refusal.ts"
@@ -35,6 +36,7 @@ import {
 import { readDeduplicator } from "./options.ts"
 import { hashOf, KeyTypeId, slotOf } from "./requestKey.ts"
 import { SharedRuns } from "./sharedRun.ts"
+import { operationId, StoredFlights, tenantId } from "./storedFlights.ts"
 import { StreamFlights } from "./streamFlights.ts"
 
 /** The service, and what a policy uses of it. */
@@ -57,20 +59,29 @@ export interface Parts {
 }
 
 export const makeDeduplicator = Effect.fnUntraced(function*(
-  input: DeduplicatorOptions
+  input: DeduplicatorOptions,
+  store: FlightStore["Service"] | undefined
 ): Effect.fn.Return<Parts, InvalidOptions, Scope.Scope> {
   const options = new OptionsReader("Deduplicator")
-  const { capacity, maxBytes, maxReplay, maxWaiters, name, timeToLiveMillis } = yield* options.check(
-    readDeduplicator(options, input, "")
-  )
+  const read = readDeduplicator(options, input, "")
+  if (read.shared && store === undefined) options.refuse("shared", true, needsStore)
+  const { capacity, leaseMillis, maxBytes, maxReplay, maxResultBytes, maxWaiters, name, shared, timeToLiveMillis } =
+    yield* options.check(read)
   const clock = yield* Clock.Clock
+  const context = yield* Effect.context<never>()
+  const now = () => clock.currentTimeMillisUnsafe()
+  const stored = shared && store !== undefined
+    ? new StoredFlights({ name, store, leaseMillis, maxResultBytes, now, context })
+    : undefined
+  // Runs that are interrupted release their leases, so those are waited for last.
+  if (stored !== undefined) yield* Effect.addFinalizer(() => stored.close)
   const runs = new SharedRuns()
   yield* Effect.addFinalizer(() => runs.close)
   const counters: Counters = { flights: 0, waiting: 0, led: 0, joined: 0, hits: 0, evicted: 0, refused: 0 }
   let undecodable = 0
   const refusal = (operation: string, waiting: number): TooManyWaiters =>
     withoutStack(() => new TooManyWaiters({ policy: name, operation, waiting, maxWaiters }))
-  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const fork = Effect.runForkWith(context)
   const warned = new Set<string>()
   const onInvalid = (operation: string, option: "timeToLive" | "size"): void => {
     if (warned.has(operation)) return
@@ -82,11 +93,20 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
     ))
   }
   const flights = new Flights(
-    { capacity, maxBytes, timeToLiveMillis, maxWaiters, clock, runs, refusal, onInvalid },
+    { capacity, maxBytes, timeToLiveMillis, maxWaiters, clock, runs, stored, refusal, onInvalid },
     counters
   )
   const streams = new StreamFlights({ maxReplay, maxWaiters, runs, refusal }, counters)
-  const stats = (): Stats => ({ ...counters, cached: flights.cached, undecodable })
+  const stats = (): Stats => ({
+    ...counters,
+    cached: flights.cached,
+    undecodable: undecodable + (stored?.counters.undecodable ?? 0),
+    followed: stored?.counters.followed ?? 0,
+    storeErrors: stored?.counters.storeErrors ?? 0
+  })
+  // An entry that could not be deleted is counted, and logged once.
+  const purge = (by: "key" | "operation", hash: () => string) =>
+    stored === undefined ? Effect.void : Effect.ignore(Effect.suspend(() => stored.purge({ by, hash: hash() })))
   yield* registerMetrics(metricsOf(name, stats))
 
   const share: Parts["share"] = <A, E, R, E2>(
@@ -175,15 +195,21 @@ export const makeDeduplicator = Effect.fnUntraced(function*(
       ),
       claim,
       invalidate: (key) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           flights.invalidate(key)
           streams.invalidate(key)
+          return purge("key", () => hashOf(key.slot))
         }),
       invalidateOperation: ({ operation }) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           flights.invalidateOperation(operation)
           streams.invalidateOperation(operation)
+          return purge("operation", () => operationId(operation))
         }),
+      purgeTenant: (tenant) =>
+        stored === undefined
+          ? Effect.succeed(0)
+          : Effect.suspend(() => stored.purge({ by: "tenant", hash: tenantId(tenant) })),
       dump,
       restore,
       stats: Effect.sync(stats)
@@ -216,6 +242,8 @@ const dedupeWith = (share: Parts["share"]): Deduplicator["Service"]["dedupe"] =>
   return dedupe
 }
 
+const needsStore = "needs a FlightStore in the context, such as that of RedisStores.layer or SqlStores.layer"
+
 const ignore = (): void => {}
 
 const decodeDumped = Schema.decodeUnknownOption(Dumped)
@@ -225,7 +253,7 @@ const metricsOf = (name: string, stats: () => Stats): ReadonlyArray<Source> => {
   const gaugeOf = (stat: keyof Stats, description: string) =>
     gauge(`sluice_deduplicator_${stat}`, description, () => stats()[stat])
   const counterOf = (stat: keyof Stats, description: string) =>
-    counter(`sluice_deduplicator_${stat}_total`, description, () => stats()[stat])
+    counter(`sluice_deduplicator_${snakeCase(stat)}_total`, description, () => stats()[stat])
   return [
     gaugeOf("flights", "Flights in progress"),
     gaugeOf("waiting", "Callers that wait for a flight"),
@@ -235,6 +263,10 @@ const metricsOf = (name: string, stats: () => Stats): ReadonlyArray<Source> => {
     counterOf("hits", "Callers that got a cached result"),
     counterOf("evicted", "Results evicted before they expired"),
     counterOf("refused", "Callers refused because too many waited"),
-    counterOf("undecodable", "Results that could not be restored")
+    counterOf("undecodable", "Results that could not be restored or read from the store"),
+    counterOf("followed", "Flights that got the result of another process"),
+    counterOf("storeErrors", "Requests to the store that failed")
   ]
 }
+
+const snakeCase = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)

@@ -12,6 +12,7 @@ import { type Linked, LinkedList } from "../kit/linkedList.ts"
 import { type AnyEffect, Primitive } from "../kit/primitive.ts"
 import type { TooManyWaiters } from "./errors.ts"
 import { KeyTypeId, type RequestKey } from "./requestKey.ts"
+import type { StoredFlights } from "./storedFlights.ts"
 import { currentRun, isPartOf, maxNesting, SharedRun, type SharedRuns, stop } from "./sharedRun.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -31,6 +32,8 @@ export class Flight<A, E> extends SharedRun {
   landing: Landing<A, E> | undefined
   /** The `Classifier` of the caller that leads, unless it is the default. */
   classifier: Classify<unknown, unknown> | undefined
+  /** For how long another process says that its result is fresh. */
+  freshMillis = Number.POSITIVE_INFINITY
   private readonly flights: Flights
 
   constructor(flights: Flights, key: RequestKey<A, E>, parent: SharedRun | undefined) {
@@ -113,7 +116,7 @@ export class DedupedEffect<A, E, R, E2> extends Primitive implements Caller {
     const found = flights.find(key)
     if (found === undefined) {
       this.onServed("Led")
-      return flights.lead(this.self, key, waiter)
+      return flights.lead(this.self, key, waiter, this.onServed)
     }
     if (!(found instanceof Flight)) {
       this.onServed("Cached")
@@ -189,6 +192,8 @@ interface FlightsOptions {
   readonly maxWaiters: number
   readonly clock: Clock.Clock
   readonly runs: SharedRuns
+  /** Shares the flights with other processes. */
+  readonly stored: StoredFlights | undefined
   readonly refusal: (operation: string, waiting: number) => TooManyWaiters
   /** Called if a function of an operation threw, or returned an invalid value. */
   readonly onInvalid: (operation: string, option: "timeToLive" | "size") => void
@@ -273,12 +278,26 @@ export class Flights {
   }
 
   /** Runs the effect as a flight, and waits for it like every other caller. */
-  lead<A, E, R>(self: Effect.Effect<A, E, R>, key: RequestKey<A, E>, waiter: FlightWaiter): AnyEffect {
+  lead<A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    key: RequestKey<A, E>,
+    waiter: FlightWaiter,
+    onServed: (served: Served) => void
+  ): AnyEffect {
+    const { runs, stored } = this.options
     const flight = this.open(key, currentRun(waiter.fiber))
     const classifier = waiter.fiber.getRef(Classifier)
     if (classifier !== fromExit) flight.classifier = classifier
     this.addWaiter(flight, waiter)
-    this.options.runs.launch(flight, self, waiter.fiber)
+    const run = stored === undefined ? self : stored.share(self, key, {
+      onServed,
+      onResult: (freshMillis) => {
+        flight.freshMillis = freshMillis
+      },
+      // The effect of a flight has the types of its key.
+      cacheMillis: (exit) => this.cacheMillis(flight, exit as Exit.Exit<A, E>)
+    })
+    runs.launch(flight, run, waiter.fiber)
     // A flight is abandoned only when no caller waits, so its waiting leader never sees that.
     return this.wait(flight, waiter, Effect.interrupt)
   }
@@ -427,10 +446,14 @@ export class Flights {
    */
   private replace<A, E>(flight: Flight<A, E>, landing: Landing<A, E>): void {
     const { key } = flight
-    const millis = landing === "Abandoned" || isFailedResult(flight, landing) ? 0 : this.timeToLive(key, landing)
+    const millis = landing === "Abandoned" ? 0 : Math.min(this.cacheMillis(flight, landing), flight.freshMillis)
     const isStored = landing !== "Abandoned" && millis > 0 &&
       this.store(key.operation, key.slot, landing, millis, key[KeyTypeId].size)
     if (!isStored) this.entries.delete(key.slot)
+  }
+
+  private cacheMillis<A, E>(flight: Flight<A, E>, exit: Exit.Exit<A, E>): number {
+    return isFailedResult(flight, exit) ? 0 : this.timeToLive(flight.key, exit)
   }
 
   // An interruption is not an answer, and a refusal says nothing about the next call.

@@ -1,5 +1,6 @@
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type * as Schema from "effect/Schema"
 import { InvalidKey, KeyHash, sha256 } from "../../KeyHash.ts"
 import type { Classify } from "../../Outcome.ts"
 import { NoCanonicalForm, withCanonical } from "../hashing/canonical.ts"
@@ -29,12 +30,16 @@ export interface RequestKey<in out A, in out E> extends ErrorsOf<E> {
     readonly size?: ((value: unknown) => number) | undefined
     /** The classifiers before the `Classifier` of the caller that leads. A success that they call a failure is not cached. */
     readonly classify?: Classify<unknown, unknown> | undefined
+    /** For results that leave the process. `undefined`: none does. */
+    readonly codec?: Schema.Codec<Exit.Exit<unknown, unknown>, Schema.Json> | undefined
     /** Why there is no key. Using it is a defect with this error. */
     readonly defect: { readonly error: unknown } | undefined
   }
   readonly operation: string
   /** The hash, in the form that takes the least memory: the key of the cache. */
   readonly slot: string
+  /** The hash of the tenant, if results can leave the process. */
+  readonly tenant?: string | undefined
 }
 
 // A hash of 256 bits is held as 32 characters of one byte each, half the memory of its hexadecimal, which is the largest part

@@ -202,7 +202,10 @@ const deduplicator = (prefix: string) =>
     maxBytes: Config.Int(),
     timeToLive: time,
     maxWaiters: Config.Int(),
-    maxReplay: Config.Int()
+    maxReplay: Config.Int(),
+    shared: Config.Boolean(),
+    lease: time,
+    maxResultBytes: Config.Int()
   })
 
 const timeouts = (prefix: string) => read(prefix, { attemptTimeout: time, minTimeout: time, deadline: time })

@@ -16,7 +16,8 @@ export const describe = (
   const lines: Array<string> = []
   if (deadline !== undefined) lines.push(`deadline: ${format(deadline)}, for calls that set none`)
   const timeToLive = format(deduplicator.timeToLive ?? 0)
-  lines.push(`deduplicate: one run for a key${timeToLive === "0" ? "" : `, results cached for ${timeToLive}`}`)
+  const across = deduplicator.shared === true ? ", shared with other processes" : ""
+  lines.push(`deduplicate: one run for a key${across}${timeToLive === "0" ? "" : `, results cached for ${timeToLive}`}`)
   if (backpressure !== undefined) {
     lines.push(`slots: ${backpressure.capacity} running and ${backpressure.queue} queued`)
   }

@@ -322,12 +322,13 @@ const widened = <A, E>(
   key: Deduplicator.Key<A, E>,
   classify: Classify<unknown, unknown> | undefined
 ): Deduplicator.Key<A, E | Rejected | AttemptTimeout> => {
-  const { id, operation, slot } = key
+  const { id, operation, slot, tenant } = key
   const { timeToLive } = key[KeyTypeId]
   return {
     id,
     operation,
     slot,
+    tenant,
     [KeyTypeId]: {
       ...key[KeyTypeId],
       classify,

@@ -1,0 +1,60 @@
+import type { StoreError } from "@sluice/core/CircuitBreakerStore"
+import type { Claimed, FlightStore } from "@sluice/core/FlightStore"
+import * as Effect from "effect/Effect"
+import type { Subject } from "../../FlightStoreContract.ts"
+import { type Broken, freshPrefix, long } from "../contract/check.ts"
+
+/** Calls the store, and fails at the first promise that is not kept. */
+export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
+
+/** Checks by name. A name is a sentence, and the title of a test. */
+export type CheckBodies = { readonly [name: string]: CheckBody }
+
+interface ClaimOptions {
+  readonly key?: string
+  readonly operation?: string
+  readonly tenant?: string
+  readonly leaseMillis?: number
+  readonly following?: number
+}
+
+interface CompleteOptions {
+  readonly key?: string
+  readonly freshMillis?: number
+  readonly keepMillis?: number
+}
+
+/** The store under test, and a key that only this check uses. */
+export interface Fixture {
+  readonly store: FlightStore["Service"]
+  readonly sleep: Subject["sleep"]
+  readonly setBack: Subject["setBack"]
+  /** Every name of this check begins with it. */
+  readonly prefix: string
+  readonly key: string
+  readonly claim: (id: string, options?: ClaimOptions) => Effect.Effect<Claimed, StoreError>
+  readonly renew: (id: string, leaseMillis?: number) => Effect.Effect<boolean, StoreError>
+  readonly complete: (id: string, result: string, options?: CompleteOptions) => Effect.Effect<boolean, StoreError>
+  readonly release: (id: string) => Effect.Effect<boolean, StoreError>
+}
+
+export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
+  // At time 0 a check could not distinguish a duration from a time.
+  Effect.map(Effect.andThen(subject.sleep(3), freshPrefix), (prefix) => fixtureOf(subject, prefix))
+
+const fixtureOf = ({ setBack, sleep, store }: Subject, prefix: string): Fixture => {
+  const own = `${prefix}key`
+  return {
+    store,
+    sleep,
+    setBack,
+    prefix,
+    key: own,
+    claim: (id, { following, key = own, leaseMillis = long, operation = `${prefix}o`, tenant = `${prefix}t` } = {}) =>
+      store.claim({ key, operation, tenant, id: `${prefix}${id}`, leaseMillis, following }),
+    renew: (id, leaseMillis = long) => store.renew({ key: own, id: `${prefix}${id}`, leaseMillis }),
+    complete: (id, result, { freshMillis = 0, keepMillis = long, key = own } = {}) =>
+      store.complete({ key, id: `${prefix}${id}`, result, freshMillis, keepMillis }),
+    release: (id) => store.release({ key: own, id: `${prefix}${id}` })
+  }
+}
