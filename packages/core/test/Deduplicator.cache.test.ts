@@ -384,7 +384,9 @@ describe("Deduplicator", () => {
             hits_total: 1,
             evicted_total: 0,
             refused_total: 1,
-            undecodable_total: 0
+            undecodable_total: 0,
+            followed_total: 0,
+            store_errors_total: 0
           }
         )
         for (const { attributes } of series) assert.deepStrictEqual(attributes, { policy: "chat" })

@@ -123,7 +123,7 @@ describe("a deduplicator that shares flights with other processes", () => {
       yield* Fiber.interrupt(caller)
       yield* settle
       const other = yield* forkNow(b.dedupe(call, Summary({ text: "x" })))
-      yield* TestClock.adjust(1_000)
+      yield* TestClock.adjust(1_100)
       assert.deepStrictEqual(other.pollUnsafe(), Exit.succeed("answer 1"))
       assert.strictEqual(calls.started, 1)
     }))
@@ -315,6 +315,17 @@ describe("a deduplicator that shares flights with other processes", () => {
       const b = yield* processOn(silent)
       assert.strictEqual(yield* b.dedupe(Effect.succeed("called"), Summary({ text: "y" })), "called")
       // The request that hangs is waited for when a deduplicator closes, for a second.
+      yield* TestClock.adjust("1 second")
+    }).pipe(quiet))
+
+  it.effect("a store that cannot be interrupted delays a call by a second too", () =>
+    Effect.gen(function*() {
+      const memory = yield* FlightStore.makeMemory()
+      const stuck: Store = { ...memory, claim: () => Effect.uninterruptible(Effect.never) }
+      const a = yield* processOn(stuck)
+      const fiber = yield* forkNow(a.dedupe(Effect.succeed("called"), Summary({ text: "x" })))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(fiber.pollUnsafe(), Exit.succeed("called"))
       yield* TestClock.adjust("1 second")
     }).pipe(quiet))
 

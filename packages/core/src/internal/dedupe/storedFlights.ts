@@ -32,6 +32,16 @@ interface Own {
   readonly cacheMillis: (exit: AnyExit) => number
 }
 
+/** A flight of this process that goes through the store. */
+interface Shared {
+  readonly request: ClaimRequest
+  readonly slot: string
+  readonly codec: Codec
+  readonly own: Own
+  /** The last claim that was sent. */
+  claiming: Fiber.Fiber<unknown, unknown> | undefined
+}
+
 export interface StoredFlightsOptions {
   readonly name: string
   readonly store: FlightStore["Service"]
@@ -110,29 +120,30 @@ export class StoredFlights {
       const downMillis = this.downUntil - this.options.now()
       // More than that is left only if the clock was set back.
       if (downMillis > 0 && downMillis <= restMillis) return self
-      const id = `${this.idPrefix}-${this.nextId++}`
       const request: ClaimRequest = {
         key: hashOf(key.slot),
         operation: operationId(key.operation),
         tenant: key.tenant ?? "",
-        id,
+        id: `${this.idPrefix}-${this.nextId++}`,
         leaseMillis: this.options.leaseMillis
       }
-      // The claim may have been granted, with only its reply lost.
-      const place = Effect.onInterrupt(this.place(request, key.slot, codec, own), () => this.release(request, key.slot))
+      const flight: Shared = { request, slot: key.slot, codec, own, claiming: undefined }
       return Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(restore(place), (place): Effect.Effect<A, E, R> => {
-          switch (place._tag) {
-            case "Alone":
-              return restore(self)
-            case "Result":
-              own.onResult(place.freshMillis)
-              // The codec of the key has made it.
-              return place.exit as Exit.Exit<A, E>
-            case "Lead":
-              return this.lead(restore(self), request, key.slot, codec, own)
+        Effect.flatMap(
+          restore(Effect.onInterrupt(this.place(flight), () => Effect.sync(() => this.leave(flight)))),
+          (place): Effect.Effect<A, E, R> => {
+            switch (place._tag) {
+              case "Alone":
+                return restore(self)
+              case "Result":
+                own.onResult(place.freshMillis)
+                // The codec of the key has made it.
+                return place.exit as Exit.Exit<A, E>
+              case "Lead":
+                return this.lead(restore(self), flight)
+            }
           }
-        })
+        )
       )
     })
   }
@@ -145,54 +156,47 @@ export class StoredFlights {
 
   // ---------- before the call
 
-  private readonly place = Effect.fnUntraced(
-    { self: this },
-    function*(this: StoredFlights, request: ClaimRequest, slot: string, codec: Codec, own: Own) {
-      // Its own lease may be ending. Otherwise this flight would follow it.
-      const ending = this.ending.get(slot)
-      if (ending !== undefined) yield* Fiber.await(ending)
-      let following: number | undefined
-      for (;;) {
-        // Before the claim, so that no end is missed.
-        const woken = this.listen(request.key)
-        const claimed = yield* this.ask(Effect.suspend(() => this.options.store.claim({ ...request, following })))
-        if (claimed?._tag !== "Follow") {
-          this.waiting.delete(request.key)
-          return this.placeOf(claimed, request, slot, codec, own, following !== undefined)
-        }
-        if (following === undefined) own.onServed("Joined")
-        following ??= claimed.generation
-        // A millisecond after the end of the lease, so that it has lapsed.
-        const waitMillis = Math.min(this.pollMillis, claimed.leaseMillis + 1)
-        yield* Effect.timeoutOption(Deferred.await(woken), waitMillis)
+  private readonly place = Effect.fnUntraced({ self: this }, function*(this: StoredFlights, flight: Shared) {
+    const { own, request, slot } = flight
+    // Its own lease may be ending. Otherwise this flight would follow it.
+    const ending = this.ending.get(slot)
+    if (ending !== undefined) yield* Fiber.await(ending)
+    let following: number | undefined
+    for (;;) {
+      // Before the claim, so that no end is missed.
+      const woken = this.listen(request.key)
+      const claiming = this.send(this.options.store.claim({ ...request, following }))
+      flight.claiming = claiming
+      const claimed = yield* this.answer(claiming)
+      if (claimed?._tag !== "Follow") {
+        this.waiting.delete(request.key)
+        const place = this.placeOf(claimed, flight)
+        if (place._tag !== "Result") {
+          // It was served in another way before.
+          if (following !== undefined) own.onServed("Led")
+        } else if (following === undefined) own.onServed("Cached")
+        return place
       }
+      if (following === undefined) own.onServed("Joined")
+      following ??= claimed.generation
+      // A millisecond after the end of the lease, so that it has lapsed.
+      const waitMillis = Math.min(this.pollMillis, claimed.leaseMillis + 1)
+      yield* Effect.timeoutOption(Deferred.await(woken), waitMillis)
     }
-  )
+  })
 
   private placeOf(
     claimed: Exclude<Claimed, { readonly _tag: "Follow" }> | undefined,
-    request: ClaimRequest,
-    slot: string,
-    codec: Codec,
-    own: Own,
-    hasFollowed: boolean
+    flight: Shared
   ): Place {
     if (claimed === undefined) {
-      this.end(slot, this.options.store.release(request))
-      own.onServed("Led")
+      this.leave(flight)
       return { _tag: "Alone" }
     }
-    if (claimed._tag === "Lead") {
-      if (hasFollowed) own.onServed("Led")
-      return claimed
-    }
-    const exit = claimed.result === unshared ? undefined : this.decode(codec, claimed.result)
-    if (exit === undefined) {
-      if (hasFollowed) own.onServed("Led")
-      return { _tag: "Alone" }
-    }
+    if (claimed._tag === "Lead") return claimed
+    const exit = claimed.result === unshared ? undefined : this.decode(flight.codec, claimed.result)
+    if (exit === undefined) return { _tag: "Alone" }
     this.counters.followed++
-    if (!hasFollowed) own.onServed("Cached")
     return { _tag: "Result", exit, freshMillis: claimed.freshMillis }
   }
 
@@ -214,53 +218,47 @@ export class StoredFlights {
 
   // ---------- the call
 
-  private lead<A, E, R>(
-    self: Effect.Effect<A, E, R>,
-    request: ClaimRequest,
-    slot: string,
-    codec: Codec,
-    own: Own
-  ): Effect.Effect<A, E, R> {
+  private lead<A, E, R>(self: Effect.Effect<A, E, R>, flight: Shared): Effect.Effect<A, E, R> {
+    const { codec, own, request: { id, key }, request, slot } = flight
     const { store } = this.options
     const renewing = this.fork(this.renewal(request))
     return Effect.onExitPrimitive(self, (exit) => {
       renewing.interruptUnsafe()
       if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
-        this.end(slot, store.release(request))
+        this.end(slot, store.release({ key, id }))
         return undefined
       }
       const result = this.encode(codec, exit)
       const freshMillis = result === unshared ? 0 : Math.min(own.cacheMillis(exit), longestMillis)
-      this.end(slot, store.complete({ key: request.key, id: request.id, result, freshMillis, keepMillis }))
+      this.end(slot, store.complete({ key, id, result, freshMillis, keepMillis }))
       return undefined
     })
   }
 
   /** Renews a lease while its call runs. A lease that has lapsed is lost: another process may lead. */
   private renewal({ id, key, leaseMillis }: ClaimRequest): Effect.Effect<unknown> {
-    const renew = this.ask(Effect.suspend(() => this.options.store.renew({ key, id, leaseMillis })))
-    return Effect.repeat(
-      Effect.delay(renew, leaseMillis / 3),
-      { while: (isHeld) => isHeld !== false }
-    )
+    const { store } = this.options
+    const renew = Effect.suspend(() => this.answer(this.send(store.renew({ key, id, leaseMillis }))))
+    return Effect.repeat(Effect.delay(renew, leaseMillis / 3), { while: (isHeld) => isHeld !== false })
   }
 
   // ---------- after the call
 
   // Callers do not wait for it.
   private end(slot: string, ended: Effect.Effect<boolean, unknown>): void {
-    const fiber = this.fork(this.ask(ended))
+    const fiber = this.fork(this.answer(this.send(ended)))
     this.ending.set(slot, fiber)
     fiber.addObserver(() => {
       if (this.ending.get(slot) === fiber) this.ending.delete(slot)
     })
   }
 
-  private release(request: ClaimRequest, slot: string): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.waiting.delete(request.key)
-      this.end(slot, this.options.store.release(request))
-    })
+  /** Releases a lease that the last claim may have got. Until that is answered, the store could grant it after the release. */
+  private leave({ claiming, request: { id, key }, slot }: Shared): void {
+    this.waiting.delete(key)
+    if (claiming === undefined) return
+    const answered = Effect.onInterrupt(Fiber.await(claiming), () => Effect.sync(() => claiming.interruptUnsafe()))
+    this.end(slot, Effect.andThen(answered, this.options.store.release({ key, id })))
   }
 
   private encode(codec: Codec, exit: AnyExit): string {
@@ -288,18 +286,23 @@ export class StoredFlights {
 
   // ---------- the store
 
-  /** Sends a request, and once more if it fails, since its reply may be lost. `undefined`: the store is down. */
-  private ask<A>(request: Effect.Effect<A, unknown>): Effect.Effect<A | undefined> {
-    return Effect.matchCause(Effect.timeout(Effect.retry(request, { times: 1 }), storeTimeout), {
-      onSuccess: (answer) => {
+  /** Sends a request, and once more if it fails, since its reply may be lost. In a fiber that ends by itself. */
+  private send<A, E>(request: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
+    return this.fork(Effect.retry(request, { times: 1 }))
+  }
+
+  /** Waits for a request, for a second at most. `undefined`: the store is down. */
+  private answer<A>(sent: Fiber.Fiber<A, unknown>): Effect.Effect<A | undefined> {
+    // Nothing waits for the fiber of a store that cannot be interrupted.
+    return Effect.map(Effect.timeoutOption(Fiber.await(sent), storeTimeout), (answered) => {
+      if (Option.isSome(answered) && Exit.isSuccess(answered.value)) {
         this.downUntil = Number.NEGATIVE_INFINITY
         this.hasWarned = false
-        return answer
-      },
-      onFailure: (cause) => {
-        if (!Cause.hasInterruptsOnly(cause)) this.fail()
-        return undefined
+        return answered.value.value
       }
+      sent.interruptUnsafe()
+      this.fail()
+      return undefined
     })
   }
 
