@@ -166,7 +166,7 @@ export class Batches extends Context.Service<Batches, {
  */
 export const migrations: Migrations.Migrations = Migrations.make({
   name: "batch",
-  steps: { "1_batches": Schema.make, "2_engine": Engine.make }
+  steps: { "0001_batches": Schema.make, "0002_engine": Engine.make }
 })
 
 /**

@@ -1,7 +1,7 @@
 import type { CircuitBreakerStore, Window } from "@sluice/core/CircuitBreakerStore"
 import { encodeKey, type TransitionFields, untouchedJson } from "@sluice/core/StoreCodec"
 
-// The verbs on rows, for SQLite and for a Postgres without functions. The functions of `circuitFunctions.ts` do the same.
+// The verbs on rows, for SQLite and for a Postgres without functions. The functions of `functions.ts` do the same.
 
 /** A row of `sluice_circuits`. */
 export interface CircuitRow {

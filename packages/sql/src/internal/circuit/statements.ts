@@ -130,7 +130,7 @@ export const functionsOn = (session: Session, idleMillis: number): Verbs => {
   }
 }
 
-/** The verbs as transactions of a few statements, with their rules in `circuitRows.ts`. */
+/** The verbs as transactions of a few statements, with their rules in `rows.ts`. */
 export const rowsOn = (session: Session, idleMillis: number): Verbs => {
   const { dialect } = session
   const onPg = (clause: string) => dialect === "pg" ? clause : ""

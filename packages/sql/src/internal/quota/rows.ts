@@ -1,4 +1,4 @@
-// The verbs on rows, for SQLite and for a Postgres without functions. The functions of `quotaFunctions.ts` do the same.
+// The verbs on rows, for SQLite and for a Postgres without functions. The functions of `functions.ts` do the same.
 
 /** How much longer than its window an amount counts, for clocks that drift. */
 const driftMillis = 50

@@ -99,7 +99,7 @@ interface Opened {
   readonly held: ReadonlyArray<Held> | undefined
 }
 
-/** The verbs as transactions of a few statements, with their rules in `quotaRows.ts`. */
+/** The verbs as transactions of a few statements, with their rules in `rows.ts`. */
 export const rowsOn = (session: Session): Verbs => {
   const { dialect, statement } = session
   const onPg = (clause: string, otherwise = "") => dialect === "pg" ? clause : otherwise
