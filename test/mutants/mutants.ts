@@ -1130,6 +1130,63 @@ adjustToClock()
     replace: "this.limit.cut(this.usedHere(now))"
   },
   {
+    name: "sql-fence-dropped",
+    breaks: "a Postgres store counts samples of an older generation",
+    caughtBy: ["packages/sql/test/circuitContract.test.ts"],
+    file: "packages/sql/src/internal/circuitFunctions.ts",
+    find: "c.counts = 1 AND (c.generation = want OR (want = 0 AND c.moved_by = ''))",
+    replace: "c.counts = 1"
+  },
+  {
+    name: "sql-lock-dropped",
+    breaks: "two processes get the same probe slot of Postgres",
+    caughtBy: ["packages/sql/test/circuitContract.test.ts"],
+    file: "packages/sql/src/internal/circuitFunctions.ts",
+    find: `  PERFORM set_config('synchronous_commit', 'off', true);
+  SELECT * INTO c FROM sluice_circuits WHERE key = k FOR NO KEY UPDATE;`,
+    replace: "  SELECT * INTO c FROM sluice_circuits WHERE key = k;"
+  },
+  {
+    name: "sql-caller-transaction",
+    breaks: "a rollback of the caller undoes what its calls recorded",
+    caughtBy: ["packages/sql/test/SqlStores.test.ts"],
+    file: "packages/sql/src/internal/session.ts",
+    find: "(context: Context.Context<never>) => withoutTransaction(context)",
+    replace: "(context: Context.Context<never>) => context"
+  },
+  {
+    name: "sql-quota-settled-after-its-window",
+    breaks: "on Postgres a settlement of an amount that has left its window makes the sum negative",
+    caughtBy: ["packages/sql/test/SqlStores.test.ts"],
+    file: "packages/sql/src/internal/quotaFunctions.ts",
+    find: "(a.bucket IS NULL OR a.bucket >= s.oldest)",
+    replace: "true"
+  },
+  {
+    name: "sql-quota-target-not-locked",
+    breaks: "concurrent requests for a quota on Postgres get more than its limit",
+    caughtBy: ["packages/sql/test/quotaContract.test.ts"],
+    file: "packages/sql/src/internal/quotaFunctions.ts",
+    find: "SELECT * INTO q FROM sluice_quotas WHERE target = t FOR NO KEY UPDATE;",
+    replace: "SELECT * INTO q FROM sluice_quotas WHERE target = t;"
+  },
+  {
+    name: "sqlite-lease-alive-again",
+    breaks: "a lease that has ended is alive again after the clock was set back",
+    caughtBy: ["packages/sql/test/circuitContract.test.ts"],
+    file: "packages/sql/src/internal/circuitRows.ts",
+    find: "Math.max(since, leased) > now || [...leases.values()].some((at) => at <= now)",
+    replace: "Math.max(since, leased) > now"
+  },
+  {
+    name: "sql-waits-for-a-frozen-server",
+    breaks: "a call waits until a frozen Postgres has cancelled a statement",
+    caughtBy: ["packages/sql/test/faults.test.ts"],
+    file: "packages/sql/src/internal/session.ts",
+    find: "dialect === \"pg\" ? leavable(outside) : outside",
+    replace: "outside"
+  },
+  {
     name: "redis-quota-lasts-longer-after-set-back",
     breaks: "windows and leases last longer after the clock of Redis is set back",
     caughtBy: ["packages/redis/test/RedisQuotaStore.test.ts"],

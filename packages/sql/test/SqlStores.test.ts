@@ -1,17 +1,14 @@
 import { assert, describe, it as unit } from "@effect/vitest"
-import { CircuitBreakerStore, type StoreError } from "@sluice/core/CircuitBreakerStore"
-import { QuotaStore } from "@sluice/core/QuotaStore"
+import type { StoreError } from "@sluice/core/CircuitBreakerStore"
+import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as SqlCircuitBreakerStore from "@sluice/sql/SqlCircuitBreakerStore"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlQuotaStore from "@sluice/sql/SqlQuotaStore"
 import * as SqlStores from "@sluice/sql/SqlStores"
-import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
-import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Effect, Layer, Logger, Result } from "effect"
 import { SqlClient } from "effect/sql"
-import { readFileSync } from "node:fs"
 import { circuitOf, closed, open, window } from "./support/circuit.ts"
-import { describeWithPostgres, Place } from "./support/databases.ts"
+import { describeWithPostgres } from "./support/databases.ts"
 import { describeForms, migrated } from "./support/subjects.ts"
 
 const ask = { scope: "all", dimension: "requests", limit: 5, windowMillis: 60_000, quantumMillis: 1_000, amount: 1 }
@@ -177,18 +174,36 @@ await describeForms("rows that have expired", (functions) => (it) => {
       assert.isAtLeast(Number(row?.expires), now + 3_600_000)
     }))
 
+  it.effect("a settlement whose bucket has been dropped changes no sum", () =>
+    Effect.gen(function*() {
+      yield* migrated(functions)
+      const store = yield* SqlQuotaStore.make({ functions })
+      const brief = { ...ask, windowMillis: 200, quantumMillis: 10, amount: 3 }
+      const reserve = (id: string) =>
+        store.reserve({ target: "dropped", id, leaseMillis: 60_000, guardMillis: 0, asks: [brief] })
+      yield* reserve("a")
+      yield* Effect.sleep("300 millis")
+      // Drops the bucket of the first.
+      yield* reserve("b")
+      const actual = [{ scope: "all", dimension: "requests", amount: 0 }]
+      assert.isTrue(yield* store.settle({ target: "dropped", id: "a", actual }))
+      yield* store.settle({ target: "dropped", id: "b", actual })
+      const [level] = yield* store.read({ target: "dropped", scopes: ["all"] })
+      assert.strictEqual(level?.used, 0)
+    }))
+
   it.effect("targets that expired are deleted with their sums and ids when another is made", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* migrated(functions)
       const store = yield* SqlQuotaStore.make({ functions })
+      const tables = ["sluice_quotas", "sluice_quota_sums", "sluice_quota_holds"]
+      for (const table of tables) yield* sql`DELETE FROM ${sql(table)}`
       yield* reserveOne(store, "old", "a")
       yield* reserveOne(store, "used", "a")
       yield* sql`UPDATE sluice_quotas SET expires = 1 WHERE target = 'old'`
       yield* reserveOne(store, "new", "a")
-      for (const table of ["sluice_quotas", "sluice_quota_sums", "sluice_quota_holds"]) {
-        assert.strictEqual(yield* count(table), 2, table)
-      }
+      for (const table of tables) assert.strictEqual(yield* count(table), 2, table)
     }))
 })
 
@@ -254,43 +269,6 @@ await describeWithPostgres("a process with functions and a process without", (it
       assert.strictEqual((yield* other.limit({ target: "shared", dimension: "requests" })).limit, 7)
       assert.deepStrictEqual((yield* one.read({ target: "shared", scopes: ["all"] })).map(({ used }) => used), [1])
     }))
-})
-
-const page = readFileSync(new URL("../../../docs/stores.md", import.meta.url), "utf8")
-
-await describeWithPostgres("a role with the privileges in docs/stores.md", (it) => {
-  it.effect("the stores pass their contracts, and the role can make no table", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const { url } = yield* Place
-      yield* migrated(true)
-      const role = `sluice_test_${process.pid}`
-      const schema = (yield* sql<{ schema: string }>`SELECT current_schema() AS schema`)[0]?.schema ?? ""
-      const grants = /```sql\n(GRANT[\s\S]*?)```/.exec(page)?.[1]?.split(";").filter((grant) => grant.trim() !== "") ??
-        []
-      assert.isNotEmpty(grants)
-      yield* Effect.acquireRelease(
-        sql.unsafe(`CREATE ROLE ${role} LOGIN`),
-        () => Effect.orDie(Effect.andThen(sql.unsafe(`DROP OWNED BY ${role}`), sql.unsafe(`DROP ROLE ${role}`)))
-      )
-      for (const grant of grants) {
-        yield* sql.unsafe(grant.replaceAll("app_role", role).replaceAll("app_schema", schema))
-      }
-      const limited = new URL(url)
-      if (limited.searchParams.has("user")) limited.searchParams.set("user", role)
-      else limited.username = role
-      const client = SqlDatabase.layer({ url: limited.href })
-      yield* Effect.gen(function*() {
-        const sleep = (millis: number) => Effect.sleep(millis)
-        const circuits = { store: yield* CircuitBreakerStore, sleep }
-        yield* Effect.forEach(CircuitBreakerStoreContract.checks, ({ run }) => run(circuits))
-        const quotas = { store: yield* QuotaStore, sleep }
-        yield* Effect.forEach(QuotaStoreContract.checks, ({ run }) => run(quotas))
-      }).pipe(Effect.provide(Layer.provide(SqlStores.layer(), client), { local: true }))
-      const create = SqlClient.SqlClient.use((sql) => sql`CREATE TABLE mine (id integer)`)
-      const error = yield* Effect.flip(Effect.provide(create, client, { local: true }))
-      assert.strictEqual(error._tag === "SqlError" ? error.reason._tag : "", "AuthorizationError")
-    }).pipe(Effect.scoped))
 })
 
 describe("a database that cannot be reached when the layer is built", () => {
