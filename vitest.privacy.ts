@@ -23,10 +23,10 @@ export default defineConfig({
     exclude: [
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
-      "**/e2e/demo.test.ts",
-      "**/serve/page*.test.ts",
-      "**/processes.test.ts",
-      "**/soak.test.ts"
+      "**/cli/test/{batch,e2e,fleet}/**",
+      "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
+      "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
+      "**/{kill,processes,quotaProcesses,soak}.test.ts"
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
