@@ -1133,7 +1133,7 @@ adjustToClock()
     name: "sql-fence-dropped",
     breaks: "a Postgres store counts samples of an older generation",
     caughtBy: ["packages/sql/test/circuitContract.test.ts"],
-    file: "packages/sql/src/internal/circuitFunctions.ts",
+    file: "packages/sql/src/internal/circuit/functions.ts",
     find: "c.counts = 1 AND (c.generation = want OR (want = 0 AND c.moved_by = ''))",
     replace: "c.counts = 1"
   },
@@ -1141,7 +1141,7 @@ adjustToClock()
     name: "sql-lock-dropped",
     breaks: "two processes get the same probe slot of Postgres",
     caughtBy: ["packages/sql/test/circuitContract.test.ts"],
-    file: "packages/sql/src/internal/circuitFunctions.ts",
+    file: "packages/sql/src/internal/circuit/functions.ts",
     find: `  PERFORM set_config('synchronous_commit', 'off', true);
   SELECT * INTO c FROM sluice_circuits WHERE key = k FOR NO KEY UPDATE;`,
     replace: "  SELECT * INTO c FROM sluice_circuits WHERE key = k;"
@@ -1158,7 +1158,7 @@ adjustToClock()
     name: "sql-quota-settled-after-its-window",
     breaks: "on Postgres a settlement of an amount that has left its window makes the sum negative",
     caughtBy: ["packages/sql/test/SqlStores.test.ts"],
-    file: "packages/sql/src/internal/quotaFunctions.ts",
+    file: "packages/sql/src/internal/quota/functions.ts",
     find: "(a.bucket IS NULL OR a.bucket >= s.oldest)",
     replace: "true"
   },
@@ -1166,7 +1166,7 @@ adjustToClock()
     name: "sql-quota-target-not-locked",
     breaks: "concurrent requests for a quota on Postgres get more than its limit",
     caughtBy: ["packages/sql/test/quotaContract.test.ts"],
-    file: "packages/sql/src/internal/quotaFunctions.ts",
+    file: "packages/sql/src/internal/quota/functions.ts",
     find: "SELECT * INTO q FROM sluice_quotas WHERE target = t FOR NO KEY UPDATE;",
     replace: "SELECT * INTO q FROM sluice_quotas WHERE target = t;"
   },
@@ -1174,7 +1174,7 @@ adjustToClock()
     name: "sqlite-lease-alive-again",
     breaks: "a lease that has ended is alive again after the clock was set back",
     caughtBy: ["packages/sql/test/circuitContract.test.ts"],
-    file: "packages/sql/src/internal/circuitRows.ts",
+    file: "packages/sql/src/internal/circuit/rows.ts",
     find: "Math.max(since, leased) > now || [...leases.values()].some((at) => at <= now)",
     replace: "Math.max(since, leased) > now"
   },
