@@ -371,8 +371,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "a result that a classifier calls a failure is cached",
     caughtBy: ["packages/core/test/Deduplicator.cache.test.ts"],
     file: "packages/core/src/internal/dedupe/flights.ts",
-    find: `landing === "Abandoned" || isFailedResult(flight, landing) ? 0`,
-    replace: `landing === "Abandoned" ? 0`
+    find: "return isFailedResult(flight, exit) ? 0 : this.timeToLive(flight.key, exit)",
+    replace: "return this.timeToLive(flight.key, exit)"
   },
   {
     name: "failure-kept",
