@@ -16,6 +16,8 @@ export interface Server {
 export interface OwnServer extends Server {
   /** Crashes the server. It does not write what it has in memory. */
   readonly crash: () => void
+  /** Stops the server in order. */
+  readonly shutDown: () => void
   readonly start: () => void
   /** Stops its processes, so that connections stay open and nothing is answered. */
   readonly freeze: (isFrozen: boolean) => void
@@ -77,6 +79,7 @@ const controls = (bin: string, folder: string, port: number): Omit<OwnServer, "u
   }
   return {
     crash: () => pgCtl("-m", "immediate", "stop"),
+    shutDown: () => pgCtl("-m", "fast", "stop"),
     start: () => pgCtl("-l", join(folder, "log"), "-o", serverOptions(port), "start"),
     freeze: (isFrozen) => {
       const [main = ""] = readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")
@@ -95,6 +98,8 @@ const newFolder = (): string => {
   if (userInfo().uid === 0) execFileSync("chown", ["postgres", folder])
   return folder
 }
+
+export const isInstalled = (): boolean => binaries() !== undefined
 
 /** The folder of `initdb`. Debian has it outside of the PATH. */
 const binaries = (): string | undefined => {

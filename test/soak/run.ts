@@ -1,0 +1,15 @@
+/**
+ * Runs a soak: `npm run soak -- NAME`. It prints what it counts, and exits with 1 if something is wrong.
+ *
+ * `stores` (default): processes that share circuits and quotas, on Redis and Postgres, for SLUICE_SECONDS each (default 60).
+ */
+const soaks: Readonly<Record<string, () => Promise<unknown>>> = {
+  stores: () => import("./stores.ts")
+}
+
+const name = process.argv[2] ?? "stores"
+const soak = soaks[name]
+if (soak === undefined) {
+  process.stderr.write(`npm run soak -- NAME, where NAME is one of: ${Object.keys(soaks).join(", ")}\n`)
+  process.exitCode = 2
+} else await soak()
