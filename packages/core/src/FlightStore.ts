@@ -36,11 +36,11 @@
  *
  * const program = Effect.gen(function*() {
  *   const store = yield* FlightStore.FlightStore
- *   const flight = { key: "a hash", operation: "summary", tenant: "", leaseMillis: 10_000 }
- *   const first = yield* store.claim({ ...flight, id: "process 1" })
- *   const second = yield* store.claim({ ...flight, id: "process 2" })
- *   yield* store.complete({ key: "a hash", id: "process 1", result: "42", freshMillis: 0, keepMillis: 10_000 })
- *   const again = yield* store.claim({ ...flight, id: "process 2", following: second.generation })
+ *   const flight = (id: string) => ({ key: "a hash", operation: "summary", tenant: "", id, leaseMillis: 10_000 })
+ *   const first = yield* store.claim(flight("process 1"))
+ *   const second = yield* store.claim(flight("process 2"))
+ *   yield* store.complete({ ...flight("process 1"), result: "42", freshMillis: 0, keepMillis: 10_000 })
+ *   const again = yield* store.claim({ ...flight("process 2"), following: second.generation })
  *   return [first._tag, second._tag, again._tag === "Result" ? again.result : ""]
  * }).pipe(Effect.provide(FlightStore.layerMemory))
  *
@@ -59,20 +59,29 @@ import type { StoreError } from "./internal/circuit/storeError.ts"
 import { MemoryFlights } from "./internal/dedupe/memory.ts"
 
 /**
- * The request of `claim`.
+ * A flight of a process.
  *
  * @since 0.1.0
  * @category models
  */
-export interface ClaimRequest {
+export interface Flight {
   /** The hash of the call. */
   readonly key: string
   /** The hash of the operation's name, for `purge`. */
   readonly operation: string
   /** The hash of the tenant, for `purge`. Empty without a tenant. */
   readonly tenant: string
-  /** Names the flight of this process. */
+  /** Differs from the ids of all other flights of the key. */
   readonly id: string
+}
+
+/**
+ * The request of `claim`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClaimRequest extends Flight {
   readonly leaseMillis: number
   /** The generation that the caller has followed. Default none: only a fresh result is returned. */
   readonly following?: number | undefined
@@ -105,24 +114,20 @@ export class FlightStore extends Context.Service<FlightStore, {
   /** Returns the result of the key, or the lease if it is free, or whom to follow. */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claimed, StoreError>
   /** Renews a lease. Returns `false` if it has lapsed. */
-  readonly renew: (options: {
-    readonly key: string
-    readonly id: string
-    readonly leaseMillis: number
-  }) => Effect.Effect<boolean, StoreError>
+  readonly renew: (options: Flight & { readonly leaseMillis: number }) => Effect.Effect<boolean, StoreError>
   /** Ends a lease with a result. Returns `false`, and stores nothing, if it has lapsed. Repeated, it returns `true` again. */
-  readonly complete: (options: {
-    readonly key: string
-    readonly id: string
-    /** Empty: the result cannot be shared, and every follower runs its own call. */
-    readonly result: string
-    /** How long every claim gets it. 0: only those who followed. */
-    readonly freshMillis: number
-    /** How long those who followed get it. */
-    readonly keepMillis: number
-  }) => Effect.Effect<boolean, StoreError>
+  readonly complete: (
+    options: Flight & {
+      /** Empty: the result cannot be shared, and every follower runs its own call. */
+      readonly result: string
+      /** How long every claim gets it. 0: only those who followed. */
+      readonly freshMillis: number
+      /** How long those who followed get it. */
+      readonly keepMillis: number
+    }
+  ) => Effect.Effect<boolean, StoreError>
   /** Ends a lease without a result: the next claim leads. Returns `false` if it has lapsed. */
-  readonly release: (options: { readonly key: string; readonly id: string }) => Effect.Effect<boolean, StoreError>
+  readonly release: (flight: Flight) => Effect.Effect<boolean, StoreError>
   /**
    * Deletes the entries of a key, an operation or a tenant, by its hash, and returns how many. Leases end too: what their holders
    * complete later is not stored.

@@ -264,8 +264,9 @@ describe("a deduplicator that shares flights with other processes", () => {
       for (const result of ["not JSON", "{}", "[".repeat(100_000), "\"a string\"", `"${"x".repeat(2 ** 20)}"`]) {
         const text = result.slice(0, 20)
         const key = Hourly(text)
-        yield* store.claim({ key: key.id, operation: "", tenant: "", id: text, leaseMillis: 1_000 })
-        yield* store.complete({ key: key.id, id: text, result, freshMillis: 1_000, keepMillis: 1_000 })
+        const flight = { key: key.id, operation: "", tenant: "", id: text }
+        yield* store.claim({ ...flight, leaseMillis: 1_000 })
+        yield* store.complete({ ...flight, result, freshMillis: 1_000, keepMillis: 1_000 })
         assert.strictEqual(yield* one.dedupe(Effect.succeed("called"), key), "called")
       }
       assert.strictEqual((yield* one.stats).undecodable, 5)

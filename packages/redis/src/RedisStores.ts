@@ -1,10 +1,10 @@
 /**
- * All of Sluice's stores on Redis, in one layer: those of circuits and of quotas.
+ * All of Sluice's stores on Redis, in one layer: those of circuits, of quotas and of flights.
  *
  * **When to use**
  *
  * In place of `Sluice.layerStoresMemory`, to share a policy's state with other processes. To set the options of a single store,
- * use its own module, such as `RedisCircuitBreakerStore` or `RedisQuotaStore`.
+ * use its own module, such as `RedisCircuitBreakerStore`.
  *
  * **Details**
  *
@@ -39,12 +39,14 @@
  * @since 0.1.0
  */
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import type { FlightStore } from "@sluice/core/FlightStore"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Layer from "effect/Layer"
 import type * as Redis from "effect/persistence/Redis"
 import { redisInBackground } from "./internal/redisInBackground.ts"
 import * as RedisCircuitBreakerStore from "./RedisCircuitBreakerStore.ts"
+import * as RedisFlightStore from "./RedisFlightStore.ts"
 import * as RedisQuotaStore from "./RedisQuotaStore.ts"
 
 /**
@@ -63,9 +65,13 @@ export interface RedisStoresOptions extends RedisCircuitBreakerStore.RedisCircui
  */
 export const layer = (
   options?: RedisStoresOptions
-): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions, Redis.Redis> =>
+): Layer.Layer<CircuitBreakerStore | FlightStore | QuotaStore, InvalidOptions, Redis.Redis> =>
   // The store of circuits has checked the same options.
-  Layer.merge(RedisCircuitBreakerStore.layer(options), RedisQuotaStore.layer({ prefix: options?.prefix }))
+  Layer.mergeAll(
+    RedisCircuitBreakerStore.layer(options),
+    RedisFlightStore.layer({ prefix: options?.prefix }),
+    RedisQuotaStore.layer({ prefix: options?.prefix })
+  )
 
 /**
  * Provides all of Sluice's stores, and connects to Redis in the background if Redis cannot be reached at the start.
@@ -113,7 +119,7 @@ export const layer = (
 export const layerInBackground = <E, R>(
   redis: Layer.Layer<Redis.Redis, E, R>,
   options?: RedisStoresOptions
-): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions | Exclude<E, Redis.RedisError>, R> =>
+): Layer.Layer<CircuitBreakerStore | FlightStore | QuotaStore, InvalidOptions | Exclude<E, Redis.RedisError>, R> =>
   Layer.provide(layer(options), connectInBackground(redis))
 
 /**

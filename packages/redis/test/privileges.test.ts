@@ -1,9 +1,11 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { assert } from "@effect/vitest"
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { FlightStore } from "@sluice/core/FlightStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
 import * as RedisStores from "@sluice/redis/RedisStores"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
+import * as FlightStoreContract from "@sluice/testing/FlightStoreContract"
 import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Effect, Layer } from "effect"
 import { Redis } from "effect/persistence"
@@ -33,6 +35,8 @@ await describeWithRedis("a Redis user with the privileges in docs/redis.md", (it
           yield* Effect.forEach(CircuitBreakerStoreContract.checks, ({ run }) => run(circuits))
           const quotas = { store: yield* QuotaStore, sleep }
           yield* Effect.forEach(QuotaStoreContract.checks, ({ run }) => run(quotas))
+          const flights = { store: yield* FlightStore, sleep }
+          yield* Effect.forEach(FlightStoreContract.checks, ({ run }) => run(flights))
         }).pipe(Effect.provide(Store))
       }))
   }

@@ -41,7 +41,7 @@ const wrong: { readonly [fault: string]: (store: Service) => Partial<Service> } 
       Effect.gen(function*() {
         if (yield* store.complete(request)) return true
         yield* store.purge({ by: "key", hash: request.key })
-        yield* store.claim({ ...request, operation: "", tenant: "", leaseMillis: 1_000 })
+        yield* store.claim({ ...request, leaseMillis: 1_000 })
         return yield* store.complete(request)
       })
   }),

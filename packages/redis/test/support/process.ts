@@ -31,6 +31,8 @@ export const kill = (child: ChildProcess): Effect.Effect<void> =>
 export interface AnsweringProcess<Request> {
   readonly request: <Answer>(request: Request) => Effect.Effect<Answer>
   readonly kill: Effect.Effect<void>
+  /** Sends a signal that does not end the process. */
+  readonly signal: (name: "SIGSTOP" | "SIGCONT") => Effect.Effect<void>
 }
 
 interface Reply {
@@ -64,5 +66,5 @@ export const startAnswering = <Request>(
         })
         child.stdin.write(`${JSON.stringify({ id, request })}\n`)
       })
-    return { request, kill: kill(child) }
+    return { request, kill: kill(child), signal: (name) => Effect.sync(() => void child.kill(name)) }
   })

@@ -219,27 +219,27 @@ export class StoredFlights {
   // ---------- the call
 
   private lead<A, E, R>(self: Effect.Effect<A, E, R>, flight: Shared): Effect.Effect<A, E, R> {
-    const { codec, own, request: { id, key }, request, slot } = flight
+    const { codec, own, request, slot } = flight
     const { store } = this.options
     const renewing = this.fork(this.renewal(request))
     return Effect.onExitPrimitive(self, (exit) => {
       renewing.interruptUnsafe()
       if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
-        this.end(slot, store.release({ key, id }))
+        this.end(slot, store.release(request))
         return undefined
       }
       const result = this.encode(codec, exit)
       const freshMillis = result === unshared ? 0 : Math.min(own.cacheMillis(exit), longestMillis)
-      this.end(slot, store.complete({ key, id, result, freshMillis, keepMillis }))
+      this.end(slot, store.complete({ ...request, result, freshMillis, keepMillis }))
       return undefined
     })
   }
 
   /** Renews a lease while its call runs. A lease that has lapsed is lost: another process may lead. */
-  private renewal({ id, key, leaseMillis }: ClaimRequest): Effect.Effect<unknown> {
+  private renewal(request: ClaimRequest): Effect.Effect<unknown> {
     const { store } = this.options
-    const renew = Effect.suspend(() => this.answer(this.send(store.renew({ key, id, leaseMillis }))))
-    return Effect.repeat(Effect.delay(renew, leaseMillis / 3), { while: (isHeld) => isHeld !== false })
+    const renew = Effect.suspend(() => this.answer(this.send(store.renew(request))))
+    return Effect.repeat(Effect.delay(renew, request.leaseMillis / 3), { while: (isHeld) => isHeld !== false })
   }
 
   // ---------- after the call
@@ -254,11 +254,11 @@ export class StoredFlights {
   }
 
   /** Releases a lease that the last claim may have got. Until that is answered, the store could grant it after the release. */
-  private leave({ claiming, request: { id, key }, slot }: Shared): void {
-    this.waiting.delete(key)
+  private leave({ claiming, request, slot }: Shared): void {
+    this.waiting.delete(request.key)
     if (claiming === undefined) return
     const answered = Effect.onInterrupt(Fiber.await(claiming), () => Effect.sync(() => claiming.interruptUnsafe()))
-    this.end(slot, Effect.andThen(answered, this.options.store.release({ key, id })))
+    this.end(slot, Effect.andThen(answered, this.options.store.release(request)))
   }
 
   private encode(codec: Codec, exit: AnyExit): string {

@@ -10,16 +10,19 @@ export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | Store
 /** Checks by name. A name is a sentence, and the title of a test. */
 export type CheckBodies = { readonly [name: string]: CheckBody }
 
-interface ClaimOptions {
+/** What differs from the flights of the other calls of a check. */
+interface FlightOptions {
   readonly key?: string
   readonly operation?: string
   readonly tenant?: string
+}
+
+interface ClaimOptions extends FlightOptions {
   readonly leaseMillis?: number
   readonly following?: number
 }
 
-interface CompleteOptions {
-  readonly key?: string
+interface CompleteOptions extends FlightOptions {
   readonly freshMillis?: number
   readonly keepMillis?: number
 }
@@ -44,17 +47,21 @@ export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
 
 const fixtureOf = ({ setBack, sleep, store }: Subject, prefix: string): Fixture => {
   const own = `${prefix}key`
+  const flight = (id: string, options: FlightOptions = {}) => {
+    const { key = own, operation = `${prefix}o`, tenant = `${prefix}t` } = options
+    return { key, operation, tenant, id: `${prefix}${id}` }
+  }
   return {
     store,
     sleep,
     setBack,
     prefix,
     key: own,
-    claim: (id, { following, key = own, leaseMillis = long, operation = `${prefix}o`, tenant = `${prefix}t` } = {}) =>
-      store.claim({ key, operation, tenant, id: `${prefix}${id}`, leaseMillis, following }),
-    renew: (id, leaseMillis = long) => store.renew({ key: own, id: `${prefix}${id}`, leaseMillis }),
-    complete: (id, result, { freshMillis = 0, keepMillis = long, key = own } = {}) =>
-      store.complete({ key, id: `${prefix}${id}`, result, freshMillis, keepMillis }),
-    release: (id) => store.release({ key: own, id: `${prefix}${id}` })
+    claim: (id, { following, leaseMillis = long, ...options } = {}) =>
+      store.claim({ ...flight(id, options), leaseMillis, following }),
+    renew: (id, leaseMillis = long) => store.renew({ ...flight(id), leaseMillis }),
+    complete: (id, result, { freshMillis = 0, keepMillis = long, ...options } = {}) =>
+      store.complete({ ...flight(id, options), result, freshMillis, keepMillis }),
+    release: (id) => store.release(flight(id))
   }
 }
