@@ -26,7 +26,7 @@ export default defineConfig({
       "**/cli/test/{batch,e2e,fleet}/**",
       "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
       "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
-      "**/{kill,processes,quotaProcesses,soak}.test.ts"
+      "**/{flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
