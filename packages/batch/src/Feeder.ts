@@ -33,10 +33,10 @@ import * as Runners from "effect/cluster/Runners"
 import * as Sharding from "effect/cluster/Sharding"
 import * as ShardingConfig from "effect/cluster/ShardingConfig"
 import * as Singleton from "effect/cluster/Singleton"
-import * as SqlRunnerStorage from "effect/cluster/SqlRunnerStorage"
 import * as Option from "effect/Option"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Engine from "./internal/engine.ts"
 import * as Internal from "./internal/feeder.ts"
 import { identity } from "./internal/identity.ts"
 import * as Queue from "./internal/queue.ts"
@@ -89,11 +89,13 @@ export const layer = (options: FeederOptions = {}): Layer.Layer<never, InvalidOp
 const cluster = Sharding.layer.pipe(
   Layer.provide(Runners.layerNoop),
   Layer.provide(MessageStorage.layerNoop),
-  Layer.provide([Layer.orDie(SqlRunnerStorage.layer), RunnerHealth.layerNoop]),
+  Layer.provide([Engine.runners, RunnerHealth.layerNoop]),
   Layer.provide(Layer.unwrap(Effect.sync(() =>
     ShardingConfig.layer({
       // An identity only: no port is opened.
       runnerAddress: Option.some(RunnerAddress.make(identity(), 1)),
+      // Rows of the cluster's table instead. Advisory locks belong to the whole database, so the feeders of two schemas would share one.
+      shardLockDisableAdvisory: true,
       refreshAssignmentsInterval: "500 millis",
       shardLockExpiration: Queue.leaseMillis,
       shardLockRefreshInterval: "2 seconds",
@@ -107,11 +109,8 @@ const cluster = Sharding.layer.pipe(
  *
  * **Details**
  *
- * Opens no port. The processes find each other in tables of the cluster, and hold locks in the database.
- *
- * **Gotchas**
- *
- * - PgBouncer in transaction mode breaks the locks. Connect to PostgreSQL itself.
+ * Opens no port. The processes find each other in tables of the cluster, whose names begin with `sluice_batch_`, and lease its locks
+ * there. So batches in two schemas of a database have two feeders, and a cluster of the application is another one.
  *
  * @since 0.1.0
  * @category layers
