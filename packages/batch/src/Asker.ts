@@ -40,6 +40,8 @@ import type { Request, Waiting } from "./Batch.ts"
  */
 export interface Asked extends Request {
   readonly batch: string
+  /** Whose batch it is, as the submitter said. */
+  readonly owner: string | undefined
   readonly endpoint: string | undefined
   /** The same for each attempt of the request, and of no other: send it as the idempotency key. */
   readonly idempotencyKey: string

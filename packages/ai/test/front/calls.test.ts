@@ -134,15 +134,28 @@ describe("fallback", () => {
     Effect.gen(function*() {
       const failures = [
         { choices: [{ index: 0, message: { content: "half" }, finish_reason: "error" }] },
-        { status: "ok" }
+        { status: "ok" },
+        { choices: [{}] }
       ]
       const provider = yield* rawServer((response, received, n) =>
         n <= failures.length ? json(response, 200, failures[n - 1]) : answer(response, received, n)
       )
-      const front = yield* frontOf([at(provider.url)])
+      const front = yield* frontOf([at(provider.url)], {
+        retry: RetryPolicy.exponential({ maxAttempts: 4, baseDelay: 1 })
+      })
       const got = yield* ask(fetched, front, chat, { body: chat.whole })
       assert.strictEqual(got.text, chat.answer)
-      assert.strictEqual(got.headers["x-sluice-attempts"], "3")
+      assert.strictEqual(got.headers["x-sluice-attempts"], "4")
+    }).pipe(Effect.scoped))
+
+  it.live("an answer to embeddings without a list is none", () =>
+    Effect.gen(function*() {
+      const embeddings = { object: "list", data: [{ index: 0, embedding: [1] }] }
+      const provider = yield* rawServer((response, _, n) => json(response, 200, n === 1 ? { data: "no" } : embeddings))
+      const front = yield* frontOf([at(provider.url)])
+      const got = yield* fetched.ask(front, { path: "/v1/embeddings", body: `{"model":"m","input":"a"}` })
+      assert.deepStrictEqual([got.status, got.text], [200, JSON.stringify(embeddings)])
+      assert.strictEqual(provider.requests.length, 2)
     }).pipe(Effect.scoped))
 
   it.live("models have targets in an order of their own, also by the beginning of their names", () =>

@@ -1,7 +1,8 @@
 /** Asks the requests of batches through a front: the same targets, circuits, limits and fallback as a call of a client. */
-import type { CallLog } from "@sluice/ai/CallLog"
 import * as Asker from "@sluice/batch/Asker"
 import type { Waiting } from "@sluice/batch/Batch"
+import type { Exchange, Sink } from "@sluice/ai/Front"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Circuits from "../run/Circuits.ts"
@@ -20,22 +21,28 @@ const isTransient = (status: number): boolean =>
 /** Reasons for which the front refuses a call without making it. The request is fine, so it waits. */
 const refusals = new Set(["circuit_open", "no_target", "backpressure_shed", "quota_exceeded", "credential_refused"])
 
+/** Sends the request of a batch of this owner to the current front. */
+export type Send = (owner: string | undefined, exchange: Exchange, sink: Sink) => void
+
 /** `current` has the front, which a reload replaces. */
 export const make = (
   current: () => Current,
-  onCall: (log: CallLog) => void = () => {}
+  send: Send = (_, exchange, sink) => current().front.exchange(exchange, sink)
 ): Asker.Asker["Service"] => {
-  let refusedKey: Waiting | undefined
+  let refusedKey: { readonly for: string; readonly until: number } | undefined
 
   const ask = (asked: Asker.Asked): Effect.Effect<Asker.Answer, Asker.AskLater> =>
-    Effect.suspend(() => {
+    Clock.clockWith((clock) => {
       const line = Lines.read(asked.body)
       if (line === undefined) return Effect.succeed(unreadable)
-      return Effect.flatMap(call(current(), line, asked.idempotencyKey, onCall), (called) => {
+      return Effect.flatMap(call(current, send, line, asked), (called) => {
         const answer = answerOf(called)
         if (called.status < 400) return Effect.succeed({ ...answer, kind: "ok" as const })
         if (called.code === "credential_refused") {
-          refusedKey = { for: "a target refuses its key", until: Date.now() + refusedKeyMillis }
+          refusedKey = {
+            for: "a target refuses its key",
+            until: clock.currentTimeMillisUnsafe() + refusedKeyMillis
+          }
         }
         if (!isTransient(called.status)) return Effect.succeed(answer)
         return Effect.fail(
@@ -49,13 +56,16 @@ export const make = (
       })
     })
 
-  const waiting = Effect.map(Effect.suspend(() => current().front.targets), (states): Waiting | undefined => {
-    if (refusedKey?.until !== undefined && refusedKey.until > Date.now()) return refusedKey
-    const millis = Circuits.millisToCall(states)
-    if (millis === 0) return undefined
-    const open = states.filter(({ circuit }) => circuit?._tag === "Open" || circuit?._tag === "HalfOpen")
-    return { for: `the circuit of ${open.map(({ name }) => name).join(", ")} is open`, until: Date.now() + millis }
-  })
+  const waiting = Effect.map(
+    Effect.all([Effect.suspend(() => current().front.targets), Clock.currentTimeMillis]),
+    ([states, now]): Waiting | undefined => {
+      if (refusedKey !== undefined && refusedKey.until > now) return refusedKey
+      const millis = Circuits.millisToCall(states)
+      if (millis === 0) return undefined
+      const open = states.filter(({ circuit }) => circuit?._tag === "Open" || circuit?._tag === "HalfOpen")
+      return { for: `the circuit of ${open.map(({ name }) => name).join(", ")} is open`, until: now + millis }
+    }
+  )
 
   return { ask, waiting }
 }
@@ -95,24 +105,28 @@ const unreadable: Asker.Answer = {
 }
 
 const call = (
-  current: Current,
+  current: () => Current,
+  send: Send,
   line: Line,
-  idempotencyKey: string,
-  onCall: (log: CallLog) => void
+  { idempotencyKey, owner }: Asker.Asked
 ): Effect.Effect<Called> =>
   Effect.callback((resume) => {
-    const { front, settings } = current
+    const used = current()
+    const { front, settings } = used
     const chunks: Array<Uint8Array> = []
     let status = 0
     let headers: { readonly [name: string]: unknown } = {}
     let leave = () => {}
-    const end = () => {
-      current.leave()
+    let isOver = false
+    const over = () => {
+      if (!isOver) used.leave()
+      isOver = true
+    }
+    const result = (): Called => {
       const id = text(headers["x-sluice-call"])
       const log = id === undefined ? undefined : front.call(id)
-      if (log !== undefined) onCall(log)
       const body = Buffer.concat(chunks).toString()
-      resume(Effect.succeed({
+      return {
         status,
         requestId: text(headers["x-request-id"]) ?? text(headers["request-id"]) ?? id,
         code: status < 400 ? undefined : Lines.codeOf(body),
@@ -122,14 +136,21 @@ const call = (
         inputTokens: log?.usage.inputTokens ?? 0,
         outputTokens: log?.usage.outputTokens ?? 0,
         micros: log === undefined ? 0 : Math.round(Costs.ofCall(settings, log, line.model))
-      }))
+      }
     }
-    current.enter()
-    front.exchange({
+    // The call's log is kept in this turn.
+    const end = () =>
+      void setImmediate(() => {
+        over()
+        resume(Effect.sync(result))
+      })
+    used.enter()
+    send(owner, {
       method: "POST",
       path: line.url,
       headers: { "content-type": "application/json", "idempotency-key": idempotencyKey },
-      body: Buffer.from(line.body)
+      body: Buffer.from(line.body),
+      isBackground: true
     }, {
       head: (given, of) => {
         status = given
@@ -141,12 +162,11 @@ const call = (
       },
       end: (bytes) => {
         if (bytes !== undefined) chunks.push(Buffer.from(bytes))
-        // The call's log is kept in the same turn.
-        setImmediate(end)
+        end()
       },
       abort: () => {
         status = 502
-        setImmediate(end)
+        end()
       },
       onDrain: () => {},
       onLeave: (listener) => {
@@ -155,7 +175,7 @@ const call = (
     })
     return Effect.sync(() => {
       leave()
-      current.leave()
+      over()
     })
   })
 

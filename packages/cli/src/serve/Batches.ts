@@ -15,8 +15,8 @@ import * as Store from "../batch/Store.ts"
 import * as Run from "../run/Settings.ts"
 import * as BatchApi from "./BatchApi.ts"
 import { BatchRows } from "./BatchRows.ts"
-import type { Live } from "./Live.ts"
-import type { Current } from "./Reloads.ts"
+import * as Calls from "./Calls.ts"
+import type { Client } from "./Clients.ts"
 import type { Options as ServerOptions } from "./Server.ts"
 import * as Settings from "./Settings.ts"
 
@@ -37,13 +37,13 @@ const readAtOnce = 100
 /** Connects to the database, and works on its batches until the scope closes. */
 export const open = (
   url: string,
-  current: () => Current,
-  live: Live,
+  calls: Calls.Surroundings,
   drainMillis: number
 ): Effect.Effect<Opened, Run.SettingsError, Scope.Scope> =>
   Effect.gen(function*() {
-    const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(current, (log) => live.worked(log, Date.now())))
-    const inFlight = Settings.callsAtOnce(current().settings)
+    const send: FrontAsker.Send = (owner, exchange, sink) => Calls.handle(calls, clientOf(owner), exchange, sink)
+    const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(calls.current, send))
+    const inFlight = Settings.callsAtOnce(calls.current().settings)
     const feeder = Store.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
     const machine = Layer.merge(Worker.layer({ inFlight, drain: drainMillis }).pipe(Layer.provide(asker)), feeder)
     const asSettings = Effect.mapError((error: Store.StoreError) =>
@@ -65,3 +65,6 @@ export const open = (
       }
     }
   })
+
+/** Who calls for a batch: its owner in logs, metrics and the live page. A key with limits has no batches. */
+const clientOf = (owner = "batch"): Client => ({ name: owner, isAdmin: false, key: undefined, quota: undefined })

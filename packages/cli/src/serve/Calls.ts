@@ -152,12 +152,13 @@ class Call implements Sink {
       {
         onExit: (exit) => {
           if (this.isOver) return
-          if (Exit.isFailure(exit)) this.abort()
-          else if (Result.isFailure(exit.value)) this.refuse(this.refusalBy(exit.value.failure))
-          else {
-            this.reservation = { held: exit.value.success, scope }
+          if (Exit.isFailure(exit)) return this.abort()
+          const { value } = exit
+          this.contained(() => {
+            if (Result.isFailure(value)) return this.refuse(this.refusalBy(value.failure))
+            this.reservation = { held: value.success, scope }
             this.start()
-          }
+          })
         }
       }
     )
@@ -218,9 +219,9 @@ class Call implements Sink {
   head(status: number, headers: Parameters<Sink["head"]>[1]): void {
     this.status = status
     this.id = text(headers["x-sluice-call"])
-    if (this.id !== undefined) this.surroundings.owners.add(this.id, this.client.name)
     this.target = text(headers["x-sluice-target"])
     this.attempts = text(headers["x-sluice-attempts"])
+    if (this.id !== undefined && !this.isPutOff) this.surroundings.owners.add(this.id, this.client.name)
     this.isShared = headers["x-sluice-shared"] !== undefined
     this.firstByteAt = Date.now()
     if (this.flight !== undefined && this.target !== undefined) {
@@ -262,14 +263,25 @@ class Call implements Sink {
     this.isOver = true
     // The call ends in this turn, and its log is kept then.
     setImmediate(() => {
-      this.ended(result)
+      this.contained(() => this.ended(result))
       this.current.leave()
     })
+  }
+
+  /** Runs what nothing else contains: a fault in it would end the process. */
+  private contained(run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.surroundings.logs.error("defect", { type: error instanceof Error ? error.name : typeof error })
+      if (!this.isOver) this.abort()
+    }
   }
 
   private ended(result: Ended): void {
     const { client, current: { front }, id, operation, status, surroundings: { live, logs, metrics } } = this
     const log = id === undefined ? undefined : front.call(id)
+    if (this.isPutOff) return live.gone(this.flight)
     const own = this.isShared ? undefined : log
     const cost = own === undefined ? 0 : Costs.ofCall(this.current.settings, own, this.asked?.model ?? "")
     this.settle(log, cost, result)
@@ -313,6 +325,12 @@ class Call implements Sink {
       shared: this.isShared ? true : undefined,
       call: id?.slice(0, longestName)
     })
+  }
+
+  /** Whether it is the request of a batch that found no free permit or no target. It comes again in a moment. */
+  private get isPutOff(): boolean {
+    const { attempts, exchange, status } = this
+    return exchange.isBackground === true && attempts === "0" && (status === 429 || status >= 500)
   }
 
   private statusOf(log: CallLog | undefined, result: Ended): Status {

@@ -159,8 +159,13 @@ export class Live {
     flight.target = target
   }
 
-  ended(flight: Flight | undefined, call: Ended, log: CallLog | undefined, dollars: number, now: number): void {
+  /** A call that ended without an attempt, and comes again. */
+  gone(flight: Flight | undefined): void {
     if (flight !== undefined && this.flights.delete(flight) && flight.target !== null) this.streaming--
+  }
+
+  ended(flight: Flight | undefined, call: Ended, log: CallLog | undefined, dollars: number, now: number): void {
+    this.gone(flight)
     const column = this.column(now)
     const counts = this.countsOf(call.key)
     this.total++
@@ -181,11 +186,6 @@ export class Live {
   /** A request without a client, or to no path. */
   refused(why: string, now: number): void {
     count(this.column(now).why, `refused ${why}`)
-  }
-
-  /** A request of a batch was asked. It is no call of a client, but says how the targets are. */
-  worked(log: CallLog, now: number): void {
-    this.attempts(log, this.column(now))
   }
 
   private attempts({ steps }: CallLog, column: Column): void {

@@ -104,8 +104,7 @@ const serveWith = Effect.fnUntraced(function*(
     ? undefined
     : yield* (yield* Effect.promise(() => import("./Batches.ts"))).open(
       flags.batches,
-      current,
-      live,
+      calls,
       flags.drainTimeoutMillis
     )
   const opened = pages = yield* Effect.acquireRelease(

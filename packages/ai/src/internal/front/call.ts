@@ -112,10 +112,11 @@ export class Call implements Client {
       model: this.model,
       offered: () => this.core.options.models.offered,
       accepts: this.translations.accepts,
+      isBackground: this.exchange.isBackground === true,
       promptLength: this.prompt.of,
       onBegin: (call) => {
         this.call = call
-        this.core.clientRetries.began(this.exchange, call.now())
+        if (!this.isRepeated) this.core.clientRetries.began(this.exchange, call.now())
       },
       open: (attempt) => this.attempt(attempt)
     }
@@ -173,6 +174,11 @@ export class Call implements Client {
     return endpoint === "responses" &&
       (isSet(field(body, "previous_response_id")) || isSet(field(body, "conversation")) ||
         field(body, "background") === true)
+  }
+
+  /** A batch repeats what failed, as it should. */
+  private get isRepeated(): boolean {
+    return this.exchange.isBackground === true
   }
 
   private maxOutput(): number | undefined {
@@ -348,7 +354,7 @@ export class Call implements Client {
       return this.refuse(Refusal.unsupported(unsupported.param, unsupported.message))
     }
     const refusal = Refusal.ofError(error)
-    if (call !== undefined && call.attempts > 0 && isRetried(refusal)) {
+    if (call !== undefined && call.attempts > 0 && isRetried(refusal) && !this.isRepeated) {
       this.core.clientRetries.failed(this.exchange, call.now())
     }
     if (errorResponse?.error === error && !this.hasHead) {

@@ -76,9 +76,8 @@ export class ChatRules extends Rules {
 
   readWhole(answer: Json.JsonObject): boolean {
     const { choices } = answer
-    return Array.isArray(choices) && choices.length > 0
-      ? this.read(answer, "")
-      : this.foreign(answer, JSON.stringify(answer))
+    if (!Array.isArray(choices) || choices.length === 0) return this.foreign(answer, JSON.stringify(answer))
+    return this.read(answer, "") && (choices.every(isAnswer) || this.malformed(JSON.stringify(answer)))
   }
 
   hasContent(beginning: string): boolean {
@@ -125,6 +124,10 @@ export class ChatRules extends Rules {
     return this.finishes(sent)
   }
 }
+
+/** Whether a choice of a whole answer says anything. Clients read its message. */
+const isAnswer = ({ delta, finish_reason, message }: Json.JsonObject): boolean =>
+  Json.isObject(message) || Json.isObject(delta) || sentReason(finish_reason) !== undefined
 
 /** White space and the colon between a key and its value. */
 const isBetween = (code: number): boolean =>

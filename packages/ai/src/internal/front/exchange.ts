@@ -13,6 +13,11 @@ export interface Exchange {
   readonly path: string
   readonly headers: IncomingHeaders
   readonly body: Uint8Array
+  /**
+   * Whether it is work that can wait, such as a request of a batch. It takes only permits and quota that no other call waits for, and is
+   * refused with `backpressure_shed` or `quota_exceeded` otherwise. Default false.
+   */
+  readonly isBackground?: boolean | undefined
 }
 
 /** Receives the answer to a request. */

@@ -381,6 +381,10 @@ export class Relay implements Listener {
     if (!Json.isObject(json)) return this.fail(Failure.malformed(origin, response, text))
     const guard = this.options.guard?.()
     guard?.whole(json)
+    // Embeddings are all that has no guard.
+    if (guard === undefined && !Array.isArray(json["data"])) {
+      return this.fail(Failure.malformed(origin, response, text))
+    }
     if (guard?.failure !== undefined) return this.broken(guard)
     const answer = translated === undefined ? body : translated.whole(body)
     if (answer === undefined) return this.fail(attempt.malformed())

@@ -70,6 +70,8 @@ export interface Opening<S, A> extends Pick<Question<S, never>, "content" | "met
   readonly offered: () => ReadonlyArray<string>
   /** Whether a target can take the request. Asked when the target is next. */
   readonly accepts: (target: Target<S>) => boolean
+  /** Whether it takes only permits and quota that no other call waits for. */
+  readonly isBackground: boolean
   /** The text that a target continues. */
   readonly prefill?: string | undefined
   /** Called with the call before its first attempt. */
@@ -302,7 +304,9 @@ export class Engine<S> {
     question: Pick<Question<S, never>, "method" | "promptLength">,
     targets: ReadonlyArray<Target<S>>,
     model: string | undefined,
-    { accepts, offered }: Pick<Opening<S, never>, "offered"> & Partial<Pick<Opening<S, never>, "accepts">>
+    { accepts, isBackground, offered }:
+      & Pick<Opening<S, never>, "offered">
+      & Partial<Pick<Opening<S, never>, "accepts" | "isBackground">>
   ): ModelCall<S> {
     const random = fiber.getRef(Random.Random)
     return new ModelCall(
@@ -319,7 +323,8 @@ export class Engine<S> {
         context: fiber.context,
         model,
         offered,
-        accepts
+        accepts,
+        isBackground
       }
     )
   }
@@ -336,6 +341,8 @@ export class Engine<S> {
   }
 
   private publish(logs: LogKeeper | undefined, call: ModelCall<S>, exit: Exit.Exit<unknown, unknown>): void {
+    // It comes again in a moment, and its logs would replace those of others.
+    if (call.isBackground && call.attempts === 0) return
     if (logs === undefined && !this.logs.hasReaders) return
     const log = call.log(exit)
     logs?.add(log)

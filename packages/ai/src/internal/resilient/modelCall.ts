@@ -51,6 +51,8 @@ export class ModelCall<S> {
   hasOutput = false
   /** Whether that output has a tool call. */
   hasToolCall = false
+  /** Whether it takes only permits and quota that no other call waits for. */
+  readonly isBackground: boolean
   private readonly candidates: Candidates<S>
   private readonly clock: Clock.Clock
   private readonly promptLength: PromptLength
@@ -92,6 +94,8 @@ export class ModelCall<S> {
       readonly offered: () => ReadonlyArray<string>
       /** Whether a target can take the request. Asked when the target is next. Default: always. */
       readonly accepts?: ((target: Target<S>) => boolean) | undefined
+      /** Default: false. */
+      readonly isBackground?: boolean | undefined
     }
   ) {
     this.settings = settings
@@ -102,6 +106,7 @@ export class ModelCall<S> {
     this.clock = fields.clock
     this.deadline = fields.deadline
     this.promptLength = fields.promptLength
+    this.isBackground = fields.isBackground === true
     this.context = fields.context
     this.model = fields.model
     this.offered = fields.offered
@@ -209,7 +214,8 @@ export class ModelCall<S> {
 
   /** How an attempt asks to be admitted. */
   admitOptions(target: AnyTarget, charge: Charge | undefined): Admission.AdmitOptions<unknown, unknown> {
-    return { classify: this.classify, maxWait: this.candidates.maxWaitMillis(target), reserve: charge?.reserve }
+    const maxWait = this.isBackground ? 0 : this.candidates.maxWaitMillis(target)
+    return { classify: this.classify, maxWait, reserve: charge?.reserve }
   }
 
   /**

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Answer, Asker, AskLater } from "../../Asker.ts"
@@ -31,7 +32,7 @@ const maxAsked = 2
 const minDelayMillis = 1_000
 const maxDelayMillis = 300_000
 
-/** How long a request waits that was refused without a call. */
+/** How long a request waits that was refused without a call. A random time: one of many that wait then finds a permit soon. */
 const refusedMillis = { least: 100, most: 1_000 }
 
 interface Context {
@@ -173,6 +174,7 @@ export class TicketHandler {
     const { context } = this
     const asked = context.asker.ask({
       batch: work.batch.id,
+      owner: work.batch.owner,
       endpoint: work.batch.endpoint,
       key: item.key ?? String(item.seq),
       body: item.request,
@@ -196,7 +198,7 @@ export class TicketHandler {
         }
         if (!later.value.isCall) {
           return restore(
-            Effect.sleep(Math.min(refusedMillis.most, Math.max(refusedMillis.least, millisOf(later.value)))).pipe(
+            Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
               Effect.andThen(context.gate.pass),
               Effect.andThen(again)
             )
@@ -283,5 +285,8 @@ const failure = (code: string, message: string): Failed => ({
   outputTokens: 0,
   micros: 0
 })
+
+const refusedFor = (later: AskLater, random: number): number =>
+  refusedMillis.least + random * Math.min(refusedMillis.most, millisOf(later))
 
 const millisOf = ({ retryAfter }: AskLater): number => retryAfter === undefined ? 0 : Duration.toMillis(retryAfter)
