@@ -22,18 +22,19 @@ export const ofProgram = (commands: ReadonlyArray<Command<Flags>>): string =>
     "terminal what it prints."
   )
 
-export const ofCommand = (command: Command<Flags>): string =>
+/** With an action in the arguments, leaves out the flags of other actions. */
+export const ofCommand = (command: Command<Flags>, args: ReadonlyArray<string> = []): string =>
   lines(
     `Usage: sluice ${command.usage}`,
     ...command.about.flatMap((paragraph) => ["", ...Text.wrap(paragraph, lineWidth)]),
-    ...sections(command).flatMap(([title, flags]) => ["", title].concat(flags.flatMap(describe))),
+    ...sections(command, args).flatMap(([title, flags]) => ["", title].concat(flags.flatMap(describe))),
     ...command.notes.flatMap(({ lines: note, title }) => ["", title, ...note.map((line) => `  ${line}`)])
   )
 
 type Section = readonly [title: string, flags: ReadonlyArray<Flag<unknown>>]
 
 /** The flags under the titles of the command. Those without a title come last. */
-const sections = (command: Command<Flags>): ReadonlyArray<Section> => {
+const sections = (command: Command<Flags>, args: ReadonlyArray<string>): ReadonlyArray<Section> => {
   const flags = ownFlags(command)
   const { groups = {} } = command
   const grouped = Object.entries(groups).map(([title, names]): Section => [
@@ -41,7 +42,10 @@ const sections = (command: Command<Flags>): ReadonlyArray<Section> => {
     names.flatMap((name) => flags.filter((flag) => flag.name === name))
   ])
   const others = flags.filter((flag) => !grouped.some(([, flags]) => flags.includes(flag)))
-  return [...grouped, [grouped.length === 0 ? "Flags" : "Other flags", others]]
+  const all: ReadonlyArray<Section> = [...grouped, [grouped.length === 0 ? "Flags" : "Other flags", others]]
+  const { actions = [] } = command
+  const action = args.find((arg) => actions.includes(arg))
+  return action === undefined ? all : all.filter(([title]) => title === action || !actions.includes(title))
 }
 
 /** The flags that a help text describes. */

@@ -36,7 +36,9 @@ export const shown = (url: string): string => {
   if (parsed === null) return hideInArgument(url)
   // As given, since `URL` adds a slash to a bare host.
   const path = parsed.pathname === "/" && !/^[^?#]*\/\/[^/?#]*\//.test(url) ? "" : parsed.pathname
-  return `${parsed.protocol}//${parsed.host}${path}`
+  // `sqlite:FILE` has no host.
+  const slashes = parsed.host === "" && !url.includes("//") ? "" : "//"
+  return `${parsed.protocol}${slashes}${parsed.host}${path}`
 }
 
 /** The secrets in the query of a URL. */

@@ -138,7 +138,7 @@ const read = <F extends Flags>(command: Command<F>, args: ReadonlyArray<string>)
   const parsed = Arguments.parse(command, args)
   switch (parsed._tag) {
     case "Help":
-      return print(Help.ofCommand(command))
+      return print(Help.ofCommand(command, args))
     case "Wrong":
       return usageError(parsed.message, `see sluice ${command.name} --help`)
     case "Parsed":

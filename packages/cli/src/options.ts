@@ -16,6 +16,8 @@ export interface Command<F extends Flag.Flags> {
   readonly flags: F
   /** Titles of the help text, with the names of the flags below them. Default: one title for all. */
   readonly groups?: { readonly [title: string]: ReadonlyArray<string> } | undefined
+  /** Values of ACTION, the first input. A title of `groups` that is one of them holds the flags of that action. */
+  readonly actions?: ReadonlyArray<string> | undefined
   /** A command whose flags this one takes too. The help text names it instead of them. */
   readonly borrows?: Command<Flag.Flags> | undefined
   /** Titled blocks below the flags. Their lines are printed unwrapped. */
@@ -1019,6 +1021,8 @@ export const batchBorrows = {
   priceFile: serve.flags.priceFile
 }
 
+export const batchActions = ["submit", "work", "status", "results", "cancel", "retry", "remove"] as const
+
 export const batch = defineCommand({
   name: "batch",
   summary: "Run durable batches, on one machine or many.",
@@ -1028,9 +1032,11 @@ export const batch = defineCommand({
     "many processes as you start. Each request gets one result, whatever process dies.",
     "`status [ID]` and `results ID` can be called at any time. `cancel ID` stops a batch, `retry ID` sends again what failed, and " +
     "`remove ID` deletes an ended batch with its results.",
-    "Repeat an interrupted `submit`: the same files and flags are the same batch."
+    "Repeat an interrupted `submit`: the same files and flags are the same batch.",
+    "`sluice batch submit --help` prints only the flags of `submit`."
   ],
   inputs: ["ACTION", "[FILE...]"],
+  actions: batchActions,
   groups: {
     "All actions": ["batches"],
     "submit": [
@@ -1084,6 +1090,19 @@ export const batch = defineCommand({
       parse: Flag.batchesUrl
     }),
     ...batchBorrows,
+    model: {
+      ...batchBorrows.model,
+      about: "Ask this model, for lines that name none. Required if there are any. A target with #MODEL replaces it. " +
+        "[default: that of the line]"
+    },
+    maxAttempts: {
+      ...batchBorrows.maxAttempts,
+      about: "Make at most N attempts per request, over all targets, before it is put back. [default: 3]"
+    },
+    drainTimeoutMillis: {
+      ...batchBorrows.drainTimeoutMillis,
+      about: "After Ctrl-C or SIGTERM, let running calls finish within TIME. Other workers ask the rest. [default: 30s]"
+    },
     inputFormat: run.flags.inputFormat,
     promptTemplate: run.flags.promptTemplate,
     limit: run.flags.limit,

@@ -3,7 +3,7 @@ import * as Help from "../src/Help.ts"
 import * as Options from "../src/options.ts"
 import * as Terminal from "../src/Terminal.ts"
 
-const pages = [Help.ofProgram(Options.commands), ...Options.commands.map(Help.ofCommand)]
+const pages = [Help.ofProgram(Options.commands), ...Options.commands.map((command) => Help.ofCommand(command))]
 
 describe("Help", () => {
   it("help texts fit in 72 columns", () => {
@@ -19,6 +19,13 @@ describe("Help", () => {
       const page = Help.ofCommand(command)
       for (const { name } of Help.ownFlags(command)) assert.include(page, `--${name}`)
     }
+  })
+
+  it("the help text of an action has no flags of other actions", () => {
+    const page = Help.ofCommand(Options.batch, ["submit"])
+    for (const flag of ["--batches", "--priority", "--help"]) assert.include(page, flag)
+    for (const flag of ["--target", "--watch", "--unasked"]) assert.notInclude(page, flag)
+    assert.include(Help.ofCommand(Options.batch, ["submti"]), "--unasked")
   })
 
   it("every name under a title is that of a flag, and each is under one title", () => {

@@ -72,6 +72,8 @@ describe("UrlSecrets", () => {
     )
     assert.strictEqual(UrlSecrets.shown("http://a.example"), "http://a.example")
     assert.strictEqual(UrlSecrets.shown("http://a.example/"), "http://a.example/")
+    assert.strictEqual(UrlSecrets.shown("sqlite:batches.sqlite"), "sqlite:batches.sqlite")
+    assert.strictEqual(UrlSecrets.shown("sqlite:///data/batches.sqlite"), "sqlite:///data/batches.sqlite")
   })
 })
 

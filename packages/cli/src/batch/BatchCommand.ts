@@ -14,13 +14,15 @@ import * as Output from "../run/Output.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
+import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 import * as Results from "./Results.ts"
 import * as Store from "./Store.ts"
 import * as Submit from "./Submit.ts"
 import * as Table from "./Table.ts"
 import { work } from "./Work.ts"
 
-const actions = ["submit", "work", "status", "results", "cancel", "retry", "remove"] as const
+const actions = Options.batchActions
 
 type Action = typeof actions[number]
 
@@ -49,11 +51,24 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
       Effect.scoped,
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
       Effect.catch((error) =>
-        Effect.sync(() =>
-          error._tag === "SettingsError" || error._tag === "UnusableLines"
-            ? refuse(...error.problems)
-            : refuse(error._tag === "SqlError" ? Store.messageOf(error) : error.message)
-        )
+        Effect.sync(() => {
+          switch (error._tag) {
+            case "SettingsError":
+            case "UnusableLines":
+              return refuse(...error.problems)
+            case "BatchNotFound":
+              return refuse(
+                `no batch has the id ${Terminal.clip(Terminal.escape(error.id), 64)} in ` +
+                  `${Terminal.escape(UrlSecrets.shown(flags.batches))}; \`sluice batch status\` lists them`
+              )
+            case "MigrationFailed":
+            case "SqlError":
+            case "TablesOutdated":
+              return refuse(Store.messageOf(flags.batches, error))
+            default:
+              return refuse(error.message)
+          }
+        })
       )
     )
   )

@@ -5,12 +5,15 @@ import * as SqlStores from "@sluice/sql/SqlStores"
 import * as Sources from "../config/Sources.ts"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import { SqlClient } from "effect/sql/SqlClient"
+import * as DatabaseError from "../DatabaseError.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Audit from "../fleet/Audit.ts"
 import * as Flag from "../Flag.ts"
 import * as Keys from "../serve/Keys.ts"
 import * as Say from "../Say.ts"
-import * as Store from "./Store.ts"
+import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 
 /** Makes what is missing and returns the exit code. */
 export const execute = (given: string): Promise<number> => {
@@ -33,11 +36,17 @@ export const execute = (given: string): Promise<number> => {
       const what = steps.length === 0 ? "up to date" : `made ${steps.join(", ")}`
       process.stdout.write(`${name}: ${what}\n`)
     }), { discard: true })
+  // Tells a server that cannot be reached from one that refuses a table.
+  const reached = Effect.flatMap(SqlClient, (sql) => sql`SELECT 1`)
   return Effect.runPromise(
-    done.pipe(
+    Effect.andThen(reached, done).pipe(
       Effect.provide(SqlDatabase.layer({ url: Redacted.make(url.value) })),
       Effect.as(ExitCode.ok),
-      Effect.catch((error) => Effect.sync(() => refuse(Store.messageOf(error))))
+      Effect.catch((error) =>
+        Effect.sync(() =>
+          refuse(`cannot use ${Terminal.escape(UrlSecrets.shown(url.value))}: ${DatabaseError.describe(error)}`)
+        )
+      )
     )
   )
 }

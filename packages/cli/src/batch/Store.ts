@@ -7,6 +7,9 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as DatabaseError from "../DatabaseError.ts"
+import * as Terminal from "../Terminal.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 
 /** Everything that the database of a command can fail with. */
 export type StoreError = InvalidOptions | Migrations.MigrationFailed | Migrations.TablesOutdated | SqlError
@@ -22,6 +25,6 @@ export const layer = (url: string): Layer.Layer<Batches.Batches | SqlClient, Sto
   )
 }
 
-/** The message of an error of the database. Those of drivers can name values. */
-export const messageOf = (error: StoreError): string =>
-  error._tag === "SqlError" ? `the database cannot be used (${error.reason._tag}); check --store` : error.message
+/** The message of an error of the database of batches. */
+export const messageOf = (url: string, error: StoreError): string =>
+  `cannot use the batches in ${Terminal.escape(UrlSecrets.shown(url))}: ${DatabaseError.describe(error)}`

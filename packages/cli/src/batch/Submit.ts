@@ -39,7 +39,14 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
   const { format, limit, promptTemplate: template, system } = { ...flags, format: flags.inputFormat }
   const input = yield* Input.make({ paths, format, limit, template, system })
   const lineOf = encoder(flags)
-  const known = input.again === undefined ? undefined : yield* look(input.items, lineOf)
+  const withModel = Stream.mapEffect((item: Malformed | Prompt) =>
+    item._tag === "Prompt" && item.model === undefined && flags.model === undefined
+      ? Effect.fail(
+        new UnusableLines({ problems: [`line ${item.line} names no model; set --model or SLUICE_MODEL`] })
+      )
+      : Effect.succeed(item)
+  )
+  const known = input.again === undefined ? undefined : yield* look(withModel(input.items), lineOf)
   const id = known === undefined ? `batch_${randomBytes(6).toString("hex")}` : `batch_${known.hash.slice(0, 12)}`
   const { maxCost } = flags
   const isNew = (yield* Effect.option(batches.status(id)))._tag === "None"
@@ -55,7 +62,7 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
         maxCost: { micros: Math.floor(maxCost * 1e6), estimate: estimateOf(flags, known?.longest ?? 0) }
       })
     },
-    Stream.mapEffect(input.again ?? input.items, (item) =>
+    Stream.mapEffect(withModel(input.again ?? input.items), (item) =>
       item._tag === "Malformed"
         ? Effect.fail(new UnusableLines({ problems: [`line ${item.line}: ${item.message}`] }))
         : Effect.succeed({ key: keyOf(item), body: lineOf(item) }))
@@ -72,7 +79,7 @@ const encoder = ({ maxTokens, model, temperature }: BatchFlags) => (prompt: Prom
     method: "POST",
     url: "/v1/chat/completions",
     body: {
-      model: prompt.model ?? model ?? "default",
+      model: prompt.model ?? model,
       messages: prompt.messages,
       temperature,
       max_tokens: maxTokens,
@@ -88,7 +95,7 @@ interface Looked {
 
 /** Reads all lines once, before anything is stored. */
 const look = (
-  items: Input.Input["items"],
+  items: Stream.Stream<Malformed | Prompt, Input.InputError | UnusableLines>,
   lineOf: (prompt: Prompt) => string
 ): Effect.Effect<Looked, Input.InputError | UnusableLines> =>
   Effect.suspend(() => {

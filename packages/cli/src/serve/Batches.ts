@@ -47,7 +47,7 @@ export const open = (
     const feeder = Store.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
     const machine = Layer.merge(Worker.layer({ inFlight, drain: drainMillis }).pipe(Layer.provide(asker)), feeder)
     const asSettings = Effect.mapError((error: Store.StoreError) =>
-      new Run.SettingsError({ problems: [Store.messageOf(error)] })
+      new Run.SettingsError({ problems: [Store.messageOf(url, error)] })
     )
     const context = yield* asSettings(Layer.build(Layer.provideMerge(Files.layer, Store.layer(url))))
     // The worker ends before the API does.

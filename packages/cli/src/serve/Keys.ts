@@ -11,11 +11,11 @@ import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
-import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { SqlError } from "effect/sql/SqlError"
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
 import { existsSync } from "node:fs"
+import * as DatabaseError from "../DatabaseError.ts"
 import { isDatabaseUrl } from "../Flag.ts"
-import * as SystemError from "../run/SystemError.ts"
 import * as Sqlite from "../Sqlite.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
@@ -251,26 +251,5 @@ const guarded = (place: string) => <A, E, R>(self: Effect.Effect<A, E, R>): Effe
     )
   )
 
-/** Codes of Postgres and of sockets. */
-const words = new Map([
-  ["28P01", "the password is wrong"],
-  ["28000", "the role is refused"],
-  ["3D000", "there is no such database"],
-  ["42501", "the role may not use its tables"],
-  ["53300", "the server has too many connections"],
-  ["ECONNREFUSED", "no server answers there"],
-  ["ENOTFOUND", "there is no such host"]
-])
-
-const describe = (error: unknown): string => {
-  if (Cause.isTimeoutError(error)) return `no answer within ${timeoutMillis / 1_000} s`
-  if (error instanceof Migrations.MigrationFailed || error instanceof Migrations.TablesOutdated) return error.message
-  if (Schema.isSchemaError(error)) return "it has rows of another program"
-  const cause = isSqlError(error) ? error.reason.cause : error
-  if (Sqlite.codeOf(cause) !== undefined) return Sqlite.describe(cause)
-  const code = codeOf(cause)
-  return code === undefined ? "the database answered with an error" : words.get(code) ?? code
-}
-
-const codeOf = (error: unknown): string | undefined =>
-  error instanceof Error ? SystemError.codeOf(error) ?? codeOf(error.cause) : undefined
+const describe = (error: unknown): string =>
+  Cause.isTimeoutError(error) ? `no answer within ${timeoutMillis / 1_000} s` : DatabaseError.describe(error)
