@@ -13,12 +13,11 @@ export const runners = SqlRunnerStorage.layerStorage(names)
 
 /** The cluster runs on PostgreSQL only: on SQLite there is one machine. */
 export const make: Effect.Effect<void, SqlError, SqlClient.SqlClient> = Effect.flatMap(SqlClient.SqlClient, (sql) => {
-  const queue = Effect.scoped(Layer.build(Queue.layer))
+  const queue = Effect.asVoid(Effect.scoped(Layer.build(Queue.layer)))
   const cluster = Effect.scoped(Layer.build(SqlRunnerStorage.layerMigrations(names)))
   // A right to a table does not include its sequence, and a runner that cannot register says nothing.
-  const rights = sql.unsafe(
-    "grant usage on sequence sluice_batch_runners_machine_id_seq, sluice_batch_queue_sequence_seq to public"
-  )
+  const rights =
+    sql`grant usage on sequence sluice_batch_runners_machine_id_seq, sluice_batch_queue_sequence_seq to public`
   const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
-  return Effect.asVoid(isSqlite ? queue : queue.pipe(Effect.andThen(cluster), Effect.andThen(rights)))
+  return isSqlite ? queue : queue.pipe(Effect.andThen(cluster), Effect.andThen(rights), Effect.asVoid)
 })
