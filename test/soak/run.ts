@@ -2,9 +2,11 @@
  * Runs a soak: `npm run soak -- NAME`. It prints what it counts, and exits with 1 if something is wrong.
  *
  * `stores` (default): processes that share circuits and quotas, on Redis and Postgres, for SLUICE_SECONDS each (default 60).
+ * `batch`: every signal to every part of a batch, on SQLite and Postgres, with SLUICE_ITEMS requests each (default 100,000).
  */
 const soaks: Readonly<Record<string, () => Promise<unknown>>> = {
-  stores: () => import("./stores.ts")
+  stores: () => import("./stores.ts"),
+  batch: () => import("./batch.ts")
 }
 
 const name = process.argv[2] ?? "stores"

@@ -90,18 +90,17 @@ const cluster = Sharding.layer.pipe(
   Layer.provide(Runners.layerNoop),
   Layer.provide(MessageStorage.layerNoop),
   Layer.provide([Engine.runners, RunnerHealth.layerNoop]),
-  Layer.provide(Layer.unwrap(Effect.sync(() =>
+  Layer.provide(Layer.unwrap(Effect.map(Queue.Times, ({ lease, refresh }) =>
     ShardingConfig.layer({
       // An identity only: no port is opened.
       runnerAddress: Option.some(RunnerAddress.make(identity(), 1)),
       // Rows of the cluster's table instead. Advisory locks belong to the whole database, so the feeders of two schemas would share one.
       shardLockDisableAdvisory: true,
       refreshAssignmentsInterval: "500 millis",
-      shardLockExpiration: Queue.leaseMillis,
-      shardLockRefreshInterval: "2 seconds",
+      shardLockExpiration: lease,
+      shardLockRefreshInterval: refresh,
       shardsPerGroup: 16
-    })
-  )))
+    }))))
 )
 
 /**

@@ -1,5 +1,6 @@
 /** The queue of tickets, on Effect's engine. */
-import type * as Effect from "effect/Effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Schema from "effect/Schema"
@@ -7,16 +8,22 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { encode, idOf, type Ticket } from "./ticket.ts"
 
-/** After this time without a sign of life, the tickets of a worker go to others. */
-export const leaseMillis = 6_000
+/**
+ * After `lease` milliseconds without a sign of life, the tickets and the feeder of a process go to others. The engine's own times are
+ * minutes. Shorter ones are for tests.
+ */
+export const Times = Context.Reference<{ readonly lease: number; readonly refresh: number; readonly poll: number }>(
+  "@sluice/batch/internal/Times",
+  { defaultValue: () => ({ lease: 6_000, refresh: 2_000, poll: 200 }) }
+)
 
-const store = PersistedQueue.layerStoreSql({
-  tableName: "sluice_batch_queue",
-  // The engine's own times are minutes: a killed worker would keep its tickets that long.
-  pollInterval: "200 millis",
-  lockExpiration: leaseMillis,
-  lockRefreshInterval: "2 seconds"
-})
+const store = Layer.unwrap(Effect.map(Times, ({ lease, poll, refresh }) =>
+  PersistedQueue.layerStoreSql({
+    tableName: "sluice_batch_queue",
+    pollInterval: poll,
+    lockExpiration: lease,
+    lockRefreshInterval: refresh
+  })))
 
 export const layer: Layer.Layer<
   PersistedQueue.PersistedQueueFactory | PersistedQueue.PersistedQueueStore,

@@ -1,42 +1,73 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
-const fixture = fileURLToPath(new URL("../fixtures/worker.ts", import.meta.url))
+const fixture = fileURLToPath(new URL("../fixtures/process.ts", import.meta.url))
 
-export interface Options {
+export type Role = "worker" | "feeder" | "both" | "submitter" | "exporter"
+
+export interface Start {
   readonly name: string
   readonly database: string
   readonly provider: string
   readonly inFlight: number
-  readonly onLost?: "ask-again" | "fail"
+  readonly onLost: "ask-again" | "fail"
+  /** Milliseconds of the lease of a ticket. */
+  readonly times: { readonly lease: number; readonly refresh: number; readonly poll: number }
+  /** What a submitter submits, and what an exporter exports to a file. */
+  readonly batch: string
+  readonly requests: number
+  readonly file: string
 }
 
-/** Workers as real processes. All that were started are killed at the end. */
-export class Processes implements AsyncDisposable {
-  private readonly children = new Set<ChildProcess>()
+/** A process of a deployment. */
+export class Running {
+  readonly child: ChildProcess
+  readonly ended: Promise<unknown>
 
-  async start({ database, inFlight, name, onLost = "ask-again", provider }: Options): Promise<ChildProcess> {
+  constructor(child: ChildProcess) {
+    this.child = child
+    this.ended = once(child, "exit")
+  }
+
+  get isEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null
+  }
+
+  signal(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGTERM"): void {
+    this.child.kill(signal)
+  }
+}
+
+/** Real processes. All that were started are killed at the end. */
+export class Processes implements AsyncDisposable {
+  private readonly all = new Set<Running>()
+  private isOver = false
+
+  async start(role: Role, options: Start): Promise<Running> {
     const child = spawn(
       process.execPath,
-      ["--conditions=@sluice/source", fixture, name, database, provider, String(inFlight), onLost],
-      { stdio: ["ignore", "pipe", "inherit"] }
+      ["--conditions=@sluice/source", fixture, role, JSON.stringify(options)],
+      {
+        stdio: ["ignore", "pipe", process.env["SLUICE_SHOW"] === "true" ? "inherit" : "ignore"],
+        env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "sluice-batch-test-cache") }
+      }
     )
-    this.children.add(child)
-    await Promise.race([
-      once(child.stdout, "data"),
-      once(child, "exit").then(() => Promise.reject(new Error(`${name} ended`)))
-    ])
+    const running = new Running(child)
+    this.all.add(running)
+    await Promise.race([once(child.stdout, "data"), running.ended])
+    if (running.isEnded && !this.isOver) throw new Error(`${role} ${options.name} ended before it was ready`)
     child.stdout.resume()
-    return child
+    return running
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.children) {
-      if (child.exitCode !== null || child.signalCode !== null) continue
-      const exit = once(child, "exit")
-      child.kill("SIGKILL")
-      await exit
+    this.isOver = true
+    for (const running of this.all) {
+      if (!running.isEnded) running.signal("SIGKILL")
     }
+    await Promise.all(Array.from(this.all, ({ ended }) => ended))
   }
 }

@@ -32,14 +32,17 @@ const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }:
   seq,
   kind,
   body: toStorable(body),
-  input_tokens: toCount(inputTokens),
-  output_tokens: toCount(outputTokens),
+  input_tokens: toCount(inputTokens, maxInteger),
+  output_tokens: toCount(outputTokens, maxInteger),
   micros: toCount(micros)
 })
 
 /** One number that the database refuses would hold up every result of its group, for ever. */
-const toCount = (value: number): number =>
-  Number.isFinite(value) ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(value))) : 0
+const toCount = (value: number, most = Number.MAX_SAFE_INTEGER): number =>
+  Number.isNaN(value) ? 0 : Math.min(most, Math.max(0, Math.round(value)))
+
+/** Of the type `integer`. */
+const maxInteger = 2 ** 31 - 1
 
 /**
  * Stores results and adds them to the progress of a worker, at once. The first answer to a request stays; only an `ok` replaces

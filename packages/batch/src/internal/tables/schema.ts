@@ -5,7 +5,7 @@ import type { SqlError } from "effect/sql/SqlError"
 
 // `batch` in the tables is a number, so that an id of 30 characters is not stored with each request. The requests of a file have the
 // number of the file, below zero. Times are epoch
-// milliseconds of the database's clock.
+// milliseconds of the database's clock. PostgreSQL pads a number to its size, so columns of a large table go by size.
 const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   `create table sluice_batch (
     batch ${isSqlite ? "integer primary key autoincrement" : "integer generated always as identity primary key"},
@@ -20,13 +20,13 @@ const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   // Few batches live at a time, and the feeder reads them five times a second.
   `create index sluice_batch_live on sluice_batch (state) where ended_at is null`,
   `create table sluice_batch_item (
-    batch integer not null, seq bigint not null, key text, request text not null,
+    batch integer not null, seq integer not null, key text, request text not null,
     primary key (batch, seq), unique (batch, key)
   )${isSqlite ? " without rowid" : ""}`,
   `create table sluice_batch_result (
-    batch integer not null, seq bigint not null, kind text not null, body text not null,
-    input_tokens bigint not null, output_tokens bigint not null, micros bigint not null, at bigint not null,
-    xid ${isSqlite ? "integer" : "xid8"} not null, primary key (batch, seq)
+    batch integer not null, seq integer not null, input_tokens integer not null, output_tokens integer not null,
+    micros bigint not null, at bigint not null, xid ${isSqlite ? "integer" : "xid8"} not null,
+    kind text not null, body text not null, primary key (batch, seq)
   )`,
   // The order in which results were committed.
   `create index sluice_batch_result_order on sluice_batch_result (batch, xid, seq)`,

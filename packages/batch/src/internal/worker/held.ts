@@ -31,6 +31,8 @@ export class HeldRun {
 export class Held {
   private readonly runs = new Map<string, HeldRun>()
   requests = 0
+  /** How often the leases of all tickets may have lapsed, so that other workers ask their requests. */
+  lapses = 0
   /** Opened when the worker holds less, or may take again. */
   readonly changed: Latch.Latch = Latch.makeUnsafe()
 

@@ -1,5 +1,6 @@
 /** Takes tickets while there is room, and tells the others that this worker lives. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
@@ -7,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Asker } from "../../Asker.ts"
 import * as Persist from "../persist.ts"
-import type { Queue } from "../queue.ts"
+import { type Queue, Times } from "../queue.ts"
 import type { Db } from "../tables/db.ts"
 import * as Results from "../tables/results.ts"
 import * as Workers from "../tables/workers.ts"
@@ -110,10 +111,15 @@ export const run = Effect.fnUntraced(function*(
     })
   })
 
+  const { lease } = yield* Times
+  let beatAt = yield* Clock.currentTimeMillis
+
   /** Batches of which the last beat said that requests are held. */
   let told: ReadonlyArray<number> = []
 
-  const beat = Effect.suspend(() => {
+  const beat = Effect.flatMap(Clock.currentTimeMillis, (startedAt) => {
+    // The process was frozen, or the database was away.
+    if (startedAt - beatAt >= lease) held.lapses += 1
     const batches = Array.from(held.byBatch.keys())
     const states = batches.length === 0 ? Effect.succeed([]) : Workers.statesOf(db, batches)
     return states.pipe(
@@ -125,6 +131,7 @@ export const run = Effect.fnUntraced(function*(
         const beat = { worker: options.name, slots: options.inFlight, waiting: gate.waiting(), held: tell }
         return Effect.map(Workers.beat(db, beat), () => {
           told = Array.from(now.keys())
+          beatAt = startedAt
         })
       }),
       Effect.catchCause((cause) =>

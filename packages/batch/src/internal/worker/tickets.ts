@@ -59,6 +59,8 @@ interface Work {
   readonly ticket: Ticket
   /** It may hold a request that kills its workers. */
   readonly isSuspect: boolean
+  /** `held.lapses` when it was taken. */
+  readonly lapses: number
   /** Requests that are put back. */
   readonly later: Array<{ readonly item: Items.Item; readonly why: AskLater }>
 }
@@ -117,6 +119,7 @@ export class TicketHandler {
   private work(ticket: Ticket, attempts: number, held: HeldRun, progress: { left: number }): Effect.Effect<void> {
     const { context } = this
     return Effect.gen({ self: this }, function*() {
+      const { lapses } = context.held
       const [batch] = yield* context.persist(
         Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`)
       )
@@ -129,7 +132,7 @@ export class TicketHandler {
         : none
       context.held.add(held, open.length - progress.left)
       progress.left = open.length
-      const work: Work = { batch, held, ticket, isSuspect, later: [] }
+      const work: Work = { batch, held, ticket, isSuspect, lapses, later: [] }
       const settled = () => {
         progress.left -= 1
         context.held.add(held, -1)
@@ -142,6 +145,8 @@ export class TicketHandler {
         { concurrency: isSuspect ? 1 : "unbounded", discard: true }
       )
       yield* this.untilStopped(held, isSuspect ? this.quarantine.withPermit(all) : all)
+      // Other workers may ask what was not begun. If none does, the queue delivers the ticket again.
+      if (lapses !== context.held.lapses) return yield* Effect.interrupt
       yield* this.putBack(work)
     })
   }
@@ -159,12 +164,12 @@ export class TicketHandler {
 
   private ask(work: Work, item: Items.Item): Effect.Effect<void> {
     const { context } = this
-    const { held } = work
+    const mayStart = () => !work.held.isStopped && work.lapses === context.held.lapses
     const started = this.journal === undefined || work.isSuspect
       ? Effect.void
       : this.journal.write({ batch: work.batch.batch, seq: item.seq })
-    const call: Effect.Effect<void> = Effect.suspend(() => held.isStopped ? Effect.void : started).pipe(
-      Effect.andThen(Effect.suspend(() => held.isStopped ? Effect.void : this.call(work, item, call)))
+    const call: Effect.Effect<void> = Effect.suspend(() => mayStart() ? started : Effect.void).pipe(
+      Effect.andThen(Effect.suspend(() => mayStart() ? this.call(work, item, call) : Effect.void))
     )
     return this.slots.withPermit(Effect.andThen(context.gate.pass, call))
   }
