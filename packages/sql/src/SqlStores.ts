@@ -1,10 +1,10 @@
 /**
- * All of Sluice's stores on Postgres or SQLite, in one layer: those of circuits and of quotas.
+ * All of Sluice's stores on Postgres or SQLite, in one layer: those of circuits, of quotas and of flights.
  *
  * **When to use**
  *
  * In place of `Sluice.layerStoresMemory`, to share a policy's state with other processes, where there is a database but no Redis. To set
- * the options of a single store, use its own module, such as `SqlCircuitBreakerStore` or `SqlQuotaStore`.
+ * the options of a single store, use its own module, such as `SqlCircuitBreakerStore`.
  *
  * **Details**
  *
@@ -40,6 +40,7 @@
  * @since 0.1.0
  */
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import type { FlightStore } from "@sluice/core/FlightStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
@@ -48,6 +49,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import { needed } from "./internal/tables.ts"
 import type { MigrationFailed, TablesOutdated } from "./Migrations.ts"
 import * as SqlCircuitBreakerStore from "./SqlCircuitBreakerStore.ts"
+import * as SqlFlightStore from "./SqlFlightStore.ts"
 import * as SqlQuotaStore from "./SqlQuotaStore.ts"
 
 /**
@@ -66,9 +68,13 @@ export interface SqlStoresOptions extends SqlCircuitBreakerStore.SqlCircuitBreak
  */
 export const layer = (
   options?: SqlStoresOptions
-): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions | TablesOutdated, SqlClient> =>
+): Layer.Layer<CircuitBreakerStore | FlightStore | QuotaStore, InvalidOptions | TablesOutdated, SqlClient> =>
   // The store of circuits checks the other options.
-  Layer.merge(SqlCircuitBreakerStore.layer(options), SqlQuotaStore.layer({ functions: options?.functions }))
+  Layer.mergeAll(
+    SqlCircuitBreakerStore.layer(options),
+    SqlFlightStore.layer,
+    SqlQuotaStore.layer({ functions: options?.functions })
+  )
 
 /**
  * Makes the tables and functions of the stores, and returns the names of the steps that it ran.
@@ -118,5 +124,8 @@ export const migrate = (
  */
 export const layerMigrate = (
   options?: SqlStoresOptions
-): Layer.Layer<CircuitBreakerStore | QuotaStore, InvalidOptions | TablesOutdated | MigrationFailed, SqlClient> =>
-  Layer.unwrap(Effect.as(migrate(options), layer(options)))
+): Layer.Layer<
+  CircuitBreakerStore | FlightStore | QuotaStore,
+  InvalidOptions | TablesOutdated | MigrationFailed,
+  SqlClient
+> => Layer.unwrap(Effect.as(migrate(options), layer(options)))

@@ -6,5 +6,6 @@
 export * as Migrations from "./Migrations.ts"
 export * as SqlCircuitBreakerStore from "./SqlCircuitBreakerStore.ts"
 export * as SqlDatabase from "./SqlDatabase.ts"
+export * as SqlFlightStore from "./SqlFlightStore.ts"
 export * as SqlQuotaStore from "./SqlQuotaStore.ts"
 export * as SqlStores from "./SqlStores.ts"

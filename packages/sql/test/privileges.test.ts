@@ -1,9 +1,11 @@
 import { assert } from "@effect/vitest"
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { FlightStore } from "@sluice/core/FlightStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlStores from "@sluice/sql/SqlStores"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
+import * as FlightStoreContract from "@sluice/testing/FlightStoreContract"
 import * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
@@ -22,6 +24,8 @@ await describeWithPostgres("a role with the privileges in docs/stores.md", (it) 
         yield* Effect.forEach(CircuitBreakerStoreContract.checks, ({ run }) => run(circuits))
         const quotas = { store: yield* QuotaStore, sleep }
         yield* Effect.forEach(QuotaStoreContract.checks, ({ run }) => run(quotas))
+        const flights = { store: yield* FlightStore, sleep }
+        yield* Effect.forEach(FlightStoreContract.checks, ({ run }) => run(flights))
       }).pipe(Effect.provide(Layer.provide(SqlStores.layer(), client), { local: true }))
       const create = SqlClient.SqlClient.use((sql) => sql`CREATE TABLE mine (id integer)`)
       const error = yield* Effect.flip(Effect.provide(create, client, { local: true }))

@@ -100,6 +100,43 @@ const quotaTables = {
   ]
 }
 
+/**
+ * One row for each key of a flight. `key`, `operation`, `tenant` and `id` are encoded hashes and ids.
+ *
+ * | column | value |
+ * |---|---|
+ * | `generation`, `id`, `ends` | the last lease: its generation, its holder, and its end. `ends` is 0 if it was completed or released |
+ * | `followed` | whether others follow the lease: 1 or 0 |
+ * | `done`, `result`, `fresh`, `kept` | the last result: its generation, its text, and until when it is for all, and for followers |
+ * | `seen` | the time of the last request, to notice a clock that was set back |
+ */
+const flights = `
+  key text NOT NULL PRIMARY KEY,
+  operation text NOT NULL,
+  tenant text NOT NULL,
+  id text NOT NULL,
+  generation bigint NOT NULL,
+  ends bigint NOT NULL,
+  followed bigint NOT NULL,
+  done bigint NOT NULL,
+  result text NOT NULL,
+  fresh bigint NOT NULL,
+  kept bigint NOT NULL,
+  seen bigint NOT NULL,
+  expires bigint NOT NULL`
+
+const flightIndexes = [
+  "CREATE INDEX sluice_flights_expires ON sluice_flights (expires)",
+  "CREATE INDEX sluice_flights_operation ON sluice_flights (operation)",
+  "CREATE INDEX sluice_flights_tenant ON sluice_flights (tenant)"
+]
+
+// A lost entry costs another call, which is less than the cost of logging each result.
+const flightTables = {
+  pg: [`CREATE UNLOGGED TABLE sluice_flights (${byBytes(flights)}) WITH (fillfactor = 70)`, ...flightIndexes],
+  sqlite: [`CREATE TABLE sluice_flights (${flights})`, ...flightIndexes]
+}
+
 const indexes = [
   "CREATE INDEX sluice_circuits_expires ON sluice_circuits (expires)",
   "CREATE INDEX sluice_circuit_evidence_expires ON sluice_circuit_evidence (expires)"
@@ -121,7 +158,7 @@ const sqlite = [
 ]
 
 function byBytes(columns: string): string {
-  return columns.replaceAll(/\b(key|layout|target|name|id) text\b/g, "$1 text COLLATE \"C\"")
+  return columns.replaceAll(/\b(key|layout|operation|target|tenant|name|id) text\b/g, "$1 text COLLATE \"C\"")
 }
 
 const runAll = (statements: ReadonlyArray<string>): Effect.Effect<void, SqlError, SqlClient> =>
@@ -135,7 +172,11 @@ const onDialect = (statements: { readonly pg: ReadonlyArray<string>; readonly sq
 /** The tables of the stores. */
 export const tables: Migrations.Migrations = Migrations.make({
   name: "stores",
-  steps: { "0001_circuits": onDialect({ pg: postgres, sqlite }), "0002_quotas": onDialect(quotaTables) }
+  steps: {
+    "0001_circuits": onDialect({ pg: postgres, sqlite }),
+    "0002_quotas": onDialect(quotaTables),
+    "0003_flights": onDialect(flightTables)
+  }
 })
 
 /** The functions of the stores on Postgres. */

@@ -1,10 +1,13 @@
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
+import { FlightStore } from "@sluice/core/FlightStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
 import { encodeKey } from "@sluice/core/StoreCodec"
 import * as SqlCircuitBreakerStore from "@sluice/sql/SqlCircuitBreakerStore"
+import * as SqlFlightStore from "@sluice/sql/SqlFlightStore"
 import * as SqlQuotaStore from "@sluice/sql/SqlQuotaStore"
 import * as SqlStores from "@sluice/sql/SqlStores"
 import type { Subject } from "@sluice/testing/CircuitBreakerStoreContract"
+import type * as FlightStoreContract from "@sluice/testing/FlightStoreContract"
 import type * as QuotaStoreContract from "@sluice/testing/QuotaStoreContract"
 import { Clock, Effect } from "effect"
 import { SqlClient } from "effect/sql"
@@ -105,3 +108,23 @@ export const quotas = (functions: boolean): Effect.Effect<QuotaStoreContract.Sub
       setBack
     }
   }).pipe(Effect.orDie)
+
+/** The store of flights of a suite, as the subject of the contract. It uses no functions. */
+export const flights: Effect.Effect<FlightStoreContract.Subject, never, SqlClient.SqlClient> = Effect.gen(function*() {
+  yield* migrated(false)
+  const { client, clock, setBack } = yield* setBackClock(false)
+  const store = yield* Effect.provideService(SqlFlightStore.make, SqlClient.SqlClient, client)
+  const late = <A, E>(verb: Effect.Effect<A, E>) => Effect.provideService(verb, Clock.Clock, clock)
+  return {
+    store: FlightStore.of({
+      claim: (request) => late(store.claim(request)),
+      renew: (request) => late(store.renew(request)),
+      complete: (request) => late(store.complete(request)),
+      release: (request) => late(store.release(request)),
+      purge: (request) => late(store.purge(request)),
+      finished: store.finished
+    }),
+    sleep,
+    setBack
+  }
+}).pipe(Effect.orDie)
