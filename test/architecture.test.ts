@@ -44,9 +44,9 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["internal/describeError", "internal/sqliteClient"],
     ["Migrations", "SqlDatabase"],
     ["internal/session"],
-    ["circuit/", "quota/"],
+    ["circuit/", "flight/", "quota/"],
     ["internal/tables"],
-    ["SqlCircuitBreakerStore", "SqlQuotaStore"],
+    ["SqlCircuitBreakerStore", "SqlFlightStore", "SqlQuotaStore"],
     ["SqlStores"],
     ["index"]
   ],
