@@ -1,5 +1,20 @@
 /**
- * What a batch is made of: its requests, results, states and errors.
+ * The models and errors of batches: requests, results, states.
+ *
+ * **When to use**
+ *
+ * To name the types of `Batches`, and to match its errors.
+ *
+ * **Example** (How a batch ended)
+ *
+ * ```ts
+ * import * as Batch from "@sluice/batch/Batch"
+ *
+ * const describe = ({ failed, ok, state, total }: Batch.Status): string =>
+ *   Batch.isEnded(state) ? `${state}: ${ok} answered, ${failed} failed` : `${ok + failed} of ${total}`
+ *
+ * export const lines = (batches: ReadonlyArray<Batch.Status>): ReadonlyArray<string> => batches.map(describe)
+ * ```
  *
  * @since 0.1.0
  */
@@ -10,8 +25,8 @@ import * as Schema from "effect/Schema"
  *
  * **Details**
  *
- * - `key` names the request within its batch: from 1 to 512 characters. The results have the same key.
- * - `body` is a text that `Asker` understands, such as a JSON object. It is stored and handed over unchanged.
+ * - `key` names the request within its batch: 1 to 512 characters. Its result has the same key.
+ * - `body` is a text that `Asker` understands, such as a JSON object, of up to 1 MiB. It is stored and handed over unchanged.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +45,7 @@ export interface Request {
  * | `failed` | the provider or the asker refused it for good |
  * | `worker_lost` | processes died while they asked it; it is not asked again |
  * | `rounds_exhausted` | it was put back too often |
- * | `cancelled`, `expired`, `capped` | nobody asked it, because the batch ended first |
+ * | `cancelled`, `expired`, `capped` | it was never asked, because the batch ended first |
  *
  * @since 0.1.0
  * @category models
@@ -40,6 +55,8 @@ export const Kind: Schema.Literals<
 > = Schema.Literals(["ok", "failed", "worker_lost", "rounds_exhausted", "cancelled", "expired", "capped"])
 
 /**
+ * How a request ended: the type of the schema `Kind`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -51,7 +68,7 @@ export type Kind = typeof Kind.Type
  * **Details**
  *
  * - `seq` is the place of the request in its batch, from 0.
- * - `body` is the text of the answer or failure, as `Asker` returned it. It is empty if nobody asked.
+ * - `body` is the text of the answer or failure, as `Asker` returned it. It is empty if the request was never asked.
  * - `micros` is the cost in millionths of a dollar.
  * - `at` is when the result was stored, in epoch milliseconds of the database.
  *
@@ -81,7 +98,7 @@ export interface Result {
  * | `cancelling`, `expiring`, `capping` | no request is asked any more; the calls that run are awaited |
  * | `completed` | every request has a result of its own |
  * | `cancelled`, `expired`, `capped` | ended early; every request has a result, or says why it was not asked |
- * | `failed` | the requests were unusable, and none was asked |
+ * | `failed` | the file of requests has problems, and none was asked |
  *
  * @since 0.1.0
  * @category models

@@ -11,13 +11,21 @@
  *
  * | option | default | why this default |
  * |---|---|---|
- * | `window` | 4 for each slot of the workers that live | enough that no worker waits, few enough that a small batch starts soon |
+ * | `window` | 4 for each slot of the live workers | no worker waits, and a small batch starts soon |
  * | `ticket` | 100 requests | one row of the queue for each; small batches have smaller ones |
  * | `every` | 200 ms | a small batch waits this long to start |
  * | `grace` | 10 minutes | how long calls of a cancelled or expired batch are awaited before the rest is marked |
  *
  * - Batches of a higher priority go first. Batches of equal priority share the window.
  * - Two feeders at once do no harm: each change is made once.
+ *
+ * **Example** (A feeder that starts small batches sooner)
+ *
+ * ```ts
+ * import * as Feeder from "@sluice/batch/Feeder"
+ *
+ * export const layer = Feeder.layerCluster({ every: "50 millis" })
+ * ```
  *
  * @since 0.1.0
  */

@@ -9,6 +9,34 @@
  * - The lines are stored once, however many batches use them.
  * - A file expires after 30 days by default. Its lines are deleted when no batch uses them.
  *
+ * **Gotchas**
+ *
+ * - A line of more than 1 MiB is a problem of the file. A reader of lines has to bound their length itself before.
+ *
+ * **Example** (A file whose second line is wrong)
+ *
+ * ```ts
+ * import { Effect, Layer, Stream } from "effect"
+ * import * as Batches from "@sluice/batch/Batches"
+ * import * as Files from "@sluice/batch/Files"
+ * import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+ *
+ * const line = (id: string, method: string) =>
+ *   JSON.stringify({ custom_id: id, method, url: "/v1/chat/completions", body: { model: "gpt-5-mini", messages: [] } })
+ *
+ * const program = Effect.gen(function*() {
+ *   const files = yield* Files.Files
+ *   const file = yield* files.upload({ name: "in.jsonl", purpose: "batch" }, Stream.make(line("a", "POST"), line("b", "GET")))
+ *   console.log(file.problems.map(({ code, line }) => `line ${line}: ${code}`))
+ * })
+ *
+ * const Database = SqlDatabase.layer({ url: "sqlite::memory:" })
+ * const Live = Files.layer.pipe(Layer.provide(Batches.migrations.layer), Layer.provide(Database))
+ *
+ * await Effect.runPromise(program.pipe(Effect.provide(Live)))
+ * // => [ 'line 2: invalid_method' ]
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
@@ -24,7 +52,14 @@ import { migrations } from "./Batches.ts"
 import * as Internal from "./internal/files.ts"
 
 /**
- * What is wrong with a file. `line` counts from 1, and is absent for the whole file.
+ * A problem of a file.
+ *
+ * **Details**
+ *
+ * - `code` is one of `duplicate_custom_id`, `empty_file`, `invalid_body`, `invalid_custom_id`, `invalid_json_line`, `invalid_method`,
+ *   `invalid_url`, `line_too_large`, `mixed_endpoints` and `stream_not_supported`.
+ * - `line` counts from 1. It is `undefined` for a problem of the whole file.
+ * - `param` names the field of the line, such as `body.stream`.
  *
  * @since 0.1.0
  * @category models
@@ -45,18 +80,27 @@ export interface Problem {
 export interface File {
   readonly id: string
   readonly owner: string | undefined
+  /** What the file is for, as the uploader said. A batch takes a file of any purpose. */
   readonly purpose: string
   readonly name: string
+  /** The size of the lines with their ends. */
   readonly bytes: number
+  /** The lines that are not blank. */
   readonly lines: number
-  /** The first hundred. */
+  /** The first 100. */
   readonly problems: ReadonlyArray<Problem>
   readonly createdAt: number
   readonly expiresAt: number
 }
 
 /**
- * Options for a new file. `expires` is 30 days by default.
+ * Options for a new file.
+ *
+ * **Details**
+ *
+ * - `name` and `purpose` are kept with the file and not used.
+ * - `owner`: the client that may see the file, as for a batch. None by default.
+ * - `expires`: from now. 30 days by default, which is OpenAI's time.
  *
  * @since 0.1.0
  * @category models
@@ -74,7 +118,8 @@ export interface UploadOptions {
  * **Details**
  *
  * - `upload` removes what it has stored if it fails.
- * - `list` starts with the newest.
+ * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired.
+ * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last file of the page before.
  * - `remove` fails with `FileInUse` while a batch that has not ended uses the file. The lines stay as long as the results of a batch
  *   need them.
  *
@@ -97,7 +142,7 @@ export class Files extends Context.Service<Files, {
 }>()("@sluice/batch/Files") {}
 
 /**
- * Provides `Files`. The tables are those of `Batches.migrations`.
+ * Provides `Files`. The tables are those of `Batches.migrations`. Fails if they are missing or outdated.
  *
  * @since 0.1.0
  * @category layers

@@ -24,7 +24,29 @@
  *
  * **Gotchas**
  *
- * - `onLost: "fail"` stores a row before each group of calls, and fails what had been started when a process died.
+ * - `onLost: "fail"` stores a row before each group of calls. A request that had been started when its process died gets `worker_lost`.
+ * - A worker without a feeder gets no tickets. Run `Feeder.layerCluster` beside each worker.
+ *
+ * **Example** (One machine of several)
+ *
+ * ```ts
+ * import * as Asker from "@sluice/batch/Asker"
+ * import * as Batches from "@sluice/batch/Batches"
+ * import * as Feeder from "@sluice/batch/Feeder"
+ * import * as Worker from "@sluice/batch/Worker"
+ * import * as SqlDatabase from "@sluice/sql/SqlDatabase"
+ * import { Config, Effect, Layer } from "effect"
+ *
+ * export const machine = (ask: (body: string) => Effect.Effect<Asker.Answer, Asker.AskLater>) => {
+ *   const worker = Worker.layer({ inFlight: 100 }).pipe(
+ *     Layer.provide(Layer.succeed(Asker.Asker, { ask: ({ body }) => ask(body), waiting: Effect.undefined }))
+ *   )
+ *   return Layer.merge(worker, Feeder.layerCluster()).pipe(
+ *     Layer.provideMerge(Batches.layer),
+ *     Layer.provide(SqlDatabase.layerConfig({ url: Config.Redacted("DATABASE_URL") }))
+ *   )
+ * }
+ * ```
  *
  * @since 0.1.0
  */
@@ -76,7 +98,7 @@ const read = (input: WorkerOptions): Effect.Effect<Loop.Options, InvalidOptions>
 }
 
 /**
- * Runs a worker until the scope closes.
+ * Runs a worker until the scope closes. Then takes no more tickets, and lets calls finish for `drain`.
  *
  * @since 0.1.0
  * @category layers
