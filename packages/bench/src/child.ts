@@ -26,7 +26,8 @@ const groups: { readonly [_ in Group]: () => Promise<{ readonly builders: Builde
   memory: () => import("./groups/memory.ts"),
   run: () => import("./groups/run.ts"),
   front: () => import("./groups/front.ts"),
-  portkey: () => import("./groups/portkey.ts")
+  portkey: () => import("./groups/portkey.ts"),
+  batch: () => import("./groups/batch.ts")
 }
 
 const measureRow = Effect.fnUntraced(function*(id: RowId) {

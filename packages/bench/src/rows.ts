@@ -28,6 +28,7 @@ export type Group =
   | "run"
   | "front"
   | "portkey"
+  | "batch"
 
 export const ours = "Sluice"
 
@@ -363,6 +364,27 @@ export const rows = {
     unit: "ns",
     effect: undefined,
     contenders: ["no limiter", ours, "1,000 waiting"]
+  },
+  "batch-request": {
+    group: "batch",
+    title: "batch, a request",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the calls alone", ours]
+  },
+  "batch-memory": {
+    group: "batch",
+    title: "batch, memory of the process",
+    unit: "bytes",
+    effect: undefined,
+    contenders: ["a tenth of the requests", ours]
+  },
+  "batch-stored": {
+    group: "batch",
+    title: "batch, file beside the texts",
+    unit: "bytes",
+    effect: undefined,
+    contenders: [ours]
   }
 } as const satisfies Record<string, Row>
 

@@ -45,6 +45,8 @@ export class Deployment implements AsyncDisposable {
   private readonly folder = mkdtempSync(join(tmpdir(), "sluice-batch-"))
   private readonly runtime
   private started = 0
+  /** How many processes were started that make calls. */
+  private asking = 0
   private readonly startedAt = performance.now()
   /** What signals may cost: calls that are made again. */
   mayAskAgain = 0
@@ -69,6 +71,7 @@ export class Deployment implements AsyncDisposable {
   start(role: Role, batch = "", count = 0): Promise<Running> {
     const { database, inFlight, onLost = "ask-again", times = shortTimes } = this.options
     this.started += 1
+    if (role === "worker" || role === "both") this.asking += 1
     return this.processes.start(role, {
       name: `${role}-${this.started}`,
       database,
@@ -95,7 +98,9 @@ export class Deployment implements AsyncDisposable {
 
   /** Freezes a process for longer than its lease. */
   async freeze(running: Running, isAsking = true): Promise<void> {
-    if (isAsking) this.mayAskAgain += this.options.inFlight
+    // A process that is frozen in a transaction of SQLite holds up all others, and their leases lapse too.
+    const lapsed = this.options.database.startsWith("sqlite:") ? this.asking : isAsking ? 1 : 0
+    this.mayAskAgain += lapsed * this.options.inFlight
     running.signal("SIGSTOP")
     await sleep((this.options.times ?? shortTimes).lease + 1_500)
     running.signal("SIGCONT")
