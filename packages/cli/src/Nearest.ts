@@ -12,16 +12,20 @@ export const find = (word: string, candidates: ReadonlyArray<string>): string | 
   return nearest ?? (word.length < 3 ? undefined : candidates.find((candidate) => candidate.startsWith(word)))
 }
 
-/** Counts the letters to insert, delete or replace. */
+/** Counts the letters to insert, delete, replace or swap with their neighbour. */
 export const distance = (a: string, b: string): number => {
-  // `row[j]` is the distance from the letters of `a` so far to the first `j` letters of `b`.
+  // `row[j]` is the distance from the letters of `a` so far to the first `j` letters of `b`; `last` is the row before.
+  let last: ReadonlyArray<number> = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
       const replaced = at(row, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, at(row, j) + 1, at(next, j - 1) + 1))
+      const isSwap = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+      const swapped = isSwap ? at(last, j - 2) + 1 : Number.POSITIVE_INFINITY
+      next.push(Math.min(replaced, swapped, at(row, j) + 1, at(next, j - 1) + 1))
     }
+    last = row
     row = next
   }
   return at(row, b.length)

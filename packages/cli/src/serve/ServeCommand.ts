@@ -196,6 +196,13 @@ const cannotListen = ({ host, port }: ServeFlags, error: unknown): string => {
   return `cannot listen on ${Terminal.escape(host)}, port ${port}: ${why}`
 }
 
+/** Names the targets. Those of equal order share the calls. */
+export const inOrder = (targets: ReadonlyArray<Pick<Settings.Target, "name" | "order" | "url">>): string =>
+  [...Map.groupBy(targets.map((target, place) => ({ ...target, order: target.order ?? place })), ({ order }) => order)]
+    .sort(([a], [b]) => a - b)
+    .map(([, equal]) => equal.map(({ name, url }) => `${name} (${UrlSecrets.shown(url)})`).join(" and "))
+    .join(", then ")
+
 const welcome = (
   { flags: { host, keys }, targets }: Settings.Settings,
   port: number,
@@ -207,7 +214,7 @@ const welcome = (
   const token = clients.hasKeys ? "..." : clients.token
   return [
     `Gateway at ${address}${isLoopback(host) ? ", reachable from this machine only" : ""}.`,
-    `It calls ${targets.map(({ name, url }) => `${name} (${UrlSecrets.shown(url)})`).join(", then ")}.`,
+    `It calls ${inOrder(targets)}.`,
     "",
     clients.hasKeys
       ? `Clients need a key of ${Terminal.escape(Keys.shown(keys))}:`

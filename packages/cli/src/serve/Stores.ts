@@ -6,6 +6,7 @@ import type { MigrationFailed, TablesOutdated } from "@sluice/sql/Migrations"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import type { SqlClient } from "effect/sql/SqlClient"
 import * as Audit from "../fleet/Audit.ts"
 import * as Run from "../run/Settings.ts"
@@ -64,7 +65,8 @@ const redis = async (url: string): Promise<Layer.Layer<Stores>> => {
     Layer.effectDiscard(
       Effect.flatMap(Redis.NodeRedis, (redis) => Effect.addFinalizer(() => Effect.interruptible(leave(redis))))
     ),
-    Redis.layer({ url, disableOfflineQueue: true })
+    // Its client logs each failed connection without a reason. The store logs the first one, with it.
+    Layer.provide(Redis.layer({ url, disableOfflineQueue: true }), Layer.succeed(References.MinimumLogLevel, "Error"))
   )
   // The options are valid.
   return Layer.orDie(

@@ -295,6 +295,7 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         assert.strictEqual(code, 0)
         const warnings = logsOf(stderr).filter(({ level }) => level === "warn")
         assert.isAbove(warnings.length, 0, stderr)
+        for (const { event } of warnings) assert.notInclude(String(event), "client error")
         assert.notInclude(stderr + stdout, "canary-secret")
       }))
   })

@@ -126,7 +126,7 @@ export class StoreClient {
     if (this.downSince !== undefined) return Effect.void
     this.downSince = now
     return Effect.logWarning(
-      `circuit breaker ${this.name}: the store failed, using circuits of this process`,
+      `circuit breaker ${this.name}: the store failed, using circuits of this process.`,
       error.message
     )
   }
