@@ -48,6 +48,7 @@
  *
  * @since 0.1.0
  */
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Migrations from "@sluice/sql/Migrations"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -76,10 +77,12 @@ import * as Schema from "./internal/tables/schema.ts"
  * **Details**
  *
  * - `id`: 1 to 64 letters, digits, `_` and `-`. A random one by default. Use your own to continue after an interruption.
+ * - `name`, `source`, `metadata`: kept with the batch and returned in its status. None by default.
  * - `priority`: a whole number, 0 by default. Higher ones go first.
- * - `maxCost`: in millionths of a dollar. `estimate` is the most that one request costs; without it, the first hundredth of the
- *   budget is spent to find out.
- * - `expires`: from now. No request is asked later.
+ * - `maxCost`: in whole millionths of a dollar, no limit by default. `estimate` is the most that one request costs; without it, the first
+ *   hundredth of the budget is spent to find out.
+ * - `expires`: from now, up to ten years. No request is asked later. Never by default.
+ * - `endpoint`: the API that the requests are for, which `Asker` gets, such as `/v1/chat/completions`. None by default.
  * - `file`: the id of a file of `Files` whose lines are the requests; the stream is not read. A batch whose file has problems, or whose
  *   lines ask another `endpoint`, is `failed`, and its `error` lists them.
  * - `owner`: whose batch it is, such as the name of a client. Not used here, and returned in the status.
@@ -123,10 +126,13 @@ export interface ResultsOptions {
  *
  * **Details**
  *
- * - `submit` returns the id. It fails with the error of the stream, and can then be called again with the same `id`.
+ * - `submit` returns the id. It fails with the error of the stream, with `InvalidRequest` for an unusable request, and with
+ *   `InvalidOptions`. After the first two it can be called again with the same `id`.
+ * - `watch` emits the status now, and then every second by default. It ends with the batch.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
- * - `list` starts with the newest. With `owner`, it has only theirs. With `endedWithin`, batches that ended earlier are left out.
+ * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it
+ *   has the batches of this owner. With `endedWithin`, batches that ended earlier are left out.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -136,7 +142,7 @@ export class Batches extends Context.Service<Batches, {
   readonly submit: <E, R>(
     options: SubmitOptions,
     requests: Stream.Stream<Request, E, R>
-  ) => Effect.Effect<string, InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R>
+  ) => Effect.Effect<string, InvalidOptions | InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R>
   readonly status: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
   readonly watch: (id: string, every?: Duration.Input) => Stream.Stream<Status, BatchNotFound | BatchStoreError>
   readonly results: (id: string, options?: ResultsOptions) => Stream.Stream<Result, BatchNotFound | BatchStoreError>

@@ -8,7 +8,35 @@ import { machine, ok, requests, Scripted } from "./support/machine.ts"
 const whole = (id: string, follow = true) =>
   Batches.Batches.use((batches) => Stream.runCollect(batches.results(id, { follow })))
 
+const unusable: ReadonlyArray<readonly [Batches.SubmitOptions, ReadonlyArray<string>]> = [
+  [{ id: "" }, ["id"]],
+  [{ id: "a b" }, ["id"]],
+  [{ id: "a".repeat(65) }, ["id"]],
+  [{ name: "a\0" }, ["name"]],
+  [{ owner: "\ud800", source: "\0" }, ["source", "owner"]],
+  [{ priority: 0.5 }, ["priority"]],
+  [{ priority: 2 ** 31 }, ["priority"]],
+  [{ maxCost: { micros: -1 } }, ["maxCost.micros"]],
+  [{ maxCost: { micros: 1, estimate: NaN } }, ["maxCost.estimate"]],
+  [{ expires: Infinity }, ["expires"]],
+  [{ expires: "-1 second" }, ["expires"]]
+]
+
 await describeWithBoth("Batches", (it) => {
+  it.effect("options that the database cannot store are refused by name, and no batch is made", () =>
+    Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const before = yield* batches.list()
+      for (const [options, named] of unusable) {
+        const error = yield* Effect.flip(batches.submit(options, requests(1)))
+        assert.strictEqual(error._tag, "InvalidOptions")
+        if (error._tag === "InvalidOptions") assert.deepStrictEqual(error.issues.map(({ option }) => option), named)
+      }
+      assert.deepStrictEqual(yield* batches.list(), before)
+      const id = "A-z_0123456789".padEnd(64, "x")
+      assert.strictEqual(yield* batches.submit({ id, name: "ü\u0001", priority: -1 }, requests(1)), id)
+    }).pipe(Effect.provide(machine(new Scripted()))))
+
   it.effect("a batch has one result for each request", () => {
     const scripted = new Scripted()
     return Effect.gen(function*() {

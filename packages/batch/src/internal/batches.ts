@@ -1,4 +1,6 @@
 /** Submitting, reading and ending batches. */
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -60,9 +62,9 @@ export const make = Effect.gen(function*() {
   const submit = <E, R>(
     options: SubmitOptions,
     requests: Stream.Stream<Request, E, R>
-  ): Effect.Effect<string, InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R> =>
+  ): Effect.Effect<string, InvalidOptions | InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R> =>
     Effect.gen(function*() {
-      const id = options.id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`
+      const { expiresMillis, id } = yield* readOptions(options)
       const file = options.file === undefined ? undefined : yield* findFile(db, options.file)
       const isNew = yield* store(
         "add a batch",
@@ -76,9 +78,7 @@ export const make = Effect.gen(function*() {
           priority: options.priority ?? 0,
           capMicros: options.maxCost?.micros,
           estimateMicros: options.maxCost?.estimate ?? 0,
-          expiresMillis: options.expires === undefined
-            ? undefined
-            : Duration.toMillis(Duration.fromInputUnsafe(options.expires)),
+          expiresMillis,
           metadata: options.metadata ?? {}
         })
       )
@@ -192,6 +192,52 @@ export const make = Effect.gen(function*() {
       })
   } satisfies Batches["Service"]
 })
+
+const known: { readonly [K in keyof SubmitOptions]-?: true } = {
+  id: true,
+  name: true,
+  priority: true,
+  maxCost: true,
+  expires: true,
+  endpoint: true,
+  source: true,
+  file: true,
+  owner: true,
+  metadata: true
+}
+
+/** The range of an integer in PostgreSQL. */
+const maxPriority = 2 ** 31 - 1
+
+/** Checks what the database would refuse without saying why. */
+const readOptions = (input: SubmitOptions) => {
+  const reader = new OptionsReader("Batches")
+  const { endpoint, expires, file, id, maxCost, name, owner, priority = 0, source } = reader.object(
+    "options",
+    input,
+    known
+  )
+  if (id !== undefined && !/^[\w-]{1,64}$/.test(id)) {
+    reader.refuse("id", id, "must be 1 to 64 letters, digits, _ and -")
+  }
+  for (const [option, text] of Object.entries({ name, endpoint, source, file, owner })) {
+    if (text !== undefined && !isStorable(text)) {
+      reader.refuse(option, text, "must have no NUL and no half of a surrogate pair")
+    }
+  }
+  reader.integer("priority", priority, -maxPriority, maxPriority)
+  if (maxCost !== undefined) {
+    reader.integer("maxCost.micros", maxCost.micros, 0)
+    reader.integer("maxCost.estimate", maxCost.estimate ?? 0, 0)
+  }
+  return reader.check({
+    id: id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`,
+    expiresMillis: expires === undefined ? undefined : reader.millis("expires", expires, 0, maxExpiresMillis)
+  })
+}
+
+/** Ten years. */
+const maxExpiresMillis = 315_360_000_000
 
 /** Stores the requests of a stream in groups. */
 const addAll = <E, R>(

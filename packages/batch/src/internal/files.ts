@@ -41,7 +41,8 @@ export const make = Effect.gen(function*() {
           id,
           owner: options.owner,
           purpose: options.purpose,
-          name: options.name,
+          // A client chooses it, and its file is not refused for it.
+          name: toStorable(options.name),
           expiresMillis: Duration.toMillis(Duration.fromInputUnsafe(options.expires ?? "30 days"))
         })
       )

@@ -4,6 +4,7 @@ import type * as Batch from "@sluice/batch/Batch"
 import { Batches } from "@sluice/batch/Batches"
 import { Files } from "@sluice/batch/Files"
 import * as BoundedJson from "@sluice/core/BoundedJson"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -98,6 +99,7 @@ type ApiError =
   | Batch.FileInUse
   | Batch.FileNotFound
   | Batch.InvalidRequest
+  | InvalidOptions
 
 type Route = (call: Call, id: string) => Effect.Effect<void, ApiError, Batches | Files>
 
@@ -409,6 +411,7 @@ const refusalOf = (error: ApiError): Refusal.Refusal => {
         message: "The database of batches does not answer.",
         headers: { "retry-after": "5" }
       }
+    case "InvalidOptions":
     case "InvalidRequest":
       return { status: 400, code: "invalid_request", message: error.message }
   }
