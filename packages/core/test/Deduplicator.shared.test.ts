@@ -349,6 +349,26 @@ describe("a deduplicator that shares flights with other processes", () => {
       assert.deepStrictEqual(follower.pollUnsafe(), Exit.succeed("own"))
     }).pipe(quiet))
 
+  it.effect("notifications that fail are subscribed to again, less and less often", () =>
+    Effect.gen(function*() {
+      const memory = yield* FlightStore.makeMemory()
+      let subscriptions = 0
+      const works = Stream.suspend(() => memory.finished ?? Stream.never)
+      const finished = Stream.suspend(() => ++subscriptions <= 10 ? Stream.fromEffect(down) : works)
+      const store: Store = { ...memory, finished }
+      const [a, b] = [yield* processOn(memory), yield* processOn(store)]
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(subscriptions, 6)
+      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual(subscriptions, 11)
+      const { call } = counted(1_250)
+      yield* forkNow(a.dedupe(call, Summary({ text: "x" })))
+      const follower = yield* forkNow(b.dedupe(call, Summary({ text: "x" })))
+      // It would ask again after two seconds.
+      yield* TestClock.adjust(1_260)
+      assert.deepStrictEqual(follower.pollUnsafe(), Exit.succeed("answer 1"))
+    }))
+
   it.effect("a store without notifications is asked again every quarter of a second", () =>
     Effect.gen(function*() {
       const store: Store = { ...yield* FlightStore.makeMemory(), finished: undefined }

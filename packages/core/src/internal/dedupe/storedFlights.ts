@@ -70,7 +70,8 @@ const keepMillis = 10_000
 const unshared = ""
 /** A database can add it to any time. */
 const longestMillis = 2 ** 50
-const resubscribe = Schedule.spaced("1 second")
+// A client may log each failed attempt, so they become rare.
+const resubscribe = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("30 seconds")])
 
 /**
  * The flights of a process through a store that other processes share. Callers of this process have joined one flight already, so a
