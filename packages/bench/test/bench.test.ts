@@ -80,7 +80,13 @@ describe("readOptions", () => {
   it("--only selects rows by a part of their name and by group", () => {
     assert.deepStrictEqual(rowsOf("--only", "Breaker"), ["breaker-closed", "breaker-windows", "breaker-refusing"])
     assert.deepStrictEqual(rowsOf("--only", "hit-1, pipeline"), ["hit-1", "hit-10000", "five-stages"])
-    assert.deepStrictEqual(rowsOf("--only", "memory"), ["permit-memory", "dedupe-memory", "run-memory", "front-memory"])
+    assert.deepStrictEqual(rowsOf("--only", "memory"), [
+      "permit-memory",
+      "dedupe-memory",
+      "run-memory",
+      "front-memory",
+      "batch-memory"
+    ])
   })
 
   it("--only without a matching row is an error", () => {
