@@ -13,7 +13,7 @@
  * - `check` reads the version and nothing else. A running process needs no right to create tables.
  * - `layer` migrates when it is built. It suits tests and a file of SQLite. For a database of several machines run `sluice migrate` in the
  *   deployment instead.
- * - A newer version than the program knows passes. So migrate before the new program starts; the old one goes on. Steps therefore only
+ * - A newer version than the program knows passes. So migrate before the new program starts; the old one continues. Steps therefore only
  *   add: a step that changes a function gives it a new name.
  *
  * **Example** (A list of one step)

@@ -22,7 +22,7 @@
  * - On Postgres times are the server's, so the clocks of the processes do not matter.
  * - A crash of the server loses at most the last second of amounts in windows of up to an hour. Amounts of longer windows, such as
  *   budgets, are on disk before a call starts.
- * - The calls at once of a process that died are freed after the end of their leases, up to 16 by each request of the target. Amounts in
+ * - A request frees the calls at once of processes that died, after the end of their leases and up to 16 each time. Amounts in
  *   windows stay until the window passes. Money that is not settled stays spent.
  * - A target is deleted after twice its longest window without use, at least two days. A budget without a window is kept for a year.
  *

@@ -1,4 +1,4 @@
-/** Decides which tickets exist, and ends batches. Everything comes from the tables, so that another process can go on at once. */
+/** Decides which tickets exist, and ends batches. Everything is in the tables, so another process can continue at once. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -49,7 +49,7 @@ export class Feeder {
   private readonly db: Db
   private readonly queue: Queue
   private readonly samples = new Map<number, Array<{ readonly at: number; readonly answered: number }>>()
-  /** Where marking goes on, of batches that were stopped. */
+  /** The next request to mark, of each batch that was stopped. */
   private readonly marked = new Map<number, number>()
   private forgotAt = 0
 
@@ -244,7 +244,7 @@ const openOf = (batch: Batches.Row, ticket: number): Open => {
 /** How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. */
 const affordableOf = ({ capMicros, estimateMicros, maxMicros, micros }: Batches.Row, outstanding: number): number => {
   if (capMicros === undefined) return Infinity
-  // With nothing known, the first hundredth of the cap tells.
+  // Nothing is known yet: spend the first hundredth of the cap to find out.
   const each = Math.max(estimateMicros, maxMicros) || Math.ceil(capMicros / 100)
   return Math.floor((capMicros - micros) / Math.max(1, each)) - outstanding
 }

@@ -23,7 +23,7 @@ const maxLineBytes = 2 ** 20
 const maxKeyLength = 512
 const maxDepth = 64
 
-/** More would tell nothing new. */
+/** More would not help the uploader. */
 const maxProblems = 100
 
 export const make = Effect.gen(function*() {

@@ -20,8 +20,8 @@ export interface Grant {
 }
 
 /**
- * Fills the window. The highest priority goes first, and within it the batch with the fewest requests outstanding, so that a
- * small batch does not wait for a large one.
+ * Fills the window. The highest priority goes first. Within it, the batch with the fewest requests outstanding does, so a small
+ * batch does not wait for a large one.
  */
 export const plan = (
   open: ReadonlyArray<Open>,

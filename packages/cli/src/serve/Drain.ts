@@ -9,8 +9,8 @@ const lastMillis = 1_000
 
 /**
  * 1. `/health` and `/ready` answer 503, and connections close with their response. Requests are answered for `drainDelay`.
- * 2. New connections and requests are refused. What runs may end within `drainTimeout`.
- * 3. What still runs ends with an error event.
+ * 2. New connections and requests are refused. Running requests may end within `drainTimeout`.
+ * 3. Requests that still run end with an error event.
  */
 export const drain = Effect.fnUntraced(function*(server: Server, reloads: Reloads, logs: Logs, signal: string) {
   const { flags: { drainDelayMillis, drainTimeoutMillis } } = reloads.current.settings

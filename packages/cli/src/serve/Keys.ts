@@ -39,7 +39,7 @@ export interface Limits {
   readonly tpm: number | undefined
   /** Millionths of a dollar in 24 hours. */
   readonly costPerDay: number | undefined
-  /** The models that it may request. A `*` stands for any text. Empty: all. */
+  /** The models that it may request. A `*` matches any text. Empty: all. */
   readonly models: ReadonlyArray<string>
 }
 

@@ -74,7 +74,7 @@ export class Pages {
     if (this.isClosed || this.pages.size >= maxPages) {
       return Refusal.send(response, path, this.isClosed ? stopping : tooMany)
     }
-    // What the others have not got yet is in the snapshot.
+    // The snapshot has everything that other pages have not received yet.
     const now = Date.now()
     this.send("delta", this.delta(now, false))
     response.writeHead(200, {

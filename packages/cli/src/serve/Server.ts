@@ -25,7 +25,7 @@ export interface Options {
     | ((request: IncomingMessage, response: ServerResponse, path: string, client: Client) => boolean)
     | undefined
   readonly onRefused: (code: string, path: string) => void
-  /** A defect. The request gets a 500, and the others go on. */
+  /** A defect. The request gets a 500, and the others continue. */
   readonly onDefect: (error: unknown) => void
   /** The calls that run. An open page is none. */
   readonly onRunning: (count: number) => void

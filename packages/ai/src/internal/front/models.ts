@@ -15,7 +15,7 @@ type Groups = ReadonlyArray<ReadonlyArray<Share>>
 /** A target, or targets that share the calls by these weights. */
 export type Step = string | { readonly [target: string]: number }
 
-/** From the models that clients ask for to the targets. A name that ends with `*` stands for all models that begin like it. */
+/** From the models that clients ask for to the targets. A name that ends with `*` matches all models with this prefix. */
 export type Routes = { readonly [asked: string]: ReadonlyArray<Step> }
 
 /** Finds the targets of a model. */

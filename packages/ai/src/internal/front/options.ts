@@ -42,7 +42,7 @@ export interface FrontTarget extends Omit<TargetOptions, "malformedEvent"> {
    */
   readonly models?: TargetOptions["models"]
   /**
-   * Whether it continues a partial answer that is the last message of the prompt. Then a stream that breaks after its output goes on
+   * Whether it continues a partial answer that is the last message of the prompt. Then a stream that breaks after its output continues
    * with this target, and the client notices nothing. Default false.
    *
    * Set it only for a provider and a model that you have tried. Many servers begin a new answer instead, and some refuse such a prompt.
@@ -69,7 +69,7 @@ export interface FrontOptions
   readonly targets: ReadonlyArray<FrontTarget>
   /**
    * The targets of each model, in order: from the model that clients ask for to the names of targets. A name that ends with `*`
-   * stands for all models that begin like it. Other models are refused. Default: each target decides by its `models`.
+   * matches all models with this prefix. Other models are refused. Default: each target decides by its `models`.
    *
    * An object in place of a name has targets that share the calls by weight: `[{ main: 1, azure: 3 }, "backup"]`. Names beside each
    * other share them as their targets say by `order` and `weight`.

@@ -37,7 +37,7 @@ const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }:
   micros: toCount(micros)
 })
 
-/** One number that the database refuses would hold up every result of its group, for ever. */
+/** The database would refuse the whole group for one invalid number, and the writer would repeat it without end. */
 const toCount = (value: number, most = Number.MAX_SAFE_INTEGER): number =>
   Number.isNaN(value) ? 0 : Math.min(most, Math.max(0, Math.round(value)))
 

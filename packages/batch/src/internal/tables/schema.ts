@@ -4,8 +4,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
 // `batch` in the tables is a number, so that an id of 30 characters is not stored with each request. The requests of a file have the
-// number of the file, below zero. Times are epoch
-// milliseconds of the database's clock. PostgreSQL pads a number to its size, so columns of a large table go by size.
+// number of the file, below zero. Times are epoch milliseconds of the database's clock. PostgreSQL pads a number to its size, so columns of a large table go by size.
 const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   `create table sluice_batch (
     batch ${isSqlite ? "integer primary key autoincrement" : "integer generated always as identity primary key"},
@@ -53,7 +52,7 @@ const statements = (isSqlite: boolean): ReadonlyArray<string> => [
   )`
 ]
 
-/** Makes the tables, in the words of the database. */
+/** Makes the tables, in the dialect of the database. */
 export const make: Effect.Effect<void, SqlError, SqlClient.SqlClient> = Effect.flatMap(
   SqlClient.SqlClient,
   (sql) =>

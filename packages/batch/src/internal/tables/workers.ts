@@ -35,7 +35,7 @@ export const beat = (
     values (${worker}, ${slots}, ${now}, ${waiting?.for ?? null}, ${waiting?.until ?? null})
     on conflict (worker) do update set slots = excluded.slots, beat_at = excluded.beat_at,
       waits_for = excluded.waits_for, waits_until = excluded.waits_until`
-  // What it holds comes first: whoever sees the beat sees what was held then.
+  // Write what it holds first, so that a reader of the beat also reads what was held then.
   return Effect.asVoid(Effect.andThen(progress, self))
 }
 

@@ -1,7 +1,7 @@
 /**
  * The verbs of the quota store, one function each: one round trip, and atomic.
  *
- * - A verb locks the row of its target first, so the verbs of a target run one after the other, and no two wait for each other.
+ * - A verb locks the row of its target first, so the verbs of a target run one after the other and cannot deadlock.
  * - The clock is read after the lock, and each statement sees what was committed before it.
  */
 export const quotaFunctions: ReadonlyArray<string> = [

@@ -197,7 +197,7 @@ const addTo = (buckets: Array<number>, nth: number, amount: number): void => {
   buckets[nth] = (buckets[nth] ?? 0) + amount
 }
 
-/** What all processes have learned about a dimension: the limit (-1: none), when, and the end of the rest. */
+/** The facts that processes have learned about a dimension: the limit (-1: none), when, and the end of the rest. */
 export type LearnedRow = readonly [limit: number, setAt: number, restUntil: number]
 
 /** A learned limit with what is new. -1: nothing is. */
