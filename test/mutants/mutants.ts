@@ -1761,6 +1761,86 @@ adjustToClock()
     file: "packages/ai/src/internal/front/pass.ts",
     find: "    this.over()\n    this.sink.abort()",
     replace: "    this.over()\n    this.sink.end()"
+  },
+  {
+    name: "flights-late-leader-in-redis",
+    breaks: "a leader whose lease has lapsed replaces the result of its successor in Redis",
+    caughtBy: ["packages/redis/test/RedisFlightStore.test.ts"],
+    file: "packages/redis/src/internal/flightScripts.ts",
+    find: "if done == generation then return 1 end\nif ends <= now then return 0 end",
+    replace: "if done == generation then return 1 end"
+  },
+  {
+    name: "flights-late-leader-in-sql",
+    breaks: "a leader whose lease has lapsed stores its result in a database",
+    caughtBy: ["packages/sql/test/flightContract.test.ts"],
+    file: "packages/sql/src/internal/flight/statements.ts",
+    find: "(ends > micros / 1000 OR done = generation)`",
+    replace: "(ends > 0 OR done = generation)`"
+  },
+  {
+    name: "flights-earlier-result-in-sql",
+    breaks: "a follower gets the result of an earlier flight from a database",
+    caughtBy: ["packages/sql/test/flightContract.test.ts"],
+    file: "packages/sql/src/internal/flight/statements.ts",
+    find: "if (fresh > seen || (following >= 0 && done >= following && kept > seen)) {",
+    replace: "if (fresh > seen || (following >= 0 && kept > seen)) {"
+  },
+  {
+    name: "flights-memory-lease-after-set-back",
+    breaks: "a lease lasts longer after the clock is set back",
+    caughtBy: ["packages/core/test/FlightStore.contract.test.ts"],
+    file: "packages/core/src/internal/dedupe/memory.ts",
+    find: "    entry.leaseUntil -= behind\n",
+    replace: ""
+  },
+  {
+    name: "flights-leader-leaves-no-release",
+    breaks: "a process that interrupts its call keeps the lease, and the others wait until it lapses",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "        this.end(slot, store.release(request))\n        return undefined",
+    replace: "        return undefined"
+  },
+  {
+    name: "flights-claim-of-a-caller-that-left",
+    breaks: "a claim whose caller has left keeps the lease",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "    this.end(slot, Effect.andThen(answered, this.options.store.release(request)))\n",
+    replace: ""
+  },
+  {
+    name: "flights-follows-its-own-end",
+    breaks: "a call after a flight of its process gets the result of that flight",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "    if (ending !== undefined) yield* Fiber.await(ending)\n",
+    replace: ""
+  },
+  {
+    name: "flights-asks-a-store-that-is-down",
+    breaks: "every call waits for a store that is down",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "this.downUntil = this.options.now() + restMillis",
+    replace: "this.downUntil = this.options.now()"
+  },
+  {
+    name: "flights-cached-for-twice-its-time",
+    breaks: "a result of another process is cached for its whole time to live again",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "              own.onResult(place.freshMillis)\n",
+    replace: ""
+  },
+  {
+    name: "flights-shares-large-results",
+    breaks: "a result above maxResultBytes is shared",
+    caughtBy: ["packages/core/test/Deduplicator.shared.test.ts"],
+    file: "packages/core/src/internal/dedupe/storedFlights.ts",
+    find: "return this.isTooLarge(result) ? unshared : result",
+    replace: "return result"
   }
 ]
 

@@ -242,7 +242,12 @@ describe("a deduplicator that shares flights with other processes", () => {
   for (const { call, maxResultBytes, what } of unshared) {
     it.effect(`a result that ${what} stays in its process, and each follower runs its own call at once`, () =>
       Effect.gen(function*() {
-        const store = yield* FlightStore.makeMemory()
+        const memory = yield* FlightStore.makeMemory()
+        const stored = new Set<string>()
+        const store: Store = {
+          ...memory,
+          complete: (request) => Effect.suspend(() => (stored.add(request.result), memory.complete(request)))
+        }
         const processes = yield* Effect.forEach([1, 2, 3], () => processOn(store, { maxResultBytes }))
         let calls = 0
         const one = Effect.delay(Effect.andThen(Effect.sync(() => calls++), call), "1 second")
@@ -254,6 +259,7 @@ describe("a deduplicator that shares flights with other processes", () => {
         const expected = yield* Effect.exit(call)
         for (const fiber of fibers) assert.deepStrictEqual(fiber.pollUnsafe(), Exit.succeed(expected))
         assert.strictEqual(calls, 3)
+        assert.deepStrictEqual([...stored], [""])
       }))
   }
 
