@@ -35,6 +35,7 @@ await describeWithBoth("Batches", (it) => {
       assert.deepStrictEqual(yield* batches.list(), before)
       const id = "A-z_0123456789".padEnd(64, "x")
       assert.strictEqual(yield* batches.submit({ id, name: "ü\u0001", priority: -1 }, requests(1)), id)
+      assert.strictEqual((yield* whole(id)).length, 1)
     }).pipe(Effect.provide(machine(new Scripted()))))
 
   it.effect("a batch has one result for each request", () => {

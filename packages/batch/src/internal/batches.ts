@@ -29,17 +29,10 @@ import * as Items from "./tables/items.ts"
 import * as Results from "./tables/results.ts"
 import * as Workers from "./tables/workers.ts"
 
-/** Few enough that SQLite does not block the process for long. */
-const rowsAtOnce = 2_000
-const bytesAtOnce = 4 * 2 ** 20
-const maxRequestBytes = 2 ** 20
-const maxKeyLength = 512
 const resultsAtOnce = { rows: 200, bytes: 8 * 2 ** 20 }
 const followMillis = 500
-const deletedAtOnce = 10_000
 
 const failed: ReadonlyArray<Kind> = ["failed", "worker_lost", "rounds_exhausted"]
-const unasked: ReadonlyArray<Kind> = ["cancelled", "expired", "capped"]
 
 export const make = Effect.gen(function*() {
   const db = yield* Db.make
@@ -146,7 +139,7 @@ export const make = Effect.gen(function*() {
         while (true) {
           const gone = yield* store(
             "forget results",
-            Results.forget(db, batch.batch, which === "failed" ? failed : unasked, deletedAtOnce)
+            Results.forget(db, batch.batch, which === "failed" ? failed : Results.marks, Db.deletedAtOnce)
           )
           if (gone === 0) break
           forgotten += gone
@@ -188,7 +181,7 @@ export const make = Effect.gen(function*() {
       Effect.gen(function*() {
         const batch = yield* find(id)
         if (!isEnded(batch.state)) return yield* new BatchRunning({ id, state: batch.state })
-        yield* store("remove a batch", Tables.remove(db, batch.batch, deletedAtOnce))
+        yield* store("remove a batch", Tables.remove(db, batch.batch, Db.deletedAtOnce))
       })
   } satisfies Batches["Service"]
 })
@@ -260,15 +253,15 @@ const addAll = <E, R>(
     ({ body, key }) =>
       Effect.suspend((): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
         const size = Buffer.byteLength(body)
-        if (size > maxRequestBytes) return Effect.fail(new InvalidRequest({ seq, why: "TooLarge" }))
-        if (key === "" || key.length > maxKeyLength || !isStorable(key)) {
+        if (size > Items.maxRequestBytes) return Effect.fail(new InvalidRequest({ seq, why: "TooLarge" }))
+        if (key === "" || key.length > Items.maxKeyLength || !isStorable(key)) {
           return Effect.fail(new InvalidRequest({ seq, why: "InvalidKey" }))
         }
         if (!isStorable(body)) return Effect.fail(new InvalidRequest({ seq, why: "InvalidBody" }))
         group.push({ seq, key, request: body })
         seq += 1
         bytes += size
-        return group.length >= rowsAtOnce || bytes >= bytesAtOnce ? flush : Effect.void
+        return group.length >= Items.atOnce.rows || bytes >= Items.atOnce.bytes ? flush : Effect.void
       })
   ).pipe(Effect.andThen(flush))
 }

@@ -9,7 +9,7 @@ import type { State } from "../Batch.ts"
 import { type Grant, type Open, plan } from "./plan.ts"
 import { offer, type Queue } from "./queue.ts"
 import * as Batches from "./tables/batches.ts"
-import type { Db } from "./tables/db.ts"
+import { type Db, deletedAtOnce } from "./tables/db.ts"
 import * as Files from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
 import * as Results from "./tables/results.ts"
@@ -36,7 +36,6 @@ const marksAtOnce = { pg: 50_000, sqlite: 5_000 }
 const rateMillis = { mean: 10_000, every: 2_000 }
 
 const forgetMillis = 600_000
-const deletedAtOnce = 10_000
 
 const endings: { readonly [state: string]: { readonly kind: "cancelled" | "expired" | "capped" } } = {
   cancelling: { kind: "cancelled" },

@@ -11,16 +11,11 @@ import type { File, Files, Problem, UploadOptions } from "../Files.ts"
 import { store } from "./store.ts"
 import * as Db from "./tables/db.ts"
 import * as Tables from "./tables/files.ts"
-import type { Item } from "./tables/items.ts"
+import * as Items from "./tables/items.ts"
 import { isStorable, toStorable } from "./text.ts"
 
-const rowsAtOnce = 2_000
-const bytesAtOnce = 4 * 2 ** 20
 const linesAtOnce = { rows: 1_000, bytes: 8 * 2 ** 20 }
-const deletedAtOnce = 10_000
 
-const maxLineBytes = 2 ** 20
-const maxKeyLength = 512
 const maxDepth = 64
 
 /** More would not help the uploader. */
@@ -50,7 +45,7 @@ export const make = Effect.gen(function*() {
       yield* Stream.runForEach(lines, (line) => upload.add(line)).pipe(
         Effect.andThen(upload.end),
         Effect.onExit((exit) =>
-          Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Tables.remove(db, file, deletedAtOnce))
+          Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Tables.remove(db, file, Db.deletedAtOnce))
         )
       )
       return toFile(yield* Effect.orDie(findFile(db, id)))
@@ -100,7 +95,7 @@ export const make = Effect.gen(function*() {
           store("remove a file", Tables.hide(db, file)),
           (isHidden): Effect.Effect<void, BatchStoreError | FileInUse> =>
             isHidden
-              ? Effect.asVoid(store("remove a file", Tables.remove(db, file, deletedAtOnce)))
+              ? Effect.asVoid(store("remove a file", Tables.remove(db, file, Db.deletedAtOnce)))
               : Effect.fail(new FileInUse({ id }))
         ))
   } satisfies Files["Service"]
@@ -111,7 +106,7 @@ class Upload {
   private readonly db: Db.Db
   private readonly file: number
   private readonly problems: Array<Problem> = []
-  private group: Array<Item> = []
+  private group: Array<Items.Item> = []
   private groupBytes = 0
   private bytes = 0
   private lines = 0
@@ -135,7 +130,7 @@ class Upload {
     this.group.push({ seq: this.lines, key: "code" in checked ? null : checked.key, request: toStorable(line) })
     this.lines += 1
     this.groupBytes += size
-    return this.group.length >= rowsAtOnce || this.groupBytes >= bytesAtOnce ? this.flush : Effect.void
+    return this.group.length >= Items.atOnce.rows || this.groupBytes >= Items.atOnce.bytes ? this.flush : Effect.void
   }
 
   get end(): Effect.Effect<void, BatchStoreError> {
@@ -186,13 +181,13 @@ const empty = problem("empty_file", "The file has no lines.")
 const duplicate = problem("duplicate_custom_id", "Another line has this custom_id.", "custom_id")
 
 const check = (line: string, bytes: number): { readonly key: string; readonly url: string } | Wrong => {
-  if (bytes > maxLineBytes) return problem("line_too_large", "The line is larger than 1 MiB.")
+  if (bytes > Items.maxRequestBytes) return problem("line_too_large", "The line is larger than 1 MiB.")
   const parsed = BoundedJson.parse(line, maxDepth)
   if (Result.isFailure(parsed)) return problem("invalid_json_line", "The line is not JSON.")
   const json = parsed.success
   if (!isObject(json)) return problem("invalid_json_line", "The line is not a JSON object.")
   const { body, custom_id: key, method, url } = json
-  if (typeof key !== "string" || key === "" || key.length > maxKeyLength || !isStorable(key)) {
+  if (typeof key !== "string" || key === "" || key.length > Items.maxKeyLength || !isStorable(key)) {
     return problem("invalid_custom_id", "custom_id must be a text of 1 to 512 characters.", "custom_id")
   }
   if (method !== "POST") return problem("invalid_method", "method must be POST.", "method")

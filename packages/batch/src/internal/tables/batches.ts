@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import type { State } from "../../Batch.ts"
-import { type Db, numberOf, optionalNumber } from "./db.ts"
+import { type Db, numberOf, optionalNumber, optionalText } from "./db.ts"
 
 export interface NewBatch {
   readonly id: string
@@ -63,18 +63,16 @@ export interface Row {
 export const answeredOf = ({ failed, marked, ok }: Pick<Row, "failed" | "marked" | "ok">): number =>
   ok + failed + marked
 
-const text = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
-
 const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   batch: numberOf(row["batch"]),
   id: String(row["id"]),
-  owner: text(row["owner"]),
-  name: text(row["name"]),
+  owner: optionalText(row["owner"]),
+  name: optionalText(row["name"]),
   // Only this package writes the column.
   state: row["state"] as State,
   items: numberOf(row["items"] ?? row["batch"]),
-  endpoint: text(row["endpoint"]),
-  source: text(row["source"]),
+  endpoint: optionalText(row["endpoint"]),
+  source: optionalText(row["source"]),
   total: numberOf(row["total"]),
   bytes: numberOf(row["bytes"]),
   run: numberOf(row["run"]),
@@ -86,7 +84,7 @@ const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   estimateMicros: numberOf(row["estimate_micros"]),
   interrupts: numberOf(row["interrupts"]) === 1,
   metadata: metadataOf(row["metadata"]),
-  error: text(row["error"]),
+  error: optionalText(row["error"]),
   rate: optionalNumber(row["rate"]),
   createdAt: numberOf(row["created_at"]),
   startedAt: optionalNumber(row["started_at"]),

@@ -39,8 +39,13 @@ export const make: Effect.Effect<Db, never, SqlClient.SqlClient> = Effect.map(Sq
   }
 })
 
+/** How many rows a statement deletes: few enough that it holds no lock, and blocks no process of SQLite, for long. */
+export const deletedAtOnce = 10_000
+
 /** Drivers return 64-bit integers as numbers, as `bigint` or as text. All of ours are below 2^53. */
 export const numberOf = (value: unknown): number => Number(value)
+
+export const optionalText = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
 
 export const optionalNumber = (value: unknown): number | undefined =>
   value === null || value === undefined ? undefined : Number(value)

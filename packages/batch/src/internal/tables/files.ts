@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import type { Problem } from "../../Files.ts"
-import { type Db, numberOf } from "./db.ts"
+import { type Db, numberOf, optionalText } from "./db.ts"
 import type { Item } from "./items.ts"
 
 export interface FileRow {
@@ -21,17 +21,15 @@ export interface FileRow {
   readonly expiresAt: number
 }
 
-const text = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
-
 const toRow = (row: { readonly [column: string]: unknown }): FileRow => ({
   file: numberOf(row["file"]),
   id: String(row["id"]),
-  owner: text(row["owner"]),
+  owner: optionalText(row["owner"]),
   purpose: String(row["purpose"]),
   name: String(row["name"]),
   bytes: numberOf(row["bytes"]),
   lines: numberOf(row["lines"]),
-  url: text(row["url"]),
+  url: optionalText(row["url"]),
   // Only this package writes the column.
   problems: JSON.parse(String(row["problems"])) as ReadonlyArray<Problem>,
   createdAt: numberOf(row["created_at"]),

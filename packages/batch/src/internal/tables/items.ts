@@ -3,6 +3,13 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { type Db, numberOf } from "./db.ts"
 
+/** The limits of a request. */
+export const maxKeyLength = 512
+export const maxRequestBytes = 2 ** 20
+
+/** How many requests one statement adds: few enough that SQLite does not block the process for long. */
+export const atOnce = { rows: 2_000, bytes: 4 * 2 ** 20 }
+
 export interface Item {
   readonly seq: number
   readonly key: string | null

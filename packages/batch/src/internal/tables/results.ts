@@ -25,7 +25,10 @@ const columns = {
   micros: "bigint"
 } as const
 
-const marks = "('cancelled', 'expired', 'capped')"
+/** Kinds of results that say why a request was not asked. */
+export const marks: ReadonlyArray<Kind> = ["cancelled", "expired", "capped"]
+
+const listOfMarks = `(${marks.map((kind) => `'${kind}'`).join(", ")})`
 
 const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }: NewResult) => ({
   batch,
@@ -80,13 +83,13 @@ const addOnPostgres = ({ now, rows, sql }: Db, worker: string, records: Readonly
       from ${rows(records, columns)} order by r.batch, r.seq
       on conflict (batch, seq) do update set kind = excluded.kind, body = excluded.body, input_tokens = excluded.input_tokens,
         output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid
-      where sluice_batch_result.kind in ${sql.literal(marks)} and excluded.kind = 'ok'
+      where sluice_batch_result.kind in ${sql.literal(listOfMarks)} and excluded.kind = 'ok'
       returning batch, kind, input_tokens, output_tokens, micros, xmax <> 0 as replaced
     )
     insert into sluice_batch_progress (batch, worker, ok, failed, marked, input_tokens, output_tokens, micros, max_micros)
     select batch, ${worker}::text, count(*) filter (where kind = 'ok'),
-      count(*) filter (where kind <> 'ok' and kind not in ${sql.literal(marks)}),
-      count(*) filter (where kind in ${sql.literal(marks)}) - count(*) filter (where replaced),
+      count(*) filter (where kind <> 'ok' and kind not in ${sql.literal(listOfMarks)}),
+      count(*) filter (where kind in ${sql.literal(listOfMarks)}) - count(*) filter (where replaced),
       sum(input_tokens), sum(output_tokens), sum(micros), max(micros)
     from added group by batch
     ${sql.literal(addToProgress)}, max_micros = greatest(sluice_batch_progress.max_micros, excluded.max_micros)`
@@ -129,7 +132,7 @@ const addOnSqlite = (db: Db, worker: string, records: ReadonlyArray<Record>) => 
   }))
 }
 
-const isMark = (kind: Kind): boolean => kind === "cancelled" || kind === "expired" || kind === "capped"
+const isMark = (kind: Kind): boolean => marks.includes(kind)
 
 /** Adds a cost without a result: an attempt that was paid and did not answer. */
 export const spend = ({ sql }: Db, worker: string, batch: number, micros: number): Effect.Effect<unknown, SqlError> =>
