@@ -14,7 +14,7 @@ import { connect } from "node:net"
 
 export const keys = ["one", "two", "three"] as const
 export const probes = 2
-export const rate = { limit: 300, windowMillis: 2_000 }
+export const rate = { limit: 100, windowMillis: 2_000 }
 export const account = "account"
 
 /** A lease of a probe was granted, is about to be freed, or was seen among others. Times are those of the store. */
@@ -114,7 +114,7 @@ const fleet = Effect.fnUntraced(function*(port: number, processes: number, budge
     const key = keys[nth % keys.length]
     return callTo(port, String(key)).pipe(
       breaker.guard({ key }),
-      rates.withQuota({ key: account, usage: () => ({}) }),
+      rates.withQuota({ key: account, amounts: { requests: 1 }, usage: () => ({}) }),
       Effect.matchEffect({
         onSuccess: () => Effect.andThen(count("ok"), Effect.sleep(10)),
         onFailure: (error) => {

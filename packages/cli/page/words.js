@@ -245,7 +245,7 @@ export const change = ({ forMs, reason, what, who }) =>
   what === "cancel" ?
     `cancelled by ${who}` :
     `${done[what] ?? what}${
-      what === "reset" ? "" : forMs === null ? " without an end" : ` for ${time(forMs)}`
+      forMs !== null ? ` for ${time(forMs)}` : what === "reset" || done[what] === undefined ? "" : " without an end"
     } by ${who}: ${reason}`
 
 /** How long a change can last: milliseconds as text, and words. The first is the default. */

@@ -83,6 +83,12 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       const { execute } = await import("./fleet/CircuitsCommand.ts")
       return execute(parsed.inputs[0] ?? "", parsed.inputs[1], parsed.values, parsed.given)
     }
+    case "quotas": {
+      const parsed = read(Options.quotas, rest)
+      if (typeof parsed === "number") return parsed
+      const { execute } = await import("./fleet/QuotasCommand.ts")
+      return execute(parsed.inputs[0] ?? "", parsed.inputs.slice(1), parsed.values, parsed.given)
+    }
     case "batch": {
       const parsed = read(Options.batch, rest)
       if (typeof parsed === "number") return parsed

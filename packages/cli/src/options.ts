@@ -993,6 +993,44 @@ export const circuits = defineCommand({
 
 export type CircuitsFlags = Values<typeof circuits.flags>
 
+/** An unused quota is forgotten after two days, with what was set by hand. */
+const longestLimitMillis = 2 * 86_400_000
+
+export const quotas = defineCommand({
+  name: "quotas",
+  summary: "Show what a fleet uses of its limits, and lower one.",
+  usage: "quotas ACTION [NAME] [LIMIT] [flags]",
+  about: [
+    "`list` shows what all gateways and workers that share a store have used of each limit, and what was lowered.",
+    "`set NAME LIMIT` lowers a limit of all processes for a while, such as requests/min=100, tokens/min=50k, " +
+    "money/day=5 (dollars) or atOnce=8. It does not raise the limit that a process has. none ends it: requests/min=none."
+  ],
+  inputs: ["ACTION", "[NAME]", "[LIMIT]"],
+  flags: {
+    store: fleetStore,
+    reason: fleetReason,
+    forMillis: Flag.optional("for", {
+      perRun: true,
+      argument: "TIME",
+      about: "End the change after TIME, at most 2d: 15m, 4h. [default: 1h]",
+      parse: Flag.duration(1_000, longestLimitMillis)
+    }),
+    json: Flag.toggle("json", { perRun: true, about: "Print a line of JSON for each limit." })
+  },
+  notes: [
+    {
+      title: "Exit code",
+      lines: [
+        "0    done",
+        "1    changed, but the store did not keep who did it",
+        "2    no such quota or limit, or the store cannot be used"
+      ]
+    }
+  ]
+})
+
+export type QuotasFlags = Values<typeof quotas.flags>
+
 const resultFormats = ["sluice", "openai"] as const
 const resultOrders = ["completion", "input"] as const
 
@@ -1205,6 +1243,7 @@ export const commands = [
   serve,
   keys,
   circuits,
+  quotas,
   batch,
   migrate,
   config,

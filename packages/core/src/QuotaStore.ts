@@ -57,6 +57,7 @@ import * as Layer from "effect/Layer"
 import type { StoreError } from "./internal/circuit/storeError.ts"
 import { MemoryQuotas, setMemory } from "./internal/quota/memory.ts"
 import { Ticks } from "./internal/quota/ticks.ts"
+import { byHand, sharedName } from "./internal/quota/names.ts"
 import { once } from "./internal/quota/warning.ts"
 
 /**
@@ -207,7 +208,94 @@ export class QuotaStore extends Context.Service<QuotaStore, {
     readonly target: string
     readonly scopes: ReadonlyArray<string>
   }) => Effect.Effect<ReadonlyArray<StoredLevel>, StoreError>
+  /** Returns the targets that the store has, in the order of their names (by code unit), after `after`. */
+  readonly targets: (options: {
+    readonly after?: string | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<string>, StoreError>
 }>()("@sluice/core/QuotaStore") {}
+
+/**
+ * A limit by hand, which `hold` sets.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Hold {
+  readonly target: string
+  /** The name of the limit in the options of `Quota`, such as `requests`. */
+  readonly dimension: string
+  readonly windowMillis: number
+  /** A whole number, at least 1. `Infinity` ends what was set before. */
+  readonly limit: number
+  readonly forMillis: number
+}
+
+/**
+ * Lowers a limit by hand, in all processes that share the store.
+ *
+ * **Details**
+ *
+ * A quota uses the lower of this limit and its own, until the time is over. Each process follows with its next request to the store,
+ * within the life of a slice. Calls that run are not affected. Returns for how long the limit is held.
+ *
+ * **Gotchas**
+ *
+ * - A limit that was set for longer keeps its end: the time of the store only grows. To end it, set `Infinity`.
+ * - A quota in memory (`Quota.layerMemory`) does not follow it, since no other process can reach its store. Nor do limits of tenants.
+ * - A target that is not used for two days is forgotten with its limits by hand.
+ *
+ * @since 0.1.0
+ * @category holds
+ */
+export const hold = (
+  { dimension, forMillis, limit, target, windowMillis }: Hold
+): Effect.Effect<{ readonly forMillis: number }, StoreError, QuotaStore> =>
+  QuotaStore.use((store) =>
+    store.limit({
+      target,
+      dimension: byHand(sharedName(dimension, windowMillis)),
+      // Some stores keep no Infinity.
+      seen: Math.min(limit, Number.MAX_SAFE_INTEGER),
+      restMillis: forMillis
+    })
+  ).pipe(Effect.map(({ restMillis }) => ({ forMillis: restMillis })))
+
+/**
+ * The lowered limits of a dimension, as `ceilings` returns them. Each is Infinity if there is none.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Ceilings {
+  /** What a rejected call has taught a process, and how long ago. A process adds 2 % of its own limit for each minute since. */
+  readonly learned: { readonly limit: number; readonly ageMillis: number }
+  /** What was set by `hold`, and for how long it still holds. */
+  readonly byHand: { readonly limit: number; readonly forMillis: number }
+}
+
+/**
+ * Reads the lowered limits of a dimension.
+ *
+ * @since 0.1.0
+ * @category holds
+ */
+export const ceilings = (
+  { dimension, target, windowMillis }: Pick<Hold, "target" | "dimension" | "windowMillis">
+): Effect.Effect<Ceilings, StoreError, QuotaStore> =>
+  Effect.gen(function*() {
+    const store = yield* QuotaStore
+    const name = sharedName(dimension, windowMillis)
+    const { ageMillis, limit } = yield* store.limit({ target, dimension: name })
+    const hand = yield* store.limit({ target, dimension: byHand(name) })
+    const isHeld = hand.restMillis > 0 && hand.limit < Number.MAX_SAFE_INTEGER
+    return {
+      learned: { limit, ageMillis },
+      byHand: isHeld
+        ? { limit: hand.limit, forMillis: hand.restMillis }
+        : { limit: Number.POSITIVE_INFINITY, forMillis: 0 }
+    }
+  })
 
 /**
  * Builds a store with its own state, in memory.
@@ -234,7 +322,8 @@ export const makeMemory = (
       record: (request) => Effect.sync(() => quotas.record(request)),
       renew: (request) => Effect.sync(() => quotas.renew(request)),
       limit: (request) => Effect.sync(() => quotas.limit(request)),
-      read: (request) => Effect.sync(() => quotas.read(request))
+      read: (request) => Effect.sync(() => quotas.read(request)),
+      targets: (request) => Effect.sync(() => quotas.list(request))
     })
     setMemory(store, quotas)
     return Effect.succeed(store)

@@ -1,4 +1,5 @@
 /** What processes of a shared store learn from each other: lowered limits and rests. */
+import * as QuotaStore from "@sluice/core/QuotaStore"
 import * as Quota from "@sluice/core/Quota"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
@@ -54,6 +55,48 @@ describe("what processes of a shared store learn from each other", () => {
           why: "Throttled"
         }
       ])
+      state.isInstant = true
+    }))
+
+  it.effect("a limit by hand holds in all processes until its time is over, or until it is ended", () =>
+    Effect.gen(function*() {
+      const { service, state } = yield* sharedStore
+      const onStore = Effect.provideService(QuotaStore.QuotaStore, service)
+      const hold = (limit: number, forMillis: number) =>
+        onStore(QuotaStore.hold({ target: "default", dimension: "requests", windowMillis: 60_000, limit, forMillis }))
+      const quotas = [yield* makeOn(service, options), yield* makeOn(service, options)]
+      const [a, b] = [quotas[0]!, quotas[1]!]
+      const changes = yield* fork(Stream.runCollect(Stream.take(b.changes, 1)))
+      const ask = Effect.gen(function*() {
+        for (const quota of quotas) yield* call(quota)
+        yield* TestClock.adjust("1 second")
+      })
+      yield* ask
+      yield* fork(hold(20, 600_000))
+      yield* TestClock.adjust("1 second")
+      yield* ask
+      assert.deepStrictEqual(yield* Effect.forEach(quotas, limitOf), [20, 20])
+      assert.deepInclude((yield* Fiber.join(changes))[0], { from: 1_000, to: 20, why: "Set" })
+      const fibers = [...yield* call(a, 40), ...yield* call(b, 40)]
+      yield* TestClock.adjust("10 seconds")
+      assert.isAtMost(fibers.filter((fiber) => fiber.pollUnsafe() !== undefined).length, 20)
+      yield* TestClock.adjust("11 minutes")
+      assert.deepStrictEqual(yield* Effect.forEach(quotas, limitOf), [1_000, 1_000])
+
+      yield* fork(hold(30, 600_000))
+      yield* TestClock.adjust("1 second")
+      yield* ask
+      const read = yield* fork(
+        onStore(QuotaStore.ceilings({ target: "default", dimension: "requests", windowMillis: 60_000 }))
+      )
+      yield* TestClock.adjust("1 second")
+      const { byHand } = yield* Fiber.join(read)
+      assert.strictEqual(byHand.limit, 30)
+      assert.isTrue(byHand.forMillis > 590_000 && byHand.forMillis < 600_000, `${byHand.forMillis}`)
+      yield* fork(hold(Number.POSITIVE_INFINITY, 0))
+      yield* TestClock.adjust("1 second")
+      yield* ask
+      assert.deepStrictEqual(yield* Effect.forEach(quotas, limitOf), [1_000, 1_000])
       state.isInstant = true
     }))
 

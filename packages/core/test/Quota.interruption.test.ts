@@ -33,7 +33,8 @@ const fitfulStore = (random: () => number) =>
       record: fitful(store.record),
       renew: fitful(store.renew),
       limit: fitful(store.limit),
-      read: fitful(store.read)
+      read: fitful(store.read),
+      targets: fitful(store.targets)
     })
     return { service, state, store }
   })

@@ -24,6 +24,7 @@
  * **Gotchas**
  *
  * - Keys with an expiry are the first to be evicted. Use a Redis with `noeviction`, or accept that a sum may start again at 0.
+ * - `targets`, which only an operator needs, scans all keys of the database. In a cluster it sees those of one node.
  * - Amounts have to be whole numbers below 2^53.
  * - If the server's clock is set forward, windows and leases end earlier by the same amount. If it is set back, the time of a
  *   target continues from its latest time.
@@ -50,7 +51,7 @@ import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
 import { type Ask, type Ceiling, type Learned, QuotaStore, type StoredLevel } from "@sluice/core/QuotaStore"
-import { encodeKey, isValidAsk } from "@sluice/core/StoreCodec"
+import { decodeKey, encodeKey, isValidAsk } from "@sluice/core/StoreCodec"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
@@ -189,9 +190,30 @@ const storeOn = (redis: Redis.Redis["Service"], prefix: string): QuotaStore["Ser
           if (scopes.includes(sum.scope)) levels.push({ ...sum, used: Number(reply[index + 1]) })
         }
         return levels.toSorted((a, b) => nameOf(a) < nameOf(b) ? -1 : 1)
-      })
+      }),
+    targets: Effect.fnUntraced(function*({ after, limit }) {
+      const [start, end] = [`${prefix}quota:{`, "}"]
+      const found = new Set<string>()
+      let cursor = "0"
+      do {
+        const page: unknown = yield* Effect.mapError(
+          redis.send("SCAN", cursor, "MATCH", `${escapeGlob(start)}*${end}`, "COUNT", "1000"),
+          (error) => new StoreError({ operation: "targets", description: describeError(error) })
+        )
+        if (!Array.isArray(page) || !Array.isArray(page[1])) return yield* failWith("targets", "invalid reply")
+        cursor = String(page[0])
+        for (const key of page[1]) found.add(String(key).slice(start.length, -end.length))
+      } while (cursor !== "0")
+      const from = after === undefined ? "" : encodeKey(after)
+      // Encoded keys have the same order.
+      const page = [...found].filter((key) => key > from).sort().slice(0, limit)
+      return page.flatMap((key) => decodeKey(key) ?? [])
+    })
   }
 }
+
+/** The prefix is matched as it is. */
+const escapeGlob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, "\\$&")
 
 const nameOf = ({ dimension, scope, windowMillis }: StoredLevel): string =>
   JSON.stringify([scope, dimension, windowMillis])

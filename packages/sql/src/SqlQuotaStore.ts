@@ -53,7 +53,7 @@ import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
 import { type Ask, QuotaStore } from "@sluice/core/QuotaStore"
-import { isValidAsk } from "@sluice/core/StoreCodec"
+import { decodeKey, encodeKey, isValidAsk } from "@sluice/core/StoreCodec"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { SqlClient } from "effect/sql/SqlClient"
@@ -117,6 +117,7 @@ const storeOn = (session: Session, verbs: Verbs): QuotaStore["Service"] => {
         (reply) => reply === undefined ? failWith(operation, "a row of the quotas is invalid") : Effect.succeed(reply)
       )
     )
+  const targets = session.statement("SELECT target FROM sluice_quotas WHERE target > $1 ORDER BY target LIMIT $2")
   return {
     // A NaN would be stored, and the sum could never be read again.
     reserve: (request) => {
@@ -131,7 +132,14 @@ const storeOn = (session: Session, verbs: Verbs): QuotaStore["Service"] => {
     settle: (request) => answer("settle", verbs.settle(request)),
     renew: (request) => Effect.asVoid(answer("renew", verbs.renew(request))),
     limit: (request) => answer("limit", verbs.limit(request)),
-    read: (request) => answer("read", verbs.read(request))
+    read: (request) => answer("read", verbs.read(request)),
+    targets: ({ after, limit }) => {
+      const rows = targets([after === undefined ? "" : encodeKey(after), limit])
+      return Effect.map(
+        session.verb("targets", rows),
+        (rows) => rows.flatMap(({ target }) => decodeKey(String(target)) ?? [])
+      )
+    }
   }
 }
 

@@ -154,6 +154,12 @@ export class ReferenceQuotas {
     return [...levels].toSorted(([a], [b]) => a < b ? -1 : 1).map(([, level]) => level)
   }
 
+  /** See `QuotaStore.targets`. */
+  list({ after = "", limit }: RequestOf<"targets">): ReadonlyArray<string> {
+    const names = new Set([...this.entries, ...this.ceilings].map(({ target }) => target))
+    return [...names].filter((name) => name > after).sort().slice(0, limit)
+  }
+
   /** The time of the store, which never goes back. Leases that have ended by then are over. */
   private time(at: number): number {
     this.behind = Math.max(this.behind, this.latest - at)
@@ -245,6 +251,7 @@ export const make: Effect.Effect<Service> = Effect.map(Clock.Clock, (clock) => {
     record: (request) => Effect.sync(() => quotas.record(request, now())),
     renew: (request) => Effect.sync(() => quotas.renew(request, now())),
     limit: (request) => Effect.sync(() => quotas.limit(request, now())),
-    read: (request) => Effect.sync(() => quotas.read(request, now()))
+    read: (request) => Effect.sync(() => quotas.read(request, now())),
+    targets: (request) => Effect.sync(() => quotas.list(request))
   })
 })

@@ -100,6 +100,6 @@ const done = new Map([["open", "held open"], ["close", "held closed"], ["drain",
 export const change = ({ forMs, reason, what, who }: Entry): string =>
   what === "reset"
     ? `left to its circuit by ${Terminal.escape(who)}${reasonOf(reason)}`
-    : `${done.get(what) ?? Terminal.escape(what)} ${
-      forMs === null ? "without an end" : `for ${Words.time(forMs)}`
+    : `${done.get(what) ?? Terminal.escape(what)}${
+      forMs !== null ? ` for ${Words.time(forMs)}` : done.has(what) ? " without an end" : ""
     } by ${Terminal.escape(who)}${reasonOf(reason)}`

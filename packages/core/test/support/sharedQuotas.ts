@@ -24,7 +24,7 @@ export const sharedStore = Effect.map(ReferenceQuotaStore.make, (store) => {
     isDown: false,
     lostReplies: 0,
     isInstant: false,
-    sent: { reserve: 0, settle: 0, record: 0, renew: 0, limit: 0, read: 0 }
+    sent: { reserve: 0, settle: 0, record: 0, renew: 0, limit: 0, read: 0, targets: 0 }
   }
   const failed = Effect.suspend(() => Effect.fail(new StoreError({ operation: "any", description: "down" })))
   const slow = <A, E>(verb: keyof Service, effect: Effect.Effect<A, E>) =>
@@ -44,7 +44,8 @@ export const sharedStore = Effect.map(ReferenceQuotaStore.make, (store) => {
     record: (request) => slow("record", store.record(request)),
     renew: (request) => slow("renew", store.renew(request)),
     limit: (request) => slow("limit", store.limit(request)),
-    read: (request) => slow("read", store.read(request))
+    read: (request) => slow("read", store.read(request)),
+    targets: (request) => slow("targets", store.targets(request))
   }
   return { service, state, store }
 })

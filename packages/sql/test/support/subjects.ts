@@ -102,7 +102,8 @@ export const quotas = (functions: boolean): Effect.Effect<QuotaStoreContract.Sub
         record: (request) => late(store.record(request)),
         renew: (request) => late(store.renew(request)),
         limit: (request) => late(store.limit(request)),
-        read: (request) => late(store.read(request))
+        read: (request) => late(store.read(request)),
+        targets: (request) => late(store.targets(request))
       }),
       sleep,
       setBack

@@ -1,14 +1,14 @@
 import type { Learned, QuotaStore } from "../../QuotaStore.ts"
 import type { KeyLimits } from "./account.ts"
 import type { Dimension } from "./dimension.ts"
+import { byHand, sharedName } from "./names.ts"
 
 type LimitRequest = Parameters<QuotaStore["Service"]["limit"]>[0]
 
 /** The name under which processes share the Retry-After of a key. */
 const restName = "rest"
 
-/** The window is part of the name, since a quota can have a limit of requests by minute and one by day. */
-const nameOf = ({ spec: { name, windowMillis } }: Dimension): string => `${name}/${windowMillis}`
+const nameOf = ({ spec: { name, windowMillis } }: Dimension): string => sharedName(name, windowMillis)
 
 // The time of a request to the store makes the age of a limit uncertain by as much.
 const sameMillis = 1_000
@@ -50,6 +50,9 @@ export class Ceilings {
       } else if (limit < Number.POSITIVE_INFINITY) {
         const dimension = limits.dimensions.find((one) => nameOf(one) === name)
         if (dimension !== undefined && this.follow(dimension, now, limit, now - ageMillis)) isNews = true
+        if (restMillis === 0) continue
+        const held = limits.dimensions.find((one) => byHand(nameOf(one)) === name)
+        if (held?.hold(now, limit, now + restMillis) === true) isNews = true
       }
     }
     return isNews

@@ -89,6 +89,9 @@ export class Dimension {
   /** When that amount changed last. */
   private elsewhereSince = Number.NEGATIVE_INFINITY
   private seenAt = Number.NEGATIVE_INFINITY
+  /** The limit by hand, and its end. */
+  private heldLimit = Number.POSITIVE_INFINITY
+  private heldUntil = Number.NEGATIVE_INFINITY
   /** Until when a shared store has no room, by its last refusal. */
   private fullUntil = Number.NEGATIVE_INFINITY
 
@@ -150,7 +153,22 @@ export class Dimension {
     return after < before
   }
 
+  /** Follows a limit that was set by hand. Returns whether it lowers the limit of now. */
+  hold(now: number, limit: number, until: number): boolean {
+    const before = this.limitAt(now)
+    this.heldLimit = Math.max(1, limit)
+    this.heldUntil = until
+    const after = this.limitAt(now)
+    if (after !== before) this.onChange({ of: "limit", from: before, to: after, why: "Set" })
+    return after < before
+  }
+
   limitAt(now: number): number {
+    const limit = this.ownLimitAt(now)
+    return now < this.heldUntil ? Math.min(limit, this.heldLimit) : limit
+  }
+
+  private ownLimitAt(now: number): number {
     const { concurrency, limit } = this
     if (concurrency !== undefined) return concurrency.limit(limit.stated)
     if (limit.current === limit.stated) return limit.current
@@ -162,7 +180,8 @@ export class Dimension {
 
   /** The limit for the sum of all processes. Each of them finds by itself how many calls it may run at once. */
   limitOfAll(now: number): number {
-    return this.concurrency === undefined ? this.limitAt(now) : this.limit.stated
+    if (this.concurrency === undefined) return this.limitAt(now)
+    return now < this.heldUntil ? Math.min(this.limit.stated, this.heldLimit) : this.limit.stated
   }
 
   /** The number that is reserved for an amount. */

@@ -193,6 +193,10 @@ export class MemoryQuotas {
     })).sort(byAddress)
   }
 
+  list({ after = "", limit }: RequestOf<"targets">): ReadonlyArray<string> {
+    return [...this.targets.keys()].filter((name) => name > after).sort().slice(0, limit)
+  }
+
   private lapse(target: Target, now: number): void {
     let freed = 0
     for (const [id, held] of target.held) {

@@ -236,6 +236,25 @@ export const lease: CheckBodies = {
     }
   ),
 
+  "targets are listed in the order of their names, in pages": Effect.fnUntraced(
+    function*({ store, target }: Fixture) {
+      const names = ["", "!", "/x", "{}", "a", "é"].map((end) => `${target} list${end}`).sort()
+      for (const [nth, name] of names.toReversed().entries()) {
+        if (nth % 2 === 0) yield* store.limit({ target: name, dimension: "requests", seen: 5 })
+        else yield* store.record({ target: name, asks: [requests(1)] })
+      }
+      // Other checks have other names.
+      const before = `${target} lis`
+      const first = yield* store.targets({ after: before, limit: 4 })
+      yield* expect("the first page", first, names.slice(0, 4))
+      const next = yield* store.targets({ after: first[3], limit: 2 })
+      yield* expect("the next page", next, names.slice(4))
+      yield* expect("without a start", (yield* store.targets({ limit: 1 })).length, 1)
+      yield* expect("a read lists no target", yield* store.read({ target: `${before} read`, scopes: ["all"] }), [])
+      yield* expect("it is not there", (yield* store.targets({ after: `${before} rea`, limit: 1 }))[0], names[0])
+    }
+  ),
+
   "the limit of all processes is the last that was learned, and the longest rest holds": Effect.fnUntraced(
     function*({ sleep, store, target }: Fixture) {
       const ask = { target, dimension: "requests" }
