@@ -12,6 +12,7 @@
  * | `inFlight` | required | how many calls run at once in this process |
  * | `name` | host, process and a random part | must differ between workers; shown in the status |
  * | `drain` | 30 seconds | how long calls may finish when the scope closes; longer ones are asked again elsewhere |
+ * | `stopNow` | never | an effect whose end cuts the drain short, such as a second signal |
  * | `maxRounds` | 5 | a request that is put back this often gets a result `rounds_exhausted` |
  * | `onLost` | `"ask-again"` | `"fail"` for providers that ignore idempotency keys: a request is not paid twice, but may get no answer |
  *
@@ -73,6 +74,7 @@ export interface WorkerOptions {
   readonly inFlight: number
   readonly name?: string | undefined
   readonly drain?: Duration.Input | undefined
+  readonly stopNow?: Effect.Effect<unknown> | undefined
   readonly maxRounds?: number | undefined
   readonly onLost?: "ask-again" | "fail" | undefined
 }
@@ -81,6 +83,7 @@ const known: { readonly [K in keyof WorkerOptions]-?: true } = {
   inFlight: true,
   name: true,
   drain: true,
+  stopNow: true,
   maxRounds: true,
   onLost: true
 }
@@ -92,6 +95,7 @@ const read = (input: WorkerOptions): Effect.Effect<Loop.Options, InvalidOptions>
     inFlight: reader.integer("inFlight", options.inFlight ?? NaN, 1, 100_000),
     name: options.name === undefined ? identity() : reader.nonEmptyString("name", options.name),
     drainMillis: reader.millis("drain", options.drain ?? "30 seconds", 0, 3_600_000),
+    stopNow: options.stopNow ?? Effect.never,
     maxRounds: reader.integer("maxRounds", options.maxRounds ?? 5, 1, 1_000),
     onLost: reader.oneOf("onLost", options.onLost ?? "ask-again", ["ask-again", "fail"])
   })

@@ -1,7 +1,7 @@
 import { AskLater } from "@sluice/batch/Asker"
 import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
@@ -151,5 +151,28 @@ await describeWithBoth("Batches", (it) => {
       yield* Stream.runDrain(batches.watch(id, 50))
       assert.strictEqual(scripted.asked.length, 100)
     }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("a drain that is cut short ends at once, and another worker asks what was running", () => {
+    const scripted = new Scripted()
+    scripted.answer = () => Effect.never
+    return Effect.gen(function*() {
+      const stop = yield* Deferred.make<void>()
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(
+        machine(scripted, { drain: "1 hour", stopNow: Deferred.await(stop) }),
+        scope
+      )
+      const id = yield* Context.get(context, Batches.Batches).submit({}, requests(10))
+      while (scripted.asked.length < 1) yield* Effect.sleep(10)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* Effect.sleep(50)
+      assert.isUndefined(closing.pollUnsafe())
+      yield* Deferred.succeed(stop, undefined)
+      yield* Fiber.join(closing).pipe(Effect.timeout("20 seconds"))
+      scripted.answer = ({ body }) => Effect.succeed(ok(body))
+      const results = yield* Effect.provide(whole(id), machine(scripted))
+      assert.deepStrictEqual(results.map(({ kind }) => kind), Array.from({ length: 10 }, () => "ok"))
+    })
   })
 })

@@ -14,6 +14,15 @@ const exitCodes: { readonly [_ in Signal]: number } = {
 
 export const exitCode = (signal: Signal): number => exitCodes[signal]
 
+const hints: { readonly [_ in Signal]: string } = {
+  SIGINT: "Press Ctrl-C again to stop now.",
+  SIGTERM: "A second SIGTERM stops them now.",
+  SIGHUP: "A second signal stops them now."
+}
+
+/** How to stop without waiting, after a first signal. */
+export const again = (signal: Signal): string => hints[signal]
+
 /**
  * Ends the process by a signal that it listens for no longer. `process.exit` would wait for system calls that block, such as a
  * write to a named pipe without a reader.

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { createHash, randomBytes } from "node:crypto"
+import { basename } from "node:path"
 import type { BatchFlags } from "../options.ts"
 import * as Input from "../run/Input.ts"
 import * as Prices from "../run/Prices.ts"
@@ -53,7 +54,7 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
   yield* batches.submit(
     {
       id,
-      name: flags.name ?? Words.files(paths),
+      name: flags.name ?? Words.files(paths.map((path) => basename(path))),
       priority: flags.priority,
       source: paths.length === 1 ? paths[0] : undefined,
       endpoint: "/v1/chat/completions",

@@ -54,7 +54,9 @@ export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags)
     })
   ).pipe(Layer.provide(base))
   const machine = Layer.merge(
-    Worker.layer({ inFlight, drain: settings.flags.drainTimeoutMillis }).pipe(Layer.provide(asker)),
+    Worker.layer({ inFlight, drain: settings.flags.drainTimeoutMillis, stopNow: signals.second }).pipe(
+      Layer.provide(asker)
+    ),
     feeder
   ).pipe(Layer.provide(Logs.layer(logs)))
   const running = Effect.gen(function*() {
@@ -62,10 +64,10 @@ export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags)
     process.stderr.write(
       `Working on the batches of ${UrlSecrets.shown(flags.batches)}, ${inFlight} requests at once. Ctrl-C stops it.\n`
     )
-    yield* signals.first
+    const signal = yield* signals.first
+    process.stderr.write(`\nFinishing running calls. ${Signals.again(signal)}\n`)
   })
-  // A second signal ends it without waiting for the calls. They are asked again by the next worker.
-  yield* Effect.raceFirst(Effect.scoped(running), Effect.asVoid(signals.second))
+  yield* Effect.scoped(running)
   return ExitCode.ok
 })
 

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type * as Signals from "../Signals.ts"
+import * as Signals from "../Signals.ts"
 import type { Written } from "./Batch.ts"
 import * as CallRecord from "./CallRecord.ts"
 import type * as Engine from "./Engine.ts"
@@ -126,7 +126,7 @@ export class Completion {
       const first = Effect.map(signals.first, (signal) => {
         received = Option.some(signal)
         this.stop()
-        this.say(`\nFinishing running prompts. ${again[signal]}\n`)
+        this.say(`\nFinishing running prompts. ${Signals.again(signal)}\n`)
       })
       // The signals are awaited beside the lines, since the input ends before the last answers.
       const stopped = Effect.raceFirst(Effect.andThen(first, signals.second), this.engine.stopped)
@@ -338,12 +338,6 @@ export class Completion {
  * so that their deadline has not begun, and a run that is stopped need not wait for them.
  */
 const maxWaiting = 8
-
-const again: { readonly [_ in Signals.Signal]: string } = {
-  SIGINT: "Press Ctrl-C again to stop now.",
-  SIGTERM: "A second SIGTERM stops them now.",
-  SIGHUP: "A second signal stops them now."
-}
 
 const failed = (
   { attempts, id, line, sample, startedAt }: Pick<Result, "attempts" | "id" | "line" | "sample"> & {

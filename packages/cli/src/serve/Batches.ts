@@ -38,14 +38,19 @@ const readAtOnce = 100
 export const open = (
   url: string,
   calls: Calls.Surroundings,
-  drainMillis: number
+  drainMillis: number,
+  /** Completes when the drain has to end. */
+  stopNow: Effect.Effect<unknown>
 ): Effect.Effect<Opened, Run.SettingsError, Scope.Scope> =>
   Effect.gen(function*() {
     const send: FrontAsker.Send = (owner, exchange, sink) => Calls.handle(calls, clientOf(owner), exchange, sink)
     const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(calls.current, send))
     const inFlight = Settings.callsAtOnce(calls.current().settings)
     const feeder = Store.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
-    const machine = Layer.merge(Worker.layer({ inFlight, drain: drainMillis }).pipe(Layer.provide(asker)), feeder)
+    const machine = Layer.merge(
+      Worker.layer({ inFlight, drain: drainMillis, stopNow }).pipe(Layer.provide(asker)),
+      feeder
+    )
     const asSettings = Effect.mapError((error: Store.StoreError) =>
       new Run.SettingsError({ problems: [Store.messageOf(url, error)] })
     )

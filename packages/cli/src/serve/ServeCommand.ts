@@ -105,7 +105,8 @@ const serveWith = Effect.fnUntraced(function*(
     : yield* (yield* Effect.promise(() => import("./Batches.ts"))).open(
       flags.batches,
       calls,
-      flags.drainTimeoutMillis
+      flags.drainTimeoutMillis,
+      signals.second
     )
   const opened = pages = yield* Effect.acquireRelease(
     Effect.sync(() =>

@@ -22,6 +22,7 @@ export interface Options {
   readonly name: string
   readonly inFlight: number
   readonly drainMillis: number
+  readonly stopNow: Effect.Effect<unknown>
   readonly maxRounds: number
   readonly onLost: "ask-again" | "fail"
 }
@@ -149,7 +150,11 @@ export const run = Effect.fnUntraced(function*(
       giveUp()
     }).pipe(
       Effect.andThen(
-        FiberSet.awaitEmpty(takes).pipe(Effect.interruptible, Effect.timeoutOption(options.drainMillis))
+        FiberSet.awaitEmpty(takes).pipe(
+          Effect.raceFirst(options.stopNow),
+          Effect.interruptible,
+          Effect.timeoutOption(options.drainMillis)
+        )
       ),
       // Interrupted tickets go back to the queue, and the attempt does not count.
       Effect.andThen(FiberSet.clear(takes)),
