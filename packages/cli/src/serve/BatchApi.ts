@@ -2,10 +2,11 @@
 import * as NodeMultipart from "@effect/platform-node/NodeMultipart"
 import type * as Batch from "@sluice/batch/Batch"
 import { Batches } from "@sluice/batch/Batches"
-import { Files } from "@sluice/batch/Files"
+import { type File, Files } from "@sluice/batch/Files"
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,6 +16,7 @@ import * as Stream from "effect/Stream"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
+import { Cutter } from "../batch/Cutter.ts"
 import * as OpenAi from "../batch/OpenAi.ts"
 import * as Results from "../batch/Results.ts"
 import * as Lines from "../batch/Line.ts"
@@ -23,6 +25,8 @@ import * as Refusal from "./Refusal.ts"
 
 /** The largest file. OpenAI's own limit is 200 MB. */
 const maxFileBytes = 2 ** 30
+/** In characters. A longer line is refused by `Files`, so the rest of it is not needed. */
+const longestLine = 2 ** 20 + 1
 const maxBodyBytes = 2 ** 20
 const maxDepth = 16
 const pageSize = { usual: 20, most: 100, files: 10_000 }
@@ -112,12 +116,12 @@ const upload: Route = ({ client, request, response }) =>
     }
     const files = yield* Files
     let purpose: string | undefined
-    let file: object | undefined
-    yield* NodeMultipart.stream(request, request.headers).pipe(
+    let file: File | undefined
+    // Whatever is wrong with the rest of the form, its client does not know the file.
+    const forget = Effect.suspend(() => file === undefined ? Effect.void : Effect.ignore(files.remove(file.id)))
+    const read = NodeMultipart.stream(request, request.headers).pipe(
       Stream.provideContext(Multipart.limitsServices({ maxFileSize: maxFileBytes, maxParts: 8 })),
-      Stream.mapError(() =>
-        new Refused(400, "invalid_file", "The form is malformed, or its file is larger than 1 GiB.")
-      ),
+      Stream.mapError(() => malformedForm),
       Stream.runForEach((part) =>
         Effect.gen(function*() {
           if (part._tag === "Field") {
@@ -125,26 +129,29 @@ const upload: Route = ({ client, request, response }) =>
             return
           }
           if (part.key !== "file" || file !== undefined) return yield* Stream.runDrain(part.content).pipe(Effect.ignore)
+          const cutter = new Cutter(longestLine)
           const lines = part.content.pipe(
-            Stream.mapError(() =>
-              new Refused(400, "invalid_file", "The form is malformed, or its file is larger than 1 GiB.")
-            ),
+            Stream.mapError(() => malformedForm),
             Stream.decodeText(),
-            Stream.splitLines
+            Stream.map((text) => cutter.push(text)),
+            Stream.concat(Stream.sync(() => cutter.end())),
+            Stream.flattenIterable
           )
-          const uploaded = yield* files.upload({ name: part.name, purpose: "batch", owner: client.name }, lines)
-          file = OpenAi.fileObject(uploaded)
-          if (purpose !== undefined && purpose !== "batch") yield* files.remove(uploaded.id)
+          file = yield* files.upload({ name: part.name, purpose: "batch", owner: client.name }, lines)
         })
       )
     )
-    if (purpose !== "batch") {
-      return yield* Effect.fail(
-        new Refused(400, "invalid_purpose", "purpose must be batch. The gateway keeps no other files.")
-      )
-    }
-    if (file === undefined) return yield* Effect.fail(new Refused(400, "missing_file", "The form has no field file."))
-    send(response, file)
+    const checked = Effect.suspend((): Effect.Effect<File, Refused> => {
+      if (purpose !== "batch") {
+        return Effect.fail(
+          new Refused(400, "invalid_purpose", "purpose must be batch. The gateway keeps no other files.")
+        )
+      }
+      return file === undefined
+        ? Effect.fail(new Refused(400, "missing_file", "The form has no field file."))
+        : Effect.succeed(file)
+    })
+    send(response, OpenAi.fileObject(yield* Effect.onError(Effect.andThen(read, checked), () => forget)))
   })
 
 const listFiles: Route = ({ client, query, response }) =>
@@ -242,9 +249,9 @@ const repeatOf = (
     if (!(Number(request.headers["x-stainless-retry-count"] ?? 0) > 0)) return undefined
     const batches = yield* Batches
     const recent = yield* batches.list({ owner: client.name, limit: pageSize.most })
-    const newest = recent[0]?.createdAt ?? 0
+    const now = yield* Clock.currentTimeMillis
     return recent.find((batch) =>
-      batch.source === file && batch.endpoint === endpoint && newest - batch.createdAt < repeatMillis &&
+      batch.source === file && batch.endpoint === endpoint && now - batch.createdAt < repeatMillis &&
       JSON.stringify(batch.metadata) === JSON.stringify(metadata)
     )?.id
   })
@@ -318,6 +325,7 @@ const endedBatch = (
     return batch.endedAt === undefined || count === 0 ? yield* Effect.fail(fileUnknown(file)) : batch
   })
 
+const malformedForm = new Refused(400, "invalid_file", "The form is malformed, or its file is larger than 1 GiB.")
 const fileUnknown = (id: string) => new Refused(404, "file_not_found", `No such file: ${clip(id)}`)
 const batchUnknown = (id: string) => new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`)
 

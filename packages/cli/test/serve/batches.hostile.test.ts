@@ -182,3 +182,48 @@ describe("files from other systems", { timeout: processTimeout }, () => {
       yield* Effect.promise(() => client.batches.cancel(batch.id))
     }))
 })
+
+describe("uploads", { timeout: processTimeout }, () => {
+  it.live("a form that is refused after its file leaves no file, and a line of 64 MB is refused without being kept", () =>
+    Effect.gen(function*() {
+      const { url } = yield* provider((_, response) => reply(response))
+      const gateway = yield* start(yield* folder, ["--target", `a=${url}#m`, ...flags])
+      const headers = { authorization: `Bearer ${gateway.token}`, "content-type": "multipart/form-data; boundary=x" }
+      const part = (name: string, content: string) =>
+        `--x\r\ncontent-disposition: form-data; ${name}\r\n\r\n${content}\r\n`
+      const file = (content: string) => part(`name="file"; filename="a"`, content)
+      const post = (body: string) => send(gateway, "/v1/files", { headers, body })
+      const wrong = yield* post(`${file(line("1"))}${part(`name="purpose"`, "fine-tune")}--x--\r\n`)
+      assert.deepInclude(wrong, { status: 400 })
+      const cut = yield* post(`${part(`name="purpose"`, "batch")}${file(line("1"))}--x\r\nno`)
+      assert.deepInclude(cut, { status: 400 })
+      const listed = yield* send(gateway, "/v1/files", { headers })
+      assert.deepStrictEqual(JSON.parse(listed.text).data, [])
+      const long = yield* post(`${part(`name="purpose"`, "batch")}${file("x".repeat(2 ** 26))}--x--\r\n`)
+      assert.isAtMost(JSON.parse(long.text).bytes, 2 ** 20 + 2)
+    }))
+})
+
+describe("the end of a gateway", { timeout: processTimeout }, () => {
+  it.live("does not wait for requests of batches that wait themselves, and loses none", () =>
+    Effect.gen(function*() {
+      let isRefused = true
+      const { url } = yield* provider((_, response) =>
+        isRefused ? reply(response, `{"error":{"message":"no"}}`, 401) : reply(response)
+      )
+      const directory = yield* folder
+      const args = ["--target", `a=${url}#m`, "--drain-timeout", "60s", ...flags]
+      const first = yield* start(directory, args)
+      const batch = yield* submit(clientOf(first), Array.from({ length: 300 }, (_, n) => line(`${n}`)).join("\n"))
+      yield* Effect.sleep(1_500)
+      const before = performance.now()
+      first.command.process.kill("SIGTERM")
+      const { code } = yield* Effect.promise(() => first.command.ended)
+      assert.strictEqual(code, 0)
+      assert.isBelow(performance.now() - before, 20_000)
+      isRefused = false
+      const second = yield* start(directory, args)
+      const done = yield* ended(clientOf(second), batch.id)
+      assert.strictEqual(done.request_counts?.completed, 300)
+    }))
+})

@@ -13,7 +13,11 @@ export class HeldRun {
   isStopped = false
   /** Calls that run are interrupted as well. */
   isInterrupted = false
+  /** The worker stops: no call is started any more, and others ask what is left. */
+  isLeft = false
   readonly running = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** Open once no call is started any more. */
+  readonly over: Latch.Latch = Latch.makeUnsafe()
 
   constructor(batch: number, run: number) {
     this.batch = batch
@@ -22,9 +26,15 @@ export class HeldRun {
 
   stop(interrupts: boolean): void {
     this.isStopped = true
+    this.over.openUnsafe()
     if (!interrupts || this.isInterrupted) return
     this.isInterrupted = true
     for (const fiber of this.running) fiber.interruptUnsafe()
+  }
+
+  leave(): void {
+    this.isLeft = true
+    this.stop(false)
   }
 }
 
@@ -33,6 +43,7 @@ export class Held {
   requests = 0
   /** How often the leases of all tickets may have lapsed, so that other workers ask their requests. */
   lapses = 0
+  private isLeft = false
   /** Opened when the worker holds less, or may take again. */
   readonly changed: Latch.Latch = Latch.makeUnsafe()
 
@@ -40,6 +51,7 @@ export class Held {
   take(batch: number, run: number, requests: number): HeldRun {
     let held = this.runs.get(`${batch}.${run}`)
     if (held === undefined) this.runs.set(`${batch}.${run}`, held = new HeldRun(batch, run))
+    if (this.isLeft) held.leave()
     held.tickets += 1
     this.add(held, requests)
     return held
@@ -57,6 +69,12 @@ export class Held {
     this.add(held, -left)
     if (held.tickets === 0) this.runs.delete(`${held.batch}.${held.run}`)
     this.changed.openUnsafe()
+  }
+
+  /** The worker stops. */
+  leave(): void {
+    this.isLeft = true
+    for (const held of this.runs.values()) held.leave()
   }
 
   /** How many requests it holds of each batch. */

@@ -147,6 +147,7 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       isStopping = true
+      held.leave()
       giveUp()
     }).pipe(
       Effect.andThen(

@@ -61,6 +61,8 @@ interface Work {
   readonly isSuspect: boolean
   /** `held.lapses` when it was taken. */
   readonly lapses: number
+  /** Whether a request was not asked, since the batch or the worker stops. */
+  isUnasked: boolean
   /** Requests that are put back. */
   readonly later: Array<{ readonly item: Items.Item; readonly why: AskLater }>
 }
@@ -132,7 +134,7 @@ export class TicketHandler {
         : none
       context.held.add(held, open.length - progress.left)
       progress.left = open.length
-      const work: Work = { batch, held, ticket, isSuspect, lapses, later: [] }
+      const work: Work = { batch, held, ticket, isSuspect, lapses, later: [], isUnasked: false }
       const settled = () => {
         progress.left -= 1
         context.held.add(held, -1)
@@ -148,6 +150,8 @@ export class TicketHandler {
       // Other workers may ask what was not begun. If none does, the queue delivers the ticket again.
       if (lapses !== context.held.lapses) return yield* Effect.interrupt
       yield* this.putBack(work)
+      // The ticket goes back to the queue with what was not asked.
+      if (held.isLeft && (work.isUnasked || work.later.length > 0)) return yield* Effect.interrupt
     })
   }
 
@@ -163,15 +167,26 @@ export class TicketHandler {
   }
 
   private ask(work: Work, item: Items.Item): Effect.Effect<void> {
-    const { context } = this
-    const mayStart = () => !work.held.isStopped && work.lapses === context.held.lapses
+    const mayStart = () => !work.held.isStopped && work.lapses === this.context.held.lapses
     const started = this.journal === undefined || work.isSuspect
       ? Effect.void
       : this.journal.write({ batch: work.batch.batch, seq: item.seq })
     const call: Effect.Effect<void> = Effect.suspend(() => mayStart() ? started : Effect.void).pipe(
-      Effect.andThen(Effect.suspend(() => mayStart() ? this.call(work, item, call) : Effect.void))
+      Effect.andThen(Effect.suspend(() => {
+        if (mayStart()) return this.call(work, item, call)
+        work.isUnasked = true
+        return Effect.void
+      }))
     )
-    return this.slots.withPermit(Effect.andThen(context.gate.pass, call))
+    return this.slots.withPermit(Effect.andThen(this.pass(work.held), call))
+  }
+
+  /** Waits for the gate, but not once the batch or the worker stops. */
+  private pass(held: HeldRun): Effect.Effect<void> {
+    const { gate } = this.context
+    return Effect.suspend(() =>
+      gate.waiting() === undefined ? Effect.void : Effect.raceFirst(gate.pass, held.over.await)
+    )
   }
 
   /** `again` is used if the call was refused before it was made. */
@@ -204,7 +219,7 @@ export class TicketHandler {
         if (!later.value.isCall) {
           return restore(
             Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
-              Effect.andThen(context.gate.pass),
+              Effect.andThen(this.pass(work.held)),
               Effect.andThen(again)
             )
           )
