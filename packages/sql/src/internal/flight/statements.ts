@@ -86,10 +86,11 @@ export const verbsOn = (session: Session): Verbs => {
   const release = run(ended(
     `UPDATE sluice_flights SET ends = 0 FROM ${timeIn("$3")} AS t WHERE key = $1 AND id = $2 AND ends > micros / 1000`
   ))
+  // A single value, so that Postgres reads only the expired entries of the index.
   const sweep = run(
     `DELETE FROM sluice_flights WHERE key IN (
-      SELECT key FROM sluice_flights, ${timeIn("$1")} AS t WHERE expires < micros / 1000
-      ORDER BY expires LIMIT ${sweptAtOnce} ${isPg ? "FOR UPDATE OF sluice_flights SKIP LOCKED" : ""})`
+      SELECT key FROM sluice_flights WHERE expires < (SELECT micros / 1000 FROM ${timeIn("$1")} AS t)
+      ORDER BY expires LIMIT ${sweptAtOnce} ${isPg ? "FOR UPDATE SKIP LOCKED" : ""})`
   )
   const purge = {
     key: session.statement("DELETE FROM sluice_flights WHERE key = $1 RETURNING 1"),
