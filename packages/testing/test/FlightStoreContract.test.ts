@@ -36,7 +36,7 @@ const wrong: { readonly [fault: string]: (store: Service) => Partial<Service> } 
   "says that a late result was stored": ({ complete }) => ({
     complete: (request) => Effect.as(complete(request), true)
   }),
-  "stores the result of whoever completes last": (store) => ({
+  "stores a late result over that of a successor": (store) => ({
     complete: (request) =>
       Effect.gen(function*() {
         if (yield* store.complete(request)) return true
