@@ -78,10 +78,13 @@ const problemOf = (
   return given.has(flag.name) && flag.repeats !== true ? `--${flag.name} is given twice` : undefined
 }
 
+/** Whether an argument of this name can be given several times. */
+export const isRepeated = (name: string): boolean => /\.\.\.\]?$/.test(name)
+
 const countProblem = (names: ReadonlyArray<string>, inputs: ReadonlyArray<string>) => {
   const missing = names[inputs.length]
   if (missing !== undefined && !missing.startsWith("[")) return wrong(`${missing.replace("...", "")} is missing`)
-  if (names.at(-1)?.endsWith("...") === true) return undefined
+  if (isRepeated(names.at(-1) ?? "")) return undefined
   const surplus = inputs[names.length]
   return surplus === undefined
     ? undefined

@@ -1,4 +1,5 @@
 /** Scripts for shells that complete commands, flags and values. The table of commands defines them. */
+import * as Arguments from "./Arguments.ts"
 import type { Flag, Flags } from "./Flag.ts"
 import type { Command } from "./options.ts"
 
@@ -16,12 +17,12 @@ type Values = "file" | "folder" | "none" | ReadonlyArray<string>
 const valuesOf = ({ choices, path }: Flag<unknown>): Values => choices ?? path ?? "none"
 
 /** What completes a positional argument, by its name in the usage line. */
-const inputValues = (name: string): Values => {
+const inputValues = ({ actions = [] }: Command<Flags>, name: string): Values => {
   switch (name) {
     case "SHELL":
       return shells
     case "ACTION":
-      return ["add", "list", "remove"]
+      return actions
     case "ID":
     case "[NAME]":
       return "none"
@@ -29,9 +30,6 @@ const inputValues = (name: string): Values => {
       return "file"
   }
 }
-
-/** Whether an argument can be given several times. */
-const isRepeated = (name: string): boolean => name.endsWith("...")
 
 const flagsOf = ({ flags }: Command<Flags>): ReadonlyArray<Flag<unknown>> => Object.values(flags)
 
@@ -106,7 +104,7 @@ ${
       case "$inputs" in
 ${
     command.inputs.map((name, index) =>
-      `        ${isRepeated(name) ? "*" : index}) ${bashValues(inputValues(name))} ;;\n`
+      `        ${Arguments.isRepeated(name) ? "*" : index}) ${bashValues(inputValues(command, name))} ;;\n`
     ).join("")
   }        *) COMPREPLY=($(compgen -W '${names}' -- "$current")) ;;
       esac ;;
@@ -149,7 +147,7 @@ ${
     [
       ...flagsOf(command).map((flag) => zshFlag(flag)),
       ...command.inputs.map((name, index) =>
-        quoted(`${isRepeated(name) ? "*" : index + 1}:${name}:${zshValues(inputValues(name))}`)
+        quoted(`${Arguments.isRepeated(name) ? "*" : index + 1}:${name}:${zshValues(inputValues(command, name))}`)
       )
     ].map((line) => `        ${line}`).join(" \\\n")
   } ;;
@@ -188,7 +186,7 @@ ${commands.map(fishCommand).join("")}`
 
 const fishCommand = (command: Command<Flags>): string => {
   const start = `complete -c sluice -n '__fish_seen_subcommand_from ${command.name}'`
-  const inputs = command.inputs.map(inputValues)
+  const inputs = command.inputs.map((name) => inputValues(command, name))
   const choices = inputs.find((values) => typeof values !== "string")
   return [
     ...(inputs.includes("file") ? [`${start} -F`] : []),

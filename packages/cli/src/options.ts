@@ -895,6 +895,7 @@ export const keys = defineCommand({
     "applies changes within a second."
   ],
   inputs: ["ACTION", "[NAME]"],
+  actions: ["add", "list", "remove"],
   flags: {
     rpm: Flag.optional("rpm", {
       argument: "N",
@@ -1034,9 +1035,15 @@ export type QuotasFlags = Values<typeof quotas.flags>
 const resultFormats = ["sluice", "openai"] as const
 const resultOrders = ["completion", "input"] as const
 
-/** The flags of `sluice serve` that `sluice batch work` takes too. */
+/** The flags of `sluice serve` that `sluice batch work` takes too. Some need other words there. */
 export const batchBorrows = {
-  config: serve.flags.config,
+  config: {
+    ...serve.flags.config,
+    about:
+      "Read settings from the key `serve` of FILE, and from its key `batch`, which overrides it. Variables such as " +
+      "SLUICE_CONCURRENCY override both, and flags override all. [default: sluice.json in the working directory, if " +
+      "there]"
+  },
   url: serve.flags.url,
   targets: serve.flags.targets,
   routes: serve.flags.routes,
@@ -1044,17 +1051,37 @@ export const batchBorrows = {
   keyFile: serve.flags.keyFile,
   allowInsecureKey: serve.flags.allowInsecureKey,
   headers: serve.flags.headers,
-  store: serve.flags.store,
-  processes: serve.flags.processes,
+  store: {
+    ...serve.flags.store,
+    about: "Share circuits and limits with the other workers and gateways of the database at URL: redis://host, or " +
+      "postgres://host/name after `sluice migrate`. Write its password as ${NAME} of a variable, or set SLUICE_STORE. " +
+      "[default: each worker has its own]"
+  },
+  processes: {
+    ...serve.flags.processes,
+    about: "While --store is down, allow 1/N of each limit, for N workers and gateways. [default: 1]"
+  },
   concurrency: serve.flags.concurrency,
   rpm: serve.flags.rpm,
   tpm: serve.flags.tpm,
   itpm: serve.flags.itpm,
   otpm: serve.flags.otpm,
-  maxAttempts: serve.flags.maxAttempts,
+  maxAttempts: {
+    ...serve.flags.maxAttempts,
+    about: "Make at most N attempts per request, over all targets, before it is put back for later. [default: 3]"
+  },
   timeoutMillis: serve.flags.timeoutMillis,
-  drainTimeoutMillis: serve.flags.drainTimeoutMillis,
-  model: serve.flags.model,
+  drainTimeoutMillis: {
+    ...serve.flags.drainTimeoutMillis,
+    about:
+      "After SIGTERM or Ctrl-C, take no further request, and let calls finish within TIME. The rest is sent again " +
+      "by another worker. [default: 30s]"
+  },
+  model: {
+    ...serve.flags.model,
+    about: "submit: use this model for lines that name none. work: call this model at --url for every request. " +
+      "[default: that of the line or target]"
+  },
   price: serve.flags.price,
   priceFile: serve.flags.priceFile
 }
@@ -1170,7 +1197,10 @@ export const batch = defineCommand({
         "[default: no limit]",
       parse: Flag.dollars
     }),
-    watch: Flag.toggle("watch", { perRun: true, about: "Print again every second until all batches have ended." }),
+    watch: Flag.toggle("watch", {
+      perRun: true,
+      about: "Print again until all batches have ended: every second on a terminal or with --json, else every 10s."
+    }),
     json: Flag.toggle("json", { about: "Print a line of JSON for each batch." }),
     output: Flag.optional("output", {
       short: "o",

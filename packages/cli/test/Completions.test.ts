@@ -75,6 +75,13 @@ describe.skipIf(!has("bash"))("completions of bash", () => {
     assert.deepStrictEqual(offered("run", "x", "res"), ["results.jsonl"])
     assert.include(offered("explain", "5", "x", ""), "--help")
   })
+
+  it("complete the actions of a command, and the files after it", () => {
+    assert.deepStrictEqual(offered("keys", ""), ["add", "list", "remove"])
+    assert.deepStrictEqual(offered("batch", "s"), ["submit", "status"])
+    assert.deepStrictEqual(offered("batch", "submit", "my"), ["my prompts.jsonl"])
+    assert.deepStrictEqual(offered("batch", "submit", "x", "res"), ["results.jsonl"])
+  })
 })
 
 describe("completion scripts", () => {

@@ -110,7 +110,9 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
       const { state } = yield* batches.cancel(id, { inFlight: flags.interrupt ? "interrupt" : "finish" })
       Say.note(
         state === "cancelling"
-          ? "No further request is sent. Calls that run are awaited, and their answers are kept."
+          ? `No further request is sent. Calls that run are ${
+            flags.interrupt ? "interrupted." : "awaited, and their answers are kept."
+          }`
           : `The batch had ended: ${state}.`
       )
       return ExitCode.ok

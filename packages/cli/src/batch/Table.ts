@@ -4,55 +4,66 @@ import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import * as Terminal from "../Terminal.ts"
 
+/** At most 12 characters, so that a row has at most 80. */
 const words: { readonly [state in Batch.State]: string } = {
-  validating: "being submitted",
+  validating: "submitting",
   in_progress: "in progress",
   cancelling: "cancelling",
   expiring: "expiring",
-  capping: "at its budget",
+  capping: "at budget",
   completed: "completed",
   cancelled: "cancelled",
   expired: "expired",
-  capped: "ended at its budget",
+  capped: "budget spent",
   failed: "unusable"
 }
 
-const longestName = 24
+const longestName = 40
+/** The ids of `sluice batch submit`. Those of OpenAI's API are longer, and have a line of their own. */
+const idWidth = 18
 
 export const doneOf = ({ failed, marked, ok }: Batch.Status): number => ok + failed + marked
 
-/** One row for each batch, and a line below those that wait. `now` is in epoch milliseconds. */
+const header = ["batch", "state", "done", "failed", "cost", "left"]
+/** Columns of numbers, of which the last digits are below each other. */
+const isNumber = [false, false, true, true, true, true]
+
+/** A row for each batch, and below it what else there is to say. `now` is in epoch milliseconds. */
 export const render = (batches: ReadonlyArray<Batch.Status>, now: number): string => {
-  const header = ["batch", "name", "state", "done", "failed", "cost", "rate", "left"]
   const rows = batches.map((batch) => [
-    batch.id,
-    Terminal.clip(Terminal.escape(batch.name ?? "-"), longestName),
+    batch.id.length > idWidth ? "" : batch.id,
     words[batch.state],
-    `${Words.count(doneOf(batch))} of ${Words.count(batch.total)}`,
+    `${Words.count(doneOf(batch))}/${Words.count(batch.total)}`,
     Words.count(batch.failed),
-    `${Prices.shown(batch.micros)}${batch.maxMicros === undefined ? "" : ` of ${Prices.shown(batch.maxMicros)}`}`,
-    batch.rate === undefined ? "-" : `${batch.rate < 10 ? batch.rate.toFixed(1) : Words.count(batch.rate)}/s`,
+    Prices.shown(batch.micros),
     batch.etaMillis === undefined ? "-" : Words.time(batch.etaMillis)
   ])
   const widths = header.map((name, column) =>
-    Math.max(name.length, ...rows.map((row) => Terminal.width(row[column] ?? "")))
+    Math.max(column === 0 ? idWidth : name.length, ...rows.map((row) => row[column]?.length ?? 0))
   )
   const line = (row: ReadonlyArray<string>) =>
-    row.map((cell, column) => cell + " ".repeat(Math.max(0, (widths[column] ?? 0) - Terminal.width(cell)))).join("  ")
-      .trimEnd()
-  const lines = [line(header)]
-  rows.forEach((row, index) => {
-    lines.push(line(row))
-    lines.push(...waitOf(batches[index], now))
-  })
-  return `${lines.join("\n")}\n`
+    row.map((cell, column) =>
+      isNumber[column] === true ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)
+    ).join("  ").trimEnd()
+  const lines = batches.flatMap((batch, index) => [
+    ...(batch.id.length > idWidth ? [batch.id] : []),
+    line(rows[index] ?? []),
+    ...notesOf(batch, now).map((note) => `  ${note}`)
+  ])
+  return `${[line(header), ...lines].join("\n")}\n`
 }
 
-const waitOf = (batch: Batch.Status | undefined, now: number): ReadonlyArray<string> => {
-  const { waiting } = batch ?? {}
-  if (waiting === undefined) return []
-  const until = waiting.until === undefined || waiting.until <= now ? "" : `, for ${Words.time(waiting.until - now)}`
-  return [`  waits: ${Terminal.escape(waiting.for)}${until}`]
+const notesOf = ({ maxMicros, name, rate, waiting }: Batch.Status, now: number): ReadonlyArray<string> => {
+  const parts = [
+    ...(name === undefined ? [] : [Terminal.clip(Terminal.escape(name), longestName)]),
+    ...(rate === undefined ? [] : [`${rate < 10 ? rate.toFixed(1) : Words.count(Math.round(rate))}/s`]),
+    ...(maxMicros === undefined ? [] : [`at most ${Prices.shown(maxMicros)}`])
+  ]
+  const until = waiting?.until === undefined || waiting.until <= now ? "" : `, for ${Words.time(waiting.until - now)}`
+  return [
+    ...(parts.length === 0 ? [] : [parts.join(", ")]),
+    ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}`])
+  ]
 }
 
 /** A batch for programs. Times are epoch milliseconds, money is in dollars. */

@@ -219,7 +219,7 @@ const fromFile = (
 const isPath = ({ path }: Flag<unknown>, text: string): boolean => path !== undefined && !isDatabaseUrl(text)
 
 /** Keys of the file that are no settings of a run. */
-const otherKeys = new Set(["$schema", "serve"])
+const otherKeys = new Set(["$schema", "serve", "batch"])
 
 const sectionOf = (file: Fields, section: string): Fields | undefined => {
   const settings = file[section] ?? {}

@@ -76,6 +76,8 @@ export const run = Effect.fnUntraced(function*(
           return Effect.fail(`Ticket ${id} is of another version of Sluice`)
         }
         ticketSize = ticket.to - ticket.from
+        // There may be room for more tickets of this size.
+        held.changed.openUnsafe()
         return handler.handle(ticket, attempts)
       })
     ).pipe(

@@ -1,0 +1,85 @@
+import type { State, Status } from "@sluice/batch/Batch"
+import { assert, describe, it } from "@effect/vitest"
+import * as Table from "../../src/batch/Table.ts"
+import * as Terminal from "../../src/Terminal.ts"
+
+const batch = (fields: Partial<Status>): Status => ({
+  id: "batch_814b16e5ede7",
+  owner: undefined,
+  name: "prompts.jsonl",
+  state: "in_progress",
+  total: 100_000,
+  ok: 12_333,
+  failed: 12,
+  marked: 0,
+  inputTokens: 1,
+  outputTokens: 1,
+  micros: 1_200_000,
+  maxMicros: undefined,
+  priority: 0,
+  createdAt: 1,
+  startedAt: 2,
+  expiresAt: undefined,
+  stoppingAt: undefined,
+  endedAt: undefined,
+  rate: 510,
+  etaMillis: 172_000,
+  waiting: undefined,
+  endpoint: undefined,
+  source: undefined,
+  metadata: {},
+  error: undefined,
+  ...fields
+})
+
+const states: ReadonlyArray<State> = [
+  "validating",
+  "in_progress",
+  "cancelling",
+  "expiring",
+  "capping",
+  "completed",
+  "cancelled",
+  "expired",
+  "capped",
+  "failed"
+]
+
+describe("the table of batches", () => {
+  it("a row has the progress, and below it are the name, the rate, the budget and what the batch waits for", () => {
+    const waiting = { for: "the circuit of main is open", until: 13_000 }
+    assert.strictEqual(
+      Table.render([batch({ maxMicros: 5_000_000, waiting }), batch({ state: "completed", rate: undefined })], 1_000),
+      [
+        "batch               state                  done  failed   cost    left",
+        "batch_814b16e5ede7  in progress  12,345/100,000      12  $1.20  2m 52s",
+        "  prompts.jsonl, 510/s, at most $5.00",
+        "  waits: the circuit of main is open, for 12s",
+        "batch_814b16e5ede7  completed    12,345/100,000      12  $1.20  2m 52s",
+        "  prompts.jsonl",
+        ""
+      ].join("\n")
+    )
+  })
+
+  it("an id of OpenAI's API has a line of its own, so that it can be copied", () => {
+    const id = `batch_${"a".repeat(32)}`
+    const [, first, second] = Table.render([batch({ id })], 0).split("\n")
+    assert.strictEqual(first, id)
+    assert.match(second ?? "", /^ {20}in progress/)
+  })
+
+  it("a row of a million requests in any state has at most 80 columns", () => {
+    const large = { total: 1_000_000, ok: 899_999, failed: 100_000, micros: 12_345_670_000, etaMillis: 86_000_000 }
+    const name = "東京".repeat(50)
+    for (const state of states) {
+      for (const line of Table.render([batch({ ...large, name, state })], 0).split("\n")) {
+        assert.isAtMost(Terminal.width(line), 80, line)
+      }
+    }
+  })
+
+  it("a name cannot move the cursor", () => {
+    assert.notInclude(Table.render([batch({ name: "a\u001b[2Jb" })], 0), "\u001b")
+  })
+})
