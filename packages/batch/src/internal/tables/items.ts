@@ -24,12 +24,17 @@ export const add = (db: Db, batch: number, items: ReadonlyArray<Item>): Effect.E
     select ${db.sql.literal(String(batch))}, r.seq, r.key, r.request from ${db.rows(items, columns)} where true
     on conflict (batch, seq) do nothing`
 
+/** Keeps SQLite from reading the list again for each stored request. */
+const ordered = ({ isSqlite, sql }: Db) => sql.literal(isSqlite ? "cross join" : "join")
+
 /** The first of `items` whose key another place has. */
 export const taken = (db: Db, batch: number, items: ReadonlyArray<Item>): Effect.Effect<number | undefined, SqlError> =>
   Effect.map(
     db.sql<{ readonly seq: unknown }>`
       select r.seq as seq from ${db.rows(items.map(({ key, seq }) => ({ seq, key })), { seq: "bigint", key: "text" })}
-      join sluice_batch_item i on i.batch = ${batch} and i.key = r.key and i.seq <> r.seq order by r.seq limit 1`,
+      ${
+      ordered(db)
+    } sluice_batch_item i on i.batch = ${batch} and i.key = r.key and i.seq <> r.seq order by r.seq limit 1`,
     (rows) => rows[0] === undefined ? undefined : numberOf(rows[0].seq)
   )
 
@@ -42,7 +47,7 @@ export const changed = (
   Effect.map(
     db.sql<{ readonly seq: unknown }>`
       select r.seq as seq from ${db.rows(items, columns)}
-      join sluice_batch_item i on i.batch = ${batch} and i.seq = r.seq
+      ${ordered(db)} sluice_batch_item i on i.batch = ${batch} and i.seq = r.seq
       where i.key <> r.key or i.request <> r.request order by r.seq limit 1`,
     (rows) => rows[0] === undefined ? undefined : numberOf(rows[0].seq)
   )
