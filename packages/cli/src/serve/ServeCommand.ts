@@ -154,14 +154,7 @@ const serveWith = Effect.fnUntraced(function*(
     concurrency: "unbounded",
     discard: true
   })
-  const atOnce = Effect.sync(() => {
-    // Nothing interrupts the drain of a worker of batches. Its calls are asked again by another one.
-    if (batches === undefined) return
-    logs.info("stopped")
-    logs.flush()
-    process.exit(ExitCode.ok)
-  })
-  yield* Effect.raceFirst(drained, Effect.andThen(signals.second, atOnce))
+  yield* Effect.raceFirst(drained, Effect.asVoid(signals.second))
   server.destroy()
   yield* lastTurn
   logs.info("stopped")
