@@ -14,7 +14,7 @@ describe.skipIf(!isThere)("processes that share a store", () => {
       () =>
         Effect.gen(function*() {
           const server = yield* Effect.acquireRelease(Effect.promise(start), ({ stop }) => Effect.promise(stop))
-          const counts = yield* soak({ server, processes: 3, seconds: 1, budget: 40 })
+          const counts = yield* soak({ server, processes: 3, seconds: 1, budget: 10 })
           assert.deepStrictEqual(counts.wrong, [])
           const { freezes, kills, okWithoutStore, openings, paid, probes, restarts, serverFreezes } = counts
           const happened = { freezes, kills, okWithoutStore, openings, paid, probes, restarts, serverFreezes }

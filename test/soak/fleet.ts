@@ -237,9 +237,9 @@ const run = (options: Options) =>
     const recovered = yield* closed.pipe(
       Effect.delay(50),
       Effect.repeat({ until: (isClosed) => isClosed && counts.ok > before + processes * keys.length }),
-      Effect.timeoutOption("30 seconds")
+      Effect.timeoutOption("60 seconds")
     )
-    if (recovered._tag === "None") counts.wrong.push("a circuit did not recover within 30 s")
+    if (recovered._tag === "None") counts.wrong.push("a circuit did not recover within 60 s")
     counts.recoveryMillis = (yield* Clock.currentTimeMillis) - healedAt
     for (const child of children) child.kill("SIGKILL")
     counts.calls = seen.calls

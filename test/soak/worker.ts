@@ -14,7 +14,7 @@ import { connect } from "node:net"
 
 export const keys = ["one", "two", "three"] as const
 export const probes = 2
-export const rate = { limit: 100, windowMillis: 2_000 }
+export const rate = { limit: 40, windowMillis: 2_000 }
 export const account = "account"
 
 /** A lease of a probe was granted, is about to be freed, or was seen among others. Times are those of the store. */

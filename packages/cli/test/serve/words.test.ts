@@ -258,6 +258,15 @@ describe("the words for batches", () => {
   })
 
   it("a cancel by hand names who did it", () => {
+    const limit = { what: "requests/min at most 50", reason: "others need it", who: "ann@ops" }
+    assert.strictEqual(
+      Words.change({ ...limit, forMs: 3_600_000 }),
+      "requests/min at most 50 for 1h 00m by ann@ops: others need it"
+    )
+    assert.strictEqual(
+      Words.change({ ...limit, what: "requests/min as before", forMs: null }),
+      "requests/min as before by ann@ops: others need it"
+    )
     assert.strictEqual(Words.change({ what: "cancel", batch: "batch_1", who: "ann" }), "cancelled by ann")
   })
 })
