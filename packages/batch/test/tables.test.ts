@@ -1,9 +1,9 @@
 /** What the tables have to keep to, whatever happens at once. */
 import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
-import { Effect, Layer, Stream } from "effect"
+import { Deferred, Effect, Layer, Stream } from "effect"
 import { SqlClient } from "effect/sql"
-import { describeWithBoth, type Place } from "../../sql/test/support/databases.ts"
+import { describeWithBoth, describeWithPostgres, type Place } from "../../sql/test/support/databases.ts"
 import type { Kind } from "../src/Batch.ts"
 import * as Internal from "../src/internal/feeder.ts"
 import * as Queue from "../src/internal/queue.ts"
@@ -62,7 +62,10 @@ await describeWithBoth("tables of a batch", (it) => {
       yield* Results.add(db, "a", [result(batch, 3, "ok", 50)])
       const row = yield* Tables.find(db, "first")
       assert.deepInclude(row, { ok: 3, failed: 1, marked: 1, micros: 10 + 10 + 8 + 50, maxMicros: 50 })
-      const page = yield* Results.page(db, { batch, items: batch }, "input", undefined, { rows: 10, bytes: 1_000 })
+      const page = yield* Results.page(db, { batch, items: batch, state: "in_progress" }, "input", undefined, {
+        rows: 10,
+        bytes: 1_000
+      })
       assert.deepStrictEqual(page.map(({ kind }) => kind), ["ok", "failed", "cancelled", "ok", "ok"])
     }))
 
@@ -72,7 +75,10 @@ await describeWithBoth("tables of a batch", (it) => {
       const db = yield* Db.make
       const odd = { ...result(batch, 1, "ok"), body: "a\0b\ud800c", inputTokens: NaN, outputTokens: 1e12, micros: 1.6 }
       yield* Results.add(db, "a", [result(batch, 0, "ok"), odd, { ...result(batch, 2, "ok"), micros: -3 }])
-      const page = yield* Results.page(db, { batch, items: batch }, "input", undefined, { rows: 10, bytes: 1_000 })
+      const page = yield* Results.page(db, { batch, items: batch, state: "in_progress" }, "input", undefined, {
+        rows: 10,
+        bytes: 1_000
+      })
       assert.deepStrictEqual(page.map(({ body, inputTokens, micros }) => [body, inputTokens, micros]), [
         ["ok 0", 1, 10],
         ["a\ufffdb\ufffdc", 0, 2],
@@ -101,7 +107,8 @@ await describeWithBoth("tables of a batch", (it) => {
 
   it.effect("a page of results ends where its texts are large", () =>
     Effect.gen(function*() {
-      const row = yield* submitted("pages", 100)
+      // Pages of a batch in progress wait for transactions of other tests.
+      const row = { ...yield* submitted("pages", 100), state: "completed" as const }
       const db = yield* Db.make
       const large = (seq: number) => ({ ...result(row.batch, seq, "ok"), body: "x".repeat(1_000) })
       yield* Results.add(db, "a", Array.from({ length: 100 }, (_, seq) => large(seq)))
@@ -235,5 +242,29 @@ await describeWithBoth("runs of a batch", (it) => {
       assert.strictEqual(ended, 50)
       assert.strictEqual(scripted.asked.length, 50)
     }).pipe(Effect.provide(machine(scripted)))
+  })
+})
+
+await describeWithPostgres("results of a batch", (it) => {
+  it.effect("are all read after its end, also while a transaction runs that is older than they are", () => {
+    const scripted = new Scripted()
+    return Effect.gen(function*() {
+      const { sql } = yield* Db.make
+      const batches = yield* Batches.Batches
+      const [begun, done] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const older = sql.withTransaction(
+        sql`select pg_current_xact_id()::text`.pipe(
+          Effect.andThen(Deferred.succeed(begun, undefined)),
+          Effect.andThen(Deferred.await(done))
+        )
+      )
+      yield* Effect.forkScoped(older)
+      yield* Deferred.await(begun)
+      const id = yield* batches.submit({}, requests(300))
+      const following = yield* Stream.runCollect(batches.results(id, { follow: true }))
+      assert.strictEqual(following.length, 300)
+      assert.strictEqual((yield* Stream.runCollect(batches.results(id))).length, 300)
+      yield* Deferred.succeed(done, undefined)
+    }).pipe(Effect.scoped, Effect.provide(machine(scripted)))
   })
 })

@@ -100,7 +100,7 @@ export const make = Effect.gen(function*() {
       const page = (after: string | undefined) =>
         Effect.gen(function*() {
           const { state } = yield* find(id)
-          const rows = yield* store("read results", Results.page(db, batch, order, after, resultsAtOnce))
+          const rows = yield* store("read results", Results.page(db, { ...batch, state }, order, after, resultsAtOnce))
           const next = order === "input" ? withoutGap(rows, after) : rows
           const last = next.at(-1)?.cursor ?? after
           // A page is cut where its texts are large, so only an empty one is the last.

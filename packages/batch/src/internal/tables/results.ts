@@ -1,7 +1,7 @@
 /** Results, and what they add to the progress of a worker. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Kind, Result } from "../../Batch.ts"
+import { isEnded, type Kind, type Result, type State } from "../../Batch.ts"
 import { toStorable } from "../text.ts"
 import { type Db, numberOf } from "./db.ts"
 
@@ -142,7 +142,7 @@ export const spend = ({ sql }: Db, worker: string, batch: number, micros: number
 /** Results in one order, after a cursor: at most `rows`, and not many more `bytes`. */
 export const page = (
   db: Db,
-  batch: { readonly batch: number; readonly items: number },
+  batch: { readonly batch: number; readonly items: number; readonly state: State },
   order: "input" | "completion",
   after: string | undefined,
   atMost: { readonly rows: number; readonly bytes: number }
@@ -152,11 +152,12 @@ export const page = (
   const inOrder = sql.literal(order === "input" ? "seq" : "xid, seq")
   const isAfter = order === "input"
     ? sql`seq > ${numberOf(first)}`
-    // Rows of a transaction that still runs may come before rows that are already visible. They are awaited.
+    // Rows of a transaction that still runs may come before rows that are already visible. They are awaited. All rows of a batch that has
+    // ended are visible, and it does not wait for transactions of others.
     : isSqlite
     ? sql`(xid, seq) > (${numberOf(first)}, ${numberOf(second)})`
     : sql`(xid, seq) > (${first === "-1" ? "0" : first}::text::xid8, ${numberOf(second)}::bigint)
-        and xid < pg_snapshot_xmin(pg_current_snapshot())`
+        ${isEnded(batch.state) ? sql`` : sql`and xid < pg_snapshot_xmin(pg_current_snapshot())`}`
   return Effect.map(
     sql<{ readonly [column: string]: unknown }>`
       select s.seq, s.kind, s.body, s.input_tokens, s.output_tokens, s.micros, s.at, ${

@@ -33,6 +33,9 @@ const retryMillis = 300
 /** More takes at once would only make the engine's statements larger. */
 const maxWaiting = 64
 
+/** A little more than one, so that a slot does not wait for the queue. */
+const heldPerSlot = 1.125
+
 /** Runs a worker until the scope closes. Then lets calls finish for `drainMillis`. */
 export const run = Effect.fnUntraced(function*(
   options: Options,
@@ -103,7 +106,7 @@ export const run = Effect.fnUntraced(function*(
 
   const hasRoom = () =>
     !isStopping && gate.waiting() === undefined && waiting.size < maxWaiting &&
-    waiting.size < Math.ceil((options.inFlight - held.requests) / ticketSize)
+    waiting.size < Math.ceil((options.inFlight * heldPerSlot - held.requests) / ticketSize)
 
   const takeMore = Effect.suspend(() => {
     held.changed.closeUnsafe()
