@@ -19,14 +19,14 @@ export default defineConfig({
     // Tests mostly wait. On two cores three workers take half as long as one.
     maxWorkers: 3,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
-    // These run the code in other processes, whose logs, spans and metrics are not observed.
+    // These run the code in other processes, whose logs, spans and metrics are not observed, or wait for servers that fail.
     exclude: [
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
       "**/cli/test/{batch,e2e,fleet}/**",
       "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
       "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
-      "**/{flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
+      "**/{faultTable,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],

@@ -37,7 +37,7 @@ export const describeWithRedis = async (name: string, tests: Tests): Promise<voi
 
 /** `describeWithRedis` on a node that runs as a cluster. */
 export const describeWithCluster = async (name: string, tests: Tests): Promise<void> =>
-  describeOn(await startServer("cluster"), name, noServer, tests)
+  describeOn(await startServer({ mode: "cluster" }), name, noServer, tests)
 
 const describeOn = (server: Server | undefined, name: string, reason: string, tests: Tests): void => {
   if (server !== undefined) {

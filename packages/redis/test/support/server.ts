@@ -11,6 +11,15 @@ export interface Server {
   readonly stop: () => void
 }
 
+/** What a server of its own is started with. */
+export interface ServerOptions {
+  /** A cluster is a single node with all slots; it refuses commands that span slots. */
+  readonly mode?: "alone" | "cluster"
+  /** Of `redis-server`, in addition to those of all servers here. */
+  readonly config?: { readonly [option: string]: string }
+  readonly env?: { readonly [name: string]: string }
+}
+
 /** The Redis at `REDIS_URL`, or at 127.0.0.1:6379, or a new `redis-server`. `undefined` if there is none. */
 export const findServer = async (): Promise<Server | undefined> => {
   const url = process.env["REDIS_URL"]
@@ -21,16 +30,15 @@ export const findServer = async (): Promise<Server | undefined> => {
 
 const urlOf = (port: number): string => `redis://127.0.0.1:${port}`
 
-/**
- * Starts a server if `redis-server` is on the PATH. It ends with this process, however that ends. A cluster is a single node with
- * all slots; it refuses commands that span slots.
- */
-export const startServer = async (mode: "alone" | "cluster" = "alone"): Promise<Server | undefined> => {
+/** Starts a server if `redis-server` is on the PATH. It ends with this process, however that ends. */
+export const startServer = async (
+  { config = {}, env = {}, mode = "alone" }: ServerOptions = {}
+): Promise<Server | undefined> => {
   if (!isInstalled()) return undefined
   for (let attempt = 0; attempt < 5; attempt++) {
     // Another process may take the free port first. Then try another port.
     const cluster = mode === "cluster" ? { "cluster-enabled": "yes", "cluster-port": String(await freePort()) } : {}
-    const server = spawnServer(await freePort(), cluster)
+    const server = spawnServer(await freePort(), { ...cluster, ...config }, env)
     if (await isReady(server, mode)) return { url: urlOf(server.port), stop: server.stop }
     server.stop()
   }
@@ -53,11 +61,18 @@ kill -9 $server
 wait $server
 rm -rf "$folder"`
 
-const spawnServer = (port: number, extra: { readonly [option: string]: string }): Spawned => {
+const spawnServer = (
+  port: number,
+  extra: { readonly [option: string]: string },
+  env: { readonly [name: string]: string }
+): Spawned => {
   const folder = mkdtempSync(join(tmpdir(), "sluice-redis-"))
   const options = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: folder, ...extra }
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])
-  const shell = spawn("sh", ["-c", guardScript, "sh", folder, ...args], { stdio: ["pipe", "ignore", "ignore"] })
+  const shell = spawn("sh", ["-c", guardScript, "sh", folder, ...args], {
+    stdio: ["pipe", "ignore", "ignore"],
+    env: { ...process.env, ...env }
+  })
   // This process may end while the server runs.
   shell.unref()
   return { port, stop: () => void shell.stdin.end() }

@@ -23,6 +23,12 @@ export interface OwnServer extends Server {
   readonly freeze: (isFrozen: boolean) => void
 }
 
+export interface ServerOptions {
+  readonly env?: { readonly [name: string]: string }
+  /** The port of a server of which this one is a replica. */
+  readonly replicaOf?: number
+}
+
 /** The Postgres at `DATABASE_URL`, or at 127.0.0.1:5432, or a new server. `undefined` if there is none. */
 export const findServer = async (): Promise<Server | undefined> => {
   const url = process.env["DATABASE_URL"]
@@ -37,15 +43,17 @@ const urlOf = (port: number): string => `postgres://postgres@127.0.0.1:${port}/p
  * Starts a server, if Postgres is installed. It ends with this process, however that ends. Postgres refuses to run as root, so root runs
  * it as the user `postgres`.
  */
-export const startServer = async (): Promise<OwnServer | undefined> => {
+export const startServer = async ({ env = {}, replicaOf }: ServerOptions = {}): Promise<OwnServer | undefined> => {
   const bin = binaries()
   if (bin === undefined) return undefined
   for (let attempt = 0; attempt < 5; attempt++) {
     // Another process may take the free port first. Then try another port.
     const port = await freePort()
     const folder = newFolder()
-    const shell = spawn("sh", ["-c", guardScript, "sh", bin, folder, serverOptions(port)], {
-      stdio: ["pipe", "ignore", "ignore"]
+    const primary = String(replicaOf ?? "")
+    const shell = spawn("sh", ["-c", guardScript, "sh", bin, folder, serverOptions(port), primary], {
+      stdio: ["pipe", "ignore", "ignore"],
+      env: { ...process.env, ...env }
     })
     // This process may end while the server runs.
     shell.unref()
@@ -61,9 +69,13 @@ export const startServer = async (): Promise<OwnServer | undefined> => {
 
 // The shell waits until its input ends: when this process closes it, or dies by any signal. Then it stops the server. A direct
 // child of this process would outlive a kill.
-const guardScript = `bin=$1 folder=$2 options=$3
+const guardScript = `bin=$1 folder=$2 options=$3 primary=$4
 as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
-as "$bin/initdb" -D "$folder/data" -U postgres -A trust --no-sync >/dev/null
+if [ -n "$primary" ]; then
+  as "$bin/pg_basebackup" -D "$folder/data" -d "postgres://postgres@127.0.0.1:$primary" -R --checkpoint=fast --no-sync
+else
+  as "$bin/initdb" -D "$folder/data" -U postgres -A trust --no-sync >/dev/null
+fi
 as "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -o "$options" start
 cat >/dev/null
 as "$bin/pg_ctl" -D "$folder/data" -m immediate stop

@@ -22,6 +22,8 @@ export class StoreClient {
   private readonly clock: Clock.Clock
   private readonly context: Context.Context<never>
   private readonly onFailure: () => void
+  private isFailing = false
+  /** The start of the outage, which is logged. A read-only store answers reads, so only a write ends it. */
   private downSince: number | undefined = undefined
   private restsUntil = 0
   /** Requests that timed out and have not ended. */
@@ -43,12 +45,12 @@ export class StoreClient {
   }
 
   get isDown(): boolean {
-    return this.downSince !== undefined
+    return this.isFailing
   }
 
   /** Whether a request would fail at once. */
   get isResting(): boolean {
-    if (this.downSince === undefined) return false
+    if (!this.isFailing) return false
     const left = this.restsUntil - this.now()
     // More than the longest rest is left only if the clock was set back.
     return left > 0 && left <= restMillis
@@ -67,7 +69,7 @@ export class StoreClient {
   ): Effect.Effect<A, StoreError> {
     return Effect.suspend(() => {
       if (leftMillis <= 0) return Effect.fail(outOfTime)
-      if (this.downSince !== undefined) {
+      if (this.isFailing) {
         if (this.isResting || this.abandoned >= maxAbandoned) return Effect.fail(resting)
         // This caller tries. The others continue without the store.
         this.restsUntil = this.now() + restMillis
@@ -81,7 +83,7 @@ export class StoreClient {
         (answer) => isValid(answer) ? Effect.succeed(answer) : Effect.fail(invalidAnswer(operation))
       )
       return Effect.matchCauseEffect(answered, {
-        onSuccess: (answer) => Effect.as(this.answered(), answer),
+        onSuccess: (answer) => Effect.as(this.answered(operation), answer),
         onFailure: (cause) => {
           const error = errorOf(operation, cause)
           // The store had less than its timeout, so this does not show that it is down.
@@ -111,8 +113,9 @@ export class StoreClient {
     })
   }
 
-  private answered(): Effect.Effect<void> {
-    if (this.downSince === undefined) return Effect.void
+  private answered(operation: string): Effect.Effect<void> {
+    this.isFailing = false
+    if (this.downSince === undefined || operation === "read" || operation === "list") return Effect.void
     const outage = Duration.format(Duration.millis(this.now() - this.downSince))
     this.downSince = undefined
     return Effect.logInfo(`circuit breaker ${this.name}: the store answers again, after ${outage}`)
@@ -123,6 +126,7 @@ export class StoreClient {
     this.onFailure()
     const now = this.now()
     this.restsUntil = now + restMillis
+    this.isFailing = true
     if (this.downSince !== undefined) return Effect.void
     this.downSince = now
     return Effect.logWarning(

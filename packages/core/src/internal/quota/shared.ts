@@ -83,6 +83,8 @@ export class SharedQuotas implements SharedSide {
   private isClosed = false
   private cancelRenewal: (() => void) | undefined = undefined
   private cancelTry: (() => void) | undefined = undefined
+  /** Until a reservation is granted. A read-only store answers the request that asks whether the outage is over. */
+  private hasWarned = false
   private nextId = 0
   private readonly idPrefix: string
 
@@ -236,6 +238,7 @@ export class SharedQuotas implements SharedSide {
     this.fork(inTime(reserve), (exit) => {
       account.limits.asking--
       if (Exit.isFailure(exit)) this.fail()
+      else if (exit.value.ok) this.hasWarned = false
       onVerdict(Exit.isSuccess(exit) ? exit.value : undefined)
       // If the store answers at once, the hold is being asked right now. Asked again, it would take its amounts twice.
       if (!isAsking) this.options.onRoom(account)
@@ -411,6 +414,9 @@ export class SharedQuotas implements SharedSide {
   private fail(): void {
     if (this.isDown) return
     this.isDown = true
+    this.tryLater()
+    if (this.hasWarned) return
+    this.hasWarned = true
     const { settings: { name } } = this.options
     this.fork(
       Effect.logWarning(
@@ -418,7 +424,6 @@ export class SharedQuotas implements SharedSide {
       ),
       () => {}
     )
-    this.tryLater()
   }
 
   private tryLater(): void {
