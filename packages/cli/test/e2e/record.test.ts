@@ -107,7 +107,7 @@ describe("the records of a run", { timeout: processTimeout }, () => {
       const records = readFileSync(log, "utf8").trimEnd().split("\n").map(CallRecord.decode)
       assert.deepStrictEqual(records.map((record) => record?.line).sort(), [1, 2, 3, 4, 5])
       const written = readFileSync(page, "utf8")
-      assert.match(written, /<strong>4<\/strong>/)
+      assert.match(written, /<b>4<\/b>/)
       assert.notInclude(written, "<script")
       assert.isTrue(written.trimEnd().endsWith("</html>"))
     }))

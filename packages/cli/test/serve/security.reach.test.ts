@@ -46,6 +46,15 @@ const message = JSON.stringify({
 
 const response = JSON.stringify({ id: "1", object: "response", status: "completed", model: "m", output: [] })
 
+const embeddings = JSON.stringify({
+  object: "list",
+  model: "m",
+  data: [{ object: "embedding", index: 0, embedding: [0.5] }],
+  usage: { prompt_tokens: 1, total_tokens: 1 }
+})
+
+const answers = [["messages", message], ["responses", response], ["embeddings", embeddings]] as const
+
 /** A provider with both APIs. */
 const provider = streamingProvider((received) => {
   const { request: { url = "" }, response: answered, body } = received
@@ -54,7 +63,7 @@ const provider = streamingProvider((received) => {
     return void answered.end(word("fine") + finish)
   }
   answered.writeHead(200, { "content-type": "application/json" })
-  answered.end(url.includes("messages") ? message : url.includes("responses") ? response : answer)
+  answered.end(answers.find(([path]) => url.includes(path))?.[1] ?? answer)
 })
 
 const post = (gateway: Gateway, path: string, body: unknown, headers: { readonly [name: string]: string } = {}) =>
