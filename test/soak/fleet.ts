@@ -208,7 +208,7 @@ const run = (options: Options) =>
       yield* outage(() => server.freeze(millis))
     })
     const restart = Effect.gen(function*() {
-      const millis = yield* Random.nextIntBetween(200, 1_500)
+      const millis = yield* Random.nextIntBetween(500, 1_500)
       counts.restarts++
       yield* outage(() => server.restart(millis))
     })
@@ -223,7 +223,8 @@ const run = (options: Options) =>
     do {
       for (const trouble of round) yield* Effect.andThen(trouble, pause)
       while (!(yield* isOver) && (yield* Clock.currentTimeMillis) < soberUntil + calmMillis) yield* calm
-    } while (!(yield* isOver))
+      // A busy machine may have made no call meanwhile.
+    } while (!(yield* isOver) || counts.openings === 0 || counts.okWithoutStore === 0)
 
     // ---------- recovery
 
