@@ -374,10 +374,10 @@ export const rows = {
   },
   "batch-memory": {
     group: "batch",
-    title: "batch, memory of the process",
+    title: "batch, memory",
     unit: "bytes",
     effect: undefined,
-    contenders: ["a tenth of the requests", ours]
+    contenders: ["a tenth of it", ours]
   },
   "batch-stored": {
     group: "batch",

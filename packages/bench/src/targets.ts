@@ -117,7 +117,7 @@ export const targets: ReadonlyArray<Target> = [
   atMost(1.5, "quota-waiting", "1,000 waiting"),
   // A tenth of a model call over HTTP, which costs 940,000.
   atMostAdded(94_000, "batch-request", "the calls alone"),
-  atMost(1.5, "batch-memory", "a tenth of the requests"),
+  atMost(1.5, "batch-memory", "a tenth of it"),
   atMostBytes(300, "batch-stored")
 ]
 

@@ -213,10 +213,14 @@ export const httpUrl = (text: string): Read<string> => {
 /** Whether the text is the URL of a database, and not the path of a file. */
 export const isDatabaseUrl = (text: string): boolean => /^(?:rediss?|postgres(?:ql)?):/.test(text)
 
+/** A socket of Postgres has the host in its query: `postgres:///database?host=/run/postgresql`. */
+const hasHost = ({ host, protocol, searchParams }: URL): boolean =>
+  host !== "" || (protocol.startsWith("postgres") && (searchParams.get("host") ?? "") !== "")
+
 /** Reads the URL of a database with one of these schemes. Its password may be a variable, as `${NAME}`. */
 export const databaseUrl = (schemes: ReadonlyArray<string>) => (text: string): Read<string> => {
   const url = URL.parse(text)
-  if (text.startsWith("${") || (url !== null && url.host !== "" && schemes.includes(url.protocol.slice(0, -1)))) {
+  if (text.startsWith("${") || (url !== null && hasHost(url) && schemes.includes(url.protocol.slice(0, -1)))) {
     return ok(text)
   }
   return { ok: false, requirement: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(", ")}` }
@@ -235,7 +239,7 @@ export const storeUrl = (text: string): Read<string> => {
 export const batchesUrl = (text: string): Read<string> => {
   if (text.startsWith("${") || /^sqlite:./.test(text)) return ok(text)
   const url = URL.parse(text)
-  return url !== null && url.host !== "" && /^postgres(?:ql)?:$/.test(url.protocol)
+  return url !== null && hasHost(url) && /^postgres(?:ql)?:$/.test(url.protocol)
     ? ok(text)
     : { ok: false, requirement: "a URL such as sqlite:batches.sqlite or postgres://host/database" }
 }

@@ -98,8 +98,8 @@ export class Deployment implements AsyncDisposable {
 
   /** Freezes a process for longer than its lease. */
   async freeze(running: Running, isAsking = true): Promise<void> {
-    // A process that is frozen in a transaction of SQLite holds up all others, and their leases lapse too.
-    const lapsed = this.options.database.startsWith("sqlite:") ? this.asking : isAsking ? 1 : 0
+    // The leases of the tests are short. A process that is frozen in a transaction can hold up the others, whose leases lapse too.
+    const lapsed = Math.max(this.asking, isAsking ? 1 : 0)
     this.mayAskAgain += lapsed * this.options.inFlight
     running.signal("SIGSTOP")
     await sleep((this.options.times ?? shortTimes).lease + 1_500)

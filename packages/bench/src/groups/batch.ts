@@ -48,7 +48,7 @@ export const builders: Builders<"batch"> = {
     "Sluice": () => cpu(requests, false)
   })),
   "batch-memory": ofRequests((requests) => ({
-    "a tenth of the requests": () => memory(requests / 10),
+    "a tenth of it": () => memory(requests / 10),
     "Sluice": () => memory(requests)
   })),
   "batch-stored": ofRequests((requests) => ({

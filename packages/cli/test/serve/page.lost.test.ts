@@ -102,7 +102,7 @@ describeWithBrowser("the live page without a word", lasting, (it) => {
 
       yield* Effect.sleep("1100 millis")
       cut()
-      yield* until(tab, says("No word from the gateway"), 5_000)
+      yield* until(tab, says("No word from the gateway"), 15_000)
       yield* until(tab, says("No call has come yet"))
     }))
 
@@ -112,7 +112,7 @@ describeWithBrowser("the live page without a word", lasting, (it) => {
       const tab = yield* livePage(first)
       yield* until(tab, `document.querySelector("tr[data-name=a]") !== null`)
       first.command.process.kill("SIGKILL")
-      yield* until(tab, says("No word from the gateway"), 5_000)
+      yield* until(tab, says("No word from the gateway"), 15_000)
       assert.isTrue(yield* evaluate(tab, isStale))
       // The last known state can be read, and no clock runs.
       const shown = `document.getElementById("meta").textContent + document.getElementById("more").textContent`
