@@ -61,12 +61,12 @@ Measure the CPU time of a protected call, compared with Effect's own
 parts, cockatiel, opossum, p-limit, p-retry and lru-cache in the same
 run, and judge ${targets.length} targets.
 
-  --quick       Run fewer and shorter rounds: under a minute instead of
-                several. The ratios are rough and get no verdict.
+  --quick       Run fewer and shorter rounds, in less than half the time.
+                The ratios are rough and get no verdict.
   --only NAMES  Measure the rows whose name contains one of NAMES, and
                 the rows of these groups. Separate NAMES by commas.
-  --portkey     Also measure the gateway of Portkey, which npm installs in a
-                temporary folder. It listens on all interfaces meanwhile.
+  --portkey     Also measure the gateway of Portkey, which npm installs in
+                a temporary folder. It listens on all interfaces meanwhile.
   --json        Print only the results, as JSON, to standard output.
   --write FILE  Also write the tables between the markers of FILE.
   --check       Exit with code 1 if a target is missed. Without --check
