@@ -23,7 +23,7 @@ export default defineConfig({
     exclude: [
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
-      "**/cli/test/{batch,e2e,fleet}/**",
+      "**/test/{batch,e2e,fleet}/**",
       "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
       "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
       "**/{faultTable,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"

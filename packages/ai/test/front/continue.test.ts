@@ -47,14 +47,14 @@ const begins = (events: ReturnType<typeof eventsOf>) =>
 describe("a target with prefill", { timeout: 20_000 }, () => {
   const answers: ReadonlyArray<readonly [title: string, words: ReadonlyArray<string>]> = [
     ["goes on", [" brown", " fox"]],
-    ["repeats the beginning", ["The quick", " brown fox"]],
-    ["repeats the beginning in pieces and with white space", ["\n", "The", " qu", "ick brown", " fox"]]
+    ["repeats the beginning", ["Amber quick", " brown fox"]],
+    ["repeats the beginning in pieces and with white space", ["\n", "Amber", " qu", "ick brown", " fox"]]
   ]
   for (const wire of [chat, anthropic]) {
     for (const [title, words] of answers) {
       it.live(`${wire.wire}: a stream that is cut goes on as one stream, if the target ${title}`, () =>
         Effect.gen(function*() {
-          const first = yield* rawServer(cut(wire.head + wire.word("The ") + wire.word("quick")))
+          const first = yield* rawServer(cut(wire.head + wire.word("Amber ") + wire.word("quick")))
           const second = yield* rawServer(whole(wire, ...words))
           const front = yield* frontOf([at(first.url, wire), at(second.url, wire, { name: "b", prefill: true })])
           for (const edge of edges) {
@@ -62,7 +62,7 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
             const events = eventsOf(got.text)
             assert.deepStrictEqual(
               [got.status, got.end, textOf(got.text)],
-              [200, "Clean", "The quick brown fox"],
+              [200, "Clean", "Amber quick brown fox"],
               edge.name
             )
             assert.strictEqual(begins(events), 1)
@@ -81,7 +81,7 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
               assert.strictEqual(events.at(-1)?.["type"], "message_stop")
             }
             const { body, headers } = second.requests.at(-1)!
-            assert.deepStrictEqual(lastMessage(body), { role: "assistant", content: "The quick" })
+            assert.deepStrictEqual(lastMessage(body), { role: "assistant", content: "Amber quick" })
             // Everything else passes as it is.
             if (wire === chat) assert.include(body, "12345678901234567890")
             assert.notStrictEqual(headers["idempotency-key"], first.requests.at(-1)?.headers["idempotency-key"])
@@ -99,8 +99,8 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
       const options = { baseURL: "http://front/v1", apiKey: "-", maxRetries: 0 }
       const messages = [{ role: "user" as const, content: "Hello" }]
       for (const wire of [chat, anthropic]) {
-        const first = yield* rawServer(cut(wire.head + wire.word("The ") + wire.word("quick")))
-        const second = yield* rawServer(whole(wire, "The quick", " brown fox"))
+        const first = yield* rawServer(cut(wire.head + wire.word("Amber ") + wire.word("quick")))
+        const second = yield* rawServer(whole(wire, "Amber quick", " brown fox"))
         const front = yield* frontOf([at(first.url, wire), at(second.url, wire, { name: "b", prefill: true })])
         const text = yield* Effect.promise(async () => {
           if (wire === chat) {
@@ -112,15 +112,15 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
           const message = await client.messages.stream({ model: "m", max_tokens: 9, messages }).finalMessage()
           return message.content.map((block) => block.type === "text" ? block.text : block.type).join("|")
         })
-        assert.strictEqual(text, "The quick brown fox", wire.wire)
+        assert.strictEqual(text, "Amber quick brown fox", wire.wire)
       }
     }).pipe(Effect.scoped))
 
   it.live("translated: a stream goes on at a target with the other API", () =>
     Effect.gen(function*() {
       for (const [client, target] of [[chat, anthropic], [anthropic, chat]] as const) {
-        const first = yield* rawServer(cut(client.head + client.word("The quick")))
-        const second = yield* rawServer(whole(target, "The quick", " brown", " fox"))
+        const first = yield* rawServer(cut(client.head + client.word("Amber quick")))
+        const second = yield* rawServer(whole(target, "Amber quick", " brown", " fox"))
         const front = yield* frontOf([at(first.url, client), at(second.url, target, { name: "b", prefill: true })])
         // Without the numbers that have no equal in the other API.
         const body = JSON.stringify({
@@ -130,11 +130,11 @@ describe("a target with prefill", { timeout: 20_000 }, () => {
           messages: [{ role: "user", content: "Hi" }]
         })
         const got = yield* within(fetched.ask(front, { path: client.path, body }))
-        assert.deepStrictEqual([textOf(got.text), got.end], ["The quick brown fox", "Clean"], client.wire)
+        assert.deepStrictEqual([textOf(got.text), got.end], ["Amber quick brown fox", "Clean"], client.wire)
         assert.strictEqual(begins(eventsOf(got.text)), 1)
         const last = lastMessage(second.requests[0]!.body)
         assert.strictEqual(last.role, "assistant")
-        assert.include(JSON.stringify(last.content), "The quick")
+        assert.include(JSON.stringify(last.content), "Amber quick")
       }
     }).pipe(Effect.scoped))
 
