@@ -513,7 +513,7 @@ const drawCalls = () => {
   const shown = view.allCalls ? rows : rows.slice(0, few)
   const newer = view.held === undefined ? 0 : page.calls.indexOf(view.held[0])
   const note = newer !== 0
-    ? `The list stands still while you are in it: ${newer < 0 ? `more than ${keptCalls}` : newer} newer.`
+    ? `The list does not move while you are in it: ${newer < 0 ? `more than ${keptCalls}` : newer} newer.`
     : page.leftOut > 0
     ? `Answered at the first try and not listed: ${Words.count(page.leftOut)}.`
     : ""

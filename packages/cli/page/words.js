@@ -412,7 +412,7 @@ export const headline = (log) => {
   }`
 }
 
-/** The log for a message to somebody. */
+/** The log as text, to paste into a message. */
 export const asText = (log) =>
   [
     headline(log),

@@ -11,7 +11,7 @@ import type { Current } from "../serve/Reloads.ts"
 import type { Line } from "./Line.ts"
 import * as Lines from "./Line.ts"
 
-/** A target whose key is refused is tried again after this time. Nobody repairs a key within seconds. */
+/** A target whose key is refused is tried again after this time. A key is rarely repaired within seconds. */
 const refusedKeyMillis = 30_000
 
 /** The provider, or the way to it, may answer another time. 409 and 425 are about a moment. */

@@ -95,7 +95,7 @@ describeWithBrowser("the live page", stage, (it) => {
       yield* until(tab, `!document.getElementById("call").open`)
       yield* until(tab, `${focused} === ${JSON.stringify(first)}`)
       // The list stands still while it has the focus, and goes on after it.
-      yield* until(tab, `/stands still/.test(document.getElementById("c-body").textContent)`)
+      yield* until(tab, `/does not move/.test(document.getElementById("c-body").textContent)`)
       yield* evaluate(tab, "document.activeElement.blur()")
       yield* until(tab, `document.querySelector('#c-body [href="${String(first)}"]') === null`)
       // A link to a call that has no row.

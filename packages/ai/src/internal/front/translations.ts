@@ -10,7 +10,7 @@ import {
 } from "./translate/translation.ts"
 import type { Endpoint, Upstream } from "./upstream.ts"
 
-/** The endpoint that stands in for another one, and the translation. */
+/** The endpoint that replaces another one, and the translation. */
 interface Standing {
   readonly endpoint: Endpoint
   readonly path: Path

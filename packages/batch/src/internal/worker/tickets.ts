@@ -280,7 +280,7 @@ export class TicketHandler {
           }), { concurrency: "unbounded", discard: true })
       }
       const delay = Math.max(minDelayMillis, ...later.map(({ why }) => millisOf(why)))
-      // Their calls ended, so they killed no process and nobody pays for them unseen.
+      // Their calls ended, so they killed no process and their cost is known.
       const cleared = this.journal === undefined && !isSuspect
         ? Effect.void
         : Workers.clear(context.db, batch.batch, later.map(({ item }) => item.seq))
