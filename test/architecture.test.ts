@@ -11,7 +11,8 @@ const packages = [["core", "local-model"], ["ai", "redis", "sql", "testing"], ["
 
 /**
  * The public modules and rooms of a package, from the bottom. A room is a folder in `internal` and ends with a slash. Each
- * imports itself and what is on lower floors. A room also imports types of its own public modules, which are above it.
+ * imports itself and what is on lower floors. A room also imports types of its own public modules, which are above it. The command
+ * has no public modules: its rooms are the folders of `src`, above the files that are in none.
  */
 const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
   core: [
@@ -59,6 +60,13 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["Feeder", "Files", "Worker"],
     ["BatchMachine"],
     ["index"]
+  ],
+  cli: [
+    ["src/"],
+    ["openai/", "run/"],
+    ["config/", "explain/", "export/", "fleet/", "provider/", "report/"],
+    ["command/", "serve/"],
+    ["batch/"]
   ]
 }
 
@@ -113,6 +121,7 @@ const packageOf = (file: string): string => /^packages\/([\w-]+)\//.exec(file)?.
 
 /** The public module or room that a file belongs to. */
 const unitOf = (file: string): string => {
+  if (packageOf(file) === "cli") return /\/src\/(\w+\/)/.exec(file)?.[1] ?? "src/"
   const [, room, publicModule = ""] = /\/src\/(?:internal\/(\w+\/)|(.*)\.ts$)/.exec(file) ?? []
   return room ?? publicModule
 }

@@ -886,32 +886,32 @@ adjustToClock()
   {
     name: "settings-file-over-variables",
     breaks: "a value of sluice.json wins over a variable",
-    caughtBy: ["packages/cli/test/config/Sources.test.ts"],
-    file: "packages/cli/src/config/Sources.ts",
+    caughtBy: ["packages/cli/test/Sources.test.ts"],
+    file: "packages/cli/src/Sources.ts",
     find: "Shell.over(environment.given, file.given)",
     replace: "Shell.over(file.given, environment.given)"
   },
   {
     name: "settings-from-the-variable-of-a-key",
     breaks: "the key of a target is read as the path of a key file",
-    caughtBy: ["packages/cli/test/config/Sources.test.ts"],
-    file: "packages/cli/src/config/Sources.ts",
+    caughtBy: ["packages/cli/test/Sources.test.ts"],
+    file: "packages/cli/src/Sources.ts",
     find: "variable.startsWith(\"SLUICE_KEY_\") ? undefined : variable",
     replace: "variable"
   },
   {
     name: "settings-model-in-place-of-targets",
     breaks: "a model alone sends the prompts to the default URL instead of the targets of sluice.json",
-    caughtBy: ["packages/cli/test/config/Sources.test.ts"],
-    file: "packages/cli/src/config/Sources.ts",
+    caughtBy: ["packages/cli/test/Sources.test.ts"],
+    file: "packages/cli/src/Sources.ts",
     find: "if (model !== undefined && target !== undefined && !(given.has(\"model\")",
     replace: "if (model === undefined && target !== undefined && !(given.has(\"model\")"
   },
   {
     name: "settings-with-a-written-secret",
     breaks: "sluice.json may have a secret in a URL",
-    caughtBy: ["packages/cli/test/config/Sources.test.ts"],
-    file: "packages/cli/src/config/Sources.ts",
+    caughtBy: ["packages/cli/test/Sources.test.ts"],
+    file: "packages/cli/src/Sources.ts",
     find: "case \"url\":\n      return UrlSecrets.hideInArgument(bare) !== bare",
     replace: "case \"url\":\n      return false"
   },

@@ -2,8 +2,8 @@
 import * as Migrations from "@sluice/sql/Migrations"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
-import * as SystemError from "./run/SystemError.ts"
 import * as Sqlite from "./Sqlite.ts"
+import * as SystemError from "./SystemError.ts"
 
 /** Codes of Postgres and of sockets. */
 const words = new Map([

@@ -1,6 +1,6 @@
 /** Node's SQLite, loaded without a warning, and its errors. */
 import type * as Sqlite from "node:sqlite"
-import * as SystemError from "./run/SystemError.ts"
+import * as SystemError from "./SystemError.ts"
 
 /** Loads SQLite without the warning that Node's module is experimental, which users cannot act on. */
 export const load = (): typeof Sqlite => {

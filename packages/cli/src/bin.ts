@@ -38,7 +38,7 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
       if (typeof parsed === "number") return parsed
       const Heap = await import("./Heap.ts")
       Heap.keepSmall()
-      const { execute } = await import("./run/RetryCommand.ts")
+      const { execute } = await import("./command/RetryCommand.ts")
       return execute(parsed.inputs[0] ?? "", parsed.values, parsed.given)
     }
     case "status": {
@@ -123,7 +123,7 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
 
 /** Completes the flags of `run` by variables and `sluice.json`, and starts it. */
 const startRun = async (own: Given, inputs: ReadonlyArray<string>): Promise<number> => {
-  const Sources = await import("./config/Sources.ts")
+  const Sources = await import("./Sources.ts")
   const sources = Sources.read(Options.run.flags, own, Sources.here())
   if (sources._tag === "Wrong") return usageError(sources.message, "see sluice config --help")
   const parsed = Arguments.readAll(Options.run.flags, sources.given, inputs)
@@ -135,7 +135,7 @@ const startRun = async (own: Given, inputs: ReadonlyArray<string>): Promise<numb
   if (file !== undefined && file.used > 0 && !flags.quiet) Say.note(Sources.noteOf(file))
   const Heap = await import("./Heap.ts")
   Heap.keepSmall()
-  const { execute } = await import("./run/RunCommand.ts")
+  const { execute } = await import("./command/RunCommand.ts")
   return execute({ command: "run", paths, flags, given, own })
 }
 

@@ -5,19 +5,19 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Arguments from "../Arguments.ts"
-import * as Sources from "../config/Sources.ts"
+import * as BatchStore from "../BatchStore.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Nearest from "../Nearest.ts"
+import * as Results from "../openai/Results.ts"
 import type { BatchFlags } from "../options.ts"
 import * as Options from "../options.ts"
 import * as Output from "../run/Output.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
+import * as Sources from "../Sources.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
-import * as Results from "./Results.ts"
-import * as Store from "./Store.ts"
 import * as Submit from "./Submit.ts"
 import * as Table from "./Table.ts"
 import { work } from "./Work.ts"
@@ -47,7 +47,7 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
   const flags = parsed.values
   return Effect.runPromise(
     act(known, names, flags, sources.given).pipe(
-      Effect.provide(Store.layer(flags.batches)),
+      Effect.provide(BatchStore.layer(flags.batches)),
       Effect.scoped,
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
       Effect.catch((error) =>
@@ -64,7 +64,7 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
             case "MigrationFailed":
             case "SqlError":
             case "TablesOutdated":
-              return refuse(Store.messageOf(flags.batches, error))
+              return refuse(BatchStore.messageOf(flags.batches, error))
             default:
               return refuse(error.message)
           }

@@ -5,21 +5,21 @@ import * as Worker from "@sluice/batch/Worker"
 import * as HttpTransport from "@sluice/ai/HttpTransport"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Sources from "../config/Sources.ts"
-import * as UrlSecrets from "../UrlSecrets.ts"
+import * as BatchStore from "../BatchStore.ts"
 import * as ExitCode from "../ExitCode.ts"
+import * as Stores from "../fleet/Stores.ts"
 import * as Options from "../options.ts"
 import type { BatchFlags } from "../options.ts"
+import * as FrontAsker from "../serve/FrontAsker.ts"
 import * as Logs from "../serve/Logs.ts"
 import { Metrics } from "../serve/Metrics.ts"
 import { Reloads } from "../serve/Reloads.ts"
 import * as Settings from "../serve/Settings.ts"
-import * as Stores from "../serve/Stores.ts"
 import * as Telemetry from "../serve/Telemetry.ts"
 import type { Given } from "../Shell.ts"
 import * as Signals from "../Signals.ts"
-import * as FrontAsker from "./FrontAsker.ts"
-import * as Store from "./Store.ts"
+import * as Sources from "../Sources.ts"
+import * as UrlSecrets from "../UrlSecrets.ts"
 
 /** Works until a signal, and lets running calls end. Needs the tables of batches. */
 export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags) {
@@ -37,7 +37,7 @@ export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags)
     Logs.layer(logs)
   )
   const inFlight = Settings.callsAtOnce(settings)
-  const feeder = Store.isPostgres(flags.batches) ? Feeder.layerCluster() : Feeder.layer()
+  const feeder = BatchStore.isPostgres(flags.batches) ? Feeder.layerCluster() : Feeder.layer()
   const asker = Layer.effect(
     Asker.Asker,
     Effect.gen(function*() {

@@ -7,9 +7,9 @@ import * as Options from "../options.ts"
 import * as Settings from "../run/Settings.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
-import * as Table from "./Table.ts"
+import * as Sources from "../Sources.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
-import * as Sources from "./Sources.ts"
+import * as Table from "./Table.ts"
 
 /** Prints the settings that a run with these flags would have, and returns the exit code. Calls no provider. */
 export const execute = async (

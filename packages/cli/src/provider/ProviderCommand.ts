@@ -9,10 +9,10 @@ import * as Schema from "effect/Schema"
 import { readFile } from "node:fs/promises"
 import * as ExitCode from "../ExitCode.ts"
 import type { ProviderFlags } from "../options.ts"
-import * as SystemError from "../run/SystemError.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
 import * as Signals from "../Signals.ts"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 
 class ScriptError extends Schema.Error<ScriptError>("sluice/ScriptError")({

@@ -4,8 +4,8 @@ import { chmodSync, closeSync, mkdirSync, openSync, readSync, rmSync } from "nod
 import { join } from "node:path"
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import * as Sqlite from "../Sqlite.ts"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
-import * as SystemError from "./SystemError.ts"
 
 export class CacheError extends Schema.Error<CacheError>("sluice/CacheError")({
   _tag: Schema.tag("CacheError"),

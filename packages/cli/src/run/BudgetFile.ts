@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { FileHandle } from "node:fs/promises"
 import { constants, open as openFile, readFile, unlink } from "node:fs/promises"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
-import * as SystemError from "./SystemError.ts"
 
 /** Amounts in millionths of a dollar. */
 const Mark = Schema.fromJsonString(Schema.Struct({

@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises"
 import { open } from "node:fs/promises"
-import * as SystemError from "./SystemError.ts"
+import * as SystemError from "../SystemError.ts"
 
 /** Opens a file to read, and closes it again. `undefined` if there is none. */
 export const read = async <A>(path: string, use: (handle: FileHandle) => Promise<A>): Promise<A | undefined> => {

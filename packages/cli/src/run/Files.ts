@@ -1,6 +1,7 @@
 /** Opens the outputs of a run: new, replaced, or continued from earlier runs. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as SystemError from "../SystemError.ts"
 import * as ExistingFile from "./ExistingFile.ts"
 import type * as Input from "./Input.ts"
 import * as Journal from "./Journal.ts"
@@ -8,7 +9,6 @@ import * as Lock from "./Lock.ts"
 import * as Output from "./Output.ts"
 import * as Resume from "./Resume.ts"
 import type { Settings } from "./Settings.ts"
-import * as SystemError from "./SystemError.ts"
 
 export interface Files {
   readonly output: Output.Output

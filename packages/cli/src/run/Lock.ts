@@ -7,8 +7,8 @@ import { readFileSync } from "node:fs"
 import { link, readFile, realpath, rm, unlink, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { basename, dirname, join } from "node:path"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
-import * as SystemError from "./SystemError.ts"
 
 /** The process that holds a lock. */
 export const Owner = Schema.Struct({

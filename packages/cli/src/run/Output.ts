@@ -8,11 +8,11 @@ import type { FileHandle } from "node:fs/promises"
 import { open, stat, unlink } from "node:fs/promises"
 import type { Writable } from "node:stream"
 import { isatty } from "node:tty"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 import type { Append, Written } from "./Batch.ts"
 import { Batch } from "./Batch.ts"
 import type { Identity } from "./Input.ts"
-import * as SystemError from "./SystemError.ts"
 
 export class OutputError extends Schema.Error<OutputError>("sluice/OutputError")({
   _tag: Schema.tag("OutputError"),

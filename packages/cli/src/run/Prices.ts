@@ -4,9 +4,9 @@ import * as Schema from "effect/Schema"
 import { readFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import type { Price } from "../Flag.ts"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 import type { Target } from "./Settings.ts"
-import * as SystemError from "./SystemError.ts"
 
 const Rate = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 

@@ -9,10 +9,10 @@ import { resolve as absolute } from "node:path"
 import * as Flag from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
 import type { RunFlags } from "../options.ts"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Limits from "./Limits.ts"
 import * as Prices from "./Prices.ts"
-import * as SystemError from "./SystemError.ts"
 
 export class SettingsError extends Schema.Error<SettingsError>("sluice/SettingsError")({
   _tag: Schema.tag("SettingsError"),

@@ -16,10 +16,10 @@ import * as Stream from "effect/Stream"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
-import { Cutter } from "../batch/Cutter.ts"
-import * as OpenAi from "../batch/OpenAi.ts"
-import * as Results from "../batch/Results.ts"
-import * as Lines from "../batch/Line.ts"
+import { Cutter } from "../openai/Cutter.ts"
+import * as Lines from "../openai/Line.ts"
+import * as Objects from "../openai/Objects.ts"
+import * as Results from "../openai/Results.ts"
 import * as Clients from "./Clients.ts"
 import * as Refusal from "./Refusal.ts"
 
@@ -151,7 +151,7 @@ const upload: Route = ({ client, request, response }) =>
         ? Effect.fail(new Refused(400, "missing_file", "The form has no field file."))
         : Effect.succeed(file)
     })
-    send(response, OpenAi.fileObject(yield* Effect.onError(Effect.andThen(read, checked), () => forget)))
+    send(response, Objects.fileObject(yield* Effect.onError(Effect.andThen(read, checked), () => forget)))
   })
 
 const listFiles: Route = ({ client, query, response }) =>
@@ -164,20 +164,20 @@ const listFiles: Route = ({ client, query, response }) =>
       limit: limit + 1
     })
     const page = found.slice(0, limit)
-    send(response, OpenAi.listObject(page.map(OpenAi.fileObject), page.map(({ id }) => id), found.length > limit))
+    send(response, Objects.listObject(page.map(Objects.fileObject), page.map(({ id }) => id), found.length > limit))
   })
 
 const getFile: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
-    const results = OpenAi.batchOf(id)
-    if (results === undefined) return send(response, OpenAi.fileObject(yield* ownFile(client, id)))
+    const results = Objects.batchOf(id)
+    if (results === undefined) return send(response, Objects.fileObject(yield* ownFile(client, id)))
     const batch = yield* endedBatch(client, id, results)
-    send(response, OpenAi.resultFileObject(batch, results.kind))
+    send(response, Objects.resultFileObject(batch, results.kind))
   })
 
 const getContent: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
-    const results = OpenAi.batchOf(id)
+    const results = Objects.batchOf(id)
     if (results === undefined) {
       yield* ownFile(client, id)
       const files = yield* Files
@@ -230,13 +230,13 @@ const create: Route = ({ client, request, response }) =>
     }
     yield* ownFile(client, file)
     const batches = yield* Batches
-    const all = { ...own, [OpenAi.windowKey]: String(window) }
+    const all = { ...own, [Objects.windowKey]: String(window) }
     const repeated = yield* repeatOf(client, request, { file, endpoint, metadata: all })
     const id = repeated ?? (yield* batches.submit(
       { file, endpoint, metadata: all, expires, source: file, owner: client.name, name: own["description"] },
       Stream.empty
     ))
-    send(response, OpenAi.batchObject(yield* batches.status(id)))
+    send(response, Objects.batchObject(yield* batches.status(id)))
   })
 
 /** The batch of a request that the client sends again because it got no answer. */
@@ -266,17 +266,17 @@ const listBatches: Route = ({ client, query, response }) =>
       limit: limit + 1
     })
     const page = found.slice(0, limit)
-    send(response, OpenAi.listObject(page.map(OpenAi.batchObject), page.map(({ id }) => id), found.length > limit))
+    send(response, Objects.listObject(page.map(Objects.batchObject), page.map(({ id }) => id), found.length > limit))
   })
 
 const getBatch: Route = ({ client, response }, id) =>
-  Effect.map(ownBatch(client, id), (batch) => send(response, OpenAi.batchObject(batch)))
+  Effect.map(ownBatch(client, id), (batch) => send(response, Objects.batchObject(batch)))
 
 const cancel: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
     yield* ownBatch(client, id)
     const batches = yield* Batches
-    send(response, OpenAi.batchObject(yield* batches.cancel(id)))
+    send(response, Objects.batchObject(yield* batches.cancel(id)))
   })
 
 const routes: { readonly [route: string]: Route | undefined } = {
@@ -321,7 +321,7 @@ const endedBatch = (
 ) =>
   Effect.gen(function*() {
     const batch = yield* Effect.catchTag(ownBatch(client, id), "BatchNotFound", () => Effect.fail(fileUnknown(file)))
-    const count = kind === "output" ? batch.ok : OpenAi.failedOf(batch)
+    const count = kind === "output" ? batch.ok : Objects.failedOf(batch)
     return batch.endedAt === undefined || count === 0 ? yield* Effect.fail(fileUnknown(file)) : batch
   })
 

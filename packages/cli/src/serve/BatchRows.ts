@@ -1,6 +1,5 @@
 /** The batches on the live page. They are read while a page is open, and a database that does not answer delays nothing. */
 import { isEnded, type State, type Status } from "@sluice/batch/Batch"
-import { doneOf } from "../batch/Table.ts"
 
 interface BatchRow {
   readonly id: string
@@ -85,12 +84,12 @@ const shownOf = (batches: ReadonlyArray<Status>, at: number): Shown => {
 }
 
 const rowOf = (batch: Status): BatchRow => {
-  const { endedAt, etaMillis, failed, id, maxMicros, micros, owner, rate, state, total, waiting } = batch
+  const { endedAt, etaMillis, failed, id, marked, maxMicros, micros, ok, owner, rate, state, total, waiting } = batch
   return {
     id,
     key: owner ?? null,
     state,
-    done: doneOf(batch),
+    done: ok + failed + marked,
     total,
     failed,
     cost: micros / 1e6,

@@ -10,13 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import * as FrontAsker from "../batch/FrontAsker.ts"
-import * as Store from "../batch/Store.ts"
+import * as BatchStore from "../BatchStore.ts"
 import * as Run from "../run/Settings.ts"
 import * as BatchApi from "./BatchApi.ts"
 import { BatchRows } from "./BatchRows.ts"
 import * as Calls from "./Calls.ts"
 import type { Client } from "./Clients.ts"
+import * as FrontAsker from "./FrontAsker.ts"
 import type { Options as ServerOptions } from "./Server.ts"
 import * as Settings from "./Settings.ts"
 
@@ -46,15 +46,15 @@ export const open = (
     const send: FrontAsker.Send = (owner, exchange, sink) => Calls.handle(calls, clientOf(owner), exchange, sink)
     const asker = Layer.sync(Asker.Asker, () => FrontAsker.make(calls.current, send))
     const inFlight = Settings.callsAtOnce(calls.current().settings)
-    const feeder = Store.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
+    const feeder = BatchStore.isPostgres(url) ? Feeder.layerCluster() : Feeder.layer()
     const machine = Layer.merge(
       Worker.layer({ inFlight, drain: drainMillis, stopNow }).pipe(Layer.provide(asker)),
       feeder
     )
-    const asSettings = Effect.mapError((error: Store.StoreError) =>
-      new Run.SettingsError({ problems: [Store.messageOf(url, error)] })
+    const asSettings = Effect.mapError((error: BatchStore.StoreError) =>
+      new Run.SettingsError({ problems: [BatchStore.messageOf(url, error)] })
     )
-    const context = yield* asSettings(Layer.build(Layer.provideMerge(Files.layer, Store.layer(url))))
+    const context = yield* asSettings(Layer.build(Layer.provideMerge(Files.layer, BatchStore.layer(url))))
     // The worker ends before the API does.
     const working = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
     yield* asSettings(Effect.provideContext(Layer.buildWithScope(machine, working), context))

@@ -1,6 +1,5 @@
 /** `sluice keys`: adds, lists and removes the keys of a gateway's clients. */
 import * as Effect from "effect/Effect"
-import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
 import type { Read } from "../Flag.ts"
 import * as Nearest from "../Nearest.ts"
@@ -10,6 +9,7 @@ import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
+import * as Sources from "../Sources.ts"
 import * as Terminal from "../Terminal.ts"
 import * as Keys from "./Keys.ts"
 

@@ -6,7 +6,6 @@ import * as RetryPolicy from "@sluice/core/RetryPolicy"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Arguments from "../Arguments.ts"
-import * as Sources from "../config/Sources.ts"
 import type { Limit } from "../Flag.ts"
 import type { Route, Target as GivenTarget } from "../Gateway.ts"
 import * as Gateway from "../Gateway.ts"
@@ -17,6 +16,7 @@ import * as Limits from "../run/Limits.ts"
 import * as Prices from "../run/Prices.ts"
 import * as Run from "../run/Settings.ts"
 import type { Given } from "../Shell.ts"
+import * as Sources from "../Sources.ts"
 
 export interface Target extends Run.Target {
   readonly models: GivenTarget["models"]

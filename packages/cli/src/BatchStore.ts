@@ -7,9 +7,9 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import * as DatabaseError from "../DatabaseError.ts"
-import * as Terminal from "../Terminal.ts"
-import * as UrlSecrets from "../UrlSecrets.ts"
+import * as DatabaseError from "./DatabaseError.ts"
+import * as Terminal from "./Terminal.ts"
+import * as UrlSecrets from "./UrlSecrets.ts"
 
 /** Everything that the database of a command can fail with. */
 export type StoreError = InvalidOptions | Migrations.MigrationFailed | Migrations.TablesOutdated | SqlError

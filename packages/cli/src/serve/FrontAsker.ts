@@ -5,11 +5,11 @@ import type { Exchange, Sink } from "@sluice/ai/Front"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { Line } from "../openai/Line.ts"
+import * as Lines from "../openai/Line.ts"
 import * as Circuits from "../run/Circuits.ts"
-import * as Costs from "../serve/Costs.ts"
-import type { Current } from "../serve/Reloads.ts"
-import type { Line } from "./Line.ts"
-import * as Lines from "./Line.ts"
+import * as Costs from "./Costs.ts"
+import type { Current } from "./Reloads.ts"
 
 /** A target whose key is refused is tried again after this time. A key is rarely repaired within seconds. */
 const refusedKeyMillis = 30_000

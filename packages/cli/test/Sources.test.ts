@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
-import * as Arguments from "../../src/Arguments.ts"
-import * as Sources from "../../src/config/Sources.ts"
-import * as Options from "../../src/options.ts"
+import * as Arguments from "../src/Arguments.ts"
+import * as Sources from "../src/Sources.ts"
+import * as Options from "../src/options.ts"
 
 let directory = ""
 beforeAll(() => {

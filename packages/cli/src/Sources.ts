@@ -1,14 +1,14 @@
 /** The values of flags from all sources: the command line, then variables, then `sluice.json`. The table of flags defines them. */
 import { readFileSync } from "node:fs"
 import { basename, dirname, resolve } from "node:path"
-import type { Fields, Flag, Flags, Read } from "../Flag.ts"
-import { isDatabaseUrl, shown as shownOf } from "../Flag.ts"
-import * as Nearest from "../Nearest.ts"
-import * as SystemError from "../run/SystemError.ts"
-import type { Given } from "../Shell.ts"
-import * as Shell from "../Shell.ts"
-import * as Terminal from "../Terminal.ts"
-import * as UrlSecrets from "../UrlSecrets.ts"
+import type { Fields, Flag, Flags, Read } from "./Flag.ts"
+import { isDatabaseUrl, shown as shownOf } from "./Flag.ts"
+import * as Nearest from "./Nearest.ts"
+import type { Given } from "./Shell.ts"
+import * as Shell from "./Shell.ts"
+import * as SystemError from "./SystemError.ts"
+import * as Terminal from "./Terminal.ts"
+import * as UrlSecrets from "./UrlSecrets.ts"
 
 export interface Surroundings {
   readonly env: { readonly [name: string]: string | undefined }

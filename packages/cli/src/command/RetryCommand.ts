@@ -1,17 +1,17 @@
 /** `sluice retry`: sends the failed prompts of a run once more, with the flags of that run. */
 import { stat } from "node:fs/promises"
 import * as Arguments from "../Arguments.ts"
-import * as Sources from "../config/Sources.ts"
 import * as ExitCode from "../ExitCode.ts"
 import type { RetryFlags } from "../options.ts"
 import * as Options from "../options.ts"
+import * as RunFile from "../run/RunFile.ts"
 import * as Say from "../Say.ts"
 import type { Given } from "../Shell.ts"
 import * as Shell from "../Shell.ts"
+import * as Sources from "../Sources.ts"
+import * as SystemError from "../SystemError.ts"
 import * as Terminal from "../Terminal.ts"
 import * as RunCommand from "./RunCommand.ts"
-import * as RunFile from "./RunFile.ts"
-import * as SystemError from "./SystemError.ts"
 
 /** Runs the failed prompts and returns the exit code. */
 export const execute = async (results: string, flags: RetryFlags, given: Given): Promise<number> => {

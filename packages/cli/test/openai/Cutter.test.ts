@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cutter } from "../../src/batch/Cutter.ts"
+import { Cutter } from "../../src/openai/Cutter.ts"
 
 const cut = (chunks: ReadonlyArray<string>, maxLength = 5): ReadonlyArray<string> => {
   const cutter = new Cutter(maxLength)

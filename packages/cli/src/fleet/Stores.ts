@@ -8,11 +8,11 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import type { SqlClient } from "effect/sql/SqlClient"
-import * as Audit from "../fleet/Audit.ts"
 import * as Run from "../run/Settings.ts"
 import * as Sqlite from "../Sqlite.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
+import * as Audit from "./Audit.ts"
 
 export type Stores = Audit.Audit | CircuitBreakerStore.CircuitBreakerStore | QuotaStore.QuotaStore
 
