@@ -6,7 +6,7 @@ import { Redis } from "effect/persistence"
 import { makeClock } from "../../../test/support/faults/clock.ts"
 import { startProxy } from "../../../test/support/faults/proxy.ts"
 import { describeFaults, recoveredIsUsedAgain, type Rig } from "../../../test/support/faults/suite.ts"
-import type { Fault } from "../../../test/support/faults/table.ts"
+import { servers } from "../../../test/support/faults/table.ts"
 import { type ServerOptions, startServer } from "./support/server.ts"
 
 const serverOf = (options: ServerOptions = {}) =>
@@ -28,7 +28,7 @@ const send = (port: number, ...[command, ...args]: readonly [string, ...Readonly
     Effect.orDie
   )
 
-const rigOf = (fault: Fault) =>
+const rigOf = (fault: keyof typeof servers) =>
   Effect.gen(function*() {
     const clock = makeClock() ?? assert.fail("no compiler for C")
     yield* Effect.addFinalizer(() => Effect.sync(clock.remove))
@@ -84,7 +84,7 @@ const rigOf = (fault: Fault) =>
     }
   })
 
-describeFaults("Redis", rigOf)
+describeFaults("Redis", servers, rigOf)
 
 it.live("a recovered shared circuit is used again by every process within its own retryAfter", () =>
   Effect.gen(function*() {

@@ -20,6 +20,9 @@
  * | `busyTimeout` | 5 seconds | longer than any transaction of the stores; only a program that keeps the file locked exceeds it |
  *
  * - Connections to Postgres are opened when they are needed. So the layer also builds while the server is down.
+ * - A missing file of SQLite is made when the layer is built. The layer fails if it cannot be made. A file that is locked, corrupt or on a
+ *   full disk fails statements only, and works again when the cause has gone. So does a file that was deleted or replaced: the next
+ *   statement opens the new one.
  * - A driver is loaded only if the URL needs it.
  * - All tables and functions have names that begin with `sluice_`. They are in the first schema of the search path. To keep those of two
  *   applications apart, give each its own schema: `postgres://host/name?options=-c%20search_path%3Dbilling`.

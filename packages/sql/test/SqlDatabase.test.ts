@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
-import { Config, ConfigProvider, Effect, Fiber, Layer, Redacted } from "effect"
+import { Config, ConfigProvider, Context, Effect, Fiber, Layer, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { mkdtempSync, rmSync, statSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { describeWithBoth, Place } from "./support/databases.ts"
 
 const build = (options: SqlDatabase.SqlDatabaseOptions) => Effect.scoped(Layer.build(SqlDatabase.layer(options)))
@@ -102,6 +103,66 @@ await describeWithBoth("a database", (it) => {
       ).pipe(Effect.provide(SqlDatabase.layer({ url }), { local: true }))
       yield* Effect.all([add, add, add], { concurrency: "unbounded" })
       assert.deepStrictEqual(yield* sql`SELECT n FROM counted`.values, [[150]])
+    }))
+})
+
+describe("a file of SQLite", () => {
+  const sqlOf = (url: string) =>
+    Effect.map(
+      Layer.build(Layer.fresh(SqlDatabase.layer({ url, busyTimeout: "50 millis" }))),
+      (context) => Context.get(context, SqlClient.SqlClient)
+    )
+
+  it.live("a file that is locked when the program starts fails statements, not the layer, until it is free", () =>
+    Effect.gen(function*() {
+      const file = join(yield* folder, "store.db")
+      const holder = new DatabaseSync(file)
+      holder.exec("BEGIN EXCLUSIVE")
+      const sql = yield* sqlOf(file)
+      assert.strictEqual((yield* Effect.flip(sql`SELECT 1`)).reason._tag, "LockTimeoutError")
+      holder.close()
+      assert.lengthOf(yield* sql`SELECT 1`, 1)
+    }))
+
+  it.live("a file that was deleted fails statements, which do not make another, until there is one", () =>
+    Effect.gen(function*() {
+      const file = join(yield* folder, "store.db")
+      const sql = yield* sqlOf(file)
+      yield* sql`CREATE TABLE kept (n integer)`
+      for (const end of ["", "-wal", "-shm"]) rmSync(file + end, { force: true })
+      yield* Effect.flip(sql`SELECT n FROM kept`)
+      assert.isFalse(existsSync(file))
+      const other = yield* sqlOf(file)
+      yield* other`CREATE TABLE other (n integer)`
+      assert.lengthOf(yield* sql`SELECT n FROM other`, 0)
+    }))
+
+  it.live("a file that was replaced by another is that one for the next statement", () =>
+    Effect.gen(function*() {
+      const place = yield* folder
+      const [file, restored] = [join(place, "store.db"), join(place, "restored.db")]
+      const sql = yield* sqlOf(file)
+      yield* sql`CREATE TABLE old (n integer)`
+      const backup = new DatabaseSync(restored)
+      backup.exec("CREATE TABLE restored (n integer)")
+      backup.close()
+      for (const end of ["-wal", "-shm"]) rmSync(file + end, { force: true })
+      renameSync(restored, file)
+      assert.lengthOf(yield* sql`SELECT n FROM restored`, 0)
+    }))
+
+  it.live("another client of the process leaves the locks on the file as they are", () =>
+    Effect.gen(function*() {
+      // Without them another process takes itself for the last user of the file, and deletes its log.
+      if (!existsSync("/proc/locks")) return
+      const file = join(yield* folder, "store.db")
+      const sql = yield* sqlOf(file)
+      yield* sql`CREATE TABLE kept (n integer)`
+      const { ino } = statSync(file)
+      const locks = () => readFileSync("/proc/locks", "utf8").split("\n").filter((line) => line.includes(`:${ino} `))
+      assert.lengthOf(locks(), 1)
+      yield* sqlOf(file)
+      assert.lengthOf(locks(), 1)
     }))
 })
 

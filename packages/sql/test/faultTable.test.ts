@@ -8,7 +8,7 @@ import { afterAll } from "vitest"
 import { makeClock } from "../../../test/support/faults/clock.ts"
 import { startProxy } from "../../../test/support/faults/proxy.ts"
 import { describeFaults, recoveredIsUsedAgain, type Rig } from "../../../test/support/faults/suite.ts"
-import type { Fault } from "../../../test/support/faults/table.ts"
+import { servers } from "../../../test/support/faults/table.ts"
 import { isInstalled, type ServerOptions, startServer } from "./support/server.ts"
 
 const noServer = "Postgres is not installed"
@@ -41,9 +41,10 @@ const migrate = (port: number, database: string) =>
 const shared = isInstalled() ? await start() : undefined
 if (shared !== undefined) afterAll(shared.stop)
 
-const needsOwn = (fault: Fault) => fault === "failover" || fault === "clockForward" || fault === "clockBack"
+const needsOwn = (fault: keyof typeof servers) =>
+  fault === "failover" || fault === "clockForward" || fault === "clockBack"
 
-const rigOf = (fault: Fault) =>
+const rigOf = (fault: keyof typeof servers) =>
   Effect.gen(function*() {
     const clock = makeClock() ?? assert.fail("no compiler for C")
     yield* Effect.addFinalizer(() => Effect.sync(clock.remove))
@@ -118,7 +119,7 @@ if (shared === undefined && process.env["CI"] !== "true") {
   process.stderr.write(`faults of Postgres: skipped, ${noServer}\n`)
   it.skip(`faults of Postgres: ${noServer}`, () => {})
 } else {
-  describeFaults("Postgres", rigOf)
+  describeFaults("Postgres", servers, rigOf)
 
   it.live("a recovered shared circuit is used again by every process within its own retryAfter", () =>
     Effect.flatMap(rigOf("processClocks"), ({ stores }) => recoveredIsUsedAgain(stores)).pipe(Effect.scoped))

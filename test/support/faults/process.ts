@@ -15,7 +15,10 @@ const answers = Deduplicator.operation<string>()("answers", { key: (text: string
 /** How often each call was made, in all processes of a test. */
 export type Runs = Map<string, number>
 
-export const startProcess = (stores: Stores, runs: Runs, hoursOff = 0) =>
+/** Hours by which the clock of a process is off. */
+export type HoursOff = () => number
+
+export const startProcess = (stores: Stores, runs: Runs, hoursOff: HoursOff = () => 0) =>
   Effect.gen(function*() {
     const warnings: Array<string> = []
     const news: Array<string> = []
@@ -27,10 +30,10 @@ export const startProcess = (stores: Stores, runs: Runs, hoursOff = 0) =>
       else news.push(text)
     })
     const clock = yield* Clock.Clock
-    const off = hoursOff * 3_600_000
+    const off = () => hoursOff() * 3_600_000
     const ownClock: Clock.Clock = Object.assign(Object.create(clock), {
-      currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + off),
-      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + off
+      currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + off()),
+      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + off()
     })
     const context = yield* Layer.build(
       Layer.mergeAll(Layer.fresh(stores), Logger.layer([logger]), Layer.succeed(Clock.Clock, ownClock))

@@ -1,16 +1,18 @@
 /** The tests of the table of faults, for any store. */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, type Exit, Schedule, type Scope } from "effect"
+import { Duration, Effect, type Exit, Schedule, type Scope, Struct } from "effect"
 import { vi } from "vitest"
-import { type Process, type Runs, startProcess, type Stores } from "./process.ts"
-import { type Fault, faults, type State, states, table, titleOf } from "./table.ts"
+import { type HoursOff, type Process, type Runs, startProcess, type Stores } from "./process.ts"
+import { type Fault, type Row, type State, states, titleOf } from "./table.ts"
 
 // The cells mostly wait. Vitest's 5 would run fewer than two faults at a time.
 vi.setConfig({ maxConcurrency: 12, testTimeout: 180_000 })
 
-/** A server with a fault that has not begun. */
+/** A server or a file with a fault that has not begun. */
 export interface Rig {
   readonly stores: Stores
+  /** Of all processes. Default: their clocks are right. */
+  readonly hoursOff?: HoursOff
   readonly begin: Effect.Effect<void>
   readonly end: Effect.Effect<void>
 }
@@ -27,7 +29,7 @@ const callTime = "4 seconds"
 const recoveryTries = 400
 
 const isOutage = (fault: Fault) => !["flushed", "clockForward", "clockBack", "processClocks"].includes(fault)
-const losesData = (fault: Fault) => fault === "restartedEmpty" || fault === "flushed"
+const losesData = (fault: Fault) => ["restartedEmpty", "flushed", "deleted", "corrupt"].includes(fault)
 const isAboutClocks = (fault: Fault) => ["clockForward", "clockBack", "processClocks"].includes(fault)
 
 /** Tries until the assertions hold. */
@@ -199,17 +201,17 @@ const flights = ({ another, fault, one, runs, two }: Cell): Phases => {
 const cells = { circuits, quotas, flights }
 
 /** Runs the cells of a fault together, on one server. */
-const runFault = (fault: Fault, rigOf: Effect.Effect<Rig, unknown, Scope.Scope>, of: ReadonlyArray<State>) =>
+const runFault = (fault: Fault, rigOf: Effect.Effect<Rig, unknown, Scope.Scope>) =>
   Effect.gen(function*() {
-    const { begin, end, stores } = yield* rigOf
+    const { begin, end, hoursOff = () => 0, stores } = yield* rigOf
     const runs: Runs = new Map()
-    const start = (hoursOff: number) => startProcess(stores, runs, hoursOff)
+    const start = (hours: number) => startProcess(stores, runs, () => hoursOff() + hours)
     const off = fault === "processClocks" ? 1 : 0
     const [one, two] = [yield* start(off), yield* start(-off)]
     const cell: Cell = { fault, one, two, another: start(0), runs }
     const results = new Map<State, Exit.Exit<void, unknown>>()
     const run = (phase: keyof Phases) =>
-      Effect.forEach(of, (state) =>
+      Effect.forEach(states, (state) =>
         Effect.suspend(() =>
           results.get(state)?._tag === "Failure"
             ? Effect.void
@@ -225,10 +227,10 @@ const runFault = (fault: Fault, rigOf: Effect.Effect<Rig, unknown, Scope.Scope>,
   }).pipe(Effect.scoped)
 
 /** The stores have timeouts of a second, which a machine that is too busy exceeds by itself. Then another try on a new server decides. */
-const inThreeTries = (...[fault, rigOf, of]: Parameters<typeof runFault>) =>
+const inThreeTries = (...[fault, rigOf]: Parameters<typeof runFault>) =>
   Effect.gen(function*() {
     for (let tries = 1;; tries++) {
-      const exits = yield* runFault(fault, rigOf, of)
+      const exits = yield* runFault(fault, rigOf)
       if (tries === 3 || [...exits.values()].every(({ _tag }) => _tag === "Success")) return exits
     }
   })
@@ -263,20 +265,19 @@ export const recoveredIsUsedAgain = (stores: Stores) =>
   }).pipe(Effect.scoped)
 
 /** A test for each cell of the table. */
-export const describeFaults = (
+export const describeFaults = <Name extends Fault>(
   store: string,
-  rigOf: (fault: Fault) => Effect.Effect<Rig, unknown, Scope.Scope>,
-  of: ReadonlyArray<State> = states
+  table: { readonly [fault in Name]: Row },
+  rigOf: (fault: Name) => Effect.Effect<Rig, unknown, Scope.Scope>
 ): void => {
-  for (const fault of faults) {
-    describe.concurrent(`${store} ${table[fault].fault}`, () => {
+  for (const fault of Struct.keys(table)) {
+    const row = table[fault]
+    describe.concurrent(`${store} ${row.fault}`, () => {
       let running: Promise<ReadonlyMap<State, Exit.Exit<void, unknown>>> | undefined
-      for (const state of of) {
-        it.live(titleOf(fault, state), () =>
+      for (const state of states) {
+        it.live(titleOf(row, state), () =>
           Effect.gen(function*() {
-            const exits = yield* Effect.promise(() =>
-              running ??= Effect.runPromise(inThreeTries(fault, rigOf(fault), of))
-            )
+            const exits = yield* Effect.promise(() => running ??= Effect.runPromise(inThreeTries(fault, rigOf(fault))))
             yield* exits.get(state) ?? Effect.die(new Error("the cell did not run"))
           }))
       }

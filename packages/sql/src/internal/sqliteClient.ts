@@ -13,7 +13,7 @@ import type { Connection } from "effect/sql/SqlConnection"
 import { classifySqliteError, SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
-import { closeSync, openSync } from "node:fs"
+import { closeSync, openSync, type Stats, statSync } from "node:fs"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 
 /** How many statements stay prepared. Ours are fewer. */
@@ -24,20 +24,27 @@ const preparedStatements = 200
  *
  * A statement that finds the file locked by another process is repeated for `busyMillis`. The event loop runs meanwhile: SQLite's own
  * busy timeout would block it.
+ *
+ * A missing file is made here, and nowhere else. A file that cannot be opened does not fail the client: each statement tries again.
  */
 export const make = (
   { busyMillis, filename }: { readonly filename: string; readonly busyMillis: number }
 ): Effect.Effect<Client.SqlClient, SqlError, Scope.Scope | Reactivity.Reactivity> =>
   Effect.gen(function*() {
     const whenFree = retryBusy(busyMillis)
-    const db = yield* Effect.acquireRelease(
-      whenFree(attempt("open", () => open(filename))),
-      (db) => Effect.sync(() => db.close())
+    if (filename !== inMemory) yield* attempt("make the file", () => makeFile(filename))
+    const database = yield* Effect.acquireRelease(
+      Effect.sync(() => new Database(filename, whenFree)),
+      (database) => Effect.sync(() => database.close())
     )
+    const connection = Effect.suspend(() =>
+      database.isReady() ? database.ready : whenFree(attempt("open", () => database.open()))
+    )
+    yield* filename === inMemory ? connection : Effect.ignore(connection)
     const acquirers = Client.makeSqliteAcquirers({
-      connection: Effect.succeed(connectionTo(db, whenFree)),
+      connection,
       semaphore: yield* Semaphore.make(1),
-      isTransaction: () => db.isTransaction
+      isTransaction: () => database.isTransaction
     })
     return yield* Client.make({
       ...acquirers,
@@ -51,9 +58,73 @@ export const make = (
     })
   })
 
+const inMemory = ":memory:"
+
+/** Makes the file if it is missing. SQLite would make one that others can read. Its other files get the same mode. */
+const makeFile = (filename: string): void => {
+  try {
+    // Opens no file that exists: closing it again would end the locks that another connection of this process has on it.
+    closeSync(openSync(filename, "ax", 0o600))
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error
+  }
+}
+
+/** The result codes after which the file is opened again: READONLY, IOERR, CORRUPT, CANTOPEN and NOTADB. */
+const reopenAfter = new Set([8, 10, 11, 14, 26])
+
+/** The file, and the connection to it while it is open. */
+class Database {
+  /** Not to be used before `isReady`. */
+  ready: Effect.Effect<Connection> = Effect.die("the database is not open")
+  private readonly filename: string
+  private readonly whenFree: WhenFree
+  private opened: { readonly db: DatabaseSync; readonly id: string | undefined } | undefined
+  private hasFailed = false
+
+  constructor(filename: string, whenFree: WhenFree) {
+    this.filename = filename
+    this.whenFree = whenFree
+  }
+
+  get isTransaction(): boolean {
+    return this.opened?.db.isTransaction ?? false
+  }
+
+  /** Whether the connection is open, and leads to the file that has the name now. */
+  isReady(): boolean {
+    return this.opened !== undefined && !this.hasFailed && (this.filename === inMemory || this.opened.id === this.id())
+  }
+
+  open(): Connection {
+    this.close()
+    // Throws if the file is missing. A new one would have no tables, and be in the way of one that is restored.
+    const id = this.filename === inMemory ? undefined : idOf(statSync(this.filename))
+    const db = open(this.filename)
+    const connection = connectionTo(db, this.whenFree, (code) => {
+      if (reopenAfter.has(code & 0xff) && this.filename !== inMemory) this.hasFailed = true
+    })
+    this.opened = { db, id }
+    this.hasFailed = false
+    this.ready = Effect.succeed(connection)
+    return connection
+  }
+
+  close(): void {
+    const db = this.opened?.db
+    this.opened = undefined
+    db?.close()
+  }
+
+  private id(): string | undefined {
+    const stats = statSync(this.filename, { throwIfNoEntry: false })
+    return stats && idOf(stats)
+  }
+}
+
+const idOf = ({ dev, ino }: Stats): string => `${dev} ${ino}`
+
 const open = (filename: string): DatabaseSync => {
-  // SQLite would make a file that others can read. Its other files get the same mode.
-  if (filename !== ":memory:") closeSync(openSync(filename, "a", 0o600))
   const db = new DatabaseSync(filename, { timeout: 0 })
   try {
     // A write-ahead log lets other processes read while one writes. Synchronised at checkpoints, it survives a killed process; a
@@ -68,7 +139,8 @@ const open = (filename: string): DatabaseSync => {
 
 const connectionTo = (
   db: DatabaseSync,
-  whenFree: <A>(run: Effect.Effect<A, SqlError>) => Effect.Effect<A, SqlError>
+  whenFree: WhenFree,
+  onFailure: (code: number) => void
 ): Connection => {
   const prepared = new Map<string, StatementSync>()
   const prepare = (sql: string): StatementSync => {
@@ -85,10 +157,15 @@ const connectionTo = (
     whenFree(Effect.withFiber<A, SqlError>((fiber) => {
       const readBigInts = Context.get(fiber.context, Client.SafeIntegers)
       return attempt("execute", () => {
-        const statement = prepare(sql)
-        statement.setReadBigInts(readBigInts)
-        // SQLite refuses what it cannot store.
-        return use(statement, params as Params)
+        try {
+          const statement = prepare(sql)
+          statement.setReadBigInts(readBigInts)
+          // SQLite refuses what it cannot store.
+          return use(statement, params as Params)
+        } catch (error) {
+          onFailure(resultCode(error))
+          throw error
+        }
       })
     }))
   const all = (sql: string, params: ReadonlyArray<unknown>) =>
@@ -132,9 +209,14 @@ const attempt = <A>(operation: string, run: () => A): Effect.Effect<A, SqlError>
 const withCode = (cause: unknown): unknown =>
   cause instanceof Error && "errcode" in cause ? Object.assign(cause, { errno: cause.errcode }) : cause
 
-const retryBusy = (busyMillis: number) => {
+/** The result code of SQLite. 0 without one. */
+const resultCode = (error: unknown): number =>
+  error instanceof Error && "errcode" in error && typeof error.errcode === "number" ? error.errcode : 0
+
+type WhenFree = <A>(run: Effect.Effect<A, SqlError>) => Effect.Effect<A, SqlError>
+
+const retryBusy = (busyMillis: number): WhenFree => {
   // Other processes mostly hold the lock for less than a millisecond.
   const schedule = Schedule.jittered(Schedule.spaced("1 millis")).pipe(Schedule.upTo({ duration: busyMillis }))
-  return <A>(run: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-    Effect.retry(run, { schedule, while: ({ reason }) => reason._tag === "LockTimeoutError" })
+  return (run) => Effect.retry(run, { schedule, while: ({ reason }) => reason._tag === "LockTimeoutError" })
 }
