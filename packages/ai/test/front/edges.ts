@@ -51,19 +51,22 @@ export const frontOf = (
 
 /** A server of `node:http` with the front's listener. Returns its port. */
 export const served = (front: Service): Effect.Effect<number, never, Scope.Scope> =>
+  Effect.suspend(() => listening(Http.createServer(front.listener)))
+
+/** Starts a server, until the scope closes. Returns its port. */
+export const listening = (server: Http.Server): Effect.Effect<number, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.callback<Http.Server>((resume) => {
-        const server = Http.createServer(front.listener)
-        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      Effect.callback<void>((resume) => {
+        server.listen(0, "127.0.0.1", () => resume(Effect.void))
       }),
-      (server) =>
+      () =>
         Effect.callback<void>((resume) => {
           server.close(() => resume(Effect.void))
           server.closeAllConnections()
         })
     ),
-    (server) => (server.address() as AddressInfo).port
+    () => (server.address() as AddressInfo).port
   )
 
 const sent = { "content-type": "application/json", "x-api-key": "client-key", authorization: "Bearer client-key" }

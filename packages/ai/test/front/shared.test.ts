@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, References } from "effect"
 import * as Front from "@sluice/ai/Front"
 import type * as Http from "node:http"
 import { rawServer } from "../support/rawServer.ts"
@@ -100,6 +100,43 @@ describe("identical requests in flight", () => {
       const [left] = yield* front.targets
       assert.strictEqual(left?.permits?.running, 0)
     }).pipe(Effect.scoped, within))
+
+  it.live("a client that can take more before the call waits for it gets the rest", () =>
+    Effect.gen(function*() {
+      const words = Array.from({ length: 20 }, (_, n) => chat.word(`${n} `))
+      const provider = yield* rawServer((response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" })
+        response.write(chat.head)
+        for (const [n, word] of words.entries()) setTimeout(() => response.write(word), 5 * n)
+        setTimeout(() => response.end(chat.finish + chat.end), 5 * words.length)
+      })
+      const front = yield* frontOf([{ name: "a", url: provider.url, speaks: "openai" }], { dedupe: true })
+      const headers = { "content-type": "application/json" }
+      const text = yield* Effect.callback<string>((resume) => {
+        let text = ""
+        let onDrained = () => {}
+        front.exchange({ method: "POST", path: chat.path, headers, body: Buffer.from(chat.stream) }, {
+          head: () => {},
+          write: (bytes) => {
+            text += Buffer.from(bytes).toString()
+            queueMicrotask(() => onDrained())
+            return false
+          },
+          end: (bytes) => resume(Effect.succeed(text + Buffer.from(bytes ?? "").toString())),
+          abort: () => resume(Effect.succeed("aborted")),
+          onDrain: (listener) => {
+            onDrained = listener
+          },
+          onLeave: () => {}
+        })
+      })
+      assert.strictEqual(text, chat.head + words.join("") + chat.finish + chat.end)
+    }).pipe(
+      Effect.scoped,
+      // Its fibers yield after every third step, so also between a write and the wait.
+      Effect.provideService(References.MaxOpsBeforeYield, 3),
+      within
+    ))
 
   it.live("a front that closes ends shared streams with an error", () =>
     Effect.gen(function*() {

@@ -2,11 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import * as CircuitBreaker from "@sluice/core/CircuitBreaker"
 import * as RetryPolicy from "@sluice/core/RetryPolicy"
-import type * as Front from "@sluice/ai/Front"
-import type * as Http from "node:http"
+import * as Front from "@sluice/ai/Front"
+import * as Http from "node:http"
+import { connect } from "node:net"
+import { collectGarbage } from "../support/gc.ts"
 import { type Answer, json, rawServer } from "../support/rawServer.ts"
 import { attributesOf, collectMetrics, makeTracer, spanText } from "../support/telemetry.ts"
-import { fetched, frontOf, node, overNode, served, until, web, within } from "./edges.ts"
+import { fetched, frontOf, listening, node, overNode, served, until, web, within } from "./edges.ts"
 import { random } from "./streams.ts"
 import { chat, responses, wires } from "./wires.ts"
 
@@ -187,6 +189,92 @@ describe("clients that leave at any moment", () => {
       yield* Effect.sleep("50 millis")
       const [state] = yield* front.targets
       assert.deepStrictEqual([state?.permits?.running, provider.requests.length], [0, 0])
+    }).pipe(Effect.scoped, within))
+
+  it.live("while its body is read: the handler rejects with the reason, and the rest is not read", () =>
+    Effect.gen(function*() {
+      const front = yield* frontOf([at("http://127.0.0.1:1/v1")])
+      const leaving = new AbortController()
+      let cancelled: unknown
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => controller.enqueue(Buffer.from("{")),
+        pull: () => leaving.abort("gone"),
+        cancel: (reason) => {
+          cancelled = reason
+        }
+      })
+      const init = { method: "POST", body, signal: leaving.signal, duplex: "half" as const }
+      const answer = front.handler(new Request(`http://front${chat.path}`, init))
+      const reason = yield* Effect.promise(() => answer.then(() => "answered", (error: unknown) => error))
+      assert.deepStrictEqual([reason, cancelled], ["gone", "gone"])
+    }).pipe(Effect.scoped, within))
+
+  it.live("with a request that only the front still has: the call ends, and its connection closes", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(streaming(chat.head + chat.word("one")))
+      const front = yield* frontOf([at(provider.url, { backpressure: { capacity: 5 } })], { idleTimeout: "1 minute" })
+      const leaving = Array.from({ length: 5 }, () => new AbortController())
+      const headers = { "content-type": "application/json" }
+      const url = `http://front${chat.path}`
+      const ask = ({ signal }: AbortController) =>
+        front.handler(new Request(url, { method: "POST", headers, body: chat.stream, signal }))
+      const responses = yield* Effect.promise(() => Promise.all(leaving.map(ask)))
+      const running = Effect.map(front.targets, ([state]) => state?.permits?.running)
+      assert.strictEqual(yield* running, 5)
+      // References from one turn are kept until it ends.
+      for (let n = 0; n < 3; n++) {
+        collectGarbage()
+        yield* Effect.sleep("1 milli")
+      }
+      for (const client of leaving) client.abort()
+      assert.strictEqual(yield* running, 0)
+      assert.deepStrictEqual(responses.map(({ status }) => status), [200, 200, 200, 200, 200])
+    }).pipe(Effect.scoped, within))
+
+  it.live("before a server hands its request over: nothing is sent to a provider", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(streaming(whole))
+      const front = yield* frontOf([at(provider.url)])
+      let asked = 0
+      let over = 0
+      // Looks the key up somewhere else, for longer than the client waits.
+      const server = Http.createServer((request, response) =>
+        Front.receive(request, response, {
+          exchange: (exchange, sink) => {
+            asked++
+            response.once("close", () => {
+              front.exchange(exchange, sink)
+              over++
+            })
+          },
+          refuse: (_, __, sink) => sink.abort(),
+          maxBodyBytes: 1000
+        })
+      )
+      const port = yield* listening(server)
+      const client = yield* Effect.forkScoped(overNode(port, asking), { startImmediately: true })
+      yield* until(() => asked === 1)
+      yield* Fiber.interrupt(client)
+      yield* until(() => over === 1)
+      yield* Effect.sleep("50 millis")
+      assert.deepStrictEqual([over, provider.requests.length], [1, 0])
+    }).pipe(Effect.scoped, within))
+
+  it.live("while its response waits for an earlier one of its connection: both calls end", () =>
+    Effect.gen(function*() {
+      const provider = yield* rawServer(streaming(chat.head + chat.word("one")))
+      const front = yield* frontOf([at(provider.url, { backpressure: { capacity: 5 } })], { idleTimeout: "1 minute" })
+      const port = yield* served(front)
+      const headers = `host: front\r\ncontent-type: application/json\r\ncontent-length: ${chat.stream.length}`
+      const request = `POST ${chat.path} HTTP/1.1\r\n${headers}\r\n\r\n${chat.stream}`
+      const socket = connect(port, "127.0.0.1")
+      socket.write(request + request)
+      yield* until(() => provider.requests.length === 2)
+      const running = () => Effect.runSync(front.targets)[0]?.permits?.running
+      assert.strictEqual(running(), 2)
+      socket.destroy()
+      yield* until(() => running() === 0)
+      assert.strictEqual(running(), 0)
     }).pipe(Effect.scoped, within))
 
   it.live("in a queue, a back-off, before and within an answer: nothing stays held, and no connection stays open", () =>

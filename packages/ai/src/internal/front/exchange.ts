@@ -31,6 +31,6 @@ export interface Sink {
   readonly abort: () => void
   /** Sets the listener. A later one replaces it. */
   readonly onDrain: (listener: () => void) => void
-  /** Sets the listener, which is called if the client leaves before the end. A later one replaces it. */
+  /** Sets the listener, which is called if the client leaves before the end, and at once if it has left. A later one replaces it. */
   readonly onLeave: (listener: () => void) => void
 }

@@ -1,5 +1,6 @@
 import * as Duration from "effect/Duration"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
 import type { Exchange, Sink } from "./exchange.ts"
 import type { BodyProblem } from "./refusal.ts"
 
@@ -33,6 +34,7 @@ export const listener = (options: ReceiveOptions): Listener => (request, respons
 
 export const receive = (request: IncomingMessage, response: ServerResponse, options: ReceiveOptions): void => {
   const { headers, method = "GET", url = "/" } = request
+  if (response.socket === null && !response.destroyed) closesWith(request.socket, response)
   // Before the body is read, so that a client that leaves meanwhile is noticed.
   const sink = new NodeSink(response, options.unreadTimeout)
   const received = (body: Uint8Array): Exchange => ({ method, path: url, headers, body })
@@ -46,7 +48,8 @@ export const receive = (request: IncomingMessage, response: ServerResponse, opti
   // It does not end a second time, so the front would wait forever.
   if (request.readableDidRead) {
     if (hasBody(headers)) return refuse("body_was_read")
-    return options.exchange(received(empty), sink)
+    if (!sink.hasLeft) options.exchange(received(empty), sink)
+    return
   }
   const chunks: Array<Buffer> = []
   let size = 0
@@ -69,13 +72,34 @@ export const receive = (request: IncomingMessage, response: ServerResponse, opti
   request.on("error", () => {})
 }
 
+const queued = new WeakMap<Socket, Set<ServerResponse>>()
+
+/** Closes a response that waits for an earlier one when its connection closes. Node before 24 closes the first one only. */
+const closesWith = (socket: Socket, response: ServerResponse): void => {
+  let responses = queued.get(socket)
+  if (responses === undefined) {
+    const waiting = responses = new Set<ServerResponse>()
+    queued.set(socket, waiting)
+    socket.once("close", () => {
+      for (const response of waiting) {
+        if (response.destroyed) continue
+        response.destroyed = true
+        response.emit("close")
+      }
+    })
+  }
+  responses.add(response)
+  response.once("close", () => responses.delete(response))
+}
+
 const empty = new Uint8Array(0)
 
 const hasBody = (headers: IncomingMessage["headers"]): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
 
 class NodeSink implements Sink {
-  hasLeft = false
+  /** Whether the client left before the end. */
+  hasLeft: boolean
   private readonly response: ServerResponse
   private readonly unreadTimeout: Duration.Input | undefined
   private onDrained: () => void = () => {}
@@ -84,6 +108,8 @@ class NodeSink implements Sink {
   constructor(response: ServerResponse, unreadTimeout: Duration.Input | undefined) {
     this.response = response
     this.unreadTimeout = unreadTimeout
+    // It may have left before the request was handed over.
+    this.hasLeft = response.destroyed
     // It waits for the response to an earlier request on this connection, whose limit must not remain.
     if (unreadTimeout !== undefined && response.socket === null) response.setTimeout(0)
     response.on("drain", () => {
@@ -131,5 +157,6 @@ class NodeSink implements Sink {
 
   onLeave(listener: () => void): void {
     this.onLeft = listener
+    if (this.hasLeft) listener()
   }
 }

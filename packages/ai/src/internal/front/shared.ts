@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Gate } from "../wire/post.ts"
 import type { Exchange, OutgoingHeaders, Sink } from "./exchange.ts"
 import type { Refusal } from "./refusal.ts"
 import { refuse } from "./reply.ts"
@@ -64,20 +65,17 @@ export class Shared {
       }
     })
     let isOver = false
-    let drained = () => {}
-    sink.onDrain(() => drained())
-    const drain = Effect.callback<void>((resume) => {
-      drained = () => resume(Effect.void)
-    })
+    // Remembers a drain that comes before the fiber waits for it.
+    const gate = new Gate()
+    sink.onDrain(() => gate.open())
     const read = Stream.runForEachArray(pieces, (chunk) => {
-      let isSlow = false
       for (const piece of chunk) {
         switch (piece._tag) {
           case "Head":
             sink.head(piece.status, isJoined ? { ...piece.headers, "x-sluice-shared": "true" } : piece.headers)
             break
           case "Bytes":
-            isSlow = !sink.write(piece.bytes)
+            if (!sink.write(piece.bytes)) gate.close()
             break
           case "End":
             isOver = true
@@ -88,7 +86,7 @@ export class Shared {
             sink.abort()
         }
       }
-      return isSlow && !isOver ? drain : Effect.void
+      return isOver ? Effect.void : gate.pass
     })
     const refused = Effect.sync(() => {
       isOver = true

@@ -9,25 +9,36 @@ export interface WebEdgeOptions {
   readonly maxBodyBytes: number
 }
 
-export const handler = (options: WebEdgeOptions) => async (request: Request): Promise<Response> => {
-  const { method, signal, url } = request
-  const wasRead = request.bodyUsed || request.body?.locked === true
-  const body = wasRead || request.body === null ? empty : await bytesOf(request.body, options.maxBodyBytes)
-  const exchange = (body: Uint8Array): Exchange => ({
-    method,
-    path: pathOf(url),
-    headers: headersOf(request.headers),
-    body
+export const handler = (options: WebEdgeOptions) => (request: Request): Promise<Response> =>
+  new Promise((resolve, reject) => {
+    const { body, bodyUsed, method, signal, url } = request
+    const sink = new WebSink(signal, request, resolve, reject)
+    const exchange = (body: Uint8Array): Exchange => ({
+      method,
+      path: pathOf(url),
+      headers: headersOf(request.headers),
+      body
+    })
+    if (bodyUsed || body?.locked === true) return options.refuse("body_was_read", exchange(empty), sink)
+    if (body === null) {
+      if (!sink.hasLeft) options.exchange(exchange(empty), sink)
+      return
+    }
+    const reader = body.getReader()
+    const cancel = () => {
+      // Nothing needs the rest, or what becomes of it.
+      reader.cancel(signal.reason).catch(() => {})
+    }
+    sink.onLeave(cancel)
+    const read = async () => {
+      const bytes = await bytesOf(reader, options.maxBodyBytes)
+      if (sink.hasLeft) return
+      if (bytes !== undefined) return options.exchange(exchange(bytes), sink)
+      cancel()
+      options.refuse("request_too_large", exchange(empty), sink)
+    }
+    read().catch((error: unknown) => sink.fail(error))
   })
-  return new Promise((resolve, reject) => {
-    const sink = new WebSink(signal, resolve, reject)
-    // The client left while its body was read.
-    if (signal.aborted) return
-    if (wasRead) options.refuse("body_was_read", exchange(empty), sink)
-    else if (body === undefined) options.refuse("request_too_large", exchange(empty), sink)
-    else options.exchange(exchange(body), sink)
-  })
-}
 
 /**
  * A `fetch` that sends every request to the front. The host of the URL is ignored. A request whose body is a text or bytes, as
@@ -46,9 +57,9 @@ export const fetchOf = (options: WebEdgeOptions): typeof globalThis.fetch => {
     if (typeof body === "string") headers["content-type"] ??= "text/plain;charset=UTF-8"
     const exchange = { method: init?.method?.toUpperCase() ?? "GET", path: pathOf(String(input)), headers, body: bytes }
     return new Promise((resolve, reject) => {
-      const sink = new WebSink(init?.signal ?? undefined, resolve, reject)
+      const sink = new WebSink(init?.signal ?? undefined, undefined, resolve, reject)
       if (bytes.length > options.maxBodyBytes) options.refuse("request_too_large", { ...exchange, body: empty }, sink)
-      else if (init?.signal?.aborted !== true) options.exchange(exchange, sink)
+      else if (!sink.hasLeft) options.exchange(exchange, sink)
     })
   }
 }
@@ -76,20 +87,18 @@ const headersOf = (headers: Headers): { -readonly [_ in keyof IncomingHeaders]: 
 }
 
 /** Reads a body. `undefined` if it is too large. */
-const bytesOf = async (body: ReadableStream<Uint8Array>, maxBytes: number): Promise<Uint8Array | undefined> => {
+const bytesOf = async (
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  maxBytes: number
+): Promise<Uint8Array | undefined> => {
   const chunks: Array<Uint8Array> = []
   let size = 0
-  const reader = body.getReader()
   for (;;) {
     const { done, value } = await reader.read()
     if (done) break
     chunks.push(value)
     size += value.length
-    if (size > maxBytes) {
-      // What the client does with the rest is its own affair.
-      reader.cancel().catch(() => {})
-      return undefined
-    }
+    if (size > maxBytes) return undefined
   }
   const [first] = chunks
   if (chunks.length === 1 && first !== undefined) return first
@@ -109,6 +118,13 @@ const highWaterMark = 64 * 1024
 const isBodiless = (status: number): boolean => status === 204 || status === 205 || status === 304
 
 class WebSink implements Sink {
+  /** Whether the client left before the end. */
+  hasLeft = false
+  /**
+   * Not collected before the call is over: the signal of a `Request` follows the one that it was made with only as long as that
+   * `Request` exists.
+   */
+  readonly request: Request | undefined
   private readonly signal: AbortSignal | undefined
   private readonly resolve: (response: Response) => void
   private readonly reject: (error: unknown) => void
@@ -121,10 +137,12 @@ class WebSink implements Sink {
 
   constructor(
     signal: AbortSignal | undefined,
+    request: Request | undefined,
     resolve: (response: Response) => void,
     reject: (error: unknown) => void
   ) {
     this.signal = signal
+    this.request = request
     this.resolve = resolve
     this.reject = reject
     if (signal?.aborted === true) this.aborted()
@@ -176,6 +194,14 @@ class WebSink implements Sink {
 
   onLeave(listener: () => void): void {
     this.onLeft = listener
+    if (this.hasLeft) listener()
+  }
+
+  /** The body of the request cannot be read. */
+  fail(error: unknown): void {
+    if (this.isOver) return
+    this.over()
+    this.reject(error)
   }
 
   private begin(): ReadableStreamDefaultController<Uint8Array> {
@@ -208,6 +234,7 @@ class WebSink implements Sink {
 
   private left(): void {
     if (this.isOver) return
+    this.hasLeft = true
     this.over()
     this.onLeft()
   }
