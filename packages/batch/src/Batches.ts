@@ -129,7 +129,8 @@ export interface ResultsOptions {
  * - `submit` returns the id. It fails with the error of the stream, with `InvalidRequest` for an unusable request, and with
  *   `InvalidOptions`. After the first two it can be called again with the same `id`.
  * - `watch` emits the status now, and then every second by default. It ends with the batch.
- * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them.
+ * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them,
+ *   also those of a batch that was cancelled before.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
  * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it
  *   has the batches of this owner. With `endedWithin`, batches that ended earlier are left out.

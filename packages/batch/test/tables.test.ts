@@ -1,10 +1,14 @@
 /** What the tables have to keep to, whatever happens at once. */
 import * as Batches from "@sluice/batch/Batches"
+import * as Feeder from "@sluice/batch/Feeder"
+import * as Worker from "@sluice/batch/Worker"
+import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import { assert } from "@effect/vitest"
 import { Deferred, Effect, Layer, Stream } from "effect"
 import { SqlClient } from "effect/sql"
-import { describeWithBoth, describeWithPostgres, type Place } from "../../sql/test/support/databases.ts"
+import { describeWithBoth, describeWithPostgres, Place } from "../../sql/test/support/databases.ts"
 import type { Kind } from "../src/Batch.ts"
+import * as Engine from "../src/internal/engine.ts"
 import * as Internal from "../src/internal/feeder.ts"
 import * as Queue from "../src/internal/queue.ts"
 import * as Tables from "../src/internal/tables/batches.ts"
@@ -85,6 +89,30 @@ await describeWithBoth("tables of a batch", (it) => {
         ["ok 2", 1, 0]
       ])
     }))
+
+  it.effect("costs that no request has are cut, so that the sum of a batch can be read", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const { batch } = yield* submitted("dear", 1_100)
+        const db = yield* Db.make
+        const dear = Array.from({ length: 1_100 }, (_, seq) => result(batch, seq, "ok", Infinity))
+        yield* Results.add(db, "a", dear)
+        yield* Results.spend(db, "a", batch, Number.MAX_SAFE_INTEGER)
+        assert.deepInclude(yield* batches.status("dear"), { ok: 1_100, micros: 1_101 * 1e12 })
+      })
+    ))
+
+  it.effect("a repeated cancel starts no new wait, and does not take back an interruption", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const { batch } = yield* submitted("cancelled-twice", 10)
+        const { stoppingAt } = yield* batches.cancel("cancelled-twice", { inFlight: "interrupt" })
+        yield* Effect.sleep(5)
+        assert.strictEqual((yield* batches.cancel("cancelled-twice")).stoppingAt, stoppingAt)
+        const row = yield* Tables.find(yield* Db.make, "cancelled-twice")
+        assert.deepInclude(row, { batch, interrupts: true })
+      })
+    ))
 
   it.effect("a request that the database cannot store is refused by its place", () =>
     withService((batches) =>
@@ -243,6 +271,51 @@ await describeWithBoth("runs of a batch", (it) => {
       assert.strictEqual(scripted.asked.length, 50)
     }).pipe(Effect.provide(machine(scripted)))
   })
+})
+
+await describeWithPostgres("workers in two time zones", (it) => {
+  it.effect("take no ticket that another one holds", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.as(Effect.sleep(1_000), ok(body))
+    return Effect.gen(function*() {
+      const { url } = yield* Place
+      const workerIn = (zone: string) => {
+        const zoned = new URL(url)
+        zoned.searchParams.set("options", `${zoned.searchParams.get("options")} -cTimeZone=${zone}`)
+        return Layer.fresh(
+          Worker.layer({ inFlight: 20 }).pipe(
+            Layer.provide(scripted.layer),
+            Layer.provide(SqlDatabase.layer({ url: zoned.href }))
+          )
+        )
+      }
+      const machines = Layer.mergeAll(workerIn("UTC"), workerIn("Asia/Tokyo"), Feeder.layer())
+      const working = Effect.gen(function*() {
+        const batches = yield* Batches.Batches
+        const id = yield* batches.submit({}, requests(100))
+        yield* Stream.runDrain(batches.watch(id, 50))
+        assert.deepInclude(yield* batches.status(id), { state: "completed", ok: 100 })
+      })
+      yield* Effect.provide(working, Layer.provideMerge(machines, service))
+      assert.strictEqual(scripted.asked.length, 100)
+    })
+  })
+})
+
+await describeWithPostgres("processes of the cluster", (it) => {
+  it.effect("are forgotten after a day of silence", () =>
+    withService(() =>
+      Effect.gen(function*() {
+        const db = yield* Db.make
+        for (const hours of [1, 23, 25]) {
+          yield* db.sql`insert into sluice_batch_runners (address, runner, last_heartbeat)
+            values (${`${hours} hours`}, '', now() - ${`${hours} hours`}::interval)`
+        }
+        yield* Engine.forgetDead(db)
+        const left = yield* db.sql`select address from sluice_batch_runners order by machine_id`
+        assert.deepStrictEqual(left.map(({ address }) => address), ["1 hours", "23 hours"])
+      })
+    ))
 })
 
 await describeWithPostgres("results of a batch", (it) => {

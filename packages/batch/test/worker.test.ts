@@ -1,8 +1,9 @@
 /** The parts of a worker by themselves, on the clock of the test. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Effect, Fiber, Logger, Schema } from "effect"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { TestClock } from "effect/testing"
+import type { Waiting } from "../src/Batch.ts"
 import * as Persist from "../src/internal/persist.ts"
 import * as Gate from "../src/internal/worker/gate.ts"
 import { Held } from "../src/internal/worker/held.ts"
@@ -80,6 +81,22 @@ describe("the writer of results", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("warnings of the database", () => {
+  it.effect("come once in ten seconds, and without what it says", () =>
+    Effect.gen(function*() {
+      const logged: Array<unknown> = []
+      const warn = Persist.warn("Batches could not be fed")
+      yield* Effect.gen(function*() {
+        for (let failed = 0; failed < 100; failed++) {
+          yield* warn(away)
+          yield* TestClock.adjust(200)
+        }
+      }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
+      const line = ["Batches could not be fed (UnknownError). Trying again"]
+      assert.deepStrictEqual(logged, [line, line])
+    }))
+})
+
 describe("the gate", () => {
   const passes = (gate: Gate.Gate, count: number) =>
     Effect.gen(function*() {
@@ -113,6 +130,24 @@ describe("the gate", () => {
       yield* TestClock.adjust(100)
       assert.strictEqual(passed(), 100)
       assert.deepStrictEqual(changes, [false, true])
+    }).pipe(Effect.scoped))
+
+  it.effect("a defect of the asker lets calls start, and is logged once", () =>
+    Effect.gen(function*() {
+      let waiting: Effect.Effect<Waiting | undefined> = Effect.succeed({ for: "the circuit", until: undefined })
+      const logged: Array<unknown> = []
+      const log = Logger.layer([Logger.make(({ message }) => void logged.push(message))])
+      yield* Effect.gen(function*() {
+        const gate = yield* Gate.make({ ask: () => Effect.never, waiting: Effect.suspend(() => waiting) }, () => {})
+        const passed = yield* passes(gate, 10)
+        waiting = Effect.die("a fault")
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(passed(), 10)
+        waiting = Effect.succeed({ for: "the circuit", until: undefined })
+        yield* TestClock.adjust(100)
+        assert.isDefined(gate.waiting())
+      }).pipe(Effect.provide(log))
+      assert.strictEqual(logged.length, 1)
     }).pipe(Effect.scoped))
 
   it.effect("calls wait again if the asker waits again before they return", () =>

@@ -2,10 +2,10 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as PersistedQueue from "effect/persistence/PersistedQueue"
-import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type { State } from "../Batch.ts"
+import * as Engine from "./engine.ts"
+import * as Persist from "./persist.ts"
 import { type Grant, type Open, plan } from "./plan.ts"
 import { offer, type Queue } from "./queue.ts"
 import * as Batches from "./tables/batches.ts"
@@ -25,7 +25,7 @@ export interface Options {
   readonly graceMillis: number
 }
 
-type FeedError = SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError
+type FeedError = Persist.PersistError
 
 const windowPerSlot = 4
 
@@ -51,6 +51,7 @@ export class Feeder {
   /** The next request to mark, of each batch that was stopped. */
   private readonly marked = new Map<number, number>()
   private forgotAt = 0
+  private readonly warn = Persist.warn("Batches could not be fed")
 
   constructor(options: Options, db: Db, queue: Queue) {
     this.options = options
@@ -61,13 +62,12 @@ export class Feeder {
   /** Feeds until it is interrupted. */
   get run(): Effect.Effect<never> {
     return Effect.suspend(() => this.round).pipe(
+      Effect.onError(() => Effect.sync(() => this.marked.clear())),
+      Effect.catch(this.warn),
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.interrupt
-          : Effect.andThen(
-            Effect.logWarning("Batches could not be fed. Trying again", cause),
-            Effect.sync(() => this.marked.clear())
-          )
+          : Effect.logError("Batches could not be fed because of a fault in Sluice. Trying again", cause)
       ),
       // A long batch is marked in many slices.
       Effect.andThen(
@@ -210,6 +210,7 @@ export class Feeder {
       if (now - this.forgotAt < forgetMillis) return Effect.void
       this.forgotAt = now
       return Workers.forgetDead(this.db).pipe(
+        Effect.andThen(Engine.forgetDead(this.db)),
         Effect.andThen(Files.expired(this.db)),
         Effect.flatMap(Effect.forEach((file) => Files.remove(this.db, file, deletedAtOnce), { discard: true }))
       )

@@ -8,23 +8,27 @@ import type { SqlError } from "effect/sql/SqlError"
 
 const retryMillis = 300
 
-/** Thousands of requests may wait for one database. */
+/** Thousands of requests may wait for one database, and a feeder asks it five times a second. */
 const warnMillis = 10_000
 
-type PersistError = SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError
+export type PersistError = SqlError | PersistedQueue.PersistedQueueError | Schema.SchemaError
 
 export type Persist = <A>(effect: Effect.Effect<A, PersistError>) => Effect.Effect<A>
 
-/** Repeats an effect until the database accepts it, and logs a warning now and then. One for each worker. */
-export const make = (): Persist => {
+/** Logs a failure of the database once in ten seconds. Its message can name values, so only its reason is logged. */
+export const warn = (what: string): (error: PersistError) => Effect.Effect<void> => {
   let warnedAt = -Infinity
-  const warn = (error: PersistError) =>
+  return (error) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - warnedAt < warnMillis) return Effect.void
       warnedAt = now
-      // The message of a database can name values.
       const reason = error._tag === "SqlError" ? error.reason._tag : error._tag
-      return Effect.logWarning(`The database does not store the work of a batch (${reason}). Trying again`)
+      return Effect.logWarning(`${what} (${reason}). Trying again`)
     })
-  return (effect) => Effect.orDie(Effect.retry(Effect.tapError(effect, warn), Schedule.spaced(retryMillis)))
+}
+
+/** Repeats an effect until the database accepts it. One for each worker. */
+export const make = (): Persist => {
+  const tell = warn("The database does not store the work of a batch")
+  return (effect) => Effect.orDie(Effect.retry(Effect.tapError(effect, tell), Schedule.spaced(retryMillis)))
 }

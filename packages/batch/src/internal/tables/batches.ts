@@ -167,7 +167,10 @@ export const move = (
   return Effect.map(
     sql`update sluice_batch set state = ${to}${
       isStop
-        ? sql`, stopping_at = ${now}, interrupts = ${options?.interrupts === true ? 1 : 0}`
+        // A repeated cancel starts no new wait, and does not take back an interruption.
+        ? sql`, stopping_at = coalesce(stopping_at, ${now})${
+          options?.interrupts === true ? sql`, interrupts = 1` : sql``
+        }`
         : sql`, ended_at = ${now}`
     }${options?.error === undefined ? sql`` : sql`, error = ${options.error}`}
       where batch = ${batch} and ${sql.in("state", from)} returning batch`,

@@ -41,11 +41,14 @@ const toRecord = ({ batch, body, inputTokens, kind, micros, outputTokens, seq }:
 })
 
 /** The database would refuse the whole group for one invalid number, and the writer would repeat it without end. */
-const toCount = (value: number, most = Number.MAX_SAFE_INTEGER): number =>
+const toCount = (value: number, most = maxMicros): number =>
   Number.isNaN(value) ? 0 : Math.min(most, Math.max(0, Math.round(value)))
 
 /** Of the type `integer`. */
 const maxInteger = 2 ** 31 - 1
+
+/** A million dollars. The sum of a batch is a number that can be read. */
+const maxMicros = 1e12
 
 /**
  * Stores results and adds them to the progress of a worker, at once. The first answer to a request stays; only an `ok` replaces
