@@ -59,7 +59,7 @@ export interface Answer {
   readonly body: string
   readonly inputTokens: number
   readonly outputTokens: number
-  /** What it cost, in millionths of a dollar. Also if it failed. */
+  /** What it cost, in millionths of a dollar. Also if it failed. More than a million dollars is stored as a million. */
   readonly micros: number
 }
 
@@ -92,9 +92,9 @@ export class AskLater extends Schema.Error<AskLater>("@sluice/batch/AskLater")({
  *
  * **Details**
  *
- * - `ask` ends with an answer, or with `AskLater`. A defect is stored as a failed result.
+ * - `ask` ends with an answer, or with `AskLater`. A defect, and an answer of another form, is stored as a failed result.
  * - `waiting` says whether calls make sense now. While it returns a reason, the worker takes no requests and starts no calls. It is
- *   read ten times a second, so it must be cheap.
+ *   read ten times a second, so it must be cheap. A defect counts as no reason.
  *
  * @since 0.1.0
  * @category services

@@ -62,6 +62,7 @@ import { Asker } from "./Asker.ts"
 import * as Queue from "./internal/queue.ts"
 import * as Db from "./internal/tables/db.ts"
 import { identity } from "./internal/identity.ts"
+import { isStorable } from "./internal/text.ts"
 import * as Loop from "./internal/worker/loop.ts"
 
 /**
@@ -91,6 +92,9 @@ const known: { readonly [K in keyof WorkerOptions]-?: true } = {
 const read = (input: WorkerOptions): Effect.Effect<Loop.Options, InvalidOptions> => {
   const reader = new OptionsReader("Worker")
   const options = reader.object("options", input, known)
+  if (typeof options.name === "string" && !isStorable(options.name)) {
+    reader.refuse("name", options.name, "must have no NUL and no half of a surrogate pair")
+  }
   return reader.check({
     inFlight: reader.integer("inFlight", options.inFlight ?? NaN, 1, 100_000),
     name: options.name === undefined ? identity() : reader.nonEmptyString("name", options.name),

@@ -1,7 +1,7 @@
-import { AskLater } from "@sluice/batch/Asker"
+import * as Asker from "@sluice/batch/Asker"
 import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, Stream } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
@@ -60,6 +60,32 @@ await describeWithBoth("Batches", (it) => {
     }).pipe(Effect.provide(machine(scripted)))
   })
 
+  it.effect("an answer that is none fails its request, and no other", () => {
+    const scripted = new Scripted()
+    // What an asker in JavaScript can return.
+    const answers: ReadonlyArray<unknown> = [
+      undefined,
+      { ...ok("x"), kind: undefined },
+      { ...ok("x"), body: undefined },
+      { ...ok("x"), micros: 5n }
+    ]
+    scripted.answer = ({ body, key }) =>
+      Effect.succeed(Number(key.slice(1)) in answers ? answers[Number(key.slice(1))] as Asker.Answer : ok(body))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(6))
+      const results = yield* Stream.runCollect(batches.results(id, { order: "input", follow: true }))
+      assert.deepStrictEqual(results.map(({ kind }) => kind), ["failed", "failed", "failed", "failed", "ok", "ok"])
+      assert.include(results[0]?.body, "internal_error")
+    }).pipe(Effect.provide(machine(scripted)), Effect.provide(Logger.layer([])))
+  })
+
+  it.effect("a worker's name that the database cannot store is refused", () =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(Layer.build(machine(new Scripted(), { name: "a\0b" })))
+      assert.include(String(exit), "must have no NUL")
+    }).pipe(Effect.scoped))
+
   it.effect("results in input order have no gap", () => {
     const scripted = new Scripted()
     return Effect.gen(function*() {
@@ -76,7 +102,7 @@ await describeWithBoth("Batches", (it) => {
     const scripted = new Scripted()
     scripted.answer = ({ body, key }) =>
       key === "k3"
-        ? Effect.fail(new AskLater({ reason: "rate limit", isCall: true, micros: 7 }))
+        ? Effect.fail(new Asker.AskLater({ reason: "rate limit", isCall: true, micros: 7 }))
         : Effect.succeed(ok(body, 10))
     return Effect.gen(function*() {
       const batches = yield* Batches.Batches

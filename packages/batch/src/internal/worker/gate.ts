@@ -17,15 +17,28 @@ export interface Gate {
   readonly pass: Effect.Effect<void>
 }
 
+/** A worker that cannot know whether calls make sense finds out by calling. Logs the first defect only. */
+const readWaiting = ({ waiting }: Asker["Service"]): Effect.Effect<Waiting | undefined> => {
+  let hasFailed = false
+  return Effect.catchDefect(waiting, (defect) => {
+    const isLogged = hasFailed
+    hasFailed = true
+    return isLogged
+      ? Effect.undefined
+      : Effect.as(Effect.logError("The asker of a batch cannot say whether it waits", defect), undefined)
+  })
+}
+
 /** Looks at the asker ten times a second. `onChange` is called when the gate opens or closes. */
 export const make = (
   asker: Asker["Service"],
   onChange: (isOpen: boolean) => void
 ): Effect.Effect<Gate, never, Scope.Scope> =>
   Effect.gen(function*() {
-    let waiting = yield* asker.waiting
+    const read = readWaiting(asker)
+    let waiting = yield* read
     const open = Latch.makeUnsafe(waiting === undefined)
-    const look = Effect.map(asker.waiting, (now) => {
+    const look = Effect.map(read, (now) => {
       const wasOpen = waiting === undefined
       waiting = now
       if (wasOpen === (now === undefined)) return

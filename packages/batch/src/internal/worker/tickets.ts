@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Answer, Asker, AskLater } from "../../Asker.ts"
@@ -203,19 +204,14 @@ export class TicketHandler {
     // An answer was paid, so it is stored even if the worker is stopped meanwhile.
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.exit(restore(asked)), (exit): Effect.Effect<void> => {
-        if (Exit.isSuccess(exit)) return this.store(work, item, exit.value)
+        if (Exit.isSuccess(exit)) {
+          return isAnswer(exit.value)
+            ? this.store(work, item, exit.value)
+            : this.fault(work, item, "The asker of a batch returned an invalid answer")
+        }
         if (Cause.hasInterruptsOnly(exit.cause)) return Effect.interrupt
         const later = Cause.findErrorOption(exit.cause)
-        if (later._tag === "None") {
-          return Effect.andThen(
-            Effect.logError("The asker of a batch failed unexpectedly", exit.cause),
-            this.store(
-              work,
-              item,
-              failure("internal_error", "The request could not be asked because of a fault in Sluice")
-            )
-          )
-        }
+        if (later._tag === "None") return this.fault(work, item, "The asker of a batch failed unexpectedly", exit.cause)
         if (!later.value.isCall) {
           return restore(
             Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
@@ -230,6 +226,13 @@ export class TicketHandler {
           ? Effect.void
           : context.persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
       })
+    )
+  }
+
+  private fault(work: Work, item: Items.Item, ...message: ReadonlyArray<unknown>): Effect.Effect<void> {
+    return Effect.andThen(
+      Effect.logError(...message),
+      this.store(work, item, failure("internal_error", "The request could not be asked because of a fault in Sluice"))
     )
   }
 
@@ -291,6 +294,15 @@ export class TicketHandler {
     })
   }
 }
+
+/** The writer stores answers in groups, and one of another form would stop it for all. */
+const isAnswer = Schema.is(Schema.Struct({
+  kind: Schema.Literals(["ok", "failed"]),
+  body: Schema.String,
+  inputTokens: Schema.Number,
+  outputTokens: Schema.Number,
+  micros: Schema.Number
+}))
 
 const none: ReadonlySet<number> = new Set()
 
