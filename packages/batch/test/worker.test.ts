@@ -167,7 +167,7 @@ describe("what a worker holds", () => {
   const states = (state: "in_progress" | "cancelling", run: number) => [{ batch: 1, run, state, interrupts: false }]
 
   it("counts requests by batch, and forgets a batch with its last ticket", () => {
-    const held = new Held()
+    const held = new Held(4_000, 0)
     const first = held.take(1, 0, 100)
     held.take(1, 0, 50)
     held.take(2, 0, 7)
@@ -180,8 +180,18 @@ describe("what a worker holds", () => {
     assert.strictEqual(held.requests, 7)
   })
 
+  it("its leases may have lapsed once for each time without a beat, as a call finds out that comes before the next beat", () => {
+    const held = new Held(4_000, 0)
+    assert.strictEqual(held.lapses(3_999), 0)
+    held.beat(3_999)
+    assert.strictEqual(held.lapses(7_998), 0)
+    assert.strictEqual(held.lapses(20_000), 1)
+    assert.strictEqual(held.lapses(20_001), 1)
+    assert.strictEqual(held.lapses(24_000), 2)
+  })
+
   it("a run is stopped by the end of its batch or by the next run, which it does not stop", () => {
-    const held = new Held()
+    const held = new Held(4_000, 0)
     const old = held.take(1, 0, 10)
     held.apply(states("in_progress", 0))
     assert.isFalse(old.isStopped)

@@ -93,10 +93,16 @@ export const statesOf = (
       }))
   )
 
+/** A request by its place in its batch. */
+export interface Place {
+  readonly batch: number
+  readonly seq: number
+}
+
 /** Counts that requests are about to be asked, before they are. Returns how often each was, with this time. */
 export const suspect = (
   db: Db,
-  requests: ReadonlyArray<{ readonly batch: number; readonly seq: number }>
+  requests: ReadonlyArray<Place>
 ): Effect.Effect<ReadonlyArray<number>, SqlError> =>
   Effect.map(
     db.sql<{ readonly asked: unknown }>`
@@ -107,9 +113,11 @@ export const suspect = (
     (rows) => rows.map(({ asked }) => numberOf(asked))
   )
 
-/** Forgets that requests were asked: their calls ended without a result. */
-export const clear = ({ sql }: Db, batch: number, seqs: ReadonlyArray<number>): Effect.Effect<unknown, SqlError> =>
-  sql`delete from sluice_batch_suspect where batch = ${batch} and ${sql.in("seq", seqs)}`
+/** Takes back one time that requests were asked: their calls ended without a result, or were not made. */
+export const clear = (db: Db, requests: ReadonlyArray<Place>): Effect.Effect<unknown, SqlError> =>
+  db.sql`update sluice_batch_suspect set asked = asked - 1 from ${
+    db.rows(requests, { batch: "bigint", seq: "bigint" })
+  } where sluice_batch_suspect.batch = r.batch and sluice_batch_suspect.seq = r.seq`
 
 /** The requests of a range that were asked before. */
 export const suspects = (
@@ -118,6 +126,6 @@ export const suspects = (
 ): Effect.Effect<ReadonlySet<number>, SqlError> =>
   Effect.map(
     sql<{ readonly seq: unknown }>`
-      select seq from sluice_batch_suspect where batch = ${batch} and seq >= ${from} and seq < ${to}`,
+      select seq from sluice_batch_suspect where batch = ${batch} and seq >= ${from} and seq < ${to} and asked > 0`,
     (rows) => new Set(rows.map(({ seq }) => numberOf(seq)))
   )

@@ -41,11 +41,35 @@ export class HeldRun {
 export class Held {
   private readonly runs = new Map<string, HeldRun>()
   requests = 0
-  /** How often the leases of all tickets may have lapsed, so that other workers ask their requests. */
-  lapses = 0
+  private lapsed = 0
+  private aliveAt: number
+  private readonly lapseMillis: number
   private isLeft = false
   /** Opened when the worker holds less, or may take again. */
   readonly changed: Latch.Latch = Latch.makeUnsafe()
+
+  /** After `lapseMillis` without a beat, the leases of all tickets may have lapsed. */
+  constructor(lapseMillis: number, now: number) {
+    this.lapseMillis = lapseMillis
+    this.aliveAt = now
+  }
+
+  /** A beat that began at this time reached the database. */
+  beat(startedAt: number): void {
+    this.aliveAt = startedAt
+  }
+
+  /**
+   * How often the leases of all tickets may have lapsed, so that other workers ask their requests: the process was frozen, or the
+   * database was away. A process that continues handles answers before its timers, so each call looks at the clock.
+   */
+  lapses(now: number): number {
+    if (now - this.aliveAt >= this.lapseMillis) {
+      this.lapsed += 1
+      this.aliveAt = now
+    }
+    return this.lapsed
+  }
 
   /** A ticket of `requests` was taken. It counts as held before its batch is read, so that no beat misses it. */
   take(batch: number, run: number, requests: number): HeldRun {

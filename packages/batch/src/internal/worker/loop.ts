@@ -41,7 +41,11 @@ export const run = Effect.fnUntraced(function*(
   options: Options,
   { asker, db, queue }: { readonly asker: Asker["Service"]; readonly db: Db; readonly queue: Queue }
 ): Effect.fn.Return<void, never, Scope.Scope> {
-  const held = new Held()
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const { lease, refresh } = yield* Times
+  // Leases were refreshed up to `refresh` before the last beat.
+  const held = new Held(lease - refresh, now())
   const takes = yield* FiberSet.make<void>()
   const persist = Persist.make()
   const writer = yield* Writer.make<Results.NewResult>({
@@ -60,7 +64,7 @@ export const run = Effect.fnUntraced(function*(
     if (!isOpen) giveUp()
     held.changed.openUnsafe()
   })
-  const handler = new TicketHandler(options, { asker, db, gate, held, persist, queue, writer })
+  const handler = new TicketHandler(options, { asker, db, gate, held, now, persist, queue, writer })
   yield* handler.start
 
   let ticketSize = 100
@@ -117,27 +121,27 @@ export const run = Effect.fnUntraced(function*(
     })
   })
 
-  const { lease } = yield* Times
-  let beatAt = yield* Clock.currentTimeMillis
-
   /** Batches of which the last beat said that requests are held. */
   let told: ReadonlyArray<number> = []
 
-  const beat = Effect.flatMap(Clock.currentTimeMillis, (startedAt) => {
-    // The process was frozen, or the database was away.
-    if (startedAt - beatAt >= lease) held.lapses += 1
+  const beat = Effect.suspend(() => {
+    const startedAt = now()
+    held.lapses(startedAt)
     const batches = Array.from(held.byBatch.keys())
     const states = batches.length === 0 ? Effect.succeed([]) : Workers.statesOf(db, batches)
     return states.pipe(
       Effect.flatMap((states) => {
         held.apply(states)
-        const now = held.byBatch
+        const byBatch = held.byBatch
         // Batches that it no longer holds are told once more, as 0.
-        const tell = Array.from(new Set([...told, ...now.keys()]), (batch) => ({ batch, held: now.get(batch) ?? 0 }))
+        const tell = Array.from(
+          new Set([...told, ...byBatch.keys()]),
+          (batch) => ({ batch, held: byBatch.get(batch) ?? 0 })
+        )
         const beat = { worker: options.name, slots: options.inFlight, waiting: gate.waiting(), held: tell }
         return Effect.map(Workers.beat(db, beat), () => {
-          told = Array.from(now.keys())
-          beatAt = startedAt
+          told = Array.from(byBatch.keys())
+          held.beat(startedAt)
         })
       }),
       Effect.catchCause((cause) =>

@@ -9,6 +9,7 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import type { SqlError } from "effect/sql/SqlError"
 import type { Answer, Asker, AskLater } from "../../Asker.ts"
 import type { Persist } from "../persist.ts"
 import { offer, type Queue } from "../queue.ts"
@@ -41,9 +42,16 @@ interface Context {
   readonly db: Db
   readonly gate: Gate
   readonly held: Held
+  readonly now: () => number
   readonly persist: Persist
   readonly queue: Queue
   readonly writer: Writer.Writer<NewResult>
+}
+
+/** Says which requests are being asked, for providers that must not be asked twice. */
+interface Journal {
+  readonly begun: Writer.Writer<Workers.Place>
+  readonly ended: Writer.Writer<Workers.Place>
 }
 
 interface Options {
@@ -60,7 +68,7 @@ interface Work {
   readonly ticket: Ticket
   /** It may hold a request that kills its workers. */
   readonly isSuspect: boolean
-  /** `held.lapses` when it was taken. */
+  /** The lapses when it was taken. */
   readonly lapses: number
   /** Whether a request was not asked, since the batch or the worker stops. */
   isUnasked: boolean
@@ -75,7 +83,7 @@ export class TicketHandler {
   private readonly running = new Map<string, Deferred.Deferred<void>>()
   private readonly options: Options
   private readonly context: Context
-  private journal: Writer.Writer<{ readonly batch: number; readonly seq: number }> | undefined
+  private journal: Journal | undefined
 
   constructor(options: Options, context: Context) {
     this.options = options
@@ -86,16 +94,15 @@ export class TicketHandler {
   /** Starts what lives as long as the worker. */
   get start(): Effect.Effect<void, never, Scope.Scope> {
     if (this.options.onLost === "ask-again") return Effect.void
-    return Effect.map(
-      Writer.make<{ readonly batch: number; readonly seq: number }>({
-        store: (rows) => Workers.suspect(this.context.db, rows),
-        bytesOf: () => 0,
-        persist: this.context.persist
-      }),
-      (journal) => {
-        this.journal = journal
+    const { db, persist } = this.context
+    const writer = (store: (rows: ReadonlyArray<Workers.Place>) => Effect.Effect<unknown, SqlError>) =>
+      Writer.make({ store, bytesOf: () => 0, persist })
+    return Effect.gen({ self: this }, function*() {
+      this.journal = {
+        begun: yield* writer((rows) => Workers.suspect(db, rows)),
+        ended: yield* writer((rows) => Workers.clear(db, rows))
       }
-    )
+    })
   }
 
   /** Ends when every request of the ticket has a result, was put back, or belongs to a batch that stopped. */
@@ -122,7 +129,7 @@ export class TicketHandler {
   private work(ticket: Ticket, attempts: number, held: HeldRun, progress: { left: number }): Effect.Effect<void> {
     const { context } = this
     return Effect.gen({ self: this }, function*() {
-      const { lapses } = context.held
+      const lapses = context.held.lapses(context.now())
       const [batch] = yield* context.persist(
         Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`)
       )
@@ -149,7 +156,7 @@ export class TicketHandler {
       )
       yield* this.untilStopped(held, isSuspect ? this.quarantine.withPermit(all) : all)
       // Other workers may ask what was not begun. If none does, the queue delivers the ticket again.
-      if (lapses !== context.held.lapses) return yield* Effect.interrupt
+      if (lapses !== context.held.lapses(context.now())) return yield* Effect.interrupt
       yield* this.putBack(work)
       // The ticket goes back to the queue with what was not asked.
       if (held.isLeft && (work.isUnasked || work.later.length > 0)) return yield* Effect.interrupt
@@ -168,18 +175,34 @@ export class TicketHandler {
   }
 
   private ask(work: Work, item: Items.Item): Effect.Effect<void> {
-    const mayStart = () => !work.held.isStopped && work.lapses === this.context.held.lapses
-    const started = this.journal === undefined || work.isSuspect
-      ? Effect.void
-      : this.journal.write({ batch: work.batch.batch, seq: item.seq })
-    const call: Effect.Effect<void> = Effect.suspend(() => mayStart() ? started : Effect.void).pipe(
-      Effect.andThen(Effect.suspend(() => {
-        if (mayStart()) return this.call(work, item, call)
-        work.isUnasked = true
-        return Effect.void
-      }))
-    )
+    const { held, now } = this.context
+    const mayStart = () => !work.held.isStopped && work.lapses === held.lapses(now())
+    const unasked = Effect.sync(() => {
+      work.isUnasked = true
+    })
+    const begin = this.begin(work, item)
+    const call: Effect.Effect<void> = Effect.suspend(() => {
+      if (!mayStart()) return work.isSuspect ? Effect.andThen(this.clear(work, item), unasked) : unasked
+      if (begin === undefined) return this.call(work, item, call)
+      return Effect.andThen(
+        begin,
+        Effect.suspend(() => mayStart() ? this.call(work, item, call) : Effect.andThen(this.clear(work, item), unasked))
+      )
+    })
     return this.slots.withPermit(Effect.andThen(this.pass(work.held), call))
+  }
+
+  /** Writes down that a request is asked before it is, if it may not be asked twice. A suspected one is written down already. */
+  private begin({ batch, isSuspect }: Work, { seq }: Items.Item): Effect.Effect<void> | undefined {
+    return isSuspect ? undefined : this.journal?.begun.write({ batch: batch.batch, seq })
+  }
+
+  /** Takes back that a request was asked: it was not, or its call ended without an answer. */
+  private clear({ batch, isSuspect }: Work, { seq }: Items.Item): Effect.Effect<void> {
+    const { db, persist } = this.context
+    const place = { batch: batch.batch, seq }
+    if (this.journal !== undefined) return this.journal.ended.write(place)
+    return isSuspect ? persist(Effect.asVoid(Workers.clear(db, [place]))) : Effect.void
   }
 
   /** Waits for the gate, but not once the batch or the worker stops. */
@@ -213,18 +236,19 @@ export class TicketHandler {
         const later = Cause.findErrorOption(exit.cause)
         if (later._tag === "None") return this.fault(work, item, "The asker of a batch failed unexpectedly", exit.cause)
         if (!later.value.isCall) {
-          return restore(
-            Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
-              Effect.andThen(this.pass(work.held)),
-              Effect.andThen(again)
-            )
+          const wait = Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
+            Effect.andThen(this.pass(work.held)),
+            Effect.andThen(again)
           )
+          // While it waits, it is not asked. A suspected one is counted once.
+          return restore(work.isSuspect ? wait : Effect.andThen(this.clear(work, item), wait))
         }
         work.later.push({ item, why: later.value })
         const { micros = 0 } = later.value
-        return micros === 0
+        const spent = micros === 0
           ? Effect.void
           : context.persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
+        return Effect.andThen(spent, this.clear(work, item))
       })
     )
   }
@@ -269,7 +293,7 @@ export class TicketHandler {
     )
   }
 
-  private putBack({ batch, held, isSuspect, later, ticket }: Work): Effect.Effect<void> {
+  private putBack({ batch, held, later, ticket }: Work): Effect.Effect<void> {
     const { context } = this
     return Effect.suspend(() => {
       if (later.length === 0 || held.isStopped) return Effect.void
@@ -283,14 +307,9 @@ export class TicketHandler {
           }), { concurrency: "unbounded", discard: true })
       }
       const delay = Math.max(minDelayMillis, ...later.map(({ why }) => millisOf(why)))
-      // Their calls ended, so they killed no process and their cost is known.
-      const cleared = this.journal === undefined && !isSuspect
-        ? Effect.void
-        : Workers.clear(context.db, batch.batch, later.map(({ item }) => item.seq))
-      return context.persist(Effect.andThen(
-        cleared,
+      return context.persist(
         offer(context.queue, { ...ticket, round: ticket.round + 1 }, Math.min(maxDelayMillis, delay))
-      ))
+      )
     })
   }
 }
