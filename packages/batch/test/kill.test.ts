@@ -1,19 +1,14 @@
 /** Real processes are killed, frozen and stopped. The ledger of the provider and the tables have to agree afterwards. */
 import { describe, it } from "vitest"
 import * as Places from "./support/places.ts"
-import { outage, poison, restarts, storm } from "./support/scenarios.ts"
+import { fullDisk, ignoredKeys, outage, poison, restart, storm } from "./support/scenarios.ts"
 
 const size = { requests: 1_500, inFlight: 20, millis: 200 }
 
 const timeout = 300_000
 
 describe.concurrent("batches of processes that die", { timeout }, () => {
-  const databases = {
-    "SQLite": Places.sqlite,
-    "Postgres": async () => Places.postgres(await Places.server())
-  }
-
-  for (const [name, place] of Object.entries(databases)) {
+  for (const [name, place] of Object.entries(Places.all)) {
     it(`kill -9, a freeze and a stop of every part lose no request, on ${name}`, async () => {
       await using database = await place()
       await storm(database.url, size)
@@ -24,23 +19,38 @@ describe.concurrent("batches of processes that die", { timeout }, () => {
       await poison(database.url, { requests: 120, inFlight: 20, millis: 20 })
     })
 
-    it(`an outage of the provider and a kill lose no request, on ${name}`, async () => {
+    it(`an outage of the provider loses no request, on ${name}`, async () => {
       await using database = await place()
-      await outage(database.url, { ...size, requests: 600 }, { onLost: "ask-again", downMillis: 2_000 })
+      await outage(database.url, 2_000, { ...size, requests: 600 })
     })
 
-    it(`with onLost "fail" no request is asked twice, on ${name}`, async () => {
+    it(`with onLost "fail" no request is asked twice after a kill, on ${name}`, async () => {
       await using database = await place()
-      await outage(database.url, { ...size, requests: 600 }, { onLost: "fail", downMillis: 0 })
+      await ignoredKeys(database.url, "SIGKILL", 1_000, { ...size, requests: 600 })
+    })
+
+    it(`with onLost "fail" a freeze loses at most what was in flight, on ${name}`, async () => {
+      await using database = await place()
+      await ignoredKeys(database.url, "SIGSTOP", 0, { ...size, requests: 600 })
     })
   }
 
-  it("restarts of Postgres lose no request, and none is asked twice", async () => {
-    const server = await Places.ownServer()
-    try {
-      await restarts(server, { ...size, requests: 1_000 }, 4)
-    } finally {
-      server.stop()
-    }
+  it("a restart of Postgres loses no request, and none is asked twice", async () => {
+    await using server = await Places.ownServer()
+    await restart(server, "shutDown", 0, { ...size, requests: 600 })
   })
+
+  it("Postgres that is away for longer than the lease loses no request", async () => {
+    await using server = await Places.ownServer()
+    await restart(server, "crash", 4, { ...size, requests: 600 })
+  })
+
+  for (const [name, place] of Object.entries(Places.onSmallDisk)) {
+    it(`a full disk loses no answer and stops calls, with ${name} on it`, async ({ skip }) => {
+      const database = await place(size.requests)
+      if (typeof database === "string") return skip(database)
+      await using _ = database
+      await fullDisk(database, 1, size)
+    })
+  }
 })

@@ -8,16 +8,27 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { requests } from "./machine.ts"
-import { Processes, type Role, type Running, type Start } from "./processes.ts"
+import { type Order, Processes, type Role, type Running, type Start } from "./processes.ts"
 import { Provider } from "./provider.ts"
 
-export interface Options {
-  readonly database: string
+/** How large a deployment is, and how long its events take. */
+export interface Size {
+  readonly requests: number
+  /** Of each process. */
+  readonly inFlight: number
   /** How long an answer takes. */
   readonly millis: number
-  readonly inFlight: number
-  readonly onLost?: "ask-again" | "fail"
   readonly times?: Start["times"]
+  /** How long a process is frozen: longer than its lease. */
+  readonly frozenMillis?: number
+  /** How long to wait for anything. */
+  readonly patienceMillis?: number
+}
+
+export interface Options extends Size {
+  readonly database: string
+  readonly onLost?: Start["onLost"]
+  readonly answerBytes?: number
 }
 
 export interface Counts {
@@ -31,15 +42,13 @@ export interface Counts {
   readonly seconds: number
 }
 
-/** How long a test waits for anything. */
-const patience = 240_000
-
 /** Short enough for tests, and long enough for a busy machine. SQLite counts whole seconds. */
 const shortTimes = { lease: 3_000, refresh: 750, poll: 100 }
 
 /** Processes, a provider and a database, and what the tables and the ledger say about them. */
 export class Deployment implements AsyncDisposable {
   readonly provider: Provider
+  readonly lease: number
   private readonly options: Options
   private readonly processes = new Processes()
   private readonly folder = mkdtempSync(join(tmpdir(), "sluice-batch-"))
@@ -48,13 +57,16 @@ export class Deployment implements AsyncDisposable {
   /** How many processes were started that make calls. */
   private asking = 0
   private readonly startedAt = performance.now()
-  /** What signals may cost: calls that are made again. */
+  /** What events may cost: calls that are made again. */
   mayAskAgain = 0
+  /** Whether events may have let the lease of a ticket lapse, so that it is delivered again. */
+  mayDeliverAgain = false
   isOver = false
 
   private constructor(options: Options, provider: Provider) {
     this.options = options
     this.provider = provider
+    this.lease = (options.times ?? shortTimes).lease
     const Database = SqlDatabase.layer({ url: options.database })
     this.runtime = ManagedRuntime.make(
       Batches.layer.pipe(Layer.provide(Batches.migrations.layer), Layer.provideMerge(Database))
@@ -62,16 +74,29 @@ export class Deployment implements AsyncDisposable {
   }
 
   static async start(options: Options): Promise<Deployment> {
-    const deployment = new Deployment(options, await Provider.start({ millis: options.millis }))
+    const deployment = new Deployment(options, await Provider.start(options))
     await deployment.runtime.context()
     return deployment
   }
 
-  /** Starts a process. `batch` is that of a submitter or an exporter. */
-  start(role: Role, batch = "", count = 0): Promise<Running> {
+  /** Starts a process of the engine. */
+  start(role: "worker" | "feeder" | "both"): Promise<Running> {
+    if (role !== "feeder") this.asking += 1
+    return this.startProcess(role, {})
+  }
+
+  startSubmitter(batch: string, count: number): Promise<Running> {
+    return this.startProcess("submitter", { batch, requests: count })
+  }
+
+  /** It ends after the last result of a batch that has ended. Started again, it continues. */
+  startExporter(batch: string, order: Order): Promise<Running> {
+    return this.startProcess("exporter", { batch, order, file: this.fileOf(batch, order) })
+  }
+
+  private startProcess(role: Role, own: Partial<Start>): Promise<Running> {
     const { database, inFlight, onLost = "ask-again", times = shortTimes } = this.options
     this.started += 1
-    if (role === "worker" || role === "both") this.asking += 1
     return this.processes.start(role, {
       name: `${role}-${this.started}`,
       database,
@@ -79,38 +104,60 @@ export class Deployment implements AsyncDisposable {
       inFlight,
       onLost,
       times,
-      batch,
-      requests: count,
-      file: this.fileOf(batch)
+      batch: "",
+      requests: 0,
+      file: "",
+      order: "completion",
+      ...own
     })
   }
 
-  private fileOf(batch: string): string {
-    return join(this.folder, `${batch}.txt`)
+  fileOf(batch: string, order: Order): string {
+    return join(this.folder, `${batch}-${order}.txt`)
   }
 
-  /** Kills a process that makes calls, which may be made again. */
-  async kill(running: Running, isAsking = true): Promise<void> {
-    if (isAsking) this.mayAskAgain += this.options.inFlight
+  /** Waits until a signal meets calls in flight, if the process makes calls. */
+  private async busy(running: Running): Promise<void> {
+    if (!isAsking(running)) return
+    const end = performance.now() + 30_000
+    while (this.provider.inFlightOf(running.name) === 0) {
+      if (performance.now() > end) throw new Error(`${running.name} makes no calls`)
+      await sleep(5)
+    }
+  }
+
+  /** Kills a process. Calls that it makes may be made again. */
+  async kill(running: Running): Promise<void> {
+    await this.busy(running)
+    if (isAsking(running)) this.lapses(1)
     running.signal("SIGKILL")
     await running.ended
   }
 
   /** Freezes a process for longer than its lease. */
-  async freeze(running: Running, isAsking = true): Promise<void> {
-    // The leases of the tests are short. A process that is frozen in a transaction can hold up the others, whose leases lapse too.
-    const lapsed = Math.max(this.asking, isAsking ? 1 : 0)
-    this.mayAskAgain += lapsed * this.options.inFlight
+  async freeze(running: Running): Promise<void> {
+    await this.busy(running)
+    // A process that is frozen in a transaction locks a file of SQLite, so that the leases of all lapse.
+    if (this.options.database.startsWith("sqlite:")) this.lapses(this.asking)
+    else if (isAsking(running)) this.lapses(1)
     running.signal("SIGSTOP")
-    await sleep((this.options.times ?? shortTimes).lease + 1_500)
+    await sleep(this.options.frozenMillis ?? this.lease + 1_500)
     running.signal("SIGCONT")
     // It finds out that it was frozen.
     await sleep(500)
   }
 
+  /** Stops a process, which costs nothing. */
   async stop(running: Running): Promise<void> {
+    await this.busy(running)
     running.signal("SIGTERM")
     await running.ended
+  }
+
+  /** The leases of these many processes lapse, and others ask what they have in flight. */
+  lapses(processes: number): void {
+    if (processes > 0) this.mayDeliverAgain = true
+    this.mayAskAgain += processes * this.options.inFlight
   }
 
   /** Runs an effect, again while the database is away. */
@@ -136,12 +183,12 @@ export class Deployment implements AsyncDisposable {
 
   /** Waits until the ledger has calls for this many requests. */
   asked(batch: string, keys: number): Promise<void> {
-    return until(async () => this.provider.keysOf(batch) >= keys, `${keys} requests of ${batch} are asked`)
+    return this.until(async () => this.provider.keysOf(batch) >= keys, `${keys} requests of ${batch} are asked`)
   }
 
   /** Waits until a submitter has stored this many requests. */
   stored(batch: string, count: number): Promise<void> {
-    return until(async () => {
+    return this.until(async () => {
       const [row] = await this.run(
         SqlClient.SqlClient.use((sql) =>
           sql<{ readonly last: unknown }>`select max(i.seq) as last from sluice_batch_item i
@@ -152,32 +199,54 @@ export class Deployment implements AsyncDisposable {
     }, `${count} requests of ${batch} are stored`)
   }
 
-  exported(batch: string, count: number): Promise<void> {
-    return until(async () => this.linesOf(batch).length >= count, `${count} results of ${batch} are exported`)
-  }
-
-  private linesOf(batch: string): ReadonlyArray<string> {
-    const file = this.fileOf(batch)
-    return existsSync(file) ? readFileSync(file, "utf8").split("\n").slice(0, -1) : []
-  }
-
-  /** An export has every result once, in one order. */
-  checkExport(batch: string, count: number): void {
-    const keys = this.linesOf(batch).map((line) => line.split(" ")[1])
-    assert.equal(keys.length, count, "the export has every result")
-    assert.equal(new Set(keys).size, count, "the export has every result once")
+  /** The export of a batch that has ended has every result once, in its order. */
+  checkExport(batch: string, count: number, order: Order): void {
+    const file = this.fileOf(batch, order)
+    const lines = existsSync(file) ? readFileSync(file, "utf8").split("\n").slice(0, -1) : []
+    const keys = lines.map((line) => line.split(" ")[1])
+    assert.equal(keys.length, count, `the export in order of ${order} has as many lines as the batch requests`)
+    if (order === "input") assert.ok(keys.every((key, n) => key === `k${n}`), "the export is in order of input")
+    else assert.equal(new Set(keys).size, count, "the export has every result once")
   }
 
   ended(batch: string): Promise<void> {
-    return until(async () => isEnded((await this.status(batch)).state), `${batch} has ended`)
+    return this.until(async () => isEnded((await this.status(batch)).state), `${batch} has ended`)
   }
 
-  /** Waits until the batch has ended, and compares its tables with each other and with the ledger. */
+  private async until(condition: () => Promise<boolean>, what: string): Promise<void> {
+    const { patienceMillis = 240_000 } = this.options
+    const end = performance.now() + patienceMillis
+    while (!await condition()) {
+      if (performance.now() > end) throw new Error(`not in ${patienceMillis / 1_000} s: ${what}`)
+      await sleep(50)
+    }
+  }
+
+  /** Waits until the batch has ended, and compares its tables, its results and the ledger. */
   async check(batch: string, count: number, state: State = "completed"): Promise<Counts> {
     await this.ended(batch)
     const status = await this.status(batch)
     assert.equal(status.state, state)
     assert.equal(status.total, count)
+    const { failed, marked, ok } = await this.rowsOf(batch)
+    assert.equal(ok + failed + marked, count, "every request has one row")
+    assert.deepEqual(
+      [status.ok, status.failed, status.marked],
+      [ok, failed, marked],
+      "the progress is that of the results"
+    )
+    const lines = await this.lines(batch)
+    assert.deepEqual(lines, { output: ok, error: failed + marked }, "the output and the errors are all requests")
+    assert.equal(status.micros, ok * 100, "every answer was counted as paid once")
+    const again = this.provider.callsOf(batch) - this.provider.keysOf(batch)
+    assert.ok(again <= this.mayAskAgain, `${again} requests were asked again, at most ${this.mayAskAgain} may be`)
+    const attempts = await this.checkQueue()
+    const seconds = (performance.now() - this.startedAt) / 1_000
+    return { requests: count, ok, failed, marked, again, attempts, seconds }
+  }
+
+  /** Rows of results, by what they are. */
+  private async rowsOf(batch: string) {
     const rows = await this.run(
       SqlClient.SqlClient.use((sql) =>
         sql<
@@ -188,27 +257,55 @@ export class Deployment implements AsyncDisposable {
     )
     const sum = (...kinds: ReadonlyArray<string>) =>
       rows.reduce((sum, { kind, n }) => kinds.includes(kind) ? sum + Number(n) : sum, 0)
-    const ok = sum("ok")
-    const failed = sum("failed", "worker_lost", "rounds_exhausted")
-    const marked = sum("cancelled", "expired", "capped")
-    assert.equal(ok + failed + marked, count, "every request has one result")
-    assert.deepEqual(
-      [status.ok, status.failed, status.marked],
-      [ok, failed, marked],
-      "the progress is that of the results"
-    )
-    assert.equal(status.micros, ok * 100, "every answer was paid once")
-    const again = this.provider.callsOf(batch) - this.provider.keysOf(batch)
-    assert.ok(again <= this.mayAskAgain, `${again} requests were asked again, at most ${this.mayAskAgain} may be`)
+    return {
+      ok: sum("ok"),
+      failed: sum("failed", "worker_lost", "rounds_exhausted"),
+      marked: sum("cancelled", "expired", "capped")
+    }
+  }
+
+  /** Reads the results as a user does, and compares each with the ledger. */
+  private async lines(batch: string): Promise<{ readonly output: number; readonly error: number }> {
+    const { provider } = this
+    let output = 0
+    let error = 0
+    await this.run(Batches.Batches.use((batches) => {
+      output = 0
+      error = 0
+      return Stream.runForEach(
+        batches.results(batch, { order: "input" }),
+        ({ body, key, kind, seq }) =>
+          Effect.sync(() => {
+            assert.deepEqual([seq, key], [output + error, `k${output + error}`], "every request has one line")
+            const wasAsked = provider.wasAsked(batch, seq)
+            if (kind === "ok") {
+              output += 1
+              assert.ok(wasAsked, `request ${seq} has an answer, and was asked`)
+              assert.ok(body === provider.answerTo(`${batch}/${seq}`), `request ${seq} has its own answer`)
+              return
+            }
+            error += 1
+            // A process that dies may take answers with it that were paid.
+            if (kind !== "worker_lost") assert.ok(!wasAsked, `request ${seq} was paid, and has the result ${kind}`)
+          })
+      )
+    }))
+    return { output, error }
+  }
+
+  private async checkQueue(): Promise<number> {
     const [queue] = await this.run(
       SqlClient.SqlClient.use((sql) =>
-        sql<{ readonly failed: unknown; readonly attempts: unknown }>`
-        select sum(case when state = 'failed' then 1 else 0 end) as failed, max(attempts) as attempts from sluice_batch_queue`
+        sql<{ readonly tickets: unknown; readonly failed: unknown; readonly attempts: unknown }>`
+        select count(*) as tickets, count(case when state = 'failed' then 1 end) as failed, max(attempts) as attempts
+        from sluice_batch_queue`
       )
     )
+    assert.ok(Number(queue?.tickets) > 0, "the queue has had tickets")
     assert.equal(Number(queue?.failed), 0, "the queue gave up no ticket")
-    const seconds = (performance.now() - this.startedAt) / 1_000
-    return { requests: count, ok, failed, marked, again, attempts: Number(queue?.attempts), seconds }
+    const attempts = Number(queue?.attempts)
+    if (!this.mayDeliverAgain) assert.equal(attempts, 1, "without a lapse each ticket is delivered once")
+    return attempts
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -220,12 +317,6 @@ export class Deployment implements AsyncDisposable {
   }
 }
 
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
+const isAsking = ({ role }: Running): boolean => role === "worker" || role === "both"
 
-const until = async (condition: () => Promise<boolean>, what: string): Promise<void> => {
-  const end = performance.now() + patience
-  while (!await condition()) {
-    if (performance.now() > end) throw new Error(`not in ${patience / 1_000} s: ${what}`)
-    await sleep(30)
-  }
-}
+export const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))

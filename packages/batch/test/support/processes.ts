@@ -8,6 +8,8 @@ const fixture = fileURLToPath(new URL("../fixtures/process.ts", import.meta.url)
 
 export type Role = "worker" | "feeder" | "both" | "submitter" | "exporter"
 
+export type Order = "input" | "completion"
+
 export interface Start {
   readonly name: string
   readonly database: string
@@ -20,14 +22,19 @@ export interface Start {
   readonly batch: string
   readonly requests: number
   readonly file: string
+  readonly order: Order
 }
 
 /** A process of a deployment. */
 export class Running {
+  readonly role: Role
+  readonly name: string
   readonly child: ChildProcess
   readonly ended: Promise<unknown>
 
-  constructor(child: ChildProcess) {
+  constructor(role: Role, name: string, child: ChildProcess) {
+    this.role = role
+    this.name = name
     this.child = child
     this.ended = once(child, "exit")
   }
@@ -55,7 +62,7 @@ export class Processes implements AsyncDisposable {
         env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "sluice-batch-test-cache") }
       }
     )
-    const running = new Running(child)
+    const running = new Running(role, options.name, child)
     this.all.add(running)
     await Promise.race([once(child.stdout, "data"), running.ended])
     if (running.isEnded && !this.isOver) throw new Error(`${role} ${options.name} ended before it was ready`)

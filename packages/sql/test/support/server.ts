@@ -27,6 +27,10 @@ export interface ServerOptions {
   readonly env?: { readonly [name: string]: string }
   /** The port of a server of which this one is a replica. */
   readonly replicaOf?: number
+  /** Where its folder is made. */
+  readonly dataIn?: string
+  /** Where its log is, in small files. */
+  readonly walIn?: string
 }
 
 /** The Postgres at `DATABASE_URL`, or at 127.0.0.1:5432, or a new server. `undefined` if there is none. */
@@ -43,15 +47,19 @@ const urlOf = (port: number): string => `postgres://postgres@127.0.0.1:${port}/p
  * Starts a server, if Postgres is installed. It ends with this process, however that ends. Postgres refuses to run as root, so root runs
  * it as the user `postgres`.
  */
-export const startServer = async ({ env = {}, replicaOf }: ServerOptions = {}): Promise<OwnServer | undefined> => {
+export const startServer = async (
+  { dataIn = tmpdir(), env = {}, replicaOf, walIn }: ServerOptions = {}
+): Promise<OwnServer | undefined> => {
   const bin = binaries()
   if (bin === undefined) return undefined
   for (let attempt = 0; attempt < 5; attempt++) {
     // Another process may take the free port first. Then try another port.
     const port = await freePort()
-    const folder = newFolder()
+    const folder = newFolder(dataIn)
+    const wal = walIn === undefined ? "" : newFolder(walIn)
+    const options = walIn === undefined ? serverOptions(port) : `${serverOptions(port)} ${smallWal}`
     const primary = String(replicaOf ?? "")
-    const shell = spawn("sh", ["-c", guardScript, "sh", bin, folder, serverOptions(port), primary], {
+    const shell = spawn("sh", ["-c", guardScript, "sh", bin, folder, options, primary, wal], {
       stdio: ["pipe", "ignore", "ignore"],
       env: { ...process.env, ...env }
     })
@@ -59,7 +67,7 @@ export const startServer = async ({ env = {}, replicaOf }: ServerOptions = {}): 
     shell.unref()
     const stop = () => void shell.stdin.end()
     for (let tries = 0; tries < 400; tries++) {
-      if (await accepts(port)) return { url: urlOf(port), stop, ...controls(bin, folder, port) }
+      if (await accepts(port)) return { url: urlOf(port), stop, ...controls(bin, folder, options) }
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
     stop()
@@ -69,19 +77,19 @@ export const startServer = async ({ env = {}, replicaOf }: ServerOptions = {}): 
 
 // The shell waits until its input ends: when this process closes it, or dies by any signal. Then it stops the server. A direct
 // child of this process would outlive a kill.
-const guardScript = `bin=$1 folder=$2 options=$3 primary=$4
+const guardScript = `bin=$1 folder=$2 options=$3 primary=$4 wal=$5
 as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 if [ -n "$primary" ]; then
   as "$bin/pg_basebackup" -D "$folder/data" -d "postgres://postgres@127.0.0.1:$primary" -R --checkpoint=fast --no-sync
 else
-  as "$bin/initdb" -D "$folder/data" -U postgres -A trust --no-sync >/dev/null
+  as "$bin/initdb" -D "$folder/data" -U postgres -A trust --no-sync \${wal:+--waldir="$wal/wal" --wal-segsize=1} >/dev/null
 fi
 as "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -o "$options" start
 cat >/dev/null
 as "$bin/pg_ctl" -D "$folder/data" -m immediate stop
-rm -rf "$folder"`
+rm -rf "$folder" \${wal:+"$wal"}`
 
-const controls = (bin: string, folder: string, port: number): Omit<OwnServer, "url" | "stop"> => {
+const controls = (bin: string, folder: string, options: string): Omit<OwnServer, "url" | "stop"> => {
   const data = join(folder, "data")
   const asRoot = userInfo().uid === 0
   const pgCtl = (...args: ReadonlyArray<string>) => {
@@ -92,7 +100,7 @@ const controls = (bin: string, folder: string, port: number): Omit<OwnServer, "u
   return {
     crash: () => pgCtl("-m", "immediate", "stop"),
     shutDown: () => pgCtl("-m", "fast", "stop"),
-    start: () => pgCtl("-l", join(folder, "log"), "-o", serverOptions(port), "start"),
+    start: () => pgCtl("-l", join(folder, "log"), "-o", options, "start"),
     freeze: (isFrozen) => {
       const [main = ""] = readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")
       const signal = isFrozen ? "SIGSTOP" : "SIGCONT"
@@ -105,8 +113,11 @@ const controls = (bin: string, folder: string, port: number): Omit<OwnServer, "u
 const serverOptions = (port: number | string) =>
   `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off`
 
-const newFolder = (): string => {
-  const folder = mkdtempSync(join(tmpdir(), "sluice-postgres-"))
+/** In megabytes. */
+const smallWal = "-c min_wal_size=2 -c max_wal_size=8"
+
+const newFolder = (parent: string): string => {
+  const folder = mkdtempSync(join(parent, "sluice-postgres-"))
   if (userInfo().uid === 0) execFileSync("chown", ["postgres", folder])
   return folder
 }
