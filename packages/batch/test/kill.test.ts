@@ -1,7 +1,7 @@
 /** Real processes are killed, frozen and stopped. The ledger of the provider and the tables have to agree afterwards. */
 import { describe, it } from "vitest"
 import * as Places from "./support/places.ts"
-import { fullDisk, ignoredKeys, outage, poison, restart, storm } from "./support/scenarios.ts"
+import { fullDisk, ignoredKeys, outage, poison, restart, storm, submitter } from "./support/scenarios.ts"
 
 const size = { requests: 1_500, inFlight: 20, millis: 200 }
 
@@ -12,6 +12,11 @@ describe.concurrent("batches of processes that die", { timeout }, () => {
     it(`kill -9, a freeze and a stop of every part lose no request, on ${name}`, async () => {
       await using database = await place()
       await storm(database.url, size)
+    })
+
+    it(`a submitter that is killed in its file continues, on ${name}`, async () => {
+      await using database = await place()
+      await submitter(database.url, "SIGKILL", { requests: 10_000, inFlight: 200, millis: 20 })
     })
 
     it(`a request that kills its workers is lost, and takes no other with it, on ${name}`, async () => {

@@ -51,12 +51,15 @@ export const engine = async (
 /** One signal to a submitter: it continues, or does when it is started again. */
 export const submitter = async (database: string, signal: Signal, size: Size): Promise<Counts> => {
   await using deployment = await Deployment.start({ database, ...size })
-  const count = size.requests
+  // It stores 2,000 at once, and is hit before the last ones.
+  const count = Math.max(size.requests, 10_000)
   await deployment.start("both")
   const victim = await deployment.startSubmitter("file", count)
   await deployment.stored("file", count / 3)
-  await send(deployment, victim, signal)
+  const sent = send(deployment, victim, signal)
+  await sleep(200)
   assert.equal((await deployment.status("file")).state, "validating", "the signal hits the submitter in its file")
+  await sent
   await (signal === "SIGSTOP" ? victim : await deployment.startSubmitter("file", count)).ended
   return await deployment.check("file", count)
 }
