@@ -1004,7 +1004,9 @@ export const quotas = defineCommand({
   about: [
     "`list` shows what all gateways and workers that share a store have used of each limit, and what was lowered.",
     "`set NAME LIMIT` lowers a limit of all processes for a while, such as requests/min=100, tokens/min=50k, " +
-    "money/day=5 (dollars) or atOnce=8. It does not raise the limit that a process has. none ends it: requests/min=none."
+    "money/day=5 (dollars) or atOnce=8. none ends it: requests/min=none. Set it again to change it up or down.",
+    "A limit above the one that a process has changes nothing: that one is in its settings, which the store does not have. " +
+    "Raise it there and reload."
   ],
   inputs: ["ACTION", "[NAME]", "[LIMIT]"],
   flags: {

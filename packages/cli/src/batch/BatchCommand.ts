@@ -14,7 +14,9 @@ import * as Options from "../options.ts"
 import * as Output from "../run/Output.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
+import * as Screen from "../Screen.ts"
 import type { Given } from "../Shell.ts"
+import * as Signals from "../Signals.ts"
 import * as Sources from "../Sources.ts"
 import * as Terminal from "../Terminal.ts"
 import * as UrlSecrets from "../UrlSecrets.ts"
@@ -103,7 +105,9 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
     case "work":
       return yield* work(given, flags)
     case "status":
-      return yield* show(flags, id === "" ? batches.list() : Effect.map(batches.status(id), (status) => [status]))
+      return yield* Effect.scoped(
+        show(flags, id === "" ? batches.list() : Effect.map(batches.status(id), (status) => [status]))
+      )
     case "results":
       return yield* write(id, flags)
     case "cancel": {
@@ -137,20 +141,27 @@ const show = Effect.fnUntraced(function*(
   { json, watch }: BatchFlags,
   read: Effect.Effect<ReadonlyArray<Batch.Status>, Batch.BatchNotFound | Batch.BatchStoreError>
 ) {
-  const isLive = watch && !json && process.stdout.isTTY
-  while (true) {
-    const statuses = yield* read
-    const now = yield* Clock.currentTimeMillis
-    const text = json
-      ? statuses.map((status) => `${JSON.stringify(Table.toJson(status))}\n`).join("")
-      : statuses.length === 0
-      ? "No batches. `sluice batch submit FILE` adds one.\n"
-      : Table.render(statuses, now)
-    process.stdout.write(isLive ? `\x1b[H\x1b[J${text}` : text)
-    const isOver = statuses.every(({ state }) => Batch.isEnded(state))
-    if (!watch || isOver) return exitCodeOf(statuses)
-    yield* Effect.sleep(isLive || json ? redrawMillis : plainMillis)
-  }
+  const isLive = watch && !json && Screen.isDrawn()
+  const print = isLive ? yield* Screen.take : (text: string) => void process.stdout.write(text)
+  const showing = Effect.gen(function*() {
+    while (true) {
+      const statuses = yield* read
+      const now = yield* Clock.currentTimeMillis
+      print(
+        json
+          ? statuses.map((status) => `${JSON.stringify(Table.toJson(status))}\n`).join("")
+          : statuses.length === 0
+          ? "No batches. `sluice batch submit FILE` adds one.\n"
+          : Table.render(statuses, now)
+      )
+      const isOver = statuses.every(({ state }) => Batch.isEnded(state))
+      if (!watch || isOver) return exitCodeOf(statuses)
+      yield* Effect.sleep(isLive || json ? redrawMillis : plainMillis)
+    }
+  })
+  if (!isLive) return yield* showing
+  const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
+  return yield* Effect.raceFirst(showing, Effect.map(signals.first, Signals.exitCode))
 })
 
 const exitCodeOf = (statuses: ReadonlyArray<Batch.Status>): number =>

@@ -7,9 +7,11 @@ import * as ExitCode from "../ExitCode.ts"
 import type { CircuitsFlags } from "../options.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
+import * as Screen from "../Screen.ts"
 import type { Given } from "../Shell.ts"
 import * as Signals from "../Signals.ts"
 import * as Terminal from "../Terminal.ts"
+import * as Text from "../Text.ts"
 import * as Audit from "./Audit.ts"
 import * as Circuits from "./Circuits.ts"
 import * as Fleet from "./Fleet.ts"
@@ -83,12 +85,7 @@ const table = (circuits: ReadonlyArray<Snapshot>, changes: ReadonlyArray<Audit.E
   const columns = Table.columns()
   const now = circuits[0]?.now ?? changes[0]?.at ?? 0
   const rows = Table.render(circuits.map((circuit) => [circuit.key, Circuits.words(circuit)]), columns)
-  const done = changes.map((entry) =>
-    [
-      `${Circuits.moment(entry.at, now)}  ${entry.name}`,
-      Circuits.change(entry)
-    ] as const
-  )
+  const done = changes.map((entry) => [Circuits.moment(entry.at, now), entry.name, Circuits.change(entry)])
   return `${circuits.length === 0 ? "No circuits: no call was made lately.\n" : rows}${
     done.length === 0 ? "" : `\nDone by hand\n${Table.render(done, columns)}`
   }`
@@ -113,19 +110,21 @@ const watchMillis = 1_000
 /** Draws the table again and again on a terminal. Elsewhere it prints a line for each circuit, and then for each that changes. */
 const watch = Effect.fnUntraced(function*({ json }: CircuitsFlags, url: string) {
   const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
-  const isDrawn = process.stdout.isTTY && !json
+  const isDrawn = !json && Screen.isDrawn()
   const seen = new Map<string, string>()
   let isSilent = false
   // A store that is down at the start is more likely a wrong URL.
   yield* readAll
+  const show = isDrawn ? yield* Screen.take : undefined
+  let shown = ""
   const look = Effect.gen(function*() {
     const circuits = yield* readAll
+    if (show !== undefined) {
+      shown = table(inTroubleFirst(circuits), yield* Fleet.recent("circuit", shownChanges))
+      return show(shown)
+    }
     if (isSilent) Say.note("The store answers again.")
     isSilent = false
-    if (isDrawn) {
-      const text = table(circuits, yield* Fleet.recent("circuit", shownChanges))
-      return void process.stdout.write(`\x1b[H\x1b[J${text}`)
-    }
     const changed = circuits.filter((circuit) => {
       const state = `${circuit.generation} ${Circuits.stateOf(circuit)}`
       const isNew = seen.get(circuit.key) !== state
@@ -138,7 +137,9 @@ const watch = Effect.fnUntraced(function*({ json }: CircuitsFlags, url: string) 
   }).pipe(
     Effect.catchTag("StoreError", (error) =>
       Effect.sync(() => {
-        if (!isSilent) Say.note(`${Fleet.silent(url, error)}. Above is its last known state.`)
+        const note = `${Fleet.silent(url, error)}. This is its last known state.`
+        if (show !== undefined) return show(`${Text.wrapWhole(note, Table.columns() ?? 80).join("\n")}\n\n${shown}`)
+        if (!isSilent) Say.note(note)
         isSilent = true
       }))
   )
@@ -151,6 +152,12 @@ const watch = Effect.fnUntraced(function*({ json }: CircuitsFlags, url: string) 
   )
   return yield* Effect.raceFirst(looking, Effect.as(signals.first, ExitCode.ok))
 })
+
+/** Where a fleet has more circuits than a window has lines, those that refuse calls are the ones to see. */
+const inTroubleFirst = (circuits: ReadonlyArray<Snapshot>): ReadonlyArray<Snapshot> => {
+  const isWell = (circuit: Snapshot) => Circuits.stateOf(circuit) === "closed"
+  return [...circuits.filter((circuit) => !isWell(circuit)), ...circuits.filter(isWell)]
+}
 
 const line = (circuit: Snapshot, json: boolean): string =>
   json

@@ -149,14 +149,12 @@ const list = Effect.fnUntraced(function*({ json }: QuotasFlags) {
   }
   const changes = yield* Fleet.recent("quota", shownChanges)
   const columns = Table.columns()
-  const done = changes.map((entry) =>
-    [`${Circuits.moment(entry.at, now)}  ${entry.name}`, Circuits.change(entry)] as const
-  )
+  const done = changes.map((entry) => [Circuits.moment(entry.at, now), entry.name, Circuits.change(entry)])
   process.stdout.write(
     `${
       rows.length === 0
         ? "No quotas: no call with a limit was made lately.\n"
-        : Table.render(rows.map((row) => [`${row.quota}  ${nameOf(row)}`, wordsOf(row, now)]), columns)
+        : Table.render(rows.map((row) => [row.quota, nameOf(row), wordsOf(row, now)]), columns)
     }${done.length === 0 ? "" : `\nDone by hand\n${Table.render(done, columns)}`}`
   )
   return ExitCode.ok

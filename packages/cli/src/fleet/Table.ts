@@ -1,29 +1,33 @@
-/** Rows of a name and a sentence. */
+/** Rows of names and a sentence. */
 import * as Terminal from "../Terminal.ts"
 import * as Text from "../Text.ts"
 
-const longestName = 30
-
-/** At the width of a terminal sentences are wrapped. In a file or a pipe, a row is one line, and no name is cut. */
-export const render = (
-  rows: ReadonlyArray<readonly [name: string, sentence: string]>,
-  columns: number | undefined
-): string => {
-  const names = rows.map(([name]) => {
-    const safe = Terminal.escape(name)
-    return columns === undefined ? safe : Terminal.clip(safe, longestName)
+/**
+ * Each row has the same number of cells, of which the last is a sentence. At the width of a terminal, sentences are wrapped, and the
+ * sentence of a row with a long name is below it. In a file or a pipe, a row is one line. No name is cut, since a change needs it.
+ */
+export const render = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number | undefined): string => {
+  const longestName = columns === undefined ? Number.POSITIVE_INFINITY : Math.max(20, Math.floor(columns / 2))
+  const shown = rows.map((row) => {
+    const names = row.slice(0, -1).map(Terminal.escape)
+    return { names, isLong: names.some((name) => Terminal.width(name) > longestName), sentence: row.at(-1) ?? "" }
   })
-  const widest = Math.max(0, ...names.map(Terminal.width))
-  const left = columns === undefined ? Number.POSITIVE_INFINITY : Math.max(20, columns - widest - 2)
-  return rows.map(([, sentence], index) => {
-    const name = names[index] ?? ""
-    const [first = "", ...others] = Text.wrapWhole(sentence, left)
-    const indent = " ".repeat(widest + 2)
-    return `${name}${" ".repeat(widest - Terminal.width(name))}  ${first}\n${
-      others.map((line) => `${indent}${line}\n`).join("")
-    }`
+  const widths = (shown[0]?.names ?? []).map((_, index) =>
+    Math.max(0, ...shown.map(({ isLong, names }) => isLong ? 0 : Terminal.width(names[index] ?? "")))
+  )
+  // Below a long name, for a table that has only such names.
+  const indent = " ".repeat(Math.max(4, widths.reduce((sum, width) => sum + width + 2, 0)))
+  const left = columns === undefined ? Number.POSITIVE_INFINITY : Math.max(20, columns - indent.length)
+  return shown.map(({ isLong, names, sentence }) => {
+    const lines = Text.wrapWhole(sentence, left)
+    if (isLong) return `${names.join("  ")}\n${lines.map((line) => `${indent}${line}\n`).join("")}`
+    const start = names.map((name, index) => name + " ".repeat((widths[index] ?? 0) - Terminal.width(name) + 2)).join(
+      ""
+    )
+    const [first = "", ...others] = lines
+    return `${start}${first}\n${others.map((line) => `${indent}${line}\n`).join("")}`
   }).join("")
 }
 
-/** The width of standard output. `undefined` if it is no terminal. */
-export const columns = (): number | undefined => process.stdout.isTTY ? process.stdout.columns || 80 : undefined
+/** The width of standard output, without its last column. `undefined` if it is no terminal. */
+export const columns = (): number | undefined => process.stdout.isTTY ? (process.stdout.columns || 80) - 1 : undefined

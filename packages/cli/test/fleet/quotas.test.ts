@@ -40,7 +40,7 @@ const done = ({ code, stderr, stdout }: Ended): string => {
 const reason = ["--reason", "another team needs the account"]
 
 describe("sluice quotas", { timeout: processTimeout }, () => {
-  it.live("set lowers a limit of a process that runs, list shows it with its reason, and none ends it", () =>
+  it.live("set lowers a limit of a process that runs and raises it to its own at most, list shows it with its reason, and none ends it", () =>
     Effect.gen(function*() {
       const { call, limits, run } = yield* fleet
       assert.strictEqual(
@@ -64,6 +64,12 @@ describe("sluice quotas", { timeout: processTimeout }, () => {
       assert.deepInclude(money, { quota: "main/gpt-5", dimension: "money", windowMillis: 86_400_000, used: 3.25 })
       assert.strictEqual(money.byHand.limit, 5)
       assert.deepInclude(requests, { dimension: "requests", used: 13 })
+
+      for (const [asked, holds] of [[80, 80], [600, 500], [60, 60]]) {
+        done(yield* run("set", "main/gpt-5", `requests/min=${asked}`, ...reason))
+        yield* call
+        assert.deepStrictEqual(yield* limits, [holds, 5_000_000])
+      }
 
       const shorter = yield* run("set", "main/gpt-5", "money/day=4", "--for", "1h", ...reason)
       assert.include(done(shorter), "at most $4.00 money/day for 1h 5")

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Control, Snapshot } from "@sluice/core/CircuitBreakerStore"
 import * as Circuits from "../../src/fleet/Circuits.ts"
+import * as Table from "../../src/fleet/Table.ts"
 
 const now = new Date(2026, 10, 30, 12, 0).getTime()
 const by = "x.1"
@@ -55,4 +56,29 @@ describe("a circuit in words", () => {
       )
     })
   }
+})
+
+describe("a table of a fleet", () => {
+  const rows = [
+    ["main/gpt-5", "money/day", "$3.25 used of what the day allows"],
+    ["backup/claude-haiku-4-5-thinking", "requests/min", "13 used"]
+  ]
+
+  it("on a terminal no name is cut: the sentence of a long one is below it, and long sentences are wrapped", () => {
+    assert.strictEqual(
+      Table.render(rows, 50),
+      "main/gpt-5  money/day  $3.25 used of what the day\n" +
+        "                       allows\n" +
+        "backup/claude-haiku-4-5-thinking  requests/min\n" +
+        "                       13 used\n"
+    )
+  })
+
+  it("in a pipe a row is one line", () => {
+    assert.strictEqual(
+      Table.render(rows, undefined),
+      "main/gpt-5                        money/day     $3.25 used of what the day allows\n" +
+        "backup/claude-haiku-4-5-thinking  requests/min  13 used\n"
+    )
+  })
 })
