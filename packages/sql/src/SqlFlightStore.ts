@@ -16,8 +16,8 @@
  * - Results are in clear text, and keys are hashes. The table is not logged by Postgres: a crash of the server and a failover empty it,
  *   and its calls are made again.
  * - Postgres notifies the processes of calls that others wait for, by `LISTEN`. Each process that shares flights keeps one connection of
- *   its pool for it. With a pool of one connection, behind a pooler that does not support `LISTEN`, and on SQLite, followers ask again
- *   instead: every second, or every quarter of a second where the store knows that it cannot be notified.
+ *   its pool for it. With a `PgClient` whose options name no `maxConnections` above 1, behind a pooler that does not support `LISTEN`, and
+ *   on SQLite, followers ask again instead: every second, or every quarter of a second where the store knows that it cannot be notified.
  * - On Postgres times are the server's, so the clocks of the processes do not matter. Expired results are deleted at the end of other
  *   flights, a minute after their time to live or later.
  *
@@ -109,10 +109,12 @@ const storeOn = (session: Session, verbs: Verbs, finished: Service["finished"]):
   finished
 })
 
-const canListen = (sql: SqlClient): sql is PgClient =>
-  "listen" in sql && typeof sql.listen === "function" && "config" in sql &&
-  // A listener keeps its connection, and the only one would be missing to the verbs.
-  (sql.config as PgPoolConfig).maxConnections !== 1
+const canListen = (sql: SqlClient): sql is PgClient => {
+  if (!("listen" in sql) || typeof sql.listen !== "function" || !("config" in sql)) return false
+  // A listener keeps its connection, and the only one would be missing to all statements. A client without a pool names no limit.
+  const { maxConnections = 1 } = sql.config as PgPoolConfig
+  return maxConnections > 1
+}
 
 const listen = (sql: PgClient): Stream.Stream<string, StoreError> =>
   Stream.unwrap(Effect.map(sql.listen(channel), (notifications) => Stream.fromQueue(notifications))).pipe(

@@ -1,8 +1,9 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, it as unit } from "@effect/vitest"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlFlightStore from "@sluice/sql/SqlFlightStore"
 import * as SqlStores from "@sluice/sql/SqlStores"
-import { Effect, Result } from "effect"
+import { Effect, Redacted, Result } from "effect"
 import { SqlClient } from "effect/sql"
 import { describeWithBoth, describeWithPostgres, Place } from "./support/databases.ts"
 
@@ -97,6 +98,18 @@ await describeWithPostgres("SqlFlightStore on Postgres", (it) => {
           { local: true }
         )
       assert.deepStrictEqual([yield* notified(2), yield* notified(1)], [true, false])
+    }))
+})
+
+await describeWithPostgres("SqlFlightStore on a client without a pool", (it) => {
+  it.effect("leaves its only connection to the statements", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Place
+      yield* Effect.gen(function*() {
+        const store = yield* migrated
+        assert.isUndefined(store.finished)
+        assert.strictEqual((yield* store.claim({ ...flight("single"), leaseMillis: 1_000 }))._tag, "Lead")
+      }).pipe(Effect.provide(PgClient.layerFrom(PgClient.makeClient({ url: Redacted.make(url) }))))
     }))
 })
 
