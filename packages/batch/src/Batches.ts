@@ -109,7 +109,7 @@ export interface SubmitOptions {
  * **Details**
  *
  * - `order`: `completion` by default, in the order in which results were stored. `input` ends at the first request without a result.
- * - `after`: the `cursor` of a result, to continue after it.
+ * - `after`: the `cursor` of a result of the same order, to continue after it. Another text is refused with `InvalidOptions`.
  * - `follow`: waits for further results until the batch has ended.
  *
  * @since 0.1.0
@@ -133,7 +133,7 @@ export interface ResultsOptions {
  *   also those of a batch that was cancelled before.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
  * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it
- *   has the batches of this owner. With `endedWithin`, batches that ended earlier are left out.
+ *   has the batches of this owner. With `createdWithin` or `endedWithin`, batches that were created or ended earlier are left out.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -146,7 +146,10 @@ export class Batches extends Context.Service<Batches, {
   ) => Effect.Effect<string, InvalidOptions | InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R>
   readonly status: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
   readonly watch: (id: string, every?: Duration.Input) => Stream.Stream<Status, BatchNotFound | BatchStoreError>
-  readonly results: (id: string, options?: ResultsOptions) => Stream.Stream<Result, BatchNotFound | BatchStoreError>
+  readonly results: (
+    id: string,
+    options?: ResultsOptions
+  ) => Stream.Stream<Result, BatchNotFound | BatchStoreError | InvalidOptions>
   readonly cancel: (
     id: string,
     options?: { readonly inFlight?: "finish" | "interrupt" | undefined }
@@ -157,6 +160,7 @@ export class Batches extends Context.Service<Batches, {
   ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError>
   readonly list: (page?: {
     readonly owner?: string | undefined
+    readonly createdWithin?: Duration.Input | undefined
     readonly endedWithin?: Duration.Input | undefined
     readonly after?: string | undefined
     readonly limit?: number | undefined

@@ -95,6 +95,20 @@ await describeWithBoth("Batches", (it) => {
       assert.deepStrictEqual(results.map(({ seq }) => seq), Array.from({ length: 700 }, (_, n) => n))
       const rest = yield* Stream.runCollect(batches.results(id, { order: "input", after: results[649]?.cursor }))
       assert.deepStrictEqual(rest.map(({ seq }) => seq), Array.from({ length: 50 }, (_, n) => 650 + n))
+      const [first] = yield* Stream.runCollect(batches.results(id))
+      const wrong = [
+        { order: "input", after: first?.cursor },
+        { order: "completion", after: results[0]?.cursor },
+        { after: "x" },
+        { after: "" }
+      ] as const
+      for (const options of wrong) {
+        const error = yield* Effect.flip(Stream.runDrain(batches.results(id, { ...options, follow: true })))
+        assert.match(
+          error.message,
+          /^Batches: after is .*; must be the cursor of a result in (input|completion) order$/
+        )
+      }
     }).pipe(Effect.provide(machine(scripted)))
   })
 

@@ -4,7 +4,7 @@ import * as Feeder from "@sluice/batch/Feeder"
 import * as Worker from "@sluice/batch/Worker"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import { assert } from "@effect/vitest"
-import { Deferred, Effect, Layer, Stream } from "effect"
+import { Deferred, type Duration, Effect, Layer, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { describeWithBoth, describeWithPostgres, Place } from "../../sql/test/support/databases.ts"
 import type { Kind } from "../src/Batch.ts"
@@ -130,6 +130,33 @@ await describeWithBoth("tables of a batch", (it) => {
           const error = yield* Effect.flip(batches.submit({}, Stream.make({ key: "first", body: "" }, { key, body })))
           assert.deepInclude(error, { _tag: "InvalidRequest", seq: 1, why })
         }
+      })
+    ))
+
+  it.effect("a doubled key is refused by its place, also in a transaction of the caller", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const { sql } = yield* Db.make
+        // In two statements.
+        const doubled = Stream.concat(requests(2_000), Stream.make({ key: "k5", body: "again" }))
+        const submit = batches.submit({ id: "doubled" }, doubled)
+        for (const submitting of [submit, sql.withTransaction(submit)]) {
+          const error = yield* Effect.flip(submitting)
+          assert.deepInclude(error, { _tag: "InvalidRequest", seq: 2_000, why: "DuplicateKey" })
+        }
+      })
+    ))
+
+  it.effect("batches are listed by their age on the clock of the database", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const { now, sql } = yield* Db.make
+        for (const id of ["young", "old"]) yield* batches.submit({ id, owner: "ages" }, requests(1))
+        yield* sql`update sluice_batch set created_at = ${now} - 601000 where id = 'old'`
+        const within = (createdWithin: Duration.Input) =>
+          Effect.map(batches.list({ owner: "ages", createdWithin }), (found) => found.map(({ id }) => id))
+        assert.deepStrictEqual(yield* within("10 minutes"), ["young"])
+        assert.deepStrictEqual(yield* within("1 hour"), ["young", "old"])
       })
     ))
 

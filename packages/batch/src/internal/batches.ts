@@ -93,9 +93,9 @@ export const make = Effect.gen(function*() {
   const results = (
     id: string,
     options: ResultsOptions = {}
-  ): Stream.Stream<Result, BatchNotFound | BatchStoreError> => {
+  ): Stream.Stream<Result, BatchNotFound | BatchStoreError | InvalidOptions> => {
     const { follow = false, order = "completion" } = options
-    return Stream.unwrap(Effect.map(find(id), (batch) => {
+    return Stream.unwrap(Effect.map(Effect.andThen(checkCursor(order, options.after), find(id)), (batch) => {
       // Read before each page: a batch that had ended before a page has no results after it.
       const page = (after: string | undefined) =>
         Effect.gen(function*() {
@@ -150,8 +150,9 @@ export const make = Effect.gen(function*() {
         if (answered < after.total) yield* store("start a batch", Tables.again(db, batch.batch, answered))
         return forgotten
       }),
-    list: ({ after, endedWithin, limit = 100, owner }: {
+    list: ({ after, createdWithin, endedWithin, limit = 100, owner }: {
       readonly owner?: string | undefined
+      readonly createdWithin?: Duration.Input | undefined
       readonly endedWithin?: Duration.Input | undefined
       readonly after?: string | undefined
       readonly limit?: number | undefined
@@ -165,14 +166,17 @@ export const make = Effect.gen(function*() {
               db.sql.and([
                 db.sql`1 = 1`,
                 ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
-                ...(endedWithin === undefined ? [] : [recent(db, endedWithin)]),
+                ...(createdWithin === undefined ? [] : [db.sql`b.created_at > ${ago(db, createdWithin)}`]),
+                ...(endedWithin === undefined
+                  ? []
+                  : [db.sql`(b.ended_at is null or b.ended_at > ${ago(db, endedWithin)})`]),
                 ...(after === undefined
                   ? []
                   : [
                     db.sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
                   ])
               ])
-            } order by b.created_at desc, b.batch desc limit ${db.sql.literal(String(limit))}`
+            } order by b.created_at desc, b.batch desc limit ${limit}`
           )
         ),
         (batches) => Effect.map(workersFor(batches), (workers) => batches.map((batch) => toStatus(batch, workers)))
@@ -277,7 +281,8 @@ const addGroup = (
   const keys = new Set<string | null>()
   const doubled = items.find(({ key }) => keys.has(key) || !keys.add(key))
   if (doubled !== undefined) return refuse("DuplicateKey")(doubled.seq)
-  const add = Items.add(db, batch, items).pipe(
+  // In a transaction of the caller, the next statement needs what is left of it.
+  const add = db.sql.withTransaction(Items.add(db, batch, items)).pipe(
     Effect.catchIf(
       ({ reason }) => reason._tag === "UniqueViolation" || reason._tag === "ConstraintError",
       (error) =>
@@ -293,6 +298,20 @@ const addGroup = (
   const changed = isAgain ? Effect.flatMap(Items.changed(db, batch, items), refuse("Changed")) : Effect.void
   return store("add requests", Effect.andThen(add, changed))
 }
+
+/** A cursor of the other order would skip results, or end them. */
+const checkCursor = (
+  order: "input" | "completion",
+  after: string | undefined
+): Effect.Effect<unknown, InvalidOptions> => {
+  const reader = new OptionsReader("Batches")
+  if (after !== undefined && !cursors[order].test(after)) {
+    reader.refuse("after", after, `must be the cursor of a result in ${order} order`)
+  }
+  return reader.check(undefined)
+}
+
+const cursors = { input: /^\d{1,15}$/, completion: /^\d{1,20}:\d{1,15}$/ }
 
 /** Results in input order, up to the first request without one. */
 const withoutGap = (rows: ReadonlyArray<Result>, after: string | undefined): ReadonlyArray<Result> => {
@@ -329,11 +348,9 @@ const paginateOne = <A, E>(
         : Effect.map(next, (value) => [value, isLast(value) ? undefined : further] as const)
   )
 
-/** Batches that have not ended, or ended lately. */
-const recent = ({ now, sql }: Db.Db, endedWithin: Duration.Input) => {
-  const millis = sql.literal(String(Math.round(Duration.toMillis(Duration.fromInputUnsafe(endedWithin)))))
-  return sql`(b.ended_at is null or b.ended_at > ${now} - ${millis})`
-}
+/** A time of the database. */
+const ago = ({ now, sql }: Db.Db, duration: Duration.Input) =>
+  sql`${now} - ${sql.literal(String(Math.round(Duration.toMillis(Duration.fromInputUnsafe(duration)))))}`
 
 /** Why a batch in progress makes none. */
 const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {

@@ -48,7 +48,7 @@ export const make = Effect.gen(function*() {
           Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Tables.remove(db, file, Db.deletedAtOnce))
         )
       )
-      return toFile(yield* Effect.orDie(findFile(db, id)))
+      return toFile(yield* Effect.catchTag(findFile(db, id), "FileNotFound", Effect.die))
     })
 
   return {
@@ -72,7 +72,7 @@ export const make = Effect.gen(function*() {
                   ? []
                   : [db.sql`(created_at, file) < (select created_at, file from sluice_batch_file where id = ${after})`])
               ])
-            } order by created_at desc, file desc limit ${db.sql.literal(String(limit))}`
+            } order by created_at desc, file desc limit ${limit}`
           )
         ),
         (rows) => rows.map(toFile)

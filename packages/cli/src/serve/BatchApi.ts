@@ -6,7 +6,6 @@ import { type File, Files } from "@sluice/batch/Files"
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -248,10 +247,9 @@ const repeatOf = (
   Effect.gen(function*() {
     if (!(Number(request.headers["x-stainless-retry-count"] ?? 0) > 0)) return undefined
     const batches = yield* Batches
-    const recent = yield* batches.list({ owner: client.name, limit: pageSize.most })
-    const now = yield* Clock.currentTimeMillis
+    const recent = yield* batches.list({ owner: client.name, createdWithin: repeatMillis, limit: pageSize.most })
     return recent.find((batch) =>
-      batch.source === file && batch.endpoint === endpoint && now - batch.createdAt < repeatMillis &&
+      batch.source === file && batch.endpoint === endpoint &&
       JSON.stringify(batch.metadata) === JSON.stringify(metadata)
     )?.id
   })

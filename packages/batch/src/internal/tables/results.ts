@@ -151,7 +151,7 @@ export const page = (
   atMost: { readonly rows: number; readonly bytes: number }
 ): Effect.Effect<ReadonlyArray<Result>, SqlError> => {
   const { isSqlite, sql } = db
-  const [first = "-1", second = "-1"] = (after ?? "").split(":").filter((part) => part !== "")
+  const [first = "-1", second = "-1"] = after?.split(":") ?? []
   const inOrder = sql.literal(order === "input" ? "seq" : "xid, seq")
   const isAfter = order === "input"
     ? sql`seq > ${numberOf(first)}`
