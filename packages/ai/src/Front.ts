@@ -39,7 +39,8 @@
  * | `GET /sluice/calls/ID` | the log of one of the last calls, by the `x-sluice-call` of its response |
  * | other requests below `/v1` | the answer of the first target with this API, without circuit, permits and quota; a GET is retried before its answer begins, within the account of that target |
  *
- * A response has the headers `x-sluice-target`, `x-sluice-attempts` and `x-sluice-call`.
+ * A response has the headers `x-sluice-target`, `x-sluice-attempts` and `x-sluice-call`. An error in the words of the front has its code
+ * in `x-sluice-code`, since errors of Anthropic's API have no field for it.
  *
  * Options of the front, in addition to the options of `ResilientModel` that are not about parts of a stream:
  *

@@ -204,6 +204,7 @@ describe("toResponse", () => {
       for (const response of [ofOpenAi, ofAnthropic]) {
         assert.strictEqual(response.headers["x-should-retry"], shouldRetry)
         assert.strictEqual(response.headers["retry-after"], retryAfter)
+        assert.strictEqual(response.headers["x-sluice-code"], openAi[2])
         assert.strictEqual(response.headers["content-length"], String(Buffer.byteLength(response.body)))
         assert.notInclude(response.body, secret)
       }

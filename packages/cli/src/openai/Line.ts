@@ -60,9 +60,6 @@ export const errorOf = (body: string): { readonly code: string | undefined; read
     : { code: undefined, message: undefined }
 }
 
-/** The code of an error response. */
-export const codeOf = (body: string): string | undefined => errorOf(body).code
-
 /** The text of a chat completion, and why it ended. */
 export const answerOf = (
   body: unknown

@@ -19,7 +19,14 @@ const isTransient = (status: number): boolean =>
   status === 408 || status === 409 || status === 425 || status === 429 || status >= 500
 
 /** Reasons for which the front refuses a call without making it. The request is fine, so it waits. */
-const refusals = new Set(["circuit_open", "no_target", "backpressure_shed", "quota_exceeded", "credential_refused"])
+const refusals = new Set<string | undefined>([
+  "circuit_open",
+  "no_target",
+  "backpressure_shed",
+  "quota_exceeded",
+  "deadline_exceeded",
+  "credential_refused"
+])
 
 /** Sends the request of a batch of this owner to the current front. */
 export type Send = (owner: string | undefined, exchange: Exchange, sink: Sink) => void
@@ -49,7 +56,8 @@ export const make = (
           new Asker.AskLater({
             reason: `HTTP ${called.status}${called.code === undefined ? "" : ` (${called.code})`}`,
             retryAfter: called.retryAfter,
-            isCall: called.attempts > 0 && (called.code === undefined || !refusals.has(called.code)),
+            // Also a fault of the front, which would be met again without an end.
+            isCall: !refusals.has(called.code) || (called.attempts > 0 && called.code === "deadline_exceeded"),
             micros: called.micros
           })
         )
@@ -73,6 +81,7 @@ export const make = (
 interface Called {
   readonly status: number
   readonly requestId: string | undefined
+  /** Why the front refused. `undefined` for an answer of the provider. */
   readonly code: string | undefined
   readonly attempts: number
   readonly retryAfter: Duration.Duration | undefined
@@ -129,7 +138,7 @@ const call = (
       return {
         status,
         requestId: text(headers["x-request-id"]) ?? text(headers["request-id"]) ?? id,
-        code: status < 400 ? undefined : Lines.codeOf(body),
+        code: text(headers["x-sluice-code"]),
         attempts: Number(text(headers["x-sluice-attempts"]) ?? 0),
         retryAfter: retryAfterOf(text(headers["retry-after"])),
         body,

@@ -121,6 +121,7 @@ export const toResponse = (speaks: Speaks, refusal: Refusal): Refused => {
     headers: {
       "content-type": "application/json",
       "content-length": String(Buffer.byteLength(body)),
+      "x-sluice-code": refusal.code,
       ...retryHeaders(refusal)
     },
     body
