@@ -3,6 +3,8 @@ import * as Files from "@sluice/batch/Files"
 import { assert } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
+import * as Db from "../src/internal/tables/db.ts"
+import * as Tables from "../src/internal/tables/files.ts"
 import { machine, Scripted } from "./support/machine.ts"
 
 const line = (fields: object) =>
@@ -40,6 +42,22 @@ await describeWithBoth("Files", (it) => {
       assert.deepStrictEqual(yield* batches.list({ owner: "bob" }), [])
     }).pipe(Effect.provide(layer(scripted)))
   })
+
+  it.effect("expired files that batches use do not keep others from being deleted", () =>
+    Effect.gen(function*() {
+      const db = yield* Db.make
+      const files = yield* Files.Files
+      const batches = yield* Batches.Batches
+      const ids: Array<string> = []
+      for (let n = 0; n < 101; n++) ids.push((yield* upload([line({})])).id)
+      for (const file of ids.slice(0, 100)) yield* batches.submit({ file }, Stream.empty)
+      yield* db.sql`update sluice_batch set state = 'completed', ended_at = 1`
+      yield* db.sql`update sluice_batch_file set expires_at = 1`
+      const expired = yield* Tables.expired(db)
+      const rows = yield* db.sql`select file from sluice_batch_file where id = ${ids[100]}`
+      assert.deepStrictEqual(expired, rows.map(({ file }) => Number(file)))
+      assert.deepStrictEqual(yield* files.list(), [])
+    }).pipe(Effect.provide(Layer.provide(Layer.merge(Files.layer, Batches.layer), Batches.migrations.layer))))
 
   it.effect("a file with problems makes a failed batch, and no line is asked", () => {
     const scripted = new Scripted()

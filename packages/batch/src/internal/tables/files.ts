@@ -125,10 +125,11 @@ export const remove = ({ sql }: Db, file: number, slice: number): Effect.Effect<
         )
   )
 
-/** Files whose time is over, and uploads that were never finished. */
+/** Files whose time is over, and uploads that were never finished. Those of a batch stay, and must not hide the others. */
 export const expired = ({ now, sql }: Db): Effect.Effect<ReadonlyArray<number>, SqlError> =>
   Effect.map(
     sql<{ readonly file: unknown }>`select file from sluice_batch_file
-      where expires_at <= ${now} or (lines < 0 and created_at < ${now} - 86400000) order by file limit 100`,
+      where (expires_at <= ${now} or (lines < 0 and created_at < ${now} - 86400000))
+        and not exists (select 1 from sluice_batch where items = -file) order by file limit 100`,
     (rows) => rows.map(({ file }) => numberOf(file))
   )
