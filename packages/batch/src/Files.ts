@@ -87,7 +87,7 @@ export interface File {
   readonly bytes: number
   /** The lines that are not blank. */
   readonly lines: number
-  /** The first 100. */
+  /** At most 100, by their line. */
   readonly problems: ReadonlyArray<Problem>
   readonly createdAt: number
   readonly expiresAt: number
@@ -113,13 +113,32 @@ export interface UploadOptions {
 }
 
 /**
+ * Which files, in which order.
+ *
+ * **Details**
+ *
+ * - `owner`: the files of this owner. All by default.
+ * - `order`: `desc` starts with the newest, which is the default, and `asc` with the oldest.
+ * - `after`: the id of the last file of the page before.
+ * - `limit`: 100 by default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ListOptions {
+  readonly owner?: string | undefined
+  readonly order?: "asc" | "desc" | undefined
+  readonly after?: string | undefined
+  readonly limit?: number | undefined
+}
+
+/**
  * Keeps files of requests.
  *
  * **Details**
  *
  * - `upload` removes what it has stored if it fails.
  * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired.
- * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last file of the page before.
  * - `remove` fails with `FileInUse` while a batch that has not ended uses the file. The lines stay as long as the results of a batch
  *   need them.
  *
@@ -132,11 +151,7 @@ export class Files extends Context.Service<Files, {
     lines: Stream.Stream<string, E, R>
   ) => Effect.Effect<File, BatchStoreError | E, R>
   readonly find: (id: string) => Effect.Effect<File, FileNotFound | BatchStoreError>
-  readonly list: (page?: {
-    readonly owner?: string | undefined
-    readonly after?: string | undefined
-    readonly limit?: number | undefined
-  }) => Effect.Effect<ReadonlyArray<File>, BatchStoreError>
+  readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<File>, BatchStoreError>
   readonly lines: (id: string) => Stream.Stream<string, FileNotFound | BatchStoreError>
   readonly remove: (id: string) => Effect.Effect<void, FileInUse | FileNotFound | BatchStoreError>
 }>()("@sluice/batch/Files") {}

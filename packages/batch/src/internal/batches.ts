@@ -39,7 +39,8 @@ export const make = Effect.gen(function*() {
 
   const find = (id: string) =>
     Effect.flatMap(
-      store("read a batch", Tables.find(db, id)),
+      // PostgreSQL fails for a text that it cannot store.
+      isStorable(id) ? store("read a batch", Tables.find(db, id)) : Effect.undefined,
       (batch) => batch === undefined ? Effect.fail(new BatchNotFound({ id })) : Effect.succeed(batch)
     )
 
@@ -284,7 +285,7 @@ const addGroup = (
   // In a transaction of the caller, the next statement needs what is left of it.
   const add = db.sql.withTransaction(Items.add(db, batch, items)).pipe(
     Effect.catchIf(
-      ({ reason }) => reason._tag === "UniqueViolation" || reason._tag === "ConstraintError",
+      Items.isConflict,
       (error) =>
         Effect.flatMap(
           Items.taken(db, batch, items),

@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { type BatchStoreError, FileInUse, FileNotFound } from "../Batch.ts"
-import type { File, Files, Problem, UploadOptions } from "../Files.ts"
+import type { File, Files, ListOptions, Problem, UploadOptions } from "../Files.ts"
 import { store } from "./store.ts"
 import * as Db from "./tables/db.ts"
 import * as Tables from "./tables/files.ts"
@@ -41,9 +41,15 @@ export const make = Effect.gen(function*() {
           expiresMillis: Duration.toMillis(Duration.fromInputUnsafe(options.expires ?? "30 days"))
         })
       )
-      const upload = new Upload(db, file)
-      yield* Stream.runForEach(lines, (line) => upload.add(line)).pipe(
-        Effect.andThen(upload.end),
+      const reader = new Reader()
+      yield* lines.pipe(
+        Stream.mapAccum(() => reader, (reader, line) => [reader, reader.add(line)], {
+          onHalt: (reader) => reader.end()
+        }),
+        // While the database stores one group, the next is read and checked.
+        Stream.buffer({ capacity: 1 }),
+        Stream.runForEach((group) => addGroup(db, file, reader, group)),
+        Effect.andThen(Effect.suspend(() => store("add a file", Tables.complete(db, file, reader.outcome)))),
         Effect.onExit((exit) =>
           Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Tables.remove(db, file, Db.deletedAtOnce))
         )
@@ -54,29 +60,28 @@ export const make = Effect.gen(function*() {
   return {
     upload,
     find: (id: string) => Effect.map(findFile(db, id), toFile),
-    list: ({ after, limit = 100, owner }: {
-      readonly owner?: string | undefined
-      readonly after?: string | undefined
-      readonly limit?: number | undefined
-    } = {}) =>
-      Effect.map(
+    list: ({ after, limit = 100, order = "desc", owner }: ListOptions = {}) => {
+      const { sql } = db
+      const [before, direction] = [sql.literal(order === "desc" ? "<" : ">"), sql.literal(order)]
+      return Effect.map(
         store(
           "list files",
           Tables.select(
             db,
-            db.sql`${
-              db.sql.and([
-                db.sql`1 = 1`,
-                ...(owner === undefined ? [] : [db.sql`owner = ${owner}`]),
-                ...(after === undefined
-                  ? []
-                  : [db.sql`(created_at, file) < (select created_at, file from sluice_batch_file where id = ${after})`])
+            sql`${
+              sql.and([
+                sql`1 = 1`,
+                ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
+                ...(after === undefined ? [] : [
+                  sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
+                ])
               ])
-            } order by created_at desc, file desc limit ${limit}`
+            } order by created_at ${direction}, file ${direction} limit ${limit}`
           )
         ),
         (rows) => rows.map(toFile)
-      ),
+      )
+    },
     lines: (id: string) =>
       Stream.unwrap(Effect.map(findFile(db, id), ({ file }) =>
         Stream.flattenIterable(
@@ -101,10 +106,8 @@ export const make = Effect.gen(function*() {
   } satisfies Files["Service"]
 })
 
-/** Checks and stores the lines of one file in groups. */
-class Upload {
-  private readonly db: Db.Db
-  private readonly file: number
+/** Checks the lines of one file, and cuts them into groups. */
+class Reader {
   private readonly problems: Array<Problem> = []
   private group: Array<Items.Item> = []
   private groupBytes = 0
@@ -112,65 +115,57 @@ class Upload {
   private lines = 0
   private url: string | undefined
 
-  constructor(db: Db.Db, file: number) {
-    this.db = db
-    this.file = file
-  }
-
-  add(line: string): Effect.Effect<void, BatchStoreError> {
+  /** Returns the group that the line completes. */
+  add(line: string): ReadonlyArray<ReadonlyArray<Items.Item>> {
     const size = Buffer.byteLength(line)
     this.bytes += size + 1
-    if (line.trim() === "") return Effect.void
+    if (line.trim() === "") return []
     const checked = check(line, size)
     if ("code" in checked) this.report(this.lines, checked)
     else {
       this.url ??= checked.url
-      if (checked.url !== this.url) this.report(this.lines, { ...mixed, param: "url" })
+      if (checked.url !== this.url) this.report(this.lines, mixed)
     }
     this.group.push({ seq: this.lines, key: "code" in checked ? null : checked.key, request: toStorable(line) })
     this.lines += 1
     this.groupBytes += size
-    return this.group.length >= Items.atOnce.rows || this.groupBytes >= Items.atOnce.bytes ? this.flush : Effect.void
+    return this.group.length >= Items.atOnce.rows || this.groupBytes >= Items.atOnce.bytes ? this.end() : []
   }
 
-  get end(): Effect.Effect<void, BatchStoreError> {
-    return Effect.andThen(
-      this.flush,
-      Effect.suspend(() => {
-        if (this.lines === 0) this.report(undefined, empty)
-        const { bytes, lines, problems, url } = this
-        return Effect.asVoid(store("add a file", Tables.complete(this.db, this.file, { bytes, lines, problems, url })))
-      })
-    )
+  /** Returns the last group. */
+  end(): ReadonlyArray<ReadonlyArray<Items.Item>> {
+    const { group } = this
+    this.group = []
+    this.groupBytes = 0
+    return group.length === 0 ? [] : [group]
   }
 
-  private get flush(): Effect.Effect<void, BatchStoreError> {
-    return Effect.suspend(() => {
-      const items = this.group
-      this.group = []
-      this.groupBytes = 0
-      if (items.length === 0) return Effect.void
-      return Effect.flatMap(store("add requests", Tables.add(this.db, this.file, items)), (doubled) => {
-        if (doubled.size === 0) return Effect.void
-        const again = items.filter(({ seq }) => doubled.has(seq))
-        for (const { seq } of again) this.report(seq, duplicate)
-        // The content of the file is kept as it came.
-        return Effect.asVoid(
-          store(
-            "add requests",
-            Tables.add(this.db, this.file, again.map(({ request, seq }) => ({ seq, key: null, request })))
-          )
-        )
-      })
-    })
-  }
-
-  private report(seq: number | undefined, problem: Omit<Problem, "line">): void {
+  report(seq: number | undefined, problem: Wrong): void {
     if (this.problems.length < maxProblems) {
       this.problems.push({ ...problem, line: seq === undefined ? undefined : seq + 1 })
     }
   }
+
+  get outcome() {
+    const { bytes, lines, problems, url } = this
+    if (lines === 0) this.report(undefined, empty)
+    return { bytes, lines, problems: problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0)), url }
+  }
 }
+
+const addGroup = (
+  db: Db.Db,
+  file: number,
+  reader: Reader,
+  items: ReadonlyArray<Items.Item>
+): Effect.Effect<void, BatchStoreError> =>
+  Effect.flatMap(store("add requests", Tables.add(db, file, items)), (doubled) => {
+    if (doubled.size === 0) return Effect.void
+    const again = items.filter(({ seq }) => doubled.has(seq)).map(({ request, seq }) => ({ seq, key: null, request }))
+    for (const { seq } of again) reader.report(seq, duplicate)
+    // The content of the file is kept as it came.
+    return Effect.asVoid(store("add requests", Tables.add(db, file, again)))
+  })
 
 type Wrong = Omit<Problem, "line">
 
@@ -188,10 +183,10 @@ const check = (line: string, bytes: number): { readonly key: string; readonly ur
   if (!isObject(json)) return problem("invalid_json_line", "The line is not a JSON object.")
   const { body, custom_id: key, method, url } = json
   if (typeof key !== "string" || key === "" || key.length > Items.maxKeyLength || !isStorable(key)) {
-    return problem("invalid_custom_id", "custom_id must be a text of 1 to 512 characters.", "custom_id")
+    return problem("invalid_custom_id", "custom_id must be a text of 1 to 512 characters without NUL.", "custom_id")
   }
   if (method !== "POST") return problem("invalid_method", "method must be POST.", "method")
-  if (typeof url !== "string" || !url.startsWith("/v1/")) {
+  if (typeof url !== "string" || !/^\/v1\/[\w./-]{1,100}$/.test(url)) {
     return problem("invalid_url", "url must be the path of an endpoint, such as /v1/chat/completions.", "url")
   }
   if (!isObject(body)) return problem("invalid_body", "body must be a JSON object.", "body")
@@ -215,7 +210,8 @@ export const problemsOf = ({ problems, url }: Tables.FileRow, endpoint: string |
 
 export const findFile = (db: Db.Db, id: string): Effect.Effect<Tables.FileRow, BatchStoreError | FileNotFound> =>
   Effect.flatMap(
-    store("read a file", Tables.select(db, db.sql`id = ${id}`)),
+    // PostgreSQL fails for a text that it cannot store.
+    isStorable(id) ? store("read a file", Tables.select(db, db.sql`id = ${id}`)) : Effect.succeed([]),
     ([file]) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
   )
 

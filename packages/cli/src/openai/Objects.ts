@@ -5,6 +5,9 @@ import type { File } from "@sluice/batch/Files"
 const seconds = (millis: number | undefined): number | undefined =>
   millis === undefined ? undefined : Math.floor(millis / 1_000)
 
+/** The only time that a batch can be given, as at OpenAI. */
+export const completionWindow = { name: "24h", duration: "24 hours" } as const
+
 /** The files of a batch's results are made when they are read. Their ids name the batch. */
 export const outputFile = (batch: string): string => `file-output-${batch}`
 export const errorFile = (batch: string): string => `file-error-${batch}`
@@ -77,7 +80,7 @@ export const batchObject = (batch: Batch.Status): object => {
         }))
       },
     input_file_id: batch.source,
-    completion_window: batch.metadata[windowKey] ?? "24h",
+    completion_window: completionWindow.name,
     status: states[state],
     output_file_id: isEnded && ok > 0 ? outputFile(id) : null,
     error_file_id: isEnded && failedOf(batch) > 0 ? errorFile(id) : null,
@@ -107,13 +110,8 @@ export const batchObject = (batch: Batch.Status): object => {
   }
 }
 
-/** Where a batch keeps the window that it was created with. No client's metadata can have this name. */
-export const windowKey = "\u0001completion_window"
-
-const metadataOf = (metadata: Batch.Status["metadata"]): object | null => {
-  const own = Object.entries(metadata).filter(([name]) => name !== windowKey)
-  return own.length === 0 ? null : Object.fromEntries(own)
-}
+const metadataOf = (metadata: Batch.Status["metadata"]): object | null =>
+  Object.keys(metadata).length === 0 ? null : metadata
 
 interface Problem {
   readonly code: string

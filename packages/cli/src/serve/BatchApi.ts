@@ -1,37 +1,33 @@
 /** `/v1/files` and `/v1/batches`: OpenAI's Batch API, on the gateway's own batches. */
-import * as NodeMultipart from "@effect/platform-node/NodeMultipart"
 import type * as Batch from "@sluice/batch/Batch"
 import { Batches } from "@sluice/batch/Batches"
-import { type File, Files } from "@sluice/batch/Files"
+import { Files } from "@sluice/batch/Files"
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Multipart from "effect/http/Multipart"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
-import { Cutter } from "../openai/Cutter.ts"
 import * as Lines from "../openai/Line.ts"
 import * as Objects from "../openai/Objects.ts"
 import * as Results from "../openai/Results.ts"
 import * as Clients from "./Clients.ts"
 import * as Refusal from "./Refusal.ts"
+import { Refused } from "./Refusal.ts"
+import * as Upload from "./Upload.ts"
 
-/** The largest file. OpenAI's own limit is 200 MB. */
-const maxFileBytes = 2 ** 30
-/** In characters. A longer line is refused by `Files`, so the rest of it is not needed. */
-const longestLine = 2 ** 20 + 1
 const maxBodyBytes = 2 ** 20
 const maxDepth = 16
-const pageSize = { usual: 20, most: 100, files: 10_000 }
+
+/** How many objects a page has: usually and at most, as at OpenAI. */
+const pages = { batches: { usual: 20, most: 100 }, files: { usual: 10_000, most: 10_000 } }
 
 /** A create that a client repeats within this time returns the first batch. */
-const repeatMillis = 600_000
+const repeatable = { within: "10 minutes", most: 1_000 } as const
 
 const metadataLimits = { pairs: 16, name: 64, value: 512 }
 
@@ -86,15 +82,6 @@ interface Call {
   readonly query: URLSearchParams
 }
 
-class Refused {
-  readonly _tag = "Refused"
-  readonly refusal: Refusal.Refusal
-
-  constructor(status: number, code: string, message: string) {
-    this.refusal = { status, code, message }
-  }
-}
-
 type ApiError =
   | Refused
   | Batch.BatchNotFound
@@ -109,61 +96,24 @@ type Route = (call: Call, id: string) => Effect.Effect<void, ApiError, Batches |
 // ---------- files
 
 const upload: Route = ({ client, request, response }) =>
-  Effect.gen(function*() {
-    if (!/^multipart\/form-data\b/i.test(request.headers["content-type"] ?? "")) {
-      return yield* Effect.fail(new Refused(415, "unsupported_media_type", "Send the file as multipart/form-data."))
-    }
-    const files = yield* Files
-    let purpose: string | undefined
-    let file: File | undefined
-    // Whatever is wrong with the rest of the form, its client does not know the file.
-    const forget = Effect.suspend(() => file === undefined ? Effect.void : Effect.ignore(files.remove(file.id)))
-    const read = NodeMultipart.stream(request, request.headers).pipe(
-      Stream.provideContext(Multipart.limitsServices({ maxFileSize: maxFileBytes, maxParts: 8 })),
-      Stream.mapError(() => malformedForm),
-      Stream.runForEach((part) =>
-        Effect.gen(function*() {
-          if (part._tag === "Field") {
-            if (part.key === "purpose") purpose = part.value
-            return
-          }
-          if (part.key !== "file" || file !== undefined) return yield* Stream.runDrain(part.content).pipe(Effect.ignore)
-          const cutter = new Cutter(longestLine)
-          const lines = part.content.pipe(
-            Stream.mapError(() => malformedForm),
-            Stream.decodeText(),
-            Stream.map((text) => cutter.push(text)),
-            Stream.concat(Stream.sync(() => cutter.end())),
-            Stream.flattenIterable
-          )
-          file = yield* files.upload({ name: part.name, purpose: "batch", owner: client.name }, lines)
-        })
-      )
-    )
-    const checked = Effect.suspend((): Effect.Effect<File, Refused> => {
-      if (purpose !== "batch") {
-        return Effect.fail(
-          new Refused(400, "invalid_purpose", "purpose must be batch. The gateway keeps no other files.")
-        )
-      }
-      return file === undefined
-        ? Effect.fail(new Refused(400, "missing_file", "The form has no field file."))
-        : Effect.succeed(file)
-    })
-    send(response, Objects.fileObject(yield* Effect.onError(Effect.andThen(read, checked), () => forget)))
-  })
+  Effect.map(Upload.read(request, client.owner), (file) => send(response, Objects.fileObject(file)))
 
-const listFiles: Route = ({ client, query, response }) =>
+const listFiles: Route = (call) =>
   Effect.gen(function*() {
-    const limit = limitOf(query, pageSize.files, pageSize.files)
+    const { query } = call
+    const order = query.get("order") ?? "desc"
+    if (order !== "asc" && order !== "desc") {
+      return yield* Effect.fail(new Refused(400, "invalid_order", "order must be asc or desc.", "order"))
+    }
+    const purpose = query.get("purpose") ?? undefined
     const files = yield* Files
-    const found = yield* files.list({
-      owner: ownerOf(client),
-      after: query.get("after") ?? undefined,
-      limit: limit + 1
+    yield* sendPage(call, pages.files, {
+      find: (id) => ownFile(call.client, id, "after"),
+      // A file of another purpose is never stored.
+      list: (page) =>
+        purpose === undefined || purpose === "batch" ? files.list({ ...page, order }) : Effect.succeed([]),
+      show: Objects.fileObject
     })
-    const page = found.slice(0, limit)
-    send(response, Objects.listObject(page.map(Objects.fileObject), page.map(({ id }) => id), found.length > limit))
   })
 
 const getFile: Route = ({ client, response }, id) =>
@@ -205,67 +155,75 @@ const removeFile: Route = ({ client, response }, id) =>
 
 const create: Route = ({ client, request, response }) =>
   Effect.gen(function*() {
-    const body = yield* readBody(request)
-    const { completion_window: window, endpoint, input_file_id: file, metadata } = body
+    const { completion_window: window, endpoint, input_file_id: file, metadata } = yield* readBody(request)
     if (typeof file !== "string") {
-      return yield* Effect.fail(new Refused(400, "missing_input_file_id", "input_file_id must be the id of a file."))
+      return yield* Effect.fail(invalid("input_file_id", "input_file_id must be the id of a file."))
     }
     if (typeof endpoint !== "string" || !Lines.endpoints.some((one) => one === endpoint)) {
-      return yield* Effect.fail(
-        new Refused(400, "invalid_endpoint", `endpoint must be one of ${Lines.endpoints.join(", ")}.`)
-      )
+      return yield* Effect.fail(invalid("endpoint", `endpoint must be one of ${Lines.endpoints.join(", ")}.`))
     }
-    const expires = windowOf(window)
-    if (expires === undefined) {
+    if (window !== Objects.completionWindow.name) {
       return yield* Effect.fail(
-        new Refused(400, "invalid_completion_window", "completion_window must be a time such as 24h or 7d.")
+        invalid("completion_window", `completion_window must be ${Objects.completionWindow.name}.`)
       )
     }
     const own = metadataOf(metadata)
     if (own === undefined) {
       return yield* Effect.fail(
-        new Refused(400, "invalid_metadata", "metadata must be at most 16 texts of 512 characters, with names of 64.")
+        invalid(
+          "metadata",
+          "metadata must be at most 16 texts of 512 characters, with names of 64, and without NUL and halves of characters."
+        )
       )
     }
-    yield* ownFile(client, file)
+    yield* ownFile(client, file, "input_file_id")
     const batches = yield* Batches
-    const all = { ...own, [Objects.windowKey]: String(window) }
-    const repeated = yield* repeatOf(client, request, { file, endpoint, metadata: all })
-    const id = repeated ?? (yield* batches.submit(
-      { file, endpoint, metadata: all, expires, source: file, owner: client.name, name: own["description"] },
+    const id = yield* repeatedBy(client, request, { source: file, endpoint, metadata: own })
+    // Also continues a batch whose gateway was killed before it had started. A client that leaves does not stop the start.
+    const started = yield* Effect.uninterruptible(batches.submit(
+      {
+        id,
+        file,
+        endpoint,
+        metadata: own,
+        expires: Objects.completionWindow.duration,
+        source: file,
+        owner: client.owner,
+        name: own["description"]
+      },
       Stream.empty
     ))
-    send(response, Objects.batchObject(yield* batches.status(id)))
+    send(response, Objects.batchObject(yield* batches.status(started)))
   })
 
 /** The batch of a request that the client sends again because it got no answer. */
-const repeatOf = (
-  client: Clients.Client,
-  request: IncomingMessage,
-  { endpoint, file, metadata }: { readonly file: string; readonly endpoint: string; readonly metadata: object }
+const repeatedBy = (
+  { owner }: Clients.Client,
+  { headers }: IncomingMessage,
+  { endpoint, metadata, source }: Pick<Batch.Status, "endpoint" | "metadata" | "source">
 ) =>
   Effect.gen(function*() {
-    if (!(Number(request.headers["x-stainless-retry-count"] ?? 0) > 0)) return undefined
+    if (!(Number(headers["x-stainless-retry-count"] ?? 0) > 0)) return undefined
     const batches = yield* Batches
-    const recent = yield* batches.list({ owner: client.name, createdWithin: repeatMillis, limit: pageSize.most })
+    const recent = yield* batches.list({ owner, createdWithin: repeatable.within, limit: repeatable.most })
     return recent.find((batch) =>
-      batch.source === file && batch.endpoint === endpoint &&
-      JSON.stringify(batch.metadata) === JSON.stringify(metadata)
+      batch.source === source && batch.endpoint === endpoint && isEqual(batch.metadata, metadata)
     )?.id
   })
 
-const listBatches: Route = ({ client, query, response }) =>
-  Effect.gen(function*() {
-    const limit = limitOf(query, pageSize.usual, pageSize.most)
-    const batches = yield* Batches
-    const found = yield* batches.list({
-      owner: ownerOf(client),
-      after: query.get("after") ?? undefined,
-      limit: limit + 1
-    })
-    const page = found.slice(0, limit)
-    send(response, Objects.listObject(page.map(Objects.batchObject), page.map(({ id }) => id), found.length > limit))
-  })
+type Texts = Batch.Status["metadata"]
+
+const isEqual = (one: Texts, other: Texts): boolean =>
+  Object.keys(one).length === Object.keys(other).length &&
+  Object.entries(one).every(([name, value]) => other[name] === value)
+
+const listBatches: Route = (call) =>
+  Effect.flatMap(Batches, (batches) =>
+    sendPage(call, pages.batches, {
+      find: (id) => ownBatch(call.client, id, "after"),
+      list: batches.list,
+      show: Objects.batchObject
+    }))
 
 const getBatch: Route = ({ client, response }, id) =>
   Effect.map(ownBatch(client, id), (batch) => send(response, Objects.batchObject(batch)))
@@ -292,24 +250,29 @@ const routes: { readonly [route: string]: Route | undefined } = {
 // ---------- who may see what
 
 /** An admin sees those of all. */
-const ownerOf = (client: Clients.Client): string | undefined => client.isAdmin ? undefined : client.name
+const ownerOf = (client: Clients.Client): string | undefined => client.isAdmin ? undefined : client.owner
 
-const ownFile = (client: Clients.Client, id: string) =>
+/** `param` is the field of the request that has the id. A client does not learn whether another one has such a file. */
+const ownFile = (client: Clients.Client, id: string, param?: string) =>
   Effect.gen(function*() {
     const files = yield* Files
-    const file = yield* files.find(id)
-    // A client does not learn whether another one has such a file.
-    if (!client.isAdmin && file.owner !== client.name) return yield* Effect.fail(fileUnknown(id))
-    return file
+    const file = yield* Effect.catchTag(files.find(id), "FileNotFound", () => Effect.fail(fileUnknown(id, param)))
+    return isOf(client, file) ? file : yield* Effect.fail(fileUnknown(id, param))
   })
 
-const ownBatch = (client: Clients.Client, id: string) =>
+const ownBatch = (client: Clients.Client, id: string, param?: string) =>
   Effect.gen(function*() {
     const batches = yield* Batches
-    const batch = yield* batches.status(id)
-    if (!client.isAdmin && batch.owner !== client.name) return yield* Effect.fail(batchUnknown(id))
-    return batch
+    const batch = yield* Effect.catchTag(
+      batches.status(id),
+      "BatchNotFound",
+      () => Effect.fail(batchUnknown(id, param))
+    )
+    return isOf(client, batch) ? batch : yield* Effect.fail(batchUnknown(id, param))
   })
+
+const isOf = (client: Clients.Client, { owner }: { readonly owner: string | undefined }): boolean =>
+  client.isAdmin || owner === client.owner
 
 /** The batch of a file of results, if it has one of this kind. */
 const endedBatch = (
@@ -318,14 +281,16 @@ const endedBatch = (
   { batch: id, kind }: { readonly batch: string; readonly kind: "output" | "error" }
 ) =>
   Effect.gen(function*() {
-    const batch = yield* Effect.catchTag(ownBatch(client, id), "BatchNotFound", () => Effect.fail(fileUnknown(file)))
+    const batch = yield* Effect.catchTag(ownBatch(client, id), "Refused", () => Effect.fail(fileUnknown(file)))
     const count = kind === "output" ? batch.ok : Objects.failedOf(batch)
     return batch.endedAt === undefined || count === 0 ? yield* Effect.fail(fileUnknown(file)) : batch
   })
 
-const malformedForm = new Refused(400, "invalid_file", "The form is malformed, or its file is larger than 1 GiB.")
-const fileUnknown = (id: string) => new Refused(404, "file_not_found", `No such file: ${clip(id)}`)
-const batchUnknown = (id: string) => new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`)
+const invalid = (param: string, message: string) => new Refused(400, `invalid_${param}`, message, param)
+const fileUnknown = (id: string, param?: string) =>
+  new Refused(404, "file_not_found", `No such file: ${clip(id)}`, param)
+const batchUnknown = (id: string, param?: string) =>
+  new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`, param)
 
 const clip = (id: string): string => id.replaceAll(/[^\w-]/g, "").slice(0, 100)
 
@@ -356,28 +321,49 @@ const readBody = (request: IncomingMessage): Effect.Effect<{ readonly [name: str
 const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-const windowOf = (window: unknown): Duration.Duration | undefined => {
-  const [, count, unit] = /^(\d{1,4})([hd])$/.exec(typeof window === "string" ? window : "") ?? []
-  if (count === undefined || Number(count) === 0) return undefined
-  return unit === "h" ? Duration.hours(Number(count)) : Duration.days(Number(count))
-}
-
-const metadataOf = (metadata: unknown): { readonly [name: string]: string } | undefined => {
+const metadataOf = (metadata: unknown): Texts | undefined => {
   if (metadata === undefined || metadata === null) return {}
   if (!isObject(metadata)) return undefined
-  const pairs = Object.entries(metadata)
-  const isFit = pairs.length <= metadataLimits.pairs &&
-    pairs.every(([name, value]) =>
-      name.length <= metadataLimits.name && !name.startsWith("\u0001") && typeof value === "string" &&
-      value.length <= metadataLimits.value
-    )
-  return isFit ? Object.fromEntries(pairs.map(([name, value]) => [name, String(value)])) : undefined
+  const pairs: Array<[string, string]> = []
+  for (const [name, value] of Object.entries(metadata)) {
+    if (typeof value !== "string" || !isText(name, metadataLimits.name) || !isText(value, metadataLimits.value)) {
+      return undefined
+    }
+    pairs.push([name, value])
+  }
+  return pairs.length <= metadataLimits.pairs ? Object.fromEntries(pairs) : undefined
 }
 
-const limitOf = (query: URLSearchParams, usual: number, most: number): number => {
-  const limit = Number(query.get("limit") ?? usual)
-  return Number.isInteger(limit) && limit > 0 ? Math.min(limit, most) : usual
-}
+/** Whether every database can store it. */
+const isText = (text: string, most: number): boolean =>
+  text.length <= most && text.isWellFormed() && !text.includes("\0")
+
+/** Answers with a page of the client's objects. */
+const sendPage = <A extends { readonly id: string }>(
+  { client, query, response }: Call,
+  { most, usual }: { readonly usual: number; readonly most: number },
+  { find, list, show }: {
+    /** Fails if the client has no such object. */
+    readonly find: (id: string) => Effect.Effect<A, Refused | Batch.BatchStoreError, Batches | Files>
+    readonly list: (page: {
+      readonly owner: string | undefined
+      readonly after: string | undefined
+      readonly limit: number
+    }) => Effect.Effect<ReadonlyArray<A>, Batch.BatchStoreError>
+    readonly show: (object: A) => object
+  }
+) =>
+  Effect.gen(function*() {
+    const limit = /^\d{1,5}$/.test(query.get("limit") ?? `${usual}`) ? Number(query.get("limit") ?? usual) : 0
+    if (limit < 1 || limit > most) {
+      return yield* Effect.fail(invalid("limit", `limit must be a whole number from 1 to ${most}.`))
+    }
+    const after = query.get("after") ?? undefined
+    if (after !== undefined) yield* find(after)
+    const found = yield* list({ owner: ownerOf(client), after, limit: limit + 1 })
+    const page = found.slice(0, limit)
+    send(response, Objects.listObject(page.map(show), page.map(({ id }) => id), found.length > limit))
+  })
 
 const send = (response: ServerResponse, body: object): void => {
   const text = JSON.stringify(body)

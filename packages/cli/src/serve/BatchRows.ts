@@ -1,5 +1,6 @@
 /** The batches on the live page. They are read while a page is open, and a database that does not answer delays nothing. */
 import { isEnded, type State, type Status } from "@sluice/batch/Batch"
+import * as Keys from "./Keys.ts"
 
 interface BatchRow {
   readonly id: string
@@ -87,7 +88,7 @@ const rowOf = (batch: Status): BatchRow => {
   const { endedAt, etaMillis, failed, id, marked, maxMicros, micros, ok, owner, rate, state, total, waiting } = batch
   return {
     id,
-    key: owner ?? null,
+    key: owner === undefined ? null : Keys.nameOf(owner),
     state,
     done: ok + failed + marked,
     total,

@@ -17,6 +17,7 @@ import { BatchRows } from "./BatchRows.ts"
 import * as Calls from "./Calls.ts"
 import type { Client } from "./Clients.ts"
 import * as FrontAsker from "./FrontAsker.ts"
+import * as Keys from "./Keys.ts"
 import type { Options as ServerOptions } from "./Server.ts"
 import * as Settings from "./Settings.ts"
 
@@ -72,4 +73,10 @@ export const open = (
   })
 
 /** Who calls for a batch: its owner in logs, metrics and the live page. A key with limits has no batches. */
-const clientOf = (owner = "batch"): Client => ({ name: owner, isAdmin: false, key: undefined, quota: undefined })
+const clientOf = (owner = "batch"): Client => ({
+  name: Keys.nameOf(owner),
+  owner,
+  isAdmin: false,
+  key: undefined,
+  quota: undefined
+})

@@ -34,19 +34,19 @@ const maxOwners = 1_000
 
 /** Which client made a call, of the last calls. */
 export class Owners {
-  private readonly names = new Map<string, string>()
+  private readonly owners = new Map<string, string>()
 
-  add(call: string, client: string): void {
-    this.names.set(call, client)
-    if (this.names.size <= maxOwners) return
-    for (const oldest of this.names.keys()) {
-      this.names.delete(oldest)
+  add(call: string, owner: string): void {
+    this.owners.set(call, owner)
+    if (this.owners.size <= maxOwners) return
+    for (const oldest of this.owners.keys()) {
+      this.owners.delete(oldest)
       return
     }
   }
 
   get(call: string): string | undefined {
-    return this.names.get(call)
+    return this.owners.get(call)
   }
 }
 
@@ -221,7 +221,7 @@ class Call implements Sink {
     this.id = text(headers["x-sluice-call"])
     this.target = text(headers["x-sluice-target"])
     this.attempts = text(headers["x-sluice-attempts"])
-    if (this.id !== undefined && !this.isPutOff) this.surroundings.owners.add(this.id, this.client.name)
+    if (this.id !== undefined && !this.isPutOff) this.surroundings.owners.add(this.id, this.client.owner)
     this.isShared = headers["x-sluice-shared"] !== undefined
     this.firstByteAt = Date.now()
     if (this.flight !== undefined && this.target !== undefined) {

@@ -14,6 +14,8 @@ import * as Keys from "./Keys.ts"
 export interface Client {
   /** The name of its key, for logs and metrics. */
   readonly name: string
+  /** What its calls, files and batches belong to. */
+  readonly owner: string
   readonly isAdmin: boolean
   /** `undefined` for the token that is printed at the start. */
   readonly key: Keys.Key | undefined
@@ -74,7 +76,7 @@ export class Clients {
     this.context = context
     this.spends = spends
     this.tokenHash = Keys.hashOf(this.token)
-    this.everyone = { name: "token", isAdmin: true, key: undefined, quota: undefined }
+    this.everyone = { name: "token", owner: "token", isAdmin: true, key: undefined, quota: undefined }
   }
 
   /** Reads the keys, and again when they change, until the scope closes. */
@@ -145,7 +147,7 @@ export class Clients {
   }
 
   private withLimits(key: Keys.Key): Client {
-    return { name: key.name, isAdmin: key.isAdmin, key, quota: this.quotaOf(key) }
+    return { name: key.name, owner: Keys.ownerOf(key), isAdmin: key.isAdmin, key, quota: this.quotaOf(key) }
   }
 
   private report(error: Keys.KeysError): Effect.Effect<void> {

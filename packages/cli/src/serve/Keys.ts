@@ -52,6 +52,12 @@ export interface Key extends Limits {
   readonly hash: Uint8Array
 }
 
+/** What files and batches of a key belong to: its id, and its name for people. A later key of the name has another id. */
+export const ownerOf = ({ id, name }: Pick<Key, "id" | "name">): string => `${name}/${id}`
+
+/** The name of an owner. */
+export const nameOf = (owner: string): string => owner.replace(/\/[0-9a-f]{12}$/, "")
+
 export const hashOf = (secret: string): Uint8Array => createHash("sha256").update(secret).digest()
 
 const secretOf = () => randomBytes(32).toString("base64url")

@@ -69,7 +69,7 @@ export const answer = (
   if (path.startsWith(callPath)) {
     const id = path.slice(callPath.length)
     // A client sees no call of another one, nor whether there is one.
-    const log = client.isAdmin || owners.get(id) === client.name ? current().front.call(id) : undefined
+    const log = client.isAdmin || owners.get(id) === client.owner ? current().front.call(id) : undefined
     if (log === undefined) Refusal.send(response, path, callNotFound)
     else send(response, "application/json", JSON.stringify(encodeLog(log)))
     return true

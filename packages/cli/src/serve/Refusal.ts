@@ -6,7 +6,19 @@ export interface Refusal {
   readonly status: number
   readonly code: string
   readonly message: string
+  /** The field of the request that is wrong. */
+  readonly param?: string | undefined
   readonly headers?: OutgoingHttpHeaders | undefined
+}
+
+/** A refusal as an error of an effect. */
+export class Refused {
+  readonly _tag = "Refused"
+  readonly refusal: Refusal
+
+  constructor(status: number, code: string, message: string, param?: string) {
+    this.refusal = { status, code, message, param }
+  }
 }
 
 /** Anthropic's type of an error, by the status. */
@@ -21,11 +33,11 @@ const types = new Map([
 ])
 
 /** The body of a refusal: Anthropic's form for its paths, else OpenAI's. */
-export const bodyOf = (path: string, { code, message, status }: Refusal): string =>
+export const bodyOf = (path: string, { code, message, param, status }: Refusal): string =>
   JSON.stringify(
     /^\/v1\/messages(?:[/?]|$)/.test(path)
       ? { type: "error", error: { type: types.get(status) ?? "invalid_request_error", message } }
-      : { error: { message, type: "sluice_error", code, param: null } }
+      : { error: { message, type: "sluice_error", code, param: param ?? null } }
   )
 
 /** How long a client may pause in the rest of a body that is not read, and how long the rest may be. */

@@ -4,8 +4,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type OpenAI from "openai"
 import { batchOf, clientOf, line, upload } from "../support/batches.ts"
+import * as Process from "../support/command.ts"
 import { folder } from "../support/files.ts"
-import { addKey, keysIn, over, send, snapshot, start } from "../support/gateway.ts"
+import { addKey, ask, keys, keysIn, over, send, snapshot, start } from "../support/gateway.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
 const ended = (client: OpenAI, id: string) =>
@@ -99,6 +100,47 @@ describe("the batches of sluice serve", { timeout: processTimeout }, () => {
         404
       )
       assert.deepStrictEqual((yield* Effect.promise(() => other.files.list())).data, [])
+    }))
+
+  it.live("a key with the name of a removed one sees nothing of it, and the operator sees both", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({})
+      const { args, env } = over(provider)
+      const directory = yield* folder
+      const first = yield* addKey(directory, "ann")
+      const admin = yield* addKey(directory, "boss", "--admin")
+      const flags = ["--keys", keysIn(directory), "--batches", "sqlite:batches.sqlite"]
+      const gateway = { ...yield* start(directory, [...args, ...flags], env), token: first }
+      const id = yield* batchOf(gateway, ["Hello"])
+      yield* ended(clientOf(gateway), id)
+      const call = `/sluice/calls/${(yield* ask(gateway, first)).headers["x-sluice-call"]}`
+      const look = (path: string, token: string) =>
+        Effect.map(send(gateway, path, { headers: { authorization: `Bearer ${token}` } }), ({ status }) => status)
+      assert.strictEqual(yield* look(call, first), 200)
+      yield* keys(directory, "remove", "ann")
+      const second = yield* addKey(directory, "ann")
+      const client = clientOf(gateway, second)
+      // The gateway looks for new keys four times a second.
+      const listed = yield* Effect.promise(async () => {
+        while (true) {
+          const page = await client.batches.list().catch((error) => {
+            if (error.status !== 401) throw error
+          })
+          if (page !== undefined) return page.data
+          await new Promise((resolve) => setTimeout(resolve, 50))
+        }
+      })
+      assert.deepStrictEqual(listed, [])
+      assert.deepStrictEqual((yield* Effect.promise(() => client.files.list())).data, [])
+      for (const path of [call, `/v1/batches/${id}`, `/v1/files/file-output-${id}/content`]) {
+        assert.deepStrictEqual([yield* look(path, second), yield* look(path, admin)], [404, 200], path)
+      }
+      const page = yield* snapshot({ url: gateway.url, token: admin })
+      assert.deepStrictEqual([...new Set(page["calls"]?.map(({ key }) => key))], ["ann"])
+      const { stdout } = yield* Effect.promise(() =>
+        Process.run(["batch", "status", "--json", "--batches", "sqlite:batches.sqlite"], {}, directory)
+      )
+      assert.include(stdout, id)
     }))
 
   it.live("the live page gets batches with their progress, and an admin cancels one by hand", () =>

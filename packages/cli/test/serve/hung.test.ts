@@ -119,7 +119,7 @@ const serverWith = (times: Partial<Times>, answer?: Buffer) =>
         host: "127.0.0.1",
         port: 0,
         allowedHosts: () => new Set(),
-        client: () => ({ name: "any", isAdmin: false, key: undefined, quota: undefined }),
+        client: () => ({ name: "any", owner: "any", isAdmin: false, key: undefined, quota: undefined }),
         handle: (_client, _exchange, sink) => {
           sink.head(200, { "content-type": "text/event-stream" })
           if (answer !== undefined) sink.end(answer)

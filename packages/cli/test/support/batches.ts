@@ -3,7 +3,7 @@ import OpenAI, { toFile } from "openai"
 import type { Gateway } from "./gateway.ts"
 
 /** OpenAI's own client. */
-export const clientOf = (gateway: Gateway, apiKey = gateway.token) =>
+export const clientOf = (gateway: Pick<Gateway, "token" | "url">, apiKey = gateway.token) =>
   new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey, maxRetries: 0 })
 
 /** A line of an input file, with the prompt `Say N`. */

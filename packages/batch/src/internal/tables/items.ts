@@ -1,6 +1,7 @@
 /** The requests of a batch. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
 import { type Db, numberOf } from "./db.ts"
 
 /** The limits of a request. */
@@ -18,10 +19,24 @@ export interface Item {
 
 const columns = { seq: "bigint", key: "text", request: "text" } as const
 
+/** Requests as rows of `r`. PostgreSQL reads arrays in half the time of JSON. An array of nulls alone has no type. */
+export const itemRows = (db: Db, items: ReadonlyArray<Item>): Fragment =>
+  db.isSqlite ? db.rows(items, columns) : db.sql`(
+    select seq, nullif(key, '') as key, request from unnest(
+      ${items.map(({ seq }) => seq)}::integer[],
+      ${items.map(({ key }) => key ?? "")}::text[],
+      ${items.map(({ request }) => request)}::text[]
+    ) as given(seq, key, request)
+  ) as r`
+
+/** Whether a row exists already, or its key does. */
+export const isConflict = ({ reason }: SqlError): boolean =>
+  reason._tag === "UniqueViolation" || reason._tag === "ConstraintError"
+
 /** Adds requests. Those that exist stay as they are. */
 export const add = (db: Db, batch: number, items: ReadonlyArray<Item>): Effect.Effect<unknown, SqlError> =>
   db.sql`insert into sluice_batch_item (batch, seq, key, request)
-    select ${db.sql.literal(String(batch))}, r.seq, r.key, r.request from ${db.rows(items, columns)} where true
+    select ${db.sql.literal(String(batch))}, r.seq, r.key, r.request from ${itemRows(db, items)} where true
     on conflict (batch, seq) do nothing`
 
 /** Keeps SQLite from reading the list again for each stored request. */

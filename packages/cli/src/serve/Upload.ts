@@ -1,0 +1,109 @@
+/** `POST /v1/files`: stores the lines of a file while they arrive. */
+import * as NodeMultipart from "@effect/platform-node/NodeMultipart"
+import type * as Batch from "@sluice/batch/Batch"
+import { type File, Files } from "@sluice/batch/Files"
+import * as Effect from "effect/Effect"
+import * as Multipart from "effect/http/Multipart"
+import * as Stream from "effect/Stream"
+import type { IncomingMessage } from "node:http"
+import { Cutter } from "../openai/Cutter.ts"
+import { Refused } from "./Refusal.ts"
+
+/** The limits of a file. OpenAI's own are 200 MB and 50,000 lines. */
+export interface Limits {
+  readonly bytes: number
+  readonly lines: number
+}
+
+const usual: Limits = { bytes: 2 ** 30, lines: 5_000_000 }
+
+/** In characters. A longer line is a problem of its file, and the rest of it is not needed. */
+const longestLine = 2 ** 20 + 1
+
+/** What a form may have besides its file. The parser counts some of it with the file. */
+const formBytes = 2 ** 16
+
+/** Returns the stored file. Nothing of a form that is refused stays. */
+export const read = (
+  request: IncomingMessage,
+  owner: string,
+  limits: Limits = usual
+): Effect.Effect<File, Refused | Batch.BatchStoreError, Files> =>
+  Effect.gen(function*() {
+    const { headers } = request
+    if (!/^multipart\/form-data\b/i.test(headers["content-type"] ?? "")) return yield* Effect.fail(noForm)
+    if (Number(headers["content-length"] ?? 0) > limits.bytes + formBytes) return yield* Effect.fail(tooLarge(limits))
+    const files = yield* Files
+    let isForBatches = false
+    let file: File | undefined
+    const form = NodeMultipart.stream(request, headers).pipe(
+      Stream.provideContext(
+        Multipart.limitsServices({ maxFileSize: limits.bytes + formBytes, maxFieldSize: formBytes, maxParts: 8 })
+      ),
+      Stream.mapError(refusalOf(limits)),
+      Stream.runForEach((part) =>
+        Effect.gen(function*() {
+          if (part._tag === "Field") {
+            if (part.key !== "purpose") return
+            if (part.value !== "batch") return yield* Effect.fail(invalidPurpose)
+            isForBatches = true
+          } else if (part.key !== "file" || file !== undefined) {
+            yield* Stream.runDrain(Stream.mapError(part.content, refusalOf(limits)))
+          } else {
+            file = yield* files.upload({ name: part.name, purpose: "batch", owner }, linesOf(part.content, limits))
+          }
+        })
+      )
+    )
+    const checked = Effect.suspend(() => {
+      if (!isForBatches) return Effect.fail(invalidPurpose)
+      return file === undefined ? Effect.fail(noFile) : Effect.succeed(file)
+    })
+    // Whatever is wrong with the rest of the form, its client does not know the file.
+    const forget = Effect.suspend(() => file === undefined ? Effect.void : Effect.ignore(files.remove(file.id)))
+    return yield* Effect.onError(Effect.andThen(form, checked), () => forget)
+  })
+
+const linesOf = (
+  content: Stream.Stream<Uint8Array, Multipart.MultipartError>,
+  limits: Limits
+): Stream.Stream<string, Refused> => {
+  const cutter = new Cutter(longestLine)
+  let bytes = 0
+  let count = 0
+  const measured = (chunk: Uint8Array) => {
+    bytes += chunk.length
+    return bytes > limits.bytes ? Effect.fail(tooLarge(limits)) : Effect.succeed(chunk)
+  }
+  const counted = (lines: ReadonlyArray<string>) => {
+    count += lines.length
+    return count > limits.lines ? Effect.fail(tooMany(limits)) : Effect.succeed(lines)
+  }
+  return content.pipe(
+    Stream.mapError(refusalOf(limits)),
+    Stream.mapEffect(measured),
+    Stream.decodeText(),
+    Stream.mapEffect((text) => counted(cutter.push(text))),
+    Stream.concat(Stream.fromEffect(Effect.suspend(() => counted(cutter.end())))),
+    Stream.flattenIterable
+  )
+}
+
+const refusalOf = (limits: Limits) => ({ reason }: Multipart.MultipartError): Refused =>
+  reason._tag === "FileTooLarge" ? tooLarge(limits) : malformed
+
+const shown = (count: number): string => count.toLocaleString("en-US")
+
+const tooLarge = ({ bytes }: Limits) =>
+  new Refused(413, "file_too_large", `A file has at most ${shown(bytes)} bytes. Split it.`, "file")
+const tooMany = ({ lines }: Limits) =>
+  new Refused(413, "too_many_lines", `A file has at most ${shown(lines)} lines. Split it.`, "file")
+const noForm = new Refused(415, "unsupported_media_type", "Send the file as multipart/form-data.")
+const malformed = new Refused(400, "invalid_form", "The form is malformed.")
+const noFile = new Refused(400, "missing_file", "The form has no field file.", "file")
+const invalidPurpose = new Refused(
+  400,
+  "invalid_purpose",
+  "purpose must be batch. The gateway keeps no other files.",
+  "purpose"
+)
