@@ -54,7 +54,8 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
   batch: [
     ["Batch", "internal/identity", "internal/persist", "internal/plan", "internal/text", "internal/ticket"],
     ["Asker", "internal/queue", "internal/store", "internal/writer", "tables/"],
-    ["internal/engine", "internal/feeder", "internal/files", "worker/"],
+    ["internal/engine"],
+    ["internal/feeder", "internal/files", "worker/"],
     ["internal/batches"],
     ["Batches"],
     ["Feeder", "Files", "Worker"],
