@@ -41,7 +41,7 @@ describeWithBrowser("pages at every width, in light and dark", stage, (it) => {
       yield* isFine(tab, "first")
 
       yield* calls(12)
-      // They run for a minute: five of them stream.
+      // They run until the end: five of them stream.
       yield* Effect.forkScoped(calls(5, "slow"))
       yield* until(tab, says("All 2 targets take calls"))
       yield* until(tab, `document.querySelectorAll("#times:not([hidden]) canvas").length === 3`)

@@ -2,6 +2,7 @@ import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Browser from "../support/browser.ts"
 import { livePage, says, Stage, stage } from "../support/stage.ts"
+import { until as waitUntil } from "../support/witness.ts"
 
 const { describeWithBrowser, evaluate, fits, isAccessible, picture, until } = Browser
 
@@ -142,7 +143,7 @@ describeWithBrowser("changes by hand on the live page", stage, (it) => {
           document.dispatchEvent(new Event("visibilitychange"))`
         )
       yield* hide(true)
-      yield* Effect.promise(() => tab.page.waitForRequest(/detail=low/, { timeout: 10_000 }))
+      yield* waitUntil("the stream is small", Effect.sync(() => asked.includes("?detail=low")))
       yield* evaluate(
         tab,
         `document.getElementById("t-body").dataset.seen = document.getElementById("t-body").innerText`
@@ -164,7 +165,9 @@ describeWithBrowser("changes by hand on the live page", stage, (it) => {
       )
       yield* hide(false)
       yield* until(tab, `document.querySelector("tr.s-open[data-name=a], tr.s-probe[data-name=a]") !== null`)
-      assert.deepStrictEqual(asked, ["?detail=low", ""])
+      // A stream that is silent on a busy machine is opened again as it was.
+      const changes = asked.filter((search, index) => search !== asked[index - 1])
+      assert.deepStrictEqual(changes.slice(-2), ["?detail=low", ""])
       assert.deepStrictEqual(tab.messages, [])
     }))
 })

@@ -17,16 +17,18 @@ export class Stage extends Context.Service<Stage, {
   readonly outage: Effect.Effect<void>
 }>()("sluice/test/Stage") {}
 
+/** Two minutes: longer than a test looks at a call that runs, on a busy machine too. */
+const words = Array.from({ length: 24 }, (_, n) => `word${n}`).join(" ")
+
 /** What a prompt makes a provider do. Others are answered at once. */
-const turns = (prompt: string): Turn.Turn | undefined =>
-  prompt === "slow" ? Turn.answer("One two three four", { firstTokenMillis: 200, tokenMillis: 5_000 }) : undefined
+export const turns = ({ prompt }: { readonly prompt: string }): Turn.Turn | undefined =>
+  prompt === "slow" ? Turn.answer(words, { firstTokenMillis: 200, tokenMillis: 5_000 }) : undefined
 
 export const stage = Layer.effect(
   Stage,
   Effect.gen(function*() {
-    const options = { turns: ({ prompt }: { readonly prompt: string }) => turns(prompt) }
-    const a = yield* LoopbackProvider.make(options)
-    const { args, env } = over(a, yield* LoopbackProvider.make(options))
+    const a = yield* LoopbackProvider.make({ turns })
+    const { args, env } = over(a, yield* LoopbackProvider.make({ turns }))
     const gateway = yield* start(yield* folder, [...args, "--concurrency", "b=8", "--rpm", "b=6000"], env)
     const calls = (count: number, prompt = "Hello") =>
       Effect.forEach(

@@ -4,11 +4,14 @@ import { get } from "node:http"
 import type { Gateway } from "./gateway.ts"
 import { send } from "./gateway.ts"
 
+/** Far more than anything needs, since a busy machine can stand still for seconds. */
+const usualLimit = "60 seconds"
+
 /** Waits until it holds. Fails with what it is waiting for after the limit. */
 export const until = <E, R>(
   what: string,
   holds: Effect.Effect<boolean, E, R>,
-  limit: Duration.Input = "10 seconds"
+  limit: Duration.Input = usualLimit
 ): Effect.Effect<void, E, R> =>
   Effect.gen(function*() {
     const end = performance.now() + Duration.toMillis(Duration.fromInputUnsafe(limit))
@@ -19,7 +22,7 @@ export const until = <E, R>(
   })
 
 /** Fails with a text if the effect takes longer. */
-export const within = <A, E, R>(what: string, self: Effect.Effect<A, E, R>, limit: Duration.Input = "10 seconds") =>
+export const within = <A, E, R>(what: string, self: Effect.Effect<A, E, R>, limit: Duration.Input = usualLimit) =>
   Effect.timeoutOrElse(self, { duration: limit, orElse: () => Effect.die(new Error(`waited too long for ${what}`)) })
 
 const bearer = ({ token }: Gateway) => ({ authorization: `Bearer ${token}` })
