@@ -5,6 +5,7 @@ import { folder } from "../support/files.ts"
 import { ask, type Gateway, logsOf, over, send, start } from "../support/gateway.ts"
 import { requests, says } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
+import { snapshot, until } from "../support/witness.ts"
 
 const slow = (firstTokenMillis: number, tokenMillis: number) => ({ pace: { firstTokenMillis, tokenMillis } })
 
@@ -40,7 +41,7 @@ describe("sluice serve at SIGTERM", { timeout: processTimeout }, () => {
       const { gateway, provider } = yield* openGateway(slow(0, 400), ["--drain-timeout", "1s"], "word ".repeat(200))
       const answer = yield* Effect.forkChild(ask(gateway, gateway.token, { stream: true }))
       yield* requests(provider, 1)
-      yield* Effect.sleep(300)
+      yield* until("it streams", Effect.map(snapshot(gateway), ({ head }) => head.phases.streaming === 1))
       gateway.command.process.kill("SIGTERM")
       const { status, text } = yield* Fiber.join(answer)
       assert.strictEqual(status, 200)
@@ -53,7 +54,7 @@ describe("sluice serve at SIGTERM", { timeout: processTimeout }, () => {
 
   it.live("during --drain-delay it answers, says that it is not ready, and closes connections", () =>
     Effect.gen(function*() {
-      const { gateway } = yield* openGateway({}, ["--drain-delay", "2s"])
+      const { gateway } = yield* openGateway({}, ["--drain-delay", "15s"])
       const probe = (path: string) => Effect.map(send(gateway, path), ({ status }) => status)
       assert.deepStrictEqual([yield* probe("/health"), yield* probe("/ready")], [200, 200])
       gateway.command.process.kill("SIGTERM")

@@ -4,7 +4,7 @@ import { readdirSync } from "node:fs"
 import type { Socket } from "node:net"
 import { connect } from "node:net"
 import { folder } from "../support/files.ts"
-import { ask, type Gateway, start } from "../support/gateway.ts"
+import { ask, type Gateway, send, start } from "../support/gateway.ts"
 import { begin, finish, streamingProvider, word } from "../support/streamingProvider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 import { memory, metric, snapshot, until, within } from "../support/witness.ts"
@@ -36,8 +36,7 @@ const connected = ({ port }: Pick<Gateway, "port">) =>
     Effect.callback<Socket>((resume) => {
       const socket = connect(port, "127.0.0.1", () => resume(Effect.succeed(socket)))
       socket.on("error", () => {})
-    }),
-    "20 seconds"
+    })
   )
 
 /** Leaves at this moment. Records when that was, by the number of the client. */
@@ -102,6 +101,9 @@ const collected = (gateway: Gateway, directory: string, round: number) =>
     return memory(gateway).now
   })
 
+const quantile = (values: ReadonlyArray<number>, share: number): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length * share)] ?? Infinity
+
 const pictureSignal = "SIGUSR2"
 
 const rounds = Number(process.env["SLUICE_ROUNDS"] ?? 2)
@@ -135,10 +137,20 @@ describe("500 clients that leave at random moments", { timeout: processTimeout }
       )
       const levels: Array<number> = []
       const delays: Array<number> = []
+      // How long anything takes: the processes of the tests compete for the machine.
+      const probes: Array<number> = []
+      const probing = Effect.forever(
+        Effect.gen(function*() {
+          const before = performance.now()
+          yield* send(gateway, "/health")
+          probes.push(performance.now() - before)
+          yield* Effect.sleep(20)
+        })
+      )
       for (let round = 1; round <= rounds; round++) {
         const left = new Map<string, number>()
         // In ten storms, since the system keeps a limited number of connections that wait to be accepted.
-        yield* Effect.forEach(
+        const storms = Effect.forEach(
           Array.from({ length: 10 }),
           (_, storm) =>
             Effect.forEach(Array.from({ length: 50 }), (_, client) =>
@@ -148,7 +160,8 @@ describe("500 clients that leave at random moments", { timeout: processTimeout }
               }), { concurrency: "unbounded" }).pipe(Effect.delay(storm * 60)),
           { concurrency: "unbounded" }
         )
-        yield* until("the provider has no open response", Effect.sync(() => provider.open() === 0))
+        const closed = until("the provider has no open response", Effect.sync(() => provider.open() === 0))
+        yield* Effect.raceFirst(Effect.andThen(storms, closed), probing)
         yield* until(
           "no call is in flight",
           Effect.map(metric(gateway, "sluice_gateway_requests_in_flight"), (count) => count === 0)
@@ -170,13 +183,12 @@ describe("500 clients that leave at random moments", { timeout: processTimeout }
         }
         levels.push(yield* collected(gateway, directory, round))
       }
-      delays.sort((a, b) => a - b)
-      const [median = Infinity, most = Infinity] = [0.5, 0.9].map((share) => delays[Math.floor(delays.length * share)])
-      const figures = `milliseconds: ${median}, ${most}, ${delays.at(-1)}; MB: ${levels.join(", ")}`
+      const [median, most] = [quantile(delays, 0.5), quantile(delays, 0.9)]
+      const [usual, slow] = [quantile(probes, 0.5), quantile(probes, 0.9)]
+      const figures = `milliseconds: ${median}, ${most}; of a probe: ${usual}, ${slow}; MB: ${levels.join(", ")}`
       assert.isAbove(delays.length, 200 * rounds)
-      assert.isBelow(median, 100, figures)
-      // The processes of the test compete for the machine.
-      assert.isBelow(most, 1_000, figures)
+      assert.isBelow(median, 100 + 4 * usual, figures)
+      assert.isBelow(most, 1_000 + 4 * slow, figures)
       assert.isBelow(Math.max(...levels), (levels[0] ?? 0) + 25, figures)
     }))
 
@@ -205,8 +217,7 @@ describe("500 clients that leave at random moments", { timeout: processTimeout }
           const socket = yield* connected(gateway)
           yield* leave(socket, gateway, "while it waits", "1-1", () => between() / 3, new Map())
           return provider.received.length > sent + 2
-        }),
-        "20 seconds"
+        })
       )
       yield* until(
         "a call is answered",

@@ -1,6 +1,6 @@
 import { assert } from "@effect/vitest"
 import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
-import { Effect, Schedule } from "effect"
+import { Effect, Fiber, Schedule } from "effect"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { describeWithPostgres, Place } from "../../../sql/test/support/databases.ts"
@@ -8,11 +8,12 @@ import { startServer } from "../../../sql/test/support/server.ts"
 import * as Process from "../support/command.ts"
 import { folder } from "../support/files.ts"
 import { ask, type Gateway, logsOf, over, start } from "../support/gateway.ts"
+import { says } from "../support/provider.ts"
 import { processTimeout } from "../support/timeouts.ts"
 
 const until = (gateway: Gateway, token: string, wanted: number) =>
   Effect.repeat(ask(gateway, token), { until: ({ status }) => status === wanted, schedule: Schedule.spaced(20) }).pipe(
-    Effect.timeout("20 seconds")
+    Effect.timeout("60 seconds")
   )
 
 const migrated = (url: string) =>
@@ -67,7 +68,9 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       const ann = (yield* Effect.promise(() => Process.run(["keys", "add", "ann"], own, directory))).stdout.trim()
       const { args, env } = over(provider)
       const gateway = yield* start(directory, args, { ...env, ...own })
+      const loss = yield* Effect.forkChild(says(gateway.command, `"event":"keys"`), { startImmediately: true })
       server!.stop()
+      yield* Fiber.join(loss)
       for (let calls = 0; calls < 4; calls++) {
         assert.strictEqual((yield* ask(gateway, ann)).status, 200)
         yield* Effect.sleep("250 millis")
