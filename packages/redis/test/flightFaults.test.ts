@@ -5,6 +5,7 @@ import { FlightStore } from "@sluice/core/FlightStore"
 import * as RedisFlightStore from "@sluice/redis/RedisFlightStore"
 import { Deferred, Effect, Fiber, Layer, Logger, Schema } from "effect"
 import { Redis } from "effect/persistence"
+import { within } from "../../../test/support/within.ts"
 import { ownServer } from "./support/redis.ts"
 import type { Server } from "./support/server.ts"
 
@@ -20,7 +21,7 @@ type Fault = (server: Server, redis: Redis.Redis["Service"]) => Effect.Effect<un
 const faults: { readonly [fault: string]: Fault } = {
   "is flushed": (_, redis) => redis.send("FLUSHALL"),
   "refuses writes": (_, redis) => redis.send("CONFIG", "SET", "min-replicas-to-write", "1"),
-  "hangs for 5 seconds": (_, redis) => redis.send("CLIENT", "PAUSE", "5000", "ALL"),
+  "hangs for 30 seconds": (_, redis) => redis.send("CLIENT", "PAUSE", "30000", "ALL"),
   "is killed": (server) => Effect.sync(server.stop)
 }
 
@@ -46,17 +47,17 @@ for (const [fault, happen] of Object.entries(faults)) {
         yield* Effect.sleep(200)
         assert.strictEqual(calls, 1)
         yield* happen(server, redis)
-        assert.strictEqual(yield* Effect.timeout(Fiber.join(follower), "5 seconds"), "answer 2")
+        assert.strictEqual(yield* within(Fiber.join(follower), 5_000), "answer 2")
         yield* Deferred.succeed(finish, undefined)
         // Nor does the leader wait for the store before it answers.
-        assert.strictEqual(yield* Effect.timeout(Fiber.join(leader), "500 millis"), "answer 1")
+        assert.strictEqual(yield* within(Fiber.join(leader), 500), "answer 1")
         assert.strictEqual(calls, 2)
         if (fault !== "is flushed") return
         // The late result of the leader was refused. That of the follower is stored soon after its answer.
         const late = yield* store.claim(flight).pipe(
           Effect.delay(20),
           Effect.repeat({ until: ({ _tag }) => _tag === "Result" }),
-          Effect.timeout("5 seconds")
+          Effect.timeout("30 seconds")
         )
         assert.include(late._tag === "Result" ? late.result : late._tag, "answer 2")
       }).pipe(

@@ -91,7 +91,7 @@ await describeWithRedis("processes that share a quota", (it) => {
         const store = yield* Effect.orDie(RedisQuotaStore.make({ prefix }))
         const quota = yield* Effect.provideService(Quota.make(options), QuotaStore, store)
         const all = Effect.all(Array.from({ length: 8 }, () => quota.reserve({ key: "account" })), { concurrency: 8 })
-        yield* Effect.timeout(all, "6 seconds")
+        yield* Effect.timeout(all, "30 seconds")
       }),
     { timeout: 120_000 }
   )

@@ -44,7 +44,7 @@ const lastMessage = (body: string) => JSON.parse(body).messages.at(-1)
 const begins = (events: ReturnType<typeof eventsOf>) =>
   events.filter(({ choices, type }) => type === "message_start" || choices?.[0]?.delta?.role !== undefined).length
 
-describe("a target with prefill", { timeout: 20_000 }, () => {
+describe("a target with prefill", () => {
   const answers: ReadonlyArray<readonly [title: string, words: ReadonlyArray<string>]> = [
     ["goes on", [" brown", " fox"]],
     ["repeats the beginning", ["Amber quick", " brown fox"]],

@@ -123,10 +123,10 @@ export const fetched: Edge = { name: "fetch", ask: (front, asking) => overWeb(fr
 export const edges = [node, web, fetched]
 
 /** Runs an effect on the real clock, within this time. */
-export const within = <A, E, R>(self: Effect.Effect<A, E, R>, limit: Duration.Input = "20 seconds") =>
+export const within = <A, E, R>(self: Effect.Effect<A, E, R>, limit: Duration.Input = "50 seconds") =>
   Effect.timeout(self, limit)
 
-/** Waits until it holds, at most 10 s. What follows says what did not. */
+/** Waits until it holds, at most 10 s, or longer on a busy machine. What follows says what did not. */
 export const until = (holds: () => boolean, waits = 0): Effect.Effect<void> =>
   Effect.suspend(() =>
     holds() || waits === 2000 ? Effect.void : Effect.andThen(Effect.sleep("5 millis"), until(holds, waits + 1))

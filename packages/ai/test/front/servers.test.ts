@@ -66,7 +66,7 @@ const started = (start: Start, front: Service, reads = false): Effect.Effect<str
   )
 
 const openAi = (origin: string) =>
-  new OpenAI({ baseURL: `${origin}/v1`, apiKey: "client", maxRetries: 0, timeout: 10_000 })
+  new OpenAI({ baseURL: `${origin}/v1`, apiKey: "client", maxRetries: 0, timeout: 40_000 })
 const question = { model: "m", messages: [{ role: "user" as const, content: "Hello" }] }
 
 describe("servers of others with the front", () => {

@@ -32,7 +32,7 @@ describe.each<readonly [string, Limits]>([
     ["that fails", ["s", ...yields(9), "d", ...yields(9), "fail"]],
     ["with an error part", ["s", ...yields(9), "dde"]],
     ["that is truncated", [...yields(9), "d", ...yields(9)]]
-  ])("an interrupted stream %s leaves nothing open", ([, steps]) => probe(steps, limits), 20_000)
+  ])("an interrupted stream %s leaves nothing open", ([, steps]) => probe(steps, limits), 60_000)
 })
 
 describe("streamGuard with a consumer that leaves", () => {

@@ -119,7 +119,7 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
             schedule: Schedule.spaced(20)
           })).pipe(
             // It takes half a second, on a machine without other work.
-            Effect.timeout("10 seconds")
+            Effect.timeout("60 seconds")
           )
       }))
 
@@ -164,7 +164,7 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
           Effect.repeat(ask(second, second.token), {
             until: ({ headers }) => headers["x-sluice-target"] === target,
             schedule: Schedule.spaced(20)
-          }).pipe(Effect.timeout("10 seconds"))
+          }).pipe(Effect.timeout("60 seconds"))
         yield* answered("a")
         assert.strictEqual((yield* change(first, "open")).status, 200)
         yield* answered("b")
@@ -187,13 +187,13 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         // The outcome of the call may not be in the store yet.
         yield* Effect.repeat(circuits("open", "a", "--reason", "region moves"), { until: ({ code }) => code === 0 })
           .pipe(
-            Effect.timeout("15 seconds")
+            Effect.timeout("60 seconds")
           )
         for (const gateway of gateways) {
           const { audit: [change] = [], targets: [target] = [] } = yield* Effect.repeat(snapshot(gateway), {
             until: ({ audit, targets }) => audit?.length === 1 && targets?.[0]?.["state"] === "forced-open",
             schedule: Schedule.spaced(100)
-          }).pipe(Effect.timeout("15 seconds"))
+          }).pipe(Effect.timeout("60 seconds"))
           assert.deepInclude(target, { name: "a", reason: "region moves" })
           assert.deepInclude(change, { target: "a", what: "open", reason: "region moves", forMs: 3_600_000 })
           assert.match(String(change?.["who"]), /.@./)
@@ -273,7 +273,7 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         yield* Effect.repeat(snapshot({ ...gateway, token: boss }), {
           until: ({ targets = [] }) => targets[0]?.["isKnown"] === false,
           schedule: Schedule.spaced(100)
-        }).pipe(Effect.timeout("10 seconds"))
+        }).pipe(Effect.timeout("60 seconds"))
         gateway.command.process.kill("SIGTERM")
         const { code, stderr } = yield* Effect.promise(() => gateway.command.ended)
         assert.strictEqual(code, 0)

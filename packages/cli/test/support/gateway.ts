@@ -128,7 +128,7 @@ export const sendRaw = ({ port }: Pick<Gateway, "port">, text: string | Uint8Arr
       socket.on("data", (data) => received += data.toString())
       socket.on("error", () => {})
       socket.on("close", () => resolve(received))
-      socket.setTimeout(5_000, () => socket.destroy())
+      socket.setTimeout(30_000, () => socket.destroy())
     })
   )
 

@@ -66,10 +66,10 @@ const inputs = {
 const filled = (unit: string): string => unit.repeat(Math.floor(maxInputBytes / Buffer.byteLength(unit)))
 
 describe("answerTo with the largest input", () => {
-  it.each(Object.entries(inputs))("64 KiB of %s are answered within 10 seconds", (_name, unit) => {
+  it.each(Object.entries(inputs))("64 KiB of %s are answered within 10 seconds of the processor", (_name, unit) => {
     const prompt = filled(unit)
-    const startedAt = performance.now()
+    const before = process.cpuUsage()
     answerTo(prompt)
-    assert.isBelow(performance.now() - startedAt, 10_000)
+    assert.isBelow(process.cpuUsage(before).user / 1_000, 10_000)
   }, 60_000)
 })
