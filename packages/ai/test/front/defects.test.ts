@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Logger, type Scope } from "effect"
+import { type Duration, Effect, Logger, type Scope } from "effect"
 import { Guard } from "../../src/internal/front/guard.ts"
 import { HeldAttempt } from "../../src/internal/resilient/heldAttempt.ts"
 import { Upstream } from "../../src/internal/front/upstream.ts"
 import { type Answer, json, rawServer } from "../support/rawServer.ts"
-import { edges, frontOf, quick, until, within } from "./edges.ts"
+import { edges, frontOf, until, within } from "./edges.ts"
 import { type FrontWire, wires } from "./wires.ts"
 
 // A fault of the front in a callback, which no effect can report: it may end its call only.
@@ -38,6 +38,8 @@ interface Case {
   readonly poison: Effect.Effect<void, never, Scope.Scope>
   readonly answer: (wire: FrontWire) => Answer
   readonly body: (wire: FrontWire) => string
+  /** How long the provider may be silent. */
+  readonly idleTimeout?: Duration.Input
   /** What the client has before the fault. `undefined`: nothing, so that it gets the status 500. */
   readonly before?: (wire: FrontWire) => string
 }
@@ -75,6 +77,7 @@ const cases: ReadonlyArray<Case> = [
   {
     name: "a timer",
     poison: poison(HeldAttempt.prototype, "silent"),
+    idleTimeout: "100 millis",
     answer: ({ head, word }) => streaming(head + word("fine")),
     body: ({ stream }) => stream,
     before: ({ head, word }) => head + word("fine")
@@ -102,7 +105,7 @@ const cases: ReadonlyArray<Case> = [
 
 describe("a callback that throws", () => {
   for (const edge of edges) {
-    for (const { answer, before, body, name, poison } of cases) {
+    for (const { answer, before, body, idleTimeout = "30 seconds", name, poison } of cases) {
       it.live(`${name}, through ${edge.name}, ends its own call with an error, and is logged once`, () =>
         Effect.forEach(wires, (wire) => {
           const logged: Array<unknown> = []
@@ -116,7 +119,7 @@ describe("a callback that throws", () => {
             )
             const front = yield* frontOf([
               { name: "a", url: provider.url, speaks: wire.speaks, backpressure: { capacity: 1 } }
-            ], { idleTimeout: "100 millis", retry: quick.retry })
+            ], { idleTimeout, firstTokenTimeout: "30 seconds" })
             const got = yield* Effect.scoped(
               Effect.andThen(poison, edge.ask(front, { path: wire.path, body: body(wire) }))
             )

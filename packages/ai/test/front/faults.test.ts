@@ -19,9 +19,13 @@ const ask = (edge: Edge, wire: FrontWire, moment: Moment, fault: Fault) =>
       writeFault(response, wire, moment, fault)
     })
     // With one permit, a second attempt needs that of the first.
+    // A busy machine takes longer than short limits.
+    const limits = fault.name === "a stall"
+      ? { firstTokenTimeout: "4 seconds", idleTimeout: "500 millis" } as const
+      : { firstTokenTimeout: "30 seconds", idleTimeout: "30 seconds" } as const
     const front = yield* frontOf([
       { name: "a", url: provider.url, speaks: wire.speaks, breaker: false, backpressure: { capacity: 1 } }
-    ])
+    ], limits)
     const got = yield* edge.ask(front, { path: wire.path, body: wire.stream })
     const [state] = yield* front.targets
     assert.strictEqual(state?.permits?.running, 0)

@@ -49,8 +49,14 @@ export const before = (wire: FrontWire, moment: Moment): string => {
 
 export const whole = (wire: FrontWire): string => wire.head + wire.word("fine") + wire.finish + wire.end
 
-/** Writes the beginning of a stream, then the fault. */
+/** The sockets of this process that have bytes are read in each turn, however late its timers are. */
+const afterTurns = (turns: number, run: () => void): void =>
+  void setImmediate(() => turns === 1 ? run() : afterTurns(turns - 1, run))
+
+/** Writes the beginning of a stream, and the fault once a reader in this process has the beginning. */
 export const writeFault = (response: Http.ServerResponse, wire: FrontWire, moment: Moment, fault: Fault): void => {
-  // Written bytes can be lost with a connection that is reset in the same turn.
-  response.write(before(wire, moment), () => setTimeout(() => fault.make(response, wire, moment), 5))
+  response.write(
+    before(wire, moment),
+    () => setTimeout(() => afterTurns(5, () => fault.make(response, wire, moment)), 5)
+  )
 }

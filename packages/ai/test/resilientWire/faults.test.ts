@@ -223,6 +223,10 @@ const rows: ReadonlyArray<Row> = [
   }
 ]
 
+/** The endings, each once after a short limit: on a busy machine the request of a call that was made again can come late. */
+const endingsOf = ({ limits }: Row, requests: ReadonlyArray<Journal.Entry>): ReadonlyArray<string> =>
+  limits === undefined ? endings(requests) : [...new Set(endings(requests))]
+
 for (const wire of wireNames) {
   describe(`faults over the ${wire} wire`, () => {
     for (const method of methods) {
@@ -241,9 +245,9 @@ for (const wire of wireNames) {
 
         it.live(`${row.what} at a single target, ${method}`, () =>
           Effect.gen(function*() {
-            const a = yield* provider([row.turn, Turn.answer("well")])
-            // On a busy machine, the short limit of a silent fault could also end the good answer.
             const isSilent = row.limits !== undefined
+            const a = yield* provider(isSilent ? [row.turn] : [row.turn, Turn.answer("well")])
+            // On a busy machine, the short limit of a silent fault could also end the good answer.
             const model = resilient([target("A", wire, a, row.limits)], isSilent ? { retry: RetryPolicy.none } : {})
             const result = yield* callUntilReached(method, model, [a])
             const requests = yield* settled(a)
@@ -252,7 +256,7 @@ for (const wire of wireNames) {
             if (isOver) {
               assertEnded(result)
               assert.deepStrictEqual(result.attempts, [row.fault])
-              assert.strictEqual(requests.length, 1)
+              assert.deepStrictEqual(endingsOf(row, requests), [row.ending])
               return
             }
             assert.deepStrictEqual([result.error, result.text], [undefined, "well"])
@@ -273,7 +277,7 @@ for (const wire of wireNames) {
             const [atA, atB] = [yield* settled(a), yield* settled(b)]
             if (row.next === "ends") {
               assertEnded(result)
-              assert.deepStrictEqual([endings(atA), endings(atB)], [[row.ending], []])
+              assert.deepStrictEqual([endingsOf(row, atA), endings(atB)], [[row.ending], []])
               return
             }
             if (row.next === "reask") {
@@ -285,8 +289,9 @@ for (const wire of wireNames) {
             assert.deepStrictEqual([result.error, result.text], [undefined, "well"])
             assert.deepStrictEqual(result.attempts, [row.fault, "ok"])
             assert.strictEqual(result.answeredBy?.target, "B")
-            assert.deepStrictEqual([endings(atA), endings(atB)], [[row.ending], ["complete"]])
-            assert.strictEqual(atA[0]?.idempotencyKey, atB[0]?.idempotencyKey)
+            assert.deepStrictEqual([endingsOf(row, atA), endingsOf(row, atB)], [[row.ending], ["complete"]])
+            const keys = new Set(atA.map(({ idempotencyKey }) => idempotencyKey))
+            assert.isTrue(atB.some(({ idempotencyKey }) => keys.has(idempotencyKey)))
           }).pipe(Effect.scoped))
       }
     }
