@@ -108,7 +108,8 @@ const cluster = Sharding.layer.pipe(
       shardLockExpiration: lease,
       shardLockRefreshInterval: refresh,
       shardsPerGroup: 16
-    }))))
+    })))),
+  Layer.provide(Queue.untraced)
 )
 
 /**

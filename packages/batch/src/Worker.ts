@@ -20,6 +20,7 @@
  *   6 seconds, with the same idempotency key.
  * - The worker stores a result before it settles its ticket. While the database is down it keeps the results and waits.
  * - While the `Asker` says that calls make no sense, the worker takes no tickets and starts no calls.
+ * - Calls have spans, if the `Asker` makes some. The statements of worker, feeder and queue have none.
  * - A ticket that is delivered a third time may hold a request that kills the process. Its requests are then asked one by one, and one
  *   that was asked twice without a result gets `worker_lost`.
  *
@@ -56,6 +57,7 @@ import { OptionsReader } from "@sluice/core/OptionsReader"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as References from "effect/References"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { Asker } from "./Asker.ts"
@@ -117,10 +119,14 @@ export const layer = (
   Layer.effectDiscard(
     Effect.gen(function*() {
       const checked = yield* read(options)
-      yield* Loop.run(checked, {
-        asker: yield* Asker,
+      const asker = yield* Asker
+      const isTraced = yield* References.TracerEnabled
+      const working = Loop.run(checked, {
+        asker: { ...asker, ask: (asked) => Effect.withTracerEnabled(asker.ask(asked), isTraced) },
         db: yield* Db.make,
         queue: yield* Queue.make
       })
+      // Statements that belong to no call would fill the traces.
+      yield* Effect.withTracerEnabled(working, false)
     })
   ).pipe(Layer.provide(Queue.layer))

@@ -1,7 +1,7 @@
 import * as Asker from "@sluice/batch/Asker"
 import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
@@ -78,6 +78,27 @@ await describeWithBoth("Batches", (it) => {
       assert.deepStrictEqual(results.map(({ kind }) => kind), ["failed", "failed", "failed", "failed", "ok", "ok"])
       assert.include(results[0]?.body, "internal_error")
     }).pipe(Effect.provide(machine(scripted)), Effect.provide(Logger.layer([])))
+  })
+
+  it.effect("calls have spans, and the statements between them have none", () => {
+    const spans: Array<string> = []
+    const tracer = Tracer.make({
+      span: (options) => {
+        spans.push(options.name)
+        return new Tracer.NativeSpan(options)
+      }
+    })
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.withSpan(Effect.succeed(ok(body)), "a call")
+    return Effect.gen(function*() {
+      spans.length = 0
+      const batches = yield* Batches.Batches
+      const submitted = batches.submit({}, requests(3))
+      const id = yield* Effect.withTracerEnabled(submitted, false)
+      yield* Effect.withTracerEnabled(whole(id), false)
+      yield* Effect.sleep(500)
+      assert.deepStrictEqual(spans, ["a call", "a call", "a call"])
+    }).pipe(Effect.provide(machine(scripted)), Effect.provide(Layer.succeed(Tracer.Tracer, tracer)))
   })
 
   it.effect("a worker's name that the database cannot store is refused", () =>

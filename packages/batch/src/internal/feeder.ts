@@ -73,7 +73,8 @@ export class Feeder {
       Effect.andThen(
         Effect.suspend(() => this.marked.size > 0 ? Effect.yieldNow : Effect.sleep(this.options.everyMillis))
       ),
-      Effect.forever
+      Effect.forever,
+      Effect.withTracerEnabled(false)
     )
   }
 

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
@@ -17,6 +18,9 @@ export const Times = Context.Reference<{ readonly lease: number; readonly refres
   { defaultValue: () => ({ lease: 6_000, refresh: 2_000, poll: 200 }) }
 )
 
+/** What asks the database several times a second would fill the traces. */
+export const untraced = Layer.succeed(References.TracerEnabled, false)
+
 const store = Layer.unwrap(Effect.map(Times, ({ lease, poll, refresh }) =>
   PersistedQueue.layerStoreSql({
     tableName: "sluice_batch_queue",
@@ -29,10 +33,12 @@ export const layer: Layer.Layer<
   PersistedQueue.PersistedQueueFactory | PersistedQueue.PersistedQueueStore,
   SqlError,
   SqlClient
-> = Layer.provideMerge(PersistedQueue.layer, store)
+> = Layer.provideMerge(PersistedQueue.layer, store).pipe(Layer.provide(untraced))
 
 /** A settled ticket keeps its id from being offered again, so it stays a while. */
-export const cleanup = PersistedQueue.layerCleanup({ interval: "10 minutes", timeToLive: "1 hour" })
+export const cleanup = PersistedQueue.layerCleanup({ interval: "10 minutes", timeToLive: "1 hour" }).pipe(
+  Layer.provide(untraced)
+)
 
 export type Queue = PersistedQueue.PersistedQueue<unknown>
 
