@@ -12,6 +12,7 @@
  *   one machine. Tested on Postgres 15, and on the SQLite in Node.
  * - `migrate` makes the tables and functions. `layer` only checks that they are there, so a running process needs no right to create tables.
  *   The role needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables whose names begin with `sluice_`.
+ * - Statements of the stores have no spans. Most of them run in the background, where each would be a trace of its own.
  *
  * **Gotchas**
  *

@@ -5,7 +5,7 @@ import * as SqlCircuitBreakerStore from "@sluice/sql/SqlCircuitBreakerStore"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlQuotaStore from "@sluice/sql/SqlQuotaStore"
 import * as SqlStores from "@sluice/sql/SqlStores"
-import { Effect, Layer, Logger, Result } from "effect"
+import { Effect, Layer, Logger, Result, Tracer } from "effect"
 import { SqlClient } from "effect/sql"
 import { circuitOf, closed, open, window } from "./support/circuit.ts"
 import { describeWithPostgres } from "./support/databases.ts"
@@ -37,6 +37,23 @@ const verbs = (functions: boolean) =>
       "read of a quota": quotas.read({ target: "a target", scopes: ["all"] })
     }
   })
+
+await describeForms("traces", (functions) => (it) => {
+  it.effect("have no spans of verbs, most of which run in the background", () =>
+    Effect.gen(function*() {
+      yield* SqlStores.migrate({ functions })
+      const spans: Array<string> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          spans.push(options.name)
+          return new Tracer.NativeSpan(options)
+        }
+      })
+      const all: Effect.Effect<unknown, unknown> = Effect.all(yield* verbs(functions))
+      yield* Effect.withTracer(all, tracer)
+      assert.deepStrictEqual(spans, [])
+    }))
+})
 
 await describeForms("tables that are missing", (functions) => (it) => {
   it.effect("the layer fails, and names the command", () =>

@@ -3,6 +3,7 @@ import { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as References from "effect/References"
 import { BeginTransaction, SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Migrations from "../Migrations.ts"
@@ -58,8 +59,11 @@ const unsupported = (module: string, driver: string) =>
   })
 
 const sessionOn = (sql: SqlClient, dialect: Session["dialect"]): Session => {
-  // The caller's rollback would undo a record, and its locks would block those of other callers.
-  const withoutTransaction = Context.omit(sql.transactionService)
+  // The caller's rollback would undo a record, and its locks would block those of other callers. Most verbs run in the background,
+  // where each statement would be a trace of its own.
+  const omitTransaction = Context.omit(sql.transactionService)
+  const outsideOf = (context: Context.Context<never>) =>
+    Context.add(omitTransaction(context), References.TracerEnabled, false)
   const toStoreError = (operation: string) => (error: SqlError | StoreError): StoreError =>
     error._tag === "SqlError" ? new StoreError({ operation, description: explain(error) }) : error
   return {
@@ -79,7 +83,7 @@ const sessionOn = (sql: SqlClient, dialect: Session["dialect"]): Session => {
           // It would wait for the connection, which its caller holds.
           return Effect.fail(new StoreError({ operation, description: inTransaction }))
         }
-        const outside = Effect.updateContext(body, (context: Context.Context<never>) => withoutTransaction(context))
+        const outside = Effect.updateContext(body, outsideOf)
         return Effect.mapError(dialect === "pg" ? leavable(outside) : outside, toStoreError(operation))
       })
   }
