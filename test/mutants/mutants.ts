@@ -1775,8 +1775,8 @@ adjustToClock()
     breaks: "a leader whose lease has lapsed stores its result in a database",
     caughtBy: ["packages/sql/test/flightContract.test.ts"],
     file: "packages/sql/src/internal/flight/statements.ts",
-    find: "(ends > micros / 1000 OR done = generation)`",
-    replace: "(ends > 0 OR done = generation)`"
+    find: "WHERE key = $1 AND id = $2 AND ends > micros / 1000`\n  ))\n  const wasCompleted",
+    replace: "WHERE key = $1 AND id = $2 AND ends > 0`\n  ))\n  const wasCompleted"
   },
   {
     name: "flights-earlier-result-in-sql",
@@ -1791,7 +1791,7 @@ adjustToClock()
     breaks: "a lease lasts longer after the clock is set back",
     caughtBy: ["packages/core/test/FlightStore.contract.test.ts"],
     file: "packages/core/src/internal/dedupe/memory.ts",
-    find: "    entry.leaseUntil -= behind\n",
+    find: "  entry.leaseUntil -= behind\n",
     replace: ""
   },
   {

@@ -21,7 +21,7 @@
  * - A result is kept for `keepMillis` for followers, and is fresh for `freshMillis`. An empty result says that the leader has ended, and
  *   its result cannot be shared.
  * - Keys, operations and tenants are hashes. Times are the store's own. If its clock is set back, the times of an entry are shifted by as
- *   much at the next claim.
+ *   much at the next claim or renewal.
  *
  * **Gotchas**
  *

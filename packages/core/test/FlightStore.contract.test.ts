@@ -13,4 +13,7 @@ const subject = Effect.gen(function*() {
 
 describe("contract of FlightStore.makeMemory", () => {
   for (const { name, run } of FlightStoreContract.checks) it.effect(name, () => Effect.flatMap(subject, run))
+
+  it.effect("the memory store behaves like the reference store under any sequence of requests", () =>
+    Effect.flatMap(subject, (subject) => FlightStoreContract.compare({ ...subject, runs: 200, seed: 20_261_130 })))
 })

@@ -18,10 +18,14 @@ const subject = Effect.gen(function*() {
 
 await describeWithRedis("contract of the flight store on Redis", (it) => {
   for (const { name, run } of FlightStoreContract.checks) it.effect(name, () => Effect.flatMap(subject, run))
+  it.effect("the store answers random commands like the reference store", () =>
+    Effect.flatMap(subject, FlightStoreContract.compare))
 })
 
 await describeWithCluster("contract of the flight store on a cluster of Redis", (it) => {
   for (const { name, run } of FlightStoreContract.checks) it.effect(name, () => Effect.flatMap(subject, run))
+  it.effect("the store answers random commands like the reference store", () =>
+    Effect.flatMap(subject, FlightStoreContract.compare))
 })
 
 const flight = (key: string) => ({ key, operation: "an operation", tenant: "a tenant", id: "a" })

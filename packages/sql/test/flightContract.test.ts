@@ -5,4 +5,6 @@ import { flights } from "./support/subjects.ts"
 
 await describeWithBoth("contract of the flight store", (it) => {
   for (const { name, run } of FlightStoreContract.checks) it.effect(name, () => Effect.flatMap(flights, run))
+  it.effect("the store answers random commands like the reference store", () =>
+    Effect.flatMap(flights, FlightStoreContract.compare))
 })

@@ -64,60 +64,19 @@
  */
 import type { CircuitBreakerStore, StoreError } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import * as Formatter from "effect/Formatter"
-import * as Random from "effect/Random"
-import * as Schema from "effect/Schema"
-import { type CheckBodies, type CheckBody, makeFixture } from "./internal/contract/check.ts"
+import { makeFixture } from "./internal/contract/check.ts"
 import { clock } from "./internal/contract/clock.ts"
 import { sequences, show } from "./internal/contract/commands.ts"
 import { concurrency } from "./internal/contract/concurrency.ts"
 import { lease } from "./internal/contract/lease.ts"
 import { keys, list, texts } from "./internal/contract/list.ts"
-import { play, shrink } from "./internal/contract/model.ts"
+import { play } from "./internal/contract/model.ts"
 import { read } from "./internal/contract/read.ts"
 import { record } from "./internal/contract/record.ts"
 import { transition } from "./internal/contract/transition.ts"
+import * as Frame from "./internal/frame.ts"
 
-/**
- * A store broke a promise of the contract.
- *
- * @since 0.1.0
- * @category errors
- */
-export class ContractBroken extends Schema.Error<ContractBroken>("@sluice/testing/ContractBroken")({
-  _tag: Schema.tag("ContractBroken"),
-  /** The name of the check. */
-  check: Schema.String,
-  /** The promise that was not kept. */
-  promise: Schema.String,
-  expected: Schema.String,
-  actual: Schema.String
-}) {
-  override get message(): string {
-    return `${this.check}\n  promised: ${this.promise}\n  expected: ${this.expected}\n  actual:   ${this.actual}`
-  }
-}
-
-/**
- * A store answered a command differently than the reference.
- *
- * @since 0.1.0
- * @category errors
- */
-export class ModelDiffers extends Schema.Error<ModelDiffers>("@sluice/testing/ModelDiffers")({
-  _tag: Schema.tag("ModelDiffers"),
-  /** Pass it to `compare` to reproduce the difference. */
-  seed: Schema.Int,
-  /** The commands, shortened. The answers to the last one differ. */
-  commands: Schema.Array(Schema.String),
-  expected: Schema.String,
-  actual: Schema.String
-}) {
-  override get message(): string {
-    const commands = this.commands.map((command, nth) => `  ${nth + 1}. ${command}`).join("\n")
-    return `seed ${this.seed}\n${commands}\n  expected: ${this.expected}\n  actual:   ${this.actual}`
-  }
-}
+export { ContractBroken, ModelDiffers } from "./internal/frame.ts"
 
 /**
  * The store under test.
@@ -139,25 +98,12 @@ export interface Subject {
 }
 
 /**
- * A check of the contract.
+ * A check of the contract: its name is a sentence, to be used as the title of a test.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Check {
-  /** A sentence, to be used as the title of a test. */
-  readonly name: string
-  readonly run: (subject: Subject) => Effect.Effect<void, ContractBroken | StoreError>
-}
-
-const checkOf = (name: string, body: CheckBody): Check => ({
-  name,
-  run: (subject) =>
-    Effect.flatMap(makeFixture(subject), body).pipe(
-      Effect.catchTag("Broken", ({ actual, expected, promise }) =>
-        Effect.fail(new ContractBroken({ check: name, promise, expected, actual })))
-    )
-})
+export interface Check extends Frame.Check<Subject> {}
 
 /**
  * The checks of the contract. They can run in any order, and concurrently unless `setBack` sets back a clock that they share.
@@ -165,10 +111,17 @@ const checkOf = (name: string, body: CheckBody): Check => ({
  * @since 0.1.0
  * @category checks
  */
-export const checks: ReadonlyArray<Check> = [read, record, lease, transition, clock, list, keys, texts, concurrency]
-  .flatMap(
-    (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
-  )
+export const checks: ReadonlyArray<Check> = Frame.checksOf(makeFixture, [
+  read,
+  record,
+  lease,
+  transition,
+  clock,
+  list,
+  keys,
+  texts,
+  concurrency
+])
 
 /**
  * Options for `compare`.
@@ -210,25 +163,21 @@ export interface CompareReport {
  * @since 0.1.0
  * @category checks
  */
-export const compare: (options: CompareOptions) => Effect.Effect<CompareReport, ModelDiffers | StoreError> = Effect
-  .fnUntraced(function*({ commands = 40, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
-    const seed = fixedSeed ?? (yield* Random.nextIntBetween(0, 1_000_000_000))
+export const compare: (
+  options: CompareOptions
+) => Effect.Effect<CompareReport, Frame.ModelDiffers | StoreError> = Effect.fnUntraced(
+  function*({ commands = 40, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
+    const seed = yield* Frame.seedOf(fixedSeed)
     const answers: Record<string, number> = {}
     const count = (kind: string) => {
       answers[kind] = (answers[kind] ?? 0) + 1
     }
-    for (const sequence of yield* sequences({ seed, runs, commands, setsBack: subject.setBack !== undefined })) {
-      const difference = yield* play(subject, sequence, count)
-      if (difference === undefined) continue
-      const { actual, commands, expected } = yield* shrink(subject, difference)
-      return yield* Effect.fail(
-        new ModelDiffers({
-          seed,
-          commands: commands.map(show),
-          expected: Formatter.format(expected),
-          actual: Formatter.format(actual)
-        })
-      )
-    }
+    yield* Frame.playAll(
+      seed,
+      yield* sequences({ seed, runs, commands, setsBack: subject.setBack !== undefined }),
+      (commands) => play(subject, commands, count),
+      show
+    )
     return { seed, answers }
-  })
+  }
+)

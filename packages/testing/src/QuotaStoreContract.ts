@@ -45,14 +45,13 @@
 import type { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
-import * as Formatter from "effect/Formatter"
 import * as Random from "effect/Random"
-import { type Check as CircuitCheck, ContractBroken, ModelDiffers } from "./CircuitBreakerStoreContract.ts"
+import * as Frame from "./internal/frame.ts"
 import { clock, concurrency, lease, reserve, settle } from "./internal/quotaContract/checks.ts"
-import { type CheckBodies, type CheckBody, makeFixture } from "./internal/quotaContract/fixture.ts"
+import { makeFixture } from "./internal/quotaContract/fixture.ts"
 import { play } from "./internal/quotaContract/model.ts"
 
-export { ContractBroken, ModelDiffers } from "./CircuitBreakerStoreContract.ts"
+export { ContractBroken, ModelDiffers } from "./internal/frame.ts"
 
 /**
  * The store under test.
@@ -72,23 +71,12 @@ export interface Subject {
 }
 
 /**
- * A check of the contract.
+ * A check of the contract: its name is a sentence, to be used as the title of a test.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Check extends Omit<CircuitCheck, "run"> {
-  readonly run: (subject: Subject) => Effect.Effect<void, ContractBroken | StoreError>
-}
-
-const checkOf = (name: string, body: CheckBody): Check => ({
-  name,
-  run: (subject) =>
-    Effect.flatMap(makeFixture(subject), body).pipe(
-      Effect.catchTag("Broken", ({ actual, expected, promise }) =>
-        Effect.fail(new ContractBroken({ check: name, promise, expected, actual })))
-    )
-})
+export interface Check extends Frame.Check<Subject> {}
 
 /**
  * The checks of the contract. They can run in any order, and also concurrently, unless `setBack` changes a clock that they
@@ -97,9 +85,7 @@ const checkOf = (name: string, body: CheckBody): Check => ({
  * @since 0.1.0
  * @category checks
  */
-export const checks: ReadonlyArray<Check> = [reserve, settle, lease, clock, concurrency].flatMap(
-  (bodies: CheckBodies) => Object.entries(bodies).map(([name, body]) => checkOf(name, body))
-)
+export const checks: ReadonlyArray<Check> = Frame.checksOf(makeFixture, [reserve, settle, lease, clock, concurrency])
 
 /**
  * Options for `compare`.
@@ -129,21 +115,15 @@ export interface CompareOptions extends Subject {
  * @since 0.1.0
  * @category checks
  */
-export const compare: (options: CompareOptions) => Effect.Effect<{ readonly seed: number }, ModelDiffers | StoreError> =
-  Effect.fnUntraced(function*({ commands = 60, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
-    const seed = fixedSeed ?? (yield* Random.nextIntBetween(0, 1_000_000_000))
+export const compare: (
+  options: CompareOptions
+) => Effect.Effect<{ readonly seed: number }, Frame.ModelDiffers | StoreError> = Effect.fnUntraced(
+  function*({ commands = 60, runs = 25, seed: fixedSeed, ...subject }: CompareOptions) {
+    const seed = yield* Frame.seedOf(fixedSeed)
     for (let run = 0; run < runs; run++) {
       const difference = yield* Random.withSeed(play(subject, commands), seed + run)
-      if (difference === undefined) continue
-      const { actual, expected, played } = difference
-      return yield* Effect.fail(
-        new ModelDiffers({
-          seed: seed + run,
-          commands: played,
-          expected: Formatter.format(expected),
-          actual: Formatter.format(actual)
-        })
-      )
+      if (difference !== undefined) return yield* Effect.fail(Frame.modelDiffers(seed + run, difference))
     }
     return { seed }
-  })
+  }
+)

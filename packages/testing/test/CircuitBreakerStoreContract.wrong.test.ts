@@ -524,7 +524,7 @@ const assertFails = (subject: CircuitBreakerStoreContract.Subject, name: string)
 describe("the contract on wrong stores", () => {
   let loaded: ReadonlyMap<Mutant, Verbs> = new Map()
   beforeAll(async () => {
-    loaded = await load(mutants)
+    loaded = await load("ReferenceStore", mutants)
   })
 
   for (const mutant of mutants) {

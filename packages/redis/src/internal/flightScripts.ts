@@ -21,6 +21,15 @@ local function int(n) return string.format("%.0f", n) end
 local v = redis.call("HMGET", entry, "generation", "id", "ends", "followed", "done", "fresh", "kept", "seen")
 local generation, id, ends, done = tonumber(v[1] or "0"), v[2], tonumber(v[3] or "0"), tonumber(v[5] or "0")
 local fresh, kept = tonumber(v[6] or "0"), tonumber(v[7] or "0")
+-- If the clock was set back, all times are shifted by as much.
+local function adjust()
+  local behind = math.max(0, tonumber(v[8] or "0") - now)
+  if behind > 0 then
+    ends, fresh, kept = ends - behind, fresh - behind, kept - behind
+    redis.call("HSET", entry, "ends", int(ends), "fresh", int(fresh), "kept", int(kept))
+  end
+  redis.call("HSET", entry, "seen", int(now))
+end
 -- A minute more, so that an entry does not expire because the clock was set forward a little.
 local function keep(millis) redis.call("PEXPIRE", entry, int(millis + 60000)) end
 -- A client that may not publish still completes: followers claim again by themselves.
@@ -37,12 +46,7 @@ export const claim = Redis.script(
     numberOfKeys: 1,
     lua: `${prelude}
 local lease, following = tonumber(ARGV[2]), tonumber(ARGV[3])
-local behind = math.max(0, tonumber(v[8] or "0") - now)
-if behind > 0 then
-  ends, fresh, kept = ends - behind, fresh - behind, kept - behind
-  redis.call("HSET", entry, "ends", int(ends), "fresh", int(fresh), "kept", int(kept))
-end
-redis.call("HSET", entry, "seen", int(now))
+adjust()
 if fresh > now or (following >= 0 and done >= following and kept > now) then
   return { "Result", int(done), int(math.max(0, fresh - now)), redis.call("HGET", entry, "result") }
 end
@@ -69,8 +73,9 @@ export const renew = Redis.script(
     numberOfKeys: 1,
     lua: `${prelude}
 if id ~= ARGV[1] or ends <= now then return 0 end
-redis.call("HSET", entry, "ends", int(now + ARGV[2]), "seen", int(now))
-keep(tonumber(ARGV[2]))
+adjust()
+redis.call("HSET", entry, "ends", int(now + ARGV[2]))
+keep(math.max(tonumber(ARGV[2]), kept - now))
 return 1`
   }
 ).withReturnType<unknown>()

@@ -64,7 +64,7 @@ export const withKeys = (change: (key: string) => string): Effect.Effect<Subject
     transition: (request) => transition({ ...request, key: change(request.key) })
   }))
 
-/** A change of a line of the reference. */
+/** A change of a line of a reference. */
 export interface Mutant {
   /** The mistake, as a clause. */
   readonly wrong: string
@@ -78,17 +78,20 @@ export interface Mutant {
 
 const root = fileURLToPath(new URL("../../../..", import.meta.url))
 
-/** Loads the verbs from copies of the reference's source, each with one line changed. */
-export const load = async (mutants: ReadonlyArray<Mutant>): Promise<ReadonlyMap<Mutant, Verbs>> => {
-  const source = readFileSync(join(root, "packages/testing/src/ReferenceStore.ts"), "utf8")
+/** Loads copies of a reference's source, each with one line changed. */
+export const load = async <Module>(
+  reference: string,
+  mutants: ReadonlyArray<Mutant>
+): Promise<ReadonlyMap<Mutant, Module>> => {
+  const source = readFileSync(join(root, `packages/testing/src/${reference}.ts`), "utf8")
   mkdirSync(join(root, "build"), { recursive: true })
   const folder = mkdtempSync(join(root, "build", "wrong-stores-"))
   try {
     const loaded = mutants.map(async (mutant, nth) => {
       const file = join(folder, `${nth}.ts`)
       writeFileSync(file, mutated(source, mutant))
-      const verbs: Verbs = await import(pathToFileURL(file).href)
-      return [mutant, verbs] as const
+      const module: Module = await import(pathToFileURL(file).href)
+      return [mutant, module] as const
     })
     return new Map(await Promise.all(loaded))
   } finally {

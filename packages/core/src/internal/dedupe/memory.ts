@@ -64,8 +64,9 @@ export class MemoryFlights {
   renew({ id, key, leaseMillis }: RequestOf<"renew">): boolean {
     const entry = this.held(key, id)
     if (entry === undefined) return false
-    entry.seen = this.now()
-    entry.leaseUntil = entry.seen + leaseMillis
+    const now = this.now()
+    adjust(entry, now)
+    entry.leaseUntil = now + leaseMillis
     return true
   }
 
@@ -114,12 +115,7 @@ export class MemoryFlights {
   /** Returns the entry as the most recently claimed one. Makes it if it is missing. */
   private use(key: string, operation: string, tenant: string, now: number): Entry {
     const entry = this.entries.get(key) ?? newEntry(operation, tenant)
-    // The clock was set back: without a shift, leases and results would last longer by as much.
-    const behind = Math.max(0, entry.seen - now)
-    entry.leaseUntil -= behind
-    entry.freshUntil -= behind
-    entry.keptUntil -= behind
-    entry.seen = now
+    adjust(entry, now)
     this.entries.delete(key)
     this.sweep(now)
     this.entries.set(key, entry)
@@ -134,6 +130,15 @@ export class MemoryFlights {
       if (isOver || this.entries.size >= this.capacity) this.entries.delete(key)
     }
   }
+}
+
+/** Shifts all times if the clock was set back. Otherwise leases and results would last longer by as much. */
+const adjust = (entry: Entry, now: number): void => {
+  const behind = Math.max(0, entry.seen - now)
+  entry.leaseUntil -= behind
+  entry.freshUntil -= behind
+  entry.keptUntil -= behind
+  entry.seen = now
 }
 
 const newEntry = (operation: string, tenant: string): Entry => ({

@@ -72,17 +72,22 @@ export const verbsOn = (session: Session): Verbs => {
       CASE WHEN fresh > seen OR ($6 >= 0 AND done >= $6 AND kept > seen) THEN result ELSE '' END AS result`
       .replaceAll(/\$[56]/g, (parameter) => `CAST(${parameter} AS bigint)`)
   )
+  const renewedBehind = `${max}(0, seen - micros / 1000)`
   const renew = run(
     `UPDATE sluice_flights SET ends = micros / 1000 + CAST($3 AS bigint), seen = micros / 1000,
-      expires = ${max}(expires, micros / 1000 + CAST($3 AS bigint) + ${keptAfter})
+      fresh = fresh - ${renewedBehind}, kept = kept - ${renewedBehind},
+      expires = ${max}(expires - ${renewedBehind}, micros / 1000 + CAST($3 AS bigint) + ${keptAfter})
     FROM ${timeIn("$4")} AS t WHERE key = $1 AND id = $2 AND ends > micros / 1000 RETURNING key`
   )
   const complete = run(ended(
     `UPDATE sluice_flights SET ends = 0, done = generation, result = $3, seen = micros / 1000,
       fresh = micros / 1000 + CAST($4 AS bigint), kept = micros / 1000 + CAST($5 AS bigint),
       expires = micros / 1000 + ${max}(CAST($4 AS bigint), CAST($5 AS bigint)) + ${keptAfter}
-    FROM ${timeIn("$6")} AS t WHERE key = $1 AND id = $2 AND (ends > micros / 1000 OR done = generation)`
+    FROM ${timeIn("$6")} AS t WHERE key = $1 AND id = $2 AND ends > micros / 1000`
   ))
+  const wasCompleted = session.statement(
+    "SELECT 1 FROM sluice_flights WHERE key = $1 AND id = $2 AND done = generation"
+  )
   const release = run(ended(
     `UPDATE sluice_flights SET ends = 0 FROM ${timeIn("$3")} AS t WHERE key = $1 AND id = $2 AND ends > micros / 1000`
   ))
@@ -112,8 +117,12 @@ export const verbsOn = (session: Session): Verbs => {
     renew: ({ id, key, leaseMillis }) =>
       Effect.map(renew([encodeKey(key), encodeKey(id), Math.ceil(leaseMillis)]), hasRow),
     complete: ({ freshMillis, id, keepMillis, key, result }) => {
-      const times = [Math.ceil(freshMillis), Math.ceil(keepMillis)]
-      return swept(Effect.map(complete([encodeKey(key), encodeKey(id), result, ...times]), hasRow))
+      const lease = [encodeKey(key), encodeKey(id)]
+      const completed = complete([...lease, result, Math.ceil(freshMillis), Math.ceil(keepMillis)])
+      return swept(Effect.map(
+        Effect.flatMap(completed, (rows) => hasRow(rows) ? Effect.succeed(rows) : wasCompleted(lease)),
+        hasRow
+      ))
     },
     release: ({ id, key }) => swept(Effect.map(release([encodeKey(key), encodeKey(id)]), hasRow)),
     purge: ({ by, hash }) => Effect.map(purge[by]([encodeKey(hash)]), (rows) => rows.length)

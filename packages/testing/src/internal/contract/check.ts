@@ -8,50 +8,16 @@ import type {
   Window
 } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
-import * as Formatter from "effect/Formatter"
-import * as Random from "effect/Random"
 import type { Subject } from "../../CircuitBreakerStoreContract.ts"
+import { type Broken, broken, type CheckBodies as Bodies, expectThat, freshPrefix, long } from "../frame.ts"
 
-/** A promise of the contract that a store does not keep. */
-export interface Broken {
-  readonly _tag: "Broken"
-  readonly promise: string
-  readonly expected: string
-  readonly actual: string
-}
-
-/** Calls the store, and fails at the first promise that is not kept. */
-export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
-
-/** Checks by name. A name is a sentence, and the title of a test. */
-export type CheckBodies = { readonly [name: string]: CheckBody }
+export type CheckBodies = Bodies<Fixture>
 
 /** A window of this many calls, without buckets. */
 export const ring = (calls: number): Window => ({ calls, bucketMillis: 0, buckets: 0 })
 
-/** Milliseconds that do not elapse during a check, even on a slow machine. */
-export const long = 600_000
-
 /** Milliseconds that a check waits for. On a store with a real clock that takes as long. */
 export const short = 25
-
-export const expect = (promise: string, actual: unknown, expected: unknown): Effect.Effect<void, Broken> =>
-  Equal.equals(actual, expected) ? Effect.void : broken(promise, Formatter.format(actual), Formatter.format(expected))
-
-/** `expect` for a condition. `expected` describes it. */
-export const expectThat = (
-  promise: string,
-  holds: boolean,
-  actual: unknown,
-  expected: string
-): Effect.Effect<void, Broken> => holds ? Effect.void : broken(promise, Formatter.format(actual), expected)
-
-const broken = (promise: string, actual: string, expected: string): Effect.Effect<never, Broken> =>
-  Effect.fail({ _tag: "Broken", promise, expected: truncate(expected), actual: truncate(actual) })
-
-const truncate = (text: string): string =>
-  text.length <= 2_000 ? text : `${text.slice(0, 2_000)}... (${text.length} characters)`
 
 /** A snapshot without the fields that change as time passes. */
 export const withoutTimes = (
@@ -80,12 +46,6 @@ export const makeFixture = (subject: Subject): Effect.Effect<Fixture> =>
     prefix,
     circuit: ({ suffix = "a", window = ring(10) } = {}) => new Circuit(subject, prefix + suffix, window)
   }))
-
-/** Prefixes have the same length, so that none is the start of another. */
-export const freshPrefix: Effect.Effect<string> = Effect.map(
-  Random.nextIntBetween(16 ** 11, 16 ** 12, { halfOpen: true }),
-  (number) => `contract-${number.toString(16)}-`
-)
 
 /** The verbs of a store on one circuit, with defaults for the arguments that rarely differ. */
 export class Circuit {

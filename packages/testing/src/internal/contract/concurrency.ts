@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, expectThat, type Fixture, long, ring } from "./check.ts"
+import { type CheckBodies, type Fixture, ring } from "./check.ts"
+import { expect, expectThat, long } from "../frame.ts"
 
 const concurrently = <A, E>(times: number, run: (nth: number) => Effect.Effect<A, E>): Effect.Effect<Array<A>, E> =>
   Effect.all(Array.from({ length: times }, (_, nth) => run(nth)), { concurrency: "unbounded" })

@@ -1,6 +1,7 @@
 import type { Mode } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, expectThat, type Fixture, long, ring, short, untilOf } from "./check.ts"
+import { type CheckBodies, type Fixture, ring, short, untilOf } from "./check.ts"
+import { expect, expectThat, long } from "../frame.ts"
 
 const everyMode: ReadonlyArray<Mode> = ["ForcedOpen", "ForcedClosed", "Disabled", "ObserveOnly"]
 

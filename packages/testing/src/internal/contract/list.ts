@@ -1,6 +1,7 @@
 import type { Snapshot } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, type Fixture, ring, withoutTimes } from "./check.ts"
+import { type CheckBodies, type Fixture, ring, withoutTimes } from "./check.ts"
+import { expect } from "../frame.ts"
 
 /** Texts that are special in a database, a file name, a pattern or an object. */
 const unusualTexts = [

@@ -3,23 +3,15 @@ import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import type { Subject } from "../../CircuitBreakerStoreContract.ts"
 import * as ReferenceStore from "../../ReferenceStore.ts"
-import { freshPrefix } from "./check.ts"
+import { type Difference, freshPrefix } from "../frame.ts"
 import { type Command, keys, type Under, type View, windows } from "./commands.ts"
-
-/** The first different answer of a store and the reference. */
-export interface Difference {
-  /** The last one was answered differently. */
-  readonly commands: ReadonlyArray<Command>
-  readonly expected: unknown
-  readonly actual: unknown
-}
 
 /** Runs commands on a store and on the reference. Returns their first difference. */
 export const play = (
   subject: Subject,
   commands: ReadonlyArray<Command>,
   count: (what: string) => void
-): Effect.Effect<Difference | undefined, StoreError> =>
+): Effect.Effect<Difference<Command> | undefined, StoreError> =>
   Effect.gen(function*() {
     const comparison = new Comparison(subject, yield* freshPrefix)
     // Reads everything at the end, to find differences that no command showed.
@@ -31,24 +23,6 @@ export const play = (
       if (!Equal.equals(actual, expected)) return { commands: all.slice(0, nth + 1), expected, actual }
     }
     return undefined
-  })
-
-// Every attempt is a run, which takes time on a real clock. This many mostly lead to a handful of commands.
-const maxAttempts = 150
-
-/** Looks for a difference, the same or another, that takes fewer commands. */
-export const shrink = (subject: Subject, found: Difference): Effect.Effect<Difference, StoreError> =>
-  Effect.gen(function*() {
-    let shortest = found
-    let attempts = 0
-    for (let size = Math.ceil(shortest.commands.length / 2); size > 0; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-      for (let end = shortest.commands.length - 1; end > 0 && attempts < maxAttempts; end -= size) {
-        const fewer = [...shortest.commands.slice(0, Math.max(0, end - size)), ...shortest.commands.slice(end)]
-        attempts++
-        shortest = (yield* play(subject, fewer, () => {})) ?? shortest
-      }
-    }
-    return shortest
   })
 
 /** Both answers to a command, without what a store is free to choose. */

@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, expectThat, type Fixture, ring, short, withoutTimes } from "./check.ts"
+import { type CheckBodies, type Fixture, ring, short, withoutTimes } from "./check.ts"
+import { expect, expectThat } from "../frame.ts"
 
 export const read: CheckBodies = {
   "a missing key reads as closed, with generation 0 and no evidence": Effect.fnUntraced(

@@ -1,6 +1,7 @@
 import type { Bucket, Window } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, expectThat, type Fixture, long, ring, short } from "./check.ts"
+import { type CheckBodies, type Fixture, ring, short } from "./check.ts"
+import { expect, expectThat, long } from "../frame.ts"
 
 /** Every sample: each weight, fast and slow. */
 const everySample = Array.from({ length: 42 }, (_, code) => String.fromCharCode(48 + code)).join("")

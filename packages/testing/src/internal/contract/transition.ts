@@ -1,6 +1,7 @@
 import type { Mode, Target } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
-import { type CheckBodies, expect, expectThat, type Fixture, long, ring, withoutTimes } from "./check.ts"
+import { type CheckBodies, type Fixture, ring, withoutTimes } from "./check.ts"
+import { expect, expectThat, long } from "../frame.ts"
 
 const because = { calls: 100, failures: 60, slow: 7 }
 

@@ -2,7 +2,7 @@ import type { Claimed } from "@sluice/core/FlightStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import { expect, expectThat, long } from "../contract/check.ts"
+import { expect, expectThat, long } from "../frame.ts"
 import type { CheckBodies, Fixture } from "./fixture.ts"
 
 /** Milliseconds that a check waits for. On a store with a real clock that takes as long. */
@@ -31,10 +31,11 @@ export const claims: CheckBodies = {
     yield* expect("all have its generation", new Set(answers.map(({ generation }) => generation)).size, 1)
   }),
 
-  "a leader whose reply was lost claims again, and leads": Effect.fnUntraced(function*({ claim }: Fixture) {
-    const first = yield* claim("a", { leaseMillis: short })
+  "a leader whose reply was lost claims again, and leads": Effect.fnUntraced(function*({ claim, sleep }: Fixture) {
+    const first = yield* claim("a", { leaseMillis: 20 * short })
     const again = yield* claim("a")
     yield* expect("it leads with the same generation", again, first)
+    yield* sleep(21 * short)
     yield* expect("the others follow", (yield* claim("b"))._tag, "Follow")
   }),
 
@@ -178,6 +179,17 @@ export const ends: CheckBodies = {
     }
   ),
 
+  "the first result of a lease stays, whatever is completed later": Effect.fnUntraced(
+    function*({ claim, complete, sleep }: Fixture) {
+      const { generation: following } = yield* claim("a")
+      yield* complete("a", "first", { freshMillis: 20 * short, keepMillis: 20 * short })
+      yield* complete("a", "second", { freshMillis: long, keepMillis: long })
+      yield* expect("it is there", resultIn(yield* claim("b", { following })), "first")
+      yield* sleep(21 * short)
+      yield* expect("it ends at its time", (yield* claim("b", { following }))._tag, "Lead")
+    }
+  ),
+
   "a released lease is led by the next claim, and has no result": Effect.fnUntraced(
     function*({ claim, complete, release }: Fixture) {
       yield* claim("a")
@@ -221,7 +233,7 @@ export const ends: CheckBodies = {
 
 export const purge: CheckBodies = {
   "purge deletes the entries of a tenant, an operation or a key, and no others": Effect.fnUntraced(
-    function*({ claim, complete, prefix, store }: Fixture) {
+    function*({ claim, complete, key, prefix, store }: Fixture) {
       const flights = ["1", "2"].flatMap((tenant) =>
         ["1", "2"].map((operation) => ({
           key: `${prefix}${tenant}${operation}`,
@@ -247,6 +259,8 @@ export const purge: CheckBodies = {
       yield* expect("of a key", yield* store.purge({ by: "key", hash: `${prefix}22` }), 1)
       yield* expect("none is left", (yield* left).slice(2), [undefined, undefined])
       yield* expect("of an unknown tenant", yield* store.purge({ by: "tenant", hash: `${prefix}t3` }), 0)
+      for (const id of ["c", "d"]) yield* Effect.andThen(claim(id), complete(id, "42"))
+      yield* expect("of a key with two leases", yield* store.purge({ by: "key", hash: key }), 1)
     }
   ),
 
@@ -277,6 +291,19 @@ export const clock: CheckBodies = {
       yield* sleep(5 * short)
       yield* expect("the lease has lapsed", (yield* claim("b"))._tag, "Lead")
       yield* expect("the result is not fresh", (yield* claim("b", { key: result }))._tag, "Lead")
+    }
+  ),
+
+  "an earlier result lasts no longer if a lease is renewed after the clock was set back": Effect.fnUntraced(
+    function*({ claim, complete, renew, setBack, sleep }: Fixture) {
+      if (setBack === undefined) return
+      const { generation: following } = yield* claim("a")
+      yield* complete("a", "42", { keepMillis: 20 * short })
+      yield* claim("b")
+      yield* setBack(long)
+      yield* renew("b")
+      yield* sleep(21 * short)
+      yield* expect("it is over", (yield* claim("c", { following }))._tag, "Follow")
     }
   ),
 

@@ -2,13 +2,9 @@ import type { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { Claimed, FlightStore } from "@sluice/core/FlightStore"
 import * as Effect from "effect/Effect"
 import type { Subject } from "../../FlightStoreContract.ts"
-import { type Broken, freshPrefix, long } from "../contract/check.ts"
+import { type CheckBodies as Bodies, freshPrefix, long } from "../frame.ts"
 
-/** Calls the store, and fails at the first promise that is not kept. */
-export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
-
-/** Checks by name. A name is a sentence, and the title of a test. */
-export type CheckBodies = { readonly [name: string]: CheckBody }
+export type CheckBodies = Bodies<Fixture>
 
 /** What differs from the flights of the other calls of a check. */
 interface FlightOptions {

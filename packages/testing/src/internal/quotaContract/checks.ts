@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { expect, expectThat } from "../contract/check.ts"
+import { expect, expectThat } from "../frame.ts"
 import { atOnce, type CheckBodies, type Fixture, fixtureOf, long, requests } from "./fixture.ts"
 
 /** A window that passes during a check. */

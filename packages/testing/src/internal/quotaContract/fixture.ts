@@ -2,13 +2,9 @@ import type { StoreError } from "@sluice/core/CircuitBreakerStore"
 import type { Ask, QuotaStore, Verdict } from "@sluice/core/QuotaStore"
 import * as Effect from "effect/Effect"
 import type { Subject } from "../../QuotaStoreContract.ts"
-import { type Broken, freshPrefix } from "../contract/check.ts"
+import { type CheckBodies as Bodies, freshPrefix } from "../frame.ts"
 
-/** Calls the store, and fails at the first promise that is not kept. */
-export type CheckBody = (fixture: Fixture) => Effect.Effect<void, Broken | StoreError>
-
-/** Checks by name. A name is a sentence, and the title of a test. */
-export type CheckBodies = { readonly [name: string]: CheckBody }
+export type CheckBodies = Bodies<Fixture>
 
 /** Milliseconds that do not elapse during a check, even on a slow machine. */
 export const long = 600_000

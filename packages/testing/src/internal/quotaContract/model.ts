@@ -8,15 +8,8 @@ import * as Random from "effect/Random"
 import type { Subject } from "../../QuotaStoreContract.ts"
 import type { Learned, Verdict } from "@sluice/core/QuotaStore"
 import { ReferenceQuotas } from "../../ReferenceQuotaStore.ts"
-import { freshPrefix } from "../contract/check.ts"
+import { type Difference, freshPrefix } from "../frame.ts"
 import { atOnce, long, requests } from "./fixture.ts"
-
-/** An answer that differs, and the requests that led there. */
-export interface Difference {
-  readonly played: ReadonlyArray<string>
-  readonly expected: unknown
-  readonly actual: unknown
-}
 
 const below = (limit: number) => Random.nextIntBetween(0, limit, { halfOpen: true })
 
@@ -55,18 +48,18 @@ const used = (levels: ReadonlyArray<StoredLevel>) => levels.filter((level) => le
 export const play = Effect.fnUntraced(function*(
   { store }: Subject,
   commands: number
-): Effect.fn.Return<Difference | undefined, StoreError> {
+): Effect.fn.Return<Difference<string> | undefined, StoreError> {
   const target = yield* freshPrefix
   const reference = new ReferenceQuotas()
   const played: Array<string> = []
-  const differs = (expected: unknown, actual: unknown): Difference | undefined =>
-    Equal.equals(expected, actual) ? undefined : { played, expected, actual }
+  const differs = (expected: unknown, actual: unknown): Difference<string> | undefined =>
+    Equal.equals(expected, actual) ? undefined : { commands: played, expected, actual }
   for (let step = 0; step < commands; step++) {
     const kind = yield* below(12)
     const id = `id ${yield* below(8)}`
     // Nothing leaves a window, and no lease ends: the time of the reference does not matter.
     const now = yield* Clock.currentTimeMillis
-    let difference: Difference | undefined
+    let difference: Difference<string> | undefined
     if (kind < 5) {
       const request = { target, id, leaseMillis: long, guardMillis: 1_000, asks: yield* randomAsks }
       played.push(`reserve ${id} ${Formatter.format(request.asks)}`)
@@ -76,7 +69,11 @@ export const play = Effect.fnUntraced(function*(
       difference = differs(timeless(expected), timeless(actual)) ??
         (isNear(expected.waitMillis, actual.waitMillis)
           ? undefined
-          : { played, expected: { waitMillis: expected.waitMillis }, actual: { waitMillis: actual.waitMillis } })
+          : {
+            commands: played,
+            expected: { waitMillis: expected.waitMillis },
+            actual: { waitMillis: actual.waitMillis }
+          })
     } else if (kind < 8) {
       const actual = [
         { scope: "all", dimension: "requests", amount: yield* below(4) },
@@ -102,7 +99,7 @@ export const play = Effect.fnUntraced(function*(
       played.push(`limit ${Formatter.format(request)}`)
       const [expected, actual] = [reference.limit(request, now), yield* store.limit(request)]
       difference = differs(expected.limit, actual.limit) ??
-        (isNear(expected.restMillis, actual.restMillis) ? undefined : { played, expected, actual })
+        (isNear(expected.restMillis, actual.restMillis) ? undefined : { commands: played, expected, actual })
     } else {
       const request = { target, ids: [id], leaseMillis: long }
       played.push(`renew ${id}`)
