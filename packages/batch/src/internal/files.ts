@@ -215,14 +215,4 @@ export const findFile = (db: Db.Db, id: string): Effect.Effect<Tables.FileRow, B
     ([file]) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
   )
 
-const toFile = ({ bytes, createdAt, expiresAt, id, lines, name, owner, problems, purpose }: Tables.FileRow): File => ({
-  id,
-  owner,
-  purpose,
-  name,
-  bytes,
-  lines,
-  problems,
-  createdAt,
-  expiresAt
-})
+const toFile = ({ file: _, url: __, ...file }: Tables.FileRow): File => file

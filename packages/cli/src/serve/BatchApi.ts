@@ -58,7 +58,7 @@ export const answer = (
     const error = Cause.findErrorOption(cause)
     const refused = Effect.sync(() => {
       if (response.headersSent) response.destroy()
-      else refuse(error._tag === "None" ? defect : refusalOf(error.value))
+      else refuse(error._tag === "None" ? Refusal.defect : refusalOf(error.value))
     })
     return error._tag === "None"
       ? Effect.andThen(Effect.logError("A request for batches failed unexpectedly", cause), refused)
@@ -419,11 +419,4 @@ const unknown: Refusal.Refusal = {
   status: 404,
   code: "not_found",
   message: "No such path. Files and batches are at /v1/files and /v1/batches."
-}
-
-const defect: Refusal.Refusal = {
-  status: 500,
-  code: "internal_error",
-  message: "The gateway cannot answer this request.",
-  headers: { "x-should-retry": "false" }
 }

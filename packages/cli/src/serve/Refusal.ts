@@ -21,6 +21,14 @@ export class Refused {
   }
 }
 
+/** Of a defect. The next try would end the same way. */
+export const defect: Refusal = {
+  status: 500,
+  code: "internal_error",
+  message: "The gateway cannot answer this request.",
+  headers: { "x-should-retry": "false" }
+}
+
 /** Anthropic's type of an error, by the status. */
 const types = new Map([
   [400, "invalid_request_error"],

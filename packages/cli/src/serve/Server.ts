@@ -152,7 +152,7 @@ export class Server {
     } catch (error) {
       this.options.onDefect(error)
       if (response.headersSent) response.destroy()
-      else Refusal.send(response, path, defect)
+      else Refusal.send(response, path, Refusal.defect)
     }
   }
 
@@ -223,13 +223,6 @@ const tooLarge: Refusal.Refusal = {
   status: 413,
   code: "request_too_large",
   message: "The body of the request is larger than 32 MiB."
-}
-
-const defect: Refusal.Refusal = {
-  status: 500,
-  code: "internal_error",
-  message: "The gateway cannot answer this request.",
-  headers: { "x-should-retry": "false" }
 }
 
 const draining: Refusal.Refusal = {

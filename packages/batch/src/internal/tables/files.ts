@@ -2,23 +2,14 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
-import type { Problem } from "../../Files.ts"
+import type { File, Problem } from "../../Files.ts"
 import { type Db, numberOf, optionalText } from "./db.ts"
 import { isConflict, type Item, itemRows } from "./items.ts"
 
-export interface FileRow {
+export interface FileRow extends File {
   /** The requests of a file have this number below zero as their batch. */
   readonly file: number
-  readonly id: string
-  readonly owner: string | undefined
-  readonly purpose: string
-  readonly name: string
-  readonly bytes: number
-  readonly lines: number
   readonly url: string | undefined
-  readonly problems: ReadonlyArray<Problem>
-  readonly createdAt: number
-  readonly expiresAt: number
 }
 
 const toRow = (row: { readonly [column: string]: unknown }): FileRow => ({
