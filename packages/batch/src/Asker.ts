@@ -7,7 +7,7 @@
  *
  * **Gotchas**
  *
- * - A request may be asked again after its process died. Send `key` as the idempotency key; a provider that honours it is paid once.
+ * - A request may be asked again after its process died. Send `idempotencyKey`; a provider that honours it is paid once.
  * - Do not retry for long inside `ask`. Fail with `AskLater`, so that other requests get the slot.
  *
  * **Example** (An asker without a model)

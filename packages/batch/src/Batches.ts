@@ -12,6 +12,11 @@
  * - The batch starts when all its requests are stored.
  * - `maxCost` stops a batch before it costs more. It is exact if no request costs more than `estimate`, or more than the dearest so far.
  *
+ * **Gotchas**
+ *
+ * - Layers are shared within a program, whatever they are provided with. For the batches of two databases, wrap each of the complete layers
+ *   in `Layer.fresh`. Otherwise both would work on the first.
+ *
  * **Example** (A batch on one machine)
  *
  * ```ts
@@ -132,6 +137,7 @@ export interface ResultsOptions {
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them,
  *   also those of a batch that was cancelled before.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
+ *   The cap stays: a batch that has spent it asks nothing more.
  * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it
  *   has the batches of this owner. With `createdWithin` or `endedWithin`, batches that were created or ended earlier are left out.
  * - `remove` deletes an ended batch with its requests and results.

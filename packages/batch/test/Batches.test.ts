@@ -3,6 +3,7 @@ import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
+import * as Db from "../src/internal/tables/db.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
 const whole = (id: string, follow = true) =>
@@ -99,6 +100,21 @@ await describeWithBoth("Batches", (it) => {
       yield* Effect.sleep(500)
       assert.deepStrictEqual(spans, ["a call", "a call", "a call"])
     }).pipe(Effect.provide(machine(scripted)), Effect.provide(Layer.succeed(Tracer.Tracer, tracer)))
+  })
+
+  it.effect("a worker that cannot say that it lives warns of it, and not at each beat", () => {
+    const logged: Array<unknown> = []
+    const log = Logger.layer([Logger.make(({ message }) => void logged.push(...[message].flat()))])
+    return Effect.gen(function*() {
+      const { sql } = yield* Db.make
+      yield* sql`alter table sluice_batch_worker rename to sluice_batch_worker_away`
+      yield* Effect.sleep(1_500)
+      yield* sql`alter table sluice_batch_worker_away rename to sluice_batch_worker`
+      const warnings = logged.filter((message) =>
+        String(message).startsWith("The worker could not say that it lives (")
+      )
+      assert.strictEqual(warnings.length, 1)
+    }).pipe(Effect.provide(machine(new Scripted())), Effect.provide(log))
   })
 
   it.effect("a worker's name that the database cannot store is refused", () =>

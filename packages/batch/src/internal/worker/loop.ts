@@ -121,6 +121,9 @@ export const run = Effect.fnUntraced(function*(
     })
   })
 
+  // Without a sign of life it gets no requests.
+  const silent = Persist.warn("The worker could not say that it lives")
+
   /** Batches of which the last beat said that requests are held. */
   let told: ReadonlyArray<number> = []
 
@@ -144,10 +147,11 @@ export const run = Effect.fnUntraced(function*(
           held.beat(startedAt)
         })
       }),
+      Effect.catch(silent),
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.interrupt
-          : Effect.logDebug("The worker could not say that it lives", cause)
+          : Effect.logError("The worker could not say that it lives because of a fault in Sluice", cause)
       )
     )
   })
