@@ -45,6 +45,8 @@ export interface Asked extends Request {
   readonly endpoint: string | undefined
   /** The same for each attempt of the request, and of no other: send it as the idempotency key. */
   readonly idempotencyKey: string
+  /** Whether the batch has a `maxCost`. It is kept only if `micros` of each answer is what the answer cost. */
+  readonly hasBudget: boolean
 }
 
 /**

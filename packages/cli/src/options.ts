@@ -1105,7 +1105,7 @@ export const batch = defineCommand({
   inputs: ["ACTION", "[FILE...]"],
   actions: batchActions,
   groups: {
-    "All actions": ["batches"],
+    "All actions": ["batches", "config"],
     "submit": [
       "input-format",
       "prompt-template",
@@ -1121,9 +1121,9 @@ export const batch = defineCommand({
       "price"
     ],
     "work": [
-      "config",
       "url",
       "target",
+      "model",
       "models",
       "key-env",
       "key-file",
@@ -1139,6 +1139,7 @@ export const batch = defineCommand({
       "max-attempts",
       "timeout",
       "drain-timeout",
+      "price",
       "price-file"
     ],
     "status": ["watch", "json"],
@@ -1159,8 +1160,15 @@ export const batch = defineCommand({
     ...batchBorrows,
     model: {
       ...batchBorrows.model,
-      about: "Ask this model, for lines that name none. Required if there are any. A target with #MODEL replaces it. " +
-        "[default: that of the line]"
+      about:
+        "submit: ask this model, for lines that name none. Required if there are any. work: call this model at --url " +
+        "for every request, as a target with #MODEL does. [default: that of the line]"
+    },
+    price: {
+      ...batchBorrows.price,
+      about:
+        "Count cost at these dollars for a million input and output tokens. work: for what answers cost. submit: for " +
+        "the most that a request costs. [default: the prices of --price-file]"
     },
     maxAttempts: {
       ...batchBorrows.maxAttempts,
@@ -1195,8 +1203,8 @@ export const batch = defineCommand({
     maxCost: Flag.optional("max-cost", {
       argument: "USD",
       about:
-        "Stop the batch before it costs more than USD. Exact with --price and --max-tokens, which bound one request. " +
-        "[default: no limit]",
+        "Stop the batch before it costs more than USD. The workers need the prices of its models. Exact with --price and " +
+        "--max-tokens, which bound one request. [default: no limit]",
       parse: Flag.dollars
     }),
     watch: Flag.toggle("watch", {

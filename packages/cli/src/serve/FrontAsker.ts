@@ -10,6 +10,7 @@ import * as Lines from "../openai/Line.ts"
 import * as Circuits from "../run/Circuits.ts"
 import * as Costs from "./Costs.ts"
 import type { Current } from "./Reloads.ts"
+import { offering } from "./Settings.ts"
 
 /** A target whose key is refused is tried again after this time. A key is rarely repaired within seconds. */
 const refusedKeyMillis = 30_000
@@ -42,6 +43,7 @@ export const make = (
     Clock.clockWith((clock) => {
       const line = Lines.read(asked.body)
       if (line === undefined) return Effect.succeed(unreadable)
+      if (asked.hasBudget && !isPriced(current().settings, line.model)) return Effect.succeed(unpriced)
       return Effect.flatMap(call(current, send, line, asked), (called) => {
         const answer = answerOf(called)
         if (called.status < 400) return Effect.succeed({ ...answer, kind: "ok" as const })
@@ -91,7 +93,9 @@ interface Called {
   readonly micros: number
 }
 
-const answerOf = ({ body, inputTokens, micros, outputTokens, requestId, status }: Called): Asker.Answer => ({
+const answerOf = (
+  { body, inputTokens, micros, outputTokens, requestId, status }: Omit<Called, "attempts" | "code" | "retryAfter">
+): Asker.Answer => ({
   kind: "failed",
   body: Lines.encodeResponse({ status, requestId, body }),
   inputTokens,
@@ -99,19 +103,29 @@ const answerOf = ({ body, inputTokens, micros, outputTokens, requestId, status }
   micros
 })
 
-const unreadable: Asker.Answer = {
-  kind: "failed",
-  body: Lines.encodeResponse({
+/** An answer to a request that was not sent. */
+const refused = (code: string, message: string): Asker.Answer =>
+  answerOf({
     status: 400,
     requestId: undefined,
-    body: JSON.stringify({
-      error: { message: "The line is not a request.", type: "invalid_request_error", code: "invalid_body" }
-    })
-  }),
-  inputTokens: 0,
-  outputTokens: 0,
-  micros: 0
-}
+    body: JSON.stringify({ error: { message, type: "invalid_request_error", code } }),
+    inputTokens: 0,
+    outputTokens: 0,
+    micros: 0
+  })
+
+const unreadable = refused("invalid_body", "The line is not a request.")
+
+const unpriced = refused(
+  "no_price",
+  "The batch has a budget, and the price of this model is not known. Set it with --price or --price-file of the worker, and retry the batch."
+)
+
+/** Whether the cost of an answer is known, whichever target gives it. */
+const isPriced = (settings: Current["settings"], model: string): boolean =>
+  offering(settings, model).every((target) =>
+    Costs.ofTarget(settings, target, model, { inputTokens: 0, outputTokens: 0 }) !== undefined
+  )
 
 const call = (
   current: () => Current,

@@ -70,6 +70,27 @@ describe("sluice batch work", { timeout: processTimeout }, () => {
       assert.deepStrictEqual(results.map(({ status }) => status), Array.from({ length: 20 }, () => "ok"))
     }))
 
+  it.live("a budget without a price sends nothing, and with the price of the worker it is kept", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({})
+      const directory = yield* folder
+      const id = yield* submitted(directory, 3, "--max-cost", "1")
+      const unpriced = yield* worker(directory, [provider])
+      const refused = yield* ended(directory, id)
+      assert.deepStrictEqual(
+        refused.map(({ error }) => Object(error).code),
+        Array.from({ length: 3 }, () => "no_price")
+      )
+      assert.lengthOf(yield* provider.journal, 0)
+      unpriced.process.kill("SIGTERM")
+      yield* Effect.promise(() => unpriced.ended)
+      yield* batch(directory, "retry", id)
+      yield* worker(directory, [provider], "--price", "1,2")
+      assert.deepStrictEqual((yield* ended(directory, id)).map(({ status }) => status), ["ok", "ok", "ok"])
+      const again = yield* batch(directory, "submit", "prompts.jsonl", "--model", "m")
+      assert.include(again.stderr, `Already submitted: 3 requests, completed. \`sluice batch results ${id}\``)
+    }))
+
   it.live("two workers share a file of SQLite, and send each request once", () =>
     Effect.gen(function*() {
       const turns = () => Turn.answer("Yes", { firstTokenMillis: 20 })
@@ -131,7 +152,7 @@ describe("sluice batch work", { timeout: processTimeout }, () => {
       yield* begun(4)
       const running = yield* batch(directory, "remove", id)
       assert.strictEqual(running.code, 2)
-      assert.include(running.stderr, `Batch ${id} is in_progress. Cancel it first`)
+      assert.include(running.stderr, `batch ${id} is in progress; cancel it first`)
       const { code, stderr } = yield* batch(directory, "cancel", id, "--interrupt")
       assert.strictEqual(code, 0, stderr)
       assert.include(stderr, "No further request is sent. Calls that run are interrupted.")

@@ -222,7 +222,8 @@ export class TicketHandler {
       endpoint: work.batch.endpoint,
       key: item.key ?? String(item.seq),
       body: item.request,
-      idempotencyKey: `${work.batch.id}/${item.seq}`
+      idempotencyKey: `${work.batch.id}/${item.seq}`,
+      hasBudget: work.batch.capMicros !== undefined
     })
     // An answer was paid, so it is stored even if the worker is stopped meanwhile.
     return Effect.uninterruptibleMask((restore) =>
