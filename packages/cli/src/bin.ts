@@ -10,6 +10,7 @@ import * as ExitCode from "./ExitCode.ts"
 import type { Flags } from "./Flag.ts"
 import * as Help from "./Help.ts"
 import * as Nearest from "./Nearest.ts"
+import * as NodeVersion from "./NodeVersion.ts"
 import type { Command } from "./options.ts"
 import * as Options from "./options.ts"
 import * as Say from "./Say.ts"
@@ -17,8 +18,17 @@ import type { Given } from "./Shell.ts"
 import * as Terminal from "./Terminal.ts"
 import * as UrlSecrets from "./UrlSecrets.ts"
 
+/** The `engines` of the package. */
+const oldestNode = "22.21.0"
+
 const main = async (args: ReadonlyArray<string>): Promise<number> => {
   const [name, ...rest] = args
+  // Otherwise an older version ends with the trace of a module that it does not have.
+  const oldNode = NodeVersion.problemOf(process.versions.node, oldestNode)
+  if (oldNode !== undefined) {
+    Say.error("sluice", oldNode)
+    return ExitCode.unusable
+  }
   switch (name) {
     case undefined:
       return usageError("no command given", "see sluice --help")
