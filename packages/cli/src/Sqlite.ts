@@ -43,8 +43,9 @@ export const describe = (error: unknown): string => {
     case busy:
       return "another process keeps it locked; try again"
     case damaged:
+      return "it is damaged; put a backup in its place, or name another file"
     case notADatabase:
-      return "it is damaged; delete it"
+      return "it is no file of SQLite; name another file"
     case full:
       return "the disk is full"
     default:

@@ -40,7 +40,7 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
     const suggestion = nearest === undefined ? "" : `; did you mean ${nearest}?`
     return Promise.resolve(refuse(`ACTION must be one of ${actions.join(", ")}${suggestion}`))
   }
-  const problem = problemOf(known, names)
+  const problem = problemOf(known, names) ?? strayOf(known, own)
   if (problem !== undefined) return Promise.resolve(refuse(problem))
   const sources = Sources.read(Options.batch.flags, own, Sources.here(), "batch")
   if (sources._tag === "Wrong") return Promise.resolve(refuse(sources.message))
@@ -63,6 +63,8 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
                 `no batch has the id ${Terminal.clip(Terminal.escape(error.id), 64)} in ` +
                   `${Terminal.escape(UrlSecrets.shown(flags.batches))}; \`sluice batch status\` lists them`
               )
+            case "BatchRunning":
+              return refuse(runningOf(error))
             case "MigrationFailed":
             case "SqlError":
             case "TablesOutdated":
@@ -89,6 +91,18 @@ const problemOf = (action: Action, names: ReadonlyArray<string>): string | undef
   }
 }
 
+/** A flag that the action does not have. It would change nothing, so it is a mistake. */
+const strayOf = (action: Action, own: Given): string | undefined => {
+  for (const name of own.keys()) {
+    const owners = Object.entries(Options.batch.groups ?? {}).filter(([, names]) => names.includes(name))
+      .map(([title]) => title)
+    const isOwn = owners.length === 0 ||
+      owners.some((owner) => owner === action || !actions.some((one) => one === owner))
+    if (!isOwn) return `--${name} is a flag of ${owners.join(" and ")}, not of ${action}`
+  }
+  return undefined
+}
+
 const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<string>, flags: BatchFlags, given: Given) {
   const batches = yield* Batches.Batches
   const [id = ""] = names
@@ -96,9 +110,11 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
     case "submit": {
       const { id, isNew, status } = yield* Submit.submit(names, flags)
       process.stdout.write(`${id}\n`)
+      const count = Words.plural(status.total, "request")
       Say.note(
-        `${isNew ? "Submitted" : "Already submitted:"} ${Words.plural(status.total, "request")}.` +
-          " `sluice batch work` sends them."
+        isNew
+          ? `Submitted ${count}. \`sluice batch work\` sends them.`
+          : `Already submitted: ${count}${nextOf(status)}`
       )
       return ExitCode.ok
     }
@@ -124,7 +140,11 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
     case "retry": {
       const count = yield* batches.retry(id, flags.unasked ? "unasked" : "failed")
       Say.note(
-        count === 0 ? "No request of this kind is left." : `${Words.plural(count, "request")} will be sent again.`
+        count > 0
+          ? `${Words.plural(count, "request")} will be sent again.`
+          : flags.unasked
+          ? "No request was left by a cancel, an expiry or a budget."
+          : "No request has failed. --unasked sends what a cancel, an expiry or a budget left."
       )
       return ExitCode.ok
     }
@@ -134,11 +154,34 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
   }
 })
 
+/** What can be done with a batch that was submitted before. */
+const nextOf = ({ id, state }: Batch.Status): string => {
+  if (state === "in_progress") return ". `sluice batch work` sends them."
+  const said = `, ${Table.stateOf(state)}.`
+  if (state === "completed") {
+    return `${said} \`sluice batch results ${id}\` prints the results. Remove the batch to send them again.`
+  }
+  return Batch.isEnded(state) ? `${said} \`sluice batch retry ${id} --unasked\` sends what is left.` : said
+}
+
+/** Why a batch cannot be retried or removed now, and what to do about it. */
+const runningOf = ({ id, state }: Batch.BatchRunning): string => {
+  const said = `batch ${id} is ${Table.stateOf(state)}`
+  switch (state) {
+    case "validating":
+      return `${said}; repeat its submit, or cancel it first`
+    case "in_progress":
+      return `${said}; cancel it first, or wait until it has ended`
+    default:
+      return `${said}; wait until a worker has ended it: sluice batch work`
+  }
+}
+
 const redrawMillis = 1_000
 const plainMillis = 10_000
 
 const show = Effect.fnUntraced(function*(
-  { json, watch }: BatchFlags,
+  { batches, json, watch }: BatchFlags,
   read: Effect.Effect<ReadonlyArray<Batch.Status>, Batch.BatchNotFound | Batch.BatchStoreError>
 ) {
   const isLive = watch && !json && Screen.isDrawn()
@@ -151,7 +194,7 @@ const show = Effect.fnUntraced(function*(
         json
           ? statuses.map((status) => `${JSON.stringify(Table.toJson(status))}\n`).join("")
           : statuses.length === 0
-          ? "No batches. `sluice batch submit FILE` adds one.\n"
+          ? `No batches in ${Terminal.escape(UrlSecrets.shown(batches))}. \`sluice batch submit FILE\` adds one.\n`
           : Table.render(statuses, now)
       )
       const isOver = statuses.every(({ state }) => Batch.isEnded(state))

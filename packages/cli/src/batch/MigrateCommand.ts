@@ -33,7 +33,8 @@ export const execute = (given: string): Promise<number> => {
   ] as const
   const done = Effect.forEach(all, ([name, migrate]) =>
     Effect.map(migrate, (steps) => {
-      const what = steps.length === 0 ? "up to date" : `made ${steps.join(", ")}`
+      // The tables and the functions of the stores have steps of the same names.
+      const what = steps.length === 0 ? "up to date" : `made ${[...new Set(steps)].join(", ")}`
       process.stdout.write(`${name}: ${what}\n`)
     }), { discard: true })
   // Tells a server that cannot be reached from one that refuses a table.

@@ -9,8 +9,10 @@ import { basename } from "node:path"
 import type { BatchFlags } from "../options.ts"
 import * as Input from "../run/Input.ts"
 import * as Prices from "../run/Prices.ts"
+import { Ids } from "../run/Ids.ts"
 import type { Malformed, Prompt } from "../run/Prompt.ts"
 import * as Words from "../run/Words.ts"
+import * as Terminal from "../Terminal.ts"
 
 /** Lines of the input that are no prompts. Nothing was submitted. */
 export class UnusableLines extends Schema.Error<UnusableLines>("sluice/UnusableLines")({
@@ -27,6 +29,9 @@ const shownProblems = 10
 
 const charsPerToken = 4
 
+/** That of a request in `@sluice/batch`, which names the place of a request and not its line. */
+const maxLineBytes = 2 ** 20
+
 export interface Submitted {
   readonly id: string
   /** Whether an unfinished or finished batch of the same requests was there. */
@@ -34,7 +39,10 @@ export interface Submitted {
   readonly status: Batch.Status
 }
 
-/** Submits files. The same files and flags make the same batch, so that an interrupted command can be repeated. */
+/**
+ * Submits files. The same files and flags make the same batch, so that an interrupted command can be repeated. Refuses flags that would
+ * have to change a batch of the same requests: it would run without them.
+ */
 export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, flags: BatchFlags) {
   const batches = yield* Batches.Batches
   const { format, limit, promptTemplate: template, system } = { ...flags, format: flags.inputFormat }
@@ -48,10 +56,26 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
       : Effect.succeed(item)
   )
   const known = input.again === undefined ? undefined : yield* look(withModel(input.items), lineOf)
+  if (known?.count === 0) {
+    return yield* new UnusableLines({
+      problems: [`there are no prompts in ${Words.files(paths.map(Terminal.escape))}`]
+    })
+  }
   const id = known === undefined ? `batch_${randomBytes(6).toString("hex")}` : `batch_${known.hash.slice(0, 12)}`
   const { maxCost } = flags
-  const isNew = (yield* Effect.option(batches.status(id)))._tag === "None"
-  yield* batches.submit(
+  const found = yield* Effect.option(batches.status(id))
+  const changed = found._tag === "None" ? [] : changedBy(flags, found.value)
+  if (changed.length > 0) {
+    return yield* new UnusableLines({
+      problems: [
+        `batch ${id} has the same prompts and another ${
+          changed.join(" and ")
+        }; leave that out, or cancel and remove the ` +
+        "batch before you submit again"
+      ]
+    })
+  }
+  const stored = batches.submit(
     {
       id,
       name: flags.name ?? Words.files(paths.map((path) => basename(path))),
@@ -60,7 +84,7 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
       endpoint: "/v1/chat/completions",
       expires: flags.expiresMillis,
       ...(maxCost !== undefined && {
-        maxCost: { micros: Math.floor(maxCost * 1e6), estimate: estimateOf(flags, known?.longest ?? 0) }
+        maxCost: { micros: microsOf(maxCost), estimate: estimateOf(flags, known?.longest ?? 0) }
       })
     },
     Stream.mapEffect(withModel(input.again ?? input.items), (item) =>
@@ -68,8 +92,24 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
         ? Effect.fail(new UnusableLines({ problems: [`line ${item.line}: ${item.message}`] }))
         : Effect.succeed({ key: keyOf(item), body: lineOf(item) }))
   )
-  return { id, isNew, status: yield* batches.status(id) } satisfies Submitted
+  // What was read from a pipe cannot be continued.
+  yield* known === undefined ? Effect.tapError(stored, () => Effect.ignore(batches.cancel(id))) : stored
+  return { id, isNew: found._tag === "None", status: yield* batches.status(id) } satisfies Submitted
 })
+
+/** The given flags with other values than the batch has. */
+const changedBy = (
+  { expiresMillis, maxCost, name, priority }: BatchFlags,
+  { createdAt, expiresAt, maxMicros, ...batch }: Batch.Status
+): ReadonlyArray<string> =>
+  Object.entries({
+    "--name": name !== undefined && name !== batch.name,
+    "--priority": priority !== 0 && priority !== batch.priority,
+    "--expires": expiresMillis !== undefined && (expiresAt === undefined || expiresMillis !== expiresAt - createdAt),
+    "--max-cost": maxCost !== undefined && microsOf(maxCost) !== maxMicros
+  }).filter(([, isChanged]) => isChanged).map(([flag]) => flag)
+
+const microsOf = (dollars: number): number => Math.floor(dollars * 1e6)
 
 const keyOf = ({ id, line }: Prompt): string => id ?? `line-${line}`
 
@@ -90,6 +130,7 @@ const encoder = ({ maxTokens, model, temperature }: BatchFlags) => (prompt: Prom
 
 interface Looked {
   readonly hash: string
+  readonly count: number
   /** The length of the longest line, in characters. */
   readonly longest: number
 }
@@ -101,22 +142,32 @@ const look = (
 ): Effect.Effect<Looked, Input.InputError | UnusableLines> =>
   Effect.suspend(() => {
     const hash = createHash("sha256")
+    const keys = new Ids()
     const problems: Array<string> = []
     let wrong = 0
+    let count = 0
     let longest = 0
-    const add = (item: Malformed | Prompt) => {
-      if (item._tag === "Malformed") {
-        wrong += 1
-        if (problems.length < shownProblems) problems.push(`line ${item.line}: ${item.message}`)
-        return
-      }
+    const problemOf = (item: Malformed | Prompt): string | undefined => {
+      if (item._tag === "Malformed") return item.message
+      const { repeated } = keys
+      keys.add(item.line, keyOf(item))
+      if (keys.repeated > repeated) return "another line has this id; give each line its own"
       const line = lineOf(item)
+      if (Buffer.byteLength(line) > maxLineBytes) return "the request is larger than 1 MiB; make it smaller"
+      count += 1
       longest = Math.max(longest, line.length)
       hash.update(line).update("\n")
+      return undefined
+    }
+    const add = (item: Malformed | Prompt) => {
+      const problem = problemOf(item)
+      if (problem === undefined) return
+      wrong += 1
+      if (problems.length < shownProblems) problems.push(`line ${item.line}: ${problem}`)
     }
     return Stream.runForEach(items, (item) => Effect.sync(() => add(item))).pipe(
       Effect.flatMap(() => {
-        if (wrong === 0) return Effect.succeed({ hash: hash.digest("hex"), longest })
+        if (wrong === 0) return Effect.succeed({ hash: hash.digest("hex"), count, longest })
         const more = wrong > problems.length ? [`and ${Words.plural(wrong - problems.length, "more line")}`] : []
         return Effect.fail(new UnusableLines({ problems: [...problems, ...more] }))
       })

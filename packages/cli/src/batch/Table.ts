@@ -1,5 +1,7 @@
 /** Batches for people. */
 import type * as Batch from "@sluice/batch/Batch"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import * as Terminal from "../Terminal.ts"
@@ -17,6 +19,11 @@ const words: { readonly [state in Batch.State]: string } = {
   capped: "budget spent",
   failed: "unusable"
 }
+
+const shownStates = new Map<string, string>(Object.entries(words))
+
+/** A state in the words of the table. */
+export const stateOf = (state: string): string => shownStates.get(state) ?? state
 
 const longestName = 40
 /** The ids of `sluice batch submit`. Those of OpenAI's API are longer, and have a line of their own. */
@@ -53,15 +60,32 @@ export const render = (batches: ReadonlyArray<Batch.Status>, now: number): strin
   return `${[line(header), ...lines].join("\n")}\n`
 }
 
-const notesOf = ({ maxMicros, name, rate, waiting }: Batch.Status, now: number): ReadonlyArray<string> => {
+/** Why a file is unusable, as `@sluice/batch` stores it. */
+const Problems = Schema.fromJsonString(
+  Schema.Array(Schema.Struct({ line: Schema.optional(Schema.Number), message: Schema.String }))
+)
+
+const longestProblem = 76
+
+const problemsOf = (error: string | undefined): ReadonlyArray<string> => {
+  const [first, ...others] = Option.getOrElse(Schema.decodeUnknownOption(Problems)(error), () => [])
+  if (first === undefined) return []
+  const place = first.line === undefined ? "" : `line ${first.line}: `
+  const more = others.length === 0 ? [] : [`and ${Words.plural(others.length, "more problem")}`]
+  return [Terminal.clip(Terminal.escape(`${place}${first.message}`), longestProblem), ...more]
+}
+
+const notesOf = ({ error, maxMicros, name, rate, waiting }: Batch.Status, now: number): ReadonlyArray<string> => {
   const parts = [
     ...(name === undefined ? [] : [Terminal.clip(Terminal.escape(name), longestName)]),
-    ...(rate === undefined ? [] : [`${rate < 10 ? rate.toFixed(1) : Words.count(Math.round(rate))}/s`]),
+    // A rate that is shown as 0.0 says less than none.
+    ...(rate === undefined || rate < 0.05 ? [] : [`${rate < 10 ? rate.toFixed(1) : Words.count(Math.round(rate))}/s`]),
     ...(maxMicros === undefined ? [] : [`at most ${Prices.shown(maxMicros)}`])
   ]
   const until = waiting?.until === undefined || waiting.until <= now ? "" : `, for ${Words.time(waiting.until - now)}`
   return [
     ...(parts.length === 0 ? [] : [parts.join(", ")]),
+    ...problemsOf(error),
     ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}`])
   ]
 }

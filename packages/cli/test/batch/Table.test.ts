@@ -79,6 +79,18 @@ describe("the table of batches", () => {
     }
   })
 
+  it("an unusable file says why, in at most 80 columns", () => {
+    const problems = [{ code: "a", line: 2, message: "東京".repeat(50) }, { code: "b", message: "c" }]
+    const [, , name, first = "", more] = Table.render([batch({ state: "failed", error: JSON.stringify(problems) })], 0)
+      .split("\n")
+    assert.strictEqual(name, "  prompts.jsonl, 510/s")
+    assert.isTrue(first.startsWith("  line 2: 東京"))
+    assert.isAtMost(Terminal.width(first), 80)
+    assert.strictEqual(more, "  and 1 more problem")
+    // A text of another program.
+    assert.notInclude(Table.render([batch({ error: "{" })], 0), "{")
+  })
+
   it("a name cannot move the cursor", () => {
     assert.notInclude(Table.render([batch({ name: "a\u001b[2Jb" })], 0), "\u001b")
   })

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describeWithPostgres, Place } from "../../../sql/test/support/databases.ts"
+import * as UrlSecrets from "../../src/UrlSecrets.ts"
 import * as Process from "../support/command.ts"
 import { folder, lines, write } from "../support/files.ts"
 import { processTimeout } from "../support/timeouts.ts"
@@ -19,7 +20,11 @@ describe("sluice batch", { timeout: processTimeout }, () => {
         [["work", "x"], "work takes no name"],
         [["status", "a", "b"], "status takes one id, or none"],
         [["status", "--batches", "mysql://host/name"], "postgres://host/database"],
-        [["submit", "a.jsonl", "--priority", "high"], "--priority"]
+        [["submit", "a.jsonl", "--priority", "high"], "--priority"],
+        [["submit", "a.jsonl", "--concurrency", "9"], "--concurrency is a flag of work, not of submit"],
+        [["work", "--max-tokens", "9"], "--max-tokens is a flag of submit, not of work"],
+        [["cancel", "a", "--model", "m"], "--model is a flag of submit and work, not of cancel"],
+        [["status", "--batches", "sqlite:a.jsonl"], "sqlite:a.jsonl: it is no file of SQLite; name another file"]
       ]
       for (const [args, ...parts] of cases) Process.refused(yield* batch(directory, ...args), ...parts)
     }))
@@ -49,7 +54,7 @@ describe("sluice batch", { timeout: processTimeout }, () => {
       const id = yield* submitted(directory, 1)
       assert.deepInclude(yield* statusOf(directory, id), { priority: 7 })
       const other = yield* batch(directory, "status", "--batches", "sqlite:other.sqlite")
-      assert.include(other.stdout, "No batches.")
+      assert.include(other.stdout, "No batches in sqlite:other.sqlite.")
       const config = yield* Effect.promise(() => Process.run(["config", "--model", "m"], {}, directory))
       assert.include(config.stdout, "concurrency")
       writeFileSync(join(directory, "sluice.json"), JSON.stringify({ batch: { prioritty: 1 } }))
@@ -66,7 +71,12 @@ describe("sluice batch", { timeout: processTimeout }, () => {
         Effect.sync(() => [watch, json].forEach(({ process }) => process.kill("SIGKILL")))
       )
       yield* Effect.promise(() => Promise.all([watch.says("waits: no worker runs"), json.says("in_progress")]))
+      Process.refused(yield* batch(directory, "retry", id), `batch ${id} is in progress; cancel it first`)
       yield* batch(directory, "cancel", id)
+      Process.refused(
+        yield* batch(directory, "remove", id),
+        `batch ${id} is cancelling; wait until a worker has ended it`
+      )
       // Nobody works, so it ends with the next worker. The watch goes on until then.
       watch.process.kill("SIGTERM")
       json.process.kill("SIGTERM")
@@ -93,7 +103,7 @@ await describeWithPostgres("batches in Postgres", (it) => {
       const status = yield* Effect.promise(() => Process.run(["batch", "status"], env, directory))
       assert.deepStrictEqual([status.code, status.stdout], [
         0,
-        "No batches. `sluice batch submit FILE` adds one.\n"
+        `No batches in ${UrlSecrets.shown(url)}. \`sluice batch submit FILE\` adds one.\n`
       ])
     }))
 })

@@ -65,8 +65,50 @@ describe("sluice batch submit", { timeout: processTimeout }, () => {
       write(join(directory, "b.jsonl"), [...lines(1), ...lines(1)])
       const doubled = yield* batch(directory, "submit", "b.jsonl", "--model", "m")
       assert.strictEqual(doubled.code, 2)
-      assert.include(doubled.stderr, "Request 2 has the key of another request")
-      assert.notInclude((yield* batch(directory, "status")).stdout, "in progress")
+      assert.include(doubled.stderr, "line 2: another line has this id")
+      write(join(directory, "c.jsonl"), ["", JSON.stringify({ prompt: "x".repeat(2 ** 20) })])
+      const large = yield* batch(directory, "submit", "c.jsonl", "--model", "m")
+      assert.strictEqual(large.code, 2)
+      assert.include(large.stderr, "line 2: the request is larger than 1 MiB")
+      write(join(directory, "d.jsonl"), ["", ""])
+      const empty = yield* batch(directory, "submit", "d.jsonl", "--model", "m")
+      assert.strictEqual(empty.code, 2)
+      assert.include(empty.stderr, "there are no prompts in d.jsonl")
+      assert.include((yield* batch(directory, "status")).stdout, "No batches in sqlite:sluice-batches.sqlite.")
+    }))
+
+  it.live("flags that would change a batch of the same prompts are refused, and the batch stays as it was", () =>
+    Effect.gen(function*() {
+      const directory = yield* folder
+      write(join(directory, "a.jsonl"), lines(2))
+      const submit = (...args: ReadonlyArray<string>) => batch(directory, "submit", "a.jsonl", "--model", "m", ...args)
+      const flags = ["--max-cost", "5", "--expires", "1h", "--priority", "3", "--name", "mine"]
+      const first = yield* submit(...flags)
+      assert.strictEqual(first.code, 0, first.stderr)
+      for (const same of [flags, flags.slice(0, 4), []]) assert.strictEqual((yield* submit(...same)).code, 0)
+      for (
+        const [flag, value] of [["--max-cost", "6"], ["--expires", "2h"], ["--priority", "4"], ["--name", "b"]] as const
+      ) {
+        const { code, stderr } = yield* submit(flag, value)
+        assert.strictEqual(code, 2)
+        assert.include(stderr, `batch ${first.stdout.trim()} has the same prompts and another ${flag};`)
+      }
+      assert.deepInclude(yield* statusOf(directory, first.stdout.trim()), {
+        name: "mine",
+        priority: 3,
+        maxCostDollars: 5
+      })
+    }))
+
+  it.live("a batch of a pipe with a line that is no prompt is cancelled, and does not stay unfinished", () =>
+    Effect.gen(function*() {
+      const directory = yield* folder
+      const command = Process.start(["batch", "submit", "-", "--model", "m"], {}, directory)
+      command.process.stdin.end(`${JSON.stringify({ prompt: "a" })}\n{\n`)
+      const { code, stderr } = yield* Effect.promise(() => command.ended)
+      assert.strictEqual(code, 2)
+      assert.include(stderr, "line 2: ")
+      assert.include((yield* batch(directory, "status")).stdout, "cancelling")
     }))
 
   it.live("a submit that was killed in the middle continues", () =>
