@@ -1,8 +1,11 @@
 import type { SqlError } from "effect/sql/SqlError"
 
+const notADatabase = "SQLite 26"
+
 /** Describes an error by its code and kind. Never includes its message, which may contain a key, a host or a value. */
 export const describeError = ({ reason }: SqlError): string => {
   const code = codeOf(reason.cause)
+  if (code === notADatabase) return "it is no file of SQLite; name another file"
   const kind = reason._tag === "UnknownError" ? "an error" : reason._tag
   return code === undefined ? `the database answered with ${kind}` : `the database answered with ${kind} (${code})`
 }
