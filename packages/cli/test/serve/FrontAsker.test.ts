@@ -20,6 +20,7 @@ const asked = (url: string): Asker.Asked => ({
   endpoint: url,
   key: "k",
   idempotencyKey: "b/0",
+  hasBudget: false,
   body: JSON.stringify({ custom_id: "k", method: "POST", url, body: { model: "m" } })
 })
 
