@@ -54,7 +54,7 @@ export class Deployment implements AsyncDisposable {
   private readonly folder = mkdtempSync(join(tmpdir(), "sluice-batch-"))
   private readonly runtime
   private started = 0
-  /** How many processes were started that make calls. */
+  /** How many processes run that make calls. */
   private asking = 0
   private readonly startedAt = performance.now()
   /** What events may cost: calls that are made again. */
@@ -129,22 +129,35 @@ export class Deployment implements AsyncDisposable {
   /** Kills a process. Calls that it makes may be made again. */
   async kill(running: Running): Promise<void> {
     await this.busy(running)
-    if (isAsking(running)) this.lapses(1)
     running.signal("SIGKILL")
     await running.ended
+    if (!isAsking(running)) return
+    this.lapses(1)
+    this.asking -= 1
   }
 
   /** Freezes a process for longer than its lease. */
   async freeze(running: Running): Promise<void> {
     await this.busy(running)
-    // A process that is frozen in a transaction locks a file of SQLite, so that the leases of all lapse.
-    if (this.options.database.startsWith("sqlite:")) this.lapses(this.asking)
-    else if (isAsking(running)) this.lapses(1)
     running.signal("SIGSTOP")
-    await sleep(this.options.frozenMillis ?? this.lease + 1_500)
+    const frozen = sleep(this.options.frozenMillis ?? this.lease + 1_500)
+    if (await this.isLocked()) this.lapses(this.asking)
+    else if (isAsking(running)) this.lapses(1)
+    await frozen
     running.signal("SIGCONT")
     // It finds out that it was frozen.
     await sleep(500)
+  }
+
+  /** A process that is frozen in a transaction locks a file of SQLite, so that the leases of all processes lapse. */
+  private isLocked(): Promise<boolean> {
+    if (!this.options.database.startsWith("sqlite:")) return Promise.resolve(false)
+    return this.run(SqlClient.SqlClient.use((sql) =>
+      sql.withTransaction(Effect.void).pipe(
+        Effect.timeoutOption(1_500),
+        Effect.map((begun) => begun._tag === "None")
+      )
+    ))
   }
 
   /** Stops a process, which costs nothing. */
@@ -152,6 +165,7 @@ export class Deployment implements AsyncDisposable {
     await this.busy(running)
     running.signal("SIGTERM")
     await running.ended
+    if (isAsking(running)) this.asking -= 1
   }
 
   /** The leases of these many processes lapse, and others ask what they have in flight. */
