@@ -19,6 +19,7 @@ const database = Layer.mergeAll(Batches.layer, Queue.layer).pipe(
   Layer.provideMerge(SqlDatabase.layer({ url: "sqlite::memory:" }))
 )
 
+const delivery = { attempts: 1, lapses: 0 }
 const ticket = { batch: 1, run: 0, from: 0, to: 2, round: 0 }
 
 /** A handler of the first ticket of a batch of two requests, which are asked at once or one by one. */
@@ -56,10 +57,20 @@ describe("a ticket", () => {
         { inFlight: 1, onLost: "ask-again" },
         ({ seq }) => stored.push(seq)
       )
-      const exit = yield* Effect.exit(handler.handle(ticket, 1))
+      const exit = yield* Effect.exit(handler.handle(ticket, delivery))
       assert.strictEqual(exit._tag, "Failure")
       assert.strictEqual(scripted.asked.length, 1)
       assert.deepStrictEqual(stored, [0])
+    }).pipe(Effect.scoped, Effect.provide(database)))
+
+  it.effect("whose lease may have lapsed between its claim and its handler goes back, and no request is asked", () =>
+    Effect.gen(function*() {
+      const scripted = new Scripted()
+      const { handler } = yield* handlerOf(scripted, { inFlight: 1, onLost: "ask-again" })
+      yield* TestClock.adjust("10 seconds")
+      const exit = yield* Effect.exit(handler.handle(ticket, delivery))
+      assert.strictEqual(exit._tag, "Failure")
+      assert.deepStrictEqual(scripted.asked, [])
     }).pipe(Effect.scoped, Effect.provide(database)))
 
   it.effect("with onLost \"fail\" has a request written down only while it is asked", () =>
@@ -68,7 +79,7 @@ describe("a ticket", () => {
       scripted.answer = ({ key }) =>
         key === "k0" ? Effect.fail(new Asker.AskLater({ reason: "503", isCall: true })) : Effect.never
       const { handler, suspects } = yield* handlerOf(scripted, { inFlight: 2, onLost: "fail" })
-      const running = yield* Effect.forkChild(handler.handle(ticket, 1))
+      const running = yield* Effect.forkChild(handler.handle(ticket, delivery))
       yield* TestClock.adjust(20)
       assert.deepStrictEqual(yield* suspects, new Set([0, 1]))
       yield* TestClock.adjust(20)
@@ -84,7 +95,7 @@ describe("a ticket", () => {
           ? Effect.fail(new Asker.AskLater({ reason: "no permit", isCall: false }))
           : Effect.never
       const { handler, suspects } = yield* handlerOf(scripted, { inFlight: 2, onLost: "fail" })
-      const running = yield* Effect.forkChild(handler.handle(ticket, 1))
+      const running = yield* Effect.forkChild(handler.handle(ticket, delivery))
       yield* TestClock.adjust(20)
       yield* TestClock.adjust(20)
       assert.deepStrictEqual(yield* suspects, new Set())

@@ -69,6 +69,8 @@ export const run = Effect.fnUntraced(function*(
 
   let ticketSize = 100
   const take = Effect.suspend(() => {
+    // Before the ticket is claimed: the process may be frozen between the claim and the handler.
+    const lapses = held.lapses(now())
     let fiber: Fiber.Fiber<unknown, unknown> | undefined
     const took = () => {
       if (fiber !== undefined) waiting.delete(fiber)
@@ -85,7 +87,7 @@ export const run = Effect.fnUntraced(function*(
         ticketSize = ticket.to - ticket.from
         // There may be room for more tickets of this size.
         held.changed.openUnsafe()
-        return handler.handle(ticket, attempts)
+        return handler.handle(ticket, { attempts, lapses })
       })
     ).pipe(
       Effect.catchCause((cause) =>

@@ -61,6 +61,13 @@ interface Options {
   readonly onLost: "ask-again" | "fail"
 }
 
+/** How a ticket came to this worker. */
+interface Delivery {
+  readonly attempts: number
+  /** The lapses of leases before the ticket was claimed. */
+  readonly lapses: number
+}
+
 /** The requests of one ticket that have to be asked. */
 interface Work {
   readonly batch: Batches.Row
@@ -68,7 +75,6 @@ interface Work {
   readonly ticket: Ticket
   /** It may hold a request that kills its workers. */
   readonly isSuspect: boolean
-  /** The lapses when it was taken. */
   readonly lapses: number
   /** Whether a request was not asked, since the batch or the worker stops. */
   isUnasked: boolean
@@ -106,17 +112,17 @@ export class TicketHandler {
   }
 
   /** Ends when every request of the ticket has a result, was put back, or belongs to a batch that stopped. */
-  handle(ticket: Ticket, attempts: number): Effect.Effect<void> {
+  handle(ticket: Ticket, delivery: Delivery): Effect.Effect<void> {
     return Effect.suspend(() => {
       const id = idOf(ticket)
       const same = this.running.get(id)
       // The lease lapsed and the queue delivered the ticket again, to this process. What it still lacks then is asked here.
-      if (same !== undefined) return Effect.andThen(Deferred.await(same), this.handle(ticket, attempts))
+      if (same !== undefined) return Effect.andThen(Deferred.await(same), this.handle(ticket, delivery))
       const done = Deferred.makeUnsafe<void>()
       this.running.set(id, done)
       const held = this.context.held.take(ticket.batch, ticket.run, ticket.to - ticket.from)
       const progress = { left: ticket.to - ticket.from }
-      return this.work(ticket, attempts, held, progress).pipe(
+      return this.work(ticket, delivery, held, progress).pipe(
         Effect.ensuring(Effect.sync(() => {
           this.running.delete(id)
           this.context.held.release(held, progress.left)
@@ -126,10 +132,14 @@ export class TicketHandler {
     })
   }
 
-  private work(ticket: Ticket, attempts: number, held: HeldRun, progress: { left: number }): Effect.Effect<void> {
+  private work(
+    ticket: Ticket,
+    { attempts, lapses }: Delivery,
+    held: HeldRun,
+    progress: { left: number }
+  ): Effect.Effect<void> {
     const { context } = this
     return Effect.gen({ self: this }, function*() {
-      const lapses = context.held.lapses(context.now())
       const [batch] = yield* context.persist(
         Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`)
       )
