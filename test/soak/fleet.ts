@@ -1,6 +1,6 @@
 /**
- * Processes that share circuits and quotas while they, and the server of their store, are killed, frozen and restarted. A provider that
- * they call is the witness: it counts calls where they arrive.
+ * Processes that share circuits, quotas and flights while they are killed and frozen, and the server of their store is restarted, or its
+ * file locked. A provider that they call is the witness: it counts calls where they arrive.
  */
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
@@ -10,11 +10,22 @@ import { Clock, Effect, Layer, Logger, Random } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createServer } from "node:net"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import type { Server } from "./servers.ts"
-import { account, keys, type Leases, type Line, probes, rate, storesOf } from "./worker.ts"
+import {
+  account,
+  type Answered,
+  keys,
+  leaseMillis,
+  type Leases,
+  type Line,
+  probes,
+  questions,
+  rate,
+  storesOf
+} from "./worker.ts"
 
 export interface Options {
   readonly server: Server
@@ -43,6 +54,13 @@ export interface Counts {
   mostProbes: number
   mostOfRate: number
   recoveryMillis: number
+  /** Answers to questions, and the calls that were made for them. */
+  answers: number
+  asked: number
+  /** Calls whose process was killed, so that another process made them again. */
+  takeovers: number
+  /** Calls for a question that was being answered, while the store worked. */
+  twice: number
   /** What must not happen. */
   readonly wrong: Array<string>
 }
@@ -53,17 +71,57 @@ const downMillis = 1_500
 /** How long the store is left alone after its sums can be checked again. */
 const calmMillis = 5_000
 
+/** A call for a question. */
+interface AskedCall {
+  readonly question: string
+  readonly isSober: boolean
+  /** `undefined` while it is in flight. */
+  endedAt: number | undefined
+  wasAborted: boolean
+}
+
+interface Seen {
+  calls: number
+  paid: number
+  isHealed: boolean
+  /** Whether the store works, and has done so for a while. */
+  isSober: () => boolean
+  twice: number
+  readonly asked: Array<AskedCall>
+}
+
 interface Provider {
   readonly port: number
-  readonly seen: { calls: number; paid: number; isHealed: boolean }
+  readonly seen: Seen
+}
+
+const answerMillis = 150
+
+/** Answers a question with its text and the number of the call. */
+const answerTo = (seen: Seen, question: string, socket: Socket) => {
+  const call: AskedCall = { question, isSober: seen.isSober(), endedAt: undefined, wasAborted: false }
+  const others = seen.asked.slice(-100).filter((one) => one.question === question && one.endedAt === undefined)
+  if (call.isSober && others.some(({ isSober }) => isSober)) seen.twice++
+  const nth = seen.asked.push(call) - 1
+  const answered = setTimeout(() => {
+    call.endedAt = Date.now()
+    socket.end(`${question} ${nth}`)
+  }, answerMillis)
+  socket.once("close", () => {
+    if (call.endedAt !== undefined) return
+    clearTimeout(answered)
+    call.endedAt = Date.now()
+    call.wasAborted = true
+  })
 }
 
 const startProvider = Effect.acquireRelease(
   Effect.promise(async () => {
-    const seen = { calls: 0, paid: 0, isHealed: false }
+    const seen: Seen = { calls: 0, paid: 0, isHealed: false, isSober: () => true, twice: 0, asked: [] }
     const server = createServer((socket) => {
       socket.setEncoding("utf8").on("error", () => {}).once("data", (line: string) => {
         const key = line.trim()
+        if (key.startsWith("ask ")) return answerTo(seen, key.slice(4), socket)
         const nth = ++seen.calls
         if (key === "money") seen.paid++
         const phase = Math.floor(performance.now() / downMillis) + keys.findIndex((one) => one === key)
@@ -111,6 +169,10 @@ const run = (options: Options) =>
       mostProbes: 0,
       mostOfRate: 0,
       recoveryMillis: 0,
+      answers: 0,
+      asked: 0,
+      takeovers: 0,
+      twice: 0,
       wrong: []
     }
     const { provider: { port, seen } } = yield* startProvider
@@ -121,7 +183,12 @@ const run = (options: Options) =>
       if (!line.endsWith("}")) return
       const said = JSON.parse(line) as Line
       if (said.is !== "ends") return void leases.push(said)
-      const { broken, failed, ok, refused, storeDown } = said
+      const { answers, broken, failed, ok, refused, storeDown } = said
+      counts.answers += answers.length
+      for (const answered of answers) {
+        const why = whyWrong(answered, seen.asked)
+        if (why !== undefined) counts.wrong.push(why)
+      }
       counts.ok += ok
       counts.failed += failed
       counts.refused += refused
@@ -161,6 +228,7 @@ const run = (options: Options) =>
     const generations = new Map<string, number>()
     // While the store is down each process uses its part of a rate, which is added to the sums afterwards.
     let soberUntil = 0
+    seen.isSober = () => hasStore && Date.now() >= soberUntil
     const look = Effect.gen(function*() {
       for (const key of keys) {
         const { control, generation, probing } = yield* circuits.read({ key, window })
@@ -178,10 +246,10 @@ const run = (options: Options) =>
 
     // ---------- trouble
 
-    const outage = (run: () => Promise<void>) =>
+    const outage = (run: Effect.Effect<void>) =>
       Effect.gen(function*() {
         hasStore = false
-        yield* Effect.promise(run)
+        yield* run
         hasStore = true
         // A process that was in trouble may notice late.
         soberUntil = (yield* Clock.currentTimeMillis) + rate.windowMillis + 3_000
@@ -199,18 +267,19 @@ const run = (options: Options) =>
       counts.freezes++
       const child = yield* victim
       child?.kill("SIGSTOP")
-      yield* Effect.sleep(yield* Random.nextIntBetween(200, 1_500))
+      const stopped = Effect.sleep(yield* Random.nextIntBetween(200, 1_500))
+      yield* (yield* Effect.promise(server.isHeld)) ? outage(stopped) : stopped
       child?.kill("SIGCONT")
     })
     const freezeServer = Effect.gen(function*() {
       const millis = yield* Random.nextIntBetween(300, 1_200)
       counts.serverFreezes++
-      yield* outage(() => server.freeze(millis))
+      yield* outage(Effect.promise(() => server.freeze(millis)))
     })
     const restart = Effect.gen(function*() {
       const millis = yield* Random.nextIntBetween(500, 1_500)
       counts.restarts++
-      yield* outage(() => server.restart(millis))
+      yield* outage(Effect.promise(() => server.restart(millis)))
     })
     const pause = Effect.flatMap(Random.nextIntBetween(50, 400), (millis) => Effect.sleep(millis))
     // For most of the time the store is there, so that its sums can be checked.
@@ -245,10 +314,39 @@ const run = (options: Options) =>
     for (const child of children) child.kill("SIGKILL")
     counts.calls = seen.calls
     counts.paid = seen.paid
+    counts.asked = seen.asked.length
+    counts.takeovers = takeoversOf(seen.asked)
+    counts.twice = seen.twice
+    // A process that was stopped for longer than its lease, or is as slow, goes on with its call.
+    const spare = (counts.freezes + counts.kills) * questions.length
+    if (seen.twice > spare) counts.wrong.push(`${seen.twice} calls for questions that were being answered`)
+    const aborted = seen.asked.filter(({ wasAborted }) => wasAborted).length
+    // The last processes are killed at the end.
+    const mayAbort = (counts.kills + processes) * questions.length
+    if (aborted > mayAbort) counts.wrong.push(`${aborted} calls of ${counts.kills} killed processes were made again`)
     if (seen.paid > budget) counts.wrong.push(`${seen.paid} calls on a budget of ${budget}`)
     countProbes(leases, counts)
     return counts
   }).pipe(Effect.scoped)
+
+/** The calls that were made again, for a question whose last call was of a killed process. */
+const takeoversOf = (calls: ReadonlyArray<AskedCall>): number =>
+  questions.reduce((sum, question) => {
+    const own = calls.filter((call) => call.question === question)
+    return sum + own.filter((_, nth) => own[nth - 1]?.wasAborted === true).length
+  }, 0)
+
+/** Why an answer is wrong: it answers another question, or is of a call that had ended before. */
+const whyWrong = ({ answer, askedAt, question }: Answered, calls: ReadonlyArray<AskedCall>): string | undefined => {
+  const [of, nth] = answer.split(" ")
+  const call = calls[Number(nth)]
+  if (of !== question || call?.question !== question) return `"${answer}" is no answer to ${question}`
+  // Until the leader has stored its answer, a question waits for it: at most for a lease, and for what a busy machine adds.
+  const lateMillis = askedAt - (call.endedAt ?? askedAt)
+  return lateMillis > leaseMillis + 1_000
+    ? `an answer that was ${lateMillis} ms old when ${question} was asked`
+    : undefined
+}
 
 /** Counts the leases that were live at once, as the store reported them, and as it granted them. */
 const countProbes = (leases: ReadonlyArray<Leases>, counts: Counts): void => {

@@ -1,4 +1,4 @@
-/** The soak of the stores: eight processes on Redis, then on Postgres, SLUICE_SECONDS of trouble each (default 60). */
+/** The soak of the stores: eight processes on Redis, on Postgres and on a file of SQLite, SLUICE_SECONDS of trouble each (default 60). */
 import { Effect } from "effect"
 import { soak } from "./fleet.ts"
 import * as Servers from "./servers.ts"
@@ -13,15 +13,17 @@ const budget = 2 * seconds
 
 const print = (label: string, value: number | string) => process.stdout.write(`  ${label.padEnd(46)} ${value}\n`)
 
-for (const [name, start] of [["Redis", Servers.redis], ["Postgres", Servers.postgres]] as const) {
+const stores = [["Redis", Servers.redis], ["Postgres", Servers.postgres], ["SQLite", Servers.sqlite]] as const
+
+for (const [name, start] of stores) {
   const server = await start()
   try {
     process.stdout.write(`${processes} processes on ${name}, ${seconds} s\n`)
     const counts = await Effect.runPromise(soak({ server, processes, seconds, budget }))
     print("processes killed", counts.kills)
     print("processes stopped for a while", counts.freezes)
-    print("server restarted", counts.restarts)
-    print("server stopped for a while", counts.serverFreezes)
+    print(server.labels.restart, counts.restarts)
+    print(server.labels.freeze, counts.serverFreezes)
     print("calls at the provider", counts.calls)
     print("calls answered", counts.ok)
     print("  of them without a store", counts.okWithoutStore)
@@ -33,6 +35,11 @@ for (const [name, start] of [["Redis", Servers.redis], ["Postgres", Servers.post
     print(`most probes of a circuit at once, of ${probes}`, counts.mostProbes)
     print(`most calls in a window, of ${rate.limit}`, counts.mostOfRate)
     print(`calls on the budget, of ${budget}`, counts.paid)
+    print("answers to questions", counts.answers)
+    print("  calls made for them", counts.asked)
+    print("  answers shared", counts.answers - counts.asked)
+    print("  taken over from killed processes", counts.takeovers)
+    print("  made twice at once with a store", counts.twice)
     print("recovery of all circuits", `${counts.recoveryMillis} ms`)
     print("wrong", counts.wrong.length)
     for (const why of new Set(counts.wrong)) process.stdout.write(`    ${why}\n`)

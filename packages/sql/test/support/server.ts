@@ -105,8 +105,17 @@ const controls = (bin: string, folder: string, options: string): Omit<OwnServer,
       const [main = ""] = readFileSync(join(data, "postmaster.pid"), "utf8").split("\n")
       const signal = isFrozen ? "SIGSTOP" : "SIGCONT"
       const children = readFileSync(`/proc/${main}/task/${main}/children`, "utf8").trim().split(/\s+/)
-      for (const pid of [main, ...children]) process.kill(Number(pid), signal)
+      for (const pid of [main, ...children]) send(Number(pid), signal)
     }
+  }
+}
+
+/** Sends a signal, unless the process has ended since its number was read. */
+const send = (pid: number, signal: "SIGSTOP" | "SIGCONT") => {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error
   }
 }
 
