@@ -46,6 +46,7 @@ import * as Layer from "effect/Layer"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import type { TablesOutdated } from "@sluice/sql/Migrations"
 import type { BatchStoreError, FileInUse, FileNotFound } from "./Batch.ts"
 import { migrations } from "./Batches.ts"
@@ -100,7 +101,7 @@ export interface File {
  *
  * - `name` and `purpose` are kept with the file and not used.
  * - `owner`: the client that may see the file, as for a batch. None by default.
- * - `expires`: from now. 30 days by default, which is OpenAI's time.
+ * - `expires`: from now, an hour to ten years. 30 days by default, which is OpenAI's time.
  *
  * @since 0.1.0
  * @category models
@@ -149,7 +150,7 @@ export class Files extends Context.Service<Files, {
   readonly upload: <E, R>(
     options: UploadOptions,
     lines: Stream.Stream<string, E, R>
-  ) => Effect.Effect<File, BatchStoreError | E, R>
+  ) => Effect.Effect<File, InvalidOptions | BatchStoreError | E, R>
   readonly find: (id: string) => Effect.Effect<File, FileNotFound | BatchStoreError>
   readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<File>, BatchStoreError>
   readonly lines: (id: string) => Stream.Stream<string, FileNotFound | BatchStoreError>

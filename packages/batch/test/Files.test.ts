@@ -59,6 +59,27 @@ await describeWithBoth("Files", (it) => {
       assert.deepStrictEqual(yield* files.list(), [])
     }).pipe(Effect.provide(Layer.provide(Layer.merge(Files.layer, Batches.layer), Batches.migrations.layer))))
 
+  it.effect("options that the database cannot store are refused by name, and no file is made", () =>
+    Effect.gen(function*() {
+      const files = yield* Files.Files
+      const before = yield* files.list()
+      for (
+        const [options, named] of [
+          [{ purpose: "a\0" }, "purpose"],
+          [{ owner: "\ud800" }, "owner"],
+          [{ expires: 0 }, "expires"],
+          [{ expires: Infinity }, "expires"]
+        ] as const
+      ) {
+        const error = yield* Effect.flip(
+          files.upload({ name: "in", purpose: "batch", ...options }, Stream.make(line({})))
+        )
+        assert.strictEqual(error._tag, "InvalidOptions")
+        if (error._tag === "InvalidOptions") assert.deepStrictEqual(error.issues.map(({ option }) => option), [named])
+      }
+      assert.deepStrictEqual(yield* files.list(), before)
+    }).pipe(Effect.provide(layer(new Scripted()))))
+
   it.effect("a file with problems makes a failed batch, and no line is asked", () => {
     const scripted = new Scripted()
     return Effect.gen(function*() {

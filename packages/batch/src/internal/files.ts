@@ -1,7 +1,8 @@
 /** Uploading, checking and reading files of requests. */
 import * as BoundedJson from "@sluice/core/BoundedJson"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import { OptionsReader } from "@sluice/core/OptionsReader"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
@@ -13,6 +14,22 @@ import * as Db from "./tables/db.ts"
 import * as Tables from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
 import { isStorable, toStorable } from "./text.ts"
+
+const known: { readonly [K in keyof UploadOptions]-?: true } = { name: true, purpose: true, owner: true, expires: true }
+
+const hour = 3_600_000
+
+/** Returns after how many milliseconds the file expires. */
+const readOptions = (input: UploadOptions): Effect.Effect<number, InvalidOptions> => {
+  const reader = new OptionsReader("Files")
+  const { expires = "30 days", owner, purpose } = reader.object("options", input, known)
+  for (const [option, text] of Object.entries({ purpose, owner })) {
+    if (text !== undefined && !isStorable(text)) {
+      reader.refuse(option, text, "must have no NUL and no half of a surrogate pair")
+    }
+  }
+  return reader.check(reader.millis("expires", expires, hour, 10 * 365 * 24 * hour))
+}
 
 const linesAtOnce = { rows: 1_000, bytes: 8 * 2 ** 20 }
 
@@ -27,8 +44,9 @@ export const make = Effect.gen(function*() {
   const upload = <E, R>(
     options: UploadOptions,
     lines: Stream.Stream<string, E, R>
-  ): Effect.Effect<File, BatchStoreError | E, R> =>
+  ): Effect.Effect<File, InvalidOptions | BatchStoreError | E, R> =>
     Effect.gen(function*() {
+      const expiresMillis = yield* readOptions(options)
       const id = `file-${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`
       const file = yield* store(
         "add a file",
@@ -38,7 +56,7 @@ export const make = Effect.gen(function*() {
           purpose: options.purpose,
           // A client chooses it, and its file is not refused for it.
           name: toStorable(options.name),
-          expiresMillis: Duration.toMillis(Duration.fromInputUnsafe(options.expires ?? "30 days"))
+          expiresMillis
         })
       )
       const reader = new Reader()

@@ -1,6 +1,6 @@
 /** Errors of the database, without what they say about its content. */
 import * as Effect from "effect/Effect"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { BatchStoreError } from "../Batch.ts"
 
 /** Replaces an error of the database, whose message can name values, by one that names the operation. */
@@ -13,6 +13,3 @@ export const store = <A, E>(
       ? new BatchStoreError({ operation, reason: error.reason._tag, isRetryable: error.isRetryable })
       // What is no SqlError is one of the others.
       : error as Exclude<E, SqlError>)
-
-const isSqlError = (error: unknown): error is SqlError =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "SqlError"

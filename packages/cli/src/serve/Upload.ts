@@ -2,6 +2,7 @@
 import * as NodeMultipart from "@effect/platform-node/NodeMultipart"
 import type * as Batch from "@sluice/batch/Batch"
 import { type File, Files } from "@sluice/batch/Files"
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Effect from "effect/Effect"
 import * as Multipart from "effect/http/Multipart"
 import * as Stream from "effect/Stream"
@@ -28,7 +29,7 @@ export const read = (
   request: IncomingMessage,
   owner: string,
   limits: Limits = usual
-): Effect.Effect<File, Refused | Batch.BatchStoreError, Files> =>
+): Effect.Effect<File, Refused | InvalidOptions | Batch.BatchStoreError, Files> =>
   Effect.gen(function*() {
     const { headers } = request
     if (!/^multipart\/form-data\b/i.test(headers["content-type"] ?? "")) return yield* Effect.fail(noForm)
