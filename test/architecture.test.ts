@@ -52,6 +52,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["index"]
   ],
   batch: [
+    ["internal/reason"],
     ["Batch", "internal/identity", "internal/persist", "internal/plan", "internal/text", "internal/ticket"],
     ["Asker", "internal/queue", "internal/store", "internal/writer", "tables/"],
     ["internal/engine"],

@@ -19,6 +19,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { diskFull } from "./internal/reason.ts"
 
 /**
  * One request of a batch.
@@ -274,12 +275,16 @@ const words: { readonly [K in InvalidRequest["why"]]: string } = {
 export class BatchStoreError extends Schema.Error<BatchStoreError>("@sluice/batch/BatchStoreError")({
   _tag: Schema.tag("BatchStoreError"),
   operation: Schema.String,
-  /** What kind of failure: `ConnectionError`, `AuthorizationError`, ... */
+  /** What kind of failure: `ConnectionError`, `AuthorizationError`, `DiskFull`, ... */
   reason: Schema.String,
   isRetryable: Schema.Boolean
 }) {
   override get message(): string {
-    const advice = this.isRetryable ? "Try again" : "Check the database and its permissions"
+    const advice = this.reason === diskFull
+      ? "Free space on the disk of the database"
+      : this.isRetryable
+      ? "Try again"
+      : "Check the database and its permissions"
     return `The database failed to ${this.operation} (${this.reason}). ${advice}`
   }
 }

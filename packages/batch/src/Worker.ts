@@ -27,6 +27,7 @@
  * **Gotchas**
  *
  * - `onLost: "fail"` stores a row before each group of calls. A request that had been started when its process died gets `worker_lost`.
+ *   A process that is frozen, or without its database, for 6 seconds counts as dead. What it is answered later is not stored.
  * - A worker without a feeder gets no tickets. Run `Feeder.layerCluster` beside each worker.
  *
  * **Example** (One machine of several)

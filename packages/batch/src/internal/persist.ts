@@ -5,6 +5,7 @@ import type * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
+import { reasonOf } from "./reason.ts"
 
 const retryMillis = 300
 
@@ -22,7 +23,7 @@ export const warn = (what: string): (error: PersistError) => Effect.Effect<void>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (now - warnedAt < warnMillis) return Effect.void
       warnedAt = now
-      const reason = error._tag === "SqlError" ? error.reason._tag : error._tag
+      const reason = error._tag === "SqlError" ? reasonOf(error) : error._tag
       return Effect.logWarning(`${what} (${reason}). Trying again`)
     })
 }

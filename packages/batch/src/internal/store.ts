@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { BatchStoreError } from "../Batch.ts"
+import { reasonOf } from "./reason.ts"
 
 /** Replaces an error of the database, whose message can name values, by one that names the operation. */
 export const store = <A, E>(
@@ -10,6 +11,6 @@ export const store = <A, E>(
 ): Effect.Effect<A, Exclude<E, SqlError> | BatchStoreError> =>
   Effect.mapError(effect, (error) =>
     isSqlError(error)
-      ? new BatchStoreError({ operation, reason: error.reason._tag, isRetryable: error.isRetryable })
+      ? new BatchStoreError({ operation, reason: reasonOf(error), isRetryable: error.isRetryable })
       // What is no SqlError is one of the others.
       : error as Exclude<E, SqlError>)

@@ -191,6 +191,15 @@ export class Deployment implements AsyncDisposable {
     return this.run(Batches.Batches.use((batches) => batches.submit(options, all)))
   }
 
+  /** What a submitter is told that cannot. */
+  refusal(options: Batches.SubmitOptions, count: number): Promise<string> {
+    return this.runtime.runPromise(
+      Batches.Batches.use((batches) => Effect.flip(batches.submit(options, requests(count)))).pipe(
+        Effect.map(({ message }) => message)
+      )
+    )
+  }
+
   status(batch: string): Promise<Status> {
     return this.run(Batches.Batches.use((batches) => batches.status(batch)))
   }

@@ -6,6 +6,9 @@ import { fileURLToPath } from "node:url"
 
 const fixture = fileURLToPath(new URL("../fixtures/process.ts", import.meta.url))
 
+/** Whether what the processes log is shown. */
+const isShown = process.env["SLUICE_SHOW"] === "true"
+
 export type Role = "worker" | "feeder" | "both" | "submitter" | "exporter"
 
 export type Order = "input" | "completion"
@@ -58,7 +61,7 @@ export class Processes implements AsyncDisposable {
       process.execPath,
       ["--conditions=@sluice/source", fixture, role, JSON.stringify(options)],
       {
-        stdio: ["ignore", "pipe", process.env["SLUICE_SHOW"] === "true" ? "inherit" : "ignore"],
+        stdio: ["ignore", "pipe", isShown ? "inherit" : "ignore"],
         env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "sluice-batch-test-cache") }
       }
     )
@@ -66,7 +69,8 @@ export class Processes implements AsyncDisposable {
     this.all.add(running)
     await Promise.race([once(child.stdout, "data"), running.ended])
     if (running.isEnded && !this.isOver) throw new Error(`${role} ${options.name} ended before it was ready`)
-    child.stdout.resume()
+    if (isShown) child.stdout.pipe(process.stderr)
+    else child.stdout.resume()
     return running
   }
 

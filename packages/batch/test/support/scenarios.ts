@@ -211,6 +211,7 @@ export const fullDisk = async (
   if (mend === undefined) {
     const unstored = provider.keysOf("file") - (await deployment.status("file")).ok
     assert.ok(unstored <= 2 * size.inFlight, `${unstored} answers are not stored, at most one for each slot`)
+    assert.match(await deployment.refusal({ id: "other" }, 10_000), /\(DiskFull\)\. Free space/)
   }
   disk.free()
   mend?.()
