@@ -12,6 +12,8 @@ const words = new Map([
   ["3D000", "there is no such database"],
   ["42501", "the role may not use its tables"],
   ["53300", "the server has too many connections"],
+  ["26000", "a pooler has lost a prepared statement; add pgbouncer=true to the URL"],
+  ["42P05", "a pooler has mixed prepared statements; add pgbouncer=true to the URL"],
   ["ECONNREFUSED", "no server answers there"],
   ["ENOTFOUND", "there is no such host"],
   ["ENOENT", "there is no such folder"],

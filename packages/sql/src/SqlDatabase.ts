@@ -11,6 +11,7 @@
  * | URL | database |
  * |---|---|
  * | `postgres://user:password@host:5432/name` | Postgres, by `@effect/sql-pg`. Parameters are those of libpq, such as `sslmode=require` |
+ * | `postgres://user@host:6432/name?pgbouncer=true` | Postgres behind a pooler that reuses connections between transactions |
  * | `sqlite:FILE`, or a path | a file of SQLite, by `node:sqlite`; made if it is missing, and readable by its owner only |
  * | `sqlite::memory:` | SQLite in memory, for tests |
  *
@@ -32,8 +33,10 @@
  * - A statement on SQLite blocks the event loop while it runs.
  * - A network file system can corrupt a file of SQLite that several machines write.
  * - Node 22 warns that `node:sqlite` is experimental. Node 24 does not.
- * - A pooler that reuses connections between transactions, such as PgBouncer, may ignore `options` of the URL. Set the search path of
- *   the role instead: `alter role app set search_path = billing`.
+ * - A pooler that reuses connections between transactions, such as PgBouncer with `pool_mode = transaction`, loses prepared statements and
+ *   subscriptions. `pgbouncer=true` in the URL uses neither.
+ * - Such a pooler may refuse or ignore `options` of the URL. Set the search path of the role instead:
+ *   `alter role app set search_path = billing`.
  *
  * **Example** (A database in memory)
  *
@@ -100,7 +103,13 @@ export const layerConfig = (
   Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 type Settings =
-  | { readonly driver: "postgres"; readonly url: Redacted.Redacted; readonly connections: number }
+  | {
+    readonly driver: "postgres"
+    readonly url: Redacted.Redacted
+    readonly connections: number
+    /** Statements keep their names on a connection, which a pooler may take away between two transactions. */
+    readonly prepare: boolean
+  }
   | { readonly driver: "sqlite"; readonly filename: string; readonly busyMillis: number }
 
 const layerOf = (settings: Settings): Layer.Layer<SqlClient, SqlError> =>
@@ -108,7 +117,12 @@ const layerOf = (settings: Settings): Layer.Layer<SqlClient, SqlError> =>
     ? Layer.unwrap(Effect.map(
       Effect.promise(() => import("@effect/sql-pg/PgClient")),
       (PgClient): Layer.Layer<SqlClient, SqlError> =>
-        PgClient.layer({ url: settings.url, maxConnections: settings.connections, applicationName: "sluice" })
+        PgClient.layer({
+          url: settings.url,
+          maxConnections: settings.connections,
+          prepare: settings.prepare,
+          applicationName: "sluice"
+        })
     ))
     : Layer.effect(
       SqlClient,
@@ -133,8 +147,16 @@ const readOptions = (input: SqlDatabaseOptions): Effect.Effect<Settings, Invalid
     options.refuse("url", `${scheme}:...`, requirement)
   }
   return isPostgres
-    ? options.check({ driver: "postgres", url: Redacted.make(url), connections })
+    ? options.check({ driver: "postgres", connections, ...poolerOf(url) })
     : options.check({ driver: "sqlite", filename: scheme === "sqlite" ? rest : url, busyMillis })
+}
+
+/** Reads the parameter of a pooler, whose name is that of other clients. The driver does not know it. */
+const poolerOf = (text: string): { readonly url: Redacted.Redacted; readonly prepare: boolean } => {
+  const url = URL.parse(text)
+  if (url?.searchParams.get("pgbouncer") !== "true") return { url: Redacted.make(text), prepare: true }
+  url.searchParams.delete("pgbouncer")
+  return { url: Redacted.make(url.href), prepare: false }
 }
 
 const requirement = "must be postgres://HOST/DATABASE, sqlite:FILE or the path of a file of SQLite"

@@ -111,9 +111,10 @@ const storeOn = (session: Session, verbs: Verbs, finished: Service["finished"]):
 
 const canListen = (sql: SqlClient): sql is PgClient => {
   if (!("listen" in sql) || typeof sql.listen !== "function" || !("config" in sql)) return false
-  // A listener keeps its connection, and the only one would be missing to all statements. A client without a pool names no limit.
-  const { maxConnections = 1 } = sql.config as PgPoolConfig
-  return maxConnections > 1
+  // A listener keeps its connection, and the only one would be missing to all statements. A client without a pool names no limit. A pooler
+  // that keeps no prepared statements keeps no listener either.
+  const { maxConnections = 1, prepare } = sql.config as PgPoolConfig
+  return maxConnections > 1 && prepare !== false
 }
 
 const listen = (sql: PgClient): Stream.Stream<string, StoreError> =>

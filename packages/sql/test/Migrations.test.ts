@@ -3,7 +3,7 @@ import * as Migrations from "@sluice/sql/Migrations"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
-import { describeWithBoth, Place } from "./support/databases.ts"
+import { describeWithBoth, describeWithPostgres, Place } from "./support/databases.ts"
 
 const table = (name: string) => SqlClient.SqlClient.use((sql) => sql`CREATE TABLE ${sql(name)} (id text PRIMARY KEY)`)
 const tables = SqlClient.SqlClient.use((sql) =>
@@ -78,5 +78,14 @@ await describeWithBoth("migrations", (it) => {
       const each = Effect.provide(migrate, SqlDatabase.layer({ url }), { local: true })
       const done = yield* Effect.all(Array.from({ length: 5 }, () => each), { concurrency: "unbounded" })
       assert.deepStrictEqual(done.flat().toSorted(), ["0001_a", "0002_b"])
+    }))
+})
+
+await describeWithPostgres("migrations on Postgres", (it) => {
+  it.effect("an error of a pooler that has lost a prepared statement says what to add to the URL", () =>
+    Effect.gen(function*() {
+      const lost = SqlClient.SqlClient.use((sql) => sql.unsafe("EXECUTE sluice_absent"))
+      const error = yield* Effect.flip(Migrations.make({ name: "pooled", steps: { "0001_a": lost } }).migrate)
+      assert.include(error.message, "(26000). Behind a pooler, add pgbouncer=true to the URL")
     }))
 })

@@ -87,17 +87,22 @@ await describeWithBoth("SqlFlightStore", (it) => {
 })
 
 await describeWithPostgres("SqlFlightStore on Postgres", (it) => {
-  it.effect("the store is notified, except by a pool of one connection, which it would take away", () =>
+  it.effect("the store is notified, except by a pool of one connection, which it would take away, and behind a pooler", () =>
     Effect.gen(function*() {
       const { url } = yield* Place
       yield* migrated
-      const notified = (connections: number) =>
+      const pooled = new URL(url)
+      pooled.searchParams.set("pgbouncer", "true")
+      const notified = (url: string, connections: number) =>
         Effect.provide(
           Effect.map(SqlFlightStore.make, ({ finished }) => finished !== undefined),
           SqlDatabase.layer({ url, connections }),
           { local: true }
         )
-      assert.deepStrictEqual([yield* notified(2), yield* notified(1)], [true, false])
+      assert.deepStrictEqual(
+        [yield* notified(url, 2), yield* notified(url, 1), yield* notified(pooled.href, 2)],
+        [true, false, false]
+      )
     }))
 })
 

@@ -7,8 +7,12 @@ export const describeError = ({ reason }: SqlError): string => {
   const code = codeOf(reason.cause)
   if (code === notADatabase) return "it is no file of SQLite; name another file"
   const kind = reason._tag === "UnknownError" ? "an error" : reason._tag
-  return code === undefined ? `the database answered with ${kind}` : `the database answered with ${kind} (${code})`
+  const remedy = lostStatement.has(code) ? ". Behind a pooler, add pgbouncer=true to the URL" : ""
+  return `the database answered with ${kind}${code === undefined ? "" : ` (${code})`}${remedy}`
 }
+
+/** A prepared statement is missing, or is there already: a pooler has changed the connection. */
+const lostStatement: ReadonlySet<string | undefined> = new Set(["26000", "42P05"])
 
 /** SQLSTATE of Postgres, the result code of SQLite, or the code of a socket. */
 export const codeOf = (cause: unknown): string | undefined => {
