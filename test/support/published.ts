@@ -1,6 +1,8 @@
 import { execFile } from "node:child_process"
 import {
+  chmodSync,
   cpSync,
+  existsSync,
   globSync,
   mkdirSync,
   readdirSync,
@@ -73,6 +75,30 @@ export const publish = async (workshop: string): Promise<ReadonlyArray<Published
     link(modules, Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }), known)
   }
   return packages
+}
+
+/**
+ * Installs packages and all they depend on into a folder, as `npm install --prefix` does. Without links, so that a process that may not
+ * read the repository can run them.
+ */
+export const install = (packages: ReadonlyArray<Published>, folder: string): void => {
+  const known = new Map(packages.map(({ folder, manifest }) => [manifest.name, folder]))
+  const add = (name: string): void => {
+    const to = join(folder, "node_modules", ...name.split("/"))
+    if (existsSync(to)) return
+    const from = known.get(name) ?? realpathSync(join(root, "node_modules", name))
+    cpSync(from, to, { recursive: true })
+    const { dependencies, peerDependencies } = readManifest(to)
+    // A dependency of another version is below the package, and was copied with it.
+    for (const other of Object.keys({ ...dependencies, ...peerDependencies })) {
+      if (known.has(other) || existsSync(join(root, "node_modules", other))) add(other)
+    }
+  }
+  add("sluice")
+  const bin = join(folder, "node_modules", ".bin")
+  mkdirSync(bin)
+  symlinkSync(join("..", "sluice", "dist", "bin.js"), join(bin, "sluice"))
+  chmodSync(join(folder, "node_modules", "sluice", "dist", "bin.js"), 0o755)
 }
 
 /** Makes a project with these packages installed. */
