@@ -90,6 +90,22 @@ await describeWithBoth("tables of a batch", (it) => {
       ])
     }))
 
+  it.effect("an answer that comes after its batch was removed is not stored", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const db = yield* Db.make
+        const { batch: kept } = yield* submitted("kept", 10)
+        const { batch: removed } = yield* submitted("removed", 10)
+        yield* batches.cancel("removed")
+        yield* db.sql`update sluice_batch set state = 'cancelled', ended_at = 1 where batch = ${removed}`
+        yield* batches.remove("removed")
+        yield* Results.add(db, "a", [result(kept, 0, "ok"), result(removed, 0, "ok"), result(removed, 1, "failed")])
+        const rows = yield* db.sql`select batch from sluice_batch_result where batch in (${kept}, ${removed})
+          union all select batch from sluice_batch_progress where batch in (${kept}, ${removed})`
+        assert.deepStrictEqual(rows.map(({ batch }) => Number(batch)), [kept, kept])
+      })
+    ))
+
   it.effect("costs that no request has are cut, so that the sum of a batch can be read", () =>
     withService((batches) =>
       Effect.gen(function*() {

@@ -83,7 +83,7 @@ const addOnPostgres = ({ now, rows, sql }: Db, worker: string, records: Readonly
   sql`with added as (
       insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
       select r.batch::int, r.seq, r.kind, r.body, r.input_tokens, r.output_tokens, r.micros, ${now}, pg_current_xact_id()
-      from ${rows(records, columns)} order by r.batch, r.seq
+      from ${rows(records, columns)} where ${isKept(sql)} order by r.batch, r.seq
       on conflict (batch, seq) do update set kind = excluded.kind, body = excluded.body, input_tokens = excluded.input_tokens,
         output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid
       where sluice_batch_result.kind in ${sql.literal(listOfMarks)} and excluded.kind = 'ok'
@@ -112,14 +112,16 @@ const addOnSqlite = (db: Db, worker: string, records: ReadonlyArray<Record>) => 
       return known === undefined || (isMark(known) && kind === "ok")
     })
     if (added.length === 0) return
-    yield* sql`
+    const stored = yield* sql<{ readonly batch: number }>`
       insert into sluice_batch_result (batch, seq, kind, body, input_tokens, output_tokens, micros, at, xid)
       select r.batch, r.seq, r.kind, r.body, r.input_tokens, r.output_tokens, r.micros, ${now},
         (select coalesce(max(xid), 0) + 1 from sluice_batch_result where batch = r.batch)
-      from ${rows(added, columns)} where true
+      from ${rows(added, columns)} where ${isKept(sql)}
       on conflict (batch, seq) do update set kind = excluded.kind, body = excluded.body, input_tokens = excluded.input_tokens,
-        output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid`
+        output_tokens = excluded.output_tokens, micros = excluded.micros, at = excluded.at, xid = excluded.xid returning batch`
+    const kept = new Set(stored.map(({ batch }) => batch))
     for (const [batch, of] of Map.groupBy(added, ({ batch }) => batch)) {
+      if (!kept.has(batch)) continue
       const replaced = of.filter(({ seq }) => kinds.has(`${batch}/${seq}`)).length
       const sum = (pick: (record: Record) => number) => of.reduce((sum, record) => sum + pick(record), 0)
       const largest = of.reduce((largest, { micros }) => Math.max(largest, micros), 0)
@@ -134,6 +136,9 @@ const addOnSqlite = (db: Db, worker: string, records: ReadonlyArray<Record>) => 
     }
   }))
 }
+
+/** An answer that comes after its batch was removed would never be removed again. */
+const isKept = (sql: Db["sql"]) => sql`exists (select 1 from sluice_batch b where b.batch = r.batch)`
 
 const isMark = (kind: Kind): boolean => marks.includes(kind)
 
