@@ -97,6 +97,8 @@ export class AskLater extends Schema.Error<AskLater>("@sluice/batch/AskLater")({
  * - `ask` ends with an answer, or with `AskLater`. A defect, and an answer of another form, is stored as a failed result.
  * - `waiting` says whether calls make sense now. While it returns a reason, the worker takes no requests and starts no calls. It is
  *   read ten times a second, so it must be cheap. A defect counts as no reason.
+ * - `stop` runs once, when the worker stops. After it, an `ask` that makes no call, such as one that waits before a retry, should fail with
+ *   `AskLater` and `isCall: false`: another worker then asks the request at once. Without `stop`, such requests are awaited like calls.
  *
  * @since 0.1.0
  * @category services
@@ -104,4 +106,5 @@ export class AskLater extends Schema.Error<AskLater>("@sluice/batch/AskLater")({
 export class Asker extends Context.Service<Asker, {
   readonly ask: (asked: Asked) => Effect.Effect<Answer, AskLater>
   readonly waiting: Effect.Effect<Waiting | undefined>
+  readonly stop?: Effect.Effect<void> | undefined
 }>()("@sluice/batch/Asker") {}

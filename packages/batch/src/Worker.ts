@@ -21,6 +21,7 @@
  * - The worker stores a result before it settles its ticket. While the database is down it keeps the results and waits.
  * - While the `Asker` says that calls make no sense, the worker takes no tickets and starts no calls.
  * - Calls have spans, if the `Asker` makes some. The statements of worker, feeder and queue have none.
+ * - When the scope closes, the worker starts no further call. Another worker can ask the requests that were not started at once.
  * - A ticket that is delivered a third time may hold a request that kills the process. Its requests are then asked one by one, and one
  *   that was asked twice without a result gets `worker_lost`.
  *
@@ -28,6 +29,9 @@
  *
  * - `onLost: "fail"` stores a row before each group of calls. A request that had been started when its process died gets `worker_lost`.
  *   A process that is frozen, or without its database, for 6 seconds counts as dead. What it is answered later is not stored.
+ *   When the worker stops, the rest of a ticket goes back with its last call, not before.
+ * - A worker that is killed while its calls finish may have other requests asked twice: those of the same tickets that it gave back and that
+ *   are in flight elsewhere. Give the process more time than `drain` before it is killed.
  * - A worker without a feeder gets no tickets. Run `Feeder.layerCluster` beside each worker.
  *
  * **Example** (One machine of several)

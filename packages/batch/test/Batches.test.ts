@@ -1,7 +1,7 @@
 import * as Asker from "@sluice/batch/Asker"
 import * as Batches from "@sluice/batch/Batches"
 import { assert } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
 import * as Db from "../src/internal/tables/db.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
@@ -251,5 +251,88 @@ await describeWithBoth("Batches", (it) => {
       const results = yield* Effect.provide(whole(id), machine(scripted))
       assert.deepStrictEqual(results.map(({ kind }) => kind), Array.from({ length: 10 }, () => "ok"))
     })
+  })
+
+  /**
+   * A worker that has begun as many calls as it may, and is told to stop without a limit of time. `other` belongs to another worker, which
+   * waits until then.
+   */
+  const stopping = (first: Scripted, other: Scripted, count: number, stopNow: Effect.Effect<void> = Effect.never) =>
+    Effect.gen(function*() {
+      other.waiting = { for: "the other worker", until: undefined }
+      const batches = Context.get(yield* Layer.build(machine(other)), Batches.Batches)
+      const scope = yield* Scope.make()
+      yield* Layer.buildWithScope(machine(first, { inFlight: 4, drain: "1 hour", stopNow }), scope)
+      const id = yield* batches.submit({}, requests(count))
+      while (first.asked.length < 4) yield* Effect.sleep(10)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* Effect.yieldNow
+      other.waiting = undefined
+      const answered = (ok: number) =>
+        Effect.repeat(Effect.delay(batches.status(id), 20), { until: (status) => status.ok >= ok })
+      return { answered, closing }
+    })
+
+  it.effect("a worker that stops begins no call, and another one asks the rest of its tickets while its calls still run", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    return Effect.gen(function*() {
+      const release = yield* Deferred.make<void>()
+      first.answer = ({ body }) => Effect.as(Deferred.await(release), ok(body))
+      const { answered, closing } = yield* stopping(first, second, 640)
+      yield* answered(636)
+      assert.isUndefined(closing.pollUnsafe())
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(closing)
+      yield* answered(640)
+      assert.deepStrictEqual([first.asked.length, second.asked.length], [4, 636])
+      assert.lengthOf(new Set([...first.asked, ...second.asked].map(({ key }) => key)), 640)
+    }).pipe(Effect.scoped, Effect.timeout("40 seconds"))
+  })
+
+  it.effect("calls that are cut off after the rest of their ticket went to another worker are asked once more", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    return Effect.gen(function*() {
+      const [stop, release] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      // One that waits between those that run.
+      first.answer = ({ key }) =>
+        key === "k1"
+          ? Effect.fail(new Asker.AskLater({ reason: "quota", isCall: false, retryAfter: Duration.hours(1) }))
+          : Effect.never
+      second.answer = ({ body, key }) =>
+        key === "k1" ? Effect.as(Deferred.await(release), ok(body)) : Effect.succeed(ok(body))
+      const { answered, closing } = yield* stopping(first, second, 640, Deferred.await(stop))
+      yield* answered(636)
+      yield* Deferred.succeed(stop, undefined)
+      yield* Fiber.join(closing)
+      yield* answered(639)
+      yield* Deferred.succeed(release, undefined)
+      yield* answered(640)
+      assert.deepStrictEqual([first.asked.length, second.asked.length], [4, 640])
+      assert.lengthOf(new Set(second.asked.map(({ key }) => key)), 640)
+    }).pipe(Effect.scoped, Effect.timeout("40 seconds"))
+  })
+
+  it.effect("a worker that stops does not wait for requests that wait before they are tried again", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    first.answer = () =>
+      Effect.fail(new Asker.AskLater({ reason: "quota", isCall: false, retryAfter: Duration.hours(1) }))
+    return Effect.gen(function*() {
+      const { answered, closing } = yield* stopping(first, second, 10)
+      yield* Fiber.join(closing)
+      yield* answered(10)
+    }).pipe(Effect.scoped, Effect.timeout("40 seconds"))
+  })
+
+  it.effect("a worker that stops does not wait for requests that wait within the asker", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    return Effect.gen(function*() {
+      const stop = yield* Deferred.make<void>()
+      first.answer = () =>
+        Effect.andThen(Deferred.await(stop), Effect.fail(new Asker.AskLater({ reason: "stopped", isCall: false })))
+      first.stop = Deferred.succeed(stop, undefined)
+      const { answered, closing } = yield* stopping(first, second, 10)
+      yield* Fiber.join(closing)
+      yield* answered(10)
+    }).pipe(Effect.scoped, Effect.timeout("40 seconds"))
   })
 })

@@ -7,6 +7,7 @@ import type { Waiting } from "../src/Batch.ts"
 import * as Persist from "../src/internal/persist.ts"
 import * as Gate from "../src/internal/worker/gate.ts"
 import { Held } from "../src/internal/worker/held.ts"
+import { rangesOf } from "../src/internal/worker/tickets.ts"
 import * as Writer from "../src/internal/writer.ts"
 
 const away = new SqlError({ reason: new UnknownError({ cause: new Error("away") }) })
@@ -161,6 +162,27 @@ describe("the gate", () => {
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(passed(), 0)
     }).pipe(Effect.scoped))
+})
+
+describe("requests that a worker gives back", () => {
+  it.effect.prop(
+    "are in as few ranges as there can be, without a request that runs",
+    { running: Schema.Array(Schema.Literals([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])), open: Schema.Array(Schema.Boolean) },
+    ({ open, running }) =>
+      Effect.sync(() => {
+        const runs = new Set<number>(running)
+        const seqs = open.flatMap((isOpen, seq) => isOpen && !runs.has(seq) ? [seq] : [])
+        const ranges = rangesOf(seqs, runs)
+        const within = (seq: number) => ranges.filter(({ from, to }) => from <= seq && seq < to).length
+        for (const seq of seqs) assert.strictEqual(within(seq), 1)
+        for (const seq of runs) assert.strictEqual(within(seq), 0)
+        // Between two ranges, a request runs.
+        for (const [n, { from }] of ranges.entries()) {
+          const before = ranges[n - 1]
+          if (before !== undefined) assert.isTrue(Array.from(runs).some((seq) => before.to <= seq && seq < from))
+        }
+      })
+  )
 })
 
 describe("what a worker holds", () => {

@@ -26,6 +26,59 @@ const streaming = (text: string): Answer => (response) => {
   response.write(text)
 }
 
+describe("a caller that wants no further attempt", () => {
+  it.live("a call that waits for its next attempt is refused at once, and one whose attempt runs makes no other", () =>
+    Effect.gen(function*() {
+      let hurry = () => {}
+      const release: Array<() => void> = []
+      const provider = yield* rawServer((response, _, n) => {
+        const fail = (headers = {}) => json(response, 503, { error: { message: "down" } }, headers)
+        if (n === 1) fail({ "retry-after": "60" })
+        else release.push(fail)
+      })
+      const asked = (front: Front.Front["Service"]) => {
+        let isOver = false
+        const status = new Promise<number>((resolve) => {
+          front.exchange({
+            method: "POST",
+            path: chat.path,
+            headers: { "content-type": "application/json" },
+            body: Buffer.from(chat.whole)
+          }, {
+            head: (status) => {
+              isOver = true
+              resolve(status)
+            },
+            write: () => true,
+            end: () => {},
+            abort: () => {},
+            onDrain: () => {},
+            onLeave: () => {},
+            onLastAttempt: (listener) => {
+              hurry = listener
+            }
+          })
+        })
+        return { status, isOver: () => isOver }
+      }
+      const waiting = asked(yield* frontOf([at(provider.url)]))
+      yield* until(() => provider.requests.length === 1)
+      yield* Effect.sleep("100 millis")
+      assert.isFalse(waiting.isOver())
+      hurry()
+      assert.strictEqual(yield* Effect.promise(() => waiting.status), 503)
+
+      const running = asked(yield* frontOf([at(provider.url)]))
+      yield* until(() => release.length === 1)
+      hurry()
+      yield* Effect.sleep("100 millis")
+      assert.isFalse(running.isOver())
+      release[0]?.()
+      assert.strictEqual(yield* Effect.promise(() => running.status), 503)
+      assert.strictEqual(provider.requests.length, 2)
+    }).pipe(Effect.scoped, within))
+})
+
 describe("the end of a stream", () => {
   it.live("output that fails in the same piece is retried, since the client has none of it", () =>
     Effect.gen(function*() {

@@ -53,6 +53,13 @@ export const make: Effect.Effect<Queue, never, PersistedQueue.PersistedQueueFact
 export const offer = (
   queue: Queue,
   ticket: Ticket,
-  delayMillis?: number
+  { by, delayMillis }: {
+    readonly delayMillis?: number | undefined
+    /** The worker that gives the ticket back. Such a ticket is another one than that of a feeder. */
+    readonly by?: string | undefined
+  } = {}
 ): Effect.Effect<unknown, PersistedQueue.PersistedQueueError | Schema.SchemaError> =>
-  queue.offer(encode(ticket), { id: idOf(ticket), ...(delayMillis !== undefined && { delay: delayMillis }) })
+  queue.offer(encode(ticket), {
+    id: by === undefined ? idOf(ticket) : `${idOf(ticket)}/${by}`,
+    ...(delayMillis !== undefined && { delay: delayMillis })
+  })

@@ -9,6 +9,8 @@ export class Scripted {
   waiting: { readonly for: string; readonly until: number | undefined } | undefined
   answer: (asked: Asker.Asked) => Effect.Effect<Asker.Answer, Asker.AskLater> = ({ body }) => Effect.succeed(ok(body))
 
+  stop: Effect.Effect<unknown> = Effect.void
+
   readonly layer = Layer.sync(Asker.Asker, () =>
     Asker.Asker.of({
       ask: (asked) =>
@@ -16,7 +18,8 @@ export class Scripted {
           this.asked.push(asked)
           return this.answer(asked)
         }),
-      waiting: Effect.sync(() => this.waiting)
+      waiting: Effect.sync(() => this.waiting),
+      stop: Effect.suspend(() => Effect.asVoid(this.stop))
     }))
 }
 

@@ -256,6 +256,10 @@ class Call implements Sink {
     })
   }
 
+  onLastAttempt(listener: () => void): void {
+    this.sink.onLastAttempt?.(listener)
+  }
+
   // ---------- the end
 
   private over(result: Ended): void {

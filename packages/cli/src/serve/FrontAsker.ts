@@ -38,13 +38,14 @@ export const make = (
   send: Send = (_, exchange, sink) => current().front.exchange(exchange, sink)
 ): Asker.Asker["Service"] => {
   let refusedKey: { readonly for: string; readonly until: number } | undefined
+  const stopping = new Stopping()
 
   const ask = (asked: Asker.Asked): Effect.Effect<Asker.Answer, Asker.AskLater> =>
     Clock.clockWith((clock) => {
       const line = Lines.read(asked.body)
       if (line === undefined) return Effect.succeed(unreadable)
       if (asked.hasBudget && !isPriced(current().settings, line.model)) return Effect.succeed(unpriced)
-      return Effect.flatMap(call(current, send, line, asked), (called) => {
+      return Effect.flatMap(call(current, send, line, asked, stopping), (called) => {
         const answer = answerOf(called)
         if (called.status < 400) return Effect.succeed({ ...answer, kind: "ok" as const })
         if (called.code === "credential_refused") {
@@ -77,7 +78,25 @@ export const make = (
     }
   )
 
-  return { ask, waiting }
+  return { ask, waiting, stop: Effect.sync(() => stopping.stop()) }
+}
+
+/** Tells the calls when they may make no further attempt. */
+class Stopping {
+  private readonly listeners = new Set<() => void>()
+  private isStopped = false
+
+  /** Calls the listener at the stop, at once if that was before. Returns how to forget it. */
+  add(listener: () => void): () => void {
+    if (this.isStopped) listener()
+    else this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  stop(): void {
+    this.isStopped = true
+    for (const listener of this.listeners) listener()
+  }
 }
 
 interface Called {
@@ -131,7 +150,8 @@ const call = (
   current: () => Current,
   send: Send,
   line: Line,
-  { idempotencyKey, owner }: Asker.Asked
+  { idempotencyKey, owner }: Asker.Asked,
+  stopping: Stopping
 ): Effect.Effect<Called> =>
   Effect.callback((resume) => {
     const used = current()
@@ -140,8 +160,10 @@ const call = (
     let status = 0
     let headers: { readonly [name: string]: unknown } = {}
     let leave = () => {}
+    let forget = () => {}
     let isOver = false
     const over = () => {
+      forget()
       if (!isOver) used.leave()
       isOver = true
     }
@@ -194,6 +216,9 @@ const call = (
       onDrain: () => {},
       onLeave: (listener) => {
         leave = listener
+      },
+      onLastAttempt: (listener) => {
+        forget = stopping.add(listener)
       }
     })
     return Effect.sync(() => {

@@ -117,15 +117,31 @@ describe("sluice batch work", { timeout: processTimeout }, () => {
       first.process.kill("SIGTERM")
       const { code, stderr } = yield* Effect.promise(() => first.ended)
       assert.strictEqual(code, 0, stderr)
-      // The rest of a ticket that it holds is sent too.
       const sent = slow.come()
-      assert.isBelow(sent, 20)
+      assert.strictEqual(sent, 4)
       assert.deepInclude(yield* statusOf(directory, id), { state: "in_progress", ok: sent })
       const idle = yield* batch(directory, "status", id)
       assert.include(idle.stdout, "waits: no worker runs")
       yield* worker(directory, [fast])
       assert.deepStrictEqual(idsOf(yield* ended(directory, id)), all(20))
       assert.lengthOf(yield* fast.journal, 20 - sent)
+    }))
+
+  it.live("SIGTERM does not wait for requests that wait before their next attempt", () =>
+    Effect.gen(function*() {
+      const busy = yield* counting(() => Turn.status(429, { retryAfter: "20 seconds" }))
+      const directory = yield* folder
+      const id = yield* submitted(directory, 1)
+      const command = yield* worker(directory, [busy.provider], "--drain-timeout", "10m")
+      yield* busy.begun(1)
+      yield* Effect.sleep("200 millis")
+      command.process.kill("SIGTERM")
+      const { code, stderr } = yield* Effect.timeout(Effect.promise(() => command.ended), "12 seconds")
+      assert.strictEqual(code, 0, stderr)
+      assert.deepInclude(yield* statusOf(directory, id), { state: "in_progress", ok: 0, failed: 0 })
+      yield* worker(directory, [yield* LoopbackProvider.make({})])
+      assert.deepStrictEqual(idsOf(yield* ended(directory, id)), all(1))
+      assert.strictEqual(busy.come(), 1)
     }))
 
   it.live("a second signal ends a worker at once", () =>

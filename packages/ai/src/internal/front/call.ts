@@ -71,6 +71,7 @@ export class Call implements Client {
   private relay: Relay | undefined
   private isOpen = false
   private isOver = false
+  private isLastAttempt = false
   /** Whether the client has the head of the response. */
   private hasHead = false
   private cancelHeartbeat: (() => void) | undefined
@@ -99,6 +100,7 @@ export class Call implements Client {
     const { core: { options: { engine } }, sink, streams, wire } = this
     sink.onLeave(contained(() => this.left(), this.threw))
     sink.onDrain(contained(() => this.relay?.resume(), this.threw))
+    sink.onLastAttempt?.(contained(() => this.endAfterAttempt(), this.threw))
     // It may have left already.
     if (this.isOver) return
     if (this.asked === undefined && !this.isCoded) return this.refuse(Refusal.refuse("invalid_body"))
@@ -111,7 +113,7 @@ export class Call implements Client {
       targets,
       model: this.model,
       offered: () => this.core.options.models.offered,
-      accepts: this.translations.accepts,
+      accepts: (target) => !this.isLastAttempt && this.translations.accepts(target),
       isBackground: this.exchange.isBackground === true,
       promptLength: this.prompt.of,
       onBegin: (call) => {
@@ -133,6 +135,14 @@ export class Call implements Client {
   private run(opened: Effect.Effect<void, AiError.AiError>): void {
     const fiber = this.fiber = Effect.runForkWith(this.core.options.context)(opened)
     fiber.addObserver(contained((exit) => this.ended(exit), this.threw))
+  }
+
+  /** Makes no further attempt. Ends the call now if none runs. */
+  private endAfterAttempt(): void {
+    this.isLastAttempt = true
+    if (this.isOver || this.call?.isRunning === true) return
+    this.refuse(stopped)
+    this.fiber?.interruptUnsafe()
   }
 
   /** Ends the call, since the server stops. */

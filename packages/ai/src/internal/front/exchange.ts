@@ -33,4 +33,9 @@ export interface Sink {
   readonly onDrain: (listener: () => void) => void
   /** Sets the listener, which is called if the client leaves before the end, and at once if it has left. A later one replaces it. */
   readonly onLeave: (listener: () => void) => void
+  /**
+   * Sets the listener, which is called once the client wants no further attempt. A call whose attempt runs ends with it. One that waits
+   * before its next attempt is refused. Without it, only `onLeave` ends a call early.
+   */
+  readonly onLastAttempt?: ((listener: () => void) => void) | undefined
 }

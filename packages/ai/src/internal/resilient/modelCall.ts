@@ -130,6 +130,10 @@ export class ModelCall<S> {
     return this.attempt?.n ?? 0
   }
 
+  get isRunning(): boolean {
+    return this.running !== undefined
+  }
+
   /** How many attempts the retry has left. Re-asks are not counted. */
   attemptsLeft(): number {
     return this.settings.retry.maxAttempts - this.attempts + (this.settings.reasks - this.reasksLeft)

@@ -12,10 +12,10 @@ export class HeldRun {
   /** The run is over: no call is started any more. */
   isStopped = false
   /** Calls that run are interrupted as well. */
-  isInterrupted = false
+  private isInterrupted = false
   /** The worker stops: no call is started any more, and others ask what is left. */
   isLeft = false
-  readonly running = new Set<Fiber.Fiber<unknown, unknown>>()
+  private readonly calls = new Set<Fiber.Fiber<unknown, unknown>>()
   /** Open once no call is started any more. */
   readonly over: Latch.Latch = Latch.makeUnsafe()
 
@@ -24,17 +24,24 @@ export class HeldRun {
     this.run = run
   }
 
+  /** A call runs. It is interrupted with the others. */
+  began(call: Fiber.Fiber<unknown, unknown>): void {
+    if (this.isInterrupted) call.interruptUnsafe()
+    this.calls.add(call)
+    call.addObserver(() => this.calls.delete(call))
+  }
+
   stop(interrupts: boolean): void {
     this.isStopped = true
     this.over.openUnsafe()
     if (!interrupts || this.isInterrupted) return
     this.isInterrupted = true
-    for (const fiber of this.running) fiber.interruptUnsafe()
+    for (const call of this.calls) call.interruptUnsafe()
   }
 
-  leave(): void {
+  leave(interrupts: boolean): void {
     this.isLeft = true
-    this.stop(false)
+    this.stop(interrupts)
   }
 }
 
@@ -75,7 +82,7 @@ export class Held {
   take(batch: number, run: number, requests: number): HeldRun {
     let held = this.runs.get(`${batch}.${run}`)
     if (held === undefined) this.runs.set(`${batch}.${run}`, held = new HeldRun(batch, run))
-    if (this.isLeft) held.leave()
+    if (this.isLeft) held.leave(false)
     held.tickets += 1
     this.add(held, requests)
     return held
@@ -95,10 +102,10 @@ export class Held {
     this.changed.openUnsafe()
   }
 
-  /** The worker stops. */
-  leave(): void {
+  /** The worker stops: no call is started any more. `interrupts` ends those that run. */
+  leave(interrupts: boolean): void {
     this.isLeft = true
-    for (const held of this.runs.values()) held.leave()
+    for (const held of this.runs.values()) held.leave(interrupts)
   }
 
   /** How many requests it holds of each batch. */

@@ -28,6 +28,10 @@ export interface Options {
 }
 
 const beatMillis = 500
+
+/** How long tickets may take to go back, once their calls are interrupted. Without a database they cannot. */
+const giveBackMillis = 5_000
+
 const retryMillis = 300
 
 /** More takes at once would only make the engine's statements larger. */
@@ -162,9 +166,10 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       isStopping = true
-      held.leave()
+      held.leave(false)
       giveUp()
     }).pipe(
+      Effect.andThen(asker.stop ?? Effect.void),
       Effect.andThen(
         FiberSet.awaitEmpty(takes).pipe(
           Effect.raceFirst(options.stopNow),
@@ -172,6 +177,8 @@ export const run = Effect.fnUntraced(function*(
           Effect.timeoutOption(options.drainMillis)
         )
       ),
+      Effect.andThen(Effect.sync(() => held.leave(true))),
+      Effect.andThen(Effect.timeoutOption(Effect.interruptible(FiberSet.awaitEmpty(takes)), giveBackMillis)),
       // Interrupted tickets go back to the queue, and the attempt does not count.
       Effect.andThen(FiberSet.clear(takes)),
       Effect.andThen(Effect.ignore(Workers.leave(db, options.name)))

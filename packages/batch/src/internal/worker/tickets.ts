@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -33,6 +34,9 @@ const maxAsked = 2
 /** The least time for which a ticket is put back. The engine counts in whole seconds. */
 const minDelayMillis = 1_000
 const maxDelayMillis = 300_000
+
+/** How long the calls that an asker gives up may take to end. */
+const stopMillis = 100
 
 /** How long a request waits that was refused without a call. A random time: one of many that wait then finds a permit soon. */
 const refusedMillis = { least: 100, most: 1_000 }
@@ -76,8 +80,12 @@ interface Work {
   /** It may hold a request that kills its workers. */
   readonly isSuspect: boolean
   readonly lapses: number
-  /** Whether a request was not asked, since the batch or the worker stops. */
-  isUnasked: boolean
+  /** Requests without a result, in order. */
+  readonly open: Set<number>
+  /** Those of `open` that are being asked, or whose answer is being stored. */
+  readonly running: Set<number>
+  /** Those that are in tickets of their own by now. */
+  readonly given: Set<number>
   /** Requests that are put back. */
   readonly later: Array<{ readonly item: Items.Item; readonly why: AskLater }>
 }
@@ -152,54 +160,93 @@ export class TicketHandler {
         : none
       context.held.add(held, open.length - progress.left)
       progress.left = open.length
-      const work: Work = { batch, held, ticket, isSuspect, lapses, later: [], isUnasked: false }
-      const settled = () => {
+      const work: Work = {
+        batch,
+        held,
+        ticket,
+        isSuspect,
+        lapses,
+        open: new Set(open.map(({ seq }) => seq)),
+        running: new Set(),
+        given: new Set(),
+        later: []
+      }
+      const ended = () => {
         progress.left -= 1
         context.held.add(held, -1)
       }
       const one = (item: Items.Item) =>
         lost.has(item.seq) ? this.lost(work, item) : isSuspect ? this.askSuspect(work, item) : this.ask(work, item)
-      const all = Effect.forEach(
-        open,
-        (item) => Effect.ensuring(one(item), Effect.sync(settled)),
-        { concurrency: isSuspect ? 1 : "unbounded", discard: true }
+      const calls = new Calls(this.slots, held, ended)
+      const all = Effect.forEach(open, (item) => calls.begin(one(item), isSuspect), { discard: true }).pipe(
+        Effect.raceFirst(held.over.await),
+        Effect.andThen(
+          Effect.suspend(() => held.isLeft ? this.giveBackUnasked(work, attempts) : Effect.succeed(false))
+        ),
+        Effect.tap(calls.end),
+        Effect.onInterrupt(() => calls.interrupt)
       )
-      yield* this.untilStopped(held, isSuspect ? this.quarantine.withPermit(all) : all)
+      const isDivided = yield* isSuspect ? this.quarantine.withPermit(all) : all
+      // The rest is in tickets of its own, so this one must not come again.
+      if (isDivided) return yield* this.giveBack(work, Array.from(work.open))
       // Other workers may ask what was not begun. If none does, the queue delivers the ticket again.
       if (lapses !== context.held.lapses(context.now())) return yield* Effect.interrupt
       yield* this.putBack(work)
       // The ticket goes back to the queue with what was not asked.
-      if (held.isLeft && (work.isUnasked || work.later.length > 0)) return yield* Effect.interrupt
+      if (held.isLeft && work.open.size > 0) return yield* Effect.interrupt
     })
   }
 
-  /** Runs calls until they end, or the batch is cancelled with its calls. */
-  private untilStopped(held: HeldRun, calls: Effect.Effect<void>): Effect.Effect<void> {
-    return Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(calls)
-      held.running.add(fiber)
-      const exit = yield* Effect.onInterrupt(Fiber.await(fiber), () => Fiber.interrupt(fiber))
-      held.running.delete(fiber)
-      if (Exit.isFailure(exit) && !held.isInterrupted) return yield* exit
+  /**
+   * The worker stops while calls of the ticket run: offers its other requests as tickets of their own, so that another worker asks them
+   * now. Returns whether it did.
+   */
+  private giveBackUnasked(work: Work, attempts: number): Effect.Effect<boolean> {
+    // The tries of a suspected request are counted by those of its ticket. And if this process is killed before its calls end, the whole
+    // ticket comes again: with `fail`, what another worker asks would then count as lost.
+    if (attempts > 1 || this.options.onLost === "fail") return Effect.succeed(false)
+    // Calls that the asker gives up end first.
+    return Effect.andThen(
+      Effect.sleep(stopMillis),
+      Effect.suspend(() => {
+        const unasked = Array.from(work.open).filter((seq) => !work.running.has(seq))
+        if (unasked.length === 0 || work.running.size === 0) return Effect.succeed(false)
+        return Effect.as(this.giveBack(work, unasked), true)
+      })
+    )
+  }
+
+  /** Offers requests as tickets of their own, which have none that is running or in another ticket. */
+  private giveBack({ given, open, running, ticket }: Work, seqs: ReadonlyArray<number>): Effect.Effect<void> {
+    const { context, options: { name } } = this
+    return Effect.suspend(() => {
+      const ranges = rangesOf(seqs, new Set([...running, ...given]))
+      for (const seq of seqs) {
+        open.delete(seq)
+        given.add(seq)
+      }
+      return context.persist(Effect.forEach(
+        ranges,
+        // The worker's name: a ticket of these requests may have been offered before.
+        ({ from, to }) => offer(context.queue, { ...ticket, from, to }, { by: name }),
+        { discard: true }
+      ))
     })
   }
 
   private ask(work: Work, item: Items.Item): Effect.Effect<void> {
     const { held, now } = this.context
     const mayStart = () => !work.held.isStopped && work.lapses === held.lapses(now())
-    const unasked = Effect.sync(() => {
-      work.isUnasked = true
-    })
     const begin = this.begin(work, item)
     const call: Effect.Effect<void> = Effect.suspend(() => {
-      if (!mayStart()) return work.isSuspect ? Effect.andThen(this.clear(work, item), unasked) : unasked
+      if (!mayStart()) return work.isSuspect ? this.clear(work, item) : Effect.void
       if (begin === undefined) return this.call(work, item, call)
       return Effect.andThen(
         begin,
-        Effect.suspend(() => mayStart() ? this.call(work, item, call) : Effect.andThen(this.clear(work, item), unasked))
+        Effect.suspend(() => mayStart() ? this.call(work, item, call) : this.clear(work, item))
       )
     })
-    return this.slots.withPermit(Effect.andThen(this.pass(work.held), call))
+    return Effect.andThen(this.pass(work.held), call)
   }
 
   /** Writes down that a request is asked before it is, if it may not be asked twice. A suspected one is written down already. */
@@ -224,7 +271,11 @@ export class TicketHandler {
   }
 
   /** `again` is used if the call was refused before it was made. */
-  private call(work: Work, item: Items.Item, again: Effect.Effect<void>): Effect.Effect<void> {
+  private call(
+    work: Work,
+    item: Items.Item,
+    again: Effect.Effect<void>
+  ): Effect.Effect<void> {
     const { context } = this
     const asked = context.asker.ask({
       batch: work.batch.id,
@@ -236,18 +287,21 @@ export class TicketHandler {
       hasBudget: work.batch.capMicros !== undefined
     })
     // An answer was paid, so it is stored even if the worker is stopped meanwhile.
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.exit(restore(asked)), (exit): Effect.Effect<void> => {
+    return Effect.uninterruptibleMask((restore) => {
+      work.running.add(item.seq)
+      return Effect.flatMap(Effect.exit(restore(asked)), (exit): Effect.Effect<void> => {
         if (Exit.isSuccess(exit)) {
           return isAnswer(exit.value)
             ? this.store(work, item, exit.value)
             : this.fault(work, item, "The asker of a batch returned an invalid answer")
         }
+        work.running.delete(item.seq)
         if (Cause.hasInterruptsOnly(exit.cause)) return Effect.interrupt
         const later = Cause.findErrorOption(exit.cause)
         if (later._tag === "None") return this.fault(work, item, "The asker of a batch failed unexpectedly", exit.cause)
         if (!later.value.isCall) {
           const wait = Effect.flatMap(Random.next, (random) => Effect.sleep(refusedFor(later.value, random))).pipe(
+            Effect.raceFirst(work.held.over.await),
             Effect.andThen(this.pass(work.held)),
             Effect.andThen(again)
           )
@@ -261,7 +315,7 @@ export class TicketHandler {
           : context.persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
         return Effect.andThen(spent, this.clear(work, item))
       })
-    )
+    })
   }
 
   private fault(work: Work, item: Items.Item, ...message: ReadonlyArray<unknown>): Effect.Effect<void> {
@@ -271,8 +325,15 @@ export class TicketHandler {
     )
   }
 
-  private store(work: Work, item: Items.Item, answer: Answer | Failed): Effect.Effect<void> {
-    return this.context.writer.write({ ...answer, batch: work.batch.batch, seq: item.seq })
+  private store(
+    { batch: { batch }, open, running }: Work,
+    { seq }: Items.Item,
+    answer: Answer | Failed
+  ): Effect.Effect<void> {
+    return Effect.map(this.context.writer.write({ ...answer, batch, seq }), () => {
+      open.delete(seq)
+      running.delete(seq)
+    })
   }
 
   private lost(work: Work, item: Items.Item): Effect.Effect<void> {
@@ -319,7 +380,7 @@ export class TicketHandler {
       }
       const delay = Math.max(minDelayMillis, ...later.map(({ why }) => millisOf(why)))
       return context.persist(
-        offer(context.queue, { ...ticket, round: ticket.round + 1 }, Math.min(maxDelayMillis, delay))
+        offer(context.queue, { ...ticket, round: ticket.round + 1 }, { delayMillis: Math.min(maxDelayMillis, delay) })
       )
     })
   }
@@ -333,6 +394,74 @@ const isAnswer = Schema.is(Schema.Struct({
   outputTokens: Schema.Number,
   micros: Schema.Number
 }))
+
+/** The calls of one ticket. */
+class Calls {
+  private readonly slots: Semaphore.Semaphore
+  private readonly held: HeldRun
+  private readonly ended: () => void
+  private readonly fibers = new Set<Fiber.Fiber<void>>()
+  private readonly idle = Latch.makeUnsafe(true)
+  private defect: Cause.Cause<never> | undefined
+
+  constructor(slots: Semaphore.Semaphore, held: HeldRun, ended: () => void) {
+    this.slots = slots
+    this.held = held
+    this.ended = ended
+  }
+
+  /** Begins a call when there is a slot. Waits for its end if it is the only one that may run. */
+  begin(call: Effect.Effect<void>, isAlone: boolean): Effect.Effect<void> {
+    const freed = Effect.ensuring(Effect.interruptible(call), this.slots.release(1))
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        restore(this.slots.take(1)),
+        () =>
+          Effect.flatMap(Effect.forkDetach(freed, { startImmediately: true }), (fiber) => {
+            this.idle.closeUnsafe()
+            this.fibers.add(fiber)
+            this.held.began(fiber)
+            fiber.addObserver((exit) => this.onEnd(fiber, exit))
+            return isAlone ? restore(Effect.asVoid(Fiber.await(fiber))) : Effect.void
+          })
+      )
+    )
+  }
+
+  private onEnd(fiber: Fiber.Fiber<void>, exit: Exit.Exit<void>): void {
+    this.fibers.delete(fiber)
+    this.ended()
+    if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) this.defect = exit.cause
+    if (this.fibers.size === 0) this.idle.openUnsafe()
+  }
+
+  get interrupt(): Effect.Effect<void> {
+    return Effect.suspend(() => Fiber.interruptAll(this.fibers))
+  }
+
+  /** Waits until all calls have ended. */
+  get end(): Effect.Effect<void> {
+    return Effect.andThen(
+      this.idle.await,
+      Effect.suspend(() => this.defect === undefined ? Effect.void : Effect.failCause(this.defect))
+    )
+  }
+}
+
+/** The fewest ranges that have all of `seqs` and none of `without`. */
+export const rangesOf = (
+  seqs: ReadonlyArray<number>,
+  without: ReadonlySet<number>
+): ReadonlyArray<{ readonly from: number; readonly to: number }> => {
+  const ranges: Array<{ readonly from: number; to: number }> = []
+  const borders = Array.from(without).sort((one, other) => one - other)
+  for (const seq of seqs.toSorted((one, other) => one - other)) {
+    const last = ranges.at(-1)
+    if (last !== undefined && !borders.some((border) => last.to <= border && border < seq)) last.to = seq + 1
+    else ranges.push({ from: seq, to: seq + 1 })
+  }
+  return ranges
+}
 
 const none: ReadonlySet<number> = new Set()
 
