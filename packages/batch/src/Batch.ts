@@ -161,6 +161,8 @@ export interface Status {
   readonly micros: number
   readonly maxMicros: number | undefined
   readonly priority: number
+  /** Its share of the workers beside batches of the same priority. */
+  readonly weight: number
   readonly createdAt: number
   readonly startedAt: number | undefined
   readonly expiresAt: number | undefined

@@ -84,6 +84,8 @@ import * as Schema from "./internal/tables/schema.ts"
  * - `id`: 1 to 64 letters, digits, `_` and `-`. A random one by default. Use your own to continue after an interruption.
  * - `name`, `source`, `metadata`: kept with the batch and returned in its status. None by default.
  * - `priority`: a whole number, 0 by default. Higher ones go first.
+ * - `weight`: 1 to 1,000, 1 by default, so that batches of one priority have equal shares of the workers. A batch of weight 3 has three
+ *   times the requests in flight of one of weight 1 that runs beside it.
  * - `maxCost`: in whole millionths of a dollar, no limit by default. `estimate` is the most that one request costs; without it, the first
  *   hundredth of the budget is spent to find out.
  * - `expires`: from now, up to ten years. No request is asked later. Never by default.
@@ -99,6 +101,7 @@ export interface SubmitOptions {
   readonly id?: string | undefined
   readonly name?: string | undefined
   readonly priority?: number | undefined
+  readonly weight?: number | undefined
   readonly maxCost?: { readonly micros: number; readonly estimate?: number | undefined } | undefined
   readonly expires?: Duration.Input | undefined
   readonly endpoint?: string | undefined

@@ -7,6 +7,7 @@ const whole = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBe
 
 const Batch = Schema.Struct({
   priority: whole(-2, 2),
+  weight: whole(1, 5),
   total: whole(1, 3_000),
   size: whole(1, 100),
   fed: whole(0, 3_000),
@@ -20,6 +21,7 @@ const openOf = (batch: typeof Batch.Type, number: number): Open => {
   return {
     batch: number,
     priority: batch.priority,
+    weight: batch.weight,
     total: batch.total,
     size: batch.size,
     fed,
@@ -83,11 +85,63 @@ describe("plan", () => {
     }
   })
 
-  it.prop("batches of equal priority that can take more differ by a ticket at most", Case, ({ batches, window }) => {
-    const open = batches.map((batch, n) => ({ ...openOf({ ...batch, priority: 0, size: 10 }, n), outstanding: 0 }))
-    const hungry = carriedOut(open, window).filter(({ affordable, fed, total }) => fed < total && affordable > 0)
-    const outstanding = hungry.map((batch) => batch.outstanding)
-    assert.isAtMost(Math.max(0, ...outstanding) - Math.min(Infinity, ...outstanding), 10)
+  it.prop(
+    "batches of equal priority that can take more are within a ticket of their weights",
+    Case,
+    ({ batches, window }) => {
+      const open = batches.map((batch, n) => ({ ...openOf({ ...batch, priority: 0, size: 10 }, n), outstanding: 0 }))
+      const hungry = carriedOut(open, window).filter(({ affordable, fed, total }) => fed < total && affordable > 0)
+      for (const one of hungry) {
+        for (const other of hungry) {
+          assert.isAtMost((one.outstanding - 10) / one.weight, other.outstanding / other.weight)
+        }
+      }
+    }
+  )
+
+  it.prop("what is answered of batches that run side by side approaches their weights", {
+    weights: Schema.Array(whole(1, 9)).check(Schema.isMinLength(2), Schema.isMaxLength(5)),
+    size: whole(1, 20),
+    slots: whole(50, 200)
+  }, ({ size, slots, weights }) => {
+    const batches = weights.map((weight, batch) => ({
+      batch,
+      priority: 0,
+      weight,
+      total: Infinity,
+      size,
+      fed: 0,
+      outstanding: 0,
+      affordable: Infinity,
+      answered: 0
+    }))
+    // The workers answer tickets in the order in which they were handed out.
+    const tickets: Array<{ readonly batch: number; left: number }> = []
+    const window = Math.max(4 * slots, 10 * size * weights.reduce((sum, weight) => sum + weight, 0))
+    for (let round = 0; round < 200; round++) {
+      for (const { batch, from, to } of plan(batches, window)) {
+        tickets.push({ batch, left: to - from })
+        const of = batches[batch]
+        if (of === undefined) continue
+        of.fed = to
+        of.outstanding += to - from
+      }
+      for (let n = 0; n < slots; n++) {
+        const [next] = tickets
+        const of = batches[next?.batch ?? -1]
+        if (next === undefined || of === undefined) break
+        of.answered += 1
+        of.outstanding -= 1
+        if (--next.left === 0) tickets.shift()
+      }
+    }
+    const answered = batches.map(({ answered }) => answered)
+    const all = answered.reduce((sum, count) => sum + count, 0)
+    const weight = weights.reduce((sum, weight) => sum + weight, 0)
+    for (const [n, count] of answered.entries()) {
+      const share = (weights[n] ?? 0) / weight
+      assert.isBelow(Math.abs(count / all - share), 0.2 * share, `${weights} ${answered}`)
+    }
   })
 })
 

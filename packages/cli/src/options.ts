@@ -1116,6 +1116,7 @@ export const batch = defineCommand({
       "max-tokens",
       "name",
       "priority",
+      "weight",
       "expires",
       "max-cost",
       "price"
@@ -1194,6 +1195,11 @@ export const batch = defineCommand({
       argument: "N",
       about: "Send batches of a higher priority first. Equal ones share the workers. [default: 0]",
       parse: Flag.integer(-1_000, 1_000)
+    }),
+    weight: Flag.withDefault("weight", 1, {
+      argument: "N",
+      about: "Give the batch N times the workers of a batch of weight 1 and the same priority. [default: 1]",
+      parse: Flag.integer(1, 1_000)
     }),
     expiresMillis: Flag.optional("expires", {
       argument: "TIME",

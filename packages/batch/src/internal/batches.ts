@@ -70,6 +70,7 @@ export const make = Effect.gen(function*() {
           endpoint: options.endpoint,
           source: options.source,
           priority: options.priority ?? 0,
+          weight: options.weight ?? 1,
           capMicros: options.maxCost?.micros,
           estimateMicros: options.maxCost?.estimate ?? 0,
           expiresMillis,
@@ -195,6 +196,7 @@ const known: { readonly [K in keyof SubmitOptions]-?: true } = {
   id: true,
   name: true,
   priority: true,
+  weight: true,
   maxCost: true,
   expires: true,
   endpoint: true,
@@ -207,10 +209,13 @@ const known: { readonly [K in keyof SubmitOptions]-?: true } = {
 /** The range of an integer in PostgreSQL. */
 const maxPriority = 2 ** 31 - 1
 
+/** A batch of the least weight beside one of the most still has a ticket in flight on a large machine. */
+const maxWeight = 1_000
+
 /** Checks what the database would refuse without saying why. */
 const readOptions = (input: SubmitOptions) => {
   const reader = new OptionsReader("Batches")
-  const { endpoint, expires, file, id, maxCost, name, owner, priority = 0, source } = reader.object(
+  const { endpoint, expires, file, id, maxCost, name, owner, priority = 0, source, weight = 1 } = reader.object(
     "options",
     input,
     known
@@ -224,6 +229,7 @@ const readOptions = (input: SubmitOptions) => {
     }
   }
   reader.integer("priority", priority, -maxPriority, maxPriority)
+  reader.integer("weight", weight, 1, maxWeight)
   if (maxCost !== undefined) {
     reader.integer("maxCost.micros", maxCost.micros, 0)
     reader.integer("maxCost.estimate", maxCost.estimate ?? 0, 0)
@@ -381,6 +387,7 @@ const toStatus = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>)
     micros: batch.micros,
     maxMicros: batch.capMicros,
     priority: batch.priority,
+    weight: batch.weight,
     createdAt: batch.createdAt,
     startedAt: batch.startedAt,
     expiresAt: batch.expiresAt,

@@ -234,6 +234,7 @@ const openOf = (batch: Batches.Row, ticket: number): Open => {
   return {
     batch: batch.batch,
     priority: batch.priority,
+    weight: batch.weight,
     total: batch.total,
     size: sizeFor(batch, ticket),
     fed: batch.fed,

@@ -2,6 +2,8 @@
 export interface Open {
   readonly batch: number
   readonly priority: number
+  /** Its share of the window, beside those of batches of the same priority. */
+  readonly weight: number
   readonly total: number
   /** How many requests a ticket has. */
   readonly size: number
@@ -20,8 +22,8 @@ export interface Grant {
 }
 
 /**
- * Fills the window. The highest priority goes first. Within it, the batch with the fewest requests outstanding does, so a small
- * batch does not wait for a large one.
+ * Fills the window. The highest priority goes first. Within it, the batch with the fewest requests outstanding for its weight does, so
+ * a small batch does not wait for a large one.
  */
 export const plan = (
   open: ReadonlyArray<Open>,
@@ -36,7 +38,7 @@ export const plan = (
       if (batch.fed >= batch.total || batch.affordable <= 0) continue
       if (
         next === undefined || batch.priority > next.priority ||
-        (batch.priority === next.priority && batch.outstanding < next.outstanding)
+        (batch.priority === next.priority && batch.outstanding * next.weight < next.outstanding * batch.weight)
       ) next = batch
     }
     if (next === undefined) return grants

@@ -75,11 +75,15 @@ const problemsOf = (error: string | undefined): ReadonlyArray<string> => {
   return [Terminal.clip(Terminal.escape(`${place}${first.message}`), longestProblem), ...more]
 }
 
-const notesOf = ({ error, maxMicros, name, rate, waiting }: Batch.Status, now: number): ReadonlyArray<string> => {
+const notesOf = (
+  { error, maxMicros, name, rate, waiting, weight }: Batch.Status,
+  now: number
+): ReadonlyArray<string> => {
   const parts = [
     ...(name === undefined ? [] : [Terminal.clip(Terminal.escape(name), longestName)]),
     // A rate that is shown as 0.0 says less than none.
     ...(rate === undefined || rate < 0.05 ? [] : [`${rate < 10 ? rate.toFixed(1) : Words.count(Math.round(rate))}/s`]),
+    ...(weight === 1 ? [] : [`weight ${weight}`]),
     ...(maxMicros === undefined ? [] : [`at most ${Prices.shown(maxMicros)}`])
   ]
   const until = waiting?.until === undefined || waiting.until <= now ? "" : `, for ${Words.time(waiting.until - now)}`

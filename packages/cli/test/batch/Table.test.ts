@@ -17,6 +17,7 @@ const batch = (fields: Partial<Status>): Status => ({
   micros: 1_200_000,
   maxMicros: undefined,
   priority: 0,
+  weight: 1,
   createdAt: 1,
   startedAt: 2,
   expiresAt: undefined,
@@ -46,14 +47,17 @@ const states: ReadonlyArray<State> = [
 ]
 
 describe("the table of batches", () => {
-  it("a row has the progress, and below it are the name, the rate, the budget and what the batch waits for", () => {
+  it("a row has the progress, and below it are the name, the rate, the weight, the budget and what the batch waits for", () => {
     const waiting = { for: "the circuit of main is open", until: 13_000 }
     assert.strictEqual(
-      Table.render([batch({ maxMicros: 5_000_000, waiting }), batch({ state: "completed", rate: undefined })], 1_000),
+      Table.render([
+        batch({ maxMicros: 5_000_000, waiting, weight: 3 }),
+        batch({ state: "completed", rate: undefined })
+      ], 1_000),
       [
         "batch               state                  done  failed   cost    left",
         "batch_814b16e5ede7  in progress  12,345/100,000      12  $1.20  2m 52s",
-        "  prompts.jsonl, 510/s, at most $5.00",
+        "  prompts.jsonl, 510/s, weight 3, at most $5.00",
         "  waits: the circuit of main is open, for 12s",
         "batch_814b16e5ede7  completed    12,345/100,000      12  $1.20  2m 52s",
         "  prompts.jsonl",

@@ -49,10 +49,10 @@ describe("sluice batch", { timeout: processTimeout }, () => {
   it.live("sluice.json has its settings under the key batch, which other commands leave alone", () =>
     Effect.gen(function*() {
       const directory = yield* folder
-      const settings = { concurrency: 3, batch: { batches: "sqlite:own.sqlite", priority: 7 } }
+      const settings = { concurrency: 3, batch: { batches: "sqlite:own.sqlite", priority: 7, weight: 3 } }
       writeFileSync(join(directory, "sluice.json"), JSON.stringify(settings))
       const id = yield* submitted(directory, 1)
-      assert.deepInclude(yield* statusOf(directory, id), { priority: 7 })
+      assert.deepInclude(yield* statusOf(directory, id), { priority: 7, weight: 3 })
       const other = yield* batch(directory, "status", "--batches", "sqlite:other.sqlite")
       assert.include(other.stdout, "No batches in sqlite:other.sqlite.")
       const config = yield* Effect.promise(() => Process.run(["config", "--model", "m"], {}, directory))

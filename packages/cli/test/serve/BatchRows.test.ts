@@ -16,6 +16,7 @@ const batch = (id: string, state: State): Status => ({
   micros: 1_500_000,
   maxMicros: undefined,
   priority: 0,
+  weight: 1,
   createdAt: 1,
   startedAt: 2,
   expiresAt: undefined,

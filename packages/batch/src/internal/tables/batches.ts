@@ -14,6 +14,7 @@ export interface NewBatch {
   /** The number of the file whose requests are used. `undefined` for its own. */
   readonly items: number | undefined
   readonly priority: number
+  readonly weight: number
   readonly capMicros: number | undefined
   readonly estimateMicros: number
   readonly expiresMillis: number | undefined
@@ -38,6 +39,7 @@ export interface Row {
   readonly handed: number
   readonly base: number
   readonly priority: number
+  readonly weight: number
   readonly capMicros: number | undefined
   readonly estimateMicros: number
   readonly interrupts: boolean
@@ -80,6 +82,7 @@ const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   handed: numberOf(row["handed"]),
   base: numberOf(row["base"]),
   priority: numberOf(row["priority"]),
+  weight: numberOf(row["weight"]),
   capMicros: optionalNumber(row["cap_micros"]),
   estimateMicros: numberOf(row["estimate_micros"]),
   interrupts: numberOf(row["interrupts"]) === 1,
@@ -130,12 +133,14 @@ export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
 export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
   Effect.map(
     sql<{ readonly batch: unknown }>`
-      insert into sluice_batch (id, owner, name, state, items, endpoint, source, priority, cap_micros, estimate_micros, metadata,
+      insert into sluice_batch (id, owner, name, state, items, endpoint, source, priority, weight, cap_micros, estimate_micros, metadata,
         created_at, expires_at)
       values (${batch.id}, ${batch.owner ?? null}, ${batch.name ?? null}, 'validating', ${batch.items ?? null}, ${
       batch.endpoint ?? null
     },
-        ${batch.source ?? null}, ${batch.priority}, ${batch.capMicros ?? null}, ${batch.estimateMicros},
+        ${batch.source ?? null}, ${batch.priority}, ${batch.weight}, ${
+      batch.capMicros ?? null
+    }, ${batch.estimateMicros},
         ${JSON.stringify(batch.metadata)}, ${now}, ${
       batch.expiresMillis === undefined ? null : sql`${now} + ${sql.literal(String(Math.round(batch.expiresMillis)))}`
     })

@@ -47,7 +47,8 @@ export const run = Effect.fnUntraced(function*(
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
-  const { lease, refresh } = yield* Times
+  const { lease, poll, refresh } = yield* Times
+  const giveUpMillis = 1.5 * poll
   // Leases were refreshed up to `refresh` before the last beat.
   const held = new Held(lease - refresh, now())
   const takes = yield* FiberSet.make<void>()
@@ -58,16 +59,22 @@ export const run = Effect.fnUntraced(function*(
     persist
   })
 
-  /** Takes that wait for a ticket. They are given up when the gate closes. */
+  /** Takes that wait for a ticket. */
   const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
   let isStopping = false
-  const giveUp = () => {
-    for (const fiber of waiting) fiber.interruptUnsafe()
-  }
-  const gate = yield* Gate.make(asker, (isOpen) => {
-    if (!isOpen) giveUp()
-    held.changed.openUnsafe()
-  })
+  const gate = yield* Gate.make(asker, () => held.changed.openUnsafe())
+  const mayTake = () => !isStopping && gate.waiting() === undefined
+  /**
+   * Ends the takes that wait. The engine may be reading tickets for them, which only a take gives back, so they have time for that: the
+   * takes that are left then found no ticket.
+   */
+  const giveUp = Effect.andThen(
+    Effect.sleep(giveUpMillis),
+    Effect.sync(() => {
+      if (mayTake()) return
+      for (const fiber of waiting) fiber.interruptUnsafe()
+    })
+  )
   const handler = new TicketHandler(options, { asker, db, gate, held, now, persist, queue, writer })
   yield* handler.start
 
@@ -83,6 +90,8 @@ export const run = Effect.fnUntraced(function*(
     const body = queue.take((encoded, { attempts, id }) =>
       Effect.suspend(() => {
         took()
+        // The queue had given it to a take that was no longer wanted. It goes back at once, and the attempt does not count.
+        if (!mayTake()) return Effect.interrupt
         const ticket = Ticket.decode(encoded)
         if (ticket === undefined) {
           // The engine delivers it again later, to a worker of the newer version.
@@ -115,7 +124,7 @@ export const run = Effect.fnUntraced(function*(
   })
 
   const hasRoom = () =>
-    !isStopping && gate.waiting() === undefined && waiting.size < maxWaiting &&
+    mayTake() && waiting.size < maxWaiting &&
     waiting.size < Math.ceil((options.inFlight * heldPerSlot - held.requests) / ticketSize)
 
   const takeMore = Effect.suspend(() => {
@@ -167,11 +176,10 @@ export const run = Effect.fnUntraced(function*(
     Effect.sync(() => {
       isStopping = true
       held.leave(false)
-      giveUp()
     }).pipe(
       Effect.andThen(asker.stop ?? Effect.void),
       Effect.andThen(
-        FiberSet.awaitEmpty(takes).pipe(
+        Effect.andThen(giveUp, FiberSet.awaitEmpty(takes)).pipe(
           Effect.raceFirst(options.stopNow),
           Effect.interruptible,
           Effect.timeoutOption(options.drainMillis)
@@ -184,6 +192,12 @@ export const run = Effect.fnUntraced(function*(
       Effect.andThen(Effect.ignore(Workers.leave(db, options.name)))
     )
   )
-  yield* held.changed.await.pipe(Effect.andThen(takeMore), Effect.forever, Effect.forkScoped)
+  // A closed gate gives up the takes that were waiting.
+  yield* held.changed.await.pipe(
+    Effect.andThen(takeMore),
+    Effect.andThen(Effect.suspend(() => gate.waiting() === undefined || waiting.size === 0 ? Effect.void : giveUp)),
+    Effect.forever,
+    Effect.forkScoped
+  )
   held.changed.openUnsafe()
 })
