@@ -143,7 +143,8 @@ for (const wire of wireNames) {
 
     it.live("a call over the token limit waits for its Retry-After", () =>
       Effect.gen(function*() {
-        const usage = { inputTokens: 1, outputTokens: 6010 }
+        // 100 tokens a second come back, so the second call has four seconds to meet the limit.
+        const usage = { inputTokens: 1, outputTokens: 6400 }
         const a = yield* provider([Turn.answer("long", { usage }), Turn.answer("short")], {
           limits: { tokensPerMinute: 6000 }
         })

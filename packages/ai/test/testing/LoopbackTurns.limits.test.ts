@@ -50,10 +50,10 @@ for (const wire of loopbackWires) {
 
     it.live("input and output tokens count toward the token limit, which refills", () =>
       Effect.gen(function*() {
-        const provider = yield* makeProvider([Turn.answer("a b c d e f g h i j k l m n")], {
+        const provider = yield* makeProvider([Turn.answer("a ".repeat(54).trim())], {
           limits: { tokensPerMinute: 600 }
         })
-        // The first answer uses 604 of 600 tokens. The next request waits until five are refilled, which takes half a second.
+        // The first answer uses 644 of 600 tokens. The next request waits until 45 are refilled, which takes 4.5 seconds.
         const first = yield* send(provider, false, { messages: [{ role: "user", content: "w ".repeat(590).trim() }] })
         assert.strictEqual(first.status, 200)
         const second = yield* send(provider, false)
@@ -65,7 +65,7 @@ for (const wire of loopbackWires) {
 
     it.live("requests over the concurrency limit are refused", () =>
       Effect.gen(function*() {
-        const provider = yield* makeProvider([Turn.answer("a", { firstTokenMillis: 500 })], {
+        const provider = yield* makeProvider([Turn.answer("a", { firstTokenMillis: 2_000 })], {
           limits: { concurrent: 2 }
         })
         const all = yield* Effect.forEach([1, 2, 3, 4], () => send(provider, false), { concurrency: "unbounded" })
