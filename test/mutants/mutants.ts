@@ -1151,8 +1151,8 @@ adjustToClock()
     breaks: "a rollback of the caller undoes what its calls recorded",
     caughtBy: ["packages/sql/test/SqlStores.test.ts"],
     file: "packages/sql/src/internal/session.ts",
-    find: "(context: Context.Context<never>) => withoutTransaction(context)",
-    replace: "(context: Context.Context<never>) => context"
+    find: "Context.add(omitTransaction(context), References.TracerEnabled, false)",
+    replace: "Context.add(context, References.TracerEnabled, false)"
   },
   {
     name: "sql-quota-settled-after-its-window",
