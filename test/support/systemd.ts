@@ -64,8 +64,9 @@ const targets = ["sysinit", "basic", "shutdown", "network-online", "multi-user"]
 
 const cgroups = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].find((place) => existsSync(join(place, "cgroup.procs")))
 
-/** Why no systemd can be started here. `undefined` if it can. */
+/** Why no systemd is started here. `undefined` if it can. It needs root and changes mounts, so it has to be asked for. */
 export const reasonAgainst = (): string | undefined => {
+  if (process.env["SLUICE_SYSTEMD"] !== "true") return "it runs with SLUICE_SYSTEMD=true"
   if (process.platform !== "linux" || !existsSync(systemd)) return "no systemd is installed"
   if (userInfo().uid !== 0) return "only root can start one"
   if (cgroups === undefined) return "the machine has no cgroups of version 2"
