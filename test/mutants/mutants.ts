@@ -1779,6 +1779,30 @@ adjustToClock()
     replace: "WHERE key = $1 AND id = $2 AND ends > 0`\n  ))\n  const wasCompleted"
   },
   {
+    name: "flights-renewal-after-set-back-in-sql",
+    breaks: "an earlier result in a database lasts longer if a lease is renewed after the clock was set back",
+    caughtBy: ["packages/sql/test/flightContract.test.ts"],
+    file: "packages/sql/src/internal/flight/statements.ts",
+    find: "      fresh = fresh - ${renewedBehind}, kept = kept - ${renewedBehind},\n",
+    replace: ""
+  },
+  {
+    name: "sqlite-deleted-file",
+    breaks: "a process goes on with a file of SQLite that was deleted or replaced",
+    caughtBy: ["packages/sql/test/SqlDatabase.test.ts"],
+    file: "packages/sql/src/internal/sqliteClient.ts",
+    find: "(this.filename === inMemory || this.opened.id === this.id())",
+    replace: "true"
+  },
+  {
+    name: "sqlite-locks-of-another-client",
+    breaks: "a second client of a process ends the locks of the first on a file of SQLite",
+    caughtBy: ["packages/sql/test/SqlDatabase.test.ts"],
+    file: "packages/sql/src/internal/sqliteClient.ts",
+    find: "openSync(filename, \"ax\", 0o600)",
+    replace: "openSync(filename, \"a\", 0o600)"
+  },
+  {
     name: "flights-earlier-result-in-sql",
     breaks: "a follower gets the result of an earlier flight from a database",
     caughtBy: ["packages/sql/test/flightContract.test.ts"],

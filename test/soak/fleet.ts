@@ -95,7 +95,8 @@ interface Provider {
   readonly seen: Seen
 }
 
-const answerMillis = 150
+/** Long enough that many processes are killed while they lead. */
+const answerMillis = 500
 
 /** Answers a question with its text and the number of the call. */
 const answerTo = (seen: Seen, question: string, socket: Socket) => {
