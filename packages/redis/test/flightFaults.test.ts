@@ -65,7 +65,7 @@ for (const [fault, happen] of Object.entries(faults)) {
         Effect.provide(Layer.provideMerge(RedisFlightStore.layer(), Client)),
         Effect.provide(Logger.layer([]))
       )
-    }), { timeout: 60_000 })
+    }), { timeout: 300_000 })
 }
 
 const flight = { key: Answer("x").id, operation: "", tenant: "", id: "late", leaseMillis: 1_000 }

@@ -9,7 +9,7 @@ import { startAnswering } from "./support/process.ts"
 import { describeWithRedis } from "./support/redis.ts"
 
 // A process takes a second to start on a busy machine.
-const timeout = 60_000
+const timeout = 300_000
 
 await describeWithRedis("processes that share a circuit", (it) => {
   const startStore = startAnswering<Store.Request>("store")

@@ -93,7 +93,7 @@ await describeWithRedis("processes that share a quota", (it) => {
         const all = Effect.all(Array.from({ length: 8 }, () => quota.reserve({ key: "account" })), { concurrency: 8 })
         yield* Effect.timeout(all, "30 seconds")
       }),
-    { timeout: 120_000 }
+    { timeout: 400_000 }
   )
 
   it.effect(
@@ -119,6 +119,6 @@ await describeWithRedis("processes that share a quota", (it) => {
         assert.isAbove(calls, 4_000)
         assert.isAtMost(sent / calls, 0.15)
       }),
-    { timeout: 120_000 }
+    { timeout: 400_000 }
   )
 })

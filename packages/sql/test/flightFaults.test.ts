@@ -6,6 +6,7 @@ import * as SqlStores from "@sluice/sql/SqlStores"
 import { Deferred, Effect, Fiber, Layer, Logger, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { type OwnServer, startServer } from "./support/server.ts"
+import { within } from "../../../test/support/within.ts"
 
 const Answer = Deduplicator.operation<string>()("answer", {
   key: (text: string) => text,
@@ -64,10 +65,10 @@ for (const [fault, happen] of Object.entries(faults)) {
           yield* Effect.sleep(200)
           assert.strictEqual(calls, 1)
           yield* happen(server, sql)
-          assert.strictEqual(yield* Effect.timeout(Fiber.join(follower), "5 seconds"), "answer 2")
+          assert.strictEqual(yield* within(Fiber.join(follower), 5_000), "answer 2")
           yield* Deferred.succeed(finish, undefined)
           // Nor does the leader wait for the store before it answers.
-          assert.strictEqual(yield* Effect.timeout(Fiber.join(leader), "500 millis"), "answer 1")
+          assert.strictEqual(yield* within(Fiber.join(leader), 500), "answer 1")
           assert.strictEqual(calls, 2)
         }).pipe(
           Effect.ensuring(Effect.sync(() => fault === "freezes" && server.freeze(false))),
@@ -81,6 +82,6 @@ for (const [fault, happen] of Object.entries(faults)) {
           Effect.provide(Logger.layer([]))
         )
       }),
-    { timeout: 60_000 }
+    { timeout: 300_000 }
   )
 }
