@@ -186,6 +186,7 @@ export class Batches extends Context.Service<Batches, {
  */
 export const migrations: Migrations.Migrations = Migrations.make({
   name: "batch",
+  command: "sluice migrate URL",
   steps: { "0001_batches": Schema.make, "0002_engine": Engine.make }
 })
 

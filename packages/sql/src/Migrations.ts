@@ -42,7 +42,7 @@
  * })
  *
  * await Effect.runPromise(program.pipe(Effect.provide(SqlDatabase.layer({ url: "sqlite::memory:" }))))
- * // => notes: the tables are missing. Run `sluice migrate URL` with a role that may create tables
+ * // => notes: the tables are missing. Run `migrate` of these migrations, with a role that may create tables
  * // => [ '0001_notes' ]
  * // => []
  * ```
@@ -88,9 +88,11 @@ export interface Migrations {
  * @since 0.1.0
  * @category constructors
  */
-export const make = ({ name, steps }: {
+export const make = ({ command, name, steps }: {
   /** Names the list: small letters and underscores. */
   readonly name: string
+  /** The command that runs them, for `TablesOutdated`, such as `npm run migrate`. By default, the error names `migrate`. */
+  readonly command?: string | undefined
   readonly steps: Readonly<Record<`${number}_${string}`, Effect.Effect<unknown, unknown, SqlClient>>>
 }): Migrations => {
   const table = `sluice_${name}_migrations`
@@ -110,7 +112,7 @@ export const make = ({ name, steps }: {
         Effect.map(([row]) => Number(row?.version ?? 0)),
         Effect.catchIf(isMissingTable, () => Effect.succeed(0)),
         Effect.flatMap((found) =>
-          found < needed ? Effect.fail(new TablesOutdated({ migrations: name, found, needed })) : Effect.void
+          found < needed ? Effect.fail(new TablesOutdated({ migrations: name, command, found, needed })) : Effect.void
         )
       )
   )
@@ -119,10 +121,14 @@ export const make = ({ name, steps }: {
 
 const describe = (error: Migrator.MigrationError | SqlError): string => {
   const cause = error._tag === "SqlError" ? error : error.cause
-  const description = isSqlError(cause) ? describeError(cause) : undefined
+  const description = isSqlError(cause) ? `${describeError(cause)}${roleOf(cause)}` : undefined
   if (error._tag === "SqlError" || error.kind !== "Failed") return description ?? error.message
   return description === undefined ? error.message : `${error.message}: ${description}`
 }
+
+/** The code of Postgres for a missing right. */
+const roleOf = ({ reason: { cause } }: SqlError): string =>
+  codeOf(cause) === "42501" ? "; use a role that may create tables" : ""
 
 const isMissingTable = ({ reason: { cause } }: SqlError): boolean =>
   codeOf(cause) === "42P01" || (cause instanceof Error && cause.message.startsWith("no such table"))
@@ -137,6 +143,8 @@ export class TablesOutdated extends Schema.Error<TablesOutdated>("@sluice/sql/Ta
   _tag: Schema.tag("TablesOutdated"),
   /** The name of the migrations. */
   migrations: Schema.String,
+  /** The command that runs them, if they have one. */
+  command: Schema.optional(Schema.String),
   /** The version of the tables. 0: they are missing. */
   found: Schema.Int,
   /** The version that the program needs. */
@@ -146,7 +154,8 @@ export class TablesOutdated extends Schema.Error<TablesOutdated>("@sluice/sql/Ta
     const found = this.found === 0
       ? "the tables are missing"
       : `the tables have version ${this.found}, and version ${this.needed} is needed`
-    return `${this.migrations}: ${found}. Run \`sluice migrate URL\` with a role that may create tables`
+    const remedy = this.command === undefined ? "`migrate` of these migrations," : `\`${this.command}\``
+    return `${this.migrations}: ${found}. Run ${remedy} with a role that may create tables`
   }
 }
 
@@ -163,6 +172,6 @@ export class MigrationFailed extends Schema.Error<MigrationFailed>("@sluice/sql/
   description: Schema.String
 }) {
   override get message(): string {
-    return `${this.migrations}: ${this.description}. Nothing was changed. A role that may create tables is needed`
+    return `${this.migrations}: ${this.description}. Nothing was changed`
   }
 }

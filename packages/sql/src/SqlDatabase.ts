@@ -20,6 +20,7 @@
  * | `connections` | 10 | statements of the stores take less than a millisecond, so ten connections serve thousands of calls a second |
  * | `busyTimeout` | 5 seconds | longer than any transaction of the stores; only a program that keeps the file locked exceeds it |
  *
+ * - A URL of Postgres without a user takes that of the operating system, and one without a database takes the name of the user.
  * - Connections to Postgres are opened when they are needed. So the layer also builds while the server is down.
  * - A missing file of SQLite is made when the layer is built. The layer fails if it cannot be made. A file that is locked, corrupt or on a
  *   full disk fails statements only, and works again when the cause has gone. So does a file that was deleted or replaced: the next
@@ -66,6 +67,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import { userInfo } from "node:os"
 
 /**
  * Options for `SqlDatabase.layer`.
@@ -106,6 +108,8 @@ type Settings =
   | {
     readonly driver: "postgres"
     readonly url: Redacted.Redacted
+    /** The user, if the URL has none. */
+    readonly username: string | undefined
     readonly connections: number
     /** Statements keep their names on a connection, which a pooler may take away between two transactions. */
     readonly prepare: boolean
@@ -119,6 +123,7 @@ const layerOf = (settings: Settings): Layer.Layer<SqlClient, SqlError> =>
       (PgClient): Layer.Layer<SqlClient, SqlError> =>
         PgClient.layer({
           url: settings.url,
+          username: settings.username,
           maxConnections: settings.connections,
           prepare: settings.prepare,
           applicationName: "sluice"
@@ -146,8 +151,10 @@ const readOptions = (input: SqlDatabaseOptions): Effect.Effect<Settings, Invalid
   if (isPostgres ? !URL.canParse(url) : scheme === "sqlite" ? rest === "" : scheme !== undefined) {
     options.refuse("url", `${scheme}:...`, requirement)
   }
+  const username = isPostgres && !hasUser(url) ? systemUser() : undefined
+  if (username === "") options.refuse("url", `${scheme}:...`, "must name a user, as postgres://USER@HOST/DATABASE")
   return isPostgres
-    ? options.check({ driver: "postgres", connections, ...poolerOf(url) })
+    ? options.check({ driver: "postgres", username, connections, ...poolerOf(url) })
     : options.check({ driver: "sqlite", filename: scheme === "sqlite" ? rest : url, busyMillis })
 }
 
@@ -160,3 +167,18 @@ const poolerOf = (text: string): { readonly url: Redacted.Redacted; readonly pre
 }
 
 const requirement = "must be postgres://HOST/DATABASE, sqlite:FILE or the path of a file of SQLite"
+
+const hasUser = (url: string): boolean => {
+  const parsed = URL.parse(url)
+  return parsed === null || parsed.username !== "" || parsed.searchParams.has("user")
+}
+
+/** The user of the process, as libpq takes it. The driver would read `USER`, which services and containers often lack. */
+const systemUser = (): string => {
+  try {
+    return userInfo().username
+  } catch {
+    // A container can run as a user without a name.
+    return ""
+  }
+}

@@ -17,14 +17,18 @@ const tables = SqlClient.SqlClient.use((sql) =>
 ).pipe(Effect.map((rows) => rows.map(({ name }) => name).toSorted()))
 
 await describeWithBoth("migrations", (it) => {
-  it.effect("a missing table fails the check, and the error names the command", () =>
+  it.effect("a missing table fails the check, and the error names the command of these migrations, or `migrate`", () =>
     Effect.gen(function*() {
-      const { check } = Migrations.make({ name: "missing", steps: { "0001_a": table("sluice_missing") } })
-      const error = yield* Effect.flip(check)
+      const steps = { "0001_a": table("sluice_missing") } as const
+      const error = yield* Effect.flip(Migrations.make({ name: "missing", command: "npm run tables", steps }).check)
       assert.strictEqual(error._tag, "TablesOutdated")
       assert.strictEqual(
         error.message,
-        "missing: the tables are missing. Run `sluice migrate URL` with a role that may create tables"
+        "missing: the tables are missing. Run `npm run tables` with a role that may create tables"
+      )
+      assert.strictEqual(
+        (yield* Effect.flip(Migrations.make({ name: "missing", steps }).check)).message,
+        "missing: the tables are missing. Run `migrate` of these migrations, with a role that may create tables"
       )
     }))
 
@@ -63,6 +67,7 @@ await describeWithBoth("migrations", (it) => {
         /^broken: Migration "2_b" failed: the database answered with .* \((42P01|SQLite 1)\)\./
       )
       assert.notInclude(error.message, "secret")
+      assert.notInclude(error.message, "role", "another role would not help")
       assert.notInclude(yield* tables, "sluice_broken_a")
       assert.strictEqual((yield* Effect.flip(check))._tag, "TablesOutdated")
     }))

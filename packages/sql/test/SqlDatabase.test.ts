@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
-import { Config, ConfigProvider, Context, Effect, Fiber, Layer, Redacted } from "effect"
+import { Config, ConfigProvider, Context, Effect, Exit, Fiber, Layer, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { tmpdir, userInfo } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { describeWithBoth, Place } from "./support/databases.ts"
+import { vi } from "vitest"
+import { describeWithBoth, describeWithPostgres, Place } from "./support/databases.ts"
 
 const build = (options: SqlDatabase.SqlDatabaseOptions) => Effect.scoped(Layer.build(SqlDatabase.layer(options)))
 
@@ -70,6 +71,28 @@ describe("a URL", () => {
       Effect.provide(SqlDatabase.layerConfig({ url: Config.Redacted("STORE") })),
       Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ STORE: "sqlite::memory:" }))
     ))
+})
+
+await describeWithPostgres("a URL of Postgres without a user", (it) => {
+  it.effect("it connects as the user of the operating system, also where USER is not set or is another", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Place
+      const withoutUser = new URL(url)
+      withoutUser.username = ""
+      withoutUser.password = ""
+      for (const user of [undefined, "", "someone_else"]) {
+        vi.stubEnv("USER", user)
+        vi.stubEnv("USERNAME", undefined)
+        const exit = yield* Effect.exit(
+          SqlClient.SqlClient.use((sql) => sql<{ name: string }>`SELECT current_user AS name`).pipe(
+            Effect.provide(SqlDatabase.layer({ url: withoutUser.href }), { local: true })
+          )
+        )
+        // A server may have no role of this name. It says so by the name that it was given.
+        const asked = Exit.isSuccess(exit) ? exit.value[0]?.name : String(exit.cause)
+        assert.include(asked, userInfo().username)
+      }
+    }).pipe(Effect.ensuring(Effect.sync(() => vi.unstubAllEnvs()))))
 })
 
 await describeWithBoth("a database", (it) => {

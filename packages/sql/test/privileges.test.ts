@@ -2,6 +2,7 @@ import { assert } from "@effect/vitest"
 import { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import { FlightStore } from "@sluice/core/FlightStore"
 import { QuotaStore } from "@sluice/core/QuotaStore"
+import * as Migrations from "@sluice/sql/Migrations"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import * as SqlStores from "@sluice/sql/SqlStores"
 import * as CircuitBreakerStoreContract from "@sluice/testing/CircuitBreakerStoreContract"
@@ -30,5 +31,8 @@ await describeWithPostgres("a role with the privileges in docs/stores.md", (it) 
       const create = SqlClient.SqlClient.use((sql) => sql`CREATE TABLE mine (id integer)`)
       const error = yield* Effect.flip(Effect.provide(create, client, { local: true }))
       assert.strictEqual(error._tag === "SqlError" ? error.reason._tag : "", "AuthorizationError")
+      const { migrate } = Migrations.make({ name: "mine", steps: { "0001_a": create } })
+      const failed = yield* Effect.flip(Effect.provide(migrate, client, { local: true }))
+      assert.include(failed.message, "(42501); use a role that may create tables. Nothing was changed")
     }).pipe(Effect.scoped))
 })

@@ -110,6 +110,7 @@ export const layerRedis: Layer.Layer<Audit, never, Redis.Redis> = Layer.effect(
 /** Makes the table of changes in a database, once. */
 export const migrations = Migrations.make({
   name: "audit",
+  command: "sluice migrate URL",
   steps: {
     "0001_audit": Effect.gen(function*() {
       const sql = yield* SqlClient

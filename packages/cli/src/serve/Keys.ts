@@ -128,6 +128,7 @@ const hoursOfDay = 24
 /** Makes the tables of keys in a database, once. */
 export const migrations = Migrations.make({
   name: "keys",
+  command: "sluice migrate URL",
   steps: {
     "0001_keys": Effect.gen(function*() {
       const sql = yield* SqlClient

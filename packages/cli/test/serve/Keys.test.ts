@@ -132,6 +132,9 @@ describe("the place of keys", () => {
   it.live("a database that does not answer is named without its password", () =>
     Effect.gen(function*() {
       const { message } = yield* Effect.flip(Keys.open("postgres://me:canary-secret@127.0.0.1:1/team"))
-      assert.strictEqual(message, "cannot use the keys in postgres://127.0.0.1:1/team: no server answers there")
+      assert.strictEqual(
+        message,
+        "cannot use the keys in postgres://127.0.0.1:1/team: no server answers there; start it, or check the host and the port"
+      )
     }))
 })

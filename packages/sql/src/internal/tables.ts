@@ -172,6 +172,7 @@ const onDialect = (statements: { readonly pg: ReadonlyArray<string>; readonly sq
 /** The tables of the stores. */
 export const tables: Migrations.Migrations = Migrations.make({
   name: "stores",
+  command: "sluice migrate URL",
   steps: {
     "0001_circuits": onDialect({ pg: postgres, sqlite }),
     "0002_quotas": onDialect(quotaTables),
@@ -182,6 +183,7 @@ export const tables: Migrations.Migrations = Migrations.make({
 /** The functions of the stores on Postgres. */
 export const functions: Migrations.Migrations = Migrations.make({
   name: "store_functions",
+  command: "sluice migrate URL",
   steps: { "0001_circuits": runAll(circuitFunctions), "0002_quotas": runAll(quotaFunctions) }
 })
 
