@@ -68,6 +68,9 @@ export interface Counts {
 /** Fails calls of a key for some time, at other times than those of the other keys. */
 const downMillis = 1_500
 
+/** How long its sums cannot be checked after an outage: a window, and the time in which a process may notice that it is over. */
+const troubledMillis = rate.windowMillis + 3_000
+
 /** How long the store is left alone after its sums can be checked again. */
 const calmMillis = 5_000
 
@@ -237,6 +240,8 @@ const run = (options: Options) =>
         if (control._tag === "Open" && generations.get(key) !== generation) counts.openings++
         generations.set(key, generation)
       }
+      // Also a busy machine stops a process that holds the lock on a file.
+      if (yield* Effect.promise(server.isHeld)) soberUntil = (yield* Clock.currentTimeMillis) + troubledMillis
       const levels = yield* quotas.read({ target: account, scopes: ["all"] })
       const used = Math.max(0, ...levels.map(({ used }) => used))
       if (!hasStore || (yield* Clock.currentTimeMillis) < soberUntil) return
@@ -252,8 +257,7 @@ const run = (options: Options) =>
         hasStore = false
         yield* run
         hasStore = true
-        // A process that was in trouble may notice late.
-        soberUntil = (yield* Clock.currentTimeMillis) + rate.windowMillis + 3_000
+        soberUntil = (yield* Clock.currentTimeMillis) + troubledMillis
       })
     const victim = Effect.map(
       Random.nextIntBetween(0, children.size, { halfOpen: true }),
