@@ -31,6 +31,7 @@
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
+import type { TablesOutdated } from "@sluice/sql/Migrations"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -49,6 +50,7 @@ import * as Internal from "./internal/feeder.ts"
 import { identity } from "./internal/identity.ts"
 import * as Queue from "./internal/queue.ts"
 import * as Db from "./internal/tables/db.ts"
+import { withTables } from "./internal/withTables.ts"
 
 /**
  * Options for a feeder. The page of this module has the defaults.
@@ -82,16 +84,20 @@ const make = (options: FeederOptions) =>
   })
 
 /**
- * Feeds from this process until the scope closes.
+ * Feeds from this process until the scope closes. Fails if the tables are missing or outdated.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: FeederOptions = {}): Layer.Layer<never, InvalidOptions | SqlError, SqlClient> =>
-  Layer.merge(
-    Layer.effectDiscard(Effect.flatMap(make(options), (feeder) => Effect.forkScoped(feeder.run))),
-    Queue.cleanup
-  ).pipe(Layer.provide(Queue.layer))
+export const layer = (
+  options: FeederOptions = {}
+): Layer.Layer<never, InvalidOptions | SqlError | TablesOutdated, SqlClient> =>
+  withTables(
+    Layer.merge(
+      Layer.effectDiscard(Effect.flatMap(make(options), (feeder) => Effect.forkScoped(feeder.run))),
+      Queue.cleanup
+    ).pipe(Layer.provide(Queue.layer))
+  )
 
 /** A process that died is replaced within the time of a lease. The cluster's own times are half a minute. */
 const cluster = Sharding.layer.pipe(
@@ -113,7 +119,7 @@ const cluster = Sharding.layer.pipe(
 )
 
 /**
- * Feeds from one process of those that share the database, chosen by Effect's cluster.
+ * Feeds from one process of those that share the database, chosen by Effect's cluster. Fails if the tables are missing or outdated.
  *
  * **Details**
  *
@@ -123,10 +129,14 @@ const cluster = Sharding.layer.pipe(
  * @since 0.1.0
  * @category layers
  */
-export const layerCluster = (options: FeederOptions = {}): Layer.Layer<never, InvalidOptions | SqlError, SqlClient> =>
-  Layer.merge(
-    Layer.unwrap(
-      Effect.map(make(options), (feeder) => Singleton.make("sluice/batch/feeder", feeder.run))
-    ).pipe(Layer.provide(cluster)),
-    Queue.cleanup
-  ).pipe(Layer.provide(Queue.layer))
+export const layerCluster = (
+  options: FeederOptions = {}
+): Layer.Layer<never, InvalidOptions | SqlError | TablesOutdated, SqlClient> =>
+  withTables(
+    Layer.merge(
+      Layer.unwrap(
+        Effect.map(make(options), (feeder) => Singleton.make("sluice/batch/feeder", feeder.run))
+      ).pipe(Layer.provide(cluster)),
+      Queue.cleanup
+    ).pipe(Layer.provide(Queue.layer))
+  )

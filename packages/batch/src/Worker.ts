@@ -59,6 +59,7 @@
  */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
+import type { TablesOutdated } from "@sluice/sql/Migrations"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -70,6 +71,7 @@ import * as Queue from "./internal/queue.ts"
 import * as Db from "./internal/tables/db.ts"
 import { identity } from "./internal/identity.ts"
 import { isStorable } from "./internal/text.ts"
+import { withTables } from "./internal/withTables.ts"
 import * as Loop from "./internal/worker/loop.ts"
 
 /**
@@ -113,25 +115,28 @@ const read = (input: WorkerOptions): Effect.Effect<Loop.Options, InvalidOptions>
 }
 
 /**
- * Runs a worker until the scope closes. Then takes no more tickets, and lets calls finish for `drain`.
+ * Runs a worker until the scope closes. Then takes no more tickets, and lets calls finish for `drain`. Fails if the tables are missing or
+ * outdated.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = (
   options: WorkerOptions
-): Layer.Layer<never, InvalidOptions | SqlError, Asker | SqlClient> =>
-  Layer.effectDiscard(
-    Effect.gen(function*() {
-      const checked = yield* read(options)
-      const asker = yield* Asker
-      const isTraced = yield* References.TracerEnabled
-      const working = Loop.run(checked, {
-        asker: { ...asker, ask: (asked) => Effect.withTracerEnabled(asker.ask(asked), isTraced) },
-        db: yield* Db.make,
-        queue: yield* Queue.make
+): Layer.Layer<never, InvalidOptions | SqlError | TablesOutdated, Asker | SqlClient> =>
+  withTables(
+    Layer.effectDiscard(
+      Effect.gen(function*() {
+        const checked = yield* read(options)
+        const asker = yield* Asker
+        const isTraced = yield* References.TracerEnabled
+        const working = Loop.run(checked, {
+          asker: { ...asker, ask: (asked) => Effect.withTracerEnabled(asker.ask(asked), isTraced) },
+          db: yield* Db.make,
+          queue: yield* Queue.make
+        })
+        // Statements that belong to no call would fill the traces.
+        yield* Effect.withTracerEnabled(working, false)
       })
-      // Statements that belong to no call would fill the traces.
-      yield* Effect.withTracerEnabled(working, false)
-    })
-  ).pipe(Layer.provide(Queue.layer))
+    ).pipe(Layer.provide(Queue.layer))
+  )

@@ -1,5 +1,8 @@
 import * as Asker from "@sluice/batch/Asker"
 import * as Batches from "@sluice/batch/Batches"
+import * as Feeder from "@sluice/batch/Feeder"
+import * as Worker from "@sluice/batch/Worker"
+import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import { assert } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
 import { describeWithBoth } from "../../sql/test/support/databases.ts"
@@ -337,5 +340,18 @@ await describeWithBoth("Batches", (it) => {
       yield* Fiber.join(closing)
       yield* answered(10)
     }).pipe(Effect.scoped, Effect.timeout("40 seconds"))
+  })
+
+  it.effect("a worker or a feeder without the tables fails before it starts", () => {
+    const layers = [
+      Layer.provide(Worker.layer({ inFlight: 1 }), new Scripted().layer),
+      Feeder.layer(),
+      Feeder.layerCluster()
+    ]
+    return Effect.forEach(layers, (layer) =>
+      Effect.map(
+        Effect.flip(Effect.scoped(Layer.build(Layer.provide(layer, SqlDatabase.layer({ url: "sqlite::memory:" }))))),
+        ({ _tag }) => assert.strictEqual(_tag, "TablesOutdated")
+      ))
   })
 })

@@ -42,7 +42,8 @@ const driverWords: ReadonlyArray<readonly [beginning: string, words: string]> = 
 
 export const describe = (error: unknown): string => {
   if (error instanceof Migrations.MigrationFailed) return error.description
-  if (error instanceof Migrations.TablesOutdated) return error.message
+  // The command says which tables it needs.
+  if (error instanceof Migrations.TablesOutdated) return error.message.slice(`${error.migrations}: `.length)
   if (Schema.isSchemaError(error)) return "it has rows of another program"
   const cause = isSqlError(error) ? error.reason.cause : error
   if (Sqlite.codeOf(cause) !== undefined) return Sqlite.describe(cause)

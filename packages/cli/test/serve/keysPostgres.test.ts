@@ -34,7 +34,7 @@ await describeWithPostgres("the keys of gateways in Postgres", (it) => {
       const own = { SLUICE_KEYS: url }
       const keys = (...args: ReadonlyArray<string>) =>
         Effect.promise(() => Process.run(["keys", ...args], own, directory))
-      Process.refused(yield* keys("list"), "keys: the tables are missing. Run `sluice migrate URL`")
+      Process.refused(yield* keys("list"), ": the tables are missing. Run `sluice migrate URL`")
       yield* migrated(url)
       const added = yield* keys("add", "ann", "--models", "m*")
       assert.include(added.stderr, `Added the key of ann to postgres://`)
