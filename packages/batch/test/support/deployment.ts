@@ -160,9 +160,10 @@ export class Deployment implements AsyncDisposable {
     ))
   }
 
-  /** Stops a process, which costs nothing. */
+  /** Stops a process, which costs nothing: it waits for its calls. */
   async stop(running: Running): Promise<void> {
     await this.busy(running)
+    if (isAsking(running)) this.provider.release()
     running.signal("SIGTERM")
     await running.ended
     if (isAsking(running)) this.asking -= 1

@@ -10,6 +10,9 @@ export type { Size } from "./deployment.ts"
 
 export type Signal = "SIGKILL" | "SIGSTOP" | "SIGTERM"
 
+/** How much the provider answers before an event is over: what is left is more than the other processes hold, so each has calls in flight. */
+const answered = 0.6
+
 const orders: ReadonlyArray<Order> = ["input", "completion"]
 
 const send = (deployment: Deployment, running: Running, signal: Signal): Promise<void> =>
@@ -22,7 +25,7 @@ const send = (deployment: Deployment, running: Running, signal: Signal): Promise
 /** A worker and a process that works and feeds, with a batch of which they have asked some. The provider holds back the last answers. */
 const workers = async (deployment: Deployment, count: number): Promise<readonly [Running, Running]> => {
   const both = [await deployment.start("both"), await deployment.start("both")] as const
-  deployment.provider.holdAfter(Math.ceil(count * 0.9))
+  deployment.provider.holdAfter(Math.ceil(count * answered))
   await deployment.submit({ id: "file" }, count)
   await deployment.asked("file", Math.ceil(count * 0.3))
   return both
@@ -40,7 +43,7 @@ export const engine = async (
   const count = size.requests
   const victim = await deployment.start(role)
   await deployment.start("both")
-  provider.holdAfter(Math.ceil(count * 0.9))
+  provider.holdAfter(Math.ceil(count * answered))
   await deployment.submit({ id: "file" }, count)
   await deployment.asked("file", Math.ceil(count * 0.4))
   await send(deployment, victim, signal)
@@ -70,7 +73,7 @@ export const exporter = async (database: string, signal: Signal, size: Size): Pr
   const { provider } = deployment
   const count = size.requests
   await deployment.start("both")
-  provider.holdAfter(Math.ceil(count * 0.9))
+  provider.holdAfter(Math.ceil(count * answered))
   await deployment.submit({ id: "file" }, count)
   const victims = await Promise.all(orders.map((order) => deployment.startExporter("file", order)))
   await deployment.asked("file", Math.ceil(count * 0.4))
@@ -123,7 +126,7 @@ export const storm = async (
     await deployment.start("both"),
     await deployment.start("both")
   ]
-  provider.holdAfter(Math.ceil(count * 0.9))
+  provider.holdAfter(Math.ceil(count * answered))
   second.signal("SIGCONT")
   await stage("the submitter was killed and frozen, and submits the rest", () => second.ended)
   const exporter = await deployment.startExporter("file", "completion")
@@ -276,7 +279,7 @@ export const ignoredKeys = async (
   const { provider } = deployment
   const [victim] = await workers(deployment, size.requests)
   await down(deployment, downMillis, size)
-  await deployment.asked("file", Math.ceil(size.requests * 0.6))
+  await deployment.asked("file", Math.ceil(size.requests * 0.5))
   await send(deployment, victim, signal)
   const mayLose = deployment.mayAskAgain
   deployment.mayAskAgain = 0
