@@ -138,7 +138,7 @@ export interface ResultsOptions {
  *   `InvalidOptions`. After the first two it can be called again with the same `id`.
  * - `watch` emits the status now, and then every second by default. It ends with the batch.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them,
- *   also those of a batch that was cancelled before.
+ *   also those of a batch that was cancelled before. Without a worker, `cancel` itself ends the batch.
  * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
  *   The cap stays: a batch that has spent it asks nothing more.
  * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it

@@ -14,6 +14,7 @@ import * as Queue from "../src/internal/queue.ts"
 import * as Tables from "../src/internal/tables/batches.ts"
 import * as Db from "../src/internal/tables/db.ts"
 import * as Results from "../src/internal/tables/results.ts"
+import * as Workers from "../src/internal/tables/workers.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
 const service = Batches.layer.pipe(Layer.provide(Batches.migrations.layer))
@@ -33,6 +34,12 @@ const submitted = (id: string, count: number) =>
       return row
     })
   )
+
+/** The beat of a worker that holds nothing. */
+const alive = Effect.flatMap(
+  Db.make,
+  (db) => Workers.beat(db, { worker: "alive", slots: 1, waiting: undefined, held: [] })
+)
 
 const result = (batch: number, seq: number, kind: Kind, micros = 10) => ({
   batch,
@@ -118,10 +125,28 @@ await describeWithBoth("tables of a batch", (it) => {
       })
     ))
 
+  it.effect("a cancel ends a batch that no worker runs, and leaves one to a worker that lives", () =>
+    withService((batches) =>
+      Effect.gen(function*() {
+        const db = yield* Db.make
+        const { batch } = yield* submitted("left", 10)
+        yield* Results.add(db, "a", [result(batch, 4, "ok")])
+        yield* alive
+        assert.deepInclude(yield* batches.cancel("left"), { state: "cancelling", marked: 0, waiting: undefined })
+        yield* Workers.leave(db, "alive")
+        assert.deepInclude(yield* batches.status("left"), { waiting: { for: "no worker runs", until: undefined } })
+        assert.deepInclude(yield* batches.cancel("left"), { state: "cancelled", ok: 1, marked: 9, waiting: undefined })
+        yield* submitted("whole", 12_000)
+        assert.deepInclude(yield* batches.cancel("whole"), { state: "cancelled", ok: 0, marked: 12_000 })
+        assert.strictEqual(yield* batches.retry("whole", "unasked"), 12_000)
+      })
+    ))
+
   it.effect("a repeated cancel starts no new wait, and does not take back an interruption", () =>
     withService((batches) =>
       Effect.gen(function*() {
         const { batch } = yield* submitted("cancelled-twice", 10)
+        yield* alive
         const { stoppingAt } = yield* batches.cancel("cancelled-twice", { inFlight: "interrupt" })
         yield* Effect.sleep(5)
         assert.strictEqual((yield* batches.cancel("cancelled-twice")).stoppingAt, stoppingAt)

@@ -109,7 +109,12 @@ export const integer = (minimum: number, maximum: number) => (text: string): Rea
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
   return value >= minimum && value <= maximum
     ? ok(value)
-    : { ok: false, requirement: `a whole number from ${minimum} to ${maximum}` }
+    : {
+      ok: false,
+      requirement: maximum === Number.MAX_SAFE_INTEGER
+        ? `a whole number of at least ${minimum}`
+        : `a whole number from ${minimum} to ${maximum}`
+    }
 }
 
 export const decimal = (minimum: number, maximum: number) => (text: string): Read<number> => {
@@ -180,7 +185,9 @@ export const duration =
     const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? []
     const millis = isUnit(unit) ? Math.round(Number(digits) * unitMillis[unit]) : Number.NaN
     if (millis >= minimumMillis && millis <= maximumMillis) return ok(millis)
-    const atLeast = minimumMillis === 0 ? "" : `, at least ${minimumMillis}ms`
+    const atLeast = minimumMillis === 0 ?
+      "" :
+      `, at least ${minimumMillis % 1_000 === 0 ? `${minimumMillis / 1_000}s` : `${minimumMillis}ms`}`
     return { ok: false, requirement: `a duration such as 500ms, 30s, 2m or 1h${atLeast}` }
   }
 

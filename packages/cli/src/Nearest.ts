@@ -1,8 +1,8 @@
 /** Returns the candidate closest to a mistyped word. `undefined` if none is close enough. */
 export const find = (word: string, candidates: ReadonlyArray<string>): string | undefined => {
   let nearest: string | undefined
-  // At most half of a word may be wrong, or `--x` would match every short flag.
-  let bound = Math.min(3, Math.ceil(word.length / 2)) + 1
+  // Less than half of a word may be wrong, or `--x` would match every short flag, and `--strict` the flag `--price`.
+  let bound = Math.min(3, Math.ceil(word.length / 2) - 1) + 1
   for (const candidate of candidates) {
     const wrong = distance(word, candidate)
     if (wrong >= bound) continue

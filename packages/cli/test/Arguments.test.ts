@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Arguments from "../src/Arguments.ts"
+import * as Flag from "../src/Flag.ts"
 import * as Options from "../src/options.ts"
 
 const parse = (...args: ReadonlyArray<string>) => Arguments.parse(Options.run, args)
@@ -34,6 +35,17 @@ describe("Arguments", () => {
         timeoutMillis: 60_000
       }
     )
+  })
+
+  it("a requirement has bounds that a person would write", () => {
+    const requirementOf = (read: Flag.Read<number>) => read.ok ? "" : read.requirement
+    assert.strictEqual(
+      requirementOf(Flag.integer(1, Number.MAX_SAFE_INTEGER)("x")),
+      "a whole number of at least 1"
+    )
+    assert.strictEqual(requirementOf(Flag.integer(1, 9)("x")), "a whole number from 1 to 9")
+    assert.match(requirementOf(Flag.duration(1_000)("x")), /, at least 1s$/)
+    assert.match(requirementOf(Flag.duration(1)("x")), /, at least 1ms$/)
   })
 
   it("a dash is read as an input and as an output", () => {

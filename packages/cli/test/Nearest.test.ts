@@ -7,7 +7,8 @@ describe("Nearest", () => {
     ["rnu", ["retry", "run"], "run"],
     ["concurency", ["concurrency", "config"], "concurrency"],
     ["conc", ["config-file", "concurrency"], "concurrency"],
-    ["xyz", ["run", "serve"], undefined]
+    ["xyz", ["run", "serve"], undefined],
+    ["strict", ["price"], undefined]
   ])("the nearest of %s among %j is %s", (word, candidates, nearest) => {
     assert.strictEqual(Nearest.find(word, candidates), nearest)
   })

@@ -46,12 +46,28 @@ export const make = Effect.gen(function*() {
 
   /** The workers are asked for only if a batch may wait for them. */
   const workersFor = (batches: ReadonlyArray<Tables.Row>) =>
-    batches.some(({ state }) => state === "in_progress")
+    batches.some(({ state }) => state !== "validating" && !isEnded(state))
       ? store("read the workers", Workers.live(db))
       : Effect.succeed([])
 
   const status = (id: string) =>
     Effect.flatMap(find(id), (batch) => Effect.map(workersFor([batch]), (workers) => toStatus(batch, workers)))
+
+  /** Ends a cancelled batch if no worker lives: none holds a request of it, and no feeder may run either. */
+  const endWithoutWorkers = (id: string) =>
+    Effect.gen(function*() {
+      const batch = yield* find(id)
+      if (batch.state !== "cancelling" || (yield* workersFor([batch])).length > 0) return
+      let from = 0
+      while (Tables.answeredOf(batch) < batch.total) {
+        from = yield* store(
+          "end a batch",
+          Results.mark(db, batch, "cancelled", { from, limit: Results.markedAtOnce(db) })
+        )
+        if (from === 0) break
+      }
+      yield* store("end a batch", Tables.move(db, batch.batch, ["cancelling"], "cancelled"))
+    })
 
   const submit = <E, R>(
     options: SubmitOptions,
@@ -130,7 +146,7 @@ export const make = Effect.gen(function*() {
           Tables.move(db, batch, ["validating", "in_progress", "cancelling"], "cancelling", {
             interrupts: cancel.inFlight === "interrupt"
           })
-        )).pipe(Effect.andThen(status(id))),
+        )).pipe(Effect.andThen(endWithoutWorkers(id)), Effect.andThen(status(id))),
     retry: (id: string, which: "failed" | "unasked" = "failed") =>
       Effect.gen(function*() {
         const batch = yield* find(id)
@@ -359,10 +375,11 @@ const paginateOne = <A, E>(
 const ago = ({ now, sql }: Db.Db, duration: Duration.Input) =>
   sql`${now} - ${sql.literal(String(Math.round(Duration.toMillis(Duration.fromInputUnsafe(duration)))))}`
 
-/** Why a batch in progress makes none. */
+/** Why a batch makes no progress. */
 const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {
-  if (batch.state !== "in_progress") return undefined
+  if (batch.state === "validating" || isEnded(batch.state)) return undefined
   if (workers.length === 0) return { for: "no worker runs", until: undefined }
+  if (batch.state !== "in_progress") return undefined
   const waiting = workers.flatMap(({ waiting }) => waiting ?? [])
   if (waiting.length === workers.length) return waiting[0]
   return batch.handed === 0 && batch.now - (batch.startedAt ?? batch.now) > 2_000

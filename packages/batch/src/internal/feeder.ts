@@ -29,9 +29,6 @@ type FeedError = Persist.PersistError
 
 const windowPerSlot = 4
 
-/** Few enough that marking does not hold a lock, or SQLite's process, for long. */
-const marksAtOnce = { pg: 50_000, sqlite: 5_000 }
-
 /** The rate of a batch is the mean of this time, and written this often. */
 const rateMillis = { mean: 10_000, every: 2_000 }
 
@@ -118,7 +115,7 @@ export class Feeder {
         const kind = endings[batch.state]?.kind ?? "cancelled"
         const next = yield* Results.mark(db, batch, kind, {
           from: this.marked.get(batch.batch) ?? 0,
-          limit: db.isSqlite ? marksAtOnce.sqlite : marksAtOnce.pg
+          limit: Results.markedAtOnce(db)
         })
         if (next === 0) this.marked.delete(batch.batch)
         else this.marked.set(batch.batch, next)

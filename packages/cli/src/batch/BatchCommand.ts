@@ -4,6 +4,7 @@ import * as Batches from "@sluice/batch/Batches"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import * as Arguments from "../Arguments.ts"
 import * as BatchStore from "../BatchStore.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -47,6 +48,9 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
   const parsed = Arguments.readAll(Options.batch.flags, sources.given, [])
   if (parsed._tag !== "Parsed") return Promise.resolve(refuse(parsed._tag === "Wrong" ? parsed.message : "unreadable"))
   const flags = parsed.values
+  const isMade = known === "submit" || known === "work"
+  const missing = isMade ? undefined : missingOf(flags.batches)
+  if (missing !== undefined) return Promise.resolve(refuse(missing))
   return Effect.runPromise(
     act(known, names, flags, sources.given).pipe(
       Effect.provide(BatchStore.layer(flags.batches)),
@@ -91,6 +95,15 @@ const problemOf = (action: Action, names: ReadonlyArray<string>): string | undef
   }
 }
 
+/** A command that only reads would leave an empty file in a wrong folder. */
+const missingOf = (url: string): string | undefined => {
+  const path = url.replace(/^sqlite:/, "")
+  return BatchStore.isPostgres(url) || existsSync(path)
+    ? undefined
+    : `there is no file ${Terminal.escape(UrlSecrets.shown(path))}; \`sluice batch submit FILE\` makes it, ` +
+      "and --batches names another one"
+}
+
 /** A flag that the action does not have. It would change nothing, so it is a mistake. */
 const strayOf = (action: Action, own: Given): string | undefined => {
   for (const name of own.keys()) {
@@ -122,7 +135,10 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
       return yield* work(given, flags)
     case "status":
       return yield* Effect.scoped(
-        show(flags, id === "" ? batches.list() : Effect.map(batches.status(id), (status) => [status]))
+        show(
+          flags,
+          id === "" ? batches.list({ limit: shownBatches + 1 }) : Effect.map(batches.status(id), (status) => [status])
+        )
       )
     case "results":
       return yield* write(id, flags)
@@ -133,7 +149,7 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
           ? `No further request is sent. Calls that run are ${
             flags.interrupt ? "interrupted." : "awaited, and their answers are kept."
           }`
-          : `The batch had ended: ${state}.`
+          : `The batch has ended: ${Table.stateOf(state)}.`
       )
       return ExitCode.ok
     }
@@ -177,6 +193,9 @@ const runningOf = ({ id, state }: Batch.BatchRunning): string => {
   }
 }
 
+const shownBatches = 100
+const cut = `These are the newest ${shownBatches} batches. \`sluice batch status ID\` shows an older one.`
+
 const redrawMillis = 1_000
 const plainMillis = 10_000
 
@@ -186,16 +205,21 @@ const show = Effect.fnUntraced(function*(
 ) {
   const isLive = watch && !json && Screen.isDrawn()
   const print = isLive ? yield* Screen.take : (text: string) => void process.stdout.write(text)
+  let isSaid = false
   const showing = Effect.gen(function*() {
     while (true) {
-      const statuses = yield* read
+      const found = yield* read
+      const statuses = found.slice(0, shownBatches)
+      const isCut = found.length > shownBatches
       const now = yield* Clock.currentTimeMillis
+      if (isCut && json && !isSaid) Say.note(cut)
+      isSaid = true
       print(
         json
           ? statuses.map((status) => `${JSON.stringify(Table.toJson(status))}\n`).join("")
           : statuses.length === 0
           ? `No batches in ${Terminal.escape(UrlSecrets.shown(batches))}. \`sluice batch submit FILE\` adds one.\n`
-          : Table.render(statuses, now)
+          : `${Table.render(statuses, now)}${isCut ? `${cut}\n` : ""}`
       )
       const isOver = statuses.every(({ state }) => Batch.isEnded(state))
       if (!watch || isOver) return exitCodeOf(statuses)
@@ -217,9 +241,11 @@ const write = Effect.fnUntraced(function*(id: string, { follow, force, format, o
   yield* batches.status(id)
   const file = yield* Output.make({ path: output ?? "-", force, input: [] })
   let text = ""
+  let written = 0
   let failed = 0
   yield* Stream.runForEachArray(batches.results(id, { order, follow }), (results) => {
     for (const result of results) {
+      written += 1
       if (result.kind !== "ok") failed += 1
       text += format === "openai" ? Results.openAiLine(id, result) : Results.sluiceLine(result)
     }
@@ -229,5 +255,9 @@ const write = Effect.fnUntraced(function*(id: string, { follow, force, format, o
     return lines === "" ? Effect.void : file.write(lines)
   })
   if (text !== "") yield* file.write(text)
+  const { state, total } = yield* batches.status(id)
+  if (!follow && written < total && !Batch.isEnded(state)) {
+    Say.note(`Wrote ${Words.count(written)} of ${Words.count(total)} results. --follow waits for the rest.`)
+  }
   return failed > 0 ? ExitCode.someFailed : ExitCode.ok
 })

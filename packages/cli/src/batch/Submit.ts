@@ -51,16 +51,15 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
   const withModel = Stream.mapEffect((item: Malformed | Prompt) =>
     item._tag === "Prompt" && item.model === undefined && flags.model === undefined
       ? Effect.fail(
-        new UnusableLines({ problems: [`line ${item.line} names no model; set --model or SLUICE_MODEL`] })
+        new UnusableLines({ problems: [`${input.placeOf(item.line)} names no model; set --model or SLUICE_MODEL`] })
       )
       : Effect.succeed(item)
   )
-  const known = input.again === undefined ? undefined : yield* look(withModel(input.items), lineOf)
-  if (known?.count === 0) {
-    return yield* new UnusableLines({
-      problems: [`there are no prompts in ${Words.files(paths.map(Terminal.escape))}`]
-    })
-  }
+  const known = input.again === undefined ? undefined : yield* look(withModel(input.items), lineOf, input.placeOf)
+  const empty = new UnusableLines({
+    problems: [`there are no prompts in ${Words.files(paths.map(Terminal.escape))}`]
+  })
+  if (known?.count === 0) return yield* empty
   const id = known === undefined ? `batch_${randomBytes(6).toString("hex")}` : `batch_${known.hash.slice(0, 12)}`
   const { maxCost } = flags
   const found = yield* Effect.option(batches.status(id))
@@ -75,6 +74,7 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
       ]
     })
   }
+  let isEmpty = true
   const stored = batches.submit(
     {
       id,
@@ -90,11 +90,15 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
     },
     Stream.mapEffect(withModel(input.again ?? input.items), (item) =>
       item._tag === "Malformed"
-        ? Effect.fail(new UnusableLines({ problems: [`line ${item.line}: ${item.message}`] }))
-        : Effect.succeed({ key: keyOf(item), body: lineOf(item) }))
+        ? Effect.fail(new UnusableLines({ problems: [`${input.placeOf(item.line)}: ${item.message}`] }))
+        : Effect.sync(() => {
+          isEmpty = false
+          return { key: keyOf(item), body: lineOf(item) }
+        })).pipe(Stream.concat(Stream.unwrap(Effect.sync(() => isEmpty ? Stream.fail(empty) : Stream.empty))))
   )
-  // What was read from a pipe cannot be continued.
-  yield* known === undefined ? Effect.tapError(stored, () => Effect.ignore(batches.cancel(id))) : stored
+  // What was read from a pipe cannot be continued. The batch stays if a worker has yet to end it.
+  const forgotten = Effect.ignore(Effect.andThen(batches.cancel(id), batches.remove(id)))
+  yield* known === undefined ? Effect.tapError(stored, () => forgotten) : stored
   return { id, isNew: found._tag === "None", status: yield* batches.status(id) } satisfies Submitted
 })
 
@@ -139,7 +143,8 @@ interface Looked {
 /** Reads all lines once, before anything is stored. */
 const look = (
   items: Stream.Stream<Malformed | Prompt, Input.InputError | UnusableLines>,
-  lineOf: (prompt: Prompt) => string
+  lineOf: (prompt: Prompt) => string,
+  placeOf: Input.Input["placeOf"]
 ): Effect.Effect<Looked, Input.InputError | UnusableLines> =>
   Effect.suspend(() => {
     const hash = createHash("sha256")
@@ -164,7 +169,7 @@ const look = (
       const problem = problemOf(item)
       if (problem === undefined) return
       wrong += 1
-      if (problems.length < shownProblems) problems.push(`line ${item.line}: ${problem}`)
+      if (problems.length < shownProblems) problems.push(`${placeOf(item.line)}: ${problem}`)
     }
     return Stream.runForEach(items, (item) => Effect.sync(() => add(item))).pipe(
       Effect.flatMap(() => {

@@ -31,6 +31,10 @@ const idWidth = 18
 
 export const doneOf = ({ failed, marked, ok }: Batch.Status): number => ok + failed + marked
 
+/** Whether tokens were used that had no price, so that what they cost is unknown. */
+const isUnpriced = ({ inputTokens, micros, outputTokens }: Batch.Status): boolean =>
+  micros === 0 && inputTokens + outputTokens > 0
+
 const header = ["batch", "state", "done", "failed", "cost", "left"]
 /** Columns of numbers, of which the last digits are below each other. */
 const isNumber = [false, false, true, true, true, true]
@@ -42,7 +46,7 @@ export const render = (batches: ReadonlyArray<Batch.Status>, now: number): strin
     words[batch.state],
     `${Words.count(doneOf(batch))}/${Words.count(batch.total)}`,
     Words.count(batch.failed),
-    Prices.shown(batch.micros),
+    isUnpriced(batch) ? "?" : Prices.shown(batch.micros),
     batch.etaMillis === undefined ? "-" : Words.time(batch.etaMillis)
   ])
   const widths = header.map((name, column) =>
@@ -75,10 +79,8 @@ const problemsOf = (error: string | undefined): ReadonlyArray<string> => {
   return [Terminal.clip(Terminal.escape(`${place}${first.message}`), longestProblem), ...more]
 }
 
-const notesOf = (
-  { error, maxMicros, name, rate, waiting, weight }: Batch.Status,
-  now: number
-): ReadonlyArray<string> => {
+const notesOf = (batch: Batch.Status, now: number): ReadonlyArray<string> => {
+  const { error, maxMicros, name, rate, waiting, weight } = batch
   const parts = [
     ...(name === undefined ? [] : [Terminal.clip(Terminal.escape(name), longestName)]),
     // A rate that is shown as 0.0 says less than none.
@@ -90,12 +92,17 @@ const notesOf = (
   return [
     ...(parts.length === 0 ? [] : [parts.join(", ")]),
     ...problemsOf(error),
+    ...(isUnpriced(batch) ? ["cost unknown: no price of its model; set it with --price IN,OUT of work"] : []),
     ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}`])
   ]
 }
 
-/** A batch for programs. Times are epoch milliseconds, money is in dollars. */
+/** A batch for programs. Times are epoch milliseconds, money is in dollars, `null` if there was no price. */
 export const toJson = (batch: Batch.Status): object => {
   const { maxMicros, micros, ...rest } = batch
-  return { ...rest, costDollars: micros / 1e6, maxCostDollars: maxMicros === undefined ? undefined : maxMicros / 1e6 }
+  return {
+    ...rest,
+    costDollars: isUnpriced(batch) ? null : micros / 1e6,
+    maxCostDollars: maxMicros === undefined ? undefined : maxMicros / 1e6
+  }
 }

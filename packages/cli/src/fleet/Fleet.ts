@@ -90,11 +90,11 @@ export const actionOf = <A extends string>(text: string, actions: ReadonlyArray<
   )
 }
 
-/** Finds a name among all, or by its part after the last slash. */
+/** Finds a name among all, by its part after the last slash, or by its part before: a quota is named `TARGET/MODEL`. */
 export const find = (kind: string, asked: string, names: ReadonlyArray<string>): Effect.Effect<string, Refused> => {
   if (names.includes(asked)) return Effect.succeed(asked)
   const shown = Terminal.clip(Terminal.escape(asked), 40)
-  const [found, ...others] = names.filter((name) => name.endsWith(`/${asked}`))
+  const [found, ...others] = names.filter((name) => name.endsWith(`/${asked}`) || name.startsWith(`${asked}/`))
   if (found !== undefined && others.length === 0) return Effect.succeed(found)
   if (found !== undefined) {
     return Effect.fail(

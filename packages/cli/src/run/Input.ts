@@ -36,6 +36,8 @@ export interface Input {
   readonly again: Stream.Stream<Prompt | Malformed, InputError> | undefined
   /** Counts the items in a second pass. `undefined` if the input can be read only once. */
   readonly count: Effect.Effect<number, InputError> | undefined
+  /** Names a line that was read: by its number, and by its file if there are several. */
+  readonly placeOf: (line: number) => string
   /** The files. Standard input is none. */
   readonly identities: ReadonlyArray<Identity>
 }
@@ -64,6 +66,7 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
     const stats = yield* Effect.forEach(paths.filter((path) => path !== "-"), statOf)
     const sources = paths.map((path): Source => ({
       path,
+      before: Number.POSITIVE_INFINITY,
       open: () => path === "-" ? process.stdin : chunksIn(path)
     }))
     const canRepeat = stats.length === paths.length && stats.every((stat) => stat.isFile())
@@ -72,6 +75,7 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
       yield* Effect.forEach(sources.slice(1), (source) => checkHead(source, options), { discard: true })
     }
     return {
+      placeOf: placesOf(sources),
       items: itemsOf(sources, options),
       again: canRepeat ? itemsOf(sources, options) : undefined,
       count: canRepeat ? count(sources, options) : undefined,
@@ -81,11 +85,12 @@ export const make = (options: InputOptions): Effect.Effect<Input, InputError> =>
 
 /** Reads the beginning of a file, and so its kind and its columns. */
 const checkHead = (source: Source, options: InputOptions): Effect.Effect<void, InputError> =>
-  Stream.runDrain(Stream.take(records([source], options), 1))
+  Stream.runDrain(Stream.take(records([{ ...source }], options), 1))
 
 /** Returns an input that reads this stream. */
 export const fromReadable = (options: InputOptions, readable: Readable): Input => ({
-  items: itemsOf([{ path: options.paths[0] ?? "-", open: () => readable }], options),
+  placeOf: placesOf([]),
+  items: itemsOf([{ path: options.paths[0] ?? "-", open: () => readable, before: 0 }], options),
   again: undefined,
   count: undefined,
   identities: []
@@ -93,6 +98,8 @@ export const fromReadable = (options: InputOptions, readable: Readable): Input =
 
 interface Source {
   readonly path: string
+  /** The number of lines before its first, once it is read. Infinity before. */
+  before: number
   readonly open: () => Chunks
 }
 
@@ -158,7 +165,9 @@ class Reading {
   async *records(): AsyncGenerator<ReadonlyArray<Records.Record>, void, undefined> {
     const template = this.options.template === undefined ? undefined : Template.make(this.options.template)
     let before = 0
-    for (const { open, path } of this.sources) {
+    for (const source of this.sources) {
+      const { open, path } = source
+      source.before = before
       this.path = path
       this.chunks = open()
       const format = this.options.format ?? FileKind.formatOf(path)
@@ -172,6 +181,13 @@ class Reading {
     // An iterator that was left before its first chunk does not close the file.
     else void this.chunks?.return().catch(() => {})
   }
+}
+
+const placesOf = (sources: ReadonlyArray<Source>) => (line: number): string => {
+  const source = sources.length < 2 ? undefined : sources.findLast(({ before }) => before < line)
+  return source === undefined
+    ? `line ${line}`
+    : `${Terminal.escape(source.path === "-" ? "standard input" : source.path)}, line ${line - source.before}`
 }
 
 const itemsOf = (

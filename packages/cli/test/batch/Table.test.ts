@@ -66,6 +66,16 @@ describe("the table of batches", () => {
     )
   })
 
+  it("a cost without a price is unknown, and a cost of nothing is none", () => {
+    const text = Table.render([batch({ micros: 0 })], 0)
+    assert.match(text, / \?  2m 52s\n/)
+    assert.include(text, "cost unknown: no price of its model; set it with --price IN,OUT of work")
+    assert.propertyVal(Table.toJson(batch({ micros: 0 })), "costDollars", null)
+    const unasked = batch({ micros: 0, inputTokens: 0, outputTokens: 0 })
+    assert.include(Table.render([unasked], 0), "$0")
+    assert.propertyVal(Table.toJson(unasked), "costDollars", 0)
+  })
+
   it("an id of OpenAI's API has a line of its own, so that it can be copied", () => {
     const id = `batch_${"a".repeat(32)}`
     const [, first, second] = Table.render([batch({ id })], 0).split("\n")

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { writeFileSync } from "node:fs"
+import { readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describeWithPostgres, Place } from "../../../sql/test/support/databases.ts"
 import * as UrlSecrets from "../../src/UrlSecrets.ts"
@@ -53,8 +53,11 @@ describe("sluice batch", { timeout: processTimeout }, () => {
       writeFileSync(join(directory, "sluice.json"), JSON.stringify(settings))
       const id = yield* submitted(directory, 1)
       assert.deepInclude(yield* statusOf(directory, id), { priority: 7, weight: 3 })
-      const other = yield* batch(directory, "status", "--batches", "sqlite:other.sqlite")
-      assert.include(other.stdout, "No batches in sqlite:other.sqlite.")
+      for (const action of [["status"], ["results", id], ["cancel", id], ["retry", id], ["remove", id]]) {
+        const refused = yield* batch(directory, ...action, "--batches", "sqlite:other.sqlite")
+        Process.refused(refused, "there is no file other.sqlite; `sluice batch submit FILE` makes it")
+      }
+      assert.notInclude(readdirSync(directory), "other.sqlite")
       const config = yield* Effect.promise(() => Process.run(["config", "--model", "m"], {}, directory))
       assert.include(config.stdout, "concurrency")
       writeFileSync(join(directory, "sluice.json"), JSON.stringify({ batch: { prioritty: 1 } }))
@@ -72,14 +75,11 @@ describe("sluice batch", { timeout: processTimeout }, () => {
       )
       yield* Effect.promise(() => Promise.all([watch.says("waits: no worker runs"), json.says("in_progress")]))
       Process.refused(yield* batch(directory, "retry", id), `batch ${id} is in progress; cancel it first`)
-      yield* batch(directory, "cancel", id)
-      Process.refused(
-        yield* batch(directory, "remove", id),
-        `batch ${id} is cancelling; wait until a worker has ended it`
-      )
-      // Nobody works, so it ends with the next worker. The watch goes on until then.
-      watch.process.kill("SIGTERM")
-      json.process.kill("SIGTERM")
+      const results = yield* batch(directory, "results", id)
+      assert.deepInclude(results, { code: 0, stdout: "" })
+      assert.include(results.stderr, "Wrote 0 of 1 results. --follow waits for the rest.")
+      // No worker runs, so the cancel itself ends the batch, and with it the watches.
+      assert.include((yield* batch(directory, "cancel", id)).stderr, "The batch has ended: cancelled.")
       const [table, text] = yield* Effect.promise(() => Promise.all([watch.ended, json.ended]))
       assert.notInclude(table.stdout, "\u001b")
       for (const line of table.stdout.split("\n")) assert.isAtMost(line.length, 80, line)

@@ -5,7 +5,7 @@ import * as Sqlite from "../../src/Sqlite.ts"
 import * as Process from "../support/command.ts"
 import { folder, lines, write } from "../support/files.ts"
 import { processTimeout } from "../support/timeouts.ts"
-import { batch, statusOf } from "./support.ts"
+import { batch, statusOf, submitted } from "./support.ts"
 
 describe("sluice batch submit", { timeout: processTimeout }, () => {
   it.live("the same files and flags are the same batch, and other flags or lines another one", () =>
@@ -100,15 +100,29 @@ describe("sluice batch submit", { timeout: processTimeout }, () => {
       })
     }))
 
-  it.live("a batch of a pipe with a line that is no prompt is cancelled, and does not stay unfinished", () =>
+  it.live("a pipe without prompts, or with a line that is none, leaves no batch", () =>
     Effect.gen(function*() {
       const directory = yield* folder
-      const command = Process.start(["batch", "submit", "-", "--model", "m"], {}, directory)
-      command.process.stdin.end(`${JSON.stringify({ prompt: "a" })}\n{\n`)
-      const { code, stderr } = yield* Effect.promise(() => command.ended)
-      assert.strictEqual(code, 2)
-      assert.include(stderr, "line 2: ")
-      assert.include((yield* batch(directory, "status")).stdout, "cancelling")
+      const cases = [[`${JSON.stringify({ prompt: "a" })}\n{\n`, "line 2: "], ["", "no prompts"]] as const
+      for (const [text, problem] of cases) {
+        const command = Process.start(["batch", "submit", "-", "--model", "m"], {}, directory)
+        command.process.stdin.end(text)
+        const { code, stderr } = yield* Effect.promise(() => command.ended)
+        assert.strictEqual(code, 2)
+        assert.include(stderr, problem)
+        assert.include((yield* batch(directory, "status")).stdout, "No batches")
+      }
+    }))
+
+  it.live("a line that is no prompt is named by its file and its line there", () =>
+    Effect.gen(function*() {
+      const directory = yield* folder
+      write(join(directory, "a.jsonl"), lines(3))
+      write(join(directory, "b.jsonl"), ["{"])
+      write(join(directory, "c.jsonl"), ["{"])
+      const { stderr } = yield* batch(directory, "submit", "a.jsonl", "b.jsonl", "c.jsonl", "--model", "m")
+      assert.include(stderr, "b.jsonl, line 1: ")
+      assert.include(stderr, "c.jsonl, line 1: ")
     }))
 
   it.live("a submit that was killed in the middle continues", () =>
@@ -117,7 +131,9 @@ describe("sluice batch submit", { timeout: processTimeout }, () => {
       const total = 40_000
       write(join(directory, "a.jsonl"), lines(total))
       // Makes the tables.
-      yield* batch(directory, "status")
+      const id = yield* submitted(directory, 1)
+      yield* batch(directory, "cancel", id)
+      yield* batch(directory, "remove", id)
       const database = yield* Effect.acquireRelease(
         Effect.sync(() => new (Sqlite.load().DatabaseSync)(join(directory, "sluice-batches.sqlite"))),
         (database) => Effect.sync(() => database.close())

@@ -13,12 +13,12 @@ const refusals: ReadonlyArray<readonly [args: ReadonlyArray<string>, ...parts: R
   [["batch", "submit", "prompts.jsonl"], "line 2 names no model; set --model or SLUICE_MODEL"],
   [
     ["batch", "status", "batch_1"],
-    "no batch has the id batch_1 in sqlite:sluice-batches.sqlite",
-    "`sluice batch status`"
+    "there is no file sluice-batches.sqlite",
+    "`sluice batch submit FILE` makes it"
   ],
   [
     ["batch", "status", "--batches", "sqlite:none/b.sqlite"],
-    "batches in sqlite:none/b.sqlite: there is no such folder"
+    "there is no file none/b.sqlite"
   ],
   [["batch", "status", "--batches", unreachable], "postgres://127.0.0.1:1/batches: no server answers there"],
   [["migrate", "sqlite:none/b.sqlite"], "cannot use sqlite:none/b.sqlite: there is no such folder"],

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
 import type { Control, Snapshot } from "@sluice/core/CircuitBreakerStore"
 import * as Circuits from "../../src/fleet/Circuits.ts"
+import * as Fleet from "../../src/fleet/Fleet.ts"
 import * as Table from "../../src/fleet/Table.ts"
 
 const now = new Date(2026, 10, 30, 12, 0).getTime()
@@ -81,4 +83,19 @@ describe("a table of a fleet", () => {
         "backup/claude-haiku-4-5-thinking  requests/min  13 used\n"
     )
   })
+})
+
+describe("a name of a fleet", () => {
+  const found = (asked: string, ...names: ReadonlyArray<string>) =>
+    Effect.match(Fleet.find("quota", asked, names), {
+      onSuccess: (name) => name,
+      onFailure: ({ problem }) => problem
+    })
+
+  it.effect("the name of a target is enough for its circuit and for its quota, unless it has several", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* found("main", "gateway/main", "gateway/backup"), "gateway/main")
+      assert.strictEqual(yield* found("main", "main/unknown", "backup/unknown"), "main/unknown")
+      assert.strictEqual(yield* found("main", "main/a", "main/b"), "main can be main/a or main/b; write it whole")
+    }))
 })

@@ -199,6 +199,9 @@ export const page = (
   )
 }
 
+/** Few enough that marking does not hold a lock, or SQLite's process, for long. */
+export const markedAtOnce = ({ isSqlite }: Db): number => isSqlite ? 5_000 : 50_000
+
 /**
  * Marks requests without a result from one place on, at most `limit`. Returns where the next ones begin: 0 if these were the last.
  */
