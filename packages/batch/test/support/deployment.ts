@@ -136,10 +136,11 @@ export class Deployment implements AsyncDisposable {
     this.asking -= 1
   }
 
-  /** Freezes a process for longer than its lease. */
-  async freeze(running: Running): Promise<void> {
+  /** Freezes a process for longer than its lease, and does `meanwhile` at its beginning. */
+  async freeze(running: Running, meanwhile: () => void = () => {}): Promise<void> {
     await this.busy(running)
     running.signal("SIGSTOP")
+    meanwhile()
     const frozen = sleep(this.options.frozenMillis ?? this.lease + 1_500)
     if (await this.isLocked()) this.lapses(this.asking)
     else if (isAsking(running)) this.lapses(1)

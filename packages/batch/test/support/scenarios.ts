@@ -19,7 +19,8 @@ const send = (deployment: Deployment, running: Running, signal: Signal): Promise
   signal === "SIGKILL"
     ? deployment.kill(running)
     : signal === "SIGSTOP"
-    ? deployment.freeze(running)
+    // The others need slots for what the frozen process holds.
+    ? deployment.freeze(running, () => deployment.provider.release())
     : deployment.stop(running)
 
 /** A worker and a process that works and feeds, with a batch of which they have asked some. The provider holds back the last answers. */
