@@ -145,6 +145,11 @@ const getContent: Route = ({ client, response }, id) =>
 
 const removeFile: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
+    const results = Objects.batchOf(id)
+    if (results !== undefined) {
+      const batch = yield* endedBatch(client, id, results)
+      return yield* Effect.fail(keptWith(batch.id))
+    }
     yield* ownFile(client, id)
     const files = yield* Files
     yield* files.remove(id)
@@ -289,6 +294,13 @@ const endedBatch = (
 const invalid = (param: string, message: string) => new Refused(400, `invalid_${param}`, message, param)
 const fileUnknown = (id: string, param?: string) =>
   new Refused(404, "file_not_found", `No such file: ${clip(id)}`, param)
+/** The results are those of the batch, and are not stored once more as a file. */
+const keptWith = (batch: string) =>
+  new Refused(
+    409,
+    "file_of_batch",
+    `Results are kept with their batch, and deleted with it: sluice batch remove ${batch}`
+  )
 const batchUnknown = (id: string, param?: string) =>
   new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`, param)
 
