@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
@@ -81,13 +82,19 @@ const fields = {
   who: Schema.String
 }
 
+/** Leaves out what another version or program wrote, so that it does not hide the others. */
+const readable = <A>(
+  values: ReadonlyArray<unknown>,
+  decode: (value: unknown) => Option.Option<A>
+): ReadonlyArray<A> => values.flatMap((value) => Option.toArray(decode(value)))
+
 // ---------- Redis
 
 const EntryJson = Schema.fromJsonString(
   Schema.Struct({ ...fields, at: Schema.Int, name: Schema.String, forMs: Schema.NullOr(Schema.Int) })
 )
 const encodeEntry = Schema.encodeSync(EntryJson)
-const decodeEntries = Schema.decodeUnknownEffect(Schema.Array(EntryJson))
+const decodeEntry = Schema.decodeUnknownOption(EntryJson)
 
 const redisKey = "sluice:audit"
 
@@ -101,7 +108,10 @@ export const layerRedis: Layer.Layer<Audit, never, Redis.Redis> = Layer.effect(
         redis.send("LTRIM", redisKey, "0", String(kept - 1))
       ).pipe(guarded("add")),
     recent: (limit) =>
-      Effect.flatMap(redis.send("LRANGE", redisKey, "0", String(limit - 1)), decodeEntries).pipe(guarded("recent"))
+      Effect.map(
+        redis.send("LRANGE", redisKey, "0", String(limit - 1)),
+        (entries) => readable(Array.isArray(entries) ? entries : [], decodeEntry)
+      ).pipe(guarded("recent"))
   }))
 )
 
@@ -131,8 +141,8 @@ const Whole = Schema.Union([
   )
 ])
 
-const decodeRows = Schema.decodeUnknownEffect(
-  Schema.Array(Schema.Struct({ ...fields, at: Whole, name: Schema.String, millis: Schema.NullOr(Whole) }))
+const decodeRow = Schema.decodeUnknownOption(
+  Schema.Struct({ ...fields, at: Whole, name: Schema.String, millis: Schema.NullOr(Whole) })
 )
 
 /** In a table of Postgres or SQLite. */
@@ -147,12 +157,17 @@ export const layerSql: Layer.Layer<Audit, never, SqlClient> = Layer.effect(
         sql`DELETE FROM sluice_audit WHERE at < (SELECT at FROM sluice_audit ORDER BY at DESC LIMIT 1 OFFSET ${kept})`
       ).pipe(guarded("add")),
     recent: (limit) =>
-      Effect.flatMap(sql`SELECT * FROM sluice_audit ORDER BY at DESC, id LIMIT ${limit}`, decodeRows).pipe(
+      sql`SELECT * FROM sluice_audit ORDER BY at DESC, id LIMIT ${limit}`.pipe(
         Effect.map((rows) =>
-          rows.map(({ millis, name, ...row }): Entry => ({
-            ...row,
+          readable(rows, decodeRow).map(({ at, id, kind, millis, name, reason, what, who }): Entry => ({
+            id,
+            at,
+            kind,
             name: StoreCodec.decodeKey(name) ?? name,
-            forMs: millis
+            what,
+            reason,
+            forMs: millis,
+            who
           }))
         ),
         guarded("recent")
