@@ -106,7 +106,7 @@ describe.skipIf(against !== undefined)("behind PgBouncer", { timeout: 240_000 },
 
         // Without LISTEN, followers ask again.
         const flights = Effect.gen(function*() {
-          const store = yield* SqlFlightStore.make
+          const store = yield* SqlFlightStore.make()
           assert.strictEqual(store.finished === undefined, mode === "transaction")
           const flight = { key: `eu-${mode}`, operation: "summary", tenant: "acme", leaseMillis: 60_000 }
           assert.strictEqual((yield* store.claim({ ...flight, id: "leader" }))._tag, "Lead")

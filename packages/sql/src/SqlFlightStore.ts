@@ -35,7 +35,7 @@
  * import * as SqlFlightStore from "@sluice/sql/SqlFlightStore"
  *
  * export const Shared = Deduplicator.layerStore({ timeToLive: "1 hour" }).pipe(
- *   Layer.provide(SqlFlightStore.layer),
+ *   Layer.provide(SqlFlightStore.layer()),
  *   Layer.provide(SqlDatabase.layerConfig({ url: Config.Redacted("DATABASE_URL") }))
  * )
  * ```
@@ -64,8 +64,8 @@ import type { TablesOutdated } from "./Migrations.ts"
  * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<FlightStore["Service"], InvalidOptions | TablesOutdated, SqlClient> = Effect.gen(
-  function*() {
+export const make = Effect.fnUntraced(
+  function*(): Effect.fn.Return<FlightStore["Service"], InvalidOptions | TablesOutdated, SqlClient> {
     const sql = yield* SqlClient
     const session = yield* open("SqlFlightStore", (dialect) => needed(dialect, false))
     return FlightStore.of(storeOn(session, verbsOn(session), canListen(sql) ? listen(sql) : undefined))
@@ -78,10 +78,8 @@ export const make: Effect.Effect<FlightStore["Service"], InvalidOptions | Tables
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<FlightStore, InvalidOptions | TablesOutdated, SqlClient> = Layer.effect(
-  FlightStore,
-  make
-)
+export const layer = (): Layer.Layer<FlightStore, InvalidOptions | TablesOutdated, SqlClient> =>
+  Layer.effect(FlightStore, make())
 
 type Service = FlightStore["Service"]
 type Verb = keyof Service

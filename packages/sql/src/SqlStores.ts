@@ -73,7 +73,7 @@ export const layer = (
   // The store of circuits checks the other options.
   Layer.mergeAll(
     SqlCircuitBreakerStore.layer(options),
-    SqlFlightStore.layer,
+    SqlFlightStore.layer(),
     SqlQuotaStore.layer({ functions: options?.functions })
   )
 

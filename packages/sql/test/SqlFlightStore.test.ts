@@ -9,7 +9,7 @@ import { describeWithBoth, describeWithPostgres, Place } from "./support/databas
 
 const flight = (key: string) => ({ key, operation: "an operation", tenant: "a tenant", id: "a" })
 
-const migrated = Effect.andThen(SqlStores.migrate(), SqlFlightStore.make)
+const migrated = Effect.andThen(SqlStores.migrate(), SqlFlightStore.make())
 
 await describeWithBoth("SqlFlightStore", (it) => {
   it.effect("entries that expired are deleted when another flight ends, and no others", () =>
@@ -95,7 +95,7 @@ await describeWithPostgres("SqlFlightStore on Postgres", (it) => {
       pooled.searchParams.set("pgbouncer", "true")
       const notified = (url: string, connections: number) =>
         Effect.provide(
-          Effect.map(SqlFlightStore.make, ({ finished }) => finished !== undefined),
+          Effect.map(SqlFlightStore.make(), ({ finished }) => finished !== undefined),
           SqlDatabase.layer({ url, connections }),
           { local: true }
         )

@@ -74,7 +74,7 @@ for (const [fault, happen] of Object.entries(faults)) {
           Effect.ensuring(Effect.sync(() => fault === "freezes" && server.freeze(false))),
           Effect.scoped,
           Effect.provide(
-            SqlFlightStore.layer.pipe(
+            SqlFlightStore.layer().pipe(
               Layer.provideMerge(Layer.effectDiscard(SqlStores.migrate())),
               Layer.provideMerge(SqlDatabase.layer({ url: server.url }))
             )

@@ -54,7 +54,7 @@ const isFollowed = SqlClient.SqlClient.use((sql) =>
 const stored = (text: string) =>
   Effect.gen(function*() {
     const Answer = Deduplicator.operation<string>()("answer", { key: (text: string) => text, success: Schema.String })
-    const store = yield* SqlFlightStore.make
+    const store = yield* SqlFlightStore.make()
     const { dedupe } = yield* Effect.provideService(Deduplicator.make({ shared: true }), FlightStore, store)
     return yield* dedupe(Effect.succeed("called"), Answer(text))
   })

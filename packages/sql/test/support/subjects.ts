@@ -114,7 +114,7 @@ export const quotas = (functions: boolean): Effect.Effect<QuotaStoreContract.Sub
 export const flights: Effect.Effect<FlightStoreContract.Subject, never, SqlClient.SqlClient> = Effect.gen(function*() {
   yield* migrated(false)
   const { client, clock, setBack } = yield* setBackClock(false)
-  const store = yield* Effect.provideService(SqlFlightStore.make, SqlClient.SqlClient, client)
+  const store = yield* Effect.provideService(SqlFlightStore.make(), SqlClient.SqlClient, client)
   const late = <A, E>(verb: Effect.Effect<A, E>) => Effect.provideService(verb, Clock.Clock, clock)
   return {
     store: FlightStore.of({
