@@ -57,7 +57,7 @@ export interface Asked extends Request {
  */
 export interface Answer {
   readonly kind: "ok" | "failed"
-  /** Stored as the body of the result. */
+  /** Stored as the body of the result. One of more than 64 Mi characters is not stored, and its request has `failed`. */
   readonly body: string
   readonly inputTokens: number
   readonly outputTokens: number

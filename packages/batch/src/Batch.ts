@@ -94,7 +94,7 @@ export interface Result {
  *
  * | state | meaning |
  * |---|---|
- * | `validating` | requests are being added |
+ * | `validating` | requests are being added. It expires if its time is over before they are |
  * | `in_progress` | requests are asked |
  * | `cancelling`, `expiring`, `capping` | no request is asked any more; the calls that run are awaited |
  * | `completed` | every request has a result of its own |
@@ -242,6 +242,28 @@ export class BatchRunning extends Schema.Error<BatchRunning>("@sluice/batch/Batc
     return `Batch ${this.id} is ${this.state}. Cancel it first, or wait until it has ended`
   }
 }
+
+/**
+ * The batch has spent its budget, so a retry would ask nothing. Retry it with a larger `maxCost`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BudgetSpent extends Schema.Error<BudgetSpent>("@sluice/batch/BudgetSpent")({
+  _tag: Schema.tag("BudgetSpent"),
+  id: Schema.String,
+  /** Spent so far, and the budget, in millionths of a dollar. */
+  micros: Schema.Number,
+  maxMicros: Schema.Number
+}) {
+  override get message(): string {
+    return `Batch ${this.id} has spent ${dollars(this.micros)} of its budget of ${
+      dollars(this.maxMicros)
+    }, and the rest is too small for one request. Retry it with a larger budget, which includes what is spent`
+  }
+}
+
+const dollars = (micros: number): string => `$${(micros / 1e6).toFixed(6).replace(/(\.\d\d\d*?)0+$/, "$1")}`
 
 /**
  * A request of a submitted batch is unusable. The requests before it are stored, and the batch stays `validating`.

@@ -66,6 +66,7 @@ import type {
   BatchNotFound,
   BatchRunning,
   BatchStoreError,
+  BudgetSpent,
   FileNotFound,
   InvalidRequest,
   Request,
@@ -88,7 +89,8 @@ import * as Schema from "./internal/tables/schema.ts"
  *   times the requests in flight of one of weight 1 that runs beside it.
  * - `maxCost`: in whole millionths of a dollar, no limit by default. `estimate` is the most that one request costs; without it, the first
  *   hundredth of the budget is spent to find out.
- * - `expires`: from now, up to ten years. No request is asked later. Never by default.
+ * - `expires`: from now, up to ten years. No request is asked later, and a batch whose requests are not all stored by then is `expired`.
+ *   Never by default.
  * - `endpoint`: the API that the requests are for, which `Asker` gets, such as `/v1/chat/completions`. None by default.
  * - `file`: the id of a file of `Files` whose lines are the requests; the stream is not read. A batch whose file has problems, or whose
  *   lines ask another `endpoint`, is `failed`, and its `error` lists them.
@@ -130,6 +132,22 @@ export interface ResultsOptions {
 }
 
 /**
+ * What to ask again.
+ *
+ * **Details**
+ *
+ * - `which`: `failed` by default, or `unasked`: what was left by a cancel, an expiry or a cap.
+ * - `maxCost`: a new budget for the whole batch, as that of `submit`. The old one stays by default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RetryOptions {
+  readonly which?: "failed" | "unasked" | undefined
+  readonly maxCost?: SubmitOptions["maxCost"]
+}
+
+/**
  * Submits batches, and says how far they are.
  *
  * **Details**
@@ -139,10 +157,12 @@ export interface ResultsOptions {
  * - `watch` emits the status now, and then every second by default. It ends with the batch.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them,
  *   also those of a batch that was cancelled before. Without a worker, `cancel` itself ends the batch.
- * - `retry` asks again what `failed`, or what was left `unasked` by a cancel, an expiry or a cap. Returns how many. Only for ended batches.
- *   The cap stays: a batch that has spent it asks nothing more.
- * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before. With `owner`, it
- *   has the batches of this owner. With `createdWithin` or `endedWithin`, batches that were created or ended earlier are left out.
+ * - `retry` asks again what `failed`, the default, or with `which` what was left `unasked` by a cancel, an expiry or a cap. Returns how
+ *   many. Only for ended batches. `maxCost` replaces the budget and includes what is spent. Without it the budget stays, and a batch that
+ *   has spent it is refused with `BudgetSpent`.
+ * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before:
+ *   `BatchNotFound` if there is no such batch, as when it was removed meanwhile. With `owner`, it has the batches of this owner.
+ *   With `createdWithin` or `endedWithin`, batches that were created or ended earlier are left out.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -165,15 +185,15 @@ export class Batches extends Context.Service<Batches, {
   ) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
   readonly retry: (
     id: string,
-    which?: "failed" | "unasked"
-  ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError>
+    options?: RetryOptions
+  ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError | BudgetSpent | InvalidOptions>
   readonly list: (page?: {
     readonly owner?: string | undefined
     readonly createdWithin?: Duration.Input | undefined
     readonly endedWithin?: Duration.Input | undefined
     readonly after?: string | undefined
     readonly limit?: number | undefined
-  }) => Effect.Effect<ReadonlyArray<Status>, BatchStoreError>
+  }) => Effect.Effect<ReadonlyArray<Status>, BatchNotFound | BatchStoreError>
   readonly remove: (id: string) => Effect.Effect<void, BatchNotFound | BatchRunning | BatchStoreError>
 }>()("@sluice/batch/Batches") {}
 

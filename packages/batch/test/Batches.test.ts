@@ -187,7 +187,7 @@ await describeWithBoth("Batches", (it) => {
       assert.strictEqual(status.ok + status.marked, 3_000)
       assert.strictEqual(status.ok, scripted.asked.length)
       assert.strictEqual(new Map(results.map((result) => [result.seq, result])).size, 3_000)
-      assert.strictEqual(yield* batches.retry(id, "unasked"), status.marked)
+      assert.strictEqual(yield* batches.retry(id, { which: "unasked" }), status.marked)
       yield* Stream.runDrain(batches.watch(id, 50))
       assert.deepInclude(yield* batches.status(id), { state: "completed", ok: 3_000, marked: 0 })
       assert.strictEqual(scripted.asked.length, 3_000)

@@ -138,7 +138,7 @@ await describeWithBoth("tables of a batch", (it) => {
         assert.deepInclude(yield* batches.cancel("left"), { state: "cancelled", ok: 1, marked: 9, waiting: undefined })
         yield* submitted("whole", 12_000)
         assert.deepInclude(yield* batches.cancel("whole"), { state: "cancelled", ok: 0, marked: 12_000 })
-        assert.strictEqual(yield* batches.retry("whole", "unasked"), 12_000)
+        assert.strictEqual(yield* batches.retry("whole", { which: "unasked" }), 12_000)
       })
     ))
 
@@ -318,7 +318,7 @@ await describeWithBoth("runs of a batch", (it) => {
       yield* batches.cancel(id)
       yield* Stream.runDrain(batches.watch(id, 20))
       assert.deepInclude(yield* batches.status(id), { state: "cancelled", ok: 63, marked: 1 })
-      yield* batches.retry(id, "unasked")
+      yield* batches.retry(id, { which: "unasked" })
       yield* Stream.runDrain(batches.watch(id, 20))
       assert.deepInclude(yield* batches.status(id), { state: "completed", ok: 64 })
     }).pipe(Effect.provide(machine(scripted, { drain: 0, feeder: { every: "20 millis", grace: "100 millis" } })))

@@ -1146,7 +1146,7 @@ export const batch = defineCommand({
     "status": ["watch", "json"],
     "results": ["output", "force", "order", "follow", "format"],
     "cancel": ["interrupt"],
-    "retry": ["unasked"]
+    "retry": ["unasked", "max-cost"]
   },
   flags: {
     batches: Flag.withDefault("batches", "sqlite:sluice-batches.sqlite", {
@@ -1210,7 +1210,8 @@ export const batch = defineCommand({
       argument: "USD",
       about:
         "Stop the batch before it costs more than USD. The workers need the prices of its models. Exact with --price and " +
-        "--max-tokens, which bound one request. [default: no limit]",
+        "--max-tokens, which bound one request. retry: a new budget, which includes what is spent. [default: no limit; " +
+        "retry: that of the batch]",
       parse: Flag.dollars
     }),
     watch: Flag.toggle("watch", {

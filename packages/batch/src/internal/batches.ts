@@ -10,7 +10,8 @@ import {
   BatchNotFound,
   BatchRunning,
   type BatchStoreError,
-  type FileNotFound,
+  BudgetSpent,
+  FileNotFound,
   InvalidRequest,
   isEnded,
   type Kind,
@@ -19,12 +20,14 @@ import {
   type Status,
   type Waiting
 } from "../Batch.ts"
-import type { Batches, ResultsOptions, SubmitOptions } from "../Batches.ts"
+import type { Batches, ResultsOptions, RetryOptions, SubmitOptions } from "../Batches.ts"
 import { findFile, problemsOf } from "./files.ts"
+import { affordableOf } from "./plan.ts"
 import { store } from "./store.ts"
 import { isStorable } from "./text.ts"
 import * as Tables from "./tables/batches.ts"
 import * as Db from "./tables/db.ts"
+import * as FileTables from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
 import * as Results from "./tables/results.ts"
 import * as Workers from "./tables/workers.ts"
@@ -66,7 +69,7 @@ export const make = Effect.gen(function*() {
         )
         if (from === 0) break
       }
-      yield* store("end a batch", Tables.move(db, batch.batch, ["cancelling"], "cancelled"))
+      yield* store("end a batch", Tables.move(db, batch.batch, ["cancelling"], "cancelled", { run: batch.run }))
     })
 
   const submit = <E, R>(
@@ -76,9 +79,16 @@ export const make = Effect.gen(function*() {
     Effect.gen(function*() {
       const { expiresMillis, id } = yield* readOptions(options)
       const file = options.file === undefined ? undefined : yield* findFile(db, options.file)
+      // The file may have been deleted since it was read. With a batch it stays.
+      const whileKept = <A>(create: Effect.Effect<A, SqlError>): Effect.Effect<A, FileNotFound | SqlError> =>
+        file === undefined ? create : db.sql.withTransaction(Effect.flatMap(
+          FileTables.keep(db, file.file),
+          (isKept): Effect.Effect<A, FileNotFound | SqlError> =>
+            isKept ? create : Effect.fail(new FileNotFound({ id: file.id }))
+        ))
       const isNew = yield* store(
         "add a batch",
-        Tables.create(db, {
+        whileKept(Tables.create(db, {
           id,
           items: file === undefined ? undefined : -file.file,
           owner: options.owner,
@@ -91,7 +101,7 @@ export const make = Effect.gen(function*() {
           estimateMicros: options.maxCost?.estimate ?? 0,
           expiresMillis,
           metadata: options.metadata ?? {}
-        })
+        }))
       )
       const batch = yield* find(id)
       // It was submitted whole before.
@@ -102,9 +112,11 @@ export const make = Effect.gen(function*() {
         yield* store("end a batch", Tables.move(db, batch.batch, ["validating"], "failed", { error }))
         return id
       }
-      if (file === undefined) yield* addAll(db, batch.batch, !isNew, requests)
+      if (file === undefined) yield* addAll(db, batch, !isNew, requests)
       const counted = yield* store("count requests", Items.count(db, batch.items))
-      yield* store("start a batch", Tables.start(db, batch.batch, counted))
+      const isStarted = yield* store("start a batch", Tables.start(db, batch.batch, counted))
+      // It was cancelled, has expired or was removed meanwhile.
+      if (!isStarted) yield* find(id)
       return id
     })
 
@@ -147,25 +159,33 @@ export const make = Effect.gen(function*() {
             interrupts: cancel.inFlight === "interrupt"
           })
         )).pipe(Effect.andThen(endWithoutWorkers(id)), Effect.andThen(status(id))),
-    retry: (id: string, which: "failed" | "unasked" = "failed") =>
+    retry: (id: string, options: RetryOptions = {}) =>
       Effect.gen(function*() {
+        const { maxCost, which } = yield* readRetryOptions(options)
         const batch = yield* find(id)
         if (!isEnded(batch.state) || batch.state === "failed") {
           return yield* new BatchRunning({ id, state: batch.state })
+        }
+        if (batch.run === Tables.removedRun) return yield* new BatchNotFound({ id })
+        // Also what an interrupted retry left without a result.
+        const left = (which === "failed" ? batch.failed : batch.marked) + batch.total - Tables.answeredOf(batch)
+        const capMicros = maxCost?.micros ?? batch.capMicros
+        const estimateMicros = maxCost?.estimate ?? batch.estimateMicros
+        if (left > 0 && affordableOf({ ...batch, capMicros, estimateMicros }, 0) <= 0) {
+          return yield* new BudgetSpent({ id, micros: batch.micros, maxMicros: capMicros ?? 0 })
         }
         let forgotten = 0
         while (true) {
           const gone = yield* store(
             "forget results",
-            Results.forget(db, batch.batch, which === "failed" ? failed : Results.marks, Db.deletedAtOnce)
+            Results.forget(db, batch, which === "failed" ? failed : Results.marks, Db.deletedAtOnce)
           )
+          // Another retry started it.
+          if (gone === undefined) return yield* new BatchRunning({ id, state: (yield* find(id)).state })
           if (gone === 0) break
           forgotten += gone
         }
-        const after = yield* find(id)
-        const answered = Tables.answeredOf(after)
-        // Also what an interrupted retry left without a result.
-        if (answered < after.total) yield* store("start a batch", Tables.again(db, batch.batch, answered))
+        yield* store("start a batch", Tables.again(db, batch, maxCost))
         return forgotten
       }),
     list: ({ after, createdWithin, endedWithin, limit = 100, owner }: {
@@ -176,25 +196,28 @@ export const make = Effect.gen(function*() {
       readonly limit?: number | undefined
     } = {}) =>
       Effect.flatMap(
-        store(
-          "list batches",
-          Tables.select(
-            db,
-            db.sql`where ${
-              db.sql.and([
-                db.sql`1 = 1`,
-                ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
-                ...(createdWithin === undefined ? [] : [db.sql`b.created_at > ${ago(db, createdWithin)}`]),
-                ...(endedWithin === undefined
-                  ? []
-                  : [db.sql`(b.ended_at is null or b.ended_at > ${ago(db, endedWithin)})`]),
-                ...(after === undefined
-                  ? []
-                  : [
-                    db.sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
-                  ])
-              ])
-            } order by b.created_at desc, b.batch desc limit ${limit}`
+        Effect.andThen(
+          after === undefined ? Effect.void : find(after),
+          store(
+            "list batches",
+            Tables.select(
+              db,
+              db.sql`where ${
+                db.sql.and([
+                  db.sql`1 = 1`,
+                  ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
+                  ...(createdWithin === undefined ? [] : [db.sql`b.created_at > ${ago(db, createdWithin)}`]),
+                  ...(endedWithin === undefined
+                    ? []
+                    : [db.sql`(b.ended_at is null or b.ended_at > ${ago(db, endedWithin)})`]),
+                  ...(after === undefined
+                    ? []
+                    : [
+                      db.sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
+                    ])
+                ])
+              } order by b.created_at desc, b.batch desc limit ${limit}`
+            )
           )
         ),
         (batches) => Effect.map(workersFor(batches), (workers) => batches.map((batch) => toStatus(batch, workers)))
@@ -203,7 +226,9 @@ export const make = Effect.gen(function*() {
       Effect.gen(function*() {
         const batch = yield* find(id)
         if (!isEnded(batch.state)) return yield* new BatchRunning({ id, state: batch.state })
-        yield* store("remove a batch", Tables.remove(db, batch.batch, Db.deletedAtOnce))
+        const isRemoved = yield* store("remove a batch", Tables.remove(db, batch.batch, Db.deletedAtOnce))
+        // A retry started it meanwhile.
+        if (!isRemoved) return yield* new BatchRunning({ id, state: (yield* find(id)).state })
       })
   } satisfies Batches["Service"]
 })
@@ -246,39 +271,53 @@ const readOptions = (input: SubmitOptions) => {
   }
   reader.integer("priority", priority, -maxPriority, maxPriority)
   reader.integer("weight", weight, 1, maxWeight)
-  if (maxCost !== undefined) {
-    reader.integer("maxCost.micros", maxCost.micros, 0)
-    reader.integer("maxCost.estimate", maxCost.estimate ?? 0, 0)
-  }
+  readMaxCost(reader, maxCost)
   return reader.check({
     id: id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`,
     expiresMillis: expires === undefined ? undefined : reader.millis("expires", expires, 0, maxExpiresMillis)
   })
 }
 
+const readMaxCost = (reader: OptionsReader, maxCost: SubmitOptions["maxCost"]): void => {
+  if (maxCost === undefined) return
+  reader.integer("maxCost.micros", maxCost.micros, 0)
+  reader.integer("maxCost.estimate", maxCost.estimate ?? 0, 0)
+}
+
+const knownOfRetry: { readonly [K in keyof RetryOptions]-?: true } = { which: true, maxCost: true }
+
+const readRetryOptions = (input: RetryOptions) => {
+  const reader = new OptionsReader("Batches")
+  const { maxCost, which = "failed" } = reader.object("options", input, knownOfRetry)
+  if (which !== "failed" && which !== "unasked") reader.refuse("which", which, "must be failed or unasked")
+  readMaxCost(reader, maxCost)
+  return reader.check({ maxCost, which })
+}
+
 /** Ten years. */
 const maxExpiresMillis = 315_360_000_000
 
-/** Stores the requests of a stream in groups. */
+/** Stores the requests of a stream in groups. Ends early if the batch is cancelled, expires or is removed. */
 const addAll = <E, R>(
   db: Db.Db,
-  batch: number,
+  batch: Tables.Row,
   isAgain: boolean,
   requests: Stream.Stream<Request, E, R>
 ): Effect.Effect<void, InvalidRequest | BatchStoreError | E, R> => {
   let seq = 0
   let bytes = 0
   let group: Array<Items.Item> = []
+  /** Returns whether the batch still takes requests. */
   const flush = Effect.suspend(() => {
     const items = group
     group = []
     bytes = 0
-    return items.length === 0 ? Effect.void : addGroup(db, batch, isAgain, items)
+    return items.length === 0 ? Effect.succeed(true) : addGroup(db, batch, isAgain, items)
   })
-  return Stream.runForEach(
+  return Stream.runForEachWhile(
     requests,
     ({ body, key }) =>
-      Effect.suspend((): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
+      Effect.suspend((): Effect.Effect<boolean, InvalidRequest | BatchStoreError> => {
         const size = Buffer.byteLength(body)
         if (size > Items.maxRequestBytes) return Effect.fail(new InvalidRequest({ seq, why: "TooLarge" }))
         if (key === "" || key.length > Items.maxKeyLength || !isStorable(key)) {
@@ -288,38 +327,43 @@ const addAll = <E, R>(
         group.push({ seq, key, request: body })
         seq += 1
         bytes += size
-        return group.length >= Items.atOnce.rows || bytes >= Items.atOnce.bytes ? flush : Effect.void
+        return group.length >= Items.atOnce.rows || bytes >= Items.atOnce.bytes
+          ? flush
+          : Effect.succeed(true)
       })
-  ).pipe(Effect.andThen(flush))
+  ).pipe(Effect.andThen(flush), Effect.asVoid)
 }
 
 const addGroup = (
   db: Db.Db,
-  batch: number,
+  row: Tables.Row,
   isAgain: boolean,
   items: ReadonlyArray<Items.Item>
-): Effect.Effect<void, InvalidRequest | BatchStoreError> => {
+): Effect.Effect<boolean, InvalidRequest | BatchStoreError> => {
+  const { batch } = row
   const refuse = (why: InvalidRequest["why"]) => (seq: number | undefined) =>
-    seq === undefined ? Effect.void : Effect.fail(new InvalidRequest({ seq, why }))
+    seq === undefined ? Effect.succeed(true) : Effect.fail(new InvalidRequest({ seq, why }))
   const keys = new Set<string | null>()
   const doubled = items.find(({ key }) => keys.has(key) || !keys.add(key))
   if (doubled !== undefined) return refuse("DuplicateKey")(doubled.seq)
   // In a transaction of the caller, the next statement needs what is left of it.
-  const add = db.sql.withTransaction(Items.add(db, batch, items)).pipe(
+  const add = db.sql.withTransaction(
+    Effect.tap(Tables.keep(db, row), (isKept) => isKept ? Items.add(db, batch, items) : Effect.void)
+  ).pipe(
     Effect.catchIf(
       Items.isConflict,
       (error) =>
         Effect.flatMap(
           Items.taken(db, batch, items),
-          (taken): Effect.Effect<void, InvalidRequest | SqlError> =>
+          (taken): Effect.Effect<never, InvalidRequest | SqlError> =>
             taken === undefined
               ? Effect.fail(error)
               : Effect.fail(new InvalidRequest({ seq: taken, why: "DuplicateKey" }))
         )
     )
   )
-  const changed = isAgain ? Effect.flatMap(Items.changed(db, batch, items), refuse("Changed")) : Effect.void
-  return store("add requests", Effect.andThen(add, changed))
+  const changed = isAgain ? Effect.flatMap(Items.changed(db, batch, items), refuse("Changed")) : Effect.succeed(true)
+  return store("add requests", Effect.flatMap(add, (isKept) => isKept ? changed : Effect.succeed(false)))
 }
 
 /** A cursor of the other order would skip results, or end them. */

@@ -6,7 +6,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { State } from "../Batch.ts"
 import * as Engine from "./engine.ts"
 import * as Persist from "./persist.ts"
-import { type Grant, type Open, plan } from "./plan.ts"
+import { affordableOf, type Grant, type Open, plan } from "./plan.ts"
 import { offer, type Queue } from "./queue.ts"
 import * as Batches from "./tables/batches.ts"
 import { type Db, deletedAtOnce } from "./tables/db.ts"
@@ -97,18 +97,25 @@ export class Feeder {
   /** Ends what has ended, and stops what has to. Returns whether the batch gets no tickets. */
   private close(batch: Batches.Row, workers: ReadonlyArray<Workers.LiveWorker>): Effect.Effect<boolean, SqlError> {
     const { db } = this
+    // A feeder that was frozen must not end a retry.
+    const move = (to: State) => Batches.move(db, batch.batch, [batch.state], to, { run: batch.run })
     return Effect.gen({ self: this }, function*() {
+      // Its submitter is away, or too slow.
+      if (batch.state === "validating") {
+        yield* move("expired")
+        return true
+      }
       if (Batches.answeredOf(batch) >= batch.total) {
         const ending = endings[batch.state]
         // A batch that expired with its last answer is complete.
         const isWhole = ending === undefined || (batch.marked === 0 && batch.state !== "cancelling")
-        yield* Batches.move(db, batch.batch, [batch.state], isWhole ? "completed" : ending.kind)
+        yield* move(isWhole ? "completed" : ending.kind)
         return true
       }
       if (batch.state === "in_progress") {
         const to = stopOf(batch)
         if (to === undefined) return false
-        yield* Batches.move(db, batch.batch, ["in_progress"], to)
+        yield* move(to)
         return true
       }
       if (yield* this.mayMark(batch, workers)) {
@@ -127,7 +134,8 @@ export class Feeder {
   /** Requests are marked when no worker asks them any more: answers that are on their way stay in the results. */
   private mayMark(batch: Batches.Row, workers: ReadonlyArray<Workers.LiveWorker>): Effect.Effect<boolean, SqlError> {
     const { stoppingAt = 0 } = batch
-    if (batch.now - stoppingAt >= this.options.graceMillis) return Effect.succeed(true)
+    // The clock of the database may have been set back, even by hours.
+    if (Math.abs(batch.now - stoppingAt) >= this.options.graceMillis) return Effect.succeed(true)
     // A worker whose last beat is older may not know yet that the batch was stopped.
     if (workers.some(({ beatAt }) => beatAt <= stoppingAt)) return Effect.succeed(false)
     return Effect.map(
@@ -238,12 +246,4 @@ const openOf = (batch: Batches.Row, ticket: number): Open => {
     outstanding,
     affordable: affordableOf(batch, outstanding)
   }
-}
-
-/** How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. */
-const affordableOf = ({ capMicros, estimateMicros, maxMicros, micros }: Batches.Row, outstanding: number): number => {
-  if (capMicros === undefined) return Infinity
-  // Nothing is known yet: spend the first hundredth of the cap to find out.
-  const each = Math.max(estimateMicros, maxMicros) || Math.ceil(capMicros / 100)
-  return Math.floor((capMicros - micros) / Math.max(1, each)) - outstanding
 }

@@ -82,19 +82,22 @@ export const make = Effect.gen(function*() {
       const { sql } = db
       const [before, direction] = [sql.literal(order === "desc" ? "<" : ">"), sql.literal(order)]
       return Effect.map(
-        store(
-          "list files",
-          Tables.select(
-            db,
-            sql`${
-              sql.and([
-                sql`1 = 1`,
-                ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
-                ...(after === undefined ? [] : [
-                  sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
+        Effect.andThen(
+          after === undefined ? Effect.void : findFile(db, after),
+          store(
+            "list files",
+            Tables.select(
+              db,
+              sql`${
+                sql.and([
+                  sql`1 = 1`,
+                  ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
+                  ...(after === undefined ? [] : [
+                    sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
+                  ])
                 ])
-              ])
-            } order by created_at ${direction}, file ${direction} limit ${limit}`
+              } order by created_at ${direction}, file ${direction} limit ${limit}`
+            )
           )
         ),
         (rows) => rows.map(toFile)

@@ -1,4 +1,6 @@
 /** Which tickets to offer next. Pure: two feeders with the same rows make the same plan. */
+import type { Row } from "./tables/batches.ts"
+
 export interface Open {
   readonly batch: number
   readonly priority: number
@@ -50,4 +52,15 @@ export const plan = (
     room -= size
   }
   return grants
+}
+
+/** How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. */
+export const affordableOf = (
+  { capMicros, estimateMicros, maxMicros, micros }: Pick<Row, "capMicros" | "estimateMicros" | "maxMicros" | "micros">,
+  outstanding: number
+): number => {
+  if (capMicros === undefined) return Infinity
+  // Nothing is known yet: spend the first hundredth of the cap to find out.
+  const each = Math.max(estimateMicros, maxMicros) || Math.ceil(capMicros / 100)
+  return Math.floor((capMicros - micros) / Math.max(1, each)) - outstanding
 }

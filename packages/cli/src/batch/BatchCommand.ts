@@ -13,6 +13,7 @@ import * as Results from "../openai/Results.ts"
 import type { BatchFlags } from "../options.ts"
 import * as Options from "../options.ts"
 import * as Output from "../run/Output.ts"
+import * as Prices from "../run/Prices.ts"
 import * as Words from "../run/Words.ts"
 import * as Say from "../Say.ts"
 import * as Screen from "../Screen.ts"
@@ -52,7 +53,7 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
   const missing = isMade ? undefined : missingOf(flags.batches)
   if (missing !== undefined) return Promise.resolve(refuse(missing))
   return Effect.runPromise(
-    act(known, names, flags, sources.given).pipe(
+    act(known, names, flags, sources.given, own).pipe(
       Effect.provide(BatchStore.layer(flags.batches)),
       Effect.scoped,
       Effect.catchTag("ReaderGone", () => Effect.succeed(ExitCode.readerGone)),
@@ -69,6 +70,13 @@ export const execute = (action: string, names: ReadonlyArray<string>, own: Given
               )
             case "BatchRunning":
               return refuse(runningOf(error))
+            case "BudgetSpent":
+              return refuse(
+                `batch ${error.id} has spent ${Prices.shown(error.micros)} of ${
+                  Prices.shown(error.maxMicros)
+                }; set a larger ` +
+                  "--max-cost, which includes what is spent"
+              )
             case "MigrationFailed":
             case "SqlError":
             case "TablesOutdated":
@@ -116,7 +124,13 @@ const strayOf = (action: Action, own: Given): string | undefined => {
   return undefined
 }
 
-const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<string>, flags: BatchFlags, given: Given) {
+const act = Effect.fnUntraced(function*(
+  action: Action,
+  names: ReadonlyArray<string>,
+  flags: BatchFlags,
+  given: Given,
+  own: Given
+) {
   const batches = yield* Batches.Batches
   const [id = ""] = names
   switch (action) {
@@ -154,7 +168,12 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
       return ExitCode.ok
     }
     case "retry": {
-      const count = yield* batches.retry(id, flags.unasked ? "unasked" : "failed")
+      const count = yield* batches.retry(id, {
+        which: flags.unasked ? "unasked" : "failed",
+        // A budget of the settings is for new batches.
+        ...(flags.maxCost !== undefined && own.has("max-cost") &&
+          { maxCost: { micros: Submit.microsOf(flags.maxCost) } })
+      })
       Say.note(
         count > 0
           ? `${Words.plural(count, "request")} will be sent again.`
@@ -171,12 +190,13 @@ const act = Effect.fnUntraced(function*(action: Action, names: ReadonlyArray<str
 })
 
 /** What can be done with a batch that was submitted before. */
-const nextOf = ({ id, state }: Batch.Status): string => {
+const nextOf = ({ id, state, total }: Batch.Status): string => {
   if (state === "in_progress") return ". `sluice batch work` sends them."
   const said = `, ${Table.stateOf(state)}.`
   if (state === "completed") {
     return `${said} \`sluice batch results ${id}\` prints the results. Remove the batch to send them again.`
   }
+  if (Batch.isEnded(state) && total === 0) return `${said} Remove the batch to submit the requests again.`
   return Batch.isEnded(state) ? `${said} \`sluice batch retry ${id} --unasked\` sends what is left.` : said
 }
 

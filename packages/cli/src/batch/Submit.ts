@@ -114,7 +114,8 @@ const changedBy = (
     "--max-cost": maxCost !== undefined && microsOf(maxCost) !== maxMicros
   }).filter(([, isChanged]) => isChanged).map(([flag]) => flag)
 
-const microsOf = (dollars: number): number => Math.floor(dollars * 1e6)
+/** Millionths of a dollar. */
+export const microsOf = (dollars: number): number => Math.floor(dollars * 1e6)
 
 const keyOf = ({ id, line }: Prompt): string => id ?? `line-${line}`
 

@@ -361,7 +361,7 @@ const sendPage = <A extends { readonly id: string }>(
       readonly owner: string | undefined
       readonly after: string | undefined
       readonly limit: number
-    }) => Effect.Effect<ReadonlyArray<A>, Batch.BatchStoreError>
+    }) => Effect.Effect<ReadonlyArray<A>, Batch.BatchNotFound | Batch.FileNotFound | Batch.BatchStoreError>
     readonly show: (object: A) => object
   }
 ) =>

@@ -2,6 +2,7 @@ import * as LoopbackProvider from "@sluice/ai/testing/LoopbackProvider"
 import * as Turn from "@sluice/ai/testing/Turn"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Process from "../support/command.ts"
 import { folder } from "../support/files.ts"
 import { processTimeout } from "../support/timeouts.ts"
 import { batch, counting, ended, statusOf, submitted, worker } from "./support.ts"
@@ -89,6 +90,26 @@ describe("sluice batch work", { timeout: processTimeout }, () => {
       assert.deepStrictEqual((yield* ended(directory, id)).map(({ status }) => status), ["ok", "ok", "ok"])
       const again = yield* batch(directory, "submit", "prompts.jsonl", "--model", "m")
       assert.include(again.stderr, `Already submitted: 3 requests, completed. \`sluice batch results ${id}\``)
+    }))
+
+  it.live("a batch that has spent its budget is sent again only with a larger one", () =>
+    Effect.gen(function*() {
+      const provider = yield* LoopbackProvider.make({})
+      const directory = yield* folder
+      const id = yield* submitted(directory, 3, "--max-cost", "0.000001")
+      yield* worker(directory, [provider], "--price", "1,2")
+      yield* ended(directory, id)
+      assert.deepInclude(yield* statusOf(directory, id), { state: "capped", ok: 1, marked: 2 })
+      Process.refused(
+        yield* batch(directory, "retry", id, "--unasked"),
+        `batch ${id} has spent $`,
+        "set a larger --max-cost, which includes what is spent"
+      )
+      const { code, stderr } = yield* batch(directory, "retry", id, "--unasked", "--max-cost", "1")
+      assert.strictEqual(code, 0, stderr)
+      assert.include(stderr, "2 requests will be sent again.")
+      yield* ended(directory, id)
+      assert.deepInclude(yield* statusOf(directory, id), { state: "completed", ok: 3, marked: 0 })
     }))
 
   it.live("two workers share a file of SQLite, and send each request once", () =>

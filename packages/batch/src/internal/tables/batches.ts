@@ -126,8 +126,22 @@ export const select = ({ now, sql }: Db, which: Fragment): Effect.Effect<Readonl
 export const find = (db: Db, id: string): Effect.Effect<Row | undefined, SqlError> =>
   Effect.map(select(db, db.sql`where b.id = ${id}`), (rows) => rows[0])
 
-export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
-  select(db, db.sql`where b.ended_at is null and b.state <> 'validating'`)
+/**
+ * Batches that have not ended: first those that have to end, then those that go first. At most a thousand, or a million small ones would
+ * fill the memory. Those that are validated are left out until their time is over.
+ */
+export const live = (db: Db): Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+  const { now, sql } = db
+  const isOver = sql`(b.expires_at is not null and b.expires_at <= ${now})`
+  return select(
+    db,
+    sql`where b.ended_at is null and (b.state <> 'validating' or ${isOver})
+      order by case when b.state <> 'in_progress' or ${isOver} then 0 else 1 end, b.priority desc, b.created_at, b.batch
+      limit ${sql.literal(String(liveAtOnce))}`
+  )
+}
+
+export const liveAtOnce = 1_000
 
 /** Adds a batch in state `validating`, unless its id exists. Returns whether it was added. */
 export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
@@ -160,13 +174,29 @@ export const start = (
     (rows) => rows.length > 0
   )
 
-/** Moves a batch, if it is in one of the states `from`. */
+/**
+ * Keeps a batch as it is until the end of the transaction. Returns `false` if it has left this state or this run, or was removed.
+ */
+export const keep = (
+  { sql }: Db,
+  { batch, run, state }: Pick<Row, "batch" | "run" | "state">
+): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch set run = run where batch = ${batch} and run = ${run} and state = ${state} returning batch`,
+    (rows) => rows.length > 0
+  )
+
+/** Moves a batch, if it is in one of the states `from`, and in this `run` if one is given. */
 export const move = (
   { now, sql }: Db,
   batch: number,
   from: ReadonlyArray<State>,
   to: State,
-  options?: { readonly interrupts?: boolean | undefined; readonly error?: string | undefined }
+  options?: {
+    readonly interrupts?: boolean | undefined
+    readonly error?: string | undefined
+    readonly run?: number | undefined
+  }
 ): Effect.Effect<boolean, SqlError> => {
   const isStop = to === "cancelling" || to === "expiring" || to === "capping"
   return Effect.map(
@@ -178,7 +208,9 @@ export const move = (
         }`
         : sql`, ended_at = ${now}`
     }${options?.error === undefined ? sql`` : sql`, error = ${options.error}`}
-      where batch = ${batch} and ${sql.in("state", from)} returning batch`,
+      where batch = ${batch} and ${sql.in("state", from)}${
+      options?.run === undefined ? sql`` : sql` and run = ${options.run}`
+    } returning batch`,
     (rows) => rows.length > 0
   )
 }
@@ -203,17 +235,39 @@ export const feed = (
 export const setRate = ({ sql }: Db, batch: number, rate: number): Effect.Effect<unknown, SqlError> =>
   sql`update sluice_batch set rate = ${rate} where batch = ${batch}`
 
-/** Starts an ended batch again, from its first request. `base` is how many results it keeps. */
-export const again = ({ now, sql }: Db, batch: number, base: number): Effect.Effect<boolean, SqlError> =>
+/** Starts an ended batch again, from its first request, if one has no result. */
+export const again = (
+  { now, sql }: Db,
+  { batch, run, state }: Pick<Row, "batch" | "run" | "state">,
+  cap: { readonly micros: number; readonly estimate?: number | undefined } | undefined
+): Effect.Effect<unknown, SqlError> => {
+  // Read by the statement itself: another retry may forget results until it begins.
+  const kept = sql`(select coalesce(sum(ok + failed + marked), 0) from sluice_batch_progress where batch = ${batch})`
+  return sql`update sluice_batch set state = 'in_progress', run = run + 1, fed = 0, handed = 0, base = ${kept}, rate = null,
+      started_at = ${now}, ended_at = null, stopping_at = null, interrupts = 0, expires_at = null${
+    cap === undefined ?
+      sql`` :
+      sql`, cap_micros = ${cap.micros}${cap.estimate === undefined ? sql`` : sql`, estimate_micros = ${cap.estimate}`}`
+  }
+    where batch = ${batch} and run = ${run} and state = ${state} and total > ${kept}`
+}
+
+/** Marks an ended batch as one that is being removed, so that no retry starts it again. Returns whether it had ended. */
+const beginRemoval = ({ sql }: Db, batch: number): Effect.Effect<boolean, SqlError> =>
   Effect.map(
-    sql`update sluice_batch set state = 'in_progress', run = run + 1, fed = 0, handed = 0, base = ${base}, rate = null,
-        started_at = ${now}, ended_at = null, stopping_at = null, interrupts = 0, expires_at = null
-      where batch = ${batch} and ended_at is not null and state <> 'failed' returning batch`,
+    sql`update sluice_batch set run = ${removedRun} where batch = ${batch} and ended_at is not null returning batch`,
     (rows) => rows.length > 0
   )
 
-/** Deletes an ended batch, in slices. The batch itself goes last, so that an interrupted removal can be repeated. */
-export const remove = ({ sql }: Db, batch: number, slice: number): Effect.Effect<void, SqlError> => {
+/** The run of a batch that is being removed. */
+export const removedRun = -1
+
+/**
+ * Deletes an ended batch, in slices. The batch itself goes last, so that an interrupted removal can be repeated. Returns `false` if it
+ * has not ended.
+ */
+export const remove = (db: Db, batch: number, slice: number): Effect.Effect<boolean, SqlError> => {
+  const { sql } = db
   const limit = sql.literal(String(slice))
   const rows = (table: string) =>
     sql`delete from ${sql(table)} where batch = ${batch} and seq in (
@@ -222,11 +276,12 @@ export const remove = ({ sql }: Db, batch: number, slice: number): Effect.Effect
       Effect.map((rows) => rows.length),
       Effect.repeat({ while: (deleted) => deleted === slice })
     )
-  return rows("sluice_batch_result").pipe(
+  const all = rows("sluice_batch_result").pipe(
     Effect.andThen(rows("sluice_batch_item")),
     Effect.andThen(sql`delete from sluice_batch_suspect where batch = ${batch}`),
     Effect.andThen(sql`delete from sluice_batch_progress where batch = ${batch}`),
     Effect.andThen(sql`delete from sluice_batch where batch = ${batch}`),
-    Effect.asVoid
+    Effect.as(true)
   )
+  return Effect.flatMap(beginRemoval(db, batch), (hasEnded) => hasEnded ? all : Effect.succeed(false))
 }

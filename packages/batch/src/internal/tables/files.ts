@@ -96,6 +96,13 @@ export const page = (
     (rows) => rows.map(({ request, seq }) => ({ seq: numberOf(seq), request }))
   )
 
+/** Keeps a file until the end of the transaction. Returns `false` if it has expired or was deleted. */
+export const keep = ({ now, sql }: Db, file: number): Effect.Effect<boolean, SqlError> =>
+  Effect.map(
+    sql`update sluice_batch_file set lines = lines where file = ${file} and expires_at > ${now} returning file`,
+    (rows) => rows.length > 0
+  )
+
 /** Lets a file expire now, unless a batch that has not ended uses it. Returns whether it did. */
 export const hide = ({ now, sql }: Db, file: number): Effect.Effect<boolean, SqlError> =>
   Effect.map(
@@ -108,7 +115,11 @@ export const hide = ({ now, sql }: Db, file: number): Effect.Effect<boolean, Sql
 /** Deletes a file with its lines, in slices. The results of a batch need them, so they stay until it is removed. */
 export const remove = ({ sql }: Db, file: number, slice: number): Effect.Effect<void, SqlError> =>
   Effect.flatMap(
-    sql`select 1 as used from sluice_batch where items = ${-file} limit 1`,
+    // A batch that is being submitted keeps the file until it is there. One that comes later finds that the file has expired.
+    sql.withTransaction(Effect.andThen(
+      sql`update sluice_batch_file set lines = lines where file = ${file}`,
+      sql`select 1 as used from sluice_batch where items = ${-file} limit 1`
+    )),
     (used): Effect.Effect<void, SqlError> =>
       used.length > 0
         ? Effect.void

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { isEnded, type Kind, type Result, type State } from "../../Batch.ts"
 import { toStorable } from "../text.ts"
+import { keep, type Row } from "./batches.ts"
 import { type Db, numberOf } from "./db.ts"
 
 export interface NewResult {
@@ -143,8 +144,16 @@ const isKept = (sql: Db["sql"]) => sql`exists (select 1 from sluice_batch b wher
 const isMark = (kind: Kind): boolean => marks.includes(kind)
 
 /** Adds a cost without a result: an attempt that was paid and did not answer. */
-export const spend = ({ sql }: Db, worker: string, batch: number, micros: number): Effect.Effect<unknown, SqlError> =>
-  sql`insert into sluice_batch_progress (batch, worker, micros) values (${batch}, ${worker}, ${toCount(micros)})
+export const spend = (
+  { isSqlite, sql }: Db,
+  worker: string,
+  batch: number,
+  micros: number
+): Effect.Effect<unknown, SqlError> =>
+  sql`insert into sluice_batch_progress (batch, worker, micros)
+    select batch, ${worker}, ${toCount(micros)}${
+    sql.literal(isSqlite ? "" : "::bigint")
+  } from sluice_batch where batch = ${batch}
     on conflict (batch, worker) do update set micros = sluice_batch_progress.micros + excluded.micros`
 
 /** Results in one order, after a cursor: at most `rows`, and not many more `bytes`. */
@@ -203,11 +212,12 @@ export const page = (
 export const markedAtOnce = ({ isSqlite }: Db): number => isSqlite ? 5_000 : 50_000
 
 /**
- * Marks requests without a result from one place on, at most `limit`. Returns where the next ones begin: 0 if these were the last.
+ * Marks requests without a result from one place on, at most `limit`. Returns where the next ones begin: 0 if these were the last. Marks
+ * none if the batch is in another state or run by now: a feeder that was frozen would mark those of a retry.
  */
 export const mark = (
   db: Db,
-  batch: { readonly batch: number; readonly items: number },
+  batch: Pick<Row, "batch" | "items" | "run" | "state">,
   kind: Kind,
   { from, limit }: { readonly from: number; readonly limit: number }
 ): Effect.Effect<number, SqlError> => {
@@ -226,6 +236,7 @@ export const mark = (
     ) order by i.seq limit ${sql.literal(String(limit))}
     on conflict (batch, seq) do nothing returning seq`
   return sql.withTransaction(Effect.gen(function*() {
+    if (!(yield* keep(db, batch))) return 0
     const marked = yield* insert
     if (marked.length > 0) {
       yield* sql`insert into sluice_batch_progress (batch, worker, marked) values (${batch.batch}, 'feeder', ${marked.length})
@@ -235,14 +246,20 @@ export const mark = (
   }))
 }
 
-/** Deletes results of these kinds, at most `limit`, and takes them from the progress. Returns how many. */
+/**
+ * Deletes results of these kinds, at most `limit`, and takes them from the progress. Returns how many. `undefined` if the batch is in
+ * another state or run by now: another retry was faster, and its requests would have no result for ever.
+ */
 export const forget = (
-  { sql }: Db,
-  batch: number,
+  db: Db,
+  row: Pick<Row, "batch" | "run" | "state">,
   kinds: ReadonlyArray<Kind>,
   limit: number
-): Effect.Effect<number, SqlError> =>
-  sql.withTransaction(Effect.gen(function*() {
+): Effect.Effect<number | undefined, SqlError> =>
+  db.sql.withTransaction(Effect.gen(function*() {
+    const { sql } = db
+    const { batch } = row
+    if (!(yield* keep(db, row))) return undefined
     const gone = yield* sql<{ readonly kind: Kind }>`
       delete from sluice_batch_result where batch = ${batch} and seq in (
         select seq from sluice_batch_result where batch = ${batch} and ${sql.in("kind", kinds)}

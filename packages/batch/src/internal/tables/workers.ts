@@ -28,7 +28,8 @@ export const beat = (
   const progress: Effect.Effect<unknown, SqlError> = held.length === 0 ? Effect.void : sql`
     insert into sluice_batch_progress (batch, worker, held, beat_at)
     select r.batch${sql.literal(db.isSqlite ? "" : "::int")}, ${worker}, r.held, ${now}
-    from ${rows(held, { batch: "bigint", held: "bigint" })} where true order by r.batch
+    from ${rows(held, { batch: "bigint", held: "bigint" })}
+    where exists (select 1 from sluice_batch b where b.batch = r.batch) order by r.batch
     on conflict (batch, worker) do update set held = excluded.held, beat_at = excluded.beat_at`
   const self = sql`
     insert into sluice_batch_worker (worker, slots, beat_at, waits_for, waits_until)

@@ -292,7 +292,7 @@ export class TicketHandler {
       return Effect.flatMap(Effect.exit(restore(asked)), (exit): Effect.Effect<void> => {
         if (Exit.isSuccess(exit)) {
           return isAnswer(exit.value)
-            ? this.store(work, item, exit.value)
+            ? this.store(work, item, exit.value.body.length > maxAnswerLength ? tooLarge(exit.value) : exit.value)
             : this.fault(work, item, "The asker of a batch returned an invalid answer")
         }
         work.running.delete(item.seq)
@@ -394,6 +394,18 @@ const isAnswer = Schema.is(Schema.Struct({
   outputTokens: Schema.Number,
   micros: Schema.Number
 }))
+
+/** The text of a statement has up to six characters for each, and no text has more than 2^29. */
+const maxAnswerLength = 2 ** 26
+
+/** The answer was paid for. */
+const tooLarge = ({ inputTokens, micros, outputTokens }: Answer): Answer => ({
+  ...failure("answer_too_large", "The answer is larger than 64 MiB"),
+  kind: "failed",
+  inputTokens,
+  outputTokens,
+  micros
+})
 
 /** The calls of one ticket. */
 class Calls {
