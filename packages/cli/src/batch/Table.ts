@@ -79,6 +79,12 @@ const problemsOf = (error: string | undefined): ReadonlyArray<string> => {
   return [Terminal.clip(Terminal.escape(`${place}${first.message}`), longestProblem), ...more]
 }
 
+/** A batch that no worker runs waits for its user. */
+const remedyOf = ({ state, waiting }: Batch.Status): string => {
+  if (waiting?.for !== "no worker runs") return ""
+  return `; run \`sluice batch work\`${state === "cancelling" ? ", or cancel it again" : ""}`
+}
+
 const notesOf = (batch: Batch.Status, now: number): ReadonlyArray<string> => {
   const { error, maxMicros, name, rate, waiting, weight } = batch
   const parts = [
@@ -93,7 +99,7 @@ const notesOf = (batch: Batch.Status, now: number): ReadonlyArray<string> => {
     ...(parts.length === 0 ? [] : [parts.join(", ")]),
     ...problemsOf(error),
     ...(isUnpriced(batch) ? ["cost unknown: no price of its model; set it with --price IN,OUT of work"] : []),
-    ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}`])
+    ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}${remedyOf(batch)}`])
   ]
 }
 

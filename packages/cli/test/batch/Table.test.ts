@@ -66,6 +66,13 @@ describe("the table of batches", () => {
     )
   })
 
+  it("a batch that no worker runs names the command that runs it, and a cancelled one also the cancel", () => {
+    const waiting = { for: "no worker runs", until: undefined }
+    const shown = (state: State) => Table.render([batch({ state, waiting })], 0)
+    assert.include(shown("in_progress"), "  waits: no worker runs; run `sluice batch work`\n")
+    assert.include(shown("cancelling"), "  waits: no worker runs; run `sluice batch work`, or cancel it again\n")
+  })
+
   it("a cost without a price is unknown, and a cost of nothing is none", () => {
     const text = Table.render([batch({ micros: 0 })], 0)
     assert.match(text, / \?  2m 52s\n/)
