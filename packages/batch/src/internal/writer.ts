@@ -1,4 +1,4 @@
-/** Stores results in groups, so that a thousand answers a second are fifty statements. */
+/** Stores results in groups, so that a thousand answers a second are at most two hundred statements. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -6,7 +6,8 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Persist } from "./persist.ts"
 
-const groupMillis = 20
+/** A request keeps its slot until its result is stored, so this is lost time of each slot: 20 ms cost a fifth of the rate at calls of 75 ms. */
+const groupMillis = 5
 
 /** Small enough for one statement: SQLite blocks the process meanwhile. */
 const maxRows = 2_000
