@@ -87,8 +87,8 @@ import * as Schema from "./internal/tables/schema.ts"
  * - `priority`: a whole number, 0 by default. Higher ones go first.
  * - `weight`: 1 to 1,000, 1 by default, so that batches of one priority have equal shares of the workers. A batch of weight 3 has three
  *   times the requests in flight of one of weight 1 that runs beside it.
- * - `maxCost`: in whole millionths of a dollar, no limit by default. `estimate` is the most that one request costs; without it, the first
- *   hundredth of the budget is spent to find out.
+ * - `maxCost`: in whole millionths of a dollar, no limit by default. `estimate` is the most that one request costs; without it, the
+ *   batch begins with one request, and the rest follows when its cost is known.
  * - `expires`: from now, up to ten years. No request is asked later, and a batch whose requests are not all stored by then is `expired`.
  *   Never by default.
  * - `endpoint`: the API that the requests are for, which `Asker` gets, such as `/v1/chat/completions`. None by default.

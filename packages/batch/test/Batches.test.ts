@@ -205,6 +205,30 @@ await describeWithBoth("Batches", (it) => {
     }).pipe(Effect.provide(machine(scripted)))
   })
 
+  it.effect("a batch whose costs are unknown begins with one request, which costs the whole budget here", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body }) => Effect.as(Effect.sleep(30), ok(body, 1_000))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ maxCost: { micros: 1_000 } }, requests(300))
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "capped", micros: 1_000, ok: 1, marked: 299 })
+      assert.lengthOf(scripted.asked, 1)
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
+  it.effect("a budget does not hold back a batch whose answers are free, or whose requests fail", () => {
+    const scripted = new Scripted()
+    const failed = { ...ok("no", 0), kind: "failed" as const }
+    scripted.answer = ({ body, key }) => Effect.succeed(/^k[0-6]$/.test(key) ? failed : ok(body, 0))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ maxCost: { micros: 1 } }, requests(1_000))
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "completed", failed: 7, ok: 993 })
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
   it.effect("a small batch does not wait for a large one", () => {
     const scripted = new Scripted()
     scripted.answer = ({ body }) => Effect.as(Effect.sleep(20), ok(body))

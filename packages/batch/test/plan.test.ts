@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { type Open, plan } from "../src/internal/plan.ts"
+import { affordableOf, type Open, plan } from "../src/internal/plan.ts"
 import { decode, encode, idOf, sizeFor, type Ticket } from "../src/internal/ticket.ts"
 
 const whole = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
@@ -188,4 +188,22 @@ describe("tickets", () => {
     ) assert.strictEqual(sizeFor({ total, bytes: total * each }, 100), size)
     assert.strictEqual(sizeFor({ total: 0, bytes: 0 }, 100), 1)
   })
+})
+
+describe("affordableOf", () => {
+  const nothing = { capMicros: 100, estimateMicros: 0, failed: 0, maxMicros: 0, micros: 0, ok: 0 }
+  const cases: ReadonlyArray<readonly [string, Parameters<typeof affordableOf>[0], number, number]> = [
+    ["everything without a cap", { ...nothing, capMicros: undefined }, 7, Infinity],
+    ["one request while no cost is known", nothing, 0, 1],
+    ["none beside the first request", nothing, 1, 0],
+    ["one more than have failed", { ...nothing, failed: 3 }, 0, 4],
+    ["everything if answers are free", { ...nothing, ok: 1 }, 7, Infinity],
+    ["what fits by the estimate", { ...nothing, estimateMicros: 30 }, 1, 2],
+    ["what fits by the dearest answer", { ...nothing, estimateMicros: 10, maxMicros: 40, micros: 20, ok: 1 }, 0, 2],
+    ["nothing when the cap is spent", { ...nothing, micros: 100, maxMicros: 100, ok: 1 }, 0, 0],
+    ["nothing under a cap of 0", { ...nothing, capMicros: 0 }, 0, 0]
+  ]
+  for (const [title, batch, outstanding, affordable] of cases) {
+    it(`a batch can afford ${title}`, () => assert.strictEqual(affordableOf(batch, outstanding), affordable))
+  }
 })

@@ -372,6 +372,34 @@ export const rows = {
     effect: undefined,
     contenders: ["the calls alone", ours]
   },
+  "batch-rate": {
+    group: "batch",
+    title: "batch, calls of 75 ms",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the ceiling", ours]
+  },
+  "batch-slow": {
+    group: "batch",
+    title: "batch, calls of 2 s",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["the ceiling", ours]
+  },
+  "batch-uneven": {
+    group: "batch",
+    title: "batch, uneven calls",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["whole tickets", ours]
+  },
+  "batch-small": {
+    group: "batch",
+    title: "batch behind a large one",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["alone, and the window", ours]
+  },
   "batch-memory": {
     group: "batch",
     title: "batch, memory",

@@ -117,6 +117,11 @@ export const targets: ReadonlyArray<Target> = [
   atMost(1.5, "quota-waiting", "1,000 waiting"),
   // A tenth of a model call over HTTP, which costs 940,000.
   atMostAdded(94_000, "batch-request", "the calls alone"),
+  // Half of the rate that the slots allow, and 97 % of it.
+  atMost(2, "batch-rate", "the ceiling"),
+  atMost(1.031, "batch-slow", "the ceiling"),
+  atLeast(2.5, "batch-uneven", "whole tickets"),
+  atMost(1, "batch-small", "alone, and the window"),
   atMost(1.5, "batch-memory", "a tenth of it"),
   atMostBytes(300, "batch-stored")
 ]

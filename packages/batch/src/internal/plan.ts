@@ -54,13 +54,20 @@ export const plan = (
   return grants
 }
 
-/** How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. */
+/**
+ * How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. Until a cost is known, one more
+ * than have been answered: one at first, and twice as many with each round of failures, which say nothing about the cost.
+ */
 export const affordableOf = (
-  { capMicros, estimateMicros, maxMicros, micros }: Pick<Row, "capMicros" | "estimateMicros" | "maxMicros" | "micros">,
+  { capMicros, estimateMicros, failed, maxMicros, micros, ok }: Pick<
+    Row,
+    "capMicros" | "estimateMicros" | "failed" | "maxMicros" | "micros" | "ok"
+  >,
   outstanding: number
 ): number => {
   if (capMicros === undefined) return Infinity
-  // Nothing is known yet: spend the first hundredth of the cap to find out.
-  const each = Math.max(estimateMicros, maxMicros) || Math.ceil(capMicros / 100)
-  return Math.floor((capMicros - micros) / Math.max(1, each)) - outstanding
+  if (micros >= capMicros) return -outstanding
+  const each = Math.max(estimateMicros, maxMicros)
+  if (each > 0) return Math.floor((capMicros - micros) / each) - outstanding
+  return ok > 0 ? Infinity : failed + 1 - outstanding
 }

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { type Contenders, Effort } from "../measure.ts"
+import { type Latency, latencyOf } from "./batchLatency.ts"
 import type { MachineFigures, MachineOptions } from "./batchMachine.ts"
 import type { Builders } from "./builders.ts"
 
@@ -14,14 +15,16 @@ const machine = fileURLToPath(new URL("batchMachine.ts", import.meta.url))
 
 const run = promisify(execFile)
 
+const inFlight = 1_000
+
 /** Answers a batch in a process of its own. */
 const answered = async (
-  options: Omit<MachineOptions, "inFlight" | "millis" | "sigma" | "url">
+  options: Partial<MachineOptions> & { readonly requests: number }
 ): Promise<MachineFigures> => {
   const folder = mkdtempSync(join(tmpdir(), "sluice-bench-"))
   try {
     const url = `sqlite:${join(folder, "batches.db")}`
-    const all: MachineOptions = { ...options, url, inFlight: 1_000, millis: 75, sigma: 0 }
+    const all: MachineOptions = { url, inFlight, millis: 75, sigma: 0, isAlone: false, ahead: 0, ...options }
     const { stdout } = await run(process.execPath, [...process.execArgv, machine, JSON.stringify(all)])
     const figures: MachineFigures = JSON.parse(stdout)
     if (figures.ok !== options.requests) throw new Error(`${figures.ok} answers of ${options.requests}`)
@@ -40,18 +43,62 @@ const ofRequests = <Name extends string>(
   Effect.map(requests, (requests) => ({ _tag: "Process", runs: make(requests) }))
 
 const cpu = (requests: number, isAlone: boolean) => answered({ requests, isAlone }).then(({ cpu }) => cpu)
-const memory = (requests: number) => answered({ requests, isAlone: false }).then(({ memory }) => memory)
+const memory = (requests: number) => answered({ requests }).then(({ memory }) => memory)
+
+/** The time of a request, as the ceiling counts it: that of the batch, through the number of requests. */
+const rate = (requests: number, latency: Partial<Latency>) =>
+  answered({ requests, ...latency }).then(({ seconds }) => seconds * 1e9 / requests)
+
+const ceiling = (millis: number) => Promise.resolve(millis * 1e6 / inFlight)
+
+/** A worker that takes the next ticket of 100 when all of one are answered, without any other cost. */
+const wholeTickets = (requests: number, latency: Latency): number => {
+  const size = 100
+  const ends = Array.from({ length: inFlight / size }, () => 0)
+  for (let from = 0; from < requests; from += size) {
+    const slot = ends.indexOf(Math.min(...ends))
+    const longest = Math.max(
+      ...Array.from({ length: Math.min(size, requests - from) }, (_, n) => latencyOf(latency, from + n))
+    )
+    ends[slot] = (ends[slot] ?? 0) + longest
+  }
+  return Math.max(...ends) * 1e6 / requests
+}
+
+const small = { requests: 500, millis: 1_000 }
+/** Four requests a slot wait in the queue, so a batch behind them waits for four calls. */
+const windowPerSlot = 4
 
 export const builders: Builders<"batch"> = {
   "batch-request": ofRequests((requests) => ({
     "the calls alone": () => cpu(requests, true),
     "Sluice": () => cpu(requests, false)
   })),
+  "batch-rate": ofRequests((requests) => ({
+    "the ceiling": () => ceiling(75),
+    "Sluice": () => rate(requests, {})
+  })),
+  "batch-slow": ofRequests((requests) => ({
+    "the ceiling": () => ceiling(2_000),
+    "Sluice": () => rate(requests / 5, { millis: 2_000 })
+  })),
+  "batch-uneven": ofRequests((requests) => {
+    const latency = { millis: 500, sigma: 0.8 }
+    return {
+      "whole tickets": () => Promise.resolve(wholeTickets(requests / 5, latency)),
+      "Sluice": () => rate(requests / 5, latency)
+    }
+  }),
+  "batch-small": ofRequests(() => ({
+    "alone, and the window": () =>
+      answered(small).then(({ seconds }) => seconds * 1e9 + (windowPerSlot * small.millis + 1_000) * 1e6),
+    "Sluice": () => answered({ ...small, ahead: 30_000 }).then(({ seconds }) => seconds * 1e9)
+  })),
   "batch-memory": ofRequests((requests) => ({
     "a tenth of it": () => memory(requests / 10),
     "Sluice": () => memory(requests)
   })),
   "batch-stored": ofRequests((requests) => ({
-    "Sluice": () => answered({ requests, isAlone: false }).then(({ stored }) => stored)
+    "Sluice": () => answered({ requests }).then(({ stored }) => stored)
   }))
 }

@@ -7,21 +7,20 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { SqlClient } from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
+import { type Latency, latencyOf } from "./batchLatency.ts"
 
-export interface MachineOptions {
+export interface MachineOptions extends Latency {
   readonly url: string
   readonly requests: number
   readonly inFlight: number
-  /** The mean time of a call. */
-  readonly millis: number
-  /** The spread of the logarithm of that time. 0: all calls take the same time. */
-  readonly sigma: number
   /** Only the calls, without a batch. */
   readonly isAlone: boolean
+  /** Requests of a batch that is in progress when this one is submitted. */
+  readonly ahead: number
 }
 
 export interface MachineFigures {
-  /** From the first call to the last result. */
+  /** From the end of the submission to the last result. */
   readonly seconds: number
   readonly submitSeconds: number
   /** CPU nanoseconds for each request, after they were submitted. */
@@ -42,20 +41,12 @@ const filler = "x".repeat(400)
 // Only `startMachine` starts it.
 const options = JSON.parse(process.argv[2] ?? "") as MachineOptions
 
-/** Latencies without chance: the quantiles of the distribution, in a scattered order. */
-const latencyOf = (n: number): number => {
-  if (options.sigma === 0) return options.millis
-  const [one, other] = [(n * 0.618_033_988_7 + 0.001) % 1, n * 0.754_877_666_2 % 1]
-  const normal = Math.sqrt(-2 * Math.log(one)) * Math.cos(2 * Math.PI * other)
-  return options.millis * Math.exp(options.sigma * normal - options.sigma ** 2 / 2)
-}
-
 const textOf = (n: number, bytes: number): string => `${n} ${filler}`.slice(0, bytes)
 
 const ask = (body: string): Effect.Effect<Asker.Answer> => {
   const n = Number.parseInt(body, 10)
   const answer = { kind: "ok", body: textOf(n, answerBytes), inputTokens: 90, outputTokens: 90, micros: 10 } as const
-  return Effect.as(Effect.sleep(latencyOf(n)), answer)
+  return Effect.as(Effect.sleep(latencyOf(options, n)), answer)
 }
 
 const InProcess = Layer.succeed(Asker.Asker, { ask: ({ body }) => ask(body), waiting: Effect.undefined })
@@ -96,11 +87,17 @@ const storedBytes = Effect.flatMap(SqlClient, (sql) =>
 
 const batch = Effect.gen(function*() {
   const batches = yield* Batches.Batches
+  const submit = (requests: number) =>
+    batches.submit(
+      {},
+      Stream.map(Stream.range(0, requests - 1), (n) => ({ key: `k${n}`, body: textOf(n, requestBytes) }))
+    )
+  if (options.ahead > 0) {
+    const ahead = yield* submit(options.ahead)
+    yield* Stream.runDrain(Stream.takeUntil(batches.watch(ahead, "100 millis"), ({ ok }) => ok > 0))
+  }
   const submittingAt = performance.now()
-  const requests = Stream.range(0, options.requests - 1).pipe(
-    Stream.map((n) => ({ key: `k${n}`, body: textOf(n, requestBytes) }))
-  )
-  const id = yield* batches.submit({}, requests)
+  const id = yield* submit(options.requests)
   const [before, startedAt] = [cpuNanos(), performance.now()]
   const [last] = yield* Stream.runCollect(Stream.takeRight(batches.watch(id, "100 millis"), 1))
   const seconds = (performance.now() - startedAt) / 1_000
