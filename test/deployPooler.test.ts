@@ -78,7 +78,7 @@ describe.skipIf(against !== undefined)("behind PgBouncer", { timeout: 240_000 },
             ),
             ({ process }) => Effect.sync(() => process.kill("SIGKILL"))
           )
-          yield* says(command, "Ctrl-C stops it.")
+          yield* says(command, "\"event\":\"started\"")
           return command
         })
         const [first] = yield* Effect.all([worker, worker], { concurrency: 2 })

@@ -85,6 +85,10 @@ const remedyOf = ({ state, waiting }: Batch.Status): string => {
   return `; run \`sluice batch work\`${state === "cancelling" ? ", or cancel it again" : ""}`
 }
 
+/** What a batch or a worker waits for. `now` is in epoch milliseconds. */
+export const waitsOf = ({ for: what, until }: Batch.Waiting, now: number): string =>
+  `waits: ${Terminal.escape(what)}${until === undefined || until <= now ? "" : `, for ${Words.time(until - now)}`}`
+
 const notesOf = (batch: Batch.Status, now: number): ReadonlyArray<string> => {
   const { error, maxMicros, name, rate, waiting, weight } = batch
   const parts = [
@@ -94,12 +98,11 @@ const notesOf = (batch: Batch.Status, now: number): ReadonlyArray<string> => {
     ...(weight === 1 ? [] : [`weight ${weight}`]),
     ...(maxMicros === undefined ? [] : [`at most ${Prices.shown(maxMicros)}`])
   ]
-  const until = waiting?.until === undefined || waiting.until <= now ? "" : `, for ${Words.time(waiting.until - now)}`
   return [
     ...(parts.length === 0 ? [] : [parts.join(", ")]),
     ...problemsOf(error),
     ...(isUnpriced(batch) ? ["cost unknown: no price of its model; set it with --price IN,OUT of work"] : []),
-    ...(waiting === undefined ? [] : [`waits: ${Terminal.escape(waiting.for)}${until}${remedyOf(batch)}`])
+    ...(waiting === undefined ? [] : [`${waitsOf(waiting, now)}${remedyOf(batch)}`])
   ]
 }
 

@@ -35,6 +35,7 @@ import type { Malformed, Prompt } from "../run/Prompt.ts"
 import * as RunResult from "../run/Result.ts"
 import * as Resume from "../run/Resume.ts"
 import * as RunFile from "../run/RunFile.ts"
+import * as Progress from "../run/Progress.ts"
 import { RunProgress } from "../run/RunProgress.ts"
 import * as Samples from "../run/Samples.ts"
 import type { Settings } from "../run/Settings.ts"
@@ -226,7 +227,9 @@ const run = Effect.fnUntraced(function*(invocation: GoOn.Invocation, end: End, s
   const lines = new Completion.Completion(settings, items, sender, sink, tally, (text) => process.stderr.write(text))
   stop = () => lines.stop()
   end.hasBegun = true
-  const ended = yield* Effect.exit(Live.during(lines.run(signals), screen, (now) => progress.view(now)))
+  const ended = yield* Effect.exit(
+    Live.during(lines.run(signals), screen, (now, columns) => Progress.render(progress.view(now), columns))
+  )
   const unwritten = canWriteMore(ended, tally)
     ? yield* Effect.exit(lines.writeUnfinished(whyStopped(ended, ledger)))
     : Exit.void

@@ -1,9 +1,7 @@
-/** Displays the progress of a run. */
+/** Displays the progress of a command. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { View } from "./Progress.ts"
-import * as Progress from "./Progress.ts"
 
 export interface Screen {
   readonly write: (text: string) => void
@@ -36,24 +34,28 @@ const plainInterval = Duration.seconds(10)
 
 const hideCursor = "\x1b[?25l"
 const showCursor = "\x1b[?25h"
-const eraseLine = "\r\x1b[K"
+/** Precedes a text that replaces the live line. */
+export const eraseLine = "\r\x1b[K"
 
-/** Runs the effect and displays the view meanwhile. Restores the terminal however the effect ends. */
+/** Renders the line of a moment, in epoch milliseconds, clipped to the columns. */
+export type Line = (now: number, columns: number) => string
+
+/** Runs the effect and displays the line meanwhile. Restores the terminal however the effect ends. */
 export const during = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   screen: Screen,
-  view: (now: number) => View
+  line: Line
 ): Effect.Effect<A, E, R> => {
   switch (screen.mode) {
     case "off":
       return self
     case "plain":
       // No last line after a failure, which prints an error instead.
-      return Effect.tap(drawing(self, plainInterval, plainLine(screen, view)), () => plainLine(screen, view))
+      return Effect.tap(drawing(self, plainInterval, plainLine(screen, line)), () => plainLine(screen, line))
     case "live":
       return Effect.acquireUseRelease(
         Effect.sync(() => takeTerminal(screen)),
-        () => Effect.andThen(liveLine(screen, view), drawing(self, liveInterval, liveLine(screen, view))),
+        () => Effect.andThen(liveLine(screen, line), drawing(self, liveInterval, liveLine(screen, line))),
         (restore) => Effect.sync(restore)
       )
   }
@@ -65,17 +67,17 @@ const drawing = <A, E, R>(
   draw: Effect.Effect<void>
 ): Effect.Effect<A, E, R> => Effect.raceFirst(self, Effect.forever(Effect.delay(draw, interval)))
 
-const plainLine = (screen: Screen, view: (now: number) => View): Effect.Effect<void> =>
+const plainLine = (screen: Screen, line: Line): Effect.Effect<void> =>
   Effect.map(
     Clock.currentTimeMillis,
-    (now) => screen.write(`${Progress.render(view(now), Number.POSITIVE_INFINITY)}\n`)
+    (now) => screen.write(`${line(now, Number.POSITIVE_INFINITY)}\n`)
   )
 
 // Leaves the last column free: some terminals wrap when it is written.
-const liveLine = (screen: Screen, view: (now: number) => View): Effect.Effect<void> =>
+const liveLine = (screen: Screen, line: Line): Effect.Effect<void> =>
   Effect.map(
     Clock.currentTimeMillis,
-    (now) => screen.write(eraseLine + Progress.render(view(now), screen.columns() - 1))
+    (now) => screen.write(eraseLine + line(now, screen.columns() - 1))
   )
 
 /** Hides the cursor. The returned function shows it again, as does the exit of the process. */

@@ -23,7 +23,7 @@ export interface View {
   readonly cost?: { readonly spent: number; readonly expected: number | undefined } | undefined
 }
 
-/** Renders the progress line, clipped to the width. */
+/** Renders the progress line of a run, clipped to the width. */
 export const render = (view: View, columns: number): string => {
   const { done, failed, failedAttempts, rate, running, shared, total } = view
   const all = total === undefined ? Words.count(done) : `${Words.count(done)}/${Words.count(total)}`
@@ -42,14 +42,15 @@ export const render = (view: View, columns: number): string => {
   return Terminal.clip(parts.join(" · "), columns)
 }
 
-const rateText = (rate: number): string =>
+export const rateText = (rate: number): string =>
   rate >= 10
     ? `${Words.count(rate)}/s`
     : rate >= 1 || rate === 0
     ? `${rate.toFixed(1)}/s`
     : `${Math.ceil(60 * rate)}/min`
 
-const circuitTexts = ({ now, open, targets }: View): ReadonlyArray<string> =>
+/** When the circuits that are open admit a call again. */
+export const circuitTexts = ({ now, open, targets }: Pick<View, "now" | "open" | "targets">): ReadonlyArray<string> =>
   open.map(({ probeAt, target }) => {
     // From `probeAt` on a probe is admitted, and the circuit stays open until its outcome.
     const left = probeAt - now

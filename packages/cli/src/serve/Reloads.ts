@@ -1,5 +1,6 @@
 /** The front that answers now, and its replacement when the settings change. */
 import * as Front from "@sluice/ai/Front"
+import type { Transition } from "@sluice/core/CircuitBreaker"
 import type { CircuitBreakerStore } from "@sluice/core/CircuitBreakerStore"
 import type { QuotaStore } from "@sluice/core/QuotaStore"
 import * as Context from "effect/Context"
@@ -22,13 +23,21 @@ import type { Logs } from "./Logs.ts"
 import type { Metrics } from "./Metrics.ts"
 import * as Settings from "./Settings.ts"
 
+/** A transition of the circuit of a target. */
+export interface Change {
+  readonly target: string
+  readonly to: Transition["to"]
+  /** How long an open circuit admits no call. */
+  readonly openMillis: number | undefined
+}
+
 export interface Options {
   readonly given: Given
   readonly surroundings: Sources.Surroundings
   readonly settings: Settings.Settings
   readonly logs: Logs
   readonly metrics: Metrics
-  readonly onTransition: () => void
+  readonly onTransition: (change: Change) => void
 }
 
 type Needs = CircuitBreakerStore | HttpClient.HttpClient | QuotaStore | Scope.Scope
@@ -181,7 +190,7 @@ const open = (
         Effect.sync(() => {
           const openMillis = openFor === undefined ? undefined : Duration.toMillis(openFor)
           logs[to === "Open" ? "warn" : "info"]("circuit", { target, from, to, openMillis })
-          onTransition()
+          onTransition({ target, to, openMillis })
         })),
       scope
     )

@@ -61,7 +61,7 @@ export const worker = (
       Effect.sync(() => Process.start(["batch", "work", ...targets.args, ...args], targets.env, directory)),
       ({ process }) => Effect.sync(() => process.kill("SIGKILL"))
     )
-    yield* says(command, "Ctrl-C stops it.")
+    yield* says(command, "\"event\":\"started\"")
     return command
   })
 

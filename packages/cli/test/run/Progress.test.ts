@@ -83,6 +83,8 @@ describe("Progress", () => {
   })
 })
 
+const line: Live.Line = (_, columns) => Progress.render(view(), columns)
+
 const screen = (mode: Live.Screen["mode"]) => {
   const written: Array<string> = []
   return { written, mode, columns: () => 40, write: (text: string) => void written.push(text) }
@@ -93,7 +95,7 @@ describe("Live", () => {
     Effect.gen(function*() {
       const terminal = screen("live")
       const done = yield* Deferred.make<void>()
-      const running = yield* Effect.forkChild(Live.during(Deferred.await(done), terminal, () => view()))
+      const running = yield* Effect.forkChild(Live.during(Deferred.await(done), terminal, line))
       yield* TestClock.adjust("1 second")
       const drawn = terminal.written.filter((text) => text.includes("1,200"))
       assert.strictEqual(drawn.length, 11)
@@ -107,10 +109,10 @@ describe("Live", () => {
   it.effect("the cursor is restored after a failure and an interruption", () =>
     Effect.gen(function*() {
       const failing = screen("live")
-      assert.strictEqual(yield* Effect.flip(Live.during(Effect.fail("no"), failing, () => view())), "no")
+      assert.strictEqual(yield* Effect.flip(Live.during(Effect.fail("no"), failing, line)), "no")
       assert.strictEqual(failing.written.at(-1), "\r\x1b[K\x1b[?25h")
       const endless = screen("live")
-      const running = yield* Effect.forkChild(Live.during(Effect.never, endless, () => view()))
+      const running = yield* Effect.forkChild(Live.during(Effect.never, endless, line))
       yield* TestClock.adjust("1 second")
       yield* Fiber.interrupt(running)
       assert.strictEqual(endless.written.at(-1), "\r\x1b[K\x1b[?25h")
@@ -119,7 +121,7 @@ describe("Live", () => {
   it.effect("plain lines are written every ten seconds and at the end, without escapes", () =>
     Effect.gen(function*() {
       const pipe = screen("plain")
-      const running = yield* Effect.forkChild(Live.during(Effect.sleep("25 seconds"), pipe, () => view()))
+      const running = yield* Effect.forkChild(Live.during(Effect.sleep("25 seconds"), pipe, line))
       yield* TestClock.adjust("25 seconds")
       yield* Fiber.join(running)
       assert.strictEqual(pipe.written.length, 3)
@@ -129,7 +131,7 @@ describe("Live", () => {
   it.effect("nothing is written in mode off", () =>
     Effect.gen(function*() {
       const off = screen("off")
-      yield* Live.during(Effect.void, off, () => view())
+      yield* Live.during(Effect.void, off, line)
       assert.deepStrictEqual(off.written, [])
     }))
 
