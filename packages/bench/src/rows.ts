@@ -395,10 +395,10 @@ export const rows = {
   },
   "batch-small": {
     group: "batch",
-    title: "batch behind a large one",
+    title: "a small batch",
     unit: "ns",
     effect: undefined,
-    contenders: ["alone, and the window", ours]
+    contenders: ["alone, and window", ours]
   },
   "batch-memory": {
     group: "batch",

@@ -121,7 +121,7 @@ export const targets: ReadonlyArray<Target> = [
   atMost(2, "batch-rate", "the ceiling"),
   atMost(1.031, "batch-slow", "the ceiling"),
   atLeast(2.5, "batch-uneven", "whole tickets"),
-  atMost(1, "batch-small", "alone, and the window"),
+  atMost(1, "batch-small", "alone, and window"),
   atMost(1.5, "batch-memory", "a tenth of it"),
   atMostBytes(300, "batch-stored")
 ]

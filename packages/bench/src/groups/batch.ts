@@ -46,8 +46,8 @@ const cpu = (requests: number, isAlone: boolean) => answered({ requests, isAlone
 const memory = (requests: number) => answered({ requests }).then(({ memory }) => memory)
 
 /** The time of a request, as the ceiling counts it: that of the batch, through the number of requests. */
-const rate = (requests: number, latency: Partial<Latency>) =>
-  answered({ requests, ...latency }).then(({ seconds }) => seconds * 1e9 / requests)
+const rate = (requests: number, options: Partial<MachineOptions>) =>
+  answered({ ...options, requests }).then(({ seconds }) => seconds * 1e9 / requests)
 
 const ceiling = (millis: number) => Promise.resolve(millis * 1e6 / inFlight)
 
@@ -90,9 +90,11 @@ export const builders: Builders<"batch"> = {
     }
   }),
   "batch-small": ofRequests(() => ({
-    "alone, and the window": () =>
-      answered(small).then(({ seconds }) => seconds * 1e9 + (windowPerSlot * small.millis + 1_000) * 1e6),
-    "Sluice": () => answered({ ...small, ahead: 30_000 }).then(({ seconds }) => seconds * 1e9)
+    "alone, and window": () =>
+      rate(small.requests, small).then((nanos) =>
+        nanos + (windowPerSlot * small.millis + 1_000) * 1e6 / small.requests
+      ),
+    "Sluice": () => rate(small.requests, { ...small, ahead: 30_000 })
   })),
   "batch-memory": ofRequests((requests) => ({
     "a tenth of it": () => memory(requests / 10),
