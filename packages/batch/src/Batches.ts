@@ -148,6 +148,27 @@ export interface RetryOptions {
 }
 
 /**
+ * Which batches.
+ *
+ * **Details**
+ *
+ * - `owner`: the batches of this owner. All by default.
+ * - `createdWithin`, `endedWithin`: batches that were created or ended earlier are left out. All are in by default.
+ * - `after`: the id of the last batch of the page before. `BatchNotFound` if there is no such batch, as when it was removed meanwhile.
+ * - `limit`: at least 1, 100 by default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ListOptions {
+  readonly owner?: string | undefined
+  readonly createdWithin?: Duration.Input | undefined
+  readonly endedWithin?: Duration.Input | undefined
+  readonly after?: string | undefined
+  readonly limit?: number | undefined
+}
+
+/**
  * Submits batches, and says how far they are.
  *
  * **Details**
@@ -160,9 +181,7 @@ export interface RetryOptions {
  * - `retry` asks again what `failed`, the default, or with `which` what was left `unasked` by a cancel, an expiry or a cap. Returns how
  *   many. Only for ended batches. `maxCost` replaces the budget and includes what is spent. Without it the budget stays, and a batch that
  *   has spent it is refused with `BudgetSpent`.
- * - `list` starts with the newest. `limit` is 100 by default, and `after` is the id of the last batch of the page before:
- *   `BatchNotFound` if there is no such batch, as when it was removed meanwhile. With `owner`, it has the batches of this owner.
- *   With `createdWithin` or `endedWithin`, batches that were created or ended earlier are left out.
+ * - `list` starts with the newest.
  * - `remove` deletes an ended batch with its requests and results.
  *
  * @since 0.1.0
@@ -174,7 +193,10 @@ export class Batches extends Context.Service<Batches, {
     requests: Stream.Stream<Request, E, R>
   ) => Effect.Effect<string, InvalidOptions | InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R>
   readonly status: (id: string) => Effect.Effect<Status, BatchNotFound | BatchStoreError>
-  readonly watch: (id: string, every?: Duration.Input) => Stream.Stream<Status, BatchNotFound | BatchStoreError>
+  readonly watch: (
+    id: string,
+    every?: Duration.Input
+  ) => Stream.Stream<Status, BatchNotFound | BatchStoreError | InvalidOptions>
   readonly results: (
     id: string,
     options?: ResultsOptions
@@ -187,13 +209,9 @@ export class Batches extends Context.Service<Batches, {
     id: string,
     options?: RetryOptions
   ) => Effect.Effect<number, BatchNotFound | BatchRunning | BatchStoreError | BudgetSpent | InvalidOptions>
-  readonly list: (page?: {
-    readonly owner?: string | undefined
-    readonly createdWithin?: Duration.Input | undefined
-    readonly endedWithin?: Duration.Input | undefined
-    readonly after?: string | undefined
-    readonly limit?: number | undefined
-  }) => Effect.Effect<ReadonlyArray<Status>, BatchNotFound | BatchStoreError>
+  readonly list: (
+    options?: ListOptions
+  ) => Effect.Effect<ReadonlyArray<Status>, BatchNotFound | BatchStoreError | InvalidOptions>
   readonly remove: (id: string) => Effect.Effect<void, BatchNotFound | BatchRunning | BatchStoreError>
 }>()("@sluice/batch/Batches") {}
 

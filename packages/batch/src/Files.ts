@@ -121,7 +121,7 @@ export interface UploadOptions {
  * - `owner`: the files of this owner. All by default.
  * - `order`: `desc` starts with the newest, which is the default, and `asc` with the oldest.
  * - `after`: the id of the last file of the page before. `FileNotFound` if there is no such file, as when it was removed meanwhile.
- * - `limit`: 100 by default.
+ * - `limit`: at least 1, 100 by default.
  *
  * @since 0.1.0
  * @category models
@@ -152,7 +152,9 @@ export class Files extends Context.Service<Files, {
     lines: Stream.Stream<string, E, R>
   ) => Effect.Effect<File, InvalidOptions | BatchStoreError | E, R>
   readonly find: (id: string) => Effect.Effect<File, FileNotFound | BatchStoreError>
-  readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<File>, BatchStoreError | FileNotFound>
+  readonly list: (
+    options?: ListOptions
+  ) => Effect.Effect<ReadonlyArray<File>, BatchStoreError | FileNotFound | InvalidOptions>
   readonly lines: (id: string) => Stream.Stream<string, FileNotFound | BatchStoreError>
   readonly remove: (id: string) => Effect.Effect<void, FileInUse | FileNotFound | BatchStoreError>
 }>()("@sluice/batch/Files") {}

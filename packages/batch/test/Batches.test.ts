@@ -45,6 +45,23 @@ await describeWithBoth("Batches", (it) => {
       assert.strictEqual((yield* whole(id)).length, 1)
     }).pipe(Effect.provide(machine(new Scripted()))))
 
+  it.effect("a page, an age and a pause that make no sense are refused by name", () =>
+    Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const cases: ReadonlyArray<readonly [Effect.Effect<unknown, { readonly _tag: string }>, string]> = [
+        [batches.list({ limit: 0 }), "limit"],
+        [batches.list({ limit: 1.5 }), "limit"],
+        [batches.list({ limit: NaN }), "limit"],
+        [batches.list({ createdWithin: -1 }), "createdWithin"],
+        [batches.list({ endedWithin: Infinity }), "endedWithin"],
+        [Stream.runDrain(batches.watch("none", 0)), "every"]
+      ]
+      for (const [effect, option] of cases) {
+        const error = yield* Effect.flip(effect)
+        assert.match(String(error), new RegExp(`InvalidOptions: Batches: ${option} `))
+      }
+    }).pipe(Effect.provide(machine(new Scripted()))))
+
   it.effect("a batch has one result for each request", () => {
     const scripted = new Scripted()
     return Effect.gen(function*() {

@@ -59,6 +59,16 @@ await describeWithBoth("Files", (it) => {
       assert.deepStrictEqual(yield* files.list(), [])
     }).pipe(Effect.provide(Layer.provide(Layer.merge(Files.layer, Batches.layer), Batches.migrations.layer))))
 
+  it.effect("an unknown order and a limit below 1 are refused by name", () =>
+    Effect.gen(function*() {
+      const files = yield* Files.Files
+      const order = "desc, (select 1)" as "desc" // What a program without types can pass.
+      assert.match(
+        String(yield* Effect.flip(files.list({ order, limit: 0 }))),
+        /InvalidOptions: Files: .*limit .*order /s
+      )
+    }).pipe(Effect.provide(Layer.provide(Files.layer, Batches.migrations.layer))))
+
   it.effect("options that the database cannot store are refused by name, and no file is made", () =>
     Effect.gen(function*() {
       const files = yield* Files.Files

@@ -1,7 +1,7 @@
 /** Submitting, reading and ending batches. */
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import type { SqlError } from "effect/sql/SqlError"
@@ -20,7 +20,7 @@ import {
   type Status,
   type Waiting
 } from "../Batch.ts"
-import type { Batches, ResultsOptions, RetryOptions, SubmitOptions } from "../Batches.ts"
+import type { Batches, ListOptions, ResultsOptions, RetryOptions, SubmitOptions } from "../Batches.ts"
 import { findFile, problemsOf } from "./files.ts"
 import { affordableOf } from "./plan.ts"
 import { store } from "./store.ts"
@@ -147,8 +147,10 @@ export const make = Effect.gen(function*() {
     status,
     results,
     watch: (id: string, every: Duration.Input = "1 second") => {
-      const first = status(id)
-      const further = Effect.andThen(Effect.sleep(every), first)
+      const reader = new OptionsReader("Batches")
+      const pause = reader.duration("every", every, 1)
+      const first = Effect.andThen(reader.check(undefined), status(id))
+      const further = Effect.andThen(Effect.sleep(pause), status(id))
       return paginateOne(first, further, ({ state }) => isEnded(state))
     },
     cancel: (id: string, cancel: { readonly inFlight?: "finish" | "interrupt" | undefined } = {}) =>
@@ -188,40 +190,27 @@ export const make = Effect.gen(function*() {
         yield* store("start a batch", Tables.again(db, batch, maxCost))
         return forgotten
       }),
-    list: ({ after, createdWithin, endedWithin, limit = 100, owner }: {
-      readonly owner?: string | undefined
-      readonly createdWithin?: Duration.Input | undefined
-      readonly endedWithin?: Duration.Input | undefined
-      readonly after?: string | undefined
-      readonly limit?: number | undefined
-    } = {}) =>
-      Effect.flatMap(
-        Effect.andThen(
-          after === undefined ? Effect.void : find(after),
-          store(
-            "list batches",
-            Tables.select(
-              db,
-              db.sql`where ${
-                db.sql.and([
-                  db.sql`1 = 1`,
-                  ...(owner === undefined ? [] : [db.sql`b.owner = ${owner}`]),
-                  ...(createdWithin === undefined ? [] : [db.sql`b.created_at > ${ago(db, createdWithin)}`]),
-                  ...(endedWithin === undefined
-                    ? []
-                    : [db.sql`(b.ended_at is null or b.ended_at > ${ago(db, endedWithin)})`]),
-                  ...(after === undefined
-                    ? []
-                    : [
-                      db.sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`
-                    ])
-                ])
-              } order by b.created_at desc, b.batch desc limit ${limit}`
-            )
-          )
-        ),
-        (batches) => Effect.map(workersFor(batches), (workers) => batches.map((batch) => toStatus(batch, workers)))
-      ),
+    list: (options: ListOptions = {}) =>
+      Effect.gen(function*() {
+        const { after, createdAfter, endedAfter, limit, owner } = yield* readListOptions(db, options)
+        if (after !== undefined) yield* find(after)
+        const { sql } = db
+        const conditions = [
+          sql`1 = 1`,
+          ...(owner === undefined ? [] : [sql`b.owner = ${owner}`]),
+          ...(createdAfter === undefined ? [] : [sql`b.created_at > ${createdAfter}`]),
+          ...(endedAfter === undefined ? [] : [sql`(b.ended_at is null or b.ended_at > ${endedAfter})`]),
+          ...(after === undefined
+            ? []
+            : [sql`(b.created_at, b.batch) < (select created_at, batch from sluice_batch where id = ${after})`])
+        ]
+        const batches = yield* store(
+          "list batches",
+          Tables.select(db, sql`where ${sql.and(conditions)} order by b.created_at desc, b.batch desc limit ${limit}`)
+        )
+        const workers = yield* workersFor(batches)
+        return batches.map((batch) => toStatus(batch, workers))
+      }),
     remove: (id: string) =>
       Effect.gen(function*() {
         const batch = yield* find(id)
@@ -292,6 +281,28 @@ const readRetryOptions = (input: RetryOptions) => {
   if (which !== "failed" && which !== "unasked") reader.refuse("which", which, "must be failed or unasked")
   readMaxCost(reader, maxCost)
   return reader.check({ maxCost, which })
+}
+
+const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
+  owner: true,
+  createdWithin: true,
+  endedWithin: true,
+  after: true,
+  limit: true
+}
+
+const readListOptions = ({ now, sql }: Db.Db, input: ListOptions) => {
+  const reader = new OptionsReader("Batches")
+  const { after, createdWithin, endedWithin, limit = 100, owner } = reader.object("options", input, knownOfList)
+  reader.integer("limit", limit, 1)
+  /** The time of the database that was this long ago. */
+  const ago = (option: string, duration: Duration.Input | undefined) => {
+    if (duration === undefined) return undefined
+    const millis = reader.millis(option, duration, 0, maxExpiresMillis)
+    return sql`${now} - ${sql.literal(String(Math.round(millis)))}`
+  }
+  const createdAfter = ago("createdWithin", createdWithin)
+  return reader.check({ after, createdAfter, endedAfter: ago("endedWithin", endedWithin), limit, owner })
 }
 
 /** Ten years. */
@@ -416,9 +427,6 @@ const paginateOne = <A, E>(
   )
 
 /** A time of the database. */
-const ago = ({ now, sql }: Db.Db, duration: Duration.Input) =>
-  sql`${now} - ${sql.literal(String(Math.round(Duration.toMillis(Duration.fromInputUnsafe(duration)))))}`
-
 /** Why a batch makes no progress. */
 const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {
   if (batch.state === "validating" || isEnded(batch.state)) return undefined

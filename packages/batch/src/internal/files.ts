@@ -31,6 +31,21 @@ const readOptions = (input: UploadOptions): Effect.Effect<number, InvalidOptions
   return reader.check(reader.millis("expires", expires, hour, 10 * 365 * 24 * hour))
 }
 
+const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
+  owner: true,
+  order: true,
+  after: true,
+  limit: true
+}
+
+const readListOptions = (input: ListOptions) => {
+  const reader = new OptionsReader("Files")
+  const { after, limit = 100, order = "desc", owner } = reader.object("options", input, knownOfList)
+  reader.integer("limit", limit, 1)
+  reader.oneOf("order", order, ["asc", "desc"])
+  return reader.check({ after, limit, order, owner })
+}
+
 const linesAtOnce = { rows: 1_000, bytes: 8 * 2 ** 20 }
 
 const maxDepth = 64
@@ -78,31 +93,32 @@ export const make = Effect.gen(function*() {
   return {
     upload,
     find: (id: string) => Effect.map(findFile(db, id), toFile),
-    list: ({ after, limit = 100, order = "desc", owner }: ListOptions = {}) => {
-      const { sql } = db
-      const [before, direction] = [sql.literal(order === "desc" ? "<" : ">"), sql.literal(order)]
-      return Effect.map(
-        Effect.andThen(
-          after === undefined ? Effect.void : findFile(db, after),
-          store(
-            "list files",
-            Tables.select(
-              db,
-              sql`${
-                sql.and([
-                  sql`1 = 1`,
-                  ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
-                  ...(after === undefined ? [] : [
-                    sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
+    list: (options: ListOptions = {}) =>
+      Effect.flatMap(readListOptions(options), ({ after, limit, order, owner }) => {
+        const { sql } = db
+        const [before, direction] = [sql.literal(order === "desc" ? "<" : ">"), sql.literal(order)]
+        return Effect.map(
+          Effect.andThen(
+            after === undefined ? Effect.void : findFile(db, after),
+            store(
+              "list files",
+              Tables.select(
+                db,
+                sql`${
+                  sql.and([
+                    sql`1 = 1`,
+                    ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
+                    ...(after === undefined ? [] : [
+                      sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
+                    ])
                   ])
-                ])
-              } order by created_at ${direction}, file ${direction} limit ${limit}`
+                } order by created_at ${direction}, file ${direction} limit ${limit}`
+              )
             )
-          )
-        ),
-        (rows) => rows.map(toFile)
-      )
-    },
+          ),
+          (rows) => rows.map(toFile)
+        )
+      }),
     lines: (id: string) =>
       Stream.unwrap(Effect.map(findFile(db, id), ({ file }) =>
         Stream.flattenIterable(

@@ -1,4 +1,5 @@
 /** `sluice batch`: submits batches, works on them, and prints their status and results. */
+import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import * as Batch from "@sluice/batch/Batch"
 import * as Batches from "@sluice/batch/Batches"
 import * as Clock from "effect/Clock"
@@ -221,7 +222,7 @@ const plainMillis = 10_000
 
 const show = Effect.fnUntraced(function*(
   { batches, json, watch }: BatchFlags,
-  read: Effect.Effect<ReadonlyArray<Batch.Status>, Batch.BatchNotFound | Batch.BatchStoreError>
+  read: Effect.Effect<ReadonlyArray<Batch.Status>, Batch.BatchNotFound | Batch.BatchStoreError | InvalidOptions>
 ) {
   const isLive = watch && !json && Screen.isDrawn()
   const print = isLive ? yield* Screen.take : (text: string) => void process.stdout.write(text)

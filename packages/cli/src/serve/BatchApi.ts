@@ -361,7 +361,10 @@ const sendPage = <A extends { readonly id: string }>(
       readonly owner: string | undefined
       readonly after: string | undefined
       readonly limit: number
-    }) => Effect.Effect<ReadonlyArray<A>, Batch.BatchNotFound | Batch.FileNotFound | Batch.BatchStoreError>
+    }) => Effect.Effect<
+      ReadonlyArray<A>,
+      Batch.BatchNotFound | Batch.FileNotFound | Batch.BatchStoreError | InvalidOptions
+    >
     readonly show: (object: A) => object
   }
 ) =>
