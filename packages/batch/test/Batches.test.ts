@@ -5,7 +5,7 @@ import * as Worker from "@sluice/batch/Worker"
 import * as SqlDatabase from "@sluice/sql/SqlDatabase"
 import { assert } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Scope, Stream, Tracer } from "effect"
-import { describeWithBoth } from "../../sql/test/support/databases.ts"
+import { describeWithBoth, describeWithPostgres } from "../../sql/test/support/databases.ts"
 import * as Db from "../src/internal/tables/db.ts"
 import { machine, ok, requests, Scripted } from "./support/machine.ts"
 
@@ -262,6 +262,24 @@ await describeWithBoth("Batches", (it) => {
     }).pipe(Effect.provide(machine(scripted)))
   })
 
+  it.effect("a worker takes no second ticket while the first one has more requests than it may ask at once", () => {
+    const scripted = new Scripted()
+    scripted.answer = () => Effect.never
+    return Effect.gen(function*() {
+      const db = yield* Db.make
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(640))
+      while (scripted.asked.length < 4) yield* Effect.sleep(10)
+      // Time for a second one, and to say so.
+      yield* Effect.sleep(2_000)
+      const held = yield* db.sql`
+        select held from sluice_batch_progress p join sluice_batch b on b.batch = p.batch where b.id = ${id}`
+      assert.deepStrictEqual(held.map(({ held }) => Number(held)), [10])
+      yield* batches.cancel(id, { inFlight: "interrupt" })
+      yield* Stream.runDrain(batches.watch(id, 50))
+    }).pipe(Effect.provide(machine(scripted, { inFlight: 4, drain: "0 millis" })))
+  })
+
   it.effect("calls wait while the asker says that they make no sense", () => {
     const scripted = new Scripted()
     scripted.waiting = { for: "circuit of main is open", until: 5 }
@@ -394,5 +412,50 @@ await describeWithBoth("Batches", (it) => {
         Effect.flip(Effect.scoped(Layer.build(Layer.provide(layer, SqlDatabase.layer({ url: "sqlite::memory:" }))))),
         ({ _tag }) => assert.strictEqual(_tag, "TablesOutdated")
       ))
+  })
+})
+
+await describeWithPostgres("Batches in a slow database", (it) => {
+  it.effect("a worker that has left is not said to live", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Db.make
+      const scope = yield* Scope.make()
+      yield* Layer.buildWithScope(machine(new Scripted()), scope)
+      // Its beats are twice a second.
+      yield* sql`create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return null; end'`
+      yield* sql`create trigger slow after delete on sluice_batch_worker for each row execute function slow()`
+      const workers = sql`select worker from sluice_batch_worker`
+      yield* Effect.repeat(workers, { until: ({ length }) => length === 1 })
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* workers, [])
+      yield* sql`drop function slow() cascade`
+    }))
+
+  it.effect("a ticket that is read for a worker that waits by then goes to another one", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    first.waiting = second.waiting = { for: "the test", until: undefined }
+    return Effect.gen(function*() {
+      const { sql } = yield* Db.make
+      yield* Layer.build(machine(first))
+      const batches = Context.get(yield* Layer.build(machine(second)), Batches.Batches)
+      const id = yield* batches.submit({}, requests(1))
+      const show = (shift: string) =>
+        sql`update sluice_batch_queue set visible_at = now() + ${sql.literal(`interval '${shift}'`)} returning 1`
+      while ((yield* show("1 hour")).length === 0) yield* Effect.sleep(10)
+      first.waiting = undefined
+      yield* Effect.sleep(1_000)
+      yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`lock table sluice_batch_queue in access exclusive mode`
+        // The first worker asks for a ticket, and gives up before it gets one.
+        yield* Effect.sleep(1_000)
+        yield* show("-1 hour")
+        first.waiting = second.waiting
+        yield* Effect.sleep(1_500)
+      }))
+      yield* Effect.sleep(500)
+      second.waiting = undefined
+      yield* Effect.repeat(Effect.delay(batches.status(id), 20), { until: ({ ok }) => ok === 1 })
+      assert.deepStrictEqual([first.asked.length, second.asked.length], [0, 1])
+    }).pipe(Effect.scoped, Effect.timeout("20 seconds"))
   })
 })

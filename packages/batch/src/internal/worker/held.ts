@@ -52,7 +52,7 @@ export class Held {
   private aliveAt: number
   private readonly lapseMillis: number
   private isLeft = false
-  /** Opened when the worker holds less, or may take again. */
+  /** Opened when a ticket was taken, and when the worker holds less or may take again. */
   readonly changed: Latch.Latch = Latch.makeUnsafe()
 
   /** After `lapseMillis` without a beat, the leases of all tickets may have lapsed. */
@@ -85,6 +85,8 @@ export class Held {
     if (this.isLeft) held.leave(false)
     held.tickets += 1
     this.add(held, requests)
+    // There may be room for more tickets of this size. What waits for this runs at once, so the ticket is counted before.
+    this.changed.openUnsafe()
     return held
   }
 

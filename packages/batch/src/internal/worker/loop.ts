@@ -65,8 +65,8 @@ export const run = Effect.fnUntraced(function*(
   const gate = yield* Gate.make(asker, () => held.changed.openUnsafe())
   const mayTake = () => !isStopping && gate.waiting() === undefined
   /**
-   * Ends the takes that wait. The engine may be reading tickets for them, which only a take gives back, so they have time for that: the
-   * takes that are left then found no ticket.
+   * Ends the takes that wait. The engine may be reading tickets for them, which only a take gives back, so they have time for that. If
+   * the database needs longer, `giveBack` does it.
    */
   const giveUp = Effect.andThen(
     Effect.sleep(giveUpMillis),
@@ -98,8 +98,6 @@ export const run = Effect.fnUntraced(function*(
           return Effect.fail(`Ticket ${id} is of another version of Sluice`)
         }
         ticketSize = ticket.to - ticket.from
-        // There may be room for more tickets of this size.
-        held.changed.openUnsafe()
         return handler.handle(ticket, { attempts, lapses })
       })
     ).pipe(
@@ -120,6 +118,19 @@ export const run = Effect.fnUntraced(function*(
       fiber = self
       waiting.add(self)
       return body
+    })
+  })
+
+  /**
+   * Gives back tickets that the engine read for takes that were given up meanwhile. It keeps them for the next take, for half a minute,
+   * and renews their leases. A take that finds none ends before the engine reads for it.
+   */
+  const giveBack: Effect.Effect<void> = Effect.suspend(() => {
+    if (mayTake()) return Effect.void
+    return Effect.flatMap(FiberSet.run(takes, take, { startImmediately: true }), (fiber) => {
+      if (!waiting.has(fiber)) return giveBack
+      fiber.interruptUnsafe()
+      return Effect.void
     })
   })
 
@@ -171,7 +182,10 @@ export const run = Effect.fnUntraced(function*(
     )
   })
 
+  // After the last beat, which would say that it lives.
+  yield* Effect.addFinalizer(() => Effect.ignore(Workers.leave(db, options.name)))
   yield* beat.pipe(Effect.repeat(Schedule.spaced(beatMillis)), Effect.forkScoped)
+  yield* Effect.sleep(poll).pipe(Effect.andThen(giveBack), Effect.forever, Effect.forkScoped)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       isStopping = true
@@ -188,8 +202,7 @@ export const run = Effect.fnUntraced(function*(
       Effect.andThen(Effect.sync(() => held.leave(true))),
       Effect.andThen(Effect.timeoutOption(Effect.interruptible(FiberSet.awaitEmpty(takes)), giveBackMillis)),
       // Interrupted tickets go back to the queue, and the attempt does not count.
-      Effect.andThen(FiberSet.clear(takes)),
-      Effect.andThen(Effect.ignore(Workers.leave(db, options.name)))
+      Effect.andThen(FiberSet.clear(takes))
     )
   )
   // A closed gate gives up the takes that were waiting.
