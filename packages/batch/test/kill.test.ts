@@ -11,7 +11,7 @@ describe.concurrent("batches of processes that die", { timeout }, () => {
   for (const [name, place] of Object.entries(Places.all)) {
     it(`kill -9, a freeze and a stop of every part lose no request, on ${name}`, async () => {
       await using database = await place()
-      await storm(database.url, size)
+      await storm(database.url, { requests: 10_000, inFlight: 50, millis: 50 })
     })
 
     it(`a submitter that is killed in its file continues, on ${name}`, async () => {

@@ -121,7 +121,9 @@ export class Deployment implements AsyncDisposable {
     if (!isAsking(running)) return
     const end = performance.now() + 30_000
     while (this.provider.inFlightOf(running.name) === 0) {
-      if (performance.now() > end) throw new Error(`${running.name} makes no calls`)
+      if (performance.now() > end) {
+        throw new Error(`${running.name} makes no calls. The provider has had ${this.provider.calls}`)
+      }
       await sleep(5)
     }
   }

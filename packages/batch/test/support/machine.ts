@@ -40,9 +40,11 @@ export const machine = (scripted: Scripted, options?: Partial<BatchMachine.Batch
 export const requests = (count: number) =>
   Stream.range(0, count - 1).pipe(Stream.map((n) => ({ key: `k${n}`, body: `request ${n}` })))
 
-/** As `requests`, added over a time that a signal can hit. */
-export const slowRequests = (count: number) =>
-  Stream.mapEffect(
+/** As `requests`, added over three seconds, so that a signal of a busy machine hits them. */
+export const slowRequests = (count: number) => {
+  const pauseEvery = Math.ceil(count / 20)
+  return Stream.mapEffect(
     requests(count),
-    (request, n) => n % 500 === 499 ? Effect.as(Effect.sleep(40), request) : Effect.succeed(request)
+    (request, n) => n % pauseEvery === pauseEvery - 1 ? Effect.as(Effect.sleep(150), request) : Effect.succeed(request)
   )
+}

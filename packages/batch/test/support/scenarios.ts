@@ -52,17 +52,22 @@ export const engine = async (
   return await deployment.check("file", count)
 }
 
+/** A submitter stores 2,000 requests at once, and is hit before the last ones. */
+const leastToSubmit = 10_000
+
+const inFile = async (deployment: Deployment): Promise<void> =>
+  assert.equal((await deployment.status("file")).state, "validating", "the signal hits the submitter in its file")
+
 /** One signal to a submitter: it continues, or does when it is started again. */
 export const submitter = async (database: string, signal: Signal, size: Size): Promise<Counts> => {
   await using deployment = await Deployment.start({ database, ...size })
-  // It stores 2,000 at once, and is hit before the last ones.
-  const count = Math.max(size.requests, 10_000)
+  const count = Math.max(size.requests, leastToSubmit)
   await deployment.start("both")
   const victim = await deployment.startSubmitter("file", count)
   await deployment.stored("file", count / 3)
   const sent = send(deployment, victim, signal)
   await sleep(200)
-  assert.equal((await deployment.status("file")).state, "validating", "the signal hits the submitter in its file")
+  await inFile(deployment)
   await sent
   await (signal === "SIGSTOP" ? victim : await deployment.startSubmitter("file", count)).ended
   return await deployment.check("file", count)
@@ -98,7 +103,7 @@ export const storm = async (
 ): Promise<Counts> => {
   await using deployment = await Deployment.start({ database, ...size })
   const { provider } = deployment
-  const count = size.requests
+  const count = Math.max(size.requests, leastToSubmit)
   const stage = async <A>(what: string, run: () => Promise<A>): Promise<A> => {
     report(what)
     return await run()
@@ -114,9 +119,12 @@ export const storm = async (
       () => report("the status cannot be read")
     ), 30_000)
   using _ = { [Symbol.dispose]: () => clearInterval(clock) }
+  // Before any worker starts: those that start first could ask the whole batch while a busy machine starts the others.
+  provider.holdAfter(Math.ceil(count * answered))
   const first = await deployment.startSubmitter("file", count)
   await stage("submitting", () => deployment.stored("file", count / 4))
   await deployment.kill(first)
+  await inFile(deployment)
   const second = await deployment.startSubmitter("file", count)
   second.signal("SIGSTOP")
   const [worker, worker2, feeder, feeder2, both, both2] = [
@@ -127,7 +135,7 @@ export const storm = async (
     await deployment.start("both"),
     await deployment.start("both")
   ]
-  provider.holdAfter(Math.ceil(count * answered))
+  await inFile(deployment)
   second.signal("SIGCONT")
   await stage("the submitter was killed and frozen, and submits the rest", () => second.ended)
   const exporter = await deployment.startExporter("file", "completion")
