@@ -286,7 +286,7 @@ await describeWithBoth("Batches", (it) => {
     return Effect.gen(function*() {
       const batches = yield* Batches.Batches
       const id = yield* batches.submit({}, requests(100))
-      yield* Effect.sleep(700)
+      while ((yield* batches.status(id)).waiting?.until !== 5) yield* Effect.sleep(50)
       assert.deepStrictEqual((yield* batches.status(id)).waiting, { for: "circuit of main is open", until: 5 })
       assert.strictEqual(scripted.asked.length, 0)
       scripted.waiting = undefined

@@ -77,12 +77,15 @@ describe("a ticket", () => {
     Effect.gen(function*() {
       const scripted = new Scripted()
       scripted.answer = ({ key }) =>
-        key === "k0" ? Effect.fail(new Asker.AskLater({ reason: "503", isCall: true })) : Effect.never
+        key === "k0"
+          ? Effect.andThen(Effect.sleep("1 second"), Effect.fail(new Asker.AskLater({ reason: "503", isCall: true })))
+          : Effect.never
       const { handler, suspects } = yield* handlerOf(scripted, { inFlight: 2, onLost: "fail" })
       const running = yield* Effect.forkChild(handler.handle(ticket, delivery))
-      yield* TestClock.adjust(20)
+      yield* TestClock.adjust("500 millis")
       assert.deepStrictEqual(yield* suspects, new Set([0, 1]))
-      yield* TestClock.adjust(20)
+      yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* suspects, new Set([1]))
       yield* Fiber.interrupt(running)
     }).pipe(Effect.scoped, Effect.provide(database)))

@@ -206,6 +206,10 @@ describe("sluice serve", { timeout: processTimeout }, () => {
     refused(await run(["serve", "--target", "a=http://192.0.2.1"], { SLUICE_KEY_A: "long-secret-key" }), "unencrypted")
     refused(await run(["serve"]), "no key: OPENAI_API_KEY is not set")
     refused(await run(["serve", ...target, "--port", "70000"]), "from 0 to 65535")
-    refused(await run(["serve", ...target, "--keys", import.meta.filename]), "cannot use the keys", "damaged")
+    refused(
+      await run(["serve", ...target, "--keys", import.meta.filename]),
+      "cannot use the keys",
+      "it is no file of SQLite"
+    )
   })
 })
