@@ -1,12 +1,12 @@
 /** Returns the candidate closest to a mistyped word. `undefined` if none is close enough. */
 export const find = (word: string, candidates: ReadonlyArray<string>): string | undefined => {
   let nearest: string | undefined
-  // Less than half of a word may be wrong, or `--x` would match every short flag, and `--strict` the flag `--price`.
-  let bound = Math.min(3, Math.ceil(word.length / 2) - 1) + 1
+  let fewest = 4
   for (const candidate of candidates) {
     const wrong = distance(word, candidate)
-    if (wrong >= bound) continue
-    bound = wrong
+    // More than half of the longer word must be right, or `--x` would match every short flag, and `--strict` the flag `--price`.
+    if (wrong >= fewest || wrong * 2 >= Math.max(word.length, candidate.length)) continue
+    fewest = wrong
     nearest = candidate
   }
   return nearest ?? (word.length < 3 ? undefined : candidates.find((candidate) => candidate.startsWith(word)))

@@ -7,6 +7,8 @@ describe("Nearest", () => {
     ["rnu", ["retry", "run"], "run"],
     ["concurency", ["concurrency", "config"], "concurrency"],
     ["conc", ["config-file", "concurrency"], "concurrency"],
+    ["ad", ["list", "add"], "add"],
+    ["x", ["n", "o"], undefined],
     ["xyz", ["run", "serve"], undefined],
     ["strict", ["price"], undefined]
   ])("the nearest of %s among %j is %s", (word, candidates, nearest) => {
