@@ -59,6 +59,7 @@ const floors: Readonly<Record<string, ReadonlyArray<ReadonlyArray<string>>>> = {
     ["internal/feeder", "internal/files", "worker/"],
     ["internal/batches"],
     ["Batches"],
+    ["internal/withTables"],
     ["Feeder", "Files", "Worker"],
     ["BatchMachine"],
     ["index"]

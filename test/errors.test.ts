@@ -27,6 +27,7 @@ import {
   BatchNotFound,
   BatchRunning,
   BatchStoreError,
+  BudgetSpent,
   FileInUse,
   FileNotFound,
   InvalidRequest
@@ -358,6 +359,13 @@ const table: ReadonlyArray<Row> = [
     change: words("Cancel it first")
   },
   {
+    error: new BudgetSpent({ id: "batch_1", micros: 990_000, maxMicros: 1_000_000 }),
+    what: words("Batch batch_1 has spent"),
+    evidence: fields("id", "micros", "maxMicros"),
+    comeBack: permanent,
+    change: words("Retry it with a larger budget")
+  },
+  {
     error: new BatchStoreError({ operation: "read a batch", reason: "ConnectionError", isRetryable: true }),
     what: words("failed to read a batch"),
     evidence: fields("operation", "reason", "isRetryable"),
@@ -372,18 +380,18 @@ const table: ReadonlyArray<Row> = [
     change: words("Give each request its own key")
   },
   {
-    error: new TablesOutdated({ migrations: "stores", found: 1, needed: 2 }),
+    error: new TablesOutdated({ migrations: "stores", command: "sluice migrate URL", found: 1, needed: 2 }),
     what: words("stores: the tables"),
     evidence: { fields: ["migrations", "found", "needed"], words: "have version 1, and version 2 is needed" },
     comeBack: none("when the tables are migrated"),
     change: words("Run `sluice migrate URL`")
   },
   {
-    error: new MigrationFailed({ migrations: "stores", description: "Migration \"1_circuits\" failed: 42501" }),
-    what: words("stores: Migration"),
+    error: new MigrationFailed({ migrations: "stores", description: "42501; use a role that may create tables" }),
+    what: words("Nothing was changed"),
     evidence: { fields: ["migrations", "description"], words: "42501" },
     comeBack: none("a person has to find out why"),
-    change: words("A role that may create tables is needed")
+    change: words("use a role that may create tables")
   },
   {
     error: new ContractBroken({ check: "lease", promise: "a lease expires", expected: "free", actual: "taken" }),

@@ -1,6 +1,4 @@
 /** Which tickets to offer next. Pure: two feeders with the same rows make the same plan. */
-import type { Row } from "./tables/batches.ts"
-
 export interface Open {
   readonly batch: number
   readonly priority: number
@@ -54,15 +52,23 @@ export const plan = (
   return grants
 }
 
+/** What a batch has cost so far, in millionths of a dollar. */
+export interface Spending {
+  readonly capMicros: number | undefined
+  readonly estimateMicros: number
+  /** The dearest answer. */
+  readonly maxMicros: number
+  readonly micros: number
+  readonly ok: number
+  readonly failed: number
+}
+
 /**
  * How many more requests fit the cap, if those that are outstanding cost as much as the dearest so far. Until a cost is known, one more
  * than have been answered: one at first, and twice as many with each round of failures, which say nothing about the cost.
  */
 export const affordableOf = (
-  { capMicros, estimateMicros, failed, maxMicros, micros, ok }: Pick<
-    Row,
-    "capMicros" | "estimateMicros" | "failed" | "maxMicros" | "micros" | "ok"
-  >,
+  { capMicros, estimateMicros, failed, maxMicros, micros, ok }: Spending,
   outstanding: number
 ): number => {
   if (capMicros === undefined) return Infinity
