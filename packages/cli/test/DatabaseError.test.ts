@@ -25,12 +25,19 @@ await describeWithPostgres("an error of a database", (it) => {
         return copy.href
       }
       const cases: ReadonlyArray<readonly [url: string, ...words: ReadonlyArray<string>]> = [
-        [changed((url) => url.port = "1"), "no server answers there; start it"],
-        [changed((url) => url.hostname = "none.invalid"), "host", "check"],
+        ["postgres://u:canary@127.0.0.1:1/d", "no server answers there; start it"],
+        ["postgres://u:canary@none.invalid/d", "host", "check"],
+        ["postgres://u:canary@127.0.0.1:1/d?sslmode=canary", "the sslmode of the URL is unknown; use"],
+        ["postgres://u:canary@localhost/d?host=/none/canary", "no server has its socket there; start it"],
         [changed((url) => url.pathname = "/absent_canary"), "there is no such database; name another one"],
-        [changed((url) => url.username = "absent"), "user"],
-        [changed((url) => url.searchParams.set("sslmode", "canary")), "the sslmode of the URL is unknown; use"],
-        ["postgres://u:canary@localhost/d?host=/none/canary", "no server has its socket there; start it"]
+        // The URL of a socket has its user in a parameter.
+        [
+          changed((url) => {
+            if (url.searchParams.has("user")) url.searchParams.set("user", "absent")
+            else url.username = "absent"
+          }),
+          "user"
+        ]
       ]
       for (const [url, ...words] of cases) {
         const message = yield* described(url)
