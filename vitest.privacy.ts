@@ -16,8 +16,6 @@ export default defineConfig({
   plugins: [privacy()],
   test: {
     ...workspace.test,
-    // Tests mostly wait. On two cores three workers take half as long as one.
-    maxWorkers: 3,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
     // These run the code in other processes, whose logs, spans and metrics are not observed, or wait for servers that fail.
     exclude: [
@@ -26,7 +24,7 @@ export default defineConfig({
       "**/test/{batch,e2e,fleet}/**",
       "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
       "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
-      "**/{faultTable,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
+      "**/{faultTable,flightFaults,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],

@@ -33,8 +33,8 @@ export default defineConfig({
     testTimeout: 60_000,
     // The same machine runs the hooks. One builds and packs all packages.
     hookTimeout: 60_000,
-    // One more than there are cores, since tests of processes mostly wait. Vitest would use one less than there are.
-    maxWorkers: availableParallelism() + 1,
+    // Two more than there are cores, since tests of processes mostly wait. Vitest would use one less than there are.
+    maxWorkers: availableParallelism() + 2,
     projects: [
       ...packages.map((name) => project(name)),
       // Tests of the documentation, the packed packages and the imports.

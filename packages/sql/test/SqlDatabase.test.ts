@@ -80,6 +80,8 @@ await describeWithPostgres("a URL of Postgres without a user", (it) => {
       const withoutUser = new URL(url)
       withoutUser.username = ""
       withoutUser.password = ""
+      // The URL of a socket has its user in a parameter.
+      withoutUser.searchParams.delete("user")
       for (const user of [undefined, "", "someone_else"]) {
         vi.stubEnv("USER", user)
         vi.stubEnv("USERNAME", undefined)
