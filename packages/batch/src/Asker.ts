@@ -61,7 +61,7 @@ export interface Answer {
   readonly body: string
   readonly inputTokens: number
   readonly outputTokens: number
-  /** What it cost, in millionths of a dollar. Also if it failed. More than a million dollars is stored as a million. */
+  /** The cost in millionths of a dollar, also of a failed request. More than a million dollars is stored as a million. */
   readonly micros: number
 }
 

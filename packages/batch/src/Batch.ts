@@ -299,7 +299,7 @@ const words: { readonly [K in InvalidRequest["why"]]: string } = {
 export class BatchStoreError extends Schema.Error<BatchStoreError>("@sluice/batch/BatchStoreError")({
   _tag: Schema.tag("BatchStoreError"),
   operation: Schema.String,
-  /** What kind of failure: `ConnectionError`, `AuthorizationError`, `DiskFull`, ... */
+  /** The kind of failure: `ConnectionError`, `AuthorizationError`, `DiskFull`, ... */
   reason: Schema.String,
   isRetryable: Schema.Boolean
 }) {

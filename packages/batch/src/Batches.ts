@@ -14,8 +14,8 @@
  *
  * **Gotchas**
  *
- * - Layers are shared within a program, whatever they are provided with. For the batches of two databases, wrap each of the complete layers
- *   in `Layer.fresh`. Otherwise both would work on the first.
+ * - A program builds each layer once, also if it is provided with different layers. For the batches of two databases, wrap each of the
+ *   complete layers in `Layer.fresh`. Otherwise both would work on the first.
  *
  * **Example** (A batch on one machine)
  *
@@ -132,7 +132,7 @@ export interface ResultsOptions {
 }
 
 /**
- * What to ask again.
+ * Options for `retry`.
  *
  * **Details**
  *

@@ -1096,7 +1096,7 @@ export const batch = defineCommand({
   usage: "batch ACTION [ID | FILE...] [flags]",
   about: [
     "`submit FILE...` stores the prompts as a batch and prints its id. `work` sends the requests of all batches to a model, in as " +
-    "many processes as you start. Each request gets one result, whatever process dies.",
+    "many processes as you start. Each request gets one result, even if processes die.",
     "`status [ID]` and `results ID` can be called at any time. `cancel ID` stops a batch, `retry ID` sends again what failed, and " +
     "`remove ID` deletes an ended batch with its results.",
     "Repeat an interrupted `submit`: the same files and flags are the same batch.",

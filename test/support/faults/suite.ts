@@ -160,7 +160,7 @@ const quotas = ({ another, fault, one, two }: Cell): Phases => {
       const late = yield* another
       const expected = losesData(fault) ? 2 : 52
       yield* soon(Effect.map(late.spent, (spent) => assert.strictEqual(spent, expected)))
-      // What is left is refused, by the sum of all processes.
+      // The sum of all processes refuses the rest.
       yield* soon(is(late.spend(100 - expected), "answered"))
       yield* each(both, ({ callRates }) => is(callRates, "answered"))
       yield* warnsOnce(fault, both, "quota of money")

@@ -126,7 +126,7 @@ export const edges = [node, web, fetched]
 export const within = <A, E, R>(self: Effect.Effect<A, E, R>, limit: Duration.Input = "50 seconds") =>
   Effect.timeout(self, limit)
 
-/** Waits until it holds, at most 10 s, or longer on a busy machine. What follows says what did not. */
+/** Waits until it holds, at most 10 s, or longer on a busy machine. The assertion after it names the failure. */
 export const until = (holds: () => boolean, waits = 0): Effect.Effect<void> =>
   Effect.suspend(() =>
     holds() || waits === 2000 ? Effect.void : Effect.andThen(Effect.sleep("5 millis"), until(holds, waits + 1))

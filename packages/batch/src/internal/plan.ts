@@ -52,7 +52,7 @@ export const plan = (
   return grants
 }
 
-/** What a batch has cost so far, in millionths of a dollar. */
+/** The costs of a batch so far, in millionths of a dollar. */
 export interface Spending {
   readonly capMicros: number | undefined
   readonly estimateMicros: number

@@ -18,7 +18,7 @@ export const Times = Context.Reference<{ readonly lease: number; readonly refres
   { defaultValue: () => ({ lease: 6_000, refresh: 2_000, poll: 200 }) }
 )
 
-/** What asks the database several times a second would fill the traces. */
+/** Makes no spans: statements that run several times a second would fill the traces. */
 export const untraced = Layer.succeed(References.TracerEnabled, false)
 
 const store = Layer.unwrap(Effect.map(Times, ({ lease, poll, refresh }) =>

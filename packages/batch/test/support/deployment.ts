@@ -57,7 +57,7 @@ export class Deployment implements AsyncDisposable {
   /** How many processes run that make calls. */
   private asking = 0
   private readonly startedAt = performance.now()
-  /** What events may cost: calls that are made again. */
+  /** The number of calls that events may repeat. */
   mayAskAgain = 0
   /** Whether events may have let the lease of a ticket lapse, so that it is delivered again. */
   mayDeliverAgain = false
@@ -195,7 +195,7 @@ export class Deployment implements AsyncDisposable {
     return this.run(Batches.Batches.use((batches) => batches.submit(options, all)))
   }
 
-  /** What a submitter is told that cannot. */
+  /** The message of a submitter that cannot. */
   refusal(options: Batches.SubmitOptions, count: number): Promise<string> {
     return this.runtime.runPromise(
       Batches.Batches.use((batches) => Effect.flip(batches.submit(options, requests(count)))).pipe(

@@ -38,7 +38,7 @@ export const smallDisk = async (megabytes: number): Promise<Disk | string> => {
     free: () => rmSync(ballast),
     remove: () => {
       shell.stdin.end()
-      // What still has a file open there keeps the memory until it ends.
+      // A process that still has a file open there keeps the memory until it ends.
       execFileSync("umount", ["--lazy", folder])
       rmSync(folder, { recursive: true })
     }

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto"
 import type { AddressInfo } from "node:net"
 import { serve } from "./http.ts"
 
-/** What the provider knows of one batch. */
+/** The provider's counts of one batch. */
 class Ledger {
   /** How often each request was asked while the provider was up, by its place in the batch. */
   readonly asked: Array<number> = []
@@ -111,12 +111,12 @@ export class Provider implements AsyncDisposable {
     for (const wait of this.held.splice(0)) wait()
   }
 
-  /** What a provider charges that ignores keys, of one batch. */
+  /** The charges of a provider that ignores keys, of one batch. */
   callsOf(batch: string): number {
     return this.ledgerOf(batch).calls
   }
 
-  /** What a provider charges that honours keys. */
+  /** The charges of a provider that honours keys. */
   keysOf(batch: string): number {
     return this.ledgerOf(batch).keys
   }

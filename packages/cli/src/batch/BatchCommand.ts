@@ -190,7 +190,7 @@ const act = Effect.fnUntraced(function*(
   }
 })
 
-/** What can be done with a batch that was submitted before. */
+/** The next steps for a batch that was submitted before. */
 const nextOf = ({ id, state, total }: Batch.Status): string => {
   if (state === "in_progress") return ". `sluice batch work` sends them."
   const said = `, ${Table.stateOf(state)}.`

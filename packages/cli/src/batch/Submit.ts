@@ -96,7 +96,7 @@ export const submit = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, 
           return { key: keyOf(item), body: lineOf(item) }
         })).pipe(Stream.concat(Stream.unwrap(Effect.sync(() => isEmpty ? Stream.fail(empty) : Stream.empty))))
   )
-  // What was read from a pipe cannot be continued. The batch stays if a worker has yet to end it.
+  // Input from a pipe cannot be read again. The batch stays if a worker has yet to end it.
   const forgotten = Effect.ignore(Effect.andThen(batches.cancel(id), batches.remove(id)))
   yield* known === undefined ? Effect.tapError(stored, () => forgotten) : stored
   return { id, isNew: found._tag === "None", status: yield* batches.status(id) } satisfies Submitted

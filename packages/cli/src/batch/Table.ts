@@ -85,7 +85,7 @@ const remedyOf = ({ state, waiting }: Batch.Status): string => {
   return `; run \`sluice batch work\`${state === "cancelling" ? ", or cancel it again" : ""}`
 }
 
-/** What a batch or a worker waits for. `now` is in epoch milliseconds. */
+/** The reason why a batch or a worker waits. `now` is in epoch milliseconds. */
 export const waitsOf = ({ for: what, until }: Batch.Waiting, now: number): string =>
   `waits: ${Terminal.escape(what)}${until === undefined || until <= now ? "" : `, for ${Words.time(until - now)}`}`
 

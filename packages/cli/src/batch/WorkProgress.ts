@@ -1,4 +1,4 @@
-/** What `sluice batch work` has done and is doing, from what this process knows. */
+/** The progress of `sluice batch work`, from the counts of this process. */
 import type { Answer, Asker, AskLater } from "@sluice/batch/Asker"
 import * as Batch from "@sluice/batch/Batch"
 import * as Cause from "effect/Cause"

@@ -14,7 +14,7 @@ import * as Keys from "./Keys.ts"
 export interface Client {
   /** The name of its key, for logs and metrics. */
   readonly name: string
-  /** What its calls, files and batches belong to. */
+  /** The owner of its calls, files and batches. */
   readonly owner: string
   readonly isAdmin: boolean
   /** `undefined` for the token that is printed at the start. */

@@ -52,7 +52,7 @@ export interface Key extends Limits {
   readonly hash: Uint8Array
 }
 
-/** What files and batches of a key belong to: its id, and its name for people. A later key of the name has another id. */
+/** The owner of the files and batches of a key: its id, and its name for people. A later key of the name has another id. */
 export const ownerOf = ({ id, name }: Pick<Key, "id" | "name">): string => `${name}/${id}`
 
 /** The name of an owner. */

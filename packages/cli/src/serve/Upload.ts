@@ -21,7 +21,7 @@ const usual: Limits = { bytes: 2 ** 30, lines: 5_000_000 }
 /** In characters. A longer line is a problem of its file, and the rest of it is not needed. */
 const longestLine = 2 ** 20 + 1
 
-/** What a form may have besides its file. The parser counts some of it with the file. */
+/** The limits of a form besides its file. The parser counts some of it with the file. */
 const formBytes = 2 ** 16
 
 /** Returns the stored file. Nothing of a form that is refused stays. */
@@ -60,7 +60,7 @@ export const read = (
       if (!isForBatches) return Effect.fail(invalidPurpose)
       return file === undefined ? Effect.fail(noFile) : Effect.succeed(file)
     })
-    // Whatever is wrong with the rest of the form, its client does not know the file.
+    // Its client does not know the file, also if only the rest of the form is wrong.
     const forget = Effect.suspend(() => file === undefined ? Effect.void : Effect.ignore(files.remove(file.id)))
     return yield* Effect.onError(Effect.andThen(form, checked), () => forget)
   })

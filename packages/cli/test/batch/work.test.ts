@@ -43,7 +43,7 @@ describe("sluice batch work", { timeout: processTimeout }, () => {
       assert.match(table.stdout, /completed +30\/30 +1 /)
       assert.deepInclude(yield* statusOf(directory, id), { state: "completed", ok: 29, failed: 1, total: 30 })
 
-      // What failed is sent again.
+      // The failed request is sent again.
       const again = yield* batch(directory, "retry", id)
       assert.include(again.stderr, "1 request will be sent again.")
       assert.lengthOf(yield* ended(directory, id), 30)

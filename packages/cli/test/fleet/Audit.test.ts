@@ -21,7 +21,7 @@ const redisWith = (entries: ReadonlyArray<unknown>) =>
   Layer.effect(
     Redis.Redis,
     Redis.make({
-      // What a command returns is for the caller to know.
+      // Only the caller needs the result of a command.
       send: <A>() => Effect.succeed(entries as A),
       subscribe: () => Effect.die("not used"),
       connect: Effect.die("not used")

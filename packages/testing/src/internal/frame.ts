@@ -1,4 +1,4 @@
-/** What the contracts of all stores have in common. */
+/** The common parts of the contracts of all stores. */
 import type { StoreError } from "@sluice/core/CircuitBreakerStore"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"

@@ -85,7 +85,7 @@ export class Held {
     if (this.isLeft) held.leave(false)
     held.tickets += 1
     this.add(held, requests)
-    // There may be room for more tickets of this size. What waits for this runs at once, so the ticket is counted before.
+    // There may be room for more tickets of this size. Opening the latch runs its waiter at once, so the ticket is counted before.
     this.changed.openUnsafe()
     return held
   }
