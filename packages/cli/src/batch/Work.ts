@@ -48,7 +48,10 @@ export const work = Effect.fnUntraced(function*(given: Given, flags: BatchFlags)
   }
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
-  const progress = new WorkProgress.WorkProgress(now, (batch) => logs.info("batch started", { batch }))
+  const progress = new WorkProgress.WorkProgress(now, {
+    onBatch: (batch) => logs.info("batch started", { batch }),
+    onPutOff: (batch, reason) => logs.warn("put off", { batch, reason })
+  })
   const signals = yield* Signals.listenTo(["SIGINT", "SIGTERM"])
   const base = Layer.mergeAll(
     Stores.layer(settings.flags.store),

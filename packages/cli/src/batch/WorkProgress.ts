@@ -101,6 +101,9 @@ const maxSeen = 1_000
 /** How long a probe is shown. Without calls, or after a reload without its target, a circuit stays half-open. */
 const probingMillis = 10_000
 
+/** How often the reason of requests that are put off is told. */
+const putOffMillis = 10_000
+
 /** As the worker waits if the asker does not say how long. */
 const defaultRetryAfter = Duration.seconds(1)
 
@@ -122,23 +125,33 @@ export class WorkProgress {
   private readonly pace: Progress.Pace
   private readonly now: () => number
   private readonly onBatch: (id: string) => void
+  private readonly onPutOff: (batch: string, reason: string) => void
+  private toldAt = Number.NEGATIVE_INFINITY
 
-  constructor(now: () => number, onBatch: (id: string) => void) {
+  constructor(
+    now: () => number,
+    { onBatch, onPutOff }: {
+      /** This process asks its first request of a batch. */
+      readonly onBatch: (id: string) => void
+      /** A request could not be answered yet, such as with a wrong key. Not for each: the first, and at most one in ten seconds. */
+      readonly onPutOff: (batch: string, reason: string) => void
+    }
+  ) {
     this.now = now
     this.onBatch = onBatch
+    this.onPutOff = onPutOff
     this.startedAt = now()
     this.pace = new Progress.Pace(this.startedAt)
   }
 
   /** Counts what the asker is asked. */
   watch(asker: Asker["Service"]): Asker["Service"] {
-    const ended = (exit: Exit.Exit<Answer, AskLater>) => Effect.sync(() => this.ended(exit))
     return {
       ...asker,
       ask: (asked) =>
         Effect.suspend(() => {
           this.began(asked.batch)
-          return Effect.onExit(asker.ask(asked), ended)
+          return Effect.onExit(asker.ask(asked), (exit) => Effect.sync(() => this.ended(asked.batch, exit)))
         }),
       waiting: Effect.map(asker.waiting, (waiting) => this.waiting = waiting)
     }
@@ -194,7 +207,7 @@ export class WorkProgress {
     this.onBatch(batch)
   }
 
-  private ended(exit: Exit.Exit<Answer, AskLater>): void {
+  private ended(batch: string, exit: Exit.Exit<Answer, AskLater>): void {
     this.inFlight--
     if (Exit.isSuccess(exit)) {
       this.micros += exit.value.micros
@@ -207,6 +220,10 @@ export class WorkProgress {
     if (later._tag === "None") return
     const { micros = 0, reason, retryAfter = defaultRetryAfter } = later.value
     this.micros += micros
-    this.later = { for: reason, until: this.now() + Duration.toMillis(retryAfter) }
+    const now = this.now()
+    this.later = { for: reason, until: now + Duration.toMillis(retryAfter) }
+    if (this.isStopping || now - this.toldAt < putOffMillis) return
+    this.toldAt = now
+    this.onPutOff(batch, reason)
   }
 }

@@ -137,7 +137,10 @@ describe("WorkProgress", () => {
     Effect.gen(function*() {
       let now = 0
       const told: Array<string> = []
-      const progress = new WorkProgress.WorkProgress(() => now, (batch) => void told.push(batch))
+      const progress = new WorkProgress.WorkProgress(() => now, {
+        onBatch: (batch) => void told.push(batch),
+        onPutOff: () => {}
+      })
       const replies = [
         Effect.succeed(answer),
         Effect.succeed({ ...answer, kind: "failed" } as const),
@@ -174,7 +177,7 @@ describe("WorkProgress", () => {
 
   it.effect("a batch that this process worked on is returned once when it has ended, and no other", () =>
     Effect.gen(function*() {
-      const progress = new WorkProgress.WorkProgress(() => 0, () => {})
+      const progress = new WorkProgress.WorkProgress(() => 0, { onBatch: () => {}, onPutOff: () => {} })
       const watched = progress.watch(Asker.of({ ask: () => Effect.succeed(answer), waiting: Effect.undefined }))
       yield* watched.ask(asked("mine"))
       const status = (id: string, state: Status["state"]) => ({ id, state }) as Status
@@ -186,8 +189,25 @@ describe("WorkProgress", () => {
       assert.strictEqual(progress.view(0).batches, 0)
     }))
 
+  it.effect("the reason of requests that are put off is told at once, and at most once in ten seconds", () =>
+    Effect.gen(function*() {
+      let now = 0
+      const told: Array<readonly [string, string]> = []
+      const progress = new WorkProgress.WorkProgress(() => now, {
+        onBatch: () => {},
+        onPutOff: (batch, reason) => void told.push([batch, reason])
+      })
+      const refused = Effect.fail(new AskLater({ reason: "HTTP 401", isCall: true }))
+      const watched = progress.watch(Asker.of({ ask: () => refused, waiting: Effect.undefined }))
+      for (const at of [0, 0, 9_999, 10_000, 10_001]) {
+        now = at
+        yield* Effect.exit(watched.ask(asked("mine")))
+      }
+      assert.deepStrictEqual(told, [["mine", "HTTP 401"], ["mine", "HTTP 401"]])
+    }))
+
   it("an open circuit is shown until it closes, or until its probe is long due", () => {
-    const progress = new WorkProgress.WorkProgress(() => 0, () => {})
+    const progress = new WorkProgress.WorkProgress(() => 0, { onBatch: () => {}, onPutOff: () => {} })
     progress.circuitChanged({ target: "main", to: "Open", openMillis: 5_000 })
     progress.circuitChanged({ target: "other", to: "Open", openMillis: 9_000 })
     assert.deepStrictEqual(progress.view(1_000).open.map(({ target }) => target), ["main", "other"])
