@@ -318,6 +318,16 @@ await describeWithBoth("Batches", (it) => {
     })
   })
 
+  it.effect("an idle worker that is told twice to stop ends at once", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      yield* Layer.buildWithScope(machine(new Scripted(), { drain: "1 hour", stopNow: Effect.void }), scope)
+      yield* Effect.sleep(500)
+      const [duration] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      // It would wait five seconds for takes that nothing ends.
+      assert.isBelow(Duration.toMillis(duration), 4_000)
+    }))
+
   /**
    * A worker that has begun as many calls as it may, and is told to stop without a limit of time. `other` belongs to another worker, which
    * waits until then.

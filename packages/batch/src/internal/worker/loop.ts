@@ -75,6 +75,7 @@ export const run = Effect.fnUntraced(function*(
       for (const fiber of waiting) fiber.interruptUnsafe()
     })
   )
+  const emptied = Effect.andThen(giveUp, FiberSet.awaitEmpty(takes))
   const handler = new TicketHandler(options, { asker, db, gate, held, now, persist, queue, writer })
   yield* handler.start
 
@@ -193,14 +194,18 @@ export const run = Effect.fnUntraced(function*(
     }).pipe(
       Effect.andThen(asker.stop ?? Effect.void),
       Effect.andThen(
-        Effect.andThen(giveUp, FiberSet.awaitEmpty(takes)).pipe(
+        emptied.pipe(
           Effect.raceFirst(options.stopNow),
           Effect.interruptible,
           Effect.timeoutOption(options.drainMillis)
         )
       ),
       Effect.andThen(Effect.sync(() => held.leave(true))),
-      Effect.andThen(Effect.timeoutOption(Effect.interruptible(FiberSet.awaitEmpty(takes)), giveBackMillis)),
+      // A drain that was cut short has not given up the takes that wait.
+      Effect.andThen(Effect.flatMap(
+        FiberSet.size(takes),
+        (left) => left === 0 ? Effect.void : Effect.timeoutOption(Effect.interruptible(emptied), giveBackMillis)
+      )),
       // Interrupted tickets go back to the queue, and the attempt does not count.
       Effect.andThen(FiberSet.clear(takes))
     )
