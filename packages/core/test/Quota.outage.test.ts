@@ -33,12 +33,11 @@ describe("an outage of the store of a quota", () => {
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(after)
       assert.strictEqual(yield* usedIn(store, "requests"), 26)
-      state.isInstant = true
     }))
 
   it.effect("a store that hangs and cannot be interrupted holds up a call for a second, and no further one", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const stuck = Effect.uninterruptible(Effect.never)
       const quota = yield* makeOn({ ...service, limit: () => stuck, reserve: () => stuck }, {
         limits: [Quota.requestsPerMinute(10)],
@@ -53,7 +52,6 @@ describe("an outage of the store of a quota", () => {
       assert.strictEqual((yield* Effect.exit(quota.tryReserve({})))._tag, "Success")
       // The grant that may have been lost is given back.
       yield* TestClock.adjust("10 millis")
-      state.isInstant = true
     }))
 
   for (const isDown of [true, "hangs"] as const) {
@@ -75,7 +73,6 @@ describe("an outage of the store of a quota", () => {
         // Calls went on during the outage.
         const during = journal.times.filter((time) => time > 92_000 && time < 150_000).length
         assert.isAbove(during, 100, `${before}`)
-        state.isInstant = true
       }))
   }
 
@@ -98,7 +95,6 @@ describe("an outage of the store of a quota", () => {
       yield* TestClock.adjust("30 seconds")
       // The first process counts its own use, and the others do not know of it.
       assert.strictEqual(journal.times.length, 200 + 3 * 50)
-      state.isInstant = true
     }))
 
   it.effect("a slice that is live is used before this process's part", () =>
@@ -120,7 +116,6 @@ describe("an outage of the store of a quota", () => {
       yield* TestClock.adjust("1 second")
       assert.isAtLeast(ended(more), 35)
       assert.isAtMost(ended(more), 50)
-      state.isInstant = true
     }))
 
   it.effect("calls that began during the outage and still run are counted when the store answers again", () =>
@@ -143,7 +138,6 @@ describe("an outage of the store of a quota", () => {
       yield* TestClock.adjust("10 seconds")
       yield* Effect.forEach(fibers, Fiber.join)
       assert.deepStrictEqual([yield* usedIn(store, "tokens"), yield* usedIn(store, "atOnce")], [21, 0])
-      state.isInstant = true
     }))
 
   it.effect("calls that end during the outage are settled when the store answers again", () =>
@@ -159,7 +153,6 @@ describe("an outage of the store of a quota", () => {
       state.isDown = false
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual([yield* usedIn(store, "tokens"), yield* usedIn(store, "atOnce")], [21, 0])
-      state.isInstant = true
     }))
 
   it.effect("after a long outage only the use of the last window is recorded", () =>
@@ -179,7 +172,6 @@ describe("an outage of the store of a quota", () => {
       yield* TestClock.adjust("2 seconds")
       assert.isAtMost(yield* usedIn(store, "requests"), 100)
       assert.isAtLeast(yield* usedIn(store, "requests"), 50)
-      state.isInstant = true
     }))
 
   it.effect("an outage logs one warning, and the store is asked once a second", () =>
@@ -199,7 +191,6 @@ describe("an outage of the store of a quota", () => {
         assert.isAtLeast(state.sent.limit, 19)
         state.isDown = false
         yield* TestClock.adjust("2 seconds")
-        state.isInstant = true
       }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
       assert.deepStrictEqual(messages, [[
         "gpt: the store of the quota does not answer. This process keeps to its part of the limits"
@@ -223,7 +214,6 @@ describe("a reply of the store of a quota that is lost", () => {
         yield* reservation.settle({ tokens: 30 })
         yield* TestClock.adjust("1 second")
         assert.deepStrictEqual([yield* usedIn(store, "requests"), yield* usedIn(store, "tokens")], [1, 30])
-        state.isInstant = true
       }))
   }
 
@@ -239,6 +229,5 @@ describe("a reply of the store of a quota that is lost", () => {
       yield* TestClock.adjust("6 seconds")
       yield* Fiber.join(call)
       assert.deepStrictEqual([yield* usedIn(store, "requests"), yield* usedIn(store, "atOnce")], [1, 0])
-      state.isInstant = true
     }))
 })

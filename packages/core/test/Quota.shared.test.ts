@@ -14,7 +14,7 @@ const options: Quota.QuotaOptions = { limits: [Quota.requestsPerMinute(10), Quot
 describe("a quota on a shared store", () => {
   it.effect("two processes together keep the limits, and calls wait until the store has room", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       const quotas = [yield* makeOn(service, options), yield* makeOn(service, options)]
       let atOnce = 0
       let most = 0
@@ -36,12 +36,11 @@ describe("a quota on a shared store", () => {
       yield* TestClock.adjust("100 seconds")
       assert.strictEqual(fibers.filter((fiber) => fiber.pollUnsafe() !== undefined).length, 20)
       assert.strictEqual(yield* usedIn(store, "atOnce"), 0)
-      state.isInstant = true
     }))
 
   it.effect("tryReserve waits for the answer of the store, and not for room", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const quota = yield* makeOn(service, { limits: [Quota.requestsPerMinute(1)], burst: 0 })
       const first = yield* fork(quota.tryReserve({}))
       yield* TestClock.adjust("10 millis")
@@ -49,12 +48,11 @@ describe("a quota on a shared store", () => {
       const second = yield* fork(quota.tryReserve({}))
       yield* TestClock.adjust("10 millis")
       assert.strictEqual(exceededIn(yield* Fiber.await(second))?.why, "Full")
-      state.isInstant = true
     }))
 
   it.effect("tryReserve of many calls at the same moment gets all the room of the store, and no more", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       for (const slice of [undefined, false] as const) {
         const limits = [Quota.requestsPerMinute(10), Quota.perDay("money", 1_000)]
         const quota = yield* makeOn(service, { limits, burst: 0, slice })
@@ -62,23 +60,19 @@ describe("a quota on a shared store", () => {
         const calls = yield* Effect.forEach(range(40), () => fork(quota.tryReserve({ key, amounts: { money: 1 } })))
         yield* TestClock.adjust("2 seconds")
         const levels = yield* Effect.orDie(store.read({ target: key, scopes: ["all"] }))
-        state.isInstant = true
         const refusals = calls.map((call) => call.pollUnsafe()).map((exit) => exit && exceededIn(exit)?.why)
         assert.deepStrictEqual(refusals.toSorted(), [...Array(30).fill("Full"), ...Array(10).fill(undefined)])
         assert.isTrue(calls.every((call) => call.pollUnsafe() !== undefined))
         assert.deepStrictEqual(levels.map(({ used }) => used), [10, 10])
-        state.isInstant = false
       }
-      state.isInstant = true
     }))
 
   it.effect("tryReserve behind a call that waits for room is refused after five seconds at most", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const quota = yield* makeOn(service, { limits: [Quota.requestsPerMinute(1)], burst: 0, slice: false })
       const calls = [yield* fork(quota.reserve({})), yield* fork(quota.reserve({})), yield* fork(quota.tryReserve({}))]
       yield* TestClock.adjust("5 seconds")
-      state.isInstant = true
       const [first, waiting, last] = calls.map((call) => call.pollUnsafe())
       assert.strictEqual(first?._tag, "Success")
       assert.isUndefined(waiting)
@@ -87,18 +81,17 @@ describe("a quota on a shared store", () => {
 
   it.effect("a call that is interrupted while the store is asked gives its grant back", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       const quota = yield* makeOn(service, options)
       const fiber = yield* fork(quota.reserve({}))
       yield* Fiber.interrupt(fiber)
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual([yield* usedIn(store, "requests"), yield* usedIn(store, "atOnce")], [0, 0])
-      state.isInstant = true
     }))
 
   it.effect("a settlement reaches the store, and a long call stays counted at once", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       const quota = yield* makeOn(service, {
         limits: [Quota.tokensPerMinute(1_000), Quota.atOnce(1)],
         burst: 0,
@@ -112,12 +105,11 @@ describe("a quota on a shared store", () => {
       yield* reservation.settle({ tokens: 30 })
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual([yield* usedIn(store, "tokens"), yield* usedIn(store, "atOnce")], [30, 0])
-      state.isInstant = true
     }))
 
   it.effect("a rejected call stays counted as a request, and its tokens are given back", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       const quota = yield* makeOn(service, {
         limits: [Quota.requestsPerMinute(100), Quota.tokensPerMinute(1_000, "reserved")],
         slice: false
@@ -127,12 +119,11 @@ describe("a quota on a shared store", () => {
       yield* (yield* Fiber.join(reserving)).throttled()
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual([yield* usedIn(store, "requests"), yield* usedIn(store, "tokens")], [1, 0])
-      state.isInstant = true
     }))
 
   it.effect("a refusal tells when the store has room, though this process has used nothing", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const quotas = [yield* makeOn(service, { ...options, maxWait: 0 }), yield* makeOn(service, options)]
       yield* Effect.forEach(range(10), () => fork(quotas[1]!.withQuota({ usage: () => ({}) })(Effect.void)))
       yield* TestClock.adjust("1 second")
@@ -142,18 +133,16 @@ describe("a quota on a shared store", () => {
       assert.deepStrictEqual([exceeded?.dimension, exceeded?.used, exceeded?.limit], ["requests", 10, 10])
       const retryMillis = Duration.toMillis(exceeded?.retryAfter ?? 0)
       assert.isTrue(retryMillis > 55_000 && retryMillis < 65_000, `${retryMillis}`)
-      state.isInstant = true
     }))
 
   it.effect("a wait of less than a millisecond is one of a millisecond", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const quotas = quotasOf(yield* makeOn(service, { limits: [Quota.atOnce(1)] }))
       assert(quotas?.shared !== undefined)
       // Sums of times that are no whole numbers are not exact. A queue that waits for 1e-13 ms asks again without end.
       quotas.shared = { ...quotas.shared, take: () => 1e-13, isGranted: () => false, isAsking: () => false }
       assert.strictEqual(quotas.hold().tryTake(), 1)
-      state.isInstant = true
     }))
 
   it.effect("a store that answers at once grants each call once", () =>
@@ -171,7 +160,7 @@ describe("a quota on a shared store", () => {
 
   it.effect("a budget that other processes have used is refused as Spent, once it has not changed for a minute", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const budget = { limits: [Quota.total("money", 100)] }
       const [first, second] = [yield* makeOn(service, budget), yield* makeOn(service, budget)]
       const reserve = (quota: Quota.Quota["Service"], money: number) => fork(quota.reserve({ amounts: { money } }))
@@ -192,12 +181,11 @@ describe("a quota on a shared store", () => {
       const last = yield* reserve(second, 10)
       yield* TestClock.adjust("1 second")
       assert.strictEqual(exceededIn(yield* Fiber.await(last))?.why, "Spent")
-      state.isInstant = true
     }))
 
   it.effect("each process finds how many calls it may run at once, and together they keep the limit", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const limits = { limits: [Quota.atOnce(10, { start: 4 })] }
       const quotas = [yield* makeOn(service, limits), yield* makeOn(service, limits), yield* makeOn(service, limits)]
       const running = [0, 0, 0]
@@ -213,6 +201,5 @@ describe("a quota on a shared store", () => {
       // They ask the store again after random waits.
       yield* TestClock.adjust("10 seconds")
       assert.deepStrictEqual([running[0]! + running[1]! + running[2]!, Math.max(...running)], [10, 4])
-      state.isInstant = true
     }))
 })

@@ -28,12 +28,11 @@ describe("slices of a shared store", () => {
       assert.isAtMost(trips, 0.15)
       const last = Math.max(...journal.times) - Math.min(...journal.times)
       assert.isAtMost(last, 3 * 6_000 * 1.3 + 6_000)
-      state.isInstant = true
     }))
 
   it.effect("the rest of a slice is given back after its life, also while its calls run", () =>
     Effect.gen(function*() {
-      const { service, state, store } = yield* sharedStore
+      const { service, store } = yield* sharedStore
       const quota = yield* makeOn(service, { limits: [Quota.requestsPerMinute(6_000)], slice: { life: "100 millis" } })
       const journal = new Journal()
       const call = quota.withQuota({ usage })(journal.call(5_000))
@@ -51,24 +50,22 @@ describe("slices of a shared store", () => {
       assert.strictEqual(yield* usedIn(store, "requests"), journal.times.length)
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(yield* usedIn(store, "requests"), journal.times.length)
-      state.isInstant = true
     }))
 
   it.effect("the last slice takes what is left, and nothing is left unused", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const journal = new Journal()
       const options: Quota.QuotaOptions = { limits: [Quota.requestsPerMinute(97)], burst: 0, processes: 4, queue: 500 }
       const quotas = yield* Effect.forEach(range(4), () => makeOn(service, options))
       yield* Effect.forEach(range(400), (n) => fork(quotas[n % 4]!.withQuota({ usage })(journal.call(10))))
       yield* TestClock.adjust("50 seconds")
       assert.strictEqual(journal.times.length, 97)
-      state.isInstant = true
     }))
 
   it.effect("the store counts a slice as used at the end of its life", () =>
     Effect.gen(function*() {
-      const { service, state } = yield* sharedStore
+      const { service } = yield* sharedStore
       const journal = new Journal()
       const options: Quota.QuotaOptions = {
         limits: [Quota.requestsPerMinute(10)],
@@ -91,7 +88,6 @@ describe("slices of a shared store", () => {
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(journal.times.length, 19)
       assert.isAtMost(journal.most(60_000), 10)
-      state.isInstant = true
     }))
 
   it.effect("budgets and calls at once are asked for one by one", () =>
@@ -108,7 +104,6 @@ describe("slices of a shared store", () => {
       yield* TestClock.adjust("1 second")
       yield* Effect.forEach(fibers, Fiber.join)
       assert.strictEqual(yield* usedIn(store, "atOnce"), 0)
-      state.isInstant = true
     }))
 
   it.effect("tokens that a call did not use are for other calls of the slice, and are given back at its end", () =>
@@ -124,7 +119,6 @@ describe("slices of a shared store", () => {
       yield* Effect.forEach(fibers, Fiber.join)
       assert.deepStrictEqual([yield* usedIn(store, "requests"), yield* usedIn(store, "tokens")], [30, 1_200])
       assert.isBelow(state.sent.reserve, 20)
-      state.isInstant = true
     }))
 
   it.effect("a call that is interrupted while its slice is asked for leaves the slice to the others", () =>
@@ -139,7 +133,6 @@ describe("slices of a shared store", () => {
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual(yield* usedIn(store, "requests"), 1)
       assert.strictEqual(state.sent.reserve, 1)
-      state.isInstant = true
     }))
 
   it.effect("without slices each call asks", () =>
@@ -149,7 +142,6 @@ describe("slices of a shared store", () => {
       yield* Effect.forEach(range(20), () => fork(quota.withQuota({ usage })(Effect.void)))
       yield* TestClock.adjust("2 seconds")
       assert.deepStrictEqual([state.sent.reserve, state.sent.settle], [20, 20])
-      state.isInstant = true
     }))
 
   it.effect("a slice that lives longer than a tenth of the window is refused", () =>

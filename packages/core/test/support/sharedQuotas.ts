@@ -2,7 +2,7 @@ import { StoreError } from "@sluice/core/CircuitBreakerStore"
 import * as Quota from "@sluice/core/Quota"
 import * as QuotaStore from "@sluice/core/QuotaStore"
 import * as ReferenceQuotaStore from "@sluice/testing/ReferenceQuotaStore"
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Latch } from "effect"
 
 type Service = QuotaStore.QuotaStore["Service"]
 
@@ -12,31 +12,32 @@ export interface StoreState {
   isDown: boolean | "hangs"
   /** How many requests are carried out, with their replies lost. */
   lostReplies: number
-  /** No time passes any more: set at the end of a test, so that the scope can close. */
-  isInstant: boolean
   /** Requests by verb. */
   readonly sent: Record<keyof Service, number>
 }
+
+/** Opened when the scope of a quota closes: the clock of the test stands still then, and the quota waits for its requests. */
+const ends = new WeakMap<Service, Latch.Latch>()
 
 /** A store that is not in memory: the reference store, with 5 ms for each answer. `store` answers at once, whatever the state. */
 export const sharedStore = Effect.map(ReferenceQuotaStore.make, (store) => {
   const state: StoreState = {
     isDown: false,
     lostReplies: 0,
-    isInstant: false,
     sent: { reserve: 0, settle: 0, record: 0, renew: 0, limit: 0, read: 0, targets: 0 }
   }
+  const end = Latch.makeUnsafe()
   const failed = Effect.suspend(() => Effect.fail(new StoreError({ operation: "any", description: "down" })))
   const slow = <A, E>(verb: keyof Service, effect: Effect.Effect<A, E>) =>
     Effect.suspend((): Effect.Effect<A, E | StoreError> => {
       state.sent[verb]++
       if (state.isDown === true) return failed
-      if (state.isDown === "hangs") return Effect.never
+      if (state.isDown === "hangs") return Effect.andThen(end.await, failed)
       if (state.lostReplies > 0) {
         state.lostReplies--
         return Effect.andThen(effect, failed)
       }
-      return state.isInstant ? effect : Effect.delay(effect, "5 millis")
+      return end.isOpen() ? effect : Effect.andThen(Effect.raceFirst(Effect.sleep("5 millis"), end.await), effect)
     })
   const service: Service = {
     reserve: (request) => slow("reserve", store.reserve(request)),
@@ -47,12 +48,17 @@ export const sharedStore = Effect.map(ReferenceQuotaStore.make, (store) => {
     read: (request) => slow("read", store.read(request)),
     targets: (request) => slow("targets", store.targets(request))
   }
+  ends.set(service, end)
   return { service, state, store }
 })
 
 /** A quota of a process on a store. */
 export const makeOn = (store: Service, options: Quota.QuotaOptions) =>
-  Effect.orDie(Effect.provideService(Quota.make(options), QuotaStore.QuotaStore, store))
+  Effect.tap(
+    Effect.orDie(Effect.provideService(Quota.make(options), QuotaStore.QuotaStore, store)),
+    // It runs before the finalizers of the quota.
+    Effect.addFinalizer(() => Effect.sync(() => ends.get(store)?.openUnsafe()))
+  )
 
 /** The sum of a dimension in a store. */
 export const usedIn = (store: Service, dimension: string) =>
