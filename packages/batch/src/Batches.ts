@@ -95,6 +95,9 @@ import * as Schema from "./internal/tables/schema.ts"
  * - `file`: the id of a file of `Files` whose lines are the requests; the stream is not read. A batch whose file has problems, or whose
  *   lines ask another `endpoint`, is `failed`, and its `error` lists them.
  * - `owner`: whose batch it is, such as the name of a client. Not used here, and returned in the status.
+ * - `attempt`: for clients that repeat a request without an answer: 0 for the first request, more for a repeated one. A first request
+ *   and its repetitions make one batch, in whatever order they arrive within 10 minutes. They have the same `file`, `endpoint`, `owner`
+ *   and `metadata`. Needs `file`, and no `id`. Without it, each call makes a batch.
  *
  * @since 0.1.0
  * @category models
@@ -111,6 +114,7 @@ export interface SubmitOptions {
   readonly file?: string | undefined
   readonly owner?: string | undefined
   readonly metadata?: { readonly [name: string]: string } | undefined
+  readonly attempt?: number | undefined
 }
 
 /**
@@ -153,7 +157,7 @@ export interface RetryOptions {
  * **Details**
  *
  * - `owner`: the batches of this owner. All by default.
- * - `createdWithin`, `endedWithin`: batches that were created or ended earlier are left out. All are in by default.
+ * - `endedWithin`: batches that ended earlier are left out. All are in by default.
  * - `after`: the id of the last batch of the page before. `BatchNotFound` if there is no such batch, as when it was removed meanwhile.
  * - `limit`: at least 1, 100 by default.
  *
@@ -162,7 +166,6 @@ export interface RetryOptions {
  */
 export interface ListOptions {
   readonly owner?: string | undefined
-  readonly createdWithin?: Duration.Input | undefined
   readonly endedWithin?: Duration.Input | undefined
   readonly after?: string | undefined
   readonly limit?: number | undefined

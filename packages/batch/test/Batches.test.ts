@@ -52,7 +52,7 @@ await describeWithBoth("Batches", (it) => {
         [batches.list({ limit: 0 }), "limit"],
         [batches.list({ limit: 1.5 }), "limit"],
         [batches.list({ limit: NaN }), "limit"],
-        [batches.list({ createdWithin: -1 }), "createdWithin"],
+        [batches.list({ endedWithin: -1 }), "endedWithin"],
         [batches.list({ endedWithin: Infinity }), "endedWithin"],
         [Stream.runDrain(batches.watch("none", 0)), "every"]
       ]

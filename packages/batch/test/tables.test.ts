@@ -188,16 +188,17 @@ await describeWithBoth("tables of a batch", (it) => {
       })
     ))
 
-  it.effect("batches are listed by their age on the clock of the database", () =>
+  it.effect("batches are listed by the time since their end, on the clock of the database", () =>
     withService((batches) =>
       Effect.gen(function*() {
         const { now, sql } = yield* Db.make
         for (const id of ["young", "old"]) yield* batches.submit({ id, owner: "ages" }, requests(1))
-        yield* sql`update sluice_batch set created_at = ${now} - 601000 where id = 'old'`
-        const within = (createdWithin: Duration.Input) =>
-          Effect.map(batches.list({ owner: "ages", createdWithin }), (found) => found.map(({ id }) => id))
+        yield* sql`update sluice_batch set ended_at = ${now} where id = 'young'`
+        yield* sql`update sluice_batch set ended_at = ${now} - 601000 where id = 'old'`
+        const within = (endedWithin: Duration.Input) =>
+          Effect.map(batches.list({ owner: "ages", endedWithin }), (found) => found.map(({ id }) => id))
         assert.deepStrictEqual(yield* within("10 minutes"), ["young"])
-        assert.deepStrictEqual(yield* within("1 hour"), ["young", "old"])
+        assert.deepStrictEqual((yield* within("1 hour")).toSorted(), ["old", "young"])
       })
     ))
 

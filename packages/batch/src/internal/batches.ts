@@ -77,20 +77,12 @@ export const make = Effect.gen(function*() {
     requests: Stream.Stream<Request, E, R>
   ): Effect.Effect<string, InvalidOptions | InvalidRequest | BatchNotFound | FileNotFound | BatchStoreError | E, R> =>
     Effect.gen(function*() {
-      const { expiresMillis, id } = yield* readOptions(options)
+      const { attempt, expiresMillis, id: newId } = yield* readOptions(options)
       const file = options.file === undefined ? undefined : yield* findFile(db, options.file)
-      // The file may have been deleted since it was read. With a batch it stays.
-      const whileKept = <A>(create: Effect.Effect<A, SqlError>): Effect.Effect<A, FileNotFound | SqlError> =>
-        file === undefined ? create : db.sql.withTransaction(Effect.flatMap(
-          FileTables.keep(db, file.file),
-          (isKept): Effect.Effect<A, FileNotFound | SqlError> =>
-            isKept ? create : Effect.fail(new FileNotFound({ id: file.id }))
-        ))
-      const isNew = yield* store(
-        "add a batch",
-        whileKept(Tables.create(db, {
-          id,
-          items: file === undefined ? undefined : -file.file,
+      const create = (items: number | undefined, awaitsFirst: boolean) =>
+        Tables.create(db, {
+          id: newId,
+          items,
           owner: options.owner,
           name: options.name,
           endpoint: options.endpoint,
@@ -100,12 +92,25 @@ export const make = Effect.gen(function*() {
           capMicros: options.maxCost?.micros,
           estimateMicros: options.maxCost?.estimate ?? 0,
           expiresMillis,
-          metadata: options.metadata ?? {}
+          metadata: options.metadata ?? {},
+          awaitsFirst
+        })
+      const createOf = ({ file, id }: FileTables.FileRow) =>
+        db.sql.withTransaction(Effect.gen(function*() {
+          // The file may have been deleted since it was read. With a batch it stays. Other creates of the file wait here.
+          if (!(yield* FileTables.keep(db, file))) return yield* new FileNotFound({ id })
+          const { endpoint, metadata = {}, owner } = options
+          const repeated = attempt === undefined
+            ? undefined
+            : yield* Tables.findRepeated(db, { items: -file, endpoint, metadata, owner }, attempt === 0)
+          if (repeated === undefined) yield* create(-file, attempt !== undefined && attempt > 0)
+          return repeated ?? newId
         }))
-      )
+      const isNew = file === undefined && (yield* store("add a batch", create(undefined, false)))
+      const id = file === undefined ? newId : yield* store("add a batch", createOf(file))
       const batch = yield* find(id)
-      // It was submitted whole before.
-      if (batch.state !== "validating") return id
+      // It was submitted whole before, or is another one with this id.
+      if (batch.state !== "validating" || (file !== undefined && batch.items !== -file.file)) return id
       const problems = file === undefined ? [] : problemsOf(file, options.endpoint)
       if (problems.length > 0) {
         const error = JSON.stringify(problems)
@@ -192,13 +197,12 @@ export const make = Effect.gen(function*() {
       }),
     list: (options: ListOptions = {}) =>
       Effect.gen(function*() {
-        const { after, createdAfter, endedAfter, limit, owner } = yield* readListOptions(db, options)
+        const { after, endedAfter, limit, owner } = yield* readListOptions(db, options)
         if (after !== undefined) yield* find(after)
         const { sql } = db
         const conditions = [
           sql`1 = 1`,
           ...(owner === undefined ? [] : [sql`b.owner = ${owner}`]),
-          ...(createdAfter === undefined ? [] : [sql`b.created_at > ${createdAfter}`]),
           ...(endedAfter === undefined ? [] : [sql`(b.ended_at is null or b.ended_at > ${endedAfter})`]),
           ...(after === undefined
             ? []
@@ -233,7 +237,8 @@ const known: { readonly [K in keyof SubmitOptions]-?: true } = {
   source: true,
   file: true,
   owner: true,
-  metadata: true
+  metadata: true,
+  attempt: true
 }
 
 /** The range of an integer in PostgreSQL. */
@@ -245,11 +250,12 @@ const maxWeight = 1_000
 /** Checks what the database would refuse without saying why. */
 const readOptions = (input: SubmitOptions) => {
   const reader = new OptionsReader("Batches")
-  const { endpoint, expires, file, id, maxCost, name, owner, priority = 0, source, weight = 1 } = reader.object(
-    "options",
-    input,
-    known
-  )
+  const { attempt, endpoint, expires, file, id, maxCost, name, owner, priority = 0, source, weight = 1 } = reader
+    .object(
+      "options",
+      input,
+      known
+    )
   if (id !== undefined && !/^[\w-]{1,64}$/.test(id)) {
     reader.refuse("id", id, "must be 1 to 64 letters, digits, _ and -")
   }
@@ -260,8 +266,13 @@ const readOptions = (input: SubmitOptions) => {
   }
   reader.integer("priority", priority, -maxPriority, maxPriority)
   reader.integer("weight", weight, 1, maxWeight)
+  if (attempt !== undefined) {
+    reader.integer("attempt", attempt, 0)
+    if (file === undefined || id !== undefined) reader.refuse("attempt", attempt, "needs a file and no id")
+  }
   readMaxCost(reader, maxCost)
   return reader.check({
+    attempt,
     id: id ?? `batch_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`,
     expiresMillis: expires === undefined ? undefined : reader.millis("expires", expires, 0, maxExpiresMillis)
   })
@@ -285,7 +296,6 @@ const readRetryOptions = (input: RetryOptions) => {
 
 const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
   owner: true,
-  createdWithin: true,
   endedWithin: true,
   after: true,
   limit: true
@@ -293,16 +303,14 @@ const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
 
 const readListOptions = ({ now, sql }: Db.Db, input: ListOptions) => {
   const reader = new OptionsReader("Batches")
-  const { after, createdWithin, endedWithin, limit = 100, owner } = reader.object("options", input, knownOfList)
+  const { after, endedWithin, limit = 100, owner } = reader.object("options", input, knownOfList)
   reader.integer("limit", limit, 1)
-  /** The time of the database that was this long ago. */
-  const ago = (option: string, duration: Duration.Input | undefined) => {
-    if (duration === undefined) return undefined
-    const millis = reader.millis(option, duration, 0, maxExpiresMillis)
-    return sql`${now} - ${sql.literal(String(Math.round(millis)))}`
-  }
-  const createdAfter = ago("createdWithin", createdWithin)
-  return reader.check({ after, createdAfter, endedAfter: ago("endedWithin", endedWithin), limit, owner })
+  const endedMillis = endedWithin === undefined
+    ? undefined
+    : Math.round(reader.millis("endedWithin", endedWithin, 0, maxExpiresMillis))
+  // On the clock of the database.
+  const endedAfter = endedMillis === undefined ? undefined : sql`${now} - ${sql.literal(String(endedMillis))}`
+  return reader.check({ after, endedAfter, limit, owner })
 }
 
 /** Ten years. */
@@ -426,7 +434,6 @@ const paginateOne = <A, E>(
         : Effect.map(next, (value) => [value, isLast(value) ? undefined : further] as const)
   )
 
-/** A time of the database. */
 /** Why a batch makes no progress. */
 const waitingOf = (batch: Tables.Row, workers: ReadonlyArray<Workers.LiveWorker>): Waiting | undefined => {
   if (batch.state === "validating" || isEnded(batch.state)) return undefined

@@ -9,6 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import { createHash } from "node:crypto"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
@@ -25,9 +26,6 @@ const maxDepth = 16
 
 /** How many objects a page has: usually and at most, as at OpenAI. */
 const pages = { batches: { usual: 20, most: 100 }, files: { usual: 10_000, most: 10_000 } }
-
-/** A create that a client repeats within this time returns the first batch. */
-const repeatable = { within: "10 minutes", most: 1_000 } as const
 
 const metadataLimits = { pairs: 16, name: 64, value: 512 }
 
@@ -183,11 +181,11 @@ const create: Route = ({ client, request, response }) =>
     }
     yield* ownFile(client, file, "input_file_id")
     const batches = yield* Batches
-    const id = yield* repeatedBy(client, request, { source: file, endpoint, metadata: own })
+    const id = yield* keyedId(client, request)
     // Also continues a batch whose gateway was killed before it had started. A client that leaves does not stop the start.
     const started = yield* Effect.uninterruptible(batches.submit(
       {
-        id,
+        ...(id === undefined ? { attempt: attemptOf(request) } : { id }),
         file,
         endpoint,
         metadata: own,
@@ -198,23 +196,29 @@ const create: Route = ({ client, request, response }) =>
       },
       Stream.empty
     ))
-    send(response, Objects.batchObject(yield* batches.status(started)))
+    const batch = yield* batches.status(started)
+    if (batch.source !== file || batch.endpoint !== endpoint || !isEqual(batch.metadata, own)) {
+      return yield* Effect.fail(keyReused)
+    }
+    send(response, Objects.batchObject(batch))
   })
 
-/** The batch of a request that the client sends again because it got no answer. */
-const repeatedBy = (
-  { owner }: Clients.Client,
-  { headers }: IncomingMessage,
-  { endpoint, metadata, source }: Pick<Batch.Status, "endpoint" | "metadata" | "source">
-) =>
-  Effect.gen(function*() {
-    if (!(Number(headers["x-stainless-retry-count"] ?? 0) > 0)) return undefined
-    const batches = yield* Batches
-    const recent = yield* batches.list({ owner, createdWithin: repeatable.within, limit: repeatable.most })
-    return recent.find((batch) =>
-      batch.source === source && batch.endpoint === endpoint && isEqual(batch.metadata, metadata)
-    )?.id
-  })
+/** How often the client has sent the request before, as the official clients say. */
+const attemptOf = ({ headers }: IncomingMessage): number => {
+  const count = Number(headers["x-stainless-retry-count"] ?? 0)
+  return Number.isSafeInteger(count) && count > 0 ? count : 0
+}
+
+const maxKeyLength = 255
+
+/** The id of the batch that a client names by a key of its own. All requests with this key are for this batch. */
+const keyedId = ({ owner }: Clients.Client, { headers }: IncomingMessage) => {
+  const key = headers["idempotency-key"]
+  if (key === undefined) return Effect.undefined
+  if (typeof key !== "string" || key === "" || key.length > maxKeyLength) return Effect.fail(keyInvalid)
+  const hash = createHash("sha256").update(JSON.stringify([owner, key])).digest("hex")
+  return Effect.succeed(`batch_${hash.slice(0, 32)}`)
+}
 
 type Texts = Batch.Status["metadata"]
 
@@ -303,6 +307,17 @@ const keptWith = (batch: string) =>
   )
 const batchUnknown = (id: string, param?: string) =>
   new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`, param)
+
+const keyInvalid = new Refused(
+  400,
+  "invalid_idempotency_key",
+  `Idempotency-Key must have 1 to ${maxKeyLength} characters.`
+)
+const keyReused = new Refused(
+  422,
+  "idempotency_key_reused",
+  "A batch with this Idempotency-Key has another file, endpoint or metadata. Use a new key for each batch."
+)
 
 const clip = (id: string): string => id.replaceAll(/[^\w-]/g, "").slice(0, 100)
 

@@ -249,6 +249,58 @@ await describeWithBoth("the API of batches", (it) => {
       assert.notInclude([id, ...others], yield* post(first, 1, { metadata }))
     }).pipe(Effect.provide(batchesWith(answering()))))
 
+  it.effect("a create and its repetitions make one batch, in whatever order they arrive", () =>
+    Effect.gen(function*() {
+      const servers = [yield* serveBatches, yield* serveBatches.pipe(Effect.provide(batchesWith(answering())))] as const
+      const tokens = newTokens()
+      for (const retries of [[1, 0], [2, 1, 0, 3]]) {
+        const file = yield* uploadAs(servers[0], tokens.ann)
+        const post = (retry: number) =>
+          Effect.map(
+            call(servers[retry % 2] ?? servers[0], "POST", "/v1/batches", tokens.ann, create(file.id), {
+              "x-stainless-retry-count": `${retry}`
+            }),
+            ({ body }): string => body.id
+          )
+        const ids = yield* Effect.forEach(retries, post)
+        // Another create of the client, and its repetition.
+        ids.push(yield* post(0), yield* post(1))
+        const [one, other] = [ids[0], ids.at(-1)]
+        assert.notStrictEqual(one, other)
+        assert.deepStrictEqual(ids, [...retries.map(() => one), other, other])
+        const atOnce = yield* uploadAs(servers[0], tokens.ann)
+        const many = yield* Effect.forEach(
+          [3, 0, 1, 2, 5, 4],
+          (retry) =>
+            call(servers[retry % 2] ?? servers[0], "POST", "/v1/batches", tokens.ann, create(atOnce.id), {
+              "x-stainless-retry-count": `${retry}`
+            }),
+          { concurrency: "unbounded" }
+        )
+        assert.strictEqual(new Set(many.map(({ body }) => body.id)).size, 1)
+      }
+      const { body } = yield* call(servers[0], "GET", "/v1/batches", tokens.ann)
+      assert.strictEqual(body.data.length, 6)
+    }).pipe(Effect.provide(batchesWith(answering()))))
+
+  it.effect("creates with one Idempotency-Key make one batch, and the key of another request is refused", () =>
+    Effect.gen(function*() {
+      const server = yield* serveBatches
+      const tokens = newTokens()
+      const file = yield* uploadAs(server, tokens.ann)
+      const post = (key: string, body: object = create(file.id), token = tokens.ann) =>
+        call(server, "POST", "/v1/batches", token, body, { "idempotency-key": key })
+      const many = yield* Effect.forEach([1, 2, 3, 4], () => post("a"), { concurrency: "unbounded" })
+      assert.deepStrictEqual(many.map(({ status }) => status), [200, 200, 200, 200])
+      const ids = new Set(many.map(({ body }) => body.id))
+      assert.strictEqual(ids.size, 1)
+      assert.isFalse(ids.has((yield* post("b")).body.id))
+      assert.isFalse(ids.has((yield* post("a", create(file.id), tokens.boss)).body.id))
+      const reused = yield* post("a", create(file.id, { metadata: { a: "1" } }))
+      assert.deepStrictEqual([reused.status, reused.body.error.code], [422, "idempotency_key_reused"])
+      assert.strictEqual((yield* post("x".repeat(256))).body.error.code, "invalid_idempotency_key")
+    }).pipe(Effect.provide(batchesWith(answering()))))
+
   it.effect("a repeated create continues a batch whose gateway was killed before it started", () =>
     Effect.gen(function*() {
       const server = yield* serveBatches

@@ -19,6 +19,8 @@ export interface NewBatch {
   readonly estimateMicros: number
   readonly expiresMillis: number | undefined
   readonly metadata: { readonly [name: string]: string }
+  /** It was made by a repeated request, and the first one has not arrived. */
+  readonly awaitsFirst: boolean
 }
 
 /** A batch with the sums over its workers. */
@@ -147,19 +149,43 @@ export const liveAtOnce = 1_000
 export const create = ({ now, sql }: Db, batch: NewBatch): Effect.Effect<boolean, SqlError> =>
   Effect.map(
     sql<{ readonly batch: unknown }>`
-      insert into sluice_batch (id, owner, name, state, items, endpoint, source, priority, weight, cap_micros, estimate_micros, metadata,
-        created_at, expires_at)
+      insert into sluice_batch (id, owner, name, state, items, endpoint, source, priority, weight, cap_micros, estimate_micros,
+        awaits_first, metadata, created_at, expires_at)
       values (${batch.id}, ${batch.owner ?? null}, ${batch.name ?? null}, 'validating', ${batch.items ?? null}, ${
       batch.endpoint ?? null
     },
         ${batch.source ?? null}, ${batch.priority}, ${batch.weight}, ${
       batch.capMicros ?? null
     }, ${batch.estimateMicros},
-        ${JSON.stringify(batch.metadata)}, ${now}, ${
+        ${batch.awaitsFirst ? 1 : 0}, ${textOf(batch.metadata)}, ${now}, ${
       batch.expiresMillis === undefined ? null : sql`${now} + ${sql.literal(String(Math.round(batch.expiresMillis)))}`
     })
       on conflict (id) do nothing returning batch`,
     (rows) => rows.length > 0
+  )
+
+/** Equal metadata is equal text, in whatever order a client writes the names. */
+const textOf = (metadata: NewBatch["metadata"]): string =>
+  JSON.stringify(Object.fromEntries(Object.entries(metadata).toSorted(([one], [other]) => one < other ? -1 : 1)))
+
+/**
+ * Returns the id of the newest equal batch of the last ten minutes. A first request takes only one that awaits it, and later first
+ * requests make batches of their own. Creates of a file have to wait for each other before.
+ */
+export const findRepeated = (
+  { now, sql }: Db,
+  batch: Pick<NewBatch, "endpoint" | "items" | "metadata" | "owner">,
+  isFirst: boolean
+): Effect.Effect<string | undefined, SqlError> =>
+  Effect.map(
+    sql<{ readonly id: string }>`
+      update sluice_batch set awaits_first = ${sql.literal(isFirst ? "0" : "awaits_first")} where batch = (
+        select max(batch) from sluice_batch where created_at > ${now} - 600000 and run <> ${removedRun}
+          and items = ${batch.items ?? null} and owner is not distinct from ${batch.owner ?? null}
+          and endpoint is not distinct from ${batch.endpoint ?? null} and metadata = ${textOf(batch.metadata)}
+          ${sql.literal(isFirst ? "and awaits_first = 1" : "")}
+      ) returning id`,
+    ([found]) => found?.id
   )
 
 /** Starts a batch that was validated. Returns whether it still was in state `validating`. */
