@@ -43,7 +43,10 @@ export interface Asked extends Request {
   /** Whose batch it is, as the submitter said. */
   readonly owner: string | undefined
   readonly endpoint: string | undefined
-  /** The same for each attempt of the request, and of no other: send it as the idempotency key. */
+  /**
+   * Send it as the idempotency key. It is that of no other request, and stays the same for each attempt, also after a process died.
+   * `retry` of failed requests changes it, since a provider may repeat the failure that it answered to a key.
+   */
   readonly idempotencyKey: string
   /** Whether the batch has a `maxCost`. It is kept only if `micros` of each answer is what the answer cost. */
   readonly hasBudget: boolean

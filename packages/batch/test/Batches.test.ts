@@ -190,6 +190,55 @@ await describeWithBoth("Batches", (it) => {
     }).pipe(Effect.provide(machine(scripted, { maxRounds: 2 })))
   })
 
+  it.effect("a retry asks with a new idempotency key, which a request keeps that is lost with its worker", () => {
+    const [first, second] = [new Scripted(), new Scripted()]
+    /** As of a provider that repeats what it answered to a key. */
+    const kept = new Map<string, Asker.Answer>()
+    first.answer = ({ body, idempotencyKey, key }) => {
+      const answer = kept.get(idempotencyKey) ??
+        { ...ok(body), kind: key === "k3" && kept.size < 10 ? "failed" as const : "ok" as const }
+      kept.set(idempotencyKey, answer)
+      return Effect.succeed(answer)
+    }
+    return Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(machine(first, { drain: "0 millis" }), scope)
+      const batches = Context.get(context, Batches.Batches)
+      const id = yield* batches.submit({}, requests(10))
+      yield* Stream.runDrain(batches.watch(id, 20))
+      assert.deepInclude(yield* batches.status(id), { ok: 9, failed: 1 })
+      second.answer = first.answer
+      first.answer = () => Effect.never
+      assert.strictEqual(yield* batches.retry(id), 1)
+      while (first.asked.length < 11) yield* Effect.sleep(10)
+      yield* Scope.close(scope, Exit.void)
+      const results = yield* Effect.provide(whole(id), machine(second))
+      assert.isTrue(results.every(({ kind }) => kind === "ok"))
+      const keys = [...first.asked, ...second.asked].filter(({ key }) => key === "k3").map((asked) =>
+        asked.idempotencyKey
+      )
+      assert.deepStrictEqual(keys, [`${id}/3`, `${id}/3/1`, `${id}/3/1`])
+    })
+  })
+
+  it.effect("a retry of what was not asked changes no idempotency key, since its calls may have been paid", () => {
+    const scripted = new Scripted()
+    scripted.answer = () => Effect.never
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({}, requests(10))
+      while (scripted.asked.length < 10) yield* Effect.sleep(10)
+      yield* batches.cancel(id, { inFlight: "interrupt" })
+      yield* Stream.runDrain(batches.watch(id, 20))
+      scripted.answer = ({ body }) => Effect.succeed(ok(body))
+      assert.strictEqual(yield* batches.retry(id, { which: "unasked" }), 10)
+      yield* Stream.runDrain(batches.watch(id, 20))
+      assert.deepInclude(yield* batches.status(id), { state: "completed", ok: 10 })
+      assert.lengthOf(scripted.asked, 20)
+      assert.lengthOf(new Set(scripted.asked.map(({ idempotencyKey }) => idempotencyKey)), 10)
+    }).pipe(Effect.provide(machine(scripted)))
+  })
+
   it.effect("a cancelled batch keeps paid answers, marks the rest, and can be asked again", () => {
     const scripted = new Scripted()
     scripted.answer = ({ body }) => Effect.as(Effect.sleep(30), ok(body))

@@ -37,6 +37,8 @@ export interface Row {
   /** Of the requests. */
   readonly bytes: number
   readonly run: number
+  /** The run that the last retry of failures started: 0 before one. Its idempotency keys differ from those before. */
+  readonly keyRun: number
   readonly fed: number
   readonly handed: number
   readonly base: number
@@ -80,6 +82,7 @@ const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   total: numberOf(row["total"]),
   bytes: numberOf(row["bytes"]),
   run: numberOf(row["run"]),
+  keyRun: numberOf(row["key_run"]),
   fed: numberOf(row["fed"]),
   handed: numberOf(row["handed"]),
   base: numberOf(row["base"]),

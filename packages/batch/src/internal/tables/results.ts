@@ -248,7 +248,8 @@ export const mark = (
 
 /**
  * Deletes results of these kinds, at most `limit`, and takes them from the progress. Returns how many. `undefined` if the batch is in
- * another state or run by now: another retry was faster, and its requests would have no result for ever.
+ * another state or run by now: another retry was faster, and its requests would have no result for ever. After failures, the next run has
+ * new idempotency keys, since a provider may repeat what it answered to a key.
  */
 export const forget = (
   db: Db,
@@ -258,7 +259,7 @@ export const forget = (
 ): Effect.Effect<number | undefined, SqlError> =>
   db.sql.withTransaction(Effect.gen(function*() {
     const { sql } = db
-    const { batch } = row
+    const { batch, run } = row
     if (!(yield* keep(db, row))) return undefined
     const gone = yield* sql<{ readonly kind: Kind }>`
       delete from sluice_batch_result where batch = ${batch} and seq in (
@@ -272,6 +273,7 @@ export const forget = (
         on conflict (batch, worker) do update set failed = sluice_batch_progress.failed + excluded.failed,
           marked = sluice_batch_progress.marked + excluded.marked`
       yield* sql`delete from sluice_batch_suspect where batch = ${batch}`
+      if (marked < gone.length) yield* sql`update sluice_batch set key_run = ${run + 1} where batch = ${batch}`
     }
     return gone.length
   }))

@@ -10,6 +10,7 @@ const statements = (isSqlite: boolean): ReadonlyArray<string> => [
     batch ${isSqlite ? "integer primary key autoincrement" : "integer generated always as identity primary key"},
     id text not null unique, owner text, name text, state text not null, items integer, endpoint text, source text,
     total bigint not null default 0, bytes bigint not null default 0, run integer not null default 0,
+    key_run integer not null default 0,
     fed bigint not null default 0, handed bigint not null default 0, base bigint not null default 0,
     priority integer not null default 0, weight integer not null default 1, cap_micros bigint, estimate_micros bigint not null default 0,
     interrupts integer not null default 0, awaits_first integer not null default 0, metadata text not null default '{}', error text, rate double precision,

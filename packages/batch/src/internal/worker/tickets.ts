@@ -283,7 +283,7 @@ export class TicketHandler {
       endpoint: work.batch.endpoint,
       key: item.key ?? String(item.seq),
       body: item.request,
-      idempotencyKey: `${work.batch.id}/${item.seq}`,
+      idempotencyKey: idempotencyKeyOf(work.batch, item),
       hasBudget: work.batch.capMicros !== undefined
     })
     // An answer was paid, so it is stored even if the worker is stopped meanwhile.
@@ -385,6 +385,10 @@ export class TicketHandler {
     })
   }
 }
+
+/** A request that was lost with its process has the key that it had. After a retry of failures, all requests have new ones. */
+const idempotencyKeyOf = ({ id, keyRun }: Batches.Row, { seq }: Items.Item): string =>
+  keyRun === 0 ? `${id}/${seq}` : `${id}/${seq}/${keyRun}`
 
 /** The writer stores answers in groups, and one of another form would stop it for all. */
 const isAnswer = Schema.is(Schema.Struct({
