@@ -46,7 +46,7 @@ export interface Request {
  * | `failed` | the provider or the asker refused it for good |
  * | `worker_lost` | processes died while they asked it; it is not asked again |
  * | `rounds_exhausted` | it was put back too often |
- * | `cancelled`, `expired`, `capped` | it was never asked, because the batch ended first |
+ * | `cancelled`, `expired`, `capped` | it has no answer, because the batch ended first |
  *
  * @since 0.1.0
  * @category models
@@ -69,7 +69,7 @@ export type Kind = typeof Kind.Type
  * **Details**
  *
  * - `seq` is the place of the request in its batch, from 0.
- * - `body` is the text of the answer or failure, as `Asker` returned it. It is empty if the request was never asked.
+ * - `body` is the text of the answer or failure, as `Asker` returned it. It is empty if the batch ended first.
  * - `micros` is the cost in millionths of a dollar.
  * - `at` is when the result was stored, in epoch milliseconds of the database.
  *
@@ -98,7 +98,7 @@ export interface Result {
  * | `in_progress` | requests are asked |
  * | `cancelling`, `expiring`, `capping` | no request is asked any more; the calls that run are awaited |
  * | `completed` | every request has a result of its own |
- * | `cancelled`, `expired`, `capped` | ended early; every request has a result, or says why it was not asked |
+ * | `cancelled`, `expired`, `capped` | ended early; every request has a result, or says why it has no answer |
  * | `failed` | the file of requests has problems, and none was asked |
  *
  * @since 0.1.0
@@ -153,7 +153,7 @@ export interface Status {
   readonly total: number
   readonly ok: number
   readonly failed: number
-  /** Requests that were not asked because the batch was cancelled, expired or reached its cap. */
+  /** Requests without an answer, because the batch was cancelled, expired or reached its cap. */
   readonly marked: number
   readonly inputTokens: number
   readonly outputTokens: number

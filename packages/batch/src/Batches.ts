@@ -11,6 +11,7 @@
  * - `submit` with an `id` continues where an earlier one stopped. The same `id` with other requests is refused.
  * - The batch starts when all its requests are stored.
  * - `maxCost` stops a batch before it costs more. It is exact if no request costs more than `estimate`, or more than the dearest so far.
+ *   Otherwise, and if attempts that fail are charged, calls that are in flight when it is spent can exceed it.
  *
  * **Gotchas**
  *

@@ -28,7 +28,8 @@
  * **Gotchas**
  *
  * - `onLost: "fail"` stores a row before each group of calls. A request that had been started when its process died gets `worker_lost`.
- *   A process that is frozen, or without its database, for 6 seconds counts as dead. Answers that reach it later are not stored.
+ *   A process that is frozen, or without its database, for 6 seconds counts as dead. Answers that reach it later are dropped, since
+ *   the result may have been read by then.
  *   When the worker stops, the rest of a ticket goes back with its last call, not before.
  * - A worker that is killed while its calls finish may have other requests asked twice: those of the same tickets that it gave back and that
  *   are in flight elsewhere. Give the process more time than `drain` before it is killed.

@@ -271,6 +271,34 @@ await describeWithBoth("Batches", (it) => {
     }).pipe(Effect.provide(machine(scripted)))
   })
 
+  it.effect("failed attempts that are charged are not repeated once they have spent the budget", () => {
+    const scripted = new Scripted()
+    scripted.answer = () => Effect.fail(new Asker.AskLater({ reason: "broken", isCall: true, micros: 1 }))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      const id = yield* batches.submit({ maxCost: { micros: 10, estimate: 1 } }, requests(10))
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "capped", micros: 10, marked: 10 })
+      assert.lengthOf(scripted.asked, 10)
+    }).pipe(Effect.provide(machine(scripted, { maxRounds: 2 })))
+  })
+
+  it.effect("no call begins once the budget is spent, also of requests that workers hold by then", () => {
+    const scripted = new Scripted()
+    scripted.answer = ({ body, key }) =>
+      key === "k0"
+        ? Effect.succeed(ok(body, 0))
+        : Effect.fail(new Asker.AskLater({ reason: "broken", isCall: true, micros: 4 }))
+    return Effect.gen(function*() {
+      const batches = yield* Batches.Batches
+      // The first answer is free, so all requests are handed out.
+      const id = yield* batches.submit({ maxCost: { micros: 10 } }, requests(640))
+      yield* Stream.runDrain(batches.watch(id, 50))
+      assert.deepInclude(yield* batches.status(id), { state: "capped", micros: 12, ok: 1, marked: 639 })
+      assert.lengthOf(scripted.asked, 4)
+    }).pipe(Effect.provide(machine(scripted, { inFlight: 1 })))
+  })
+
   it.effect("a batch whose costs are unknown begins with one request, which costs the whole budget here", () => {
     const scripted = new Scripted()
     scripted.answer = ({ body }) => Effect.as(Effect.sleep(30), ok(body, 1_000))

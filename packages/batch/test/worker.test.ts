@@ -186,7 +186,9 @@ describe("requests that a worker gives back", () => {
 })
 
 describe("what a worker holds", () => {
-  const states = (state: "in_progress" | "cancelling", run: number) => [{ batch: 1, run, state, interrupts: false }]
+  const states = (state: "in_progress" | "cancelling", run: number) => [
+    { batch: 1, run, state, interrupts: false, isSpent: false }
+  ]
 
   it("counts requests by batch, and forgets a batch with its last ticket", () => {
     const held = new Held(4_000, 0)
@@ -212,7 +214,7 @@ describe("what a worker holds", () => {
     assert.strictEqual(held.lapses(24_000), 2)
   })
 
-  it("a run is stopped by the end of its batch or by the next run, which it does not stop", () => {
+  it("a run is stopped by the end of its batch, by the next run, which it does not stop, or by a budget that is spent", () => {
     const held = new Held(4_000, 0)
     const old = held.take(1, 0, 10)
     held.apply(states("in_progress", 0))
@@ -223,7 +225,10 @@ describe("what a worker holds", () => {
     held.apply(states("in_progress", 1))
     assert.isFalse(next.isStopped)
     const frozen = held.take(3, 0, 1)
-    held.apply([{ batch: 3, run: 1, state: "in_progress", interrupts: false }])
+    held.apply([{ batch: 3, run: 1, state: "in_progress", interrupts: false, isSpent: false }])
     assert.isTrue(frozen.isStopped)
+    const spent = held.take(4, 0, 1)
+    held.apply([{ batch: 4, run: 0, state: "in_progress", interrupts: false, isSpent: true }])
+    assert.isTrue(spent.isStopped)
   })
 })

@@ -227,6 +227,8 @@ export class Feeder {
 /** What stops a batch that is in progress: its time or its money. */
 const stopOf = (batch: Batches.Row): State | undefined => {
   if (batch.expiresAt !== undefined && batch.expiresAt <= batch.now) return "expiring"
+  // Requests that are outstanding would be asked again, also after attempts that failed and were charged.
+  if (Batches.isSpent(batch)) return "capping"
   const outstanding = outstandingOf(batch)
   const affordable = affordableOf(batch, outstanding)
   return affordable <= 0 && outstanding <= 0 && batch.fed < batch.total ? "capping" : undefined

@@ -69,6 +69,10 @@ export interface Row {
 export const answeredOf = ({ failed, marked, ok }: Pick<Row, "failed" | "marked" | "ok">): number =>
   ok + failed + marked
 
+/** Whether the costs that are stored reach the budget. They never fall, so no further call of this run may begin. */
+export const isSpent = ({ capMicros, micros }: Pick<Row, "capMicros" | "micros">): boolean =>
+  capMicros !== undefined && micros >= capMicros
+
 const toRow = (row: { readonly [column: string]: unknown }): Row => ({
   batch: numberOf(row["batch"]),
   id: String(row["id"]),

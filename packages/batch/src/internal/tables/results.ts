@@ -26,7 +26,7 @@ const columns = {
   micros: "bigint"
 } as const
 
-/** Kinds of results that say why a request was not asked. */
+/** Kinds of results that say why a request has no answer. */
 export const marks: ReadonlyArray<Kind> = ["cancelled", "expired", "capped"]
 
 const listOfMarks = `(${marks.map((kind) => `'${kind}'`).join(", ")})`

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { State, Waiting } from "../../Batch.ts"
+import { isSpent } from "./batches.ts"
 import { type Db, numberOf, optionalNumber } from "./db.ts"
 
 /** A worker without a sign of life for this long counts as dead. */
@@ -76,6 +77,8 @@ export interface HeldState {
   readonly run: number
   readonly state: State
   readonly interrupts: boolean
+  /** Its budget is spent. */
+  readonly isSpent: boolean
 }
 
 export const statesOf = (
@@ -83,14 +86,24 @@ export const statesOf = (
   batches: ReadonlyArray<number>
 ): Effect.Effect<ReadonlyArray<HeldState>, SqlError> =>
   Effect.map(
-    sql<{ readonly batch: unknown; readonly run: unknown; readonly state: State; readonly interrupts: unknown }>`
-      select batch, run, state, interrupts from sluice_batch where ${sql.in("batch", batches)}`,
+    sql<{
+      readonly batch: unknown
+      readonly run: unknown
+      readonly state: State
+      readonly interrupts: unknown
+      readonly cap_micros: unknown
+      readonly micros: unknown
+    }>`
+      select b.batch, b.run, b.state, b.interrupts, b.cap_micros,
+        (select sum(p.micros) from sluice_batch_progress p where p.batch = b.batch and b.cap_micros is not null) as micros
+      from sluice_batch b where ${sql.in("batch", batches)}`,
     (rows) =>
-      rows.map(({ batch, interrupts, run, state }) => ({
+      rows.map(({ batch, cap_micros, interrupts, micros, run, state }) => ({
         batch: numberOf(batch),
         run: numberOf(run),
         state,
-        interrupts: numberOf(interrupts) === 1
+        interrupts: numberOf(interrupts) === 1,
+        isSpent: isSpent({ capMicros: optionalNumber(cap_micros), micros: numberOf(micros ?? 0) })
       }))
   )
 

@@ -9,7 +9,9 @@ export class HeldRun {
   readonly run: number
   requests = 0
   tickets = 0
-  /** The run is over: no call is started any more. */
+  /** What the batch has cost, as far as this worker knows. It may be too much: an answer can be in the sum that was read last. */
+  micros = 0
+  /** The run is over, or its budget is spent: no call is started any more. */
   isStopped = false
   /** Calls that run are interrupted as well. */
   private isInterrupted = false
@@ -118,9 +120,9 @@ export class Held {
   }
 
   apply(states: ReadonlyArray<HeldState>): void {
-    for (const { batch, interrupts, run, state } of states) {
+    for (const { batch, interrupts, isSpent, run, state } of states) {
       for (const held of this.runs.values()) {
-        if (held.batch === batch && (state !== "in_progress" || held.run !== run)) held.stop(interrupts)
+        if (held.batch === batch && (state !== "in_progress" || held.run !== run || isSpent)) held.stop(interrupts)
       }
     }
   }

@@ -152,6 +152,9 @@ export class TicketHandler {
         Batches.select(context.db, context.db.sql`where b.batch = ${ticket.batch}`)
       )
       if (batch === undefined || batch.state !== "in_progress" || batch.run !== ticket.run) return
+      // The feeder is about to end it.
+      if (Batches.isSpent(batch)) return
+      held.micros = batch.micros
       const open = yield* context.persist(Items.open(context.db, { ...ticket, items: batch.items }))
       const isSuspect = attempts >= suspectAttempt
       // Also in the first attempt: a worker that is stopped gives its tickets back uncounted.
@@ -313,7 +316,7 @@ export class TicketHandler {
         const spent = micros === 0
           ? Effect.void
           : context.persist(Results.spend(context.db, this.options.name, work.batch.batch, micros))
-        return Effect.andThen(spent, this.clear(work, item))
+        return spent.pipe(Effect.andThen(this.clear(work, item)), Effect.andThen(this.charged(work, micros)))
       })
     })
   }
@@ -325,15 +328,24 @@ export class TicketHandler {
     )
   }
 
-  private store(
-    { batch: { batch }, open, running }: Work,
-    { seq }: Items.Item,
-    answer: Answer | Failed
-  ): Effect.Effect<void> {
-    return Effect.map(this.context.writer.write({ ...answer, batch, seq }), () => {
-      open.delete(seq)
-      running.delete(seq)
+  private store(work: Work, { seq }: Items.Item, answer: Answer | Failed): Effect.Effect<void> {
+    return Effect.flatMap(this.context.writer.write({ ...answer, batch: work.batch.batch, seq }), () => {
+      work.open.delete(seq)
+      work.running.delete(seq)
+      return this.charged(work, answer.micros)
     })
+  }
+
+  /**
+   * A cost was stored. If the budget may be spent, reads whether it is, before the slot begins another call. What others spend is read
+   * with each beat.
+   */
+  private charged({ batch: { batch, capMicros }, held }: Work, micros: number): Effect.Effect<void> {
+    const { context } = this
+    if (capMicros === undefined || micros === 0) return Effect.void
+    held.micros += micros
+    if (held.micros < capMicros || held.isStopped) return Effect.void
+    return Effect.map(context.persist(Workers.statesOf(context.db, [batch])), (states) => context.held.apply(states))
   }
 
   private lost(work: Work, item: Items.Item): Effect.Effect<void> {
