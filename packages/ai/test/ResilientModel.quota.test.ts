@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Result, Schema, Stream } from "effect"
-import { EmbeddingModel, type LanguageModel, type Prompt } from "effect/ai"
+import { EmbeddingModel, LanguageModel, type Prompt } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as ResilientModel from "@sluice/ai/ResilientModel"
 import * as ScriptedEmbedding from "@sluice/ai/testing/ScriptedEmbedding"
@@ -192,6 +192,23 @@ describe("the quota of a target", () => {
       yield* second.generate
       assert.deepStrictEqual(yield* levelsOf(first, 1), { requests: 2 })
       assert.deepStrictEqual((yield* quota.snapshot()).levels.map(({ key }) => key), ["one/sonnet"])
+    }))
+
+  it.effect("without a known model the quota has the name of its account", () =>
+    Effect.gen(function*() {
+      const quota = yield* Effect.orDie(Quota.make(requests(5))).pipe(Effect.provide(QuotaStore.layerMemory))
+      const { model } = yield* build({ A: [] })
+      const layer = Layer.succeed(LanguageModel.LanguageModel, model)
+      const targets = [{ name: "B", layer, quota }, { name: "C", layer, family: "sonnet", quota }]
+      yield* Effect.forEach(
+        targets,
+        (target) =>
+          Effect.provide(
+            LanguageModel.generateText({ prompt: "hi" }),
+            Layer.fresh(ResilientModel.layer({ targets: [target] }))
+          )
+      )
+      assert.deepStrictEqual((yield* quota.snapshot()).levels.map(({ key }) => key), ["B", "C/sonnet"])
     }))
 
   it.effect("a target with a longer wait is skipped, and the log says so", () =>

@@ -95,7 +95,8 @@ describe("a name of a fleet", () => {
   it.effect("the name of a target is enough for its circuit and for its quota, unless it has several", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* found("main", "gateway/main", "gateway/backup"), "gateway/main")
-      assert.strictEqual(yield* found("main", "main/unknown", "backup/unknown"), "main/unknown")
+      assert.strictEqual(yield* found("main", "main", "main/gpt-5"), "main")
+      assert.strictEqual(yield* found("main", "main/gpt-5", "backup/gpt-5"), "main/gpt-5")
       assert.strictEqual(yield* found("main", "main/a", "main/b"), "main can be main/a or main/b; write it whole")
     }))
 })

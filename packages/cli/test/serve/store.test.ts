@@ -172,14 +172,17 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         yield* answered("a")
       }))
 
-    it.live("what a command changes is on the page of each gateway, and what a page changes is in the command's list", () =>
+    it.live("what a command changes is on the page of each gateway, and what a page changes is in the command's list, where targets have their names", () =>
       Effect.gen(function*() {
         const url = yield* own
         const { args, env } = over(yield* LoopbackProvider.make({}), yield* LoopbackProvider.make({}))
         const directory = yield* folder
-        const gateways = yield* Effect.all([1, 2].map(() => start(directory, [...args, "--store", url], env)), {
-          concurrency: 2
-        })
+        const gateways = yield* Effect.all(
+          [1, 2].map(() => start(directory, [...args, "--rpm", "600", "--store", url], env)),
+          {
+            concurrency: 2
+          }
+        )
         const [first, second] = gateways as [Gateway, Gateway]
         yield* ask(first, first.token)
         const circuits = (...words: ReadonlyArray<string>) =>
@@ -206,6 +209,12 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         const { stdout } = yield* circuits("list")
         assert.match(stdout, /^gateway\/a  takes calls$/m)
         assert.match(stdout, /^\d\d:\d\d  gateway\/a  left to its circuit by token: it has moved$/m)
+        // The model of a target without `#MODEL` is not known.
+        const quotas = (...words: ReadonlyArray<string>) =>
+          Effect.promise(() => run(["quotas", "list", ...words], { SLUICE_STORE: url }))
+        const [shown, json] = yield* Effect.all([quotas(), quotas("--json")], { concurrency: 2 })
+        assert.match(shown.stdout, /^a  requests\/min  [\d,]+ used$/m)
+        assert.deepInclude(JSON.parse(json.stdout), { quota: "a", dimension: "requests" })
         // A change of its own is known before the store tells of it.
         assert.lengthOf((yield* snapshot(second))["audit"] ?? [], 2)
       }))

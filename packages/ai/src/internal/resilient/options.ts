@@ -81,8 +81,8 @@ export interface EmbeddingTargetOptions {
   /**
    * The limits of its account: options, or a service from `Quota.make` that several layers share. Default: none.
    *
-   * The key of the quota is the account (`credential`) and the model family. Targets of one account with equal options share one
-   * quota. A call reserves `requests`, `tokens`, `inputTokens`, `outputTokens` and `money`, as far as the quota limits them, and
+   * The key of the quota is the account (`credential`) and the model family, or the account alone if no model is known. Targets of one
+   * account with equal options share one quota. A call reserves `requests`, `tokens`, `inputTokens`, `outputTokens` and `money`, as far as the quota limits them, and
    * settles by the usage of the answer.
    */
   readonly quota?: Omit<QuotaOptions, "name" | "tenantLimits"> | Quota["Service"] | undefined

@@ -16,6 +16,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { factsOf } from "../kit/modelFacts.ts"
+import { unknownModel } from "./family.ts"
 import type { LayerOptions, Price, StreamOptions, Target as TargetWithLayer, TargetOptions } from "./options.ts"
 import type { Rest } from "./rest.ts"
 import * as Target from "./target.ts"
@@ -390,7 +391,7 @@ export const targets = Effect.fnUntraced(function*<S>(
       rests
     })
     if (service !== undefined && quota !== undefined) {
-      const key = quota.keyOf(model ?? "unknown")
+      const key = quota.keyOf(model ?? unknownModel)
       const other = services.get(key)
       services.set(key, other ?? { target: options.name, service })
       if (other !== undefined && other.service !== service) {
@@ -412,7 +413,7 @@ export const targets = Effect.fnUntraced(function*<S>(
         name: options.name,
         key: `${name}/${options.name}`,
         provider,
-        model: model ?? "unknown",
+        model: model ?? unknownModel,
         // Its own model needs no other name.
         models: model === undefined ? plan.models : new Map([[model, undefined], ...plan.models]),
         service: member.service,

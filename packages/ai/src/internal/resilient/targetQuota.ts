@@ -12,7 +12,7 @@ import * as RateLimits from "../../RateLimits.ts"
 import * as RetryAfter from "../../RetryAfter.ts"
 import type { Headers } from "../../RetryAfter.ts"
 import type { ModelFacts } from "../kit/modelFacts.ts"
-import { familyOf } from "./family.ts"
+import { familyOf, unknownModel } from "./family.ts"
 import { usageIn } from "./log.ts"
 import type { Price } from "./options.ts"
 import type * as Parts from "./parts.ts"
@@ -124,8 +124,8 @@ export class TargetQuota {
   }
 
   keyOf(model: string): string {
-    const { credential, family = familyOf(model) } = this.fields
-    return `${credential}/${family}`
+    const { credential, family = model === unknownModel ? undefined : familyOf(model) } = this.fields
+    return family === undefined ? credential : `${credential}/${family}`
   }
 
   /** How long the provider asked for no calls of the account and family, whichever target it answered. */
