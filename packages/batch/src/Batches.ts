@@ -124,6 +124,7 @@ export interface SubmitOptions {
  * **Details**
  *
  * - `order`: `completion` by default, in the order in which results were stored. `input` ends at the first request without a result.
+ *   Results that `Files.remove` erased are left out.
  * - `after`: the `cursor` of a result of the same order, to continue after it. Another text is refused with `InvalidOptions`.
  * - `follow`: waits for further results until the batch has ended.
  *

@@ -6,6 +6,8 @@
  * - A line is `{"custom_id": ..., "method": "POST", "url": "/v1/...", "body": {...}}`. All lines have the same `url`, and each its own
  *   `custom_id`.
  * - Lines are checked when they are uploaded. What is wrong is kept with the file, and a batch of it is `failed`.
+ * - The results of an ended batch are files too, with the purpose `batch_output`: `file-output-ID` has the answers, `file-error-ID` all
+ *   others. Their lines are read with `Batches.results`.
  * - The lines are stored once, however many batches use them.
  * - A file expires after 30 days by default. Its lines are deleted when no batch uses them.
  *
@@ -90,8 +92,11 @@ export interface File {
   readonly lines: number
   /** At most 100, by their line. */
   readonly problems: ReadonlyArray<Problem>
+  /** The batch whose results it has. `undefined` for an upload. Its `bytes` are 0, since its lines are made when they are read. */
+  readonly results: { readonly batch: string; readonly kind: "output" | "error" } | undefined
   readonly createdAt: number
-  readonly expiresAt: number
+  /** `undefined` for results, which stay as long as their batch. */
+  readonly expiresAt: number | undefined
 }
 
 /**
@@ -119,6 +124,7 @@ export interface UploadOptions {
  * **Details**
  *
  * - `owner`: the files of this owner. All by default.
+ * - `purpose`: uploads with this purpose, or results with `batch_output`. All by default.
  * - `order`: `desc` starts with the newest, which is the default, and `asc` with the oldest.
  * - `after`: the id of the last file of the page before. `FileNotFound` if there is no such file, as when it was removed meanwhile.
  * - `limit`: at least 1, 100 by default.
@@ -128,6 +134,7 @@ export interface UploadOptions {
  */
 export interface ListOptions {
   readonly owner?: string | undefined
+  readonly purpose?: string | undefined
   readonly order?: "asc" | "desc" | undefined
   readonly after?: string | undefined
   readonly limit?: number | undefined
@@ -139,9 +146,11 @@ export interface ListOptions {
  * **Details**
  *
  * - `upload` removes what it has stored if it fails.
- * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired.
+ * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired. `lines` reads uploads only.
  * - `remove` fails with `FileInUse` while a batch that has not ended uses the file. The lines stay as long as the results of a batch
  *   need them.
+ * - `remove` of results erases their bodies. The counts of the batch stay. A `retry` of the batch makes new files, which have only the
+ *   lines that were not removed.
  *
  * @since 0.1.0
  * @category services

@@ -141,7 +141,7 @@ export const make = Effect.gen(function*() {
           // A page is cut where its texts are large, so only an empty one is the last.
           const isOver = next.length === 0 && (!follow || isEnded(state))
           if (!isOver && next.length === 0) yield* Effect.sleep(followMillis)
-          return [next, isOver ? undefined : { after: last }] as const
+          return [next.filter((result) => !Results.isErased(result)), isOver ? undefined : { after: last }] as const
         })
       return paginate(page, options.after)
     }))

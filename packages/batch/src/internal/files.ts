@@ -10,9 +10,11 @@ import * as Stream from "effect/Stream"
 import { type BatchStoreError, FileInUse, FileNotFound } from "../Batch.ts"
 import type { File, Files, ListOptions, Problem, UploadOptions } from "../Files.ts"
 import { store } from "./store.ts"
+import * as Batches from "./tables/batches.ts"
 import * as Db from "./tables/db.ts"
 import * as Tables from "./tables/files.ts"
 import * as Items from "./tables/items.ts"
+import * as Results from "./tables/results.ts"
 import { isStorable, toStorable } from "./text.ts"
 
 const known: { readonly [K in keyof UploadOptions]-?: true } = { name: true, purpose: true, owner: true, expires: true }
@@ -33,6 +35,7 @@ const readOptions = (input: UploadOptions): Effect.Effect<number, InvalidOptions
 
 const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
   owner: true,
+  purpose: true,
   order: true,
   after: true,
   limit: true
@@ -40,10 +43,10 @@ const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
 
 const readListOptions = (input: ListOptions) => {
   const reader = new OptionsReader("Files")
-  const { after, limit = 100, order = "desc", owner } = reader.object("options", input, knownOfList)
+  const { after, limit = 100, order = "desc", owner, purpose } = reader.object("options", input, knownOfList)
   reader.integer("limit", limit, 1)
   reader.oneOf("order", order, ["asc", "desc"])
-  return reader.check({ after, limit, order, owner })
+  return reader.check({ after, limit, order, owner, purpose: purpose === undefined ? undefined : toStorable(purpose) })
 }
 
 const linesAtOnce = { rows: 1_000, bytes: 8 * 2 ** 20 }
@@ -92,32 +95,13 @@ export const make = Effect.gen(function*() {
 
   return {
     upload,
-    find: (id: string) => Effect.map(findFile(db, id), toFile),
+    find: (id: string) => Effect.map(findAny(db, id), toFile),
     list: (options: ListOptions = {}) =>
-      Effect.flatMap(readListOptions(options), ({ after, limit, order, owner }) => {
-        const { sql } = db
-        const [before, direction] = [sql.literal(order === "desc" ? "<" : ">"), sql.literal(order)]
-        return Effect.map(
-          Effect.andThen(
-            after === undefined ? Effect.void : findFile(db, after),
-            store(
-              "list files",
-              Tables.select(
-                db,
-                sql`${
-                  sql.and([
-                    sql`1 = 1`,
-                    ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
-                    ...(after === undefined ? [] : [
-                      sql`(created_at, file) ${before} (select created_at, file from sluice_batch_file where id = ${after})`
-                    ])
-                  ])
-                } order by created_at ${direction}, file ${direction} limit ${limit}`
-              )
-            )
-          ),
-          (rows) => rows.map(toFile)
-        )
+      Effect.gen(function*() {
+        const { after, ...page } = yield* readListOptions(options)
+        const last = after === undefined ? undefined : yield* findAny(db, after)
+        const rows = yield* store("list files", Tables.list(db, { ...page, after: last }))
+        return rows.map(toFile)
       }),
     lines: (id: string) =>
       Stream.unwrap(Effect.map(findFile(db, id), ({ file }) =>
@@ -132,16 +116,36 @@ export const make = Effect.gen(function*() {
           )
         ))),
     remove: (id: string) =>
-      Effect.flatMap(findFile(db, id), ({ file }) =>
-        Effect.flatMap(
-          store("remove a file", Tables.hide(db, file)),
-          (isHidden): Effect.Effect<void, BatchStoreError | FileInUse> =>
-            isHidden
-              ? Effect.asVoid(store("remove a file", Tables.remove(db, file, Db.deletedAtOnce)))
-              : Effect.fail(new FileInUse({ id }))
-        ))
+      Effect.gen(function*() {
+        const { file, results } = yield* findAny(db, id)
+        if (results !== undefined) return yield* removeResults(db, id, results)
+        const isHidden = yield* store("remove a file", Tables.hide(db, file))
+        if (!isHidden) return yield* new FileInUse({ id })
+        yield* store("remove a file", Tables.remove(db, file, Db.deletedAtOnce))
+      })
   } satisfies Files["Service"]
 })
+
+/** The file goes last, so that an interrupted removal can be repeated. */
+const removeResults = (
+  db: Db.Db,
+  id: string,
+  { batch: of, kind }: NonNullable<File["results"]>
+): Effect.Effect<void, BatchStoreError | FileNotFound> =>
+  Effect.gen(function*() {
+    const batch = yield* store("remove a file", Batches.find(db, of))
+    if (batch === undefined) return yield* new FileNotFound({ id })
+    let from: number | undefined = 0
+    do {
+      from = yield* store(
+        "remove a file",
+        Results.erase(db, batch, kind === "output" ? "answers" : "others", { from, limit: Results.markedAtOnce(db) })
+      )
+      // It was started again.
+      if (from === undefined) return yield* new FileNotFound({ id })
+    } while (from > 0)
+    yield* store("remove a file", Tables.removeResults(db, batch, kind))
+  })
 
 /** Checks the lines of one file, and cuts them into groups. */
 class Reader {
@@ -245,11 +249,18 @@ export const problemsOf = ({ problems, url }: Tables.FileRow, endpoint: string |
       line: 1
     }]
 
+/** Finds a file that was uploaded. */
 export const findFile = (db: Db.Db, id: string): Effect.Effect<Tables.FileRow, BatchStoreError | FileNotFound> =>
   Effect.flatMap(
     // PostgreSQL fails for a text that it cannot store.
-    isStorable(id) ? store("read a file", Tables.select(db, db.sql`id = ${id}`)) : Effect.succeed([]),
-    ([file]) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
+    isStorable(id) ? store("read a file", Tables.findUpload(db, id)) : Effect.undefined,
+    (file) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
+  )
+
+const findAny = (db: Db.Db, id: string): Effect.Effect<Tables.FileRow, BatchStoreError | FileNotFound> =>
+  Effect.flatMap(
+    isStorable(id) ? store("read a file", Tables.find(db, id)) : Effect.undefined,
+    (file) => file === undefined ? Effect.fail(new FileNotFound({ id })) : Effect.succeed(file)
   )
 
 const toFile = ({ file: _, url: __, ...file }: Tables.FileRow): File => file

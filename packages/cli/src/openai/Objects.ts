@@ -8,15 +8,9 @@ const seconds = (millis: number | undefined): number | undefined =>
 /** The only time that a batch can be given, as at OpenAI. */
 export const completionWindow = { name: "24h", duration: "24 hours" } as const
 
-/** The files of a batch's results are made when they are read. Their ids name the batch. */
-export const outputFile = (batch: string): string => `file-output-${batch}`
-export const errorFile = (batch: string): string => `file-error-${batch}`
-
-/** The batch whose results a file has. */
-export const batchOf = (file: string): { readonly batch: string; readonly kind: "output" | "error" } | undefined => {
-  const [, kind, batch] = /^file-(output|error)-(.+)$/s.exec(file) ?? []
-  return batch === undefined ? undefined : { batch, kind: kind === "output" ? "output" : "error" }
-}
+/** The ids of the files with a batch's results, as `Files` gives them. */
+const outputFile = (batch: string): string => `file-output-${batch}`
+const errorFile = (batch: string): string => `file-error-${batch}`
 
 export const fileObject = (file: File): object => ({
   id: file.id,
@@ -26,18 +20,6 @@ export const fileObject = (file: File): object => ({
   expires_at: seconds(file.expiresAt),
   filename: file.name,
   purpose: file.purpose,
-  status: "processed",
-  status_details: null
-})
-
-/** The file of a batch's results. Its bytes are known once it is read. */
-export const resultFileObject = (batch: Batch.Status, kind: "output" | "error"): object => ({
-  id: kind === "output" ? outputFile(batch.id) : errorFile(batch.id),
-  object: "file",
-  bytes: 0,
-  created_at: seconds(batch.endedAt),
-  filename: `${batch.id}_${kind}.jsonl`,
-  purpose: "batch_output",
   status: "processed",
   status_details: null
 })
@@ -58,7 +40,7 @@ const states: { readonly [state in Batch.State]: string } = {
 }
 
 /** Requests that are in the error file. */
-export const failedOf = ({ failed, marked }: Batch.Status): number => failed + marked
+const failedOf = ({ failed, marked }: Batch.Status): number => failed + marked
 
 export const batchObject = (batch: Batch.Status): object => {
   const { endedAt, id, inputTokens, ok, outputTokens, startedAt, state } = batch

@@ -107,47 +107,33 @@ const listFiles: Route = (call) =>
     const files = yield* Files
     yield* sendPage(call, pages.files, {
       find: (id) => ownFile(call.client, id, "after"),
-      // A file of another purpose is never stored.
-      list: (page) =>
-        purpose === undefined || purpose === "batch" ? files.list({ ...page, order }) : Effect.succeed([]),
+      list: (page) => files.list({ ...page, order, purpose }),
       show: Objects.fileObject
     })
   })
 
 const getFile: Route = ({ client, response }, id) =>
-  Effect.gen(function*() {
-    const results = Objects.batchOf(id)
-    if (results === undefined) return send(response, Objects.fileObject(yield* ownFile(client, id)))
-    const batch = yield* endedBatch(client, id, results)
-    send(response, Objects.resultFileObject(batch, results.kind))
-  })
+  Effect.map(ownFile(client, id), (file) => send(response, Objects.fileObject(file)))
 
 const getContent: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
-    const results = Objects.batchOf(id)
+    const { results } = yield* ownFile(client, id)
     if (results === undefined) {
-      yield* ownFile(client, id)
       const files = yield* Files
       return yield* sendLines(response, Stream.map(files.lines(id), (line) => `${line}\n`))
     }
-    const batch = yield* endedBatch(client, id, results)
     const batches = yield* Batches
     yield* sendLines(
       response,
-      batches.results(batch.id, { order: "input" }).pipe(
+      batches.results(results.batch, { order: "input" }).pipe(
         Stream.filter(({ kind }) => (kind === "ok") === (results.kind === "output")),
-        Stream.map((result) => Results.openAiLine(batch.id, result))
+        Stream.map((result) => Results.openAiLine(results.batch, result))
       )
     )
   })
 
 const removeFile: Route = ({ client, response }, id) =>
   Effect.gen(function*() {
-    const results = Objects.batchOf(id)
-    if (results !== undefined) {
-      const batch = yield* endedBatch(client, id, results)
-      return yield* Effect.fail(keptWith(batch.id))
-    }
     yield* ownFile(client, id)
     const files = yield* Files
     yield* files.remove(id)
@@ -283,28 +269,9 @@ const ownBatch = (client: Clients.Client, id: string, param?: string) =>
 const isOf = (client: Clients.Client, { owner }: { readonly owner: string | undefined }): boolean =>
   client.isAdmin || owner === client.owner
 
-/** The batch of a file of results, if it has one of this kind. */
-const endedBatch = (
-  client: Clients.Client,
-  file: string,
-  { batch: id, kind }: { readonly batch: string; readonly kind: "output" | "error" }
-) =>
-  Effect.gen(function*() {
-    const batch = yield* Effect.catchTag(ownBatch(client, id), "Refused", () => Effect.fail(fileUnknown(file)))
-    const count = kind === "output" ? batch.ok : Objects.failedOf(batch)
-    return batch.endedAt === undefined || count === 0 ? yield* Effect.fail(fileUnknown(file)) : batch
-  })
-
 const invalid = (param: string, message: string) => new Refused(400, `invalid_${param}`, message, param)
 const fileUnknown = (id: string, param?: string) =>
   new Refused(404, "file_not_found", `No such file: ${clip(id)}`, param)
-/** The results are those of the batch, and are not stored once more as a file. */
-const keptWith = (batch: string) =>
-  new Refused(
-    409,
-    "file_of_batch",
-    `Results are kept with their batch, and deleted with it: sluice batch remove ${batch}`
-  )
 const batchUnknown = (id: string, param?: string) =>
   new Refused(404, "batch_not_found", `No such batch: ${clip(id)}`, param)
 

@@ -334,12 +334,12 @@ await describeWithBoth("the API of batches", (it) => {
           for await (const { id } of page) ids.push(id)
           return ids
         })
-      assert.deepStrictEqual(yield* all(client.files.list({ limit: 2, order: "asc" })), files)
-      assert.deepStrictEqual(yield* all(client.files.list({ limit: 2 })), files.toReversed())
+      assert.deepStrictEqual(yield* all(client.files.list({ limit: 2, order: "asc", purpose: "batch" })), files)
+      assert.deepStrictEqual(yield* all(client.files.list({ limit: 2, purpose: "batch" })), files.toReversed())
       assert.deepStrictEqual(yield* all(client.batches.list({ limit: 2 })), batches.toReversed())
       const { body } = yield* call(server, "GET", "/v1/files?limit=2&purpose=batch", tokens.ann)
       assert.deepInclude(body, { object: "list", has_more: true, first_id: files[4], last_id: files[3] })
-      const last = yield* call(server, "GET", `/v1/files?limit=5&order=asc`, tokens.ann)
+      const last = yield* call(server, "GET", "/v1/files?limit=5&order=asc&purpose=batch", tokens.ann)
       assert.deepInclude(last.body, { has_more: false, first_id: files[0], last_id: files[4] })
       assert.deepStrictEqual((yield* call(server, "GET", "/v1/files?purpose=fine-tune", tokens.ann)).body.data, [])
       const ofBob = yield* call(server, "GET", `/v1/files?after=${files[0]}`, tokens.bob)
@@ -359,7 +359,8 @@ await describeWithBoth("the API of batches", (it) => {
         ["GET", `/v1/batches/${batch.id}`],
         ["POST", `/v1/batches/${batch.id}/cancel`],
         ["GET", `/v1/files/file-output-${batch.id}`],
-        ["GET", `/v1/files/file-output-${batch.id}/content`]
+        ["GET", `/v1/files/file-output-${batch.id}/content`],
+        ["DELETE", `/v1/files/file-output-${batch.id}`]
       ] as const
       for (const token of [tokens.annAgain, tokens.bob]) {
         for (const [method, path] of paths) {

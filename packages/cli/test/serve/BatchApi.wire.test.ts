@@ -128,6 +128,54 @@ await describeWithBoth("a batch on the wire", (it) => {
       }
     }).pipe(Effect.provide(batchesWith(provider()))))
 
+  it.effect("has result files that are listed, deleted one by one, and made again by a retry", () => {
+    const scripted = provider()
+    return Effect.gen(function*() {
+      const { batch: created, client, file } = yield* batchOf(["ok-1", "bad-1", "ok-2"])
+      const batch = yield* until(client, created.id, ({ status }) => status === "completed")
+      const [output, error] = [`file-output-${batch.id}`, `file-error-${batch.id}`]
+      const listed = (query: OpenAI.FileListParams) =>
+        Effect.promise(async () => {
+          const ids: Array<string> = []
+          for await (const { id } of client.files.list(query)) ids.push(id)
+          return ids
+        })
+      const removed = (id: string) => Effect.promise(() => client.files.delete(id))
+      const statusOf = (answer: () => PromiseLike<unknown>) =>
+        Effect.promise(async () => Promise.resolve(answer()).then(() => 200, ({ status }) => Number(status)))
+      for (const limit of [1, 2, 10]) {
+        assert.deepStrictEqual(yield* listed({ limit, order: "asc" }), [file.id, output, error])
+        assert.deepStrictEqual(yield* listed({ limit }), [error, output, file.id])
+        assert.deepStrictEqual(yield* listed({ limit, purpose: "batch_output" }), [error, output])
+      }
+      assert.deepStrictEqual(yield* listed({ purpose: "batch" }), [file.id])
+
+      assert.deepStrictEqual(yield* removed(output), { id: output, object: "file", deleted: true } as never)
+      for (
+        const gone of [
+          () => client.files.retrieve(output),
+          () => client.files.content(output),
+          () => client.files.delete(output)
+        ]
+      ) assert.strictEqual(yield* statusOf(gone), 404)
+      assert.deepStrictEqual(yield* listed({}), [error, file.id])
+      assert.strictEqual((yield* contentOf(client, error)).length, 1)
+      // The batch stays as it was, as at OpenAI.
+      assert.deepStrictEqual(yield* until(client, batch.id, () => true), batch)
+      const batches = yield* Batches
+      const left = yield* Stream.runCollect(batches.results(batch.id))
+      assert.deepStrictEqual(left.map(({ key }) => key), ["bad-1"])
+
+      scripted.answer = () => answered("ok", 200, "{}")
+      assert.strictEqual(yield* batches.retry(batch.id), 1)
+      const again = yield* until(client, batch.id, ({ status }) => status === "completed")
+      assert.deepStrictEqual(countsOf(again), [3, 3, 0])
+      assert.deepStrictEqual((yield* contentOf(client, output)).map((line) => line.custom_id), ["bad-1"])
+      assert.deepStrictEqual(yield* listed({ purpose: "batch_output" }), [output])
+      assert.deepStrictEqual(scripted.asked.map(({ key }) => key).toSorted(), ["bad-1", "bad-1", "ok-1", "ok-2"])
+    }).pipe(Effect.provide(batchesWith(scripted)))
+  })
+
   it.effect("that expires keeps paid answers, and has the rest in its error file and not among the failed", () =>
     Effect.gen(function*() {
       const { batch: created, client } = yield* batchOf(["ok-1", "wait-1", "bad-1", "wait-2"])
@@ -244,9 +292,7 @@ await describeWithBoth("a batch on the wire", (it) => {
       const { headers, text } = yield* call("GET", `/v1/files/${output}/content`)
       assert.strictEqual(headers["content-type"], "application/jsonl")
       assert.strictEqual(JSON.parse(text).custom_id, "ok-1")
-      const kept = yield* call("DELETE", `/v1/files/${output}`)
-      assert.strictEqual(kept.status, 409)
-      assert.include(JSON.parse(kept.text).error.message, `deleted with it: sluice batch remove ${id}`)
+      assert.strictEqual((yield* call("DELETE", `/v1/files/${output}`)).status, 200)
       const removed = yield* call("DELETE", `/v1/files/${input_file_id}`)
       assert.deepStrictEqual(JSON.parse(removed.text), { id: input_file_id, object: "file", deleted: true })
       assert.strictEqual((yield* call("GET", `/v1/files/${input_file_id}`)).status, 404)

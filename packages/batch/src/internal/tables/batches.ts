@@ -277,7 +277,8 @@ export const again = (
   // Read by the statement itself: another retry may forget results until it begins.
   const kept = sql`(select coalesce(sum(ok + failed + marked), 0) from sluice_batch_progress where batch = ${batch})`
   return sql`update sluice_batch set state = 'in_progress', run = run + 1, fed = 0, handed = 0, base = ${kept}, rate = null,
-      started_at = ${now}, ended_at = null, stopping_at = null, interrupts = 0, expires_at = null${
+      started_at = ${now}, ended_at = null, stopping_at = null, interrupts = 0, expires_at = null, output_removed = 0,
+      error_removed = 0${
     cap === undefined ?
       sql`` :
       sql`, cap_micros = ${cap.micros}${cap.estimate === undefined ? sql`` : sql`, estimate_micros = ${cap.estimate}`}`

@@ -3,11 +3,12 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import type { File, Problem } from "../../Files.ts"
-import { type Db, numberOf, optionalText } from "./db.ts"
+import { removedRun, type Row } from "./batches.ts"
+import { type Db, numberOf, optionalNumber, optionalText } from "./db.ts"
 import { isConflict, type Item, itemRows } from "./items.ts"
 
 export interface FileRow extends File {
-  /** The requests of a file have this number below zero as their batch. */
+  /** The requests of a file have this number below zero as their batch. For a file of results, the number of the batch. */
   readonly file: number
   readonly url: string | undefined
 }
@@ -23,17 +24,96 @@ const toRow = (row: { readonly [column: string]: unknown }): FileRow => ({
   url: optionalText(row["url"]),
   // Only this package writes the column.
   problems: JSON.parse(String(row["problems"])) as ReadonlyArray<Problem>,
+  results: partOf(row),
   createdAt: numberOf(row["created_at"]),
-  expiresAt: numberOf(row["expires_at"])
+  expiresAt: optionalNumber(row["expires_at"])
 })
 
-/** Reads files that were uploaded whole and have not expired. */
-export const select = ({ now, sql }: Db, which: Fragment): Effect.Effect<ReadonlyArray<FileRow>, SqlError> =>
-  Effect.map(
-    sql<{ readonly [column: string]: unknown }>`
-      select * from sluice_batch_file where lines >= 0 and expires_at > ${now} and ${which}`,
-    (rows) => rows.map(toRow)
+type Results = NonNullable<File["results"]>
+
+/** Files of one time go by their part: uploads are 0. */
+const parts = { output: 1, error: 2 } as const
+
+const partOf = (row: { readonly [column: string]: unknown }): Results | undefined => {
+  const part = numberOf(row["part"])
+  return part === 0 ? undefined : { batch: String(row["batch"]), kind: part === parts.output ? "output" : "error" }
+}
+
+/** Where a file is in a list. */
+const placeOf = ({ createdAt, file, results }: FileRow) =>
+  [createdAt, results === undefined ? 0 : parts[results.kind], file] as const
+
+const read = ({ sql }: Db, from: Fragment): Effect.Effect<ReadonlyArray<FileRow>, SqlError> =>
+  Effect.map(sql<{ readonly [column: string]: unknown }>`select * from (${from}) as f`, (rows) => rows.map(toRow))
+
+/** Files that were uploaded whole and have not expired. */
+const uploads = ({ now, sql }: Db): Fragment =>
+  sql`select 0 as part, null as batch, file, id, owner, purpose, name, bytes, lines, url, problems, created_at, expires_at
+    from sluice_batch_file where lines >= 0 and expires_at > ${now}`
+
+/** The files of ended batches that have lines. They are made from the results when they are read. */
+const outputs = ({ sql }: Db, kind: Results["kind"], which: Fragment): Fragment =>
+  sql`select ${sql.literal(String(parts[kind]))} as part, r.id as batch, r.batch as file, ${
+    sql.literal(`'file-${kind}-' || r.id`)
+  } as id, r.owner, 'batch_output' as purpose, ${
+    sql.literal(`r.id || '_${kind}.jsonl'`)
+  } as name, 0 as bytes, r.lines, null as url, '[]' as problems, r.ended_at as created_at, null as expires_at
+    from (
+      select b.batch, b.id, b.owner, b.ended_at, (
+        select sum(${sql.literal(kind === "output" ? "p.ok" : "p.failed + p.marked")})
+        from sluice_batch_progress p where p.batch = b.batch
+      ) as lines
+      from sluice_batch b where b.ended_at is not null and b.run <> ${sql.literal(String(removedRun))} and ${
+    removed(sql, kind)
+  } = 0 and ${which}
+    ) as r where r.lines > 0`
+
+const removed = (sql: Db["sql"], kind: Results["kind"]): Fragment => sql.literal(`${kind}_removed`)
+
+export const findUpload = (db: Db, id: string): Effect.Effect<FileRow | undefined, SqlError> =>
+  Effect.map(read(db, db.sql`${uploads(db)} and id = ${id}`), ([file]) => file)
+
+export const find = (db: Db, id: string): Effect.Effect<FileRow | undefined, SqlError> => {
+  const [, kind, batch] = /^file-(output|error)-(.+)$/s.exec(id) ?? []
+  return batch === undefined || (kind !== "output" && kind !== "error")
+    ? findUpload(db, id)
+    : Effect.map(read(db, outputs(db, kind, db.sql`b.id = ${batch}`)), ([file]) => file)
+}
+
+export const list = (db: Db, { after, limit, order, owner, purpose }: {
+  readonly owner: string | undefined
+  readonly purpose: string | undefined
+  readonly after: FileRow | undefined
+  readonly order: "asc" | "desc"
+  readonly limit: number
+}): Effect.Effect<ReadonlyArray<FileRow>, SqlError> => {
+  const { sql } = db
+  const direction = sql.literal(order)
+  const conditions = [
+    sql`1 = 1`,
+    ...(owner === undefined ? [] : [sql`owner = ${owner}`]),
+    ...(purpose === undefined ? [] : [sql`purpose = ${purpose}`]),
+    ...(after === undefined ? [] : [
+      sql`(created_at, part, file) ${sql.literal(order === "desc" ? "<" : ">")} (${
+        sql.literal(placeOf(after).join(", "))
+      })`
+    ])
+  ]
+  const all = sql`${uploads(db)} union all ${outputs(db, "output", sql`1 = 1`)} union all ${
+    outputs(db, "error", sql`1 = 1`)
+  }`
+  return read(
+    db,
+    sql`select * from (${all}) as a where ${
+      sql.and(conditions)
+    } order by created_at ${direction}, part ${direction}, file ${direction} limit ${limit}`
   )
+}
+
+/** Marks a file of results as removed, unless its batch was started again. */
+export const removeResults = ({ sql }: Db, batch: Pick<Row, "batch" | "run">, kind: Results["kind"]) =>
+  sql`update sluice_batch set ${removed(sql, kind)} = 1
+    where batch = ${batch.batch} and run = ${batch.run} and ended_at is not null`
 
 /** Adds a file that is being uploaded. Returns its number. */
 export const begin = (

@@ -277,3 +277,29 @@ export const forget = (
     }
     return gone.length
   }))
+
+/**
+ * Erases the bodies of the answers, or of all others, from one place on, at most `limit`. The rows stay: a retry and the sums need them.
+ * Returns where the next ones begin, 0 if these were the last, and `undefined` if the batch is in another state or run by now.
+ */
+export const erase = (
+  db: Db,
+  row: Pick<Row, "batch" | "run" | "state">,
+  of: "answers" | "others",
+  { from, limit }: { readonly from: number; readonly limit: number }
+): Effect.Effect<number | undefined, SqlError> =>
+  db.sql.withTransaction(Effect.gen(function*() {
+    const { sql } = db
+    if (!(yield* keep(db, row))) return undefined
+    const erased = yield* sql<{ readonly seq: unknown }>`
+      update sluice_batch_result set body = '', at = ${erasedAt} where batch = ${row.batch} and seq in (
+        select seq from sluice_batch_result where batch = ${row.batch} and seq >= ${from}
+          and kind ${sql.literal(of === "answers" ? "=" : "<>")} 'ok' order by seq limit ${sql.literal(String(limit))}
+      ) returning seq`
+    return erased.length < limit ? 0 : erased.reduce((last, { seq }) => Math.max(last, numberOf(seq)), 0) + 1
+  }))
+
+/** The time of a result that was erased. */
+const erasedAt = 0
+
+export const isErased = ({ at }: Result): boolean => at === erasedAt

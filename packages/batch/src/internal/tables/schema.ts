@@ -13,7 +13,8 @@ const statements = (isSqlite: boolean): ReadonlyArray<string> => [
     key_run integer not null default 0,
     fed bigint not null default 0, handed bigint not null default 0, base bigint not null default 0,
     priority integer not null default 0, weight integer not null default 1, cap_micros bigint, estimate_micros bigint not null default 0,
-    interrupts integer not null default 0, awaits_first integer not null default 0, metadata text not null default '{}', error text, rate double precision,
+    interrupts integer not null default 0, awaits_first integer not null default 0, output_removed integer not null default 0,
+    error_removed integer not null default 0, metadata text not null default '{}', error text, rate double precision,
     created_at bigint not null, started_at bigint, expires_at bigint, stopping_at bigint, ended_at bigint
   )`,
   `create index sluice_batch_created on sluice_batch (created_at desc, batch desc)`,
