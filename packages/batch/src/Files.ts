@@ -147,6 +147,7 @@ export interface ListOptions {
  *
  * - `upload` removes what it has stored if it fails.
  * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired. `lines` reads uploads only.
+ * - `expire` sets the time of an upload from its creation, an hour to ten years, and returns the file.
  * - `remove` fails with `FileInUse` while a batch that has not ended uses the file. The lines stay as long as the results of a batch
  *   need them.
  * - `remove` of results erases their bodies. The counts of the batch stay. A `retry` of the batch makes new files, which have only the
@@ -165,6 +166,10 @@ export class Files extends Context.Service<Files, {
     options?: ListOptions
   ) => Effect.Effect<ReadonlyArray<File>, BatchStoreError | FileNotFound | InvalidOptions>
   readonly lines: (id: string) => Stream.Stream<string, FileNotFound | BatchStoreError>
+  readonly expire: (
+    id: string,
+    expires: Duration.Input
+  ) => Effect.Effect<File, FileNotFound | BatchStoreError | InvalidOptions>
   readonly remove: (id: string) => Effect.Effect<void, FileInUse | FileNotFound | BatchStoreError>
 }>()("@sluice/batch/Files") {}
 

@@ -56,7 +56,7 @@ await describeWithBoth("Files", (it) => {
       const expired = yield* Tables.expired(db)
       const rows = yield* db.sql`select file from sluice_batch_file where id = ${ids[100]}`
       assert.deepStrictEqual(expired, rows.map(({ file }) => Number(file)))
-      assert.deepStrictEqual(yield* files.list(), [])
+      assert.deepStrictEqual(yield* files.list({ purpose: "batch" }), [])
     }).pipe(Effect.provide(Layer.provide(Layer.merge(Files.layer, Batches.layer), Batches.migrations.layer))))
 
   it.effect("an unknown order and a limit below 1 are refused by name", () =>

@@ -2,6 +2,7 @@
 import * as BoundedJson from "@sluice/core/BoundedJson"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
 import { OptionsReader } from "@sluice/core/OptionsReader"
+import type * as Duration from "effect/Duration"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -30,8 +31,12 @@ const readOptions = (input: UploadOptions): Effect.Effect<number, InvalidOptions
       reader.refuse(option, text, "must have no NUL and no half of a surrogate pair")
     }
   }
-  return reader.check(reader.millis("expires", expires, hour, 10 * 365 * 24 * hour))
+  return reader.check(expiryOf(reader, expires))
 }
+
+/** In milliseconds. */
+const expiryOf = (reader: OptionsReader, expires: Duration.Input): number =>
+  reader.millis("expires", expires, hour, 10 * 365 * 24 * hour)
 
 const knownOfList: { readonly [K in keyof ListOptions]-?: true } = {
   owner: true,
@@ -115,6 +120,14 @@ export const make = Effect.gen(function*() {
               })
           )
         ))),
+    expire: (id: string, expires: Duration.Input) =>
+      Effect.gen(function*() {
+        const reader = new OptionsReader("Files")
+        const millis = yield* reader.check(expiryOf(reader, expires))
+        const { file } = yield* findFile(db, id)
+        yield* store("change a file", Tables.expireAfter(db, file, millis))
+        return toFile(yield* findFile(db, id))
+      }),
     remove: (id: string) =>
       Effect.gen(function*() {
         const { file, results } = yield* findAny(db, id)

@@ -3,6 +3,7 @@ import * as NodeMultipart from "@effect/platform-node/NodeMultipart"
 import type * as Batch from "@sluice/batch/Batch"
 import { type File, Files } from "@sluice/batch/Files"
 import type { InvalidOptions } from "@sluice/core/InvalidOptions"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Multipart from "effect/http/Multipart"
 import * as Stream from "effect/Stream"
@@ -37,6 +38,8 @@ export const read = (
     const files = yield* Files
     let isForBatches = false
     let file: File | undefined
+    // It may follow the file.
+    const expiry: { [name: string]: string } = {}
     const form = NodeMultipart.stream(request, headers).pipe(
       Stream.provideContext(
         Multipart.limitsServices({ maxFileSize: limits.bytes + formBytes, maxFieldSize: formBytes, maxParts: 8 })
@@ -45,6 +48,7 @@ export const read = (
       Stream.runForEach((part) =>
         Effect.gen(function*() {
           if (part._tag === "Field") {
+            if (part.key === "expires_after" || part.key.startsWith("expires_after[")) expiry[part.key] = part.value
             if (part.key !== "purpose") return
             if (part.value !== "batch") return yield* Effect.fail(invalidPurpose)
             isForBatches = true
@@ -56,14 +60,37 @@ export const read = (
         })
       )
     )
-    const checked = Effect.suspend(() => {
-      if (!isForBatches) return Effect.fail(invalidPurpose)
-      return file === undefined ? Effect.fail(noFile) : Effect.succeed(file)
+    const checked = Effect.gen(function*() {
+      if (!isForBatches) return yield* Effect.fail(invalidPurpose)
+      if (file === undefined) return yield* Effect.fail(noFile)
+      const expires = yield* expiresOf(expiry)
+      if (expires === undefined) return file
+      return yield* Effect.catchTag(
+        files.expire(file.id, expires),
+        "FileNotFound",
+        () => Effect.fail(removedMeanwhile)
+      )
     })
     // Its client does not know the file, also if only the rest of the form is wrong.
     const forget = Effect.suspend(() => file === undefined ? Effect.void : Effect.ignore(files.remove(file.id)))
     return yield* Effect.onError(Effect.andThen(form, checked), () => forget)
   })
+
+/** In seconds, as at OpenAI. */
+const expiryLimits = { least: 3_600, most: 2_592_000 }
+
+/** Reads the fields that the official clients make of `expires_after: { anchor, seconds }`. */
+const expiresOf = (
+  fields: { readonly [name: string]: string }
+): Effect.Effect<Duration.Duration | undefined, Refused> => {
+  if (Object.keys(fields).length === 0) return Effect.undefined
+  const { "expires_after[anchor]": anchor, "expires_after[seconds]": text = "", ...others } = fields
+  const seconds = /^\d{1,7}$/.test(text) ? Number(text) : 0
+  const isValid = anchor === "created_at" && seconds >= expiryLimits.least && seconds <= expiryLimits.most
+  return isValid && Object.keys(others).length === 0
+    ? Effect.succeed(Duration.seconds(seconds))
+    : Effect.fail(invalidExpiry)
+}
 
 const linesOf = (
   content: Stream.Stream<Uint8Array, Multipart.MultipartError>,
@@ -102,6 +129,13 @@ const tooMany = ({ lines }: Limits) =>
 const noForm = new Refused(415, "unsupported_media_type", "Send the file as multipart/form-data.")
 const malformed = new Refused(400, "invalid_form", "The form is malformed.")
 const noFile = new Refused(400, "missing_file", "The form has no field file.", "file")
+const removedMeanwhile = new Refused(404, "file_not_found", "The file was removed while it was uploaded.")
+const invalidExpiry = new Refused(
+  400,
+  "invalid_expires_after",
+  `expires_after must have the anchor created_at and ${expiryLimits.least} to ${expiryLimits.most} seconds.`,
+  "expires_after"
+)
 const invalidPurpose = new Refused(
   400,
   "invalid_purpose",

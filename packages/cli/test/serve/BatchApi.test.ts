@@ -1,5 +1,6 @@
 import { assert } from "@effect/vitest"
-import { Effect } from "effect"
+import { Batches } from "@sluice/batch/Batches"
+import { Effect, Stream } from "effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import { request } from "node:http"
 import { describeWithBoth } from "../../../sql/test/support/databases.ts"
@@ -314,6 +315,39 @@ await describeWithBoth("the API of batches", (it) => {
       })
       assert.strictEqual(body.id, id)
       assert.include(["in_progress", "completed"], body.status)
+    }).pipe(Effect.provide(batchesWith(answering()))))
+
+  it.effect("an upload expires when its client says, and a batch of it goes on", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* serveBatches
+      const token = newTokens().ann
+      const client = clientOf({ url, token })
+      const uploadWith = (anchor: string, seconds: number) =>
+        client.files.create({
+          file: new File([line(1)], "in.jsonl"),
+          purpose: "batch",
+          // A client without types can send another anchor.
+          expires_after: { anchor: anchor as "created_at", seconds }
+        })
+      const before = (yield* call({ port, url }, "GET", "/v1/files", token)).body.data
+      for (const [anchor, seconds] of [["created_at", 3_599], ["created_at", 2_592_001], ["now", 3_600]] as const) {
+        const error = yield* Effect.promise(() =>
+          uploadWith(anchor, seconds).then(() => assert.fail("accepted"), (error: object) => error)
+        )
+        assert.deepInclude(error, { status: 400, code: "invalid_expires_after", param: "expires_after" })
+      }
+      assert.deepStrictEqual((yield* call({ port, url }, "GET", "/v1/files", token)).body.data, before)
+      const file = yield* Effect.promise(() => uploadWith("created_at", 3_600))
+      assert.strictEqual(Number(file.expires_at) - file.created_at, 3_600)
+      const { body: batch } = yield* call({ port, url }, "POST", "/v1/batches", token, create(file.id))
+      const sql = yield* SqlClient
+      yield* sql`update sluice_batch_file set expires_at = 1 where id = ${file.id}`
+      assert.strictEqual((yield* call({ port, url }, "GET", `/v1/files/${file.id}`, token)).status, 404)
+      const late = yield* call({ port, url }, "POST", "/v1/batches", token, create(file.id))
+      assert.deepStrictEqual([late.status, late.body.error.param], [404, "input_file_id"])
+      const batches = yield* Batches
+      const results = yield* Stream.runCollect(batches.results(batch.id, { follow: true }))
+      assert.deepStrictEqual(results.map(({ key, kind }) => [key, kind]), [["c1", "ok"]])
     }).pipe(Effect.provide(batchesWith(answering()))))
 
   it.effect("pages of files and batches continue after an id, in both orders", () =>

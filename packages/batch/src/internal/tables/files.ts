@@ -183,6 +183,12 @@ export const keep = ({ now, sql }: Db, file: number): Effect.Effect<boolean, Sql
     (rows) => rows.length > 0
   )
 
+/** Lets a file expire a time after it was created. */
+export const expireAfter = ({ sql }: Db, file: number, millis: number): Effect.Effect<unknown, SqlError> =>
+  sql`update sluice_batch_file set expires_at = created_at + ${
+    sql.literal(String(Math.round(millis)))
+  } where file = ${file}`
+
 /** Lets a file expire now, unless a batch that has not ended uses it. Returns whether it did. */
 export const hide = ({ now, sql }: Db, file: number): Effect.Effect<boolean, SqlError> =>
   Effect.map(
