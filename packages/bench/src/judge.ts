@@ -14,10 +14,10 @@ export const judge = (targets: ReadonlyArray<Target>, rows: ReadonlyArray<Measur
 
 const judgeOne = (target: Target, row: MeasuredRow): Verdict => {
   const ours = roundsOf(row, judged)
-  if (target._tag === "Bytes") {
+  if (target._tag === "Own") {
     const value = spread(ours)
-    const { limit } = target
-    return { row: row.id, title: row.title, at: "most", limit, unit: "bytes", value, isReached: value.median <= limit }
+    const { limit, unit } = target
+    return { row: row.id, title: row.title, at: "most", limit, unit, value, isReached: value.median <= limit }
   }
   if (target._tag === "Added") {
     const { limit, rival } = target

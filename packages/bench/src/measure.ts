@@ -20,7 +20,7 @@ export interface Effort {
   readonly batchRounds: number
   /** Prompts of a file, for a process that is measured as a whole. */
   readonly prompts: number
-  /** Rounds of memory measurements, which hardly differ. */
+  /** Rounds of measurements that hardly differ, such as of memory. */
   readonly heldRounds: number
   /** Keys of a large cache. An eighth of a million fills the tables of a Map as well as a million. */
   readonly manyKeys: number
@@ -63,7 +63,12 @@ export type Contenders<Name extends string = string> =
   /** A round is a single run of this many operations, if fewer operations would be different work. */
   | { readonly _tag: "Batch"; readonly operations: number; readonly runs: { readonly [_ in Name]: Run } }
   /** A round is a process, which returns its nanoseconds per operation. */
-  | { readonly _tag: "Process"; readonly runs: { readonly [_ in Name]: () => Promise<number> } }
+  | {
+    readonly _tag: "Process"
+    readonly runs: { readonly [_ in Name]: () => Promise<number> }
+    /** Default: `batchRounds`. Fewer for processes that take long. */
+    readonly rounds?: number
+  }
   /** A round is this many operations of a server or a client of one. Returns its nanoseconds per operation. */
   | {
     readonly _tag: "Served"
@@ -101,7 +106,7 @@ export const measure = (contenders: Contenders, effort: Effort): Promise<Readonl
     case "Batch":
       return measureBatch(Object.entries(contenders.runs), contenders.operations, effort)
     case "Process":
-      return takeTurns(Object.entries(contenders.runs), effort.batchRounds, (_, run) => run())
+      return takeTurns(Object.entries(contenders.runs), contenders.rounds ?? effort.batchRounds, (_, run) => run())
     case "Served":
       return measureServed(Object.entries(contenders.runs), contenders.operations, effort)
     case "Held":

@@ -97,9 +97,11 @@ type Unit = "ratio" | "ns" | "bytes" | "count"
 const amount = (value: number, unit: Unit): string => `${digits(value, unit)}${suffixOf(value, unit)}`
 
 const suffixOf = (value: number, unit: Unit): string =>
-  unit === "bytes" ? (isMega(value) ? " MB" : " B") : { ratio: "x", ns: " ns", count: "" }[unit]
+  ({ ratio: "x", ns: isLong(value) ? " s" : " ns", bytes: isMega(value) ? " MB" : " B", count: "" })[unit]
 
 const isMega = (bytes: number): boolean => bytes >= 1e6
+
+const isLong = (nanos: number): boolean => nanos >= 1e8
 
 const range = ({ lower, upper }: Spread, unit: Unit): string =>
   lower === upper ? "" : `[${digits(lower, unit)}-${digits(upper, unit)}]`
@@ -108,6 +110,8 @@ const range = ({ lower, upper }: Spread, unit: Unit): string =>
 const digits = (value: number, unit: Unit): string =>
   unit === "bytes" && isMega(value)
     ? count(value / 1e6)
+    : unit === "ns" && isLong(value)
+    ? (value / 1e9).toFixed(2)
     : unit !== "ratio" || value >= 100
     ? count(value)
     : value.toFixed(value < 10 ? 2 : 1)
@@ -136,7 +140,7 @@ export const asMarkdown = (report: Report): string => {
           index === 0 ? nameOf(row) : "",
           contender,
           amount(ratio, "ratio"),
-          amount(cost.median, row.unit === "bytes" ? "bytes" : "count"),
+          amount(cost.median, row.unit === "ns" && !isLong(cost.median) ? "count" : row.unit),
           range(cost, row.unit).slice(1, -1)
         ])
       )

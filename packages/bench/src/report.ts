@@ -24,11 +24,11 @@ export type Spread = typeof Spread.Type
 export const Verdict = Schema.Struct({
   row: Schema.Literals(rowIds),
   title: Schema.String,
-  /** The contender that Sluice is compared with. A limit in bytes has none. */
+  /** The contender that Sluice is compared with, if there is one. */
   rival: Schema.optionalKey(Schema.String),
   at: Schema.Literals(["least", "most"]),
   limit: Schema.Finite,
-  /** `ns`: in addition to the rival. */
+  /** `ns`: in addition to the rival, if there is one. */
   unit: Schema.Literals(["ratio", "ns", "bytes"]),
   /** Of the ratios of each round, since a slow round affects both contenders. Not the ratio of the medians. */
   value: Spread,

@@ -413,6 +413,27 @@ export const rows = {
     unit: "bytes",
     effect: undefined,
     contenders: [ours]
+  },
+  "batch-progress": {
+    group: "batch",
+    title: "batch, reading progress",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["1,000 requests", ours]
+  },
+  "batch-feeder": {
+    group: "batch",
+    title: "batch, next feeder",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["lease and 2 s", ours]
+  },
+  "batch-kill": {
+    group: "batch",
+    title: "batch, kill -9",
+    unit: "ns",
+    effect: undefined,
+    contenders: ["lease, work and 2 s", ours]
   }
 } as const satisfies Record<string, Row>
 

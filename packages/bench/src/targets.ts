@@ -1,7 +1,7 @@
 import { type ContenderOf, ours, type RowId } from "./rows.ts"
 
-/** A limit for Sluice in a row: as a ratio to a rival, as nanoseconds in addition to a rival, or as bytes. */
-export type Target = Ratio | Added | Bytes
+/** A limit for Sluice in a row: as a ratio to a rival, as nanoseconds in addition to a rival, or in the unit of the row. */
+export type Target = Ratio | Added | Own
 
 export interface Ratio {
   readonly _tag: "Ratio"
@@ -20,9 +20,10 @@ export interface Added {
   readonly limit: number
 }
 
-export interface Bytes {
-  readonly _tag: "Bytes"
+export interface Own {
+  readonly _tag: "Own"
   readonly row: RowId
+  readonly unit: "ns" | "bytes"
   readonly limit: number
 }
 
@@ -49,7 +50,9 @@ const atMostAdded = <Id extends RowId>(limit: number, row: Id, rival: ContenderO
   limit
 })
 
-const atMostBytes = (limit: number, row: RowId): Target => ({ _tag: "Bytes", row, limit })
+const atMostBytes = (limit: number, row: RowId): Target => ({ _tag: "Own", row, unit: "bytes", limit })
+
+const atMostNanos = (limit: number, row: RowId): Target => ({ _tag: "Own", row, unit: "ns", limit })
 
 export const targets: ReadonlyArray<Target> = [
   atLeast(15, "breaker-closed", "Effect"),
@@ -123,7 +126,11 @@ export const targets: ReadonlyArray<Target> = [
   atLeast(2.5, "batch-uneven", "whole tickets"),
   atMost(1, "batch-small", "alone, and window"),
   atMost(1.5, "batch-memory", "a tenth of it"),
-  atMostBytes(300, "batch-stored")
+  atMostBytes(300, "batch-stored"),
+  // A millisecond.
+  atMostNanos(1e6, "batch-progress"),
+  atMost(1, "batch-feeder", "lease and 2 s"),
+  atMost(1, "batch-kill", "lease, work and 2 s")
 ]
 
 /** The contender that the targets are for. */

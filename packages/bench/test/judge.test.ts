@@ -61,10 +61,12 @@ describe("judge", () => {
     assert.isFalse(verdictOn({ ...limit, limit: 499 }, measured)?.isReached)
   })
 
-  it("a limit in bytes is compared with our memory", () => {
-    const limit: Target = { _tag: "Bytes", row: "breaker-closed", limit: 160 }
-    assert.isTrue(verdictOn(limit, row({ Sluice: [160] }))?.isReached)
-    assert.isFalse(verdictOn(limit, row({ Sluice: [161] }))?.isReached)
+  it("a limit without a rival is compared with our cost, in the unit of the row", () => {
+    for (const unit of ["bytes", "ns"] as const) {
+      const limit: Target = { _tag: "Own", row: "breaker-closed", unit, limit: 160 }
+      assert.deepInclude(verdictOn(limit, row({ Sluice: [160] })), { isReached: true, unit })
+      assert.isFalse(verdictOn(limit, row({ Sluice: [161] }))?.isReached)
+    }
   })
 
   it("targets of rows that were not measured are skipped", () => {
@@ -89,11 +91,9 @@ describe("targets", () => {
     for (const target of targets) {
       const { contenders, unit } = rowOf(target.row)
       assert.include(contenders, "Sluice", target.row)
-      if (target._tag !== "Bytes") assert.include(contenders, target.rival, target.row)
+      if (target._tag !== "Own") assert.include(contenders, target.rival, target.row)
       // A ratio has no unit of its own.
-      if (target._tag === "Bytes" || target._tag === "Added") {
-        assert.strictEqual(unit, target._tag === "Bytes" ? "bytes" : "ns", target.row)
-      }
+      if (target._tag !== "Ratio") assert.strictEqual(unit, target._tag === "Own" ? target.unit : "ns", target.row)
     }
   })
 })

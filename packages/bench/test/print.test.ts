@@ -64,6 +64,21 @@ describe("asText", () => {
     assert.include(words, "1.00x 220 MB [215-225] Sluice\n")
   })
 
+  it("long times are in seconds", () => {
+    const killed: MeasuredRow = {
+      id: "batch-kill",
+      title: "batch, kill -9",
+      unit: "ns",
+      measurements: [
+        { contender: "lease, work and 2 s", rounds: [10e9] },
+        { contender: "Sluice", rounds: [6.4e9] }
+      ]
+    }
+    const words = asText(reportOf([killed]), colourless).replaceAll(/ +/g, " ")
+    assert.include(words, "1.56x 10.00 s lease, work and 2 s\n 1.00x 6.40 s Sluice\n")
+    assert.match(asMarkdown(reportOf([killed])), /Sluice +\| 1\.00x +\| 6\.40 s/)
+  })
+
   it("every contender has its cost, and the ratio to ours", () => {
     const words = asText(reportOf([breaker]), colourless).replaceAll(/ +/g, " ")
     assert.include(

@@ -45,6 +45,9 @@ export interface Counts {
 /** Short enough for tests, and long enough for a busy machine. SQLite counts whole seconds. */
 const shortTimes = { lease: 3_000, refresh: 750, poll: 100 }
 
+/** Of the cluster's 16 shards, the one whose owner feeds. */
+const feederShard = "default:10"
+
 /** Processes, a provider and a database, and what the tables and the ledger say about them. */
 export class Deployment implements AsyncDisposable {
   readonly provider: Provider
@@ -211,6 +214,41 @@ export class Deployment implements AsyncDisposable {
   /** Waits until the ledger has calls for this many requests. */
   asked(batch: string, keys: number): Promise<void> {
     return this.until(async () => this.provider.keysOf(batch) >= keys, `${keys} requests of ${batch} are asked`)
+  }
+
+  /** Waits until this many requests have a result. */
+  answered(batch: string, count: number): Promise<void> {
+    return this.until(async () => (await this.status(batch)).ok >= count, `${count} requests of ${batch} are answered`)
+  }
+
+  /** Waits until more than this many requests of a batch were handed out. */
+  fedBeyond(batch: string, fed: number): Promise<void> {
+    return this.until(async () => await this.fed(batch) > fed, `more than ${fed} requests of ${batch} are handed out`)
+  }
+
+  /** How many requests of a batch were handed out. */
+  async fed(batch: string): Promise<number> {
+    const [row] = await this.run(
+      SqlClient.SqlClient.use((sql) => sql<{ readonly fed: unknown }>`select fed from sluice_batch where id = ${batch}`)
+    )
+    return Number(row?.fed)
+  }
+
+  /** The process that feeds, on Postgres, after all processes that can have joined. */
+  async feederOf(processes: ReadonlyArray<Running>): Promise<Running> {
+    let feeder: Running | undefined
+    await this.until(async () => {
+      const locks = await this.run(
+        SqlClient.SqlClient.use((sql) =>
+          sql<{ readonly shard_id: string; readonly address: string }>`select shard_id, address from sluice_batch_locks`
+        )
+      )
+      const owner = locks.find(({ shard_id }) => shard_id === feederShard)?.address
+      feeder = processes.find(({ child }) => owner?.includes(`/${child.pid}/`))
+      return feeder !== undefined && new Set(locks.map(({ address }) => address)).size === processes.length
+    }, "each process has a part of the shards")
+    if (feeder === undefined) throw new Error("no process feeds")
+    return feeder
   }
 
   /** Waits until a submitter has stored this many requests. */

@@ -6,9 +6,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { Times } from "../../../batch/src/internal/queue.ts"
 import { type Contenders, Effort } from "../measure.ts"
 import { type Latency, latencyOf } from "./batchLatency.ts"
 import type { MachineFigures, MachineOptions } from "./batchMachine.ts"
+import { progressReader } from "./batchProgress.ts"
 import type { Builders } from "./builders.ts"
 
 const machine = fileURLToPath(new URL("batchMachine.ts", import.meta.url))
@@ -34,16 +36,17 @@ const answered = async (
   }
 }
 
-/** `--quick` answers a tenth. */
-const requests = Effect.map(Effort, ({ prompts }) => prompts * 5)
+type Runs<Name extends string> = { readonly [_ in Name]: () => Promise<number> }
 
+/** `--quick` answers a tenth. */
 const ofRequests = <Name extends string>(
-  make: (requests: number) => { readonly [_ in Name]: () => Promise<number> }
+  make: (requests: number) => Runs<Name>
 ): Effect.Effect<Contenders<Name>, never, Scope.Scope> =>
-  Effect.map(requests, (requests) => ({ _tag: "Process", runs: make(requests) }))
+  Effect.map(Effort, ({ prompts }) => ({ _tag: "Process", runs: make(prompts * 5) }))
 
 const cpu = (requests: number, isAlone: boolean) => answered({ requests, isAlone }).then(({ cpu }) => cpu)
-const memory = (requests: number) => answered({ requests }).then(({ memory }) => memory)
+/** With calls of 10 ms the slots do not limit the rate: a million take a minute. */
+const memory = (requests: number) => answered({ requests, millis: 10 }).then(({ memory }) => memory)
 
 /** The time of a request, as the ceiling counts it: that of the batch, through the number of requests. */
 const rate = (requests: number, options: Partial<MachineOptions>) =>
@@ -64,6 +67,27 @@ const wholeTickets = (requests: number, latency: Latency): number => {
   }
   return Math.max(...ends) * 1e6 / requests
 }
+
+const recovery = fileURLToPath(new URL("../../../batch/test/fixtures/recovery.ts", import.meta.url))
+
+/** Two processes with this many slots each. One is killed when half of the requests are answered. */
+const killed = { requests: 1_500, inFlight: 50, millis: 200, times: Times.defaultValue() }
+
+const allowed = {
+  feederMillis: killed.times.lease + 2_000,
+  doneMillis: killed.times.lease + killed.requests / 2 * killed.millis / killed.inFlight + 2_000
+}
+
+/** From the kill until requests are handed out again, or until the last result. */
+const recovered = async (until: "feederMillis" | "doneMillis"): Promise<number> => {
+  const { stdout } = await run(process.execPath, [...process.execArgv, recovery, JSON.stringify(killed)])
+  const figures: typeof allowed = JSON.parse(stdout)
+  return figures[until] * 1e6
+}
+
+/** Most of a round is the wait for the lease. */
+const ofKills = <Name extends string>(runs: Runs<Name>): Effect.Effect<Contenders<Name>, never, Scope.Scope> =>
+  Effect.map(Effort, ({ heldRounds }) => ({ _tag: "Process", rounds: heldRounds, runs }))
 
 const small = { requests: 500, millis: 1_000 }
 /** Four requests a slot wait in the queue, so a batch behind them waits for four calls. */
@@ -96,11 +120,36 @@ export const builders: Builders<"batch"> = {
       ),
     "Sluice": () => rate(small.requests, { ...small, ahead: 30_000 })
   })),
-  "batch-memory": ofRequests((requests) => ({
-    "a tenth of it": () => memory(requests / 10),
-    "Sluice": () => memory(requests)
+  // Fewer requests end before the heap has its full size. One round takes a minute.
+  "batch-memory": Effect.map(Effort, ({ prompts }) => ({
+    _tag: "Process",
+    rounds: 1,
+    runs: {
+      "a tenth of it": () => memory(prompts * 10),
+      "Sluice": () => memory(prompts * 100)
+    }
   })),
   "batch-stored": ofRequests((requests) => ({
     "Sluice": () => answered({ requests }).then(({ stored }) => stored)
-  }))
+  })),
+  "batch-progress": Effect.gen(function*() {
+    const { prompts } = yield* Effort
+    const reading = yield* progressReader
+    return {
+      _tag: "Served",
+      operations: 20,
+      runs: {
+        "1,000 requests": yield* reading(1_000),
+        "Sluice": yield* reading(prompts * 100)
+      }
+    }
+  }),
+  "batch-feeder": ofKills({
+    "lease and 2 s": () => Promise.resolve(allowed.feederMillis * 1e6),
+    "Sluice": () => recovered("feederMillis")
+  }),
+  "batch-kill": ofKills({
+    "lease, work and 2 s": () => Promise.resolve(allowed.doneMillis * 1e6),
+    "Sluice": () => recovered("doneMillis")
+  })
 }
