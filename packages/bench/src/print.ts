@@ -30,7 +30,7 @@ const heading = ({ isQuick, machine, rows }: Report): ReadonlyArray<string> => [
 
 const roundsIn = (rows: ReadonlyArray<MeasuredRow>): string => {
   const counts = new Set(rows.flatMap(({ measurements }) => measurements.map(({ rounds }) => rounds.length)))
-  return [...counts].toSorted((a, b) => b - a).join(" or ")
+  return new Intl.ListFormat("en-GB", { type: "disjunction" }).format([...counts].toSorted((a, b) => b - a).map(String))
 }
 
 const verdictLine = (verdict: Verdict, paint: Paint): string =>
