@@ -147,6 +147,7 @@ export interface ListOptions {
  *
  * - `upload` removes what it has stored if it fails.
  * - `find`, `lines` and `remove` fail with `FileNotFound` if no file has the id, or if it has expired. `lines` reads uploads only.
+ * - `bytesOf` sums the uploads of an owner that have not expired, without those that are still being uploaded.
  * - `expire` sets the time of an upload from its creation, an hour to ten years, and returns the file.
  * - `remove` fails with `FileInUse` while a batch that has not ended uses the file. The lines stay as long as the results of a batch
  *   need them.
@@ -165,6 +166,7 @@ export class Files extends Context.Service<Files, {
   readonly list: (
     options?: ListOptions
   ) => Effect.Effect<ReadonlyArray<File>, BatchStoreError | FileNotFound | InvalidOptions>
+  readonly bytesOf: (owner: string) => Effect.Effect<number, BatchStoreError>
   readonly lines: (id: string) => Stream.Stream<string, FileNotFound | BatchStoreError>
   readonly expire: (
     id: string,

@@ -677,6 +677,7 @@ export const serve = defineCommand({
       "allow-host",
       "keys",
       "batches",
+      "file-storage",
       "store",
       "processes",
       "heartbeat",
@@ -737,6 +738,12 @@ export const serve = defineCommand({
         "postgres://host/database after `sluice migrate`. Write its password as ${NAME} of a variable, or set " +
         "SLUICE_BATCHES. [default: files and batches are the first target's]",
       parse: Flag.batchesUrl
+    }),
+    fileStorageBytes: Flag.withDefault("file-storage", 20 * 2 ** 30, {
+      argument: "SIZE",
+      about: "Keep at most SIZE of uploaded files per key, with --batches. Further uploads are refused until the key " +
+        "deletes files or they expire. [default: 20GiB]",
+      parse: Flag.bytes
     }),
     store: Flag.optional("store", {
       holdsSecret: "database",

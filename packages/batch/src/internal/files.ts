@@ -108,6 +108,7 @@ export const make = Effect.gen(function*() {
         const rows = yield* store("list files", Tables.list(db, { ...page, after: last }))
         return rows.map(toFile)
       }),
+    bytesOf: (owner: string) => store("read the files", Tables.bytesOf(db, owner)),
     lines: (id: string) =>
       Stream.unwrap(Effect.map(findFile(db, id), ({ file }) =>
         Stream.flattenIterable(

@@ -38,12 +38,13 @@ export const answer = (
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
-  client: Clients.Client
+  client: Clients.Client,
+  limits: Upload.Limits
 ): void => {
   const refuse = (refusal: Refusal.Refusal) => Refusal.send(response, path, refusal)
   if (Clients.isLimited(client)) return refuse(limited)
   const [, , kind, id, action] = path.split("/")
-  const call: Call = { request, response, client, query: new URLSearchParams(request.url?.split("?")[1] ?? "") }
+  const call: Call = { request, response, client, limits, query: new URLSearchParams(request.url?.split("?")[1] ?? "") }
   const route =
     routes[`${request.method} ${kind}${id === undefined ? "" : "/ID"}${action === undefined ? "" : `/${action}`}`]
   if (route === undefined) return refuse(unknown)
@@ -77,6 +78,7 @@ interface Call {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly client: Clients.Client
+  readonly limits: Upload.Limits
   readonly query: URLSearchParams
 }
 
@@ -93,8 +95,8 @@ type Route = (call: Call, id: string) => Effect.Effect<void, ApiError, Batches |
 
 // ---------- files
 
-const upload: Route = ({ client, request, response }) =>
-  Effect.map(Upload.read(request, client.owner), (file) => send(response, Objects.fileObject(file)))
+const upload: Route = ({ client, limits, request, response }) =>
+  Effect.map(Upload.read(request, client.owner, limits), (file) => send(response, Objects.fileObject(file)))
 
 const listFiles: Route = (call) =>
   Effect.gen(function*() {

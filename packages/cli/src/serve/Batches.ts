@@ -20,6 +20,7 @@ import * as FrontAsker from "./FrontAsker.ts"
 import * as Keys from "./Keys.ts"
 import type { Options as ServerOptions } from "./Server.ts"
 import * as Settings from "./Settings.ts"
+import * as Upload from "./Upload.ts"
 
 export interface Opened {
   readonly answer: NonNullable<ServerOptions["batches"]>
@@ -66,7 +67,8 @@ export const open = (
       drain: Scope.close(working, Exit.void),
       answer: (request, response, path, client) => {
         if (!BatchApi.isOwn(path)) return false
-        BatchApi.answer(context, request, response, path, client)
+        const kept = calls.current().settings.flags.fileStorageBytes
+        BatchApi.answer(context, request, response, path, client, { ...Upload.usual, kept })
         return true
       }
     }

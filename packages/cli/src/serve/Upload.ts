@@ -15,9 +15,11 @@ import { Refused } from "./Refusal.ts"
 export interface Limits {
   readonly bytes: number
   readonly lines: number
+  /** The bytes of all files that an owner keeps. */
+  readonly kept: number
 }
 
-const usual: Limits = { bytes: 2 ** 30, lines: 5_000_000 }
+export const usual = { bytes: 2 ** 30, lines: 5_000_000 } as const
 
 /** In characters. A longer line is a problem of its file, and the rest of it is not needed. */
 const longestLine = 2 ** 20 + 1
@@ -29,13 +31,15 @@ const formBytes = 2 ** 16
 export const read = (
   request: IncomingMessage,
   owner: string,
-  limits: Limits = usual
+  limits: Limits
 ): Effect.Effect<File, Refused | InvalidOptions | Batch.BatchStoreError, Files> =>
   Effect.gen(function*() {
     const { headers } = request
     if (!/^multipart\/form-data\b/i.test(headers["content-type"] ?? "")) return yield* Effect.fail(noForm)
     if (Number(headers["content-length"] ?? 0) > limits.bytes + formBytes) return yield* Effect.fail(tooLarge(limits))
     const files = yield* Files
+    const left = limits.kept - (yield* files.bytesOf(owner))
+    if (left <= 0 || Number(headers["content-length"] ?? 0) > left + formBytes) return yield* Effect.fail(full(limits))
     let isForBatches = false
     let file: File | undefined
     // It may follow the file.
@@ -55,7 +59,10 @@ export const read = (
           } else if (part.key !== "file" || file !== undefined) {
             yield* Stream.runDrain(Stream.mapError(part.content, refusalOf(limits)))
           } else {
-            file = yield* files.upload({ name: part.name, purpose: "batch", owner }, linesOf(part.content, limits))
+            file = yield* files.upload(
+              { name: part.name, purpose: "batch", owner },
+              linesOf(part.content, limits, left)
+            )
           }
         })
       )
@@ -63,6 +70,8 @@ export const read = (
     const checked = Effect.gen(function*() {
       if (!isForBatches) return yield* Effect.fail(invalidPurpose)
       if (file === undefined) return yield* Effect.fail(noFile)
+      // Another file may have been uploaded meanwhile.
+      if ((yield* files.bytesOf(owner)) > limits.kept) return yield* Effect.fail(full(limits))
       const expires = yield* expiresOf(expiry)
       if (expires === undefined) return file
       return yield* Effect.catchTag(
@@ -94,14 +103,16 @@ const expiresOf = (
 
 const linesOf = (
   content: Stream.Stream<Uint8Array, Multipart.MultipartError>,
-  limits: Limits
+  limits: Limits,
+  left: number
 ): Stream.Stream<string, Refused> => {
   const cutter = new Cutter(longestLine)
   let bytes = 0
   let count = 0
   const measured = (chunk: Uint8Array) => {
     bytes += chunk.length
-    return bytes > limits.bytes ? Effect.fail(tooLarge(limits)) : Effect.succeed(chunk)
+    if (bytes > limits.bytes) return Effect.fail(tooLarge(limits))
+    return bytes > left ? Effect.fail(full(limits)) : Effect.succeed(chunk)
   }
   const counted = (lines: ReadonlyArray<string>) => {
     count += lines.length
@@ -124,6 +135,15 @@ const shown = (count: number): string => count.toLocaleString("en-US")
 
 const tooLarge = ({ bytes }: Limits) =>
   new Refused(413, "file_too_large", `A file has at most ${shown(bytes)} bytes. Split it.`, "file")
+const full = ({ kept }: Limits) =>
+  new Refused(
+    413,
+    "file_storage_full",
+    `The files of a key have at most ${
+      shown(kept)
+    } bytes in all. Delete files with DELETE /v1/files/ID, or raise --file-storage.`,
+    "file"
+  )
 const tooMany = ({ lines }: Limits) =>
   new Refused(413, "too_many_lines", `A file has at most ${shown(lines)} lines. Split it.`, "file")
 const noForm = new Refused(415, "unsupported_media_type", "Send the file as multipart/form-data.")

@@ -6,8 +6,9 @@ import { request } from "node:http"
 import { describeWithBoth } from "../../../sql/test/support/databases.ts"
 import { Scripted } from "../../../batch/test/support/machine.ts"
 import * as Lines from "../../src/openai/Line.ts"
+import * as Upload from "../../src/serve/Upload.ts"
 import { clientOf, line, upload } from "../support/batches.ts"
-import { batchesWith, newTokens, serveBatches } from "../support/batchServer.ts"
+import { batchesWith, newTokens, serveBatches, serveBatchesWith } from "../support/batchServer.ts"
 import { send } from "../support/gateway.ts"
 
 /** A worker whose answers are those of a provider. */
@@ -348,6 +349,29 @@ await describeWithBoth("the API of batches", (it) => {
       const batches = yield* Batches
       const results = yield* Stream.runCollect(batches.results(batch.id, { follow: true }))
       assert.deepStrictEqual(results.map(({ key, kind }) => [key, kind]), [["c1", "ok"]])
+    }).pipe(Effect.provide(batchesWith(answering()))))
+
+  it.effect("a key whose files have reached the bound can upload again after it deleted one", () =>
+    Effect.gen(function*() {
+      const content = line(1)
+      const size = Buffer.byteLength(content) + 1
+      const server = yield* serveBatchesWith({ ...Upload.usual, kept: 2 * size })
+      const { ann, bob } = newTokens()
+      const client = clientOf({ url: server.url, token: ann })
+      const { id } = yield* uploadAs(server, ann, [content])
+      const refused = (lines: ReadonlyArray<string>) =>
+        Effect.promise(() =>
+          client.files.create({ file: new File([lines.join("\n")], "in.jsonl"), purpose: "batch" })
+            .then(() => assert.fail("accepted"), (error: object) => error)
+        )
+      const full = { status: 413, code: "file_storage_full", param: "file" }
+      assert.deepInclude(yield* refused([content, line(2)]), full)
+      yield* uploadAs(server, ann, [content])
+      assert.deepInclude(yield* refused([content]), full)
+      yield* uploadAs(server, bob, [content])
+      yield* Effect.promise(() => client.files.delete(id))
+      yield* uploadAs(server, ann, [content])
+      assert.strictEqual((yield* call(server, "GET", "/v1/files", ann)).body.data.length, 2)
     }).pipe(Effect.provide(batchesWith(answering()))))
 
   it.effect("pages of files and batches continue after an id, in both orders", () =>

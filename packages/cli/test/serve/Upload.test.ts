@@ -9,7 +9,7 @@ import * as Upload from "../../src/serve/Upload.ts"
 import { line } from "../support/batches.ts"
 import { batchesWith } from "../support/batchServer.ts"
 
-const limits = { bytes: 1_000, lines: 5 }
+const limits = { bytes: 1_000, lines: 5, kept: 10_000 }
 
 const part = (head: string, content: string) => `--x\r\ncontent-disposition: form-data; ${head}\r\n\r\n${content}\r\n`
 const purpose = (value: string) => part(`name="purpose"`, value)
@@ -84,7 +84,10 @@ await describeWithBoth("an upload", (it) => {
       const count = 5_000
       const ids = Array.from({ length: count }, (_, n) => n === 2_100 ? 3 : n === 4_999 ? 4_998 : n)
       const content = [...ids.map((n) => line(n)), "{"].join("\n")
-      const { lines, problems } = yield* Upload.read(formOf(purpose("batch") + file(content)), "ann")
+      const { lines, problems } = yield* Upload.read(formOf(purpose("batch") + file(content)), "ann", {
+        ...Upload.usual,
+        kept: Infinity
+      })
       assert.strictEqual(lines, count + 1)
       assert.deepStrictEqual(problems.map(({ code, line }) => [line, code]), [
         [2_101, "duplicate_custom_id"],

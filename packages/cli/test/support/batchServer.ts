@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net"
 import { machine, type Scripted } from "../../../batch/test/support/machine.ts"
 import * as BatchApi from "../../src/serve/BatchApi.ts"
 import type { Client } from "../../src/serve/Clients.ts"
+import * as Upload from "../../src/serve/Upload.ts"
 import * as Keys from "../../src/serve/Keys.ts"
 
 /** A worker with scripted answers, batches and files on the database of a suite. */
@@ -24,13 +25,13 @@ const clientOf = (owner: string): Client => {
 }
 
 /** Serves `/v1/files` and `/v1/batches` without a gateway around them, until the scope closes. */
-export const serveBatches = Effect.gen(function*() {
+export const serveBatchesWith = Effect.fnUntraced(function*(limits: Upload.Limits) {
   const context = yield* Effect.context<Batches | Files.Files>()
   const server = yield* Effect.acquireRelease(
     Effect.callback<ReturnType<typeof createServer>>((resume) => {
       const server = createServer((request, response) => {
         const client = clientOf(request.headers.authorization?.slice("Bearer ".length) ?? "")
-        BatchApi.answer(context, request, response, (request.url ?? "").split("?")[0] ?? "", client)
+        BatchApi.answer(context, request, response, (request.url ?? "").split("?")[0] ?? "", client, limits)
       })
       server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
     }),
@@ -43,3 +44,5 @@ export const serveBatches = Effect.gen(function*() {
   const { port } = server.address() as AddressInfo
   return { port, url: `http://127.0.0.1:${port}` }
 })
+
+export const serveBatches = Effect.suspend(() => serveBatchesWith({ ...Upload.usual, kept: 2 ** 30 }))

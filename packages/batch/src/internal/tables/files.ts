@@ -70,6 +70,13 @@ const outputs = ({ sql }: Db, kind: Results["kind"], which: Fragment): Fragment 
 
 const removed = (sql: Db["sql"], kind: Results["kind"]): Fragment => sql.literal(`${kind}_removed`)
 
+/** The bytes of all uploads of an owner. */
+export const bytesOf = (db: Db, owner: string): Effect.Effect<number, SqlError> =>
+  Effect.map(
+    db.sql<{ readonly bytes: unknown }>`select sum(bytes) as bytes from (${uploads(db)} and owner = ${owner}) as f`,
+    ([sum]) => numberOf(sum?.bytes ?? 0)
+  )
+
 export const findUpload = (db: Db, id: string): Effect.Effect<FileRow | undefined, SqlError> =>
   Effect.map(read(db, db.sql`${uploads(db)} and id = ${id}`), ([file]) => file)
 
