@@ -1,7 +1,7 @@
 /** Scripts for shells that complete commands, flags and values. The table of commands defines them. */
 import * as Arguments from "./Arguments.ts"
 import type { Flag, Flags } from "./Flag.ts"
-import type { Command } from "./options.ts"
+import type { Command } from "./Command.ts"
 
 export const shells = ["bash", "zsh", "fish"] as const
 

@@ -1,5 +1,5 @@
 import type { Flag, Flags } from "./Flag.ts"
-import type { Command } from "./options.ts"
+import type { Command } from "./Command.ts"
 import * as Text from "./Text.ts"
 
 const lineWidth = 72
