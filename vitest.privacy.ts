@@ -17,14 +17,16 @@ export default defineConfig({
   test: {
     ...workspace.test,
     setupFiles: [...setupFiles, fileURLToPath(new URL("test/privacy/setup.ts", import.meta.url))],
-    // These run the code in other processes, whose logs, spans and metrics are not observed, or wait for servers that fail.
+    // These run the code in other processes, whose logs, spans and metrics are not observed, wait for servers that fail, or only count:
+    // simulated limits, and stores that are wrong on purpose.
     exclude: [
       "**/millionKeys.test.ts",
       "**/bin.test.ts",
       "**/test/{batch,e2e,fleet}/**",
       "**/serve/{batches,changes,dedupe,drain,endurance,events,flood,hung,keysPostgres,kill,logs,reload}.test.ts",
       "**/serve/{page*,security*,serve,store,telemetry}.test.ts",
-      "**/{faultTable,flightFaults,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts"
+      "**/{faultTable,flightFaults,flightProcesses,kill,processes,quotaProcesses,soak}.test.ts",
+      "**/{Quota.simulation,*.wrong}.test.ts"
     ],
     provide: { ordinaryWords: ordinaryWords() },
     reporters: ["default", new Summary()],
