@@ -183,9 +183,9 @@ export interface ListOptions {
  * - `watch` emits the status now, and then every second by default. It ends with the batch.
  * - `cancel` stops asking. By default calls that run are finished, and their answers are kept; `"interrupt"` ends them,
  *   also those of a batch that was cancelled before. Without a worker, `cancel` itself ends the batch.
- * - `retry` asks again what `failed`, the default, or with `which` what was left `unasked` by a cancel, an expiry or a cap. What failed
- *   is asked with a new idempotency key; `unasked` changes no key. Returns how many. Only for ended batches. `maxCost` replaces the
- *   budget and includes what is spent. Without it the budget stays, and a batch that has spent it is refused with `BudgetSpent`.
+ * - `retry` asks again what `failed`, the default, or with `which` what was left `unasked` by a cancel, an expiry or a cap. Failed
+ *   requests get a new idempotency key, unasked ones keep theirs. Returns how many. Only for ended batches. `maxCost` replaces the
+ *   budget and includes the costs so far. Without it the budget stays, and a batch that has spent it is refused with `BudgetSpent`.
  * - `list` starts with the newest.
  * - `remove` deletes an ended batch with its requests and results.
  *

@@ -103,6 +103,7 @@ export const serve = defineCommand({
         "SLUICE_BATCHES. [default: files and batches are the first target's]",
       parse: Flag.batchesUrl
     }),
+    // Twenty of the largest files, which have 1 GiB: a mistake in a loop fills no disk unnoticed.
     fileStorageBytes: Flag.withDefault("file-storage", 20 * 2 ** 30, {
       argument: "SIZE",
       about: "Keep at most SIZE of uploaded files per key, with --batches. Further uploads are refused until the key " +

@@ -172,7 +172,7 @@ for (const { isThere, name, nowhere, own, server } of [redis, postgres]) {
         yield* answered("a")
       }))
 
-    it.live("what a command changes is on the page of each gateway, and what a page changes is in the command's list, where targets have their names", () =>
+    it.live("the page of each gateway has the changes of a command, and the list of the command those of a page, where targets have their names", () =>
       Effect.gen(function*() {
         const url = yield* own
         const { args, env } = over(yield* LoopbackProvider.make({}), yield* LoopbackProvider.make({}))

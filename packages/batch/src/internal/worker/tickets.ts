@@ -337,8 +337,8 @@ export class TicketHandler {
   }
 
   /**
-   * A cost was stored. If the budget may be spent, reads whether it is, before the slot begins another call. What others spend is read
-   * with each beat.
+   * A cost was stored. If the budget may be spent, reads whether it is, before the slot begins another call. The costs of other
+   * workers are read with each beat.
    */
   private charged({ batch: { batch, capMicros }, held }: Work, micros: number): Effect.Effect<void> {
     const { context } = this
